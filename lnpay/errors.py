@@ -1,0 +1,129 @@
+"""What can go wrong, by what the caller may do next.
+
+LnpayError
+├── InvalidRequest           400  the caller must change the request; `errors` names the fields
+├── Unauthorized             401  no key, or a wrong one
+├── NotFound                 404
+├── Conflict                 409  the request contradicts what is stored
+├── SignatureMismatch        401  refused before anything is parsed
+├── RateUnavailable          503  no price that may be used: safe to repeat later
+├── ShopRefused                   the shop did not take a delivery: it is called again later
+│   └── ShopGone                  ... and does not want to be (410): never called again
+└── StrikeError                   has `status`, `code`, `trace_id` of Strike's answer, where there was one
+    ├── StrikeRejected       502  Strike said no (4xx): repeating will not help
+    ├── StrikeUnavailable    503  nothing was done: safe to repeat later, after `retry_after_seconds`
+    └── StrikeAmbiguous      503  sent, but no clear answer: it may or may not have been done
+"""
+
+from __future__ import annotations
+
+
+class LnpayError(Exception):
+    """Base of everything this package raises on purpose. `code` is a stable word for programs."""
+
+    code = "internal_error"
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        if code is not None:
+            self.code = code
+
+
+class InvalidRequest(LnpayError):
+    """The request cannot be served as it is. `errors` maps a field to what is wrong with it."""
+
+    code = "invalid_request"
+
+    def __init__(
+        self, message: str, *, errors: dict[str, str] | None = None, code: str | None = None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.errors = errors or {}
+
+
+class Unauthorized(LnpayError):
+    """The caller gave no API key, or a wrong one."""
+
+    code = "unauthorized"
+
+
+class NotFound(LnpayError):
+    """There is nothing of that name here."""
+
+    code = "not_found"
+
+
+class Conflict(LnpayError):
+    """The request contradicts what is stored."""
+
+    code = "conflict"
+
+
+class SignatureMismatch(LnpayError):
+    """The bytes were not signed with our secret."""
+
+    code = "signature_mismatch"
+
+
+class RateUnavailable(LnpayError):
+    """No price is known that may be used."""
+
+    code = "rate_unavailable"
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class ShopRefused(LnpayError):
+    """The shop did not take the delivery; it will be called again."""
+
+    code = "shop_refused"
+
+
+class ShopGone(ShopRefused):
+    """The shop answered 410: it does not want this delivery, ever."""
+
+    code = "shop_gone"
+
+
+class StrikeError(LnpayError):
+    """A call to Strike did not give what it should."""
+
+    code = "provider_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        strike_code: str | None = None,
+        trace_id: str | None = None,
+        values: dict[str, object] | None = None,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.strike_code = strike_code
+        self.trace_id = trace_id
+        self.values = values or {}
+        self.retry_after_seconds = retry_after_seconds
+
+
+class StrikeRejected(StrikeError):
+    """Strike understood and said no; the same call will be refused again."""
+
+    code = "provider_rejected"
+
+
+class StrikeUnavailable(StrikeError):
+    """Nothing was done: Strike was not reached, is down before doing anything, or asks to wait."""
+
+    code = "provider_unavailable"
+
+
+class StrikeAmbiguous(StrikeError):
+    """The request was sent and the answer is missing or makes no sense; only asking again can tell."""
+
+    code = "provider_unavailable"
