@@ -1,0 +1,155 @@
+"""Sats, millisats and fiat: the only module that rounds.
+
+Sats are whole `int`, fiat and prices are `Decimal`; a float raises, everywhere. 1 BTC = 100,000,000 sats.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import ROUND_CEILING, Decimal, InvalidOperation, localcontext
+
+from lnpay.errors import InvalidRequest
+
+SATS_PER_BTC = 100_000_000
+MSATS_PER_SAT = 1_000
+
+MAX_SATS = 21_000_000 * SATS_PER_BTC
+"""Every bitcoin there can be. No amount above it is one."""
+
+MAX_AMOUNT_CHARACTERS = 40
+"""The longest amount worth reading; it keeps 10**30 readable and a megabyte of digits out of Decimal."""
+
+CURRENCIES: frozenset[str] = frozenset(
+    "aed ars aud bdt bhd bmd brl cad chf clp cny czk dkk eur gbp gel hkd huf idr ils inr jpy krw kwd lkr mmk "
+    "mxn myr ngn nok nzd php pkr pln rub sar sek sgd thb try twd uah usd vef vnd zar".split()
+)
+"""The 46 fiat codes of CoinGecko's supported_vs_currencies (crypto, metals and XDR left out)."""
+
+_DECIMALS = {
+    **dict.fromkeys(("clp", "jpy", "krw", "vnd"), 0),
+    **dict.fromkeys(("bhd", "kwd"), 3),
+}
+"""ISO 4217 minor units that are not 2."""
+
+_PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_DECIMAL_COMMA = re.compile(r"[0-9]+,[0-9]+")
+_EXPONENT = re.compile(r"[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}")
+
+
+def decimals_of(currency: str) -> int:
+    """Number of decimals `currency` (lower-case code) is written with: 0, 2 or 3."""
+    return _DECIMALS.get(currency, 2)
+
+
+def parse_fiat(value: str | int | Decimal, currency: str) -> Decimal:
+    """Read an amount a shop sent: "12.34", "0,01" (a decimal comma), 12 or Decimal("12.34").
+
+    Returns a positive Decimal with exactly the currency's decimals.
+    Raises InvalidRequest, with a sentence for the shop's developer, for anything that is not surely an amount:
+    "1,234.50" and "1,234" could be read in two ways and are refused.
+    """
+    amount = _read_decimal(value)
+    if amount <= 0:
+        raise InvalidRequest("must be more than zero")
+    decimals = decimals_of(currency)
+    with localcontext() as context:
+        context.prec = 2 * MAX_AMOUNT_CHARACTERS + 1000
+        # An amount is never rounded to fit: 0.001 USD is a mistake at the shop, not a cent.
+        if amount != amount.quantize(Decimal(1).scaleb(-decimals)):
+            unit = "no decimals" if decimals == 0 else f"at most {decimals} decimals"
+            raise InvalidRequest(f"is too fine: {currency.upper()} has {unit}")
+        return amount.quantize(Decimal(1).scaleb(-decimals))
+
+
+def _read_decimal(value: str | int | Decimal) -> Decimal:
+    if isinstance(value, float):
+        raise TypeError("money is never a float")
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise InvalidRequest('must be a string such as "12.34", or a number')
+    text = str(value).strip()
+    if not text:
+        raise InvalidRequest('is empty: send an amount such as "12.34"')
+    if len(text) > MAX_AMOUNT_CHARACTERS:
+        raise InvalidRequest(f"is longer than {MAX_AMOUNT_CHARACTERS} characters")
+    if text.startswith(("-", "−")):
+        raise InvalidRequest("must be more than zero")
+    if _DECIMAL_COMMA.fullmatch(text):
+        whole, fraction = text.split(",")
+        if len(fraction) == 3 and whole != "0":
+            raise InvalidRequest(
+                f'is ambiguous: "{text}" could mean thousands or decimals; write it with a point, as in "12.34"'
+            )
+        text = text.replace(",", ".")
+    elif "," in text:
+        raise InvalidRequest(
+            'is ambiguous: write it without thousands separators and with a decimal point, as in "1234.50"'
+        )
+    if not (_PLAIN.fullmatch(text) or _EXPONENT.fullmatch(text)):
+        raise InvalidRequest('is not an amount: send a number such as "12.34"')
+    try:
+        return Decimal(text)
+    except InvalidOperation as error:  # pragma: no cover - the patterns above admit only what Decimal reads
+        raise InvalidRequest("is not an amount") from error
+
+
+def fiat_to_sats(amount_fiat: Decimal, price: Decimal) -> int:
+    """Sats worth `amount_fiat` at `price` (fiat per bitcoin), rounded up: the shop never loses.
+
+    Raises InvalidRequest when that is less than one sat or more than all bitcoin.
+    """
+    _refuse_float(amount_fiat, price)
+    if price <= 0:
+        raise ValueError("a price is more than zero")
+    with localcontext() as context:
+        context.prec = 100
+        exact = amount_fiat * SATS_PER_BTC / price
+        if exact < 1:
+            raise InvalidRequest("is worth less than one sat")
+        if exact > MAX_SATS:
+            raise InvalidRequest("is more than all the bitcoin there is")
+        return int(exact.to_integral_value(rounding=ROUND_CEILING))
+
+
+def sats_to_btc(sats: int) -> str:
+    """Decimal string with 8 places, as Strike writes bitcoin: 51636 gives "0.00051636"."""
+    _refuse_float(sats)
+    whole, rest = divmod(sats, SATS_PER_BTC)
+    return f"{whole}.{rest:08d}"
+
+
+def btc_to_sats(text: str) -> int:
+    """Whole sats of a decimal string of bitcoin; a fraction of a sat is rounded up. Inverse of sats_to_btc.
+
+    Raises ValueError for what is not a finite, non-negative decimal number in digits.
+    """
+    return msats_to_sats(btc_to_msats(text))
+
+
+def btc_to_msats(text: str) -> int:
+    """Whole msats of a decimal string of bitcoin (11 places at most). Raises ValueError for anything else."""
+    if not isinstance(text, str):
+        raise TypeError("bitcoin amounts are strings")
+    if len(text) > MAX_AMOUNT_CHARACTERS or not (_PLAIN.fullmatch(text) or _EXPONENT.fullmatch(text)):
+        raise ValueError("not an amount of bitcoin")
+    msats = Decimal(text) * SATS_PER_BTC * MSATS_PER_SAT
+    if msats != msats.to_integral_value():
+        raise ValueError("finer than a millisat")
+    return int(msats)
+
+
+def msats_to_sats(msats: int) -> int:
+    """Whole sats that cover `msats`, rounded up."""
+    _refuse_float(msats)
+    return -(-msats // MSATS_PER_SAT)
+
+
+def sats_to_msats(sats: int) -> int:
+    """Millisats in `sats`."""
+    _refuse_float(sats)
+    return sats * MSATS_PER_SAT
+
+
+def _refuse_float(*values: object) -> None:
+    for value in values:
+        if isinstance(value, float):
+            raise TypeError("money is never a float")
