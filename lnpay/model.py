@@ -1,0 +1,139 @@
+"""What LNPay remembers, as frozen records. Money is whole sats or Decimal; times are UTC-aware.
+
+`Draft` is the shop's request, priced and stored before Strike is asked; it becomes an `Invoice` when Strike has issued
+one for it. Both are the same row: nothing moves between tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from lnpay.states import DeliveryState, InvoiceState, RefundState
+
+Clock = Callable[[], datetime]
+"""Tells the time, UTC-aware. An argument everywhere, so that a test can move it."""
+
+
+def utc_now() -> datetime:
+    """The clock of real life."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The price of one bitcoin in `currency`, where it came from and when it was true."""
+
+    price: Decimal
+    currency: str
+    source: str
+    as_of: datetime
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a shop asks for, checked. Two orders that are equal are the same request."""
+
+    amount_fiat: Decimal
+    currency: str
+    description: str | None
+    ln_address: str | None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An order with its price, not yet issued at Strike: no customer has seen anything of it."""
+
+    id: int
+    correlation_id: str
+    token: str
+    order: Order
+    amount_sats: int
+    rate: Rate
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Issue:
+    """What Strike issued for a draft: its invoice, the one quote we show, and what that quote's BOLT11 says."""
+
+    strike_invoice_id: str
+    bolt11: str
+    payment_hash: str
+    strike_invoice: dict[str, Any]
+    strike_quote: dict[str, Any]
+    opened_at: datetime
+    expires_at: datetime
+    payable_until: datetime
+
+
+@dataclass(frozen=True)
+class Invoice(Draft):
+    """A payment request that a customer may have seen, and where it stands."""
+
+    issue: Issue
+    state: InvoiceState
+    paid_at: datetime | None
+    received_sats: int | None
+    settled_at: datetime | None
+
+    @property
+    def strike_invoice_id(self) -> str:
+        """Strike's `invoiceId`: the name of this invoice outside."""
+        return self.issue.strike_invoice_id
+
+    @property
+    def expires_at(self) -> datetime:
+        """The moment after which a payment is late."""
+        return self.issue.expires_at
+
+
+@dataclass(frozen=True)
+class Refund:
+    """Money owed back for one invoice that was paid late. There is never a second row for an invoice."""
+
+    id: int
+    invoice_id: int
+    token: str
+    state: RefundState
+    amount_sats: int
+    address: str | None
+    idempotency_key: str
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One message owed to the shop. `webhook_id` is the same on every attempt; `body` is the same bytes."""
+
+    id: int
+    webhook_id: str
+    invoice_id: int
+    event_type: str
+    body: str
+    state: DeliveryState
+    attempts: int
+    claims: int
+    next_attempt_at: datetime
+    created_at: datetime
+    delivered_at: datetime | None
+    last_error: str | None
+
+
+@dataclass(frozen=True)
+class Event:
+    """What `config/delivery.py` is given: one message for the shop, ready to be sent.
+
+    `content` is the JSON body as bytes and `headers` go with it (webhook-id, webhook-timestamp and, when
+    DELIVERY_SECRET is set, webhook-signature); `body` is the same JSON, parsed.
+    """
+
+    id: str
+    type: str
+    body: dict[str, Any]
+    content: bytes
+    headers: dict[str, str]
+    url: str

@@ -1,0 +1,92 @@
+"""The states of invoice, refund and delivery, and every permitted move. Nothing else decides about moves.
+
+The tables below are the ones the README shows. A move that is not here raises `ForbiddenMove`, a bug of ours: what
+the world may do to us (two workers, a repeated webhook) is answered by the row count of a conditional update instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+
+class InvoiceState(StrEnum):
+    """Where an invoice stands. The time of the payment decides, not the time at which we noticed it."""
+
+    UNPAID = "unpaid"  # payable until expires_at
+    SETTLED = "settled"  # paid in time: a delivery is owed
+    EXPIRED = "expired"  # no payment seen in time: still watched
+    PAID_LATE = "paid_late"  # paid after expires_at: a refund is owed
+    LAPSED = "lapsed"  # can no longer be paid
+
+
+class RefundState(StrEnum):
+    """Where money owed back stands. `IN_FLIGHT` is left only on evidence from Strike."""
+
+    REQUESTED = "requested"  # owed; the idempotency key is stored
+    QUOTED = "quoted"  # Strike's payment quote is stored; nothing has moved
+    IN_FLIGHT = "in_flight"  # execution was started: may or may not have been sent
+    SENT = "sent"  # Strike says it is paid
+    FAILED = "failed"  # Strike says it was not paid; tried again with a new key
+    NEEDS_ADDRESS = "needs_address"  # there is no address, or it was refused
+    HELD = "held"  # a limit wants a person to approve it
+
+
+class DeliveryState(StrEnum):
+    """Where one message owed to the shop stands."""
+
+    PENDING = "pending"  # to be sent, or to be sent again
+    DELIVERED = "delivered"  # the shop answered 2xx
+    ABANDONED = "abandoned"  # refused for good (410), or for more than three days
+
+
+I, R, D = InvoiceState, RefundState, DeliveryState
+
+INVOICE_MOVES: Mapping[InvoiceState, frozenset[InvoiceState]] = {
+    I.UNPAID: frozenset({I.SETTLED, I.EXPIRED, I.PAID_LATE}),
+    I.EXPIRED: frozenset({I.SETTLED, I.PAID_LATE, I.LAPSED}),
+    I.SETTLED: frozenset(),
+    I.PAID_LATE: frozenset(),
+    I.LAPSED: frozenset(),
+}
+
+REFUND_MOVES: Mapping[RefundState, frozenset[RefundState]] = {
+    R.REQUESTED: frozenset({R.QUOTED, R.FAILED, R.NEEDS_ADDRESS, R.HELD}),
+    R.QUOTED: frozenset({R.IN_FLIGHT, R.FAILED, R.NEEDS_ADDRESS, R.HELD}),
+    R.IN_FLIGHT: frozenset({R.SENT, R.FAILED}),
+    R.FAILED: frozenset({R.REQUESTED}),
+    R.NEEDS_ADDRESS: frozenset({R.REQUESTED}),
+    R.HELD: frozenset({R.REQUESTED}),
+    R.SENT: frozenset(),
+}
+
+DELIVERY_MOVES: Mapping[DeliveryState, frozenset[DeliveryState]] = {
+    D.PENDING: frozenset({D.DELIVERED, D.ABANDONED}),
+    # Only a person takes these two, with `python main.py redeliver`.
+    D.DELIVERED: frozenset({D.PENDING}),
+    D.ABANDONED: frozenset({D.PENDING}),
+}
+
+
+class ForbiddenMove(Exception):
+    """A move that no table permits: a bug in this program, never an answer to anything outside it."""
+
+
+def check_invoice_move(old: InvoiceState, new: InvoiceState) -> None:
+    """Return when an invoice may go from `old` to `new`; raise ForbiddenMove, naming both, when not."""
+    _check("invoice", INVOICE_MOVES, old, new)
+
+
+def check_refund_move(old: RefundState, new: RefundState) -> None:
+    """Return when a refund may go from `old` to `new`; raise ForbiddenMove, naming both, when not."""
+    _check("refund", REFUND_MOVES, old, new)
+
+
+def check_delivery_move(old: DeliveryState, new: DeliveryState) -> None:
+    """Return when a delivery may go from `old` to `new`; raise ForbiddenMove, naming both, when not."""
+    _check("delivery", DELIVERY_MOVES, old, new)
+
+
+def _check(noun: str, moves: Mapping[S, frozenset[S]], old: S, new: S) -> None:
+    if new not in moves[old]:
+        raise ForbiddenMove(f"{noun}: {old} may not become {new}")
