@@ -1,0 +1,37 @@
+"""The account's money, per currency, in whole units."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from lnpay.sandbox.envelope import ApiError
+from lnpay.sandbox.models import Money
+
+
+class Balances:
+    """What is there, and what is on its way out."""
+
+    def __init__(self, sats: int) -> None:
+        self.available: Counter[str] = Counter({"BTC": sats})
+        self.outgoing: Counter[str] = Counter()
+
+    def credit(self, amount: Money) -> None:
+        """Money came in."""
+        self.available[amount.currency] += amount.units
+
+    def require(self, amount: Money) -> None:
+        """Raise ApiError BALANCE_TOO_LOW unless that much can be spent."""
+        if self.available[amount.currency] < amount.units:
+            raise ApiError("BALANCE_TOO_LOW")
+
+    def reserve(self, amount: Money) -> None:
+        """Money starts to leave."""
+        self.require(amount)
+        self.available[amount.currency] -= amount.units
+        self.outgoing[amount.currency] += amount.units
+
+    def release(self, amount: Money, is_spent: bool) -> None:
+        """It has left, or it comes back."""
+        self.outgoing[amount.currency] -= amount.units
+        if not is_spent:
+            self.available[amount.currency] += amount.units

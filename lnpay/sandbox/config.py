@@ -1,0 +1,120 @@
+"""Every choice the sandbox leaves open, above all where Strike's behaviour is not known for certain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, get_type_hints
+
+
+@dataclass(slots=True)
+class SimulatorConfig:
+    """Options of a simulator. The defaults are what is best attested; tests turn the others on.
+
+    Values are plain JSON values, so that the control API can set any of them.
+    """
+
+    # Who may call.
+    api_keys: dict[str, list[str]] | None = None
+    """None: any non-empty bearer key with all scopes. Else key to scopes; "*" stands for all."""
+    rate_limits: str = "production"
+    """ "production", "sandbox" or "off"."""
+    rate_limit_table: dict[str, list[int]] | None = None
+    """Replaces the table: bucket to [calls, window seconds, lock-out seconds]; see limits.py."""
+    rate_limit_body: str = "html"
+    """ "html" or "json"."""
+    retry_after_form: str = "seconds"
+    """ "seconds" or "date"."""
+    invoice_reads_share_creation_bucket: bool = False
+
+    # Money of the account.
+    currencies: list[str] = field(default_factory=lambda: ["BTC", "USD", "EUR", "USDT", "GBP", "AUD"])
+    invoiceable_currencies: list[str] = field(default_factory=lambda: ["BTC", "USD"])
+    default_currency: str = "BTC"
+    start_balance_sats: int = 10_000_000
+    handle: str = "corner-shop"
+
+    # Invoices.
+    same_currency_quote_seconds: int = 3600
+    cross_currency_quote_seconds: int = 30
+    quote_seconds: int | None = None
+    """Overrides both when set."""
+    is_payable_after_cancel: bool = False
+    """True: a payment request that was issued can still be paid after its invoice was cancelled."""
+    invoice_pending_seconds: float = 0
+    """How long a paid invoice stays PENDING before it is PAID."""
+    transactions: str = "present"
+    """ "present", "empty" (an empty list) or "missing" (no such field) with includeTransactions."""
+    transaction_fields_missing: list[str] = field(default_factory=list)
+    """For example ["completed"] or ["created"]."""
+    timestamp_digits: list[int] = field(default_factory=lambda: [3, 6, 7])
+    filter_policy: str = "block_compound"
+    """What Cloudflare lets through: "allow", "block_or", "block_compound" (dates too) or "block_all"."""
+    multi_value_in: str = "pass"
+    """Several values in `in (...)`: "pass" or "refuse" (400)."""
+    is_count_unknown: bool = False
+
+    # Paying out.
+    payment_quote_seconds: int = 60
+    has_valid_until: bool = True
+    has_payment_quote_read: bool = False
+    """Whether GET /v1/payment-quotes/{id} exists."""
+    execute_status: str = "auto"
+    """Answer to execute: "200", "202", or "auto" (202 while pending)."""
+    execute_again_done: str = "without_id"
+    """Executing a completed quote: 422 PAYMENT_PROCESSED "with_id", "without_id", or "payment" (200)."""
+    execute_again_pending: str = "PROCESSING_PAYMENT"
+    """ "PROCESSING_PAYMENT" (422), "PROCESSING_CONFLICT" (409) or "payment" (202)."""
+    execute_again_failed: str = "payment"
+    """Executing a quote whose payment failed: "payment" (200, FAILED), "PAYMENT_PROCESSED" or
+    "PAYMENT_QUOTE_EXPIRED"."""
+    is_quote_expiry_checked_first: bool = False
+    """True: an old quote answers PAYMENT_QUOTE_EXPIRED even when it was paid long ago."""
+    payout_fee_base_sats: int = 1
+    payout_fee_ppm: int = 1000
+    payout_behaviours: dict[str, str] = field(default_factory=dict)
+    """Glob of a destination to a behaviour (see destinations.py), before the built-in names."""
+    unknown_address_status: int = 422
+    unknown_address_code: str = "UNPROCESSABLE_ENTITY"
+    min_sendable_sats: int = 1
+    max_sendable_sats: int = 100_000_000
+    comment_allowed: int = 120
+
+    # Webhooks.
+    signature_case: str = "upper"
+    """ "upper" or "lower" hexadecimal digits."""
+    webhook_jitter_seconds: float = 0
+    """The first attempt of each webhook comes up to this much later."""
+    webhook_retries: int = 12
+
+    # People.
+    backend_url: str = "http://127.0.0.1:5000"
+    """Where LNPay listens; the demo shop calls it."""
+    backend_api_key: str = ""
+    """Sent by the demo shop as bearer key when LNPay wants one."""
+    shop_currency: str = "usd"
+    late_seconds: int = 180
+    """How far "pay late" moves the clock."""
+
+    def update(self, values: Mapping[str, Any]) -> None:
+        """Set fields by name. Raises ValueError for a name or a type that does not fit; then nothing is set."""
+        hints = get_type_hints(type(self))
+        known = {item.name for item in fields(self)}
+        for name, value in values.items():
+            if name not in known:
+                raise ValueError(f"no such setting: {name}")
+            if not _fits(value, str(hints[name])):
+                raise ValueError(f"wrong type for {name}: {hints[name]}")
+        for name, value in values.items():
+            setattr(self, name, value)
+
+
+def _fits(value: object, hint: str) -> bool:
+    """Whether a JSON value can stand where a field of this type hint, as text, is declared."""
+    if value is None:
+        return "None" in hint
+    if isinstance(value, bool):
+        return "bool" in hint
+    if isinstance(value, int):
+        return "float" in hint or hint in ("<class 'int'>", "int | None")
+    return type(value).__name__ in hint.partition("[")[0]
