@@ -1,0 +1,103 @@
+"""How endpoints of Strike's API are registered, and what they are given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lnpay.sandbox.envelope import ApiError, Body
+from lnpay.sandbox.limits import OTHERS
+from lnpay.sandbox.odata import BadQuery, Filter, Page, Row, read_page
+from lnpay.sandbox.web import Reply, Request, Router, read_json_object
+
+if TYPE_CHECKING:
+    from lnpay.sandbox.simulator import Simulator
+
+
+class Blocked(Exception):
+    """The firewall in front of Strike does not let the request through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of an endpoint: who holds the state, what was asked, what stood in the path."""
+
+    sim: Simulator
+    request: Request
+    path: Mapping[str, str]
+
+    def body(self) -> Body:
+        """The JSON body. Raises ApiError 415 for another type, 400 for no JSON object."""
+        raw = self.request.body
+        kind = (self.request.header("Content-Type") or "").partition(";")[0].strip().lower()
+        if raw and kind != "application/json":
+            raise ApiError("UNSUPPORTED_MEDIA_TYPE", status=415)
+        try:
+            return Body(read_json_object(raw))
+        except (json.JSONDecodeError, UnicodeDecodeError, ValueError, RecursionError):
+            problem: dict[str, object] = {"code": "INVALID_DATA", "message": "The body is not valid."}
+            raise ApiError("INVALID_DATA", validation={"$": [problem]}) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What answers a route, the scope it wants and the bucket it counts in."""
+
+    handler: Callable[[Call], Reply]
+    scope: str
+    bucket: str
+
+
+ROUTER: Router[Endpoint] = Router()
+
+_Function = Callable[[Call], Reply]
+
+
+def route(method: str, pattern: str, scope: str, bucket: str = OTHERS) -> Callable[[_Function], _Function]:
+    """Register an endpoint under /v1."""
+
+    def register(function: _Function) -> _Function:
+        ROUTER.add(method, "/v1" + pattern, Endpoint(function, scope, bucket))
+        return function
+
+    return register
+
+
+def list_envelope(
+    call: Call, kinds: Mapping[str, str], rows: Iterable[tuple[Row, Any]], to_json: Callable[[Any], Any]
+) -> dict[str, Any]:
+    """A page of a list. rows: oldest first, what filters see beside the record. Raises Blocked and ApiError."""
+    page = _read_page(call, kinds)
+    matches = page.filter.matches if page.filter else None
+    found = [record for row, record in rows if matches is None or matches(row)]
+    if not page.is_ascending:
+        found.reverse()
+    items = [to_json(record) for record in found[page.skip : page.skip + page.top]]
+    if call.sim.config.is_count_unknown:
+        return {"items": items, "count": 0, "isCountUnknown": True}
+    return {"items": items, "count": len(found), "isCountUnknown": False}
+
+
+def _read_page(call: Call, kinds: Mapping[str, str]) -> Page:
+    config = call.sim.config
+    if config.filter_policy == "block_all" and "$filter" in call.request.arguments:
+        raise Blocked
+    try:
+        page = read_page(call.request.arguments, kinds)
+    except BadQuery as error:
+        raise ApiError("INVALID_DATA_QUERY", str(error)) from error
+    if page.filter is None:
+        return page
+    if _is_blocked(page.filter, config.filter_policy):
+        raise Blocked
+    if page.filter.most_values > 1 and config.multi_value_in == "refuse":
+        raise ApiError("INVALID_DATA_QUERY", "The operator 'in' takes one value.")
+    return page
+
+
+def _is_blocked(query: Filter, policy: str) -> bool:
+    if policy == "block_or":
+        return query.has_or
+    return policy == "block_compound" and (query.comparisons > 1 or query.has_date)
