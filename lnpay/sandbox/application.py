@@ -1,0 +1,187 @@
+"""The front of the simulator: which part answers a request, and what goes wrong on the way.
+
+Connections cannot be dropped from here, so private headers tell the transport (server.py, transport.py) to:
+X-Sandbox-Drop: "unreachable", "reset" (no answer, connection closed) or "timeout" (no answer ever);
+X-Sandbox-Delay: seconds to wait; with X-Sandbox-Resume: call again after the wait, nothing has happened yet.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from lnpay.sandbox import control, rates_api, shop, strike_api
+from lnpay.sandbox.envelope import ApiError, error_reply
+from lnpay.sandbox.faults import NO_ANSWER_SECONDS, Fault
+from lnpay.sandbox.web import Reply, Request, html_reply
+
+if TYPE_CHECKING:
+    from lnpay.sandbox.simulator import Simulator
+
+DROP = "X-Sandbox-Drop"
+DELAY = "X-Sandbox-Delay"
+RESUME = "X-Sandbox-Resume"
+
+READ_TIMEOUT = "sandbox.read_timeout"
+"""Environ key set by a transport inside the process: seconds its caller waits. No one really sleeps then."""
+RESUMED = "sandbox.resumed"
+"""Environ key of a call that is repeated after its delay."""
+
+BLOCKED_PAGE = (
+    "<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title></head>"
+    "<body><h1>Sorry, you have been blocked</h1></body></html>"
+)
+
+_SERVICES: dict[str, Callable[[Simulator, Request], Reply]] = {
+    "v1": strike_api.answer,
+    "coingecko": rates_api.answer,
+    "coinbase": rates_api.answer,
+}
+
+_MOST_BYTES = 1_000_000
+
+
+def answer_wsgi(simulator: Simulator, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:  # noqa: ANN401
+    """One request."""
+    body = _read_body(environ)
+    request = Request(environ, body)
+    service = _SERVICES.get(request.segments[0])
+    if request.path == "/shop/webhook":
+        service = shop.receive_webhook
+    if service is not None:
+        reply = _answer_with_faults(simulator, request, service)
+    elif request.segments[0] == "_control":
+        reply = _effect(simulator, request, control.answer)
+    else:
+        from lnpay.sandbox.people import people_app
+
+        simulator.tick()
+        environ["wsgi.input"] = io.BytesIO(body)
+        environ["sandbox.simulator"] = simulator
+        return people_app().wsgi_app(environ, start_response)
+    headers = [*reply.headers, ("Content-Length", str(len(reply.body)))]
+    start_response(f"{reply.status} {_phrase(reply.status)}", headers)
+    return [reply.body]
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"
+
+
+def _read_body(environ: dict[str, Any]) -> bytes:
+    size = min(int(environ.get("CONTENT_LENGTH") or 0), _MOST_BYTES)
+    return bytes(environ["wsgi.input"].read(size)) if size else b""
+
+
+def _effect(simulator: Simulator, request: Request, service: Callable[[Simulator, Request], Reply]) -> Reply:
+    with simulator.lock:
+        simulator.tick()
+        return service(simulator, request)
+
+
+Effect = Callable[[], Reply]
+
+
+def _answer_with_faults(
+    simulator: Simulator, request: Request, service: Callable[[Simulator, Request], Reply]
+) -> Reply:
+    def effect() -> Reply:
+        return _effect(simulator, request, service)
+
+    if request.environ.get(RESUMED):
+        return effect()
+    with simulator.lock:
+        fault = simulator.faults.take(request.method, request.path)
+    if fault is None:
+        return effect()
+    if fault.kind == "delay":
+        return _delay(simulator, request, effect, fault.seconds)
+    if fault.kind in _BEFORE:
+        return _BEFORE[fault.kind](fault, simulator)
+    return _AFTER[fault.kind](fault, simulator, effect())
+
+
+def _delay(simulator: Simulator, request: Request, effect: Effect, seconds: float) -> Reply:
+    """Let the request take effect later, even when its caller has given up by then."""
+    if READ_TIMEOUT not in request.environ:
+        return Reply(200, headers=[(DELAY, str(seconds)), (RESUME, "1")])
+    timeout = request.environ[READ_TIMEOUT]
+    if timeout is not None and seconds > timeout:
+        simulator.schedule.add(simulator.now() + timedelta(seconds=seconds), effect)
+        return _drop("timeout")
+    if not simulator.clock.is_running:
+        simulator.clock.advance(seconds)
+    return effect()
+
+
+def _drop(how: str) -> Reply:
+    headers = [(DROP, how)]
+    if how == "timeout":
+        headers.append((DELAY, str(NO_ANSWER_SECONDS)))
+    return Reply(502, headers=headers)
+
+
+def _error(fault: Fault, simulator: Simulator) -> Reply:
+    return error_reply(ApiError(fault.code, status=fault.status), simulator.new_id())
+
+
+def _rate_limited(fault: Fault, simulator: Simulator) -> Reply:
+    return strike_api.too_many_requests(simulator, fault.seconds or 60)
+
+
+_BEFORE: dict[str, Callable[[Fault, Simulator], Reply]] = {
+    "error": _error,
+    "unreachable": lambda fault, simulator: _drop("unreachable"),
+    "lost_request": lambda fault, simulator: _drop("timeout"),
+    "html403": lambda fault, simulator: html_reply(403, BLOCKED_PAGE, [("Server", "cloudflare")]),
+    "rate_limited": _rate_limited,
+}
+
+
+def _garbage(fault: Fault, simulator: Simulator, reply: Reply) -> Reply:
+    return html_reply(200, "<html><body>It works!</body></html>")
+
+
+def _truncated(fault: Fault, simulator: Simulator, reply: Reply) -> Reply:
+    return Reply(reply.status, reply.body[: len(reply.body) // 2], reply.headers)
+
+
+def _delay_after(fault: Fault, simulator: Simulator, reply: Reply) -> Reply:
+    return Reply(reply.status, reply.body, [*reply.headers, (DELAY, str(fault.seconds))])
+
+
+def _change_field(fault: Fault, simulator: Simulator, reply: Reply) -> Reply:
+    """Leave out or replace a dotted field; numbers in the path are places in a list."""
+    try:
+        answer = json.loads(reply.body)
+        *parents, last = (int(part) if part.isdigit() else part for part in fault.field.split("."))
+        holder = answer
+        for part in parents:
+            holder = holder[part]
+        if fault.kind == "field_changed":
+            holder[last] = fault.value
+        else:
+            del holder[last]
+    except (ValueError, KeyError, IndexError, TypeError):
+        # An answer without that field (an error, say) stays as it is.
+        return reply
+    return Reply(reply.status, json.dumps(answer).encode(), reply.headers)
+
+
+_AFTER: dict[str, Callable[[Fault, Simulator, Reply], Reply]] = {
+    "error_after": lambda fault, simulator, reply: _error(fault, simulator),
+    "lost_answer": lambda fault, simulator, reply: _drop("reset"),
+    "timeout_after": lambda fault, simulator, reply: _drop("timeout"),
+    "delay_after": _delay_after,
+    "garbage": _garbage,
+    "truncated": _truncated,
+    "field_missing": _change_field,
+    "field_changed": _change_field,
+}
