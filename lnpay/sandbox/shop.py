@@ -8,10 +8,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import requests
+
 from lnpay.sandbox.web import Reply, Request, json_reply
 
 if TYPE_CHECKING:
     from lnpay.sandbox.simulator import Simulator
+
+
+BACKEND_TIMEOUT_SECONDS = 20
+
+
+class BackendFailed(Exception):
+    """LNPay did not make an invoice; the text says why, for people."""
 
 
 @dataclass(slots=True)
@@ -81,6 +90,49 @@ class Shop:
         for order in self.orders.values():
             if payment_request and order.payment_request == payment_request:
                 order.is_paid = True
+
+
+def place_order(simulator: Simulator, *, product: str, amount: str, address: str) -> Order:
+    """Ask LNPay for an invoice and remember the order. Raises BackendFailed."""
+    order_id = simulator.new_id()
+    body = {"amount_fiat": amount, "description": product[:200], "correlation_id": order_id}
+    if address:
+        body["ln_address"] = address
+    order = Order(order_id, product, amount, simulator.now(), _ask_backend(simulator, body))
+    with simulator.lock:
+        simulator.shop.orders[order_id] = order
+    return order
+
+
+def _ask_backend(simulator: Simulator, body: dict[str, str]) -> Mapping[str, Any]:
+    """LNPay's `data` for a new invoice."""
+    config = simulator.config
+    key = config.backend_api_key
+    try:
+        with simulator.new_shop_session() as session:
+            answer = session.post(
+                f"{config.backend_url}/generate-invoice",
+                json=body,
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+                timeout=BACKEND_TIMEOUT_SECONDS,
+            )
+            told = answer.json()
+    except requests.JSONDecodeError as error:
+        raise BackendFailed(f"LNPay at {config.backend_url} answered something else than JSON.") from error
+    except requests.RequestException as error:
+        raise BackendFailed(f"LNPay at {config.backend_url} does not answer. Is it running?") from error
+    if not isinstance(told, dict) or not isinstance(told.get("data"), dict):
+        raise BackendFailed(_reason(told) or f"LNPay answered {answer.status_code}.")
+    data: dict[str, Any] = told["data"]
+    return data
+
+
+def _reason(told: object) -> str:
+    if not isinstance(told, dict):
+        return ""
+    errors = told.get("errors")
+    details = [f"{name} {why}" for name, why in errors.items()] if isinstance(errors, dict) else []
+    return " ".join([str(told.get("message", "")), *details]).strip()
 
 
 def receive_webhook(simulator: Simulator, request: Request) -> Reply:

@@ -14,6 +14,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+import requests
+
 from lnpay.sandbox.application import answer_wsgi
 from lnpay.sandbox.balances import Balances
 from lnpay.sandbox.clock import VirtualClock
@@ -38,6 +40,9 @@ class Simulator:
     seed: same seed, same calls, same frozen clock: same ids, keys and chances. None: different every time.
     """
 
+    shop: Shop
+    """Named here for the type checker: the shop and the simulator know each other."""
+
     def __init__(
         self,
         *,
@@ -49,6 +54,8 @@ class Simulator:
         self.clock = clock or VirtualClock()
         self.seed = seed
         self.config = config or SimulatorConfig()
+        self.new_shop_session: Callable[[], requests.Session] = requests.Session
+        """How the demo shop reaches LNPay; a test inside one process gives sessions of its own."""
         self._moment: datetime | None = None
         self.reset()
 

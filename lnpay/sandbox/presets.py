@@ -1,0 +1,69 @@
+"""The common faults, ready to be set with one click."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from lnpay.sandbox.faults import Fault
+
+if TYPE_CHECKING:
+    from lnpay.sandbox.simulator import Simulator
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A fault with a name for people. apply sets it."""
+
+    title: str
+    apply: Callable[[Simulator], object]
+
+
+def _preset(title: str, *faults: Fault) -> Preset:
+    def apply(simulator: Simulator) -> None:
+        for fault in faults:
+            simulator.faults.add(replace(fault))
+
+    return Preset(title, apply)
+
+
+PRESETS: dict[str, Preset] = {
+    "strike-down": _preset(
+        "Strike answers 503, ten times",
+        Fault("*", "/v1/*", "error", times=10, status=503, code="SERVICE_UNAVAILABLE"),
+    ),
+    "strike-slow": _preset(
+        "Strike takes 4 seconds to answer, five times", Fault("*", "/v1/*", "delay_after", times=5, seconds=4)
+    ),
+    "invoice-lost": _preset(
+        "The next invoice is made, but its answer is lost", Fault("POST", "/v1/invoices", "lost_answer")
+    ),
+    "refund-lost": _preset(
+        "The next refund is sent, but the answer is lost",
+        Fault("PATCH", "/v1/payment-quotes/*/execute", "lost_answer"),
+    ),
+    "refund-error": _preset(
+        "The next refund is sent, but the answer is 500",
+        Fault("PATCH", "/v1/payment-quotes/*/execute", "error_after"),
+    ),
+    "refund-unsent": _preset(
+        "The next refund is not sent, and the answer is 500",
+        Fault("PATCH", "/v1/payment-quotes/*/execute", "error"),
+    ),
+    "webhook-lost": _preset("The next three webhooks never arrive", Fault("POST", "*", "webhook_drop", times=3)),
+    "webhook-twice": _preset("The next webhook arrives twice", Fault("POST", "*", "webhook_duplicate", seconds=2)),
+    "webhook-late": _preset("The next webhook arrives a minute late", Fault("POST", "*", "webhook_delay", seconds=60)),
+    "webhook-forged": _preset("A forged webhook arrives beside the next one", Fault("POST", "*", "webhook_forge")),
+    "list-blocked": _preset("Cloudflare blocks the next three lists", Fault("GET", "/v1/invoices", "html403", times=3)),
+    "rates-limited": _preset(
+        "CoinGecko refuses ten requests (429)",
+        Fault("GET", "/coingecko/*", "rate_limited", times=10, seconds=7),
+    ),
+    "rates-down": _preset(
+        "Both rate sources are down, ten times each",
+        Fault("GET", "/coingecko/*", "error", times=10, status=503),
+        Fault("GET", "/coinbase/*", "error", times=10, status=503),
+    ),
+    "shop-down": Preset("The shop answers 500, three times", lambda simulator: simulator.shop.answer_with(500, 3)),
+}
