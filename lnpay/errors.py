@@ -7,6 +7,8 @@ LnpayError
 ├── Conflict                 409  the request contradicts what is stored
 ├── SignatureMismatch        401  refused before anything is parsed
 ├── RateUnavailable          503  no price that may be used: safe to repeat later
+├── StorageUnavailable       503  the database is locked, full or gone: safe to repeat later
+├── Stopping                      the process was asked to end; the row in hand is finished
 ├── ShopRefused                   the shop did not take a delivery: it is called again later
 │   └── ShopGone                  ... and does not want to be (410): never called again
 └── StrikeError                   has `status`, `code`, `trace_id` of Strike's answer, where there was one
@@ -35,9 +37,7 @@ class InvalidRequest(LnpayError):
 
     code = "invalid_request"
 
-    def __init__(
-        self, message: str, *, errors: dict[str, str] | None = None, code: str | None = None
-    ) -> None:
+    def __init__(self, message: str, *, errors: dict[str, str] | None = None, code: str | None = None) -> None:
         super().__init__(message, code=code)
         self.errors = errors or {}
 
@@ -74,6 +74,18 @@ class RateUnavailable(LnpayError):
     def __init__(self, message: str, *, retry_after_seconds: int) -> None:
         super().__init__(message)
         self.retry_after_seconds = retry_after_seconds
+
+
+class StorageUnavailable(LnpayError):
+    """The database could not do its part; nothing of the transaction was kept."""
+
+    code = "storage_unavailable"
+
+
+class Stopping(LnpayError):
+    """The process was asked to end and the row in hand is finished; the next pass goes on from there."""
+
+    code = "stopping"
 
 
 class ShopRefused(LnpayError):

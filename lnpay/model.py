@@ -45,10 +45,15 @@ class Order:
 
 @dataclass(frozen=True)
 class Draft:
-    """An order with its price, not yet issued at Strike: no customer has seen anything of it."""
+    """An order with its price, not yet issued at Strike: no customer has seen anything of it.
+
+    `strike_correlation_id` is what makes creating it at Strike safe to repeat. It is the shop's `correlation_id`
+    until a draft has to be priced again: Strike remembers the first price under the first id for ever.
+    """
 
     id: int
     correlation_id: str
+    strike_correlation_id: str
     token: str
     order: Order
     amount_sats: int
@@ -117,6 +122,7 @@ class Delivery:
     state: DeliveryState
     attempts: int
     claims: int
+    claimed_until: datetime | None
     next_attempt_at: datetime
     created_at: datetime
     delivered_at: datetime | None

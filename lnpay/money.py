@@ -6,7 +6,7 @@ Sats are whole `int`, fiat and prices are `Decimal`; a float raises, everywhere.
 from __future__ import annotations
 
 import re
-from decimal import ROUND_CEILING, Decimal, InvalidOperation, localcontext
+from decimal import ROUND_CEILING, Decimal, localcontext
 
 from lnpay.errors import InvalidRequest
 
@@ -20,8 +20,54 @@ MAX_AMOUNT_CHARACTERS = 40
 """The longest amount worth reading; it keeps 10**30 readable and a megabyte of digits out of Decimal."""
 
 CURRENCIES: frozenset[str] = frozenset(
-    "aed ars aud bdt bhd bmd brl cad chf clp cny czk dkk eur gbp gel hkd huf idr ils inr jpy krw kwd lkr mmk "
-    "mxn myr ngn nok nzd php pkr pln rub sar sek sgd thb try twd uah usd vef vnd zar".split()
+    [
+        "aed",
+        "ars",
+        "aud",
+        "bdt",
+        "bhd",
+        "bmd",
+        "brl",
+        "cad",
+        "chf",
+        "clp",
+        "cny",
+        "czk",
+        "dkk",
+        "eur",
+        "gbp",
+        "gel",
+        "hkd",
+        "huf",
+        "idr",
+        "ils",
+        "inr",
+        "jpy",
+        "krw",
+        "kwd",
+        "lkr",
+        "mmk",
+        "mxn",
+        "myr",
+        "ngn",
+        "nok",
+        "nzd",
+        "php",
+        "pkr",
+        "pln",
+        "rub",
+        "sar",
+        "sek",
+        "sgd",
+        "thb",
+        "try",
+        "twd",
+        "uah",
+        "usd",
+        "vef",
+        "vnd",
+        "zar",
+    ]
 )
 """The 46 fiat codes of CoinGecko's supported_vs_currencies (crypto, metals and XDR left out)."""
 
@@ -32,7 +78,7 @@ _DECIMALS = {
 """ISO 4217 minor units that are not 2."""
 
 _PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?")
-_DECIMAL_COMMA = re.compile(r"[0-9]+,[0-9]+")
+_DECIMAL_COMMA = re.compile(r"(?P<whole>[0-9]+),(?P<fraction>[0-9]+)")
 _EXPONENT = re.compile(r"[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}")
 
 
@@ -73,23 +119,22 @@ def _read_decimal(value: str | int | Decimal) -> Decimal:
         raise InvalidRequest(f"is longer than {MAX_AMOUNT_CHARACTERS} characters")
     if text.startswith(("-", "−")):
         raise InvalidRequest("must be more than zero")
-    if _DECIMAL_COMMA.fullmatch(text):
-        whole, fraction = text.split(",")
-        if len(fraction) == 3 and whole != "0":
-            raise InvalidRequest(
-                f'is ambiguous: "{text}" could mean thousands or decimals; write it with a point, as in "12.34"'
-            )
-        text = text.replace(",", ".")
-    elif "," in text:
-        raise InvalidRequest(
-            'is ambiguous: write it without thousands separators and with a decimal point, as in "1234.50"'
-        )
+    text = _with_decimal_point(text)
     if not (_PLAIN.fullmatch(text) or _EXPONENT.fullmatch(text)):
         raise InvalidRequest('is not an amount: send a number such as "12.34"')
-    try:
-        return Decimal(text)
-    except InvalidOperation as error:  # pragma: no cover - the patterns above admit only what Decimal reads
-        raise InvalidRequest("is not an amount") from error
+    return Decimal(text)
+
+
+def _with_decimal_point(text: str) -> str:
+    if "," not in text:
+        return text
+    match = _DECIMAL_COMMA.fullmatch(text)
+    if match is None or (len(match["fraction"]) == 3 and match["whole"] != "0"):
+        raise InvalidRequest(
+            "is ambiguous: a comma could separate thousands or decimals; "
+            'write it without thousands separators and with a decimal point, as in "1234.50"'
+        )
+    return f"{match['whole']}.{match['fraction']}"
 
 
 def fiat_to_sats(amount_fiat: Decimal, price: Decimal) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+from typing import TypeVar
 
 
 class InvoiceState(StrEnum):
@@ -40,14 +41,14 @@ class DeliveryState(StrEnum):
     ABANDONED = "abandoned"  # refused for good (410), or for more than three days
 
 
-I, R, D = InvoiceState, RefundState, DeliveryState
+S, R, D = InvoiceState, RefundState, DeliveryState
 
 INVOICE_MOVES: Mapping[InvoiceState, frozenset[InvoiceState]] = {
-    I.UNPAID: frozenset({I.SETTLED, I.EXPIRED, I.PAID_LATE}),
-    I.EXPIRED: frozenset({I.SETTLED, I.PAID_LATE, I.LAPSED}),
-    I.SETTLED: frozenset(),
-    I.PAID_LATE: frozenset(),
-    I.LAPSED: frozenset(),
+    S.UNPAID: frozenset({S.SETTLED, S.EXPIRED, S.PAID_LATE}),
+    S.EXPIRED: frozenset({S.SETTLED, S.PAID_LATE, S.LAPSED}),
+    S.SETTLED: frozenset(),
+    S.PAID_LATE: frozenset(),
+    S.LAPSED: frozenset(),
 }
 
 REFUND_MOVES: Mapping[RefundState, frozenset[RefundState]] = {
@@ -87,6 +88,9 @@ def check_delivery_move(old: DeliveryState, new: DeliveryState) -> None:
     _check("delivery", DELIVERY_MOVES, old, new)
 
 
-def _check(noun: str, moves: Mapping[S, frozenset[S]], old: S, new: S) -> None:
+_State = TypeVar("_State", bound=StrEnum)
+
+
+def _check(noun: str, moves: Mapping[_State, frozenset[_State]], old: _State, new: _State) -> None:
     if new not in moves[old]:
         raise ForbiddenMove(f"{noun}: {old} may not become {new}")
