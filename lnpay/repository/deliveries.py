@@ -1,0 +1,127 @@
+"""Rows of deliveries: the outbox."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select, update
+
+from lnpay.model import Delivery
+from lnpay.repository.rows import insert_unless_there
+from lnpay.repository.tables import UtcDateTime
+from lnpay.repository.tables import deliveries as t
+from lnpay.states import DeliveryState, check_delivery_move
+
+
+class Deliveries:
+    """Queries about deliveries inside one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, invoice_id: int, event_type: str, webhook_id: str, body: str, at: datetime) -> bool:
+        """Owe the shop one message, due at once. False when this event of this invoice is owed already."""
+        values = {
+            "webhook_id": webhook_id,
+            "invoice_id": invoice_id,
+            "event_type": event_type,
+            "body": body,
+            "state": DeliveryState.PENDING,
+            "attempts": 0,
+            "claims": 0,
+            "next_attempt_at": at,
+            "created_at": at,
+        }
+        return insert_unless_there(self._connection, t, values) is not None
+
+    def due(self, now: datetime, limit: int) -> list[Delivery]:
+        """Pending messages whose time has come and that nobody is sending: the least tried first, then the oldest."""
+        is_free = t.c.claimed_until.is_(None) | (t.c.claimed_until <= now)
+        statement = (
+            select(t)
+            .where(t.c.state == DeliveryState.PENDING, t.c.next_attempt_at <= now, is_free)
+            .order_by(t.c.attempts, t.c.next_attempt_at)
+            .limit(limit)
+        )
+        return [_to_delivery(row) for row in self._connection.execute(statement)]
+
+    def next_due_at(self) -> datetime | None:
+        """When the next pending message is due, or the next claim runs out; None when nothing is owed."""
+        due_at = func.coalesce(t.c.claimed_until, t.c.next_attempt_at, type_=UtcDateTime)
+        statement = select(func.min(due_at)).where(t.c.state == DeliveryState.PENDING)
+        return self._connection.execute(statement).scalar()
+
+    def is_any_claimed(self) -> bool:
+        """Whether somebody is sending a message now, or was killed while doing so."""
+        statement = select(t.c.id).where(t.c.state == DeliveryState.PENDING, t.c.claimed_until.is_not(None)).limit(1)
+        return self._connection.execute(statement).first() is not None
+
+    def claim(self, delivery: Delivery, until: datetime) -> bool:
+        """Take a due message for ourselves until `until`. False when another process was quicker."""
+        statement = (
+            update(t)
+            .where(t.c.id == delivery.id, t.c.state == DeliveryState.PENDING, t.c.claims == delivery.claims)
+            .values(claims=delivery.claims + 1, claimed_until=until)
+        )
+        return self._connection.execute(statement).rowcount == 1
+
+    def mark_delivered(self, delivery: Delivery, at: datetime) -> bool:
+        """The shop answered 2xx. That counts whoever holds the claim by now."""
+        check_delivery_move(DeliveryState.PENDING, DeliveryState.DELIVERED)
+        return self._finish(
+            delivery,
+            {
+                "state": DeliveryState.DELIVERED,
+                "delivered_at": at,
+                "attempts": t.c.attempts + 1,
+                "last_error": None,
+            },
+        )
+
+    def put_off(self, delivery: Delivery, until: datetime, reason: str) -> bool:
+        """The shop did not take it: again at `until`. False when the claim is no longer ours."""
+        values = {"next_attempt_at": until, "attempts": t.c.attempts + 1, "last_error": reason}
+        return self._finish(delivery, values, is_claim_needed=True)
+
+    def abandon(self, delivery: Delivery, reason: str) -> bool:
+        """Give up on a message. False when the claim is no longer ours."""
+        check_delivery_move(DeliveryState.PENDING, DeliveryState.ABANDONED)
+        values = {"state": DeliveryState.ABANDONED, "attempts": t.c.attempts + 1, "last_error": reason}
+        return self._finish(delivery, values, is_claim_needed=True)
+
+    def _finish(self, delivery: Delivery, values: dict[str, Any], *, is_claim_needed: bool = False) -> bool:
+        statement = (
+            update(t)
+            .where(t.c.id == delivery.id, t.c.state == DeliveryState.PENDING)
+            .values(claimed_until=None, **values)
+        )
+        if is_claim_needed:
+            statement = statement.where(t.c.claims == delivery.claims + 1)
+        return self._connection.execute(statement).rowcount == 1
+
+    def send_again(self, delivery: Delivery, at: datetime) -> bool:
+        """Make a message due now, with all its attempts before it; for a person. False when it changed meanwhile."""
+        if delivery.state is not DeliveryState.PENDING:
+            check_delivery_move(delivery.state, DeliveryState.PENDING)
+        statement = (
+            update(t)
+            .where(t.c.id == delivery.id, t.c.state == delivery.state, t.c.claims == delivery.claims)
+            .values(
+                state=DeliveryState.PENDING,
+                delivered_at=None,
+                attempts=0,
+                claims=delivery.claims + 1,
+                next_attempt_at=at,
+            )
+        )
+        return self._connection.execute(statement).rowcount == 1
+
+    def of_invoice(self, invoice_id: int) -> list[Delivery]:
+        """Every message about an invoice, the oldest first."""
+        statement = select(t).where(t.c.invoice_id == invoice_id).order_by(t.c.id)
+        return [_to_delivery(row) for row in self._connection.execute(statement)]
+
+
+def _to_delivery(row: Row[Any]) -> Delivery:
+    return Delivery(**{**row._mapping, "state": DeliveryState(row.state)})

@@ -1,0 +1,235 @@
+"""Rows of invoices: drafts first, then what Strike issued, then what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, Row, func, select, update
+
+from lnpay.model import Draft, Invoice, Issue, Order, Rate
+from lnpay.repository.rows import insert_unless_there
+from lnpay.repository.tables import invoices as t
+from lnpay.states import InvoiceState, check_invoice_move
+
+WATCHED = (InvoiceState.UNPAID, InvoiceState.EXPIRED)
+"""The states in which a payment may still come."""
+
+
+class Invoices:
+    """Queries about invoices inside one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add_draft(
+        self,
+        correlation_id: str,
+        token: str,
+        order: Order,
+        amount_sats: int,
+        rate: Rate,
+        created_at: datetime,
+    ) -> Draft | None:
+        """Store a draft. None when there is a row of that correlation id already."""
+        values = {
+            **_priced(order, amount_sats, rate, created_at),
+            "correlation_id": correlation_id,
+            "strike_correlation_id": correlation_id,
+            "token": token,
+            "state": InvoiceState.UNPAID,
+        }
+        row_id = insert_unless_there(self._connection, t, values)
+        if row_id is None:
+            return None
+        return Draft(row_id, correlation_id, correlation_id, token, order, amount_sats, rate, created_at)
+
+    def renew_draft(
+        self,
+        draft: Draft,
+        strike_correlation_id: str,
+        order: Order,
+        amount_sats: int,
+        rate: Rate,
+        created_at: datetime,
+    ) -> Draft | None:
+        """Price a draft again, under a new id at Strike. None when somebody renewed or issued it meanwhile."""
+        values = _priced(order, amount_sats, rate, created_at)
+        if not self._change_draft(draft, {**values, "strike_correlation_id": strike_correlation_id}):
+            return None
+        return Draft(
+            draft.id,
+            draft.correlation_id,
+            strike_correlation_id,
+            draft.token,
+            order,
+            amount_sats,
+            rate,
+            created_at,
+        )
+
+    def issue(self, draft: Draft, issue: Issue) -> bool:
+        """Store what Strike issued for a draft. False when somebody renewed or issued it meanwhile."""
+        return self._change_draft(draft, vars(issue))
+
+    def _change_draft(self, draft: Draft, values: dict[str, Any]) -> bool:
+        statement = (
+            update(t)
+            .where(
+                t.c.id == draft.id,
+                t.c.strike_invoice_id.is_(None),
+                t.c.strike_correlation_id == draft.strike_correlation_id,
+            )
+            .values(values)
+        )
+        return self._connection.execute(statement).rowcount == 1
+
+    def find_by_correlation_id(self, correlation_id: str) -> Draft | Invoice | None:
+        """The row of a shop's order: a Draft until Strike has issued it."""
+        row = self._connection.execute(select(t).where(t.c.correlation_id == correlation_id)).one_or_none()
+        return None if row is None else _to_record(row)
+
+    def find_by_strike_id(self, strike_invoice_id: str) -> Invoice | None:
+        """The invoice that Strike calls `strike_invoice_id`."""
+        return self._named(t.c.strike_invoice_id, strike_invoice_id)
+
+    def find_by_token(self, token: str) -> Invoice | None:
+        """The invoice behind a checkout link."""
+        return self._named(t.c.token, token)
+
+    def find(self, invoice_id: int) -> Invoice | None:
+        """The invoice with our own number `invoice_id`."""
+        return self._one_invoice((t.c.id == invoice_id) & t.c.strike_invoice_id.is_not(None))
+
+    def _named(self, column: Column[str], name: str) -> Invoice | None:
+        # Names come from strangers' URLs; PostgreSQL refuses a NUL with an error, and no name of ours has one.
+        if not (name.isascii() and name.isprintable()):
+            return None
+        return self._one_invoice((column == name) & t.c.strike_invoice_id.is_not(None))
+
+    def _one_invoice(self, condition: ColumnElement[bool]) -> Invoice | None:
+        row = self._connection.execute(select(t).where(condition)).one_or_none()
+        return None if row is None else _to_invoice(row)
+
+    def watched_among(self, strike_invoice_ids: Iterable[str]) -> list[str]:
+        """Which of these Strike ids are invoices of ours that may still become paid."""
+        statement = select(t.c.strike_invoice_id).where(
+            t.c.strike_invoice_id.in_(list(strike_invoice_ids)), t.c.state.in_(WATCHED)
+        )
+        return [row.strike_invoice_id for row in self._connection.execute(statement)]
+
+    def oldest_opened_at(self, states: Iterable[InvoiceState]) -> datetime | None:
+        """When the oldest invoice in any of `states` was made at Strike; None when there is none."""
+        moments = [
+            self._connection.execute(select(func.min(t.c.opened_at)).where(t.c.state == state)).scalar()
+            for state in states
+        ]
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    def least_recently_checked(self, limit: int) -> list[str]:
+        """Strike ids of watched invoices, the longest unasked first."""
+        found: list[tuple[bool, Any, str]] = []
+        for state in WATCHED:
+            statement = (
+                select(t.c.strike_invoice_id, t.c.checked_at)
+                .where(t.c.state == state, t.c.strike_invoice_id.is_not(None))
+                .order_by(t.c.checked_at.nulls_first(), t.c.id)
+                .limit(limit)
+            )
+            for row in self._connection.execute(statement):
+                found.append((row.checked_at is not None, row.checked_at or 0, row.strike_invoice_id))
+        return [strike_invoice_id for _, _, strike_invoice_id in sorted(found)[:limit]]
+
+    def mark_checked(self, strike_invoice_ids: Iterable[str], at: datetime) -> None:
+        """Remember that Strike was asked about these."""
+        statement = update(t).where(t.c.strike_invoice_id.in_(list(strike_invoice_ids))).values(checked_at=at)
+        self._connection.execute(statement)
+
+    def mark_paid(
+        self, invoice_id: int, new: InvoiceState, *, paid_at: datetime, received_sats: int, at: datetime
+    ) -> bool:
+        """Move a watched invoice to SETTLED or PAID_LATE. False when it was in no watched state any more."""
+        values = {
+            "paid_at": paid_at,
+            "received_sats": received_sats,
+            "settled_at": at if new is InvoiceState.SETTLED else None,
+        }
+        # In this order no interleaving is missed: an invoice goes from UNPAID to EXPIRED, never back.
+        return any(self._move(invoice_id, old, new, values) for old in WATCHED)
+
+    def move(self, invoice_id: int, old: InvoiceState, new: InvoiceState) -> bool:
+        """Move an invoice from `old` to `new`. False when it is not in `old` any more."""
+        return self._move(invoice_id, old, new, {})
+
+    def _move(self, invoice_id: int, old: InvoiceState, new: InvoiceState, values: dict[str, Any]) -> bool:
+        check_invoice_move(old, new)
+        statement = update(t).where(t.c.id == invoice_id, t.c.state == old).values(state=new, **values)
+        return self._connection.execute(statement).rowcount == 1
+
+    def to_expire(self, before: datetime, limit: int) -> list[Invoice]:
+        """Unpaid invoices whose time to pay ended before `before`, the oldest first."""
+        return self._ending(InvoiceState.UNPAID, t.c.expires_at, before, limit)
+
+    def to_lapse(self, before: datetime, limit: int) -> list[Invoice]:
+        """Expired invoices whose payment request died before `before`, the oldest first."""
+        return self._ending(InvoiceState.EXPIRED, t.c.payable_until, before, limit)
+
+    def _ending(self, state: InvoiceState, column: Column[datetime], before: datetime, limit: int) -> list[Invoice]:
+        statement = select(t).where(t.c.state == state, column < before).order_by(column).limit(limit)
+        return [_to_invoice(row) for row in self._connection.execute(statement)]
+
+    def counts(self) -> dict[InvoiceState, int]:
+        """How many issued invoices are in each state."""
+        statement = select(t.c.state, func.count()).where(t.c.strike_invoice_id.is_not(None)).group_by(t.c.state)
+        found = {InvoiceState(state): count for state, count in self._connection.execute(statement)}
+        return {state: found.get(state, 0) for state in InvoiceState}
+
+
+def _priced(order: Order, amount_sats: int, rate: Rate, created_at: datetime) -> dict[str, Any]:
+    return {
+        **vars(order),
+        "amount_sats": amount_sats,
+        "rate_price": rate.price,
+        "rate_source": rate.source,
+        "rate_as_of": rate.as_of,
+        "created_at": created_at,
+    }
+
+
+def _draft_fields(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "correlation_id": row.correlation_id,
+        "strike_correlation_id": row.strike_correlation_id,
+        "token": row.token,
+        "order": Order(row.amount_fiat, row.currency, row.description, row.ln_address),
+        "amount_sats": row.amount_sats,
+        "rate": Rate(row.rate_price, row.currency, row.rate_source, row.rate_as_of),
+        "created_at": row.created_at,
+    }
+
+
+def _to_invoice(row: Row[Any]) -> Invoice:
+    issue = Issue(
+        strike_invoice_id=row.strike_invoice_id,
+        bolt11=row.bolt11,
+        payment_hash=row.payment_hash,
+        strike_invoice=row.strike_invoice,
+        strike_quote=row.strike_quote,
+        opened_at=row.opened_at,
+        expires_at=row.expires_at,
+        payable_until=row.payable_until,
+    )
+    return Invoice(
+        **_draft_fields(row),
+        issue=issue,
+        state=InvoiceState(row.state),
+        paid_at=row.paid_at,
+        received_sats=row.received_sats,
+        settled_at=row.settled_at,
+    )
+
+
+def _to_record(row: Row[Any]) -> Draft | Invoice:
+    return Draft(**_draft_fields(row)) if row.strike_invoice_id is None else _to_invoice(row)

@@ -1,0 +1,62 @@
+"""What every process must know about the provider's limits, and when something rare was last done."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Table, delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from lnpay.repository.tables import milestones, provider_blocks, provider_calls
+
+
+class Limits:
+    """Queries about call budgets inside one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def blocked_until(self, bucket: str) -> datetime | None:
+        """Until when the provider refuses calls of this bucket, as far as it has told us."""
+        statement = select(provider_blocks.c.blocked_until).where(provider_blocks.c.bucket == bucket)
+        return self._connection.execute(statement).scalar()
+
+    def block(self, bucket: str, until: datetime) -> None:
+        """Remember that the provider refuses calls of this bucket until `until`; never shortens a block."""
+        known = self.blocked_until(bucket)
+        if known is None or until > known:
+            self._upsert(provider_blocks, {"bucket": bucket}, {"blocked_until": until})
+
+    def count_call(self, bucket: str, at: datetime) -> None:
+        """Count one call in the minute of `at`, and forget minutes that no window reaches any more."""
+        minute = at.replace(second=0, microsecond=0)
+        key = {"bucket": bucket, "minute": minute}
+        self._upsert(provider_calls, key, {"calls": 1}, {"calls": provider_calls.c.calls + 1})
+        too_old = minute - timedelta(hours=1)
+        self._connection.execute(delete(provider_calls).where(provider_calls.c.minute < too_old))
+
+    def calls_since(self, bucket: str, since: datetime) -> int:
+        """Calls counted from the minute of `since` on: never fewer than were made after `since`."""
+        minute = since.replace(second=0, microsecond=0)
+        statement = select(func.coalesce(func.sum(provider_calls.c.calls), 0)).where(
+            provider_calls.c.bucket == bucket, provider_calls.c.minute >= minute
+        )
+        return int(self._connection.execute(statement).scalar_one())
+
+    def milestone(self, name: str) -> datetime | None:
+        """When `name` was last done."""
+        return self._connection.execute(select(milestones.c.reached_at).where(milestones.c.name == name)).scalar()
+
+    def reach_milestone(self, name: str, at: datetime) -> None:
+        """Remember that `name` was done at `at`."""
+        self._upsert(milestones, {"name": name}, {"reached_at": at})
+
+    def _upsert(
+        self, table: Table, key: dict[str, Any], new: dict[str, Any], change: dict[str, Any] | None = None
+    ) -> None:
+        insert = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
+        statement = insert(table).values({**key, **new})
+        self._connection.execute(
+            statement.on_conflict_do_update(index_elements=list(key), set_=change if change is not None else new)
+        )

@@ -1,0 +1,142 @@
+"""The first tables."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+BIG_ID = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+
+def upgrade() -> None:
+    """Make every table of the first version."""
+    op.create_table(
+        "invoices",
+        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("correlation_id", sa.String(length=40), nullable=False),
+        sa.Column("strike_correlation_id", sa.String(length=40), nullable=False),
+        sa.Column("token", sa.String(length=64), nullable=False),
+        sa.Column("amount_fiat", sa.Text(), nullable=False),
+        sa.Column("currency", sa.String(length=3), nullable=False),
+        sa.Column("description", sa.Text(), nullable=True),
+        sa.Column("ln_address", sa.Text(), nullable=True),
+        sa.Column("amount_sats", sa.BigInteger(), nullable=False),
+        sa.Column("rate_price", sa.Text(), nullable=False),
+        sa.Column("rate_source", sa.String(length=20), nullable=False),
+        sa.Column("rate_as_of", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("strike_invoice_id", sa.String(length=64), nullable=True),
+        sa.Column("bolt11", sa.Text(), nullable=True),
+        sa.Column("payment_hash", sa.String(length=64), nullable=True),
+        sa.Column("strike_invoice", sa.Text(), nullable=True),
+        sa.Column("strike_quote", sa.Text(), nullable=True),
+        sa.Column("opened_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("payable_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("state", sa.String(length=10), nullable=False),
+        sa.Column("paid_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("received_sats", sa.BigInteger(), nullable=True),
+        sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("checked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "(paid_at IS NULL) = (received_sats IS NULL) AND (state = 'settled') = (settled_at IS NOT NULL)",
+            name="ck_invoices_paid_has_amount",
+        ),
+        sa.CheckConstraint(
+            "(state IN ('settled', 'paid_late')) = (paid_at IS NOT NULL)", name="ck_invoices_paid_has_time"
+        ),
+        sa.CheckConstraint(
+            "state IN ('unpaid', 'settled', 'expired', 'paid_late', 'lapsed')", name="ck_invoices_state_known"
+        ),
+        sa.CheckConstraint("strike_invoice_id IS NOT NULL OR state = 'unpaid'", name="ck_invoices_draft_unpaid"),
+        sa.CheckConstraint(
+            "((bolt11 IS NULL) = (strike_invoice_id IS NULL)) AND ((payment_hash IS NULL) = (strike_invoice_id IS NULL)) AND ((strike_invoice IS NULL) = (strike_invoice_id IS NULL)) AND ((strike_quote IS NULL) = (strike_invoice_id IS NULL)) AND ((opened_at IS NULL) = (strike_invoice_id IS NULL)) AND ((expires_at IS NULL) = (strike_invoice_id IS NULL)) AND ((payable_until IS NULL) = (strike_invoice_id IS NULL))",
+            name="ck_invoices_issued_at_once",
+        ),
+        sa.CheckConstraint("amount_sats > 0", name="ck_invoices_amount_positive"),
+        sa.CheckConstraint("received_sats > 0", name="ck_invoices_received_positive"),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("correlation_id"),
+        sa.UniqueConstraint("strike_invoice_id"),
+        sa.UniqueConstraint("token"),
+    )
+    op.create_index("ix_invoices_state_checked_at", "invoices", ["state", "checked_at"], unique=False)
+    op.create_index("ix_invoices_state_expires_at", "invoices", ["state", "expires_at"], unique=False)
+    op.create_index("ix_invoices_state_opened_at", "invoices", ["state", "opened_at"], unique=False)
+    op.create_index("ix_invoices_state_payable_until", "invoices", ["state", "payable_until"], unique=False)
+    op.create_table(
+        "milestones",
+        sa.Column("name", sa.String(length=40), nullable=False),
+        sa.Column("reached_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "provider_blocks",
+        sa.Column("bucket", sa.String(length=30), nullable=False),
+        sa.Column("blocked_until", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("bucket"),
+    )
+    op.create_table(
+        "provider_calls",
+        sa.Column("bucket", sa.String(length=30), nullable=False),
+        sa.Column("minute", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("calls", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("bucket", "minute"),
+    )
+    op.create_table(
+        "deliveries",
+        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("webhook_id", sa.String(length=64), nullable=False),
+        sa.Column("invoice_id", BIG_ID, nullable=False),
+        sa.Column("event_type", sa.String(length=40), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("state", sa.String(length=10), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("claims", sa.Integer(), nullable=False),
+        sa.Column("next_attempt_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("delivered_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("last_error", sa.Text(), nullable=True),
+        sa.CheckConstraint("(state = 'delivered') = (delivered_at IS NOT NULL)", name="ck_deliveries_delivered_at"),
+        sa.CheckConstraint("state IN ('pending', 'delivered', 'abandoned')", name="ck_deliveries_state_known"),
+        sa.ForeignKeyConstraint(
+            ["invoice_id"],
+            ["invoices.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("webhook_id"),
+    )
+    op.create_index("ix_deliveries_state_next_attempt_at", "deliveries", ["state", "next_attempt_at"], unique=False)
+    op.create_index("uq_deliveries_invoice_id_event_type", "deliveries", ["invoice_id", "event_type"], unique=True)
+    op.create_table(
+        "refunds",
+        sa.Column("id", BIG_ID, nullable=False),
+        sa.Column("invoice_id", BIG_ID, nullable=False),
+        sa.Column("token", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=15), nullable=False),
+        sa.Column("amount_sats", sa.BigInteger(), nullable=False),
+        sa.Column("received_sats", sa.BigInteger(), nullable=False),
+        sa.Column("address", sa.Text(), nullable=True),
+        sa.Column("idempotency_key", sa.String(length=36), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("next_attempt_at", sa.DateTime(timezone=True), nullable=False),
+        sa.CheckConstraint("address IS NOT NULL OR state = 'needs_address'", name="ck_refunds_has_address"),
+        sa.CheckConstraint(
+            "state IN ('requested', 'quoted', 'in_flight', 'sent', 'failed', 'needs_address', 'held')",
+            name="ck_refunds_state_known",
+        ),
+        sa.CheckConstraint("amount_sats <= received_sats", name="ck_refunds_never_more_than_received"),
+        sa.CheckConstraint("amount_sats > 0", name="ck_refunds_amount_positive"),
+        sa.ForeignKeyConstraint(
+            ["invoice_id"],
+            ["invoices.id"],
+        ),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("idempotency_key"),
+        sa.UniqueConstraint("invoice_id"),
+        sa.UniqueConstraint("token"),
+    )
+    op.create_index("ix_refunds_state_next_attempt_at", "refunds", ["state", "next_attempt_at"], unique=False)

@@ -1,0 +1,141 @@
+"""Opening the database, transactions, and bringing the tables up to date."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from lnpay.errors import StorageUnavailable
+from lnpay.repository.deliveries import Deliveries
+from lnpay.repository.invoices import Invoices
+from lnpay.repository.limits import Limits
+from lnpay.repository.refunds import Refunds
+
+log = logging.getLogger(__name__)
+
+SCHEMA_VERSION = "0001"
+"""The newest migration. A test holds it against the migrations themselves."""
+
+BUSY_TIMEOUT_MS = 10_000
+"""How long SQLite waits for another process's transaction before it gives up."""
+
+MIGRATION_LOCK = 7_305_012_118
+"""Any constant will do: two processes that start at once take turns with the migrations on PostgreSQL."""
+
+
+class SchemaTooNew(Exception):
+    """The database was made by a newer LNPay than this one."""
+
+
+class Transaction:
+    """One unit of work. Rows are reached by noun; nothing is visible to others before the commit."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.invoices = Invoices(connection)
+        self.refunds = Refunds(connection)
+        self.deliveries = Deliveries(connection)
+        self.limits = Limits(connection)
+
+
+class Repository:
+    """The database behind LNPay. Safe to share between threads."""
+
+    def __init__(self, database_url: str) -> None:
+        self.engine = _create_engine(database_url)
+        # SQLite lets writers poll for its lock, at random and up to a tenth of a second apart. Inside one process a
+        # lock of our own is fair and quick; between processes SQLite's busy timeout does it.
+        self._write_turn = threading.Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Begin a transaction that may write; commit at the end of the block, roll back when it raises."""
+        with _translating(), self._write_turn, self.engine.begin() as connection:
+            yield Transaction(connection)
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """Read without holding up writers. Each query sees the newest commit."""
+        with _translating(), self.engine.connect() as connection:
+            yield Transaction(connection.execution_options(isolation_level="AUTOCOMMIT"))
+
+    def upgrade(self) -> None:
+        """Make the tables, or bring them up to date. Safe to call by several processes at once.
+
+        Raises SchemaTooNew when a newer LNPay has been here.
+        """
+        if self._version() == SCHEMA_VERSION:
+            return
+        with self._write_turn, self.engine.begin() as connection:
+            _migrate(connection)
+
+    def ping(self) -> None:
+        """Raise StorageUnavailable or SchemaTooNew unless the database answers and has the tables of this version."""
+        with _translating():
+            version = self._version()
+        if version != SCHEMA_VERSION:
+            raise SchemaTooNew(f"the database is at version {version}, this LNPay needs {SCHEMA_VERSION}")
+
+    def close(self) -> None:
+        """Give every connection back."""
+        self.engine.dispose()
+
+    def _version(self) -> str | None:
+        with self.engine.connect() as connection:
+            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
+            if not inspect(connection).has_table("alembic_version"):
+                return None
+            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+@contextmanager
+def _translating() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeout) as error:
+        log.error("database unavailable error=%s", error.__class__.__name__, exc_info=error)
+        raise StorageUnavailable("the database is not available right now") from error
+
+
+def _create_engine(database_url: str) -> Engine:
+    url = make_url(database_url)
+    if url.get_backend_name() != "sqlite":
+        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+    engine = create_engine(url, pool_size=20, max_overflow=20)
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _prepare_sqlite(dbapi_connection: sqlite3.Connection, _record: object) -> None:
+    """Set what SQLite forgets between connections, and take BEGIN away from the driver."""
+    dbapi_connection.isolation_level = None
+    cursor = dbapi_connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    # A refund's key must survive a power cut, not only a crash of the process.
+    cursor.execute("PRAGMA synchronous = FULL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    # A deferred transaction that reads and then writes can fail with SQLITE_BUSY at once, whatever the timeout.
+    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _migrate(connection: Connection) -> None:
+    # Imported here because a start with an up-to-date database should not pay for it.
+    from lnpay.repository.migrate import migrate
+
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+    migrate(connection)

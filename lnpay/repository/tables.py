@@ -1,0 +1,205 @@
+"""The tables, with the guards that hold even when the code is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.types import TypeDecorator
+
+from lnpay.states import DeliveryState, InvoiceState, RefundState
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A UTC-aware datetime; SQLite, which knows no time zones, keeps it as naive UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise TypeError("times are UTC-aware")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class ExactDecimal(TypeDecorator[Decimal]):
+    """A Decimal kept as its digits: SQLite's NUMERIC would make a float of it."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:
+        if value is None:
+            return None
+        if not isinstance(value, Decimal):
+            raise TypeError("fiat amounts and prices are Decimal")
+        return format(value, "f")
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:
+        return None if value is None else Decimal(value)
+
+
+class JsonText(TypeDecorator[dict[str, Any]]):
+    """A JSON object as text, with Decimals (never floats) for its fractions."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: dict[str, Any] | None, dialect: Dialect) -> str | None:
+        return None if value is None else json.dumps(value, default=str, separators=(",", ":"))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> dict[str, Any] | None:
+        return None if value is None else json.loads(value, parse_float=Decimal)
+
+
+def _one_of(column: str, words: Iterable[str]) -> str:
+    return f"{column} IN ({', '.join(repr(str(word)) for word in words)})"
+
+
+_ISSUED_COLUMNS = (
+    "bolt11", "payment_hash", "strike_invoice", "strike_quote", "opened_at", "expires_at", "payable_until",
+)  # fmt: skip
+_ISSUED_AT_ONCE = " AND ".join(f"(({column} IS NULL) = (strike_invoice_id IS NULL))" for column in _ISSUED_COLUMNS)
+
+BigId = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite counts rows only in a column of the type INTEGER."""
+
+metadata = MetaData()
+
+invoices = Table(
+    "invoices",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    # The shop's request, stored before Strike is asked.
+    Column("correlation_id", String(40), nullable=False, unique=True),
+    Column("strike_correlation_id", String(40), nullable=False),
+    Column("token", String(64), nullable=False, unique=True),
+    Column("amount_fiat", ExactDecimal, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("description", Text),
+    Column("ln_address", Text),
+    Column("amount_sats", BigInteger, nullable=False),
+    Column("rate_price", ExactDecimal, nullable=False),
+    Column("rate_source", String(20), nullable=False),
+    Column("rate_as_of", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    # What Strike issued for it: all of it or nothing.
+    Column("strike_invoice_id", String(64), unique=True),
+    Column("bolt11", Text),
+    Column("payment_hash", String(64)),
+    Column("strike_invoice", JsonText),
+    Column("strike_quote", JsonText),
+    Column("opened_at", UtcDateTime),
+    Column("expires_at", UtcDateTime),
+    Column("payable_until", UtcDateTime),
+    # What became of it.
+    Column("state", String(10), nullable=False),
+    Column("paid_at", UtcDateTime),
+    Column("received_sats", BigInteger),
+    Column("settled_at", UtcDateTime),
+    Column("checked_at", UtcDateTime),
+    CheckConstraint("amount_sats > 0", name="ck_invoices_amount_positive"),
+    CheckConstraint("received_sats > 0", name="ck_invoices_received_positive"),
+    CheckConstraint(_one_of("state", InvoiceState), name="ck_invoices_state_known"),
+    CheckConstraint(_ISSUED_AT_ONCE, name="ck_invoices_issued_at_once"),
+    CheckConstraint("strike_invoice_id IS NOT NULL OR state = 'unpaid'", name="ck_invoices_draft_unpaid"),
+    CheckConstraint("(state IN ('settled', 'paid_late')) = (paid_at IS NOT NULL)", name="ck_invoices_paid_has_time"),
+    CheckConstraint(
+        "(paid_at IS NULL) = (received_sats IS NULL) AND (state = 'settled') = (settled_at IS NOT NULL)",
+        name="ck_invoices_paid_has_amount",
+    ),
+    # Each question the workers ask is one of these, so that a million rows of history cost them nothing.
+    Index("ix_invoices_state_opened_at", "state", "opened_at"),
+    Index("ix_invoices_state_expires_at", "state", "expires_at"),
+    Index("ix_invoices_state_payable_until", "state", "payable_until"),
+    Index("ix_invoices_state_checked_at", "state", "checked_at"),
+)
+
+refunds = Table(
+    "refunds",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("invoice_id", ForeignKey("invoices.id"), nullable=False, unique=True),
+    Column("token", String(64), nullable=False, unique=True),
+    Column("state", String(15), nullable=False),
+    Column("amount_sats", BigInteger, nullable=False),
+    Column("received_sats", BigInteger, nullable=False),
+    Column("address", Text),
+    Column("idempotency_key", String(36), nullable=False, unique=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("next_attempt_at", UtcDateTime, nullable=False),
+    CheckConstraint("amount_sats > 0", name="ck_refunds_amount_positive"),
+    CheckConstraint("amount_sats <= received_sats", name="ck_refunds_never_more_than_received"),
+    CheckConstraint(_one_of("state", RefundState), name="ck_refunds_state_known"),
+    CheckConstraint("address IS NOT NULL OR state = 'needs_address'", name="ck_refunds_has_address"),
+    Index("ix_refunds_state_next_attempt_at", "state", "next_attempt_at"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("webhook_id", String(64), nullable=False, unique=True),
+    Column("invoice_id", ForeignKey("invoices.id"), nullable=False),
+    Column("event_type", String(40), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("claims", Integer, nullable=False),
+    Column("claimed_until", UtcDateTime),
+    Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("delivered_at", UtcDateTime),
+    Column("last_error", Text),
+    CheckConstraint(_one_of("state", DeliveryState), name="ck_deliveries_state_known"),
+    CheckConstraint("(state = 'delivered') = (delivered_at IS NOT NULL)", name="ck_deliveries_delivered_at"),
+    Index("uq_deliveries_invoice_id_event_type", "invoice_id", "event_type", unique=True),
+    Index("ix_deliveries_state_next_attempt_at", "state", "next_attempt_at"),
+)
+
+provider_blocks = Table(
+    "provider_blocks",
+    metadata,
+    Column("bucket", String(30), primary_key=True),
+    Column("blocked_until", UtcDateTime, nullable=False),
+)
+
+provider_calls = Table(
+    "provider_calls",
+    metadata,
+    Column("bucket", String(30), primary_key=True),
+    Column("minute", UtcDateTime, primary_key=True),
+    Column("calls", Integer, nullable=False),
+)
+
+milestones = Table(
+    "milestones",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("reached_at", UtcDateTime, nullable=False),
+)
