@@ -1,0 +1,428 @@
+"""Strike's API: one method per endpoint used, typed answers, no business rule.
+
+Strike's own words stay in this file. Every method raises, by what the caller may do next:
+StrikeRejected (no, and no again), StrikeUnavailable (nothing was done: later), StrikeAmbiguous (sent, no clear
+answer: ask). Source: Strike API v1, docs.strike.me.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Any, Protocol
+from urllib.parse import quote as url_quote
+
+import requests
+import urllib3.exceptions
+
+from lnpay.errors import StrikeAmbiguous, StrikeError, StrikeRejected, StrikeUnavailable
+from lnpay.model import Clock, utc_now
+from lnpay.money import btc_to_sats, sats_to_btc
+
+log = logging.getLogger(__name__)
+
+Timeout = tuple[float, float]
+"""Seconds to connect, seconds to wait for the answer."""
+
+PATIENT: Timeout = (3.05, 10.0)
+HURRIED: Timeout = (1.0, 2.5)
+"""For whoever must answer Strike's webhook within five seconds."""
+
+PAGE_SIZE = 100
+"""The most Strike puts on one page."""
+
+
+class Bucket(StrEnum):
+    """What Strike counts together. OTHER is the dear one: past 1,000 calls in ten minutes it locks for an hour."""
+
+    INVOICE_CREATE = "invoice_create"
+    INVOICE_QUOTE = "invoice_quote"
+    RATES = "rates"
+    PAYMENT_QUOTE = "payment_quote"
+    PAYMENT_EXECUTE = "payment_execute"
+    OTHER = "other"
+
+
+class CallBudget(Protocol):
+    """Asked before each call, told when Strike says that it was one too many."""
+
+    def take(self, bucket: Bucket) -> None:
+        """Count one call. Raises StrikeUnavailable, with retry_after_seconds, when it must not be made now."""
+        ...
+
+    def block(self, bucket: Bucket, retry_after_seconds: int | None) -> None:
+        """Remember a 429. None: it came without a Retry-After."""
+        ...
+
+
+class InvoiceStatus(StrEnum):
+    """Strike's states of an invoice. PENDING: money was seen, but it is not final."""
+
+    UNPAID = "UNPAID"
+    PENDING = "PENDING"
+    PAID = "PAID"
+    CANCELLED = "CANCELLED"
+    REVERSED = "REVERSED"
+
+
+@dataclass(frozen=True)
+class StrikeInvoice:
+    """Strike's invoice. `amount_sats` is None when it does not ask for bitcoin.
+
+    `paid_at` (the earliest transaction's own time) and `received_sats` are None unless transactions were asked for
+    and are there.
+    """
+
+    invoice_id: str
+    status: InvoiceStatus
+    amount_sats: int | None
+    created_at: datetime
+    paid_at: datetime | None
+    received_sats: int | None
+    raw: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StrikeQuote:
+    """Strike's price for an invoice, and the payment request that a customer can pay until `expires_at`."""
+
+    bolt11: str
+    expires_at: datetime
+    raw: dict[str, Any]
+
+
+class Strike:
+    """The client. One per process: it holds a pool of connections and is safe to share between threads."""
+
+    def __init__(
+        self,
+        api_key: str,
+        base_url: str,
+        budget: CallBudget,
+        *,
+        session: requests.Session | None = None,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._budget = budget
+        self._clock = clock
+        self._session = session or pooled_session()
+        self._auth = _Bearer(api_key)
+
+    def create_invoice(self, amount_sats: int, correlation_id: str, description: str | None) -> StrikeInvoice:
+        """Ask for an invoice over `amount_sats`.
+
+        correlation_id: makes a repeat safe: a second call with it raises StrikeRejected with the code
+        DUPLICATE_INVOICE, and `find_invoice_by_correlation_id` leads to the first one.
+        Source: "Issue invoice".
+        """
+        body: dict[str, Any] = {
+            "correlationId": correlation_id,
+            "amount": {"amount": sats_to_btc(amount_sats), "currency": "BTC"},
+        }
+        if description:
+            body["description"] = description
+        return _read_invoice(self._call("POST", "/invoices", Bucket.INVOICE_CREATE, body=body))
+
+    def quote_invoice(self, strike_invoice_id: str) -> StrikeQuote:
+        """Ask for a payment request. Every call makes a new one; the older ones stay payable until they expire.
+
+        Source: "Issue quote for invoice".
+        """
+        path = f"/invoices/{_segment(strike_invoice_id)}/quote"
+        return _read_quote(self._call("POST", path, Bucket.INVOICE_QUOTE))
+
+    def get_invoice(self, strike_invoice_id: str, *, timeout: Timeout = PATIENT) -> StrikeInvoice:
+        """Read an invoice with its transactions, which tell when it was paid.
+
+        Source: "Find invoice by id", includeTransactions.
+        """
+        path = f"/invoices/{_segment(strike_invoice_id)}"
+        params = {"includeTransactions": "true"}
+        return _read_invoice(self._call("GET", path, Bucket.OTHER, params=params, timeout=timeout))
+
+    def find_invoice_by_correlation_id(self, correlation_id: str) -> StrikeInvoice | None:
+        """The invoice made with `correlation_id`, or None. Where filters are refused, the newest hundred are searched.
+
+        Source: "Get invoices".
+        """
+        try:
+            found = self._list_invoices({"$filter": f"correlationId eq {_literal(correlation_id)}"})
+        except StrikeRejected:
+            found = self._list_invoices({"$orderby": "created desc", "$top": str(PAGE_SIZE)})
+        return next((one for one in found if one.raw.get("correlationId") == correlation_id), None)
+
+    def list_invoices(self, status: InvoiceStatus, skip: int) -> list[StrikeInvoice]:
+        """One page of the invoices in a state, the newest first. A page of fewer than PAGE_SIZE is the last.
+
+        The filter is a lone comparison: Strike's front door has refused compound ones with a 403 page.
+        Source: "Get invoices".
+        """
+        params = {
+            "$filter": f"state eq {_literal(status)}",
+            "$orderby": "created desc",
+            "$top": str(PAGE_SIZE),
+            "$skip": str(skip),
+        }
+        return self._list_invoices(params)
+
+    def ticker(self) -> list[dict[str, Any]]:
+        """Strike's own prices: rows of amount, sourceCurrency and targetCurrency. Source: "Get rates ticker"."""
+        return _read_array(self._call("GET", "/rates/ticker", Bucket.RATES, timeout=HURRIED))
+
+    def list_subscriptions(self) -> list[dict[str, Any]]:
+        """Every webhook subscription of the account. Source: "Get subscriptions"."""
+        return _read_array(self._call("GET", "/subscriptions", Bucket.OTHER))
+
+    def create_subscription(self, url: str, secret: str, event_types: Iterable[str]) -> dict[str, Any]:
+        """Ask Strike to call `url`, signed with `secret` (10 to 50 characters). Source: "Create subscription"."""
+        body = {
+            "webhookUrl": url,
+            "webhookVersion": "v1",
+            "secret": secret,
+            "enabled": True,
+            "eventTypes": sorted(event_types),
+        }
+        return _read_object(self._call("POST", "/subscriptions", Bucket.OTHER, body=body))
+
+    def update_subscription(self, subscription_id: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+        """Change some fields of a subscription. Source: "Update subscription"."""
+        path = f"/subscriptions/{_segment(subscription_id)}"
+        return _read_object(self._call("PATCH", path, Bucket.OTHER, body=dict(changes)))
+
+    def delete_subscription(self, subscription_id: str) -> None:
+        """Stop a subscription for good. Source: "Delete subscription"."""
+        self._call("DELETE", f"/subscriptions/{_segment(subscription_id)}", Bucket.OTHER)
+
+    def _list_invoices(self, params: dict[str, str]) -> list[StrikeInvoice]:
+        answer = self._call("GET", "/invoices", Bucket.OTHER, params=params)
+        items = _read_object(answer).get("items")
+        if not isinstance(items, list):
+            raise StrikeAmbiguous("Strike's list has no items")
+        return [_read_invoice(item) for item in items]
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        bucket: Bucket,
+        *,
+        body: dict[str, Any] | None = None,
+        params: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: Timeout = PATIENT,
+    ) -> object:
+        """Make one call and return its JSON (None when there is no body). The one place that knows `requests`."""
+        self._budget.take(bucket)
+        try:
+            response = self._session.request(
+                method,
+                self._base_url + path,
+                json=body,
+                params=params,
+                headers=headers,
+                auth=self._auth,
+                timeout=timeout,
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            raise _unanswered(method, path, error) from error
+        if response.ok and not response.is_redirect:
+            return _read_json(method, path, response)
+        raise self._refusal(method, path, bucket, response)
+
+    def _refusal(self, method: str, path: str, bucket: Bucket, response: requests.Response) -> StrikeError:
+        data = _error_data(response)
+        retry_after = _retry_after_seconds(response.headers.get("Retry-After"), self._clock())
+        if response.status_code == 429:
+            self._budget.block(bucket, retry_after)
+        kind = _kind_of(method, response.status_code, data.get("code"))
+        log.warning(
+            "strike refused method=%s path=%s status=%d code=%s trace_id=%s",
+            method, path, response.status_code, data.get("code"), data.get("traceId"),
+        )  # fmt: skip
+        return kind(
+            f"Strike answered {response.status_code} {data.get('code') or 'without a code'}",
+            status=response.status_code,
+            strike_code=data.get("code"),
+            trace_id=data.get("traceId"),
+            values=data.get("values"),
+            retry_after_seconds=retry_after,
+        )
+
+
+def pooled_session() -> requests.Session:
+    """A session for many threads. It never repeats a call by itself: only callers know what may be repeated."""
+    session = requests.Session()
+    adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=32, max_retries=0)
+    session.mount("https://", adapter)
+    session.mount("http://", adapter)
+    return session
+
+
+class _Bearer(requests.auth.AuthBase):
+    """Adds the key to each request, where a .netrc file cannot replace it and no repr shows it."""
+
+    def __init__(self, api_key: str) -> None:
+        self._header = f"Bearer {api_key}"
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = self._header
+        return request
+
+
+_SAFE_TO_REPEAT = frozenset(
+    {"PROCESSING_CONFLICT", "ACCOUNT_NOT_READY", "LN_UNAVAILABLE", "EXCHANGE_RATE_NOT_AVAILABLE"}
+    | {"RATE_LIMIT_EXCEEDED", "TOO_MANY_ATTEMPTS"}
+)
+"""Codes under which Strike did nothing and asks to be called again."""
+
+
+def _kind_of(method: str, status: int, code: str | None) -> type[StrikeError]:
+    if status == 429 or code in _SAFE_TO_REPEAT:
+        return StrikeUnavailable
+    if status < 500:
+        return StrikeRejected
+    # A server that breaks may break after it has done what it was asked for.
+    return StrikeUnavailable if method == "GET" else StrikeAmbiguous
+
+
+def _unanswered(method: str, path: str, error: requests.RequestException) -> StrikeError:
+    log.warning("strike unreachable method=%s path=%s error=%s", method, path, type(error).__name__)
+    if method == "GET" or isinstance(error, requests.ConnectTimeout) or _was_never_sent(error):
+        return StrikeUnavailable("Strike could not be reached")
+    return StrikeAmbiguous("Strike was asked and did not answer")
+
+
+def _was_never_sent(error: requests.RequestException) -> bool:
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(reason, urllib3.exceptions.NewConnectionError | urllib3.exceptions.NameResolutionError)
+
+
+def _read_json(method: str, path: str, response: requests.Response) -> object:
+    if not response.content:
+        return None
+    try:
+        return json.loads(response.content, parse_float=Decimal)
+    except (ValueError, RecursionError) as error:
+        log.warning("strike unreadable method=%s path=%s status=%d", method, path, response.status_code)
+        raise StrikeAmbiguous("Strike's answer is not JSON", status=response.status_code) from error
+
+
+def _error_data(response: requests.Response) -> dict[str, Any]:
+    """`code`, `traceId` and `values` of the error envelope; empty for the HTML of the front door."""
+    try:
+        envelope = response.json()
+    except ValueError:
+        return {}
+    data = envelope.get("data") if isinstance(envelope, dict) else None
+    if not isinstance(data, dict):
+        return {}
+    values = data.get("values")
+    return {
+        "code": data["code"] if isinstance(data.get("code"), str) else None,
+        "traceId": envelope.get("traceId") if isinstance(envelope.get("traceId"), str) else None,
+        "values": values if isinstance(values, dict) else None,
+    }
+
+
+def _retry_after_seconds(header: str | None, now: datetime) -> int | None:
+    """Seconds to wait, from a number of seconds or an HTTP date; None when there is neither."""
+    if header is None:
+        return None
+    if header.strip().isdecimal():
+        return min(int(header), 86_400)
+    try:
+        moment = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0, int((moment - now).total_seconds()) + 1)
+
+
+def _segment(text: str) -> str:
+    return url_quote(text, safe="")
+
+
+def _literal(text: str) -> str:
+    """An OData string literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _read_object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise StrikeAmbiguous("Strike's answer is not an object")
+    return value
+
+
+def _read_array(value: object) -> list[dict[str, Any]]:
+    if not isinstance(value, list):
+        raise StrikeAmbiguous("Strike's answer is not a list")
+    return [item for item in value if isinstance(item, dict)]
+
+
+def _read_invoice(value: object) -> StrikeInvoice:
+    raw = _read_object(value)
+    try:
+        transactions = [one for one in raw.get("transactions") or [] if isinstance(one, dict)]
+        return StrikeInvoice(
+            invoice_id=_text(raw["invoiceId"]),
+            status=InvoiceStatus(raw["state"]),
+            amount_sats=_sats(raw.get("amount")),
+            created_at=parse_time(raw["created"]),
+            paid_at=_earliest(transactions),
+            received_sats=_received(transactions),
+            raw=raw,
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise StrikeAmbiguous("Strike's invoice makes no sense") from error
+
+
+def _earliest(transactions: list[dict[str, Any]]) -> datetime | None:
+    """When the payment was made. `created` is when it reached Strike, `completed` when it was final."""
+    moments = [one.get("created") or one.get("completed") for one in transactions]
+    return min((parse_time(moment) for moment in moments if moment), default=None)
+
+
+def _received(transactions: list[dict[str, Any]]) -> int | None:
+    """Sats received by completed transactions; None unless every one of them is in bitcoin."""
+    amounts = [_sats(one.get("amountReceived")) for one in transactions if one.get("state") == "COMPLETED"]
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if known and len(known) == len(amounts) else None
+
+
+def _sats(money: object) -> int | None:
+    if not isinstance(money, dict) or money.get("currency") != "BTC":
+        return None
+    return btc_to_sats(_text(money["amount"]))
+
+
+def _read_quote(value: object) -> StrikeQuote:
+    raw = _read_object(value)
+    try:
+        return StrikeQuote(
+            bolt11=_text(raw["lnInvoice"]),
+            expires_at=parse_time(raw["expiration"]),
+            raw=raw,
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise StrikeAmbiguous("Strike's quote makes no sense") from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError("a text is missing")
+    return value
+
+
+def parse_time(value: object) -> datetime:
+    """A UTC-aware time from Strike's ISO 8601, whose fractions have 3 to 7 digits. Raises ValueError or TypeError."""
+    moment = datetime.fromisoformat(_text(value))
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
