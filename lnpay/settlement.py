@@ -1,0 +1,120 @@
+"""Use cases: learn of payments, and do what each of them means. Webhook and workers both end in `settle`.
+
+What decides is when a payment was made, not when we noticed it.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from lnpay.addresses import refund_address
+from lnpay.events import EventType, event_body, new_webhook_id
+from lnpay.model import Clock, Invoice
+from lnpay.repository import Repository, Transaction
+from lnpay.repository.invoices import WATCHED
+from lnpay.states import InvoiceState
+from lnpay.strike import PATIENT, InvoiceStatus, Strike, StrikeInvoice, Timeout
+
+log = logging.getLogger(__name__)
+
+
+class Outcome(StrEnum):
+    """What a look at one invoice led to."""
+
+    SETTLED = "settled"
+    PAID_LATE = "paid_late"
+    NOT_PAID = "not_paid"
+    NOT_FINAL = "not_final"  # money was seen and is not counted yet
+    CANCELLED = "cancelled"  # withdrawn at Strike
+    ALREADY = "already"  # known before
+
+
+_UNPAID_OUTCOMES = {
+    InvoiceStatus.UNPAID: Outcome.NOT_PAID,
+    InvoiceStatus.PENDING: Outcome.NOT_FINAL,
+    InvoiceStatus.CANCELLED: Outcome.CANCELLED,
+    InvoiceStatus.REVERSED: Outcome.CANCELLED,
+}
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What it takes to learn of payments. `events` are the types that the shop wants to be told."""
+
+    repository: Repository
+    strike: Strike
+    clock: Clock
+    events: frozenset[str]
+    stop: threading.Event
+
+
+def settle(ledger: Ledger, seen: StrikeInvoice) -> Outcome:
+    """Make our row agree with what Strike says of an invoice. Safe to repeat, in any order, by anybody at once.
+
+    Paid in time: SETTLED, and the shop is owed a delivery. Paid late: PAID_LATE, and the customer is owed a refund.
+    Each is owed in the commit that makes the move, so exactly once.
+    """
+    now = ledger.clock()
+    if seen.status is not InvoiceStatus.PAID:
+        return _UNPAID_OUTCOMES[seen.status]
+    with ledger.repository.transaction() as tx:
+        invoice = tx.invoices.find_by_strike_id(seen.invoice_id)
+        if invoice is None or invoice.state not in WATCHED:
+            _report_surprise(invoice)
+            return Outcome.ALREADY
+        paid_at = _paid_at(invoice, seen, now)
+        received_sats = seen.received_sats or invoice.amount_sats
+        new = InvoiceState.SETTLED if paid_at <= invoice.expires_at else InvoiceState.PAID_LATE
+        if not tx.invoices.mark_paid(invoice.id, new, paid_at=paid_at, received_sats=received_sats, at=now):
+            return Outcome.ALREADY
+        if new is InvoiceState.SETTLED:
+            owe_delivery(ledger, tx, EventType.INVOICE_SETTLED, invoice, now)
+        else:
+            _owe_refund(ledger, tx, invoice, received_sats, now)
+            owe_delivery(ledger, tx, EventType.INVOICE_PAID_LATE, invoice, now)
+    log.info("invoice %s invoice_id=%s received_sats=%d", new, invoice.strike_invoice_id, received_sats)
+    return Outcome(new.value)
+
+
+def _report_surprise(invoice: Invoice | None) -> None:
+    if invoice is not None and invoice.state is InvoiceState.LAPSED:
+        log.error("lapsed invoice was paid: look at it at Strike invoice_id=%s", invoice.strike_invoice_id)
+
+
+def _paid_at(invoice: Invoice, seen: StrikeInvoice, now: datetime) -> datetime:
+    """When the payment was made. Without Strike's word on it the customer is believed: seen now, or in time."""
+    if seen.paid_at is not None:
+        return seen.paid_at
+    log.warning("paid invoice without a time of payment invoice_id=%s", invoice.strike_invoice_id)
+    return min(now, invoice.expires_at)
+
+
+def owe_delivery(ledger: Ledger, tx: Transaction, event_type: EventType, invoice: Invoice, now: datetime) -> None:
+    """Put an event into the outbox, in the transaction that makes it true, if the shop wants to be told of such."""
+    if event_type in ledger.events:
+        tx.deliveries.add(invoice.id, event_type, new_webhook_id(), event_body(event_type, invoice, now), now)
+
+
+def _owe_refund(ledger: Ledger, tx: Transaction, invoice: Invoice, received_sats: int, now: datetime) -> None:
+    address = refund_address(invoice.order.ln_address)
+    tx.refunds.add(
+        invoice.id,
+        received_sats=received_sats,
+        address=address,
+        token=secrets.token_urlsafe(24),
+        idempotency_key=str(uuid.uuid4()),
+        created_at=now,
+    )
+    if address is None:
+        owe_delivery(ledger, tx, EventType.REFUND_NEEDS_ADDRESS, invoice, now)
+
+
+def reconcile_invoice(ledger: Ledger, strike_invoice_id: str, *, timeout: Timeout = PATIENT) -> Outcome:
+    """Ask Strike about one invoice and settle what it says. Raises StrikeError when Strike cannot tell."""
+    return settle(ledger, ledger.strike.get_invoice(strike_invoice_id, timeout=timeout))

@@ -1,0 +1,50 @@
+"""One signed call from Strike: read back what it names, and settle that.
+
+The body is only a hint: it says which invoice changed, never to what.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from lnpay.errors import InvalidRequest, StrikeUnavailable
+from lnpay.repository.invoices import WATCHED
+from lnpay.settlement import Ledger, Outcome, reconcile_invoice
+from lnpay.strike import HURRIED
+
+log = logging.getLogger(__name__)
+
+SUBSCRIBED_EVENTS = ("invoice.updated", "payment.created", "payment.updated")
+"""What a subscription at Strike should ask for."""
+
+
+def receive_event(ledger: Ledger, body: bytes) -> Outcome | None:
+    """Do what a verified webhook body asks for. None when it is about nothing that concerns us.
+
+    Raises InvalidRequest when it is no event; StrikeError when the invoice could not be read, or is not final as Strike
+    shows it now: then Strike is to repeat the event, because with the webhook alone nobody else would ask again.
+    """
+    event = _parse(body)
+    data = event.get("data")
+    entity_id = data.get("entityId") if isinstance(data, dict) else None
+    if event.get("eventType") != "invoice.updated" or not isinstance(entity_id, str):
+        return None
+    with ledger.repository.reading() as tx:
+        invoice = tx.invoices.find_by_strike_id(entity_id)
+    if invoice is None or invoice.state not in WATCHED:
+        return None
+    outcome = reconcile_invoice(ledger, entity_id, timeout=HURRIED)
+    if outcome in (Outcome.NOT_PAID, Outcome.NOT_FINAL):
+        raise StrikeUnavailable("the invoice is not final yet", retry_after_seconds=3)
+    return outcome
+
+
+def _parse(body: bytes) -> dict[str, object]:
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest("the body is not JSON") from error
+    if not isinstance(event, dict):
+        raise InvalidRequest("the body is not an event")
+    return event
