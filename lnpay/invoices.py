@@ -1,0 +1,157 @@
+"""Use case: turn a shop's order into a payment request, once, however often and however badly it is asked."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import uuid
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NoReturn
+
+from lnpay.bolt11 import Bolt11Error, decode
+from lnpay.errors import Conflict, StrikeAmbiguous, StrikeRejected
+from lnpay.model import Clock, Draft, Invoice, Issue, Order
+from lnpay.money import fiat_to_sats, sats_to_msats
+from lnpay.rates import Rates
+from lnpay.repository import Repository
+from lnpay.states import InvoiceState
+from lnpay.strike import InvoiceStatus, Strike, StrikeInvoice, StrikeQuote
+
+log = logging.getLogger(__name__)
+
+DRAFT_GOOD_FOR = timedelta(seconds=30)
+"""A draft older than this is priced again: a customer must get today's price and the whole time to pay."""
+
+ROUNDS = 4
+"""How often to start again when another request for the same order was quicker. Each round, somebody got on."""
+
+
+@dataclass(frozen=True)
+class Till:
+    """What it takes to issue an invoice."""
+
+    repository: Repository
+    strike: Strike
+    rates: Rates
+    clock: Clock
+    time_offset_seconds: int
+
+
+def create_invoice(till: Till, correlation_id: str, order: Order) -> Invoice:
+    """Give the open invoice for a shop's order, issuing it at Strike when there is none yet.
+
+    1. The order and its price are stored as a draft, before Strike hears of it.
+    2. Strike makes the invoice; the draft's id there leads a repeat back to the first one.
+    3. Strike quotes it, and the payment request is read: it must ask for exactly our amount.
+    4. All of it is stored in one commit; only then does anybody see it.
+
+    Whatever is lost on the way, the same call goes on where the last one stopped.
+    Raises Conflict when `correlation_id` stands for another request, or for an invoice that is not open any more;
+    InvalidRequest, RateUnavailable and StrikeError as their docstrings say.
+    """
+    for _ in range(ROUNDS):
+        with till.repository.reading() as tx:
+            known = tx.invoices.find_by_correlation_id(correlation_id)
+        if isinstance(known, Invoice):
+            return _still_open(known, order, till.clock())
+        draft = _fresh_draft(till, known, correlation_id, order)
+        if draft is None:
+            continue
+        issue = _issue(till, draft)
+        with till.repository.transaction() as tx:
+            if tx.invoices.issue(draft, issue):
+                invoice = tx.invoices.find(draft.id)
+                assert invoice is not None  # noqa: S101 - issued one line above, in this transaction
+                log.info("invoice issued invoice_id=%s amount_sats=%d", issue.strike_invoice_id, draft.amount_sats)
+                return invoice
+    raise Conflict("this order is being changed by other requests at the same time; repeat it", code="order_busy")
+
+
+def _still_open(invoice: Invoice, order: Order, now: datetime) -> Invoice:
+    if invoice.order != order:
+        raise Conflict(
+            "this correlation_id was used for a different request: use a new one", code="correlation_id_taken"
+        )
+    if invoice.state is not InvoiceState.UNPAID or now >= invoice.expires_at:
+        state = "expired" if invoice.state is InvoiceState.UNPAID else invoice.state.replace("_", " ")
+        raise Conflict(
+            f"the invoice of this correlation_id is {state}: use a new correlation_id for a new invoice",
+            code="invoice_closed",
+        )
+    return invoice
+
+
+def _fresh_draft(till: Till, known: Draft | None, correlation_id: str, order: Order) -> Draft | None:
+    """A draft of `order` at today's price. None when another request for it was quicker."""
+    now = till.clock()
+    if known is not None and known.order == order and now - known.created_at < DRAFT_GOOD_FOR:
+        return known
+    rate = till.rates.current()
+    amount_sats = fiat_to_sats(order.amount_fiat, rate.price)
+    if known is None:
+        with till.repository.transaction() as tx:
+            return tx.invoices.add_draft(correlation_id, secrets.token_urlsafe(24), order, amount_sats, rate, now)
+    # No customer has seen anything of the old draft, so nobody can pay what Strike may have made for it.
+    with till.repository.transaction() as tx:
+        return tx.invoices.renew_draft(known, str(uuid.uuid4()), order, amount_sats, rate, now)
+
+
+def _issue(till: Till, draft: Draft) -> Issue:
+    invoice = _strike_invoice(till.strike, draft)
+    try:
+        quote = till.strike.quote_invoice(invoice.invoice_id)
+    except StrikeAmbiguous:
+        # A quote whose answer was lost is a payment request that nobody has seen: another one does no harm.
+        quote = till.strike.quote_invoice(invoice.invoice_id)
+    return _checked_issue(draft, invoice, quote, till.time_offset_seconds)
+
+
+def _strike_invoice(strike: Strike, draft: Draft) -> StrikeInvoice:
+    """Strike's invoice for a draft, made now or by an earlier call whose answer was lost."""
+    try:
+        try:
+            return _create(strike, draft)
+        except StrikeAmbiguous:
+            return _create(strike, draft)
+    except StrikeRejected as error:
+        if error.strike_code != "DUPLICATE_INVOICE":
+            raise
+    found = strike.find_invoice_by_correlation_id(draft.strike_correlation_id)
+    if found is None:
+        raise StrikeAmbiguous("Strike knows the order and does not show its invoice")
+    if found.amount_sats != draft.amount_sats or found.status is not InvoiceStatus.UNPAID:
+        raise Conflict(
+            "Strike knows this correlation_id from a different invoice: use a new one", code="correlation_id_taken"
+        )
+    return found
+
+
+def _create(strike: Strike, draft: Draft) -> StrikeInvoice:
+    return strike.create_invoice(draft.amount_sats, draft.strike_correlation_id, draft.order.description)
+
+
+def _checked_issue(draft: Draft, invoice: StrikeInvoice, quote: StrikeQuote, time_offset_seconds: int) -> Issue:
+    try:
+        request = decode(quote.bolt11)
+    except Bolt11Error as error:
+        _nonsense(invoice, f"its payment request cannot be read: {error}")
+    if request.amount_msats != sats_to_msats(draft.amount_sats):
+        _nonsense(invoice, f"its payment request asks {request.amount_msats} msats, not {draft.amount_sats} sats")
+    expires_at = min(invoice.created_at + timedelta(seconds=time_offset_seconds), quote.expires_at, request.expires_at)
+    return Issue(
+        strike_invoice_id=invoice.invoice_id,
+        bolt11=quote.bolt11,
+        payment_hash=request.payment_hash,
+        strike_invoice=invoice.raw,
+        strike_quote=quote.raw,
+        opened_at=invoice.created_at,
+        expires_at=expires_at,
+        # A payment request can be paid until its own expiry, whatever the quote says.
+        payable_until=max(request.expires_at, quote.expires_at),
+    )
+
+
+def _nonsense(invoice: StrikeInvoice, what: str) -> NoReturn:
+    log.error("strike invoice not shown invoice_id=%s reason=%s", invoice.invoice_id, what)
+    raise StrikeRejected("Strike's payment request does not ask for what was computed")
