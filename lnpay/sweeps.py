@@ -1,0 +1,205 @@
+"""Use cases of the workers: find payments that no webhook told of, and end what nobody paid.
+
+A sweep reads Strike's list of paid invoices, newest first, back to the oldest one that we still watch; only where the
+list is refused are invoices asked about one by one. Nothing expires or lapses before Strike was asked about it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from lnpay.errors import Stopping, StrikeError, StrikeRejected
+from lnpay.events import EventType
+from lnpay.model import Invoice
+from lnpay.repository.invoices import WATCHED
+from lnpay.settlement import Ledger, Outcome, owe_delivery, reconcile_invoice
+from lnpay.states import InvoiceState
+from lnpay.strike import PAGE_SIZE, InvoiceStatus
+
+log = logging.getLogger(__name__)
+
+DEEP_SWEEP_EVERY = timedelta(seconds=60)
+"""Late payments are looked for at this pace: they wait for a refund, nobody waits at a till."""
+
+DEEP_SWEEP = "deep_sweep"
+"""The milestone under which every process finds when the last one was."""
+
+EXPIRE_MARGIN = timedelta(seconds=10)
+"""An invoice is called expired this long after its time, so that a payment in the last second is listed by then."""
+
+LAPSE_MARGIN = timedelta(minutes=15)
+"""A payment that was on its way when the payment request expired may still arrive for a while."""
+
+BATCH = 200
+"""Rows moved in one transaction: many enough to be quick, few enough not to hold up a sale."""
+
+MOST_ENDED = 5_000
+"""Invoices that one pass expires or lapses; the next pass goes on."""
+
+SINGLE_READS_SHARE = 10
+"""Where the list is refused, a pass uses this part of the calls left: the next passes want some too."""
+
+PATIENCE = 3
+"""So many reads that fail in a row are not about the invoices any more: the sweep stops until the next pass."""
+
+
+@dataclass
+class Sweep:
+    """What one look at Strike found.
+
+    since: every invoice made at Strike since then was looked at, as it was at `started_at`; None when it was not so.
+    looked_at: further ones that were looked at, one by one. unclear: those of which nothing final can be said.
+    stopped_by: why it ended early, if it did; what was found before that is kept.
+    """
+
+    started_at: datetime
+    since: datetime | None = None
+    looked_at: set[str] = field(default_factory=set)
+    unclear: set[str] = field(default_factory=set)
+    settled: int = 0
+    paid_late: int = 0
+    failed: int = 0
+    stopped_by: StrikeError | None = None
+
+    def clears(self, invoice: Invoice) -> bool:
+        """Whether this look says that `invoice` was not paid."""
+        was_seen = invoice.strike_invoice_id in self.looked_at or (
+            self.since is not None and invoice.issue.opened_at >= self.since
+        )
+        return was_seen and invoice.strike_invoice_id not in self.unclear
+
+
+def sweep(ledger: Ledger, calls_left: Callable[[], int], *, is_deep: bool | None = None) -> Sweep:
+    """Find what was paid among the invoices we watch, and settle it.
+
+    calls_left: how many calls may still be made; asked only where the list is refused.
+    is_deep: look back as far as the oldest expired invoice, otherwise only as far as the oldest unpaid one. None: when
+    a minute has passed since any process last did.
+    """
+    found = Sweep(ledger.clock())
+    with ledger.repository.reading() as tx:
+        if is_deep is None:
+            last = tx.limits.milestone(DEEP_SWEEP)
+            is_deep = last is None or found.started_at - last >= DEEP_SWEEP_EVERY
+        since = tx.invoices.oldest_opened_at(WATCHED if is_deep else (InvoiceState.UNPAID,))
+    if since is None:
+        return found
+    try:
+        _sweep_somehow(ledger, found, since, calls_left)
+    except StrikeError as error:
+        log.warning("sweep stopped error=%s", error.message)
+        found.stopped_by = error
+    if is_deep and found.stopped_by is None:
+        with ledger.repository.transaction() as tx:
+            tx.limits.reach_milestone(DEEP_SWEEP, found.started_at)
+    return found
+
+
+def _sweep_somehow(ledger: Ledger, found: Sweep, since: datetime, calls_left: Callable[[], int]) -> None:
+    try:
+        pages = _pages(ledger, InvoiceStatus.PAID, since)
+        first = next(pages)
+    except StrikeRejected as error:
+        if error.status == 401:
+            raise
+        log.warning("strike refuses its list, asking one by one status=%s", error.status)
+        _sweep_one_by_one(ledger, found, calls_left() // SINGLE_READS_SHARE)
+        return
+    _settle_watched(ledger, found, first)
+    for page in pages:
+        _settle_watched(ledger, found, page)
+    found.since = since
+
+
+def _pages(ledger: Ledger, status: InvoiceStatus, since: datetime) -> Iterator[list[str]]:
+    """Strike ids of the invoices in a state, page by page, from the newest back to those made at `since`."""
+    skip = 0
+    while True:
+        page = ledger.strike.list_invoices(status, skip)
+        yield [one.invoice_id for one in page]
+        if len(page) < PAGE_SIZE or min(one.created_at for one in page) < since:
+            return
+        skip += PAGE_SIZE
+
+
+def _settle_watched(ledger: Ledger, found: Sweep, listed: list[str]) -> None:
+    with ledger.repository.reading() as tx:
+        watched = tx.invoices.watched_among(listed)
+    _settle_each(ledger, found, watched)
+
+
+def _sweep_one_by_one(ledger: Ledger, found: Sweep, limit: int) -> None:
+    with ledger.repository.reading() as tx:
+        ids = tx.invoices.least_recently_checked(limit)
+    _settle_each(ledger, found, ids)
+    with ledger.repository.transaction() as tx:
+        tx.invoices.mark_checked(ids, found.started_at)
+    found.looked_at.update(ids)
+
+
+def _settle_each(ledger: Ledger, found: Sweep, ids: list[str]) -> None:
+    failed_in_a_row = 0
+    for strike_invoice_id in ids:
+        if ledger.stop.is_set():
+            raise Stopping("asked to end")
+        try:
+            _count(found, strike_invoice_id, reconcile_invoice(ledger, strike_invoice_id))
+            failed_in_a_row = 0
+        except Exception as error:  # whatever is wrong with one invoice must not hold up the others
+            log.exception("invoice could not be reconciled invoice_id=%s", strike_invoice_id)
+            found.failed += 1
+            found.unclear.add(strike_invoice_id)
+            failed_in_a_row += 1
+            if isinstance(error, StrikeError) and (error.retry_after_seconds or failed_in_a_row == PATIENCE):
+                raise
+
+
+def _count(found: Sweep, strike_invoice_id: str, outcome: Outcome) -> None:
+    found.settled += outcome is Outcome.SETTLED
+    found.paid_late += outcome is Outcome.PAID_LATE
+    if outcome is Outcome.NOT_FINAL:
+        found.unclear.add(strike_invoice_id)
+
+
+def expire_due(ledger: Ledger, found: Sweep) -> int:
+    """Move to EXPIRED what the sweep has not found paid, a little after its time to pay. Returns how many."""
+    with ledger.repository.reading() as tx:
+        due = tx.invoices.to_expire(found.started_at - EXPIRE_MARGIN, MOST_ENDED)
+    return _end(ledger, [one for one in due if found.clears(one)], InvoiceState.EXPIRED)
+
+
+def lapse_due(ledger: Ledger, found: Sweep) -> int:
+    """Move to LAPSED what the sweep has not found paid, well after it could be paid for the last time.
+
+    Money that Strike has seen and not yet counted (PENDING) keeps its invoice; Strike is asked for such first.
+    Returns how many. Raises StrikeError when Strike cannot tell.
+    """
+    with ledger.repository.reading() as tx:
+        due = tx.invoices.to_lapse(found.started_at - LAPSE_MARGIN, MOST_ENDED)
+    due = [one for one in due if found.clears(one)]
+    if not due:
+        return 0
+    if found.since is not None:
+        for page in _pages(ledger, InvoiceStatus.PENDING, found.since):
+            found.unclear.update(page)
+    return _end(ledger, [one for one in due if found.clears(one)], InvoiceState.LAPSED)
+
+
+def _end(ledger: Ledger, due: list[Invoice], new: InvoiceState) -> int:
+    ended = 0
+    for start in range(0, len(due), BATCH):
+        if ledger.stop.is_set():
+            raise Stopping("asked to end")
+        now = ledger.clock()
+        with ledger.repository.transaction() as tx:
+            for invoice in due[start : start + BATCH]:
+                if tx.invoices.move(invoice.id, invoice.state, new):
+                    ended += 1
+                    if new is InvoiceState.EXPIRED:
+                        owe_delivery(ledger, tx, EventType.INVOICE_EXPIRED, invoice, now)
+    if ended:
+        log.info("invoices %s count=%d", new, ended)
+    return ended
