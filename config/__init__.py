@@ -1,0 +1,1 @@
+"""What a merchant sets: the settings, and what happens with every event."""

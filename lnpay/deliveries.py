@@ -1,0 +1,203 @@
+"""Use case: tell the shop what it is owed, at least once, under one id, for more than three days.
+
+An outbox row is written in the commit that makes its event true. Whoever is there sends what is due: the server's
+dispatcher and every worker pass. A claim keeps two of them from sending the same message at the same time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from lnpay.errors import NotFound, ShopGone, ShopRefused
+from lnpay.model import Clock, Delivery, Event
+from lnpay.repository import Repository
+from lnpay.webhook_signature import delivery_headers
+
+log = logging.getLogger(__name__)
+
+PAUSES = tuple(
+    timedelta(seconds=seconds) for seconds in (2, 5, 15, 60, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+)
+"""Pauses after the first, second, ... failure: 75 hours in all, and quick at first, because a customer waits."""
+
+JITTER = 0.1
+"""Each pause is made longer by up to this part of it, so that orders do not knock all at once."""
+
+CLAIM = timedelta(seconds=20)
+"""How long a message is ours while we send it: the shop's 15 seconds and some. A crash costs that much, no more."""
+
+SENDERS = 8
+"""Messages sent at the same time by one process, so that a shop that is slow with one holds up no other."""
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """What it takes to tell the shop. `deliver` raises to be called again; ShopGone to be left alone."""
+
+    repository: Repository
+    deliver: Callable[[Event], None]
+    clock: Clock
+    url: str
+    secret: str
+    stop: threading.Event
+    jitter: Callable[[], float] = random.random
+
+
+def send_due(outbox: Outbox, *, senders: int = SENDERS) -> Counter[str]:
+    """Send everything that is due now, what was never tried first. Returns counts of "delivered" and "refused"."""
+    if senders == 1:
+        return _send_until_none(outbox)
+    with outbox.repository.reading() as tx:
+        due = len(tx.deliveries.due(outbox.clock(), senders))
+    if due <= 1:
+        return _send_until_none(outbox)
+    with ThreadPoolExecutor(max_workers=due, thread_name_prefix="delivery") as pool:
+        counts = list(pool.map(lambda _: _send_until_none(outbox), range(due)))
+    return sum(counts, Counter())
+
+
+def _send_until_none(outbox: Outbox) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    while not outbox.stop.is_set() and (delivery := _claim_next(outbox)) is not None:
+        counts[_send(outbox, delivery)] += 1
+    return counts
+
+
+def _claim_next(outbox: Outbox) -> Delivery | None:
+    """Take the next due message for ourselves; None when nothing is due that others have not taken."""
+    now = outbox.clock()
+    with outbox.repository.reading() as tx:
+        due = tx.deliveries.due(now, SENDERS)
+    for delivery in due:
+        with outbox.repository.transaction() as tx:
+            if tx.deliveries.claim(delivery, until=now + CLAIM):
+                return delivery
+    return None
+
+
+def _send(outbox: Outbox, delivery: Delivery) -> str:
+    """Call the shop once and write down what came of it."""
+    try:
+        outbox.deliver(make_event(outbox, delivery))
+    except ShopGone as error:
+        _give_up(outbox, delivery, error.message)
+    except Exception as error:  # noqa: BLE001 - the hook is the merchant's own code: whatever it raises means "again, later"
+        reason = (
+            error.message if isinstance(error, ShopRefused) else f"config/delivery.py raised {type(error).__name__}"
+        )
+        _put_off(outbox, delivery, reason, is_ours=not isinstance(error, ShopRefused))
+    else:
+        with outbox.repository.transaction() as tx:
+            tx.deliveries.mark_delivered(delivery, outbox.clock())
+        log.info("delivered webhook_id=%s type=%s", delivery.webhook_id, delivery.event_type)
+        return "delivered"
+    return "refused"
+
+
+def make_event(outbox: Outbox, delivery: Delivery) -> Event:
+    """The message as the hook gets it, signed for this attempt."""
+    content = delivery.body.encode()
+    headers = delivery_headers(outbox.secret, delivery.webhook_id, outbox.clock(), content)
+    return Event(
+        id=delivery.webhook_id,
+        type=delivery.event_type,
+        body=json.loads(delivery.body),
+        content=content,
+        headers={"Content-Type": "application/json", **headers},
+        url=outbox.url,
+    )
+
+
+def _put_off(outbox: Outbox, delivery: Delivery, reason: str, *, is_ours: bool) -> None:
+    if delivery.attempts >= len(PAUSES):
+        _give_up(outbox, delivery, reason)
+        return
+    pause = PAUSES[delivery.attempts] * (1 + JITTER * outbox.jitter())
+    with outbox.repository.transaction() as tx:
+        tx.deliveries.put_off(delivery, outbox.clock() + pause, reason)
+    log.warning(
+        "delivery refused webhook_id=%s attempt=%d again_in_seconds=%d reason=%s",
+        delivery.webhook_id, delivery.attempts + 1, pause.total_seconds(), reason, exc_info=is_ours,
+    )  # fmt: skip
+
+
+def _give_up(outbox: Outbox, delivery: Delivery, reason: str) -> None:
+    with outbox.repository.transaction() as tx:
+        tx.deliveries.abandon(delivery, reason)
+    log.error("delivery abandoned webhook_id=%s reason=%s", delivery.webhook_id, reason)
+
+
+def send_due_and_wait(outbox: Outbox, *, sleep: Callable[[float], None] = time.sleep) -> Counter[str]:
+    """Send everything that is due, and see the messages out that somebody is sending at this moment.
+
+    A sender that was killed leaves its claim behind; after at most CLAIM it runs out and the message is sent here.
+    """
+    counts = send_due(outbox)
+    for _ in range(int(CLAIM.total_seconds()) * 2):
+        with outbox.repository.reading() as tx:
+            if not tx.deliveries.is_any_claimed():
+                return counts
+        sleep(0.5)
+        counts += send_due(outbox)
+    return counts
+
+
+def send_again(repository: Repository, strike_invoice_id: str, now: datetime) -> list[Delivery]:
+    """Make every message about an invoice due now, under its old id. Returns them. Raises NotFound."""
+    with repository.transaction() as tx:
+        invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
+        owed = [] if invoice is None else tx.deliveries.of_invoice(invoice.id)
+        if not owed:
+            raise NotFound("the shop was never owed a message about an invoice of this id")
+        return [delivery for delivery in owed if tx.deliveries.send_again(delivery, now)]
+
+
+class Dispatcher:
+    """The thread of the server that sends what is owed: at once when woken, and whenever something is due."""
+
+    LONGEST_SLEEP = timedelta(seconds=30)
+    """Another process may have put something into the outbox; it sends it itself, this is the second net."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._awake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin, with what is due from before."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something new is owed."""
+        self._awake.set()
+
+    def stop(self, timeout_seconds: float = 20) -> None:
+        """End, once `stop` of the outbox is set and the messages in hand are finished."""
+        self._awake.set()
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        while not self._outbox.stop.is_set():
+            pause = self.LONGEST_SLEEP
+            try:
+                send_due(self._outbox)
+                pause = min(pause, self._until_next())
+            except Exception:  # a locked database must not end the thread that tells the shop
+                log.exception("dispatcher failed, trying again")
+                pause = timedelta(seconds=1)
+            self._awake.wait(max(0.05, pause.total_seconds()))
+            self._awake.clear()
+
+    def _until_next(self) -> timedelta:
+        with self._outbox.repository.reading() as tx:
+            next_due_at = tx.deliveries.next_due_at()
+        return self.LONGEST_SLEEP if next_due_at is None else next_due_at - self._outbox.clock()
