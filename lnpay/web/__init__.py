@@ -1,0 +1,5 @@
+"""HTTP: parse, call a use case, answer. No rule lives here."""
+
+from lnpay.web.app import create_app
+
+__all__ = ["create_app"]

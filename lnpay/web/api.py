@@ -1,0 +1,145 @@
+"""The shop's door: make an invoice, ask about one, show its QR code."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request, url_for
+
+from lnpay.addresses import MAX_ADDRESS_CHARACTERS, refund_address
+from lnpay.backend import Backend
+from lnpay.errors import InvalidRequest, NotFound, Unauthorized
+from lnpay.events import EventType
+from lnpay.invoices import create_invoice
+from lnpay.model import Delivery, Invoice, Order, Refund
+from lnpay.money import parse_fiat
+from lnpay.qr import payment_uri, qr_png, qr_svg
+from lnpay.web.context import backend
+from lnpay.web.schemas import GenerateInvoice, invalid_fields, read_json
+
+blueprint = Blueprint("api", __name__)
+
+ADDRESS_WARNING = (
+    "ln_address is neither a Lightning address (name@host) nor an LNURL: the invoice is good, "
+    "but a refund would wait until the customer gives an address"
+)
+
+
+@blueprint.post("/generate-invoice")
+def generate_invoice() -> Response:
+    """Turn an order into an open invoice with its QR code; the same order gives the same invoice."""
+    here = backend()
+    _check_api_key(here.access.api_keys)
+    wanted = read_json(request, GenerateInvoice)
+    order = _to_order(wanted, here.currency)
+    invoice = create_invoice(here.till, wanted.order_id(), order)
+    data = _shown(here, invoice)
+    if wanted.ln_address and refund_address(wanted.ln_address) is None:
+        data["warnings"] = [ADDRESS_WARNING]
+    return jsonify(status="success", data=data)
+
+
+def _check_api_key(api_keys: tuple[str, ...]) -> None:
+    if not api_keys:
+        return
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    # Every key is compared, so that the time taken tells nothing.
+    matches = [hmac.compare_digest(given.strip().encode(), key.encode()) for key in api_keys]
+    if scheme.lower() != "bearer" or not any(matches):
+        raise Unauthorized("send one of the keys of API_KEYS, as Authorization: Bearer <key>")
+
+
+def _to_order(wanted: GenerateInvoice, currency: str) -> Order:
+    try:
+        amount_fiat = parse_fiat(wanted.amount_fiat, currency)
+    except InvalidRequest as error:
+        raise invalid_fields({"amount_fiat": error.message}) from error
+    address = wanted.ln_address if refund_address(wanted.ln_address) else _kept(wanted.ln_address)
+    return Order(amount_fiat, currency, wanted.description or None, address)
+
+
+def _kept(address: str | None) -> str | None:
+    """What is remembered of an address that cannot be one: enough to see what was sent."""
+    if not address:
+        return None
+    return "".join(one for one in address if one.isprintable())[:MAX_ADDRESS_CHARACTERS] or None
+
+
+def _shown(here: Backend, invoice: Invoice) -> dict[str, Any]:
+    bolt11 = invoice.issue.bolt11
+    return {
+        "invoice": invoice.issue.strike_invoice,
+        "quote": invoice.issue.strike_quote,
+        "qr_code": base64.b64encode(qr_png(bolt11)).decode(),
+        "expiration_time": invoice.expires_at.isoformat(),
+        "payment_uri": payment_uri(bolt11),
+        "checkout_url": _checkout_url(here, invoice.token),
+    }
+
+
+def _checkout_url(here: Backend, token: str) -> str:
+    if here.access.public_url is not None:
+        return here.access.public_url + url_for("checkout.show", token=token)
+    return url_for("checkout.show", token=token, _external=True)
+
+
+@blueprint.get("/invoices/<invoice_id>")
+def show_invoice(invoice_id: str) -> Response:
+    """Where an invoice stands, for the shop."""
+    with backend().repository.reading() as tx:
+        invoice = tx.invoices.find_by_strike_id(invoice_id)
+        if invoice is None:
+            raise _unknown()
+        refund = tx.refunds.find_by_invoice(invoice.id)
+        deliveries = tx.deliveries.of_invoice(invoice.id)
+    return jsonify(_state_of(invoice, refund, deliveries))
+
+
+def _state_of(invoice: Invoice, refund: Refund | None, deliveries: list[Delivery]) -> dict[str, Any]:
+    told = next((one for one in deliveries if one.event_type == EventType.INVOICE_SETTLED), None)
+    told = told or (deliveries[0] if deliveries else None)
+    return {
+        "invoice_id": invoice.strike_invoice_id,
+        "correlation_id": invoice.correlation_id,
+        "state": invoice.state,
+        "amount_fiat": str(invoice.order.amount_fiat),
+        "currency": invoice.order.currency,
+        "amount_sats": invoice.amount_sats,
+        "expiration_time": invoice.expires_at.isoformat(),
+        "settled_at": invoice.settled_at.isoformat() if invoice.settled_at else None,
+        "delivery": {"state": told.state, "attempts": told.attempts} if told else None,
+        "refund": {"state": refund.state} if refund else None,
+    }
+
+
+@blueprint.get("/invoices/<invoice_id>/qr.png")
+def show_png(invoice_id: str) -> Response:
+    """The QR code as PNG."""
+    return _picture(qr_png(_bolt11_of(invoice_id)), "image/png")
+
+
+@blueprint.get("/invoices/<invoice_id>/qr.svg")
+def show_svg(invoice_id: str) -> Response:
+    """The QR code as SVG."""
+    return _picture(qr_svg(_bolt11_of(invoice_id)), "image/svg+xml")
+
+
+def _bolt11_of(invoice_id: str) -> str:
+    with backend().repository.reading() as tx:
+        invoice = tx.invoices.find_by_strike_id(invoice_id)
+    if invoice is None:
+        raise _unknown()
+    return invoice.issue.bolt11
+
+
+def _picture(content: bytes | str, mimetype: str) -> Response:
+    response = Response(content, mimetype=mimetype)
+    # A payment request never changes; a page of another origin may show it.
+    response.headers["Cache-Control"] = "private, max-age=3600, immutable"
+    return response
+
+
+def _unknown() -> NotFound:
+    return NotFound("there is no invoice of this id; it is the invoiceId of the answer to /generate-invoice")

@@ -1,0 +1,14 @@
+"""What a route reaches for."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from flask import current_app
+
+from lnpay.backend import Backend
+
+
+def backend() -> Backend:
+    """The backend behind the app that serves this request."""
+    return cast(Backend, current_app.extensions["lnpay"])

@@ -1,0 +1,92 @@
+"""Every error as {"status": "error", "code", "message", "errors"}.
+
+Never a stack trace, a provider's text or a secret.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from flask import Flask, Response, jsonify
+from werkzeug.exceptions import HTTPException
+
+from lnpay import errors as e
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = 5
+"""When nobody knows better."""
+
+_STATUS: dict[type[e.LnpayError], int] = {
+    e.InvalidRequest: 400,
+    e.Unauthorized: 401,
+    e.SignatureMismatch: 401,
+    e.NotFound: 404,
+    e.Conflict: 409,
+    e.StrikeRejected: 502,
+    e.StrikeUnavailable: 503,
+    e.StrikeAmbiguous: 503,
+    e.RateUnavailable: 503,
+    e.StorageUnavailable: 503,
+}
+
+_OUTSIDE_WORDS: dict[type[e.LnpayError], str] = {
+    e.StrikeRejected: "the payment provider refused; the operator finds the reason in the log",
+    e.StrikeUnavailable: "the payment provider cannot be used right now; repeat the request later",
+    e.StrikeAmbiguous: "the payment provider did not answer clearly; repeat the same request",
+}
+"""What a stranger may know of a provider's error."""
+
+_HTTP_WORDS = {
+    400: ("bad_request", "the request cannot be read"),
+    404: ("not_found", "there is nothing at this address"),
+    405: ("method_not_allowed", "this address does not take that method"),
+    413: ("payload_too_large", "the body is larger than 64 KiB"),
+    415: ("unsupported_media_type", "send the body as JSON, with Content-Type: application/json"),
+}
+
+
+def register(app: Flask) -> None:
+    """Make `app` answer every error in the one shape."""
+    app.register_error_handler(e.LnpayError, _answer_lnpay_error)
+    app.register_error_handler(HTTPException, _answer_http_exception)
+    app.register_error_handler(Exception, _answer_bug)
+
+
+def error_response(
+    status: int, code: str, message: str, fields: dict[str, str] | None = None, retry_after_seconds: int | None = None
+) -> Response:
+    """The one shape. `fields` maps a field of the request to what is wrong with it."""
+    response = jsonify(status="error", code=code, message=message, errors=fields or {})
+    response.status_code = status
+    if retry_after_seconds is not None:
+        response.headers["Retry-After"] = str(max(1, retry_after_seconds))
+    if status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _answer_lnpay_error(error: e.LnpayError) -> Response:
+    status = _STATUS.get(type(error))
+    if status is None:
+        return _answer_bug(error)
+    retry_after = None
+    if status == 503:
+        retry_after = getattr(error, "retry_after_seconds", None) or RETRY_AFTER_SECONDS
+    message = _OUTSIDE_WORDS.get(type(error), error.message)
+    return error_response(status, error.code, message, getattr(error, "errors", None), retry_after)
+
+
+def _answer_http_exception(error: HTTPException) -> Response:
+    status = error.code or 500
+    code, message = _HTTP_WORDS.get(status, (error.name.lower().replace(" ", "_"), error.name))
+    response = error_response(status, code, message)
+    for name, value in error.get_headers():
+        if name in ("Allow", "Location"):
+            response.headers[name] = value
+    return response
+
+
+def _answer_bug(error: Exception) -> Response:
+    log.error("unexpected error", exc_info=error)
+    return error_response(500, "internal_error", "something went wrong here; the operator finds it in the log")

@@ -1,0 +1,33 @@
+"""Strike's door: signed words that something changed."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, jsonify, request
+
+from lnpay.errors import StrikeRejected, StrikeUnavailable
+from lnpay.web.context import backend
+from lnpay.web.errors import error_response
+from lnpay.webhook_invoice import receive_event
+from lnpay.webhook_signature import verify_strike_signature
+
+blueprint = Blueprint("webhook", __name__)
+
+
+@blueprint.post("/webhook")
+def receive() -> Response:
+    """Verify, settle, wake the dispatcher, answer.
+
+    What cannot be done now is answered 5xx, so that Strike repeats it.
+    """
+    here = backend()
+    if not here.access.webhook_secret:
+        return error_response(503, "webhook_not_configured", "WEBHOOK_SECRET is not set here", retry_after_seconds=60)
+    body = request.get_data()
+    verify_strike_signature(body, request.headers.get("X-Webhook-Signature"), here.access.webhook_secret)
+    try:
+        outcome = receive_event(here.ledger, body)
+    except StrikeRejected as error:
+        # A wrong key must not lose the event: the operator mends it, and Strike calls again for nine days.
+        raise StrikeUnavailable("the invoice could not be read") from error
+    here.dispatcher.wake()
+    return jsonify(status="success", outcome=outcome or "ignored")
