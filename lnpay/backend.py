@@ -1,0 +1,49 @@
+"""Everything that one process needs, wired together by `bootstrap`."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from lnpay.budget import Budget
+from lnpay.deliveries import Dispatcher, Outbox
+from lnpay.invoices import Till
+from lnpay.model import Clock
+from lnpay.repository import Repository
+from lnpay.settlement import Ledger
+from lnpay.strike import Strike
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may do what over HTTP."""
+
+    api_keys: tuple[str, ...]
+    cors_origins: tuple[str, ...]
+    webhook_secret: str
+    public_url: str | None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The parts of a process. `sweep_ledger` and `sweep_budget` are for workers, who leave calls to the others.
+
+    stop: set it to end the process: whoever works through rows finishes the one in hand.
+    """
+
+    repository: Repository
+    strike: Strike
+    clock: Clock
+    currency: str
+    till: Till
+    ledger: Ledger
+    sweep_ledger: Ledger
+    sweep_budget: Budget
+    outbox: Outbox
+    dispatcher: Dispatcher
+    stop: threading.Event
+    access: Access
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.repository.close()

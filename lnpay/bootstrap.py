@@ -1,0 +1,138 @@
+"""Wire settings, repository, clients and the merchant's hook together: the one place that knows all parts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Protocol
+
+import requests
+
+from lnpay.backend import Access, Backend
+from lnpay.budget import Budget
+from lnpay.deliveries import Dispatcher, Outbox
+from lnpay.invoices import Till
+from lnpay.model import Clock, Event, utc_now
+from lnpay.rates import Coinbase, CoinGecko, Rates, RateSource, StrikeTicker, start_daemon_thread
+from lnpay.repository import Repository
+from lnpay.settlement import Ledger
+from lnpay.strike import Strike, pooled_session
+
+SWEEPS_SHARE = 0.8
+"""The part of Strike's ten-minute budget that sweeps may use up; the rest is for webhooks and refunds."""
+
+
+class Settings(Protocol):
+    """What this package wants to be told. `config/settings.py` says what each means and reads them."""
+
+    @property
+    def strike_api_key(self) -> str: ...
+    @property
+    def strike_api_url(self) -> str: ...
+    @property
+    def webhook_secret(self) -> str: ...
+    @property
+    def webhook_url(self) -> str: ...
+    @property
+    def time_offset_seconds(self) -> int: ...
+    @property
+    def currency(self) -> str: ...
+    @property
+    def database_url(self) -> str: ...
+    @property
+    def delivery_url(self) -> str: ...
+    @property
+    def delivery_secret(self) -> str: ...
+    @property
+    def delivery_events(self) -> frozenset[str]: ...
+    @property
+    def api_keys(self) -> tuple[str, ...]: ...
+    @property
+    def cors_origins(self) -> tuple[str, ...]: ...
+    @property
+    def coingecko_api_url(self) -> str: ...
+    @property
+    def coingecko_api_key(self) -> str: ...
+    @property
+    def coinbase_api_url(self) -> str: ...
+    @property
+    def rate_max_age_seconds(self) -> int: ...
+    @property
+    def rate_max_spread_percent(self) -> Decimal: ...
+
+
+def build_backend(
+    settings: Settings,
+    deliver: Callable[[Event], None],
+    *,
+    clock: Clock = utc_now,
+    session: requests.Session | None = None,
+    run_in_background: Callable[[Callable[[], None]], None] = start_daemon_thread,
+) -> Backend:
+    """Build the parts of one process and bring the database up to date.
+
+    deliver: the merchant's hook. The others are what a test replaces, to hold time, network and threads still.
+    Raises SchemaTooNew and StorageUnavailable.
+    """
+    repository = Repository(settings.database_url)
+    repository.upgrade()
+    budget = Budget(repository, clock)
+    sweep_budget = Budget(repository, clock, share=SWEEPS_SHARE)
+    session = session or pooled_session()
+    strike = _strike(settings, budget, session, clock)
+    stop = threading.Event()
+    outbox = Outbox(repository, deliver, clock, settings.delivery_url, settings.delivery_secret, stop)
+    return Backend(
+        repository=repository,
+        strike=strike,
+        clock=clock,
+        currency=settings.currency,
+        till=Till(
+            repository,
+            strike,
+            _rates(settings, strike, session, clock, run_in_background),
+            clock,
+            settings.time_offset_seconds,
+        ),
+        ledger=Ledger(repository, strike, clock, settings.delivery_events, stop),
+        sweep_ledger=Ledger(
+            repository, _strike(settings, sweep_budget, session, clock), clock, settings.delivery_events, stop
+        ),
+        sweep_budget=sweep_budget,
+        outbox=outbox,
+        dispatcher=Dispatcher(outbox),
+        stop=stop,
+        access=Access(settings.api_keys, settings.cors_origins, settings.webhook_secret, _public_url(settings)),
+    )
+
+
+def _strike(settings: Settings, budget: Budget, session: requests.Session, clock: Clock) -> Strike:
+    return Strike(settings.strike_api_key, settings.strike_api_url, budget, session=session, clock=clock)
+
+
+def _rates(
+    settings: Settings,
+    strike: Strike,
+    session: requests.Session,
+    clock: Clock,
+    run_in_background: Callable[[Callable[[], None]], None],
+) -> Rates:
+    sources: list[RateSource] = [
+        CoinGecko(session, settings.coingecko_api_url, settings.coingecko_api_key, clock),
+        Coinbase(session, settings.coinbase_api_url, clock),
+        StrikeTicker(strike.ticker, clock),
+    ]
+    return Rates(
+        sources,
+        settings.currency,
+        clock=clock,
+        max_age_seconds=settings.rate_max_age_seconds,
+        max_spread_percent=settings.rate_max_spread_percent,
+        run_in_background=run_in_background,
+    )
+
+
+def _public_url(settings: Settings) -> str | None:
+    """Where the world reaches us, if WEBHOOK_URL tells."""
+    return settings.webhook_url.removesuffix("/webhook") or None

@@ -1,0 +1,109 @@
+"""What each worker does in one pass, and how a pass is repeated.
+
+Every pass may overlap with itself, with the others, with the webhook and with any number of servers.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from lnpay.backend import Backend
+from lnpay.deliveries import send_due, send_due_and_wait
+from lnpay.errors import LnpayError, Stopping, StrikeError, StrikeRejected
+from lnpay.sweeps import Sweep, expire_due, lapse_due, sweep
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a pass did. `trouble` is what a person should look at, in words, if anything."""
+
+    counts: dict[str, int]
+    trouble: str | None = None
+
+    @property
+    def is_eventful(self) -> bool:
+        """Whether anything was done or is wrong."""
+        return self.trouble is not None or any(self.counts.values())
+
+    def __str__(self) -> str:
+        done = " ".join(f"{name}={count}" for name, count in self.counts.items())
+        return f"{done} trouble: {self.trouble}" if self.trouble else done
+
+
+Pass = Callable[[Backend], Summary]
+
+
+def main_pass(backend: Backend, *, is_patient: bool = False) -> Summary:
+    """Learn of payments, end what nobody paid, tell the shop what is due.
+
+    is_patient: also see out the messages that another process is sending at this moment.
+    """
+    found = sweep(backend.sweep_ledger, backend.sweep_budget.remaining)
+    ended = _end_unpaid(backend, found)
+    told = (send_due_and_wait if is_patient else send_due)(backend.outbox)
+    counts = {**_sweep_counts(found), **ended, "delivered": told["delivered"], "refused": told["refused"]}
+    return Summary(counts, _trouble(found))
+
+
+def expired_pass(backend: Backend) -> Summary:
+    """Look back as far as a payment can still come, and end what nobody paid."""
+    found = sweep(backend.sweep_ledger, backend.sweep_budget.remaining, is_deep=True)
+    ended = _end_unpaid(backend, found)
+    return Summary({**_sweep_counts(found), **ended}, _trouble(found))
+
+
+def _end_unpaid(backend: Backend, found: Sweep) -> dict[str, int]:
+    expired = expire_due(backend.sweep_ledger, found)
+    try:
+        lapsed = lapse_due(backend.sweep_ledger, found)
+    except StrikeError as error:
+        log.warning("lapsing put off error=%s", error.message)
+        lapsed = 0
+    return {"expired": expired, "lapsed": lapsed}
+
+
+def _sweep_counts(found: Sweep) -> dict[str, int]:
+    return {"settled": found.settled, "paid_late": found.paid_late, "failed": found.failed}
+
+
+def _trouble(found: Sweep) -> str | None:
+    if isinstance(found.stopped_by, StrikeRejected) and found.stopped_by.status == 401:
+        return "Strike does not accept STRIKE_API_KEY: put a valid key into config/.env"
+    if isinstance(found.stopped_by, StrikeRejected):
+        return f"{found.stopped_by.message}: look at the scopes of the key and at the log"
+    if found.failed:
+        return f"{found.failed} invoices could not be reconciled: see the log"
+    return None
+
+
+def repeat(one_pass: Callable[[], Summary], seconds: float, stop: threading.Event) -> None:
+    """Make a pass every `seconds` until `stop` is set; the pass in hand is finished. A pass that fails is logged."""
+    while not stop.is_set():
+        try:
+            summary = one_pass()
+            log.log(logging.INFO if summary.is_eventful else logging.DEBUG, "pass done %s", summary)
+        except Stopping:
+            return
+        except LnpayError as error:
+            log.error("pass failed error=%s", error.message)
+        except Exception:
+            log.exception("pass failed, the next one tries again")
+        stop.wait(seconds)
+
+
+INSIDE_EVERY_SECONDS = {"main": (main_pass, 5.0), "expired": (expired_pass, 60.0)}
+"""The passes of `python main.py --with-workers`, and their pace."""
+
+
+def start_workers(backend: Backend) -> None:
+    """Repeat every pass in threads of this process, until `backend.stop` is set."""
+    for name, (one_pass, seconds) in INSIDE_EVERY_SECONDS.items():
+        threading.Thread(
+            target=repeat, args=(partial(one_pass, backend), seconds, backend.stop), name=f"{name}-worker", daemon=True
+        ).start()

@@ -1,0 +1,170 @@
+"""Serve LNPay.
+
+python main.py                          serve, with the settings of config/.env
+python main.py --with-workers           the same, and do the workers' passes inside (for people without cron)
+python main.py --sandbox                no key, no account: a simulated Strike, a demo shop and a wallet beside it
+python main.py redeliver INVOICE_ID     tell the shop of an invoice once more
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from waitress.server import create_server
+
+from config.delivery import deliver
+from config.settings import Settings, SettingsError, load_settings
+from lnpay.backend import Backend
+from lnpay.bootstrap import build_backend
+from lnpay.deliveries import send_again, send_due
+from lnpay.errors import LnpayError
+from lnpay.logs import set_up_logging
+from lnpay.passes import start_workers
+from lnpay.repository import SchemaTooNew
+from lnpay.web import create_app
+from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
+
+THREADS = 16
+"""Requests served at once. Each mostly waits for Strike, so many more than cores."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line. Returns the exit code."""
+    options = _parse(arguments)
+    try:
+        if options.sandbox:
+            return _serve_sandbox()
+        settings = load_settings()
+        set_up_logging(settings.log_level)
+        backend = build_backend(settings, deliver)
+    except (SettingsError, SchemaTooNew, LnpayError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    try:
+        if options.command == "redeliver":
+            return _redeliver(backend, options.invoice_id)
+        return serve(backend, settings, with_workers=options.with_workers)
+    finally:
+        backend.close()
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="LNPay: Lightning payments for a shop, through Strike.")
+    parser.add_argument("--sandbox", action="store_true", help="try everything out: no key, no account, no money")
+    parser.add_argument("--with-workers", action="store_true", help="do the workers' passes inside this process")
+    parser.set_defaults(command="serve")
+    commands = parser.add_subparsers()
+    redeliver = commands.add_parser(
+        "redeliver", help="tell the shop of an invoice once more, under the same webhook-id"
+    )
+    redeliver.add_argument("invoice_id", help="Strike's invoiceId, as in the answer to /generate-invoice")
+    redeliver.set_defaults(command="redeliver")
+    return parser.parse_args(arguments)
+
+
+def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
+    """Answer requests until SIGTERM or Ctrl-C; then finish what is in hand."""
+    try:
+        server = create_server(
+            create_app(backend), host=settings.host, port=settings.port, threads=THREADS, ident="LNPay"
+        )
+    except OSError as error:
+        print(_port_trouble(settings.host, settings.port, error), file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGTERM, _end)
+    backend.dispatcher.start()
+    if with_workers:
+        start_workers(backend)
+    print(f"LNPay listens on http://{settings.host}:{settings.port} (Ctrl-C ends it)", flush=True)
+    try:
+        server.run()
+    finally:
+        backend.stop.set()
+        backend.dispatcher.stop()
+        server.close()
+    return 0
+
+
+def _serve_sandbox() -> int:
+    """Serve beside a simulated world on the next port, with a database of its own that starts empty."""
+    # A shop in production never loads this part.
+    from lnpay.sandbox.server import SandboxServer
+    from lnpay.sandbox.simulator import Simulator
+
+    settings = _sandbox_settings()
+    set_up_logging(settings.log_level)
+    simulator = Simulator()
+    simulator.config.backend_url = f"http://127.0.0.1:{settings.port}"
+    try:
+        world = SandboxServer(simulator, port=settings.port + 1)
+    except (OSError, SystemExit) as error:
+        print(_port_trouble("127.0.0.1", settings.port + 1, error), file=sys.stderr)
+        return 1
+    _forget(settings.database_url)
+    # Both live by the simulator's clock, so that a payment can come too late without anybody waiting for it.
+    backend = build_backend(settings, deliver, clock=simulator.clock.now)
+    with world:
+        backend.strike.create_subscription(settings.webhook_url, settings.webhook_secret, SUBSCRIBED_EVENTS)
+        print(f"Shop    {world.url}/shop\nWallet  {world.url}/wallet\nLedger  {world.url}/ledger")
+        try:
+            return serve(backend, settings, with_workers=True)
+        finally:
+            backend.close()
+
+
+def _sandbox_settings() -> Settings:
+    """Settings that need no `.env` and reach nothing but this machine. PORT chooses the two ports."""
+    port = int(os.environ.get("PORT") or 5000)
+    world = f"http://127.0.0.1:{port + 1}"
+    environ = {
+        "STRIKE_API_KEY": "sandbox-key",
+        "STRIKE_API_URL": f"{world}/v1",
+        "WEBHOOK_SECRET": "sandbox-webhook-secret",
+        "WEBHOOK_URL": f"http://127.0.0.1:{port}/webhook",
+        "COINGECKO_API_URL": f"{world}/coingecko/api/v3",
+        "COINBASE_API_URL": f"{world}/coinbase/v2",
+        "DELIVERY_URL": f"{world}/shop/webhook",
+        "DATABASE_URL": "sqlite:///sandbox.sqlite",
+        "PORT": str(port),
+    }
+    return load_settings(environ, Path("no-such-file"))
+
+
+def _forget(database_url: str) -> None:
+    """Begin with an empty database: the simulator remembers nothing of the last time either."""
+    path = database_url.removeprefix("sqlite:///")
+    for suffix in ("", "-wal", "-shm"):
+        Path(path + suffix).unlink(missing_ok=True)
+
+
+def _end(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
+
+
+def _port_trouble(host: str, port: int, error: BaseException) -> str:
+    why = getattr(error, "strerror", None) or "the port is taken"
+    hint = f"choose another with PORT=5050 (macOS keeps 5000 for AirPlay), or end what listens on {port}"
+    return f"cannot listen on {host}:{port}: {why}. {hint}."
+
+
+def _redeliver(backend: Backend, invoice_id: str) -> int:
+    try:
+        again = send_again(backend.repository, invoice_id, backend.clock())
+    except LnpayError as error:
+        print(error.message, file=sys.stderr)
+        return 1
+    send_due(backend.outbox)
+    with backend.repository.reading() as tx:
+        now = tx.deliveries.of_invoice(again[0].invoice_id)
+    for delivery in now:
+        print(f"{delivery.webhook_id} {delivery.event_type}: {delivery.state} {delivery.last_error or ''}".rstrip())
+    return 0 if all(delivery.state == "delivered" for delivery in now) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The worker scripts: one pass each, for cron to repeat."""

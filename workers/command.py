@@ -1,0 +1,66 @@
+"""What the worker scripts share: their options, their signals, their last line."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Callable
+
+from config.delivery import deliver
+from config.settings import SettingsError, load_settings
+from lnpay.backend import Backend
+from lnpay.bootstrap import build_backend
+from lnpay.errors import LnpayError, Stopping
+from lnpay.logs import set_up_logging
+from lnpay.passes import Summary, repeat
+from lnpay.repository import SchemaTooNew
+
+log = logging.getLogger("lnpay.workers")
+
+
+def run_worker(description: str, one_pass: Callable[[Backend], Summary]) -> int:
+    """Make one pass, or one every --watch seconds until SIGTERM. Returns the exit code: 1 when a person is needed."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--watch", type=_seconds, metavar="SECONDS", help="repeat until SIGTERM or Ctrl-C")
+    watch = parser.parse_args().watch
+    try:
+        settings = load_settings()
+        set_up_logging(settings.log_level)
+        backend = build_backend(settings, deliver)
+    except (SettingsError, SchemaTooNew, LnpayError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    _end_on_signals(backend)
+    try:
+        if watch is None:
+            return _once(backend, one_pass)
+        repeat(lambda: one_pass(backend), watch, backend.stop)
+        return 0
+    finally:
+        backend.close()
+
+
+def _once(backend: Backend, one_pass: Callable[[Backend], Summary]) -> int:
+    try:
+        summary = one_pass(backend)
+    except Stopping:
+        return 0
+    except LnpayError as error:
+        print(f"trouble: {error.message}")
+        return 1
+    print(summary)
+    return 1 if summary.trouble else 0
+
+
+def _end_on_signals(backend: Backend) -> None:
+    for name in ("SIGTERM", "SIGINT"):
+        signal.signal(getattr(signal, name), lambda *_: backend.stop.set())
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 1 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError("must be between 1 and 86400 seconds")
+    return seconds

@@ -1,0 +1,12 @@
+"""Find late payments, expire and lapse what nobody paid. One pass; cron repeats it."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from lnpay.passes import expired_pass
+from workers.command import run_worker
+
+if __name__ == "__main__":
+    sys.exit(run_worker("Find late payments, expire and lapse what nobody paid.", expired_pass))

@@ -1,0 +1,13 @@
+"""Learn of payments from Strike and tell the shop what is due. One pass; cron repeats it."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from lnpay.passes import main_pass
+from workers.command import run_worker
+
+if __name__ == "__main__":
+    sys.exit(run_worker("Learn of payments from Strike and tell the shop.", partial(main_pass, is_patient=True)))
