@@ -1,0 +1,49 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A world with nothing in it yet."""
+    made = World.make(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
+    """Make worlds with other settings: make_world(currency="jpy")."""
+    made: list[World] = []
+
+    def make(**changes: Any) -> World:
+        folder = tmp_path / f"world{len(made)}"
+        folder.mkdir()
+        made.append(World.make(folder, **changes))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real PostgreSQL, started for this run from its wheel; TEST_POSTGRES_URL names another one."""
+    given = os.environ.get("TEST_POSTGRES_URL")
+    if given:
+        yield given
+        return
+    pgserver = pytest.importorskip("pgserver", reason="install pgserver, or set TEST_POSTGRES_URL")
+    server = pgserver.get_server(tmp_path_factory.mktemp("postgres"))
+    yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
+    server.cleanup()

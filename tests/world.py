@@ -1,0 +1,165 @@
+"""A whole small world in one process: LNPay, the simulated provider and shop, and a clock that a test moves.
+
+Nothing of ours is replaced: the backend talks to the simulator as over HTTP, and its rows are in a real database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import requests
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from lnpay.backend import Backend
+from lnpay.bootstrap import build_backend
+from lnpay.errors import ShopGone, ShopRefused
+from lnpay.events import EventType
+from lnpay.model import Event, Invoice
+from lnpay.sandbox.clock import VirtualClock
+from lnpay.sandbox.config import SimulatorConfig
+from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.transport import WsgiAdapter
+from lnpay.web import create_app
+
+WEBHOOK_SECRET = "a-secret-of-the-tests"
+BASE_URL = "http://provider.test"
+LNPAY_URL = "http://lnpay.test"
+
+
+@dataclass(frozen=True)
+class WorldSettings:
+    """Settings of a backend in a test; see config/settings.py for what each means."""
+
+    database_url: str
+    strike_api_key: str = "a-key-of-the-tests"
+    strike_api_url: str = f"{BASE_URL}/v1"
+    webhook_secret: str = WEBHOOK_SECRET
+    webhook_url: str = ""
+    time_offset_seconds: int = 120
+    currency: str = "usd"
+    delivery_url: str = f"{BASE_URL}/shop/webhook"
+    delivery_secret: str = ""
+    delivery_events: frozenset[str] = frozenset({"invoice.settled"})
+    api_keys: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    coingecko_api_url: str = f"{BASE_URL}/coingecko/api/v3"
+    coingecko_api_key: str = ""
+    coinbase_api_url: str = f"{BASE_URL}/coinbase/v2"
+    rate_max_age_seconds: int = 300
+    rate_max_spread_percent: Decimal = Decimal(5)
+
+
+ALL_EVENTS = frozenset(str(event_type) for event_type in EventType)
+
+
+@dataclass
+class World:
+    """One world. `restart` gives a new process over the same database and the same provider."""
+
+    database_url: str
+    simulator: Simulator
+    changes: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.mount(BASE_URL, WsgiAdapter(self.simulator.wsgi_app, self.simulator.clock))
+        self.deliver: Callable[[Event], None] = self.post_to_shop
+        self.restart()
+
+    @classmethod
+    def make(cls, folder: Path, *, seed: int = 1, config: SimulatorConfig | None = None, **changes: Any) -> World:
+        """A world over a new SQLite file in `folder`; `changes` are settings."""
+        simulator = Simulator(clock=VirtualClock(running=False), seed=seed, config=config)
+        url = changes.pop("database_url", f"sqlite:///{folder}/invoices.sqlite")
+        return cls(url, simulator, changes)
+
+    def restart(self, **changes: Any) -> None:
+        """Forget everything that was in memory, as after a crash; `changes` are settings."""
+        self.changes.update(changes)
+        if hasattr(self, "backend"):
+            self.backend.close()
+        self.backend: Backend = build_backend(
+            WorldSettings(self.database_url, **self.changes),
+            lambda event: self.deliver(event),
+            clock=self.simulator.clock.now,
+            session=self.session,
+            run_in_background=lambda task: task(),
+        )
+        self.client: FlaskClient = create_app(self.backend).test_client()
+
+    def post_to_shop(self, event: Event) -> None:
+        """What config/delivery.py does, without a network."""
+        try:
+            answer = self.session.post(event.url, data=event.content, headers=event.headers, timeout=15)
+        except requests.RequestException as error:
+            raise ShopRefused("the shop could not be reached") from error
+        if answer.status_code == 410:
+            raise ShopGone("the shop answered 410")
+        if not answer.ok:
+            raise ShopRefused(f"the shop answered {answer.status_code}")
+
+    def ask(self, **fields: Any) -> TestResponse:
+        """POST /generate-invoice for 12.34 in the shop's currency, with `fields` changed or added."""
+        return self.client.post("/generate-invoice", json={"amount_fiat": "12.34", **fields})
+
+    def sell(self, **fields: Any) -> Invoice:
+        """An open invoice, as `ask` makes it."""
+        answer = self.ask(**fields)
+        assert answer.status_code == 200, answer.text
+        return self.invoice(answer.get_json()["data"]["invoice"]["invoiceId"])
+
+    def invoice(self, strike_invoice_id: str) -> Invoice:
+        """Our row of an invoice as it is now."""
+        with self.backend.repository.reading() as tx:
+            invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
+        assert invoice is not None
+        return invoice
+
+    def pay(self, invoice: Invoice, *, late_seconds: float = 0) -> None:
+        """The customer's wallet pays, after waiting `late_seconds`."""
+        self.simulator.pay_invoice(invoice.issue.bolt11, late_seconds=late_seconds)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.simulator.clock.advance(seconds)
+
+    def subscribe(self) -> None:
+        """Have the provider send its webhooks to this LNPay; `pump` lets them arrive."""
+        self.session.post(
+            f"{BASE_URL}/v1/subscriptions",
+            headers={"Authorization": "Bearer a-key-of-the-tests"},
+            json={
+                "webhookUrl": "https://lnpay.test/webhook",
+                "webhookVersion": "v1",
+                "secret": WEBHOOK_SECRET,
+                "enabled": True,
+                "eventTypes": ["invoice.created", "invoice.updated", "payment.created", "payment.updated"],
+            },
+        ).raise_for_status()
+
+    def pump(self) -> list[int]:
+        """Let every webhook arrive that is due now. Returns our answers' statuses."""
+        statuses: list[int] = []
+
+        def send(url: str, body: bytes, headers: dict[str, str]) -> int:
+            answer = self.client.post("/webhook", data=body, headers=headers)
+            statuses.append(answer.status_code)
+            return answer.status_code
+
+        self.simulator.pump_webhooks(send)
+        return statuses
+
+    def told(self) -> list[dict[str, Any]]:
+        """The bodies of every message that the shop took, in order."""
+        return [delivery.json() for delivery in self.simulator.shop.accepted()]
+
+    def close(self) -> None:
+        """End the world."""
+        self.backend.close()
+        self.session.close()
