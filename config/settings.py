@@ -1,0 +1,423 @@
+"""Read every setting once, from the environment and config/.env, and name all mistakes at once.
+
+The environment wins over the file. An empty value is an absent one. Nothing else in the project reads the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from difflib import get_close_matches
+from io import StringIO
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from lnpay.events import EventType
+from lnpay.money import CURRENCIES, MAX_SATS
+from lnpay.webhook_signature import decode_delivery_secret
+
+ROOT = Path(__file__).resolve().parent.parent
+"""The project's folder. Relative SQLite paths start here: cron starts elsewhere and must not make a second database."""
+
+ENV_FILE = ROOT / "config" / ".env"
+
+MIN_API_KEY_CHARACTERS = 16
+"""Random letters and digits of this length are 95 bits: nobody finds one by trying, not even over years."""
+
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_SHOWN_CHARACTERS = 40
+_WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
+_DECIMAL = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,6})?", re.ASCII)
+_VISIBLE = re.compile(r"[!-~]+")
+_HOST = re.compile(r"[0-9A-Za-z.:_-]+", re.ASCII)
+_WORDS = {
+    **dict.fromkeys(("on", "true", "yes", "1"), True),
+    **dict.fromkeys(("off", "false", "no", "0"), False),
+}
+_LOG_LEVELS = ("debug", "info", "warning", "error")
+
+T = TypeVar("T")
+
+
+class SettingsError(Exception):
+    """Settings are wrong. The text names each, what is wrong with it and how to mend it; it holds no secret."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        lines = "\n".join(f"  - {problem}" for problem in self.problems)
+        super().__init__(
+            "LNPay cannot start with these settings. Set them in config/.env or in the environment; "
+            f"config/.env.example explains each.\n{lines}"
+        )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting, checked. What may hold a secret is not in its repr.
+
+    Named as the variables are, in lower case; units are added where the variable's name has none.
+    """
+
+    strike_api_key: str = field(repr=False)
+    webhook_secret: str = field(repr=False)
+    """Empty: no call to /webhook is trusted."""
+    webhook_url: str
+    """Empty unless webhook_settings.py is to be used."""
+    time_offset_seconds: int
+    currency: str
+    """Lower-case code."""
+    database_url: str = field(repr=False)
+    """For SQLAlchemy; an SQLite path in it is absolute."""
+    delivery_url: str = field(repr=False)
+    delivery_secret: str = field(repr=False)
+    """Empty: deliveries are not signed."""
+    delivery_events: frozenset[EventType]
+    api_keys: tuple[str, ...] = field(repr=False)
+    """Empty: /generate-invoice is open to whoever reaches it."""
+    cors_origins: tuple[str, ...]
+    host: str
+    port: int
+    strike_api_url: str
+    """The base URLs have no slash at their end."""
+    coingecko_api_url: str
+    coingecko_api_key: str = field(repr=False)
+    coinbase_api_url: str
+    rate_max_age_seconds: int
+    rate_max_spread_percent: Decimal
+    """0: prices are not compared."""
+    refund_max_fee_percent: Decimal
+    refunds_enabled: bool
+    refund_max_sats: int | None
+    """None: no limit."""
+    refund_daily_max_sats: int | None
+    log_level: str
+    """debug, info, warning or error."""
+
+
+def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:
+    """Read and check every setting.
+
+    environ: in place of the process's environment. env_file: in place of config/.env; it need not exist.
+    Raises SettingsError with every mistake in one text.
+    """
+    from_file, problems = _read_env_file(ENV_FILE if env_file is None else env_file)
+    from_environment = os.environ if environ is None else environ
+    reader = _Reader({**from_file, **_without_empty(from_environment)}, problems)
+    settings = _read_settings(reader)
+    problems.extend(_find_misspelt(from_file, reader.names))
+    if problems:
+        raise SettingsError(problems)
+    return settings
+
+
+def require_webhook(settings: Settings) -> None:
+    """Return when Strike's webhook can be subscribed. Raises SettingsError naming what is missing for it."""
+    problems = []
+    if not settings.webhook_url:
+        problems.append("WEBHOOK_URL is missing: the https address at which Strike reaches /webhook of this server")
+    if not settings.webhook_secret:
+        problems.append("WEBHOOK_SECRET is missing: make one with `python key_generator.py`")
+    if problems:
+        raise SettingsError(problems)
+
+
+class _Reader:
+    """Reads one variable after the other and collects what is wrong."""
+
+    def __init__(self, values: Mapping[str, str], problems: list[str]) -> None:
+        self._values = values
+        self._problems = problems
+        self.names: list[str] = []
+
+    def read(self, name: str, parse: Callable[[str], T], default: T) -> T:
+        """Value of a variable; a wrong one is named, and shown."""
+        return self._read(name, parse, default, is_shown=True)
+
+    def read_hidden(self, name: str, parse: Callable[[str], T], default: T) -> T:
+        """Value of a variable that is a secret or may hold one; a wrong one is named, never shown."""
+        return self._read(name, parse, default, is_shown=False)
+
+    def require_hidden(self, name: str, parse: Callable[[str], str], mend: str) -> str:
+        """Value of a secret that must be there; `mend` says where to get it."""
+        if not self._values.get(name):
+            self._problems.append(f"{name} is missing: {mend}")
+        return self.read_hidden(name, parse, "")
+
+    def _read(self, name: str, parse: Callable[[str], T], default: T, *, is_shown: bool) -> T:
+        self.names.append(name)
+        text = self._values.get(name)
+        if not text:
+            return default
+        try:
+            return parse(text)
+        except ValueError as error:
+            shown = f' is "{_shorten(text)}", but' if is_shown else ""
+            self._problems.append(f"{name}{shown} {error}")
+            # Never seen: a problem makes load_settings raise.
+            return default
+
+
+def _read_settings(reader: _Reader) -> Settings:
+    read, hidden = reader.read, reader.read_hidden
+    return Settings(
+        strike_api_key=reader.require_hidden(
+            "STRIKE_API_KEY", _visible, "make an API key at https://dashboard.strike.me and put it here"
+        ),
+        webhook_secret=hidden("WEBHOOK_SECRET", _webhook_secret, ""),
+        webhook_url=read("WEBHOOK_URL", _webhook_url, ""),
+        time_offset_seconds=read("TIME_OFFSET", _whole(10, 86_400, "seconds"), 120),
+        currency=read("CURRENCY", _currency, "usd"),
+        database_url=hidden("DATABASE_URL", _database_url, _database_url("sqlite:///invoices.sqlite")),
+        delivery_url=hidden("DELIVERY_URL", _url, "http://localhost:8000/webhook"),
+        delivery_secret=hidden("DELIVERY_SECRET", _delivery_secret, ""),
+        delivery_events=read("DELIVERY_EVENTS", _events, frozenset({EventType.INVOICE_SETTLED})),
+        api_keys=hidden("API_KEYS", _api_keys, ()),
+        cors_origins=read("CORS_ORIGINS", _origins, ()),
+        host=read("HOST", _host, "127.0.0.1"),
+        port=read("PORT", _whole(1, 65_535, "the number of a port"), 5000),
+        strike_api_url=read("STRIKE_API_URL", _base_url, "https://api.strike.me/v1"),
+        coingecko_api_url=read("COINGECKO_API_URL", _base_url, "https://api.coingecko.com/api/v3"),
+        coingecko_api_key=hidden("COINGECKO_API_KEY", _visible, ""),
+        coinbase_api_url=read("COINBASE_API_URL", _base_url, "https://api.coinbase.com/v2"),
+        rate_max_age_seconds=read("RATE_MAX_AGE", _whole(30, 86_400, "seconds"), 300),
+        rate_max_spread_percent=read("RATE_MAX_SPREAD_PERCENT", _percent, Decimal(5)),
+        refund_max_fee_percent=read("REFUND_MAX_FEE_PERCENT", _percent, Decimal(2)),
+        refunds_enabled=read("REFUNDS_ENABLED", _switch, True),
+        refund_max_sats=read("REFUND_MAX_SATS", _limit, None),
+        refund_daily_max_sats=read("REFUND_DAILY_MAX_SATS", _limit, None),
+        log_level=read("LOG_LEVEL", _log_level, "info"),
+    )
+
+
+# Where the texts come from.
+
+
+def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
+    """Variables in the file, and what is wrong with the file itself."""
+    try:
+        # Windows' editors put a mark before the first letter; it would become part of the first name.
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        return {}, []
+    except (OSError, UnicodeDecodeError) as error:
+        return {}, [f"{path.name} cannot be read ({type(error).__name__}): it must be a text file in UTF-8"]
+    problems = [
+        f"{path.name}, line {binding.original.line} is not of the form NAME=value"
+        for binding in parse_stream(StringIO(text))
+        if binding.error
+    ]
+    # A secret may hold a $: nothing is put in its place.
+    return _without_empty(dotenv_values(stream=StringIO(text), interpolate=False)), problems
+
+
+def _without_empty(values: Mapping[str, str | None]) -> dict[str, str]:
+    stripped = ((name, (text or "").strip()) for name, text in values.items())
+    return {name: text for name, text in stripped if text}
+
+
+def _find_misspelt(names: Iterable[str], known: Sequence[str]) -> list[str]:
+    """A sentence for every name in the file that resembles a setting without being one."""
+    problems = []
+    for name in names:
+        near = get_close_matches(name.upper().replace("-", "_"), known, n=1, cutoff=0.75)
+        if name not in known and near:
+            problems.append(f"{_shorten(name)} is not a setting: did you mean {near[0]}?")
+    return problems
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
+
+
+# Readers: text in, value out, or a ValueError whose sentence continues "NAME ...".
+
+
+def _visible(text: str) -> str:
+    if not _VISIBLE.fullmatch(text):
+        raise ValueError("has spaces or characters outside ASCII: copy it again, without quotes around or inside it")
+    return text
+
+
+def _webhook_secret(text: str) -> str:
+    if not 10 <= len(text) <= 50:
+        raise ValueError("must have 10 to 50 characters: make one with `python key_generator.py`")
+    return _visible(text)
+
+
+def _delivery_secret(text: str) -> str:
+    try:
+        decode_delivery_secret(text)
+    except ValueError as error:
+        raise ValueError(f"{error}: make one with `python key_generator.py --delivery`") from None
+    return text
+
+
+def _api_keys(text: str) -> tuple[str, ...]:
+    keys = _list(text)
+    for key in keys:
+        if len(_visible(key)) < MIN_API_KEY_CHARACTERS:
+            raise ValueError(
+                f"has a key of less than {MIN_API_KEY_CHARACTERS} characters, which can be guessed: "
+                "make one with `python key_generator.py`"
+            )
+    return keys
+
+
+def _whole(low: int, high: int, unit: str) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not _WHOLE.fullmatch(text) or not low <= int(text) <= high:
+            raise ValueError(f"must be {unit}: a whole number from {low} to {high}")
+        return int(text)
+
+    return read
+
+
+def _limit(text: str) -> int:
+    if not _WHOLE.fullmatch(text) or not 1 <= int(text) <= MAX_SATS:
+        raise ValueError(
+            "must be a whole number of sats, at least 1. Leave it empty for no limit; "
+            "REFUNDS_ENABLED=off stops all refunds"
+        )
+    return int(text)
+
+
+def _percent(text: str) -> Decimal:
+    if not _DECIMAL.fullmatch(text) or not 0 <= Decimal(text) <= 100:
+        raise ValueError("must be a percentage from 0 to 100 without the sign, with a decimal point: 5 or 0.5")
+    return Decimal(text)
+
+
+def _switch(text: str) -> bool:
+    try:
+        return _WORDS[text.lower()]
+    except KeyError:
+        raise ValueError("must be on or off") from None
+
+
+def _log_level(text: str) -> str:
+    if text.lower() not in _LOG_LEVELS:
+        raise ValueError(f"must be one of {', '.join(_LOG_LEVELS)}")
+    return text.lower()
+
+
+def _currency(text: str) -> str:
+    code = text.lower()
+    if code in CURRENCIES:
+        return code
+    known = sorted(CURRENCIES)
+    near = get_close_matches(code, known, n=1)
+    hint = f"did you mean {near[0]}? All are" if near else "all are"
+    raise ValueError(f"is not a currency known here; {hint}: {' '.join(known)}")
+
+
+def _list(text: str) -> tuple[str, ...]:
+    """Parts of a comma list, each once, in their order."""
+    parts = (part.strip() for part in text.split(","))
+    return tuple(dict.fromkeys(part for part in parts if part))
+
+
+def _events(text: str) -> frozenset[EventType]:
+    names = _list(text.lower())
+    known = [str(event) for event in EventType]
+    for name in names:
+        if name not in known:
+            raise ValueError(f"must be a comma list of {', '.join(known)}")
+    if not names:
+        raise ValueError("names no event")
+    return frozenset(EventType(name) for name in names)
+
+
+def _host(text: str) -> str:
+    if not _HOST.fullmatch(text):
+        raise ValueError("must be the address to listen on, without http:// and port: 127.0.0.1, or 0.0.0.0 for all")
+    return text
+
+
+def _split_url(text: str) -> SplitResult:
+    mend = "must be an address that starts with https:// (or http://)"
+    if not _VISIBLE.fullmatch(text):
+        raise ValueError(mend)
+    try:
+        url = urlsplit(text)
+        is_whole = url.scheme in ("http", "https") and bool(_HOST.fullmatch(url.hostname or "")) and url.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole:
+        raise ValueError(mend)
+    return url
+
+
+def _url(text: str) -> str:
+    _split_url(text)
+    return text
+
+
+def _safe_url(text: str) -> SplitResult:
+    """Address to which a secret is sent, or on which money depends."""
+    url = _split_url(text)
+    if url.scheme == "http" and url.hostname not in _LOOPBACK:
+        raise ValueError("must start with https:// (http:// is for this machine only)")
+    if "@" in url.netloc or "?" in text or "#" in text:
+        raise ValueError("must have no user name, no ? and no #")
+    return url
+
+
+def _base_url(text: str) -> str:
+    _safe_url(text)
+    return text.rstrip("/")
+
+
+def _webhook_url(text: str) -> str:
+    if not _safe_url(text).path.endswith("/webhook"):
+        raise ValueError("must end in /webhook")
+    return text
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    origins = _list(text)
+    # Browsers compare letter by letter, so what they would never send is a mistake.
+    for origin in origins:
+        if origin != "*" and origin != _origin_of(_split_url(origin)):
+            raise ValueError(
+                "must be a comma list of origins in lower case without a path or a slash at the end, "
+                "such as https://shop.example"
+            )
+    return origins
+
+
+def _origin_of(url: SplitResult) -> str:
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2].lower()}"
+
+
+def _database_url(text: str) -> str:
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        raise ValueError("must be sqlite:///file.sqlite or postgresql+psycopg://user:password@host/name") from None
+    if url.drivername in ("sqlite", "sqlite+pysqlite"):
+        return url.set(database=_database_path(url.database)).render_as_string(hide_password=False)
+    if url.drivername in ("postgres", "postgresql"):
+        raise ValueError(f"must start with postgresql+psycopg:// instead of {url.drivername}://")
+    if url.drivername != "postgresql+psycopg":
+        raise ValueError("must start with sqlite:/// or postgresql+psycopg://")
+    if not url.database:
+        raise ValueError("must name a database after the host: postgresql+psycopg://user:password@host/name")
+    return text
+
+
+def _database_path(path: str | None) -> str:
+    if not path or path == ":memory:":
+        raise ValueError("must name a file, as in sqlite:///invoices.sqlite: memory is lost at the end")
+    whole = ROOT / path
+    if not whole.parent.is_dir():
+        raise ValueError("names a file in a folder that does not exist: make the folder first")
+    return str(whole)
