@@ -16,9 +16,7 @@ SCRIPT = Path(key_generator.__file__)
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, SCRIPT, *arguments], capture_output=True, text=True, timeout=30, check=False
-    )
+    return subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, timeout=30, check=False)
 
 
 def test_it_prints_one_secret_and_nothing_else() -> None:
@@ -44,9 +42,7 @@ def test_a_length_strike_would_refuse_is_refused() -> None:
 
 
 @pytest.mark.parametrize("length", ["9", "51", "0", "-10", "1e1", "ten", "", "１２", "9" * 5000])
-def test_only_whole_numbers_from_10_to_50_are_lengths(
-    length: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_only_whole_numbers_from_10_to_50_are_lengths(length: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         key_generator.main(["--", length])
 

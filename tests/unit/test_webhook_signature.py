@@ -46,9 +46,7 @@ def flipped(data: bytes, bit: int) -> bytes:
 
 
 class TestStrike:
-    @pytest.mark.parametrize(
-        "header", [STRIKE_SIGNATURE, STRIKE_SIGNATURE.lower(), STRIKE_SIGNATURE.swapcase()]
-    )
+    @pytest.mark.parametrize("header", [STRIKE_SIGNATURE, STRIKE_SIGNATURE.lower(), STRIKE_SIGNATURE.swapcase()])
     def test_the_known_signature_is_accepted_in_any_case(self, header: str) -> None:
         verify_strike_signature(STRIKE_BODY, header, STRIKE_SECRET)
 
