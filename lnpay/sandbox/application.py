@@ -104,7 +104,7 @@ def _answer_with_faults(
     if fault.kind == "delay":
         return _delay(simulator, request, effect, fault.seconds)
     if fault.kind in _BEFORE:
-        return _BEFORE[fault.kind](fault, simulator)
+        return _BEFORE[fault.kind](fault, simulator, request)
     return _AFTER[fault.kind](fault, simulator, effect())
 
 
@@ -132,15 +132,17 @@ def _error(fault: Fault, simulator: Simulator) -> Reply:
     return error_reply(ApiError(fault.code, status=fault.status), simulator.new_id())
 
 
-def _rate_limited(fault: Fault, simulator: Simulator) -> Reply:
+def _rate_limited(fault: Fault, simulator: Simulator, request: Request) -> Reply:
+    if request.segments[0] == "coingecko":
+        return rates_api.too_many_requests(fault.seconds or 60)
     return strike_api.too_many_requests(simulator, fault.seconds or 60)
 
 
-_BEFORE: dict[str, Callable[[Fault, Simulator], Reply]] = {
-    "error": _error,
-    "unreachable": lambda fault, simulator: _drop("unreachable"),
-    "lost_request": lambda fault, simulator: _drop("timeout"),
-    "html403": lambda fault, simulator: html_reply(403, BLOCKED_PAGE, [("Server", "cloudflare")]),
+_BEFORE: dict[str, Callable[[Fault, Simulator, Request], Reply]] = {
+    "error": lambda fault, simulator, request: _error(fault, simulator),
+    "unreachable": lambda fault, simulator, request: _drop("unreachable"),
+    "lost_request": lambda fault, simulator, request: _drop("timeout"),
+    "html403": lambda fault, simulator, request: html_reply(403, BLOCKED_PAGE, [("Server", "cloudflare")]),
     "rate_limited": _rate_limited,
 }
 

@@ -127,13 +127,12 @@ class Subscription:
 
 @dataclass(slots=True)
 class Event:
-    """Something that happened, with the exact bytes that tell of it."""
+    """Something that happened, and how telling of it goes: counts of webhooks."""
 
     event_id: str
     event_type: str
     data: dict[str, object]
     created_at: datetime
-    body: bytes = b""
     waiting: int = 0
     failed: int = 0
     delivered: int = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,13 @@ def answer(simulator: Simulator, request: Request) -> Reply:
     if path == "/coinbase/v2/exchange-rates":
         return _exchange_rates(simulator, request.arguments.get("currency", "USD"))
     return json_reply(404, {"error": "not found"})
+
+
+def too_many_requests(seconds: float) -> Reply:
+    """CoinGecko's 429."""
+    message = "You've exceeded the Rate Limit. Please visit https://www.coingecko.com/en/api/pricing"
+    status = {"error_code": 429, "error_message": message}
+    return json_reply(429, {"status": status}, [("Retry-After", str(math.ceil(seconds)))])
 
 
 def _simple_price(simulator: Simulator, arguments: dict[str, str]) -> Reply:

@@ -176,7 +176,7 @@ class Simulator:
             headers = self.webhooks.headers_of(attempt)
         status: int | None = None
         try:
-            status = send(attempt.subscription.url, attempt.event.body, headers)
+            status = send(attempt.subscription.url, attempt.body, headers)
         except Exception:  # noqa: BLE001 - whatever keeps the receiver from answering, the provider sees no answer
             status = None
         with self.lock:

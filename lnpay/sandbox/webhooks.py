@@ -49,6 +49,7 @@ class Attempt:
     order: int
     subscription: Subscription = field(compare=False)
     event: Event = field(compare=False)
+    body: bytes = field(compare=False)
     number: int = field(compare=False, default=0)
     is_extra: bool = field(compare=False, default=False)
     """A duplicate or a forgery: not retried, and no part of the event's success."""
@@ -94,7 +95,6 @@ class WebhookDesk:
         return event
 
     def _owe(self, subscription: Subscription, event: Event) -> None:
-        event.body = self._body(event, subscription.version)
         fault = self._sim.faults.take("POST", event.event_type, WEBHOOK_KINDS)
         kind = fault.kind if fault else ""
         seconds = fault.seconds if fault else 0.0
@@ -122,13 +122,15 @@ class WebhookDesk:
         is_forged: bool = False,
     ) -> None:
         self._count += 1
-        heapq.heappush(self._attempts, Attempt(due_at, self._count, subscription, event, number, is_extra, is_forged))
+        body = self._body(event, subscription.version)
+        heapq.heappush(
+            self._attempts, Attempt(due_at, self._count, subscription, event, body, number, is_extra, is_forged)
+        )
 
     def send_again(self, event: Event, subscription: Subscription, *, is_forged: bool = False) -> None:
         """Owe a duplicate now: the same bytes, or a forgery under another id that nobody signed."""
         if is_forged:
             event = replace(event, event_id=self._sim.new_id())
-        event.body = self._body(event, subscription.version)
         self._add(self._sim.now(), subscription, event, is_extra=True, is_forged=is_forged)
 
     def _body(self, event: Event, version: str) -> bytes:
@@ -159,7 +161,7 @@ class WebhookDesk:
     def headers_of(self, attempt: Attempt) -> dict[str, str]:
         """What is sent with the body."""
         secret = "not the secret" if attempt.is_forged else attempt.subscription.secret
-        digest = hmac.new(secret.encode(), attempt.event.body, hashlib.sha256).hexdigest()
+        digest = hmac.new(secret.encode(), attempt.body, hashlib.sha256).hexdigest()
         is_upper = self._sim.config.signature_case == "upper"
         return {
             "Content-Type": "application/json; charset=utf-8",
