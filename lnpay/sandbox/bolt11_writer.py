@@ -44,7 +44,7 @@ def write_payment_request(terms: PaymentTerms, key: PrivateKey = NODE_KEY) -> st
     digest = hashlib.sha256(prefix.encode() + _to_bytes(words)).digest()
     signature = key.sign_recoverable(digest, hasher=None)
     words += _from_bytes(signature)
-    return prefix + "1" + "".join(ALPHABET[word] for word in words + _checksum(prefix, words))
+    return prefix + "1" + "".join(map(ALPHABET.__getitem__, words + _checksum(prefix, words)))
 
 
 def format_amount(sats: int) -> str:

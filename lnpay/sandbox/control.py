@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, fields
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from lnpay.sandbox.faults import Fault
@@ -39,7 +39,7 @@ def answer(simulator: Simulator, request: Request) -> Reply:
         return json_reply(404, {"error": str(error)})
     except PaymentRefused as error:
         return json_reply(409, {"error": str(error), "reason": error.reason})
-    except (ValueError, TypeError, KeyError, InvalidOperation) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
         return json_reply(400, {"error": f"{type(error).__name__}: {error}"})
 
 

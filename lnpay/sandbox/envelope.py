@@ -106,7 +106,7 @@ class Body:
             if required:
                 self.fail(field, "INVALID_DATA_REQUIRED", f"The {field} field is required.")
             return None
-        if not isinstance(value, str):
+        if not isinstance(value, str) or not _is_text(value):
             self.fail(field, "INVALID_DATA", f"The value of {field} is not valid.")
             return None
         if len(value) > most:
@@ -142,6 +142,11 @@ class Body:
             self.fail(f"{field}.amount", "INVALID_DATA_VALUE", f"The value '{amount}' is not valid.")
             return 0
         return units
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be written at all: JSON lets half a surrogate pair through."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def parse_units(text: str, currency: str) -> int | None:

@@ -59,7 +59,7 @@ def _simple_price(simulator: Simulator, arguments: dict[str, str]) -> Reply:
 
 def _number_text(price: Decimal, precision: str) -> str:
     """Digits of a JSON number: whole for large prices unless a precision is asked for."""
-    if precision.isdigit():
+    if precision.isascii() and precision.isdigit():
         return f"{price.quantize(Decimal(1).scaleb(-min(int(precision), 18))):f}"
     if precision == "full":
         return f"{price.normalize():f}"

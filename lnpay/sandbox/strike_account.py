@@ -141,7 +141,10 @@ def _check_subscription(body: Body) -> None:
 
 def _is_allowed_url(url: str) -> bool:
     """https anywhere, plain http only on this machine."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
     return (parts.scheme == "https" and bool(parts.hostname)) or (
         parts.scheme == "http" and parts.hostname in LOCAL_HOSTS
     )

@@ -42,6 +42,7 @@ def test_what_an_invoice_does_not_have_is_left_out(strike: Client) -> None:
         ({"amount": {"amount": "1e-5", "currency": "BTC"}}, "amount.amount", "INVALID_DATA_VALUE"),
         ({"amount": {"amount": "0.000000001", "currency": "BTC"}}, "amount.amount", "INVALID_DATA_VALUE"),
         ({"amount": {"amount": "1", "currency": "DOGE"}}, "amount.currency", "INVALID_DATA_CURRENCY"),
+        ({"amount": {"amount": "1", "currency": "BTC"}, "description": "\ud800"}, "description", "INVALID_DATA"),
         (
             {"amount": {"amount": "1", "currency": "BTC"}, "correlationId": "x" * 41},
             "correlationId",

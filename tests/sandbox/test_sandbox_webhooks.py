@@ -207,6 +207,7 @@ def test_a_subscription_is_made_changed_and_removed(strike: Client) -> None:
     [
         ("webhookUrl", "http://shop.example/webhook"),
         ("webhookUrl", "shop.example"),
+        ("webhookUrl", "https://["),
         ("webhookUrl", None),
         ("webhookVersion", "v3"),
         ("secret", "too short"),
