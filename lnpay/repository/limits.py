@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, Table, delete, func, select
@@ -28,19 +28,17 @@ class Limits:
         if known is None or until > known:
             self._upsert(provider_blocks, {"bucket": bucket}, {"blocked_until": until})
 
-    def count_call(self, bucket: str, at: datetime) -> None:
-        """Count one call in the minute of `at`, and forget minutes that no window reaches any more."""
-        minute = at.replace(second=0, microsecond=0)
-        key = {"bucket": bucket, "minute": minute}
+    def count_call(self, bucket: str, at: datetime, slot_seconds: int) -> None:
+        """Count one call in the slot of `at`, and forget slots that no window reaches any more."""
+        key = {"bucket": bucket, "slot_at": _slot(at, slot_seconds)}
         self._upsert(provider_calls, key, {"calls": 1}, {"calls": provider_calls.c.calls + 1})
-        too_old = minute - timedelta(hours=1)
-        self._connection.execute(delete(provider_calls).where(provider_calls.c.minute < too_old))
+        too_old = at - timedelta(hours=1)
+        self._connection.execute(delete(provider_calls).where(provider_calls.c.slot_at < too_old))
 
-    def calls_since(self, bucket: str, since: datetime) -> int:
-        """Calls counted from the minute of `since` on: never fewer than were made after `since`."""
-        minute = since.replace(second=0, microsecond=0)
+    def calls_since(self, bucket: str, since: datetime, slot_seconds: int) -> int:
+        """Calls counted from the slot of `since` on: never fewer than were made after `since`."""
         statement = select(func.coalesce(func.sum(provider_calls.c.calls), 0)).where(
-            provider_calls.c.bucket == bucket, provider_calls.c.minute >= minute
+            provider_calls.c.bucket == bucket, provider_calls.c.slot_at >= _slot(since, slot_seconds)
         )
         return int(self._connection.execute(statement).scalar_one())
 
@@ -60,3 +58,8 @@ class Limits:
         self._connection.execute(
             statement.on_conflict_do_update(index_elements=list(key), set_=change if change is not None else new)
         )
+
+
+def _slot(at: datetime, seconds: int) -> datetime:
+    """The beginning of the slot that `at` falls into."""
+    return datetime.fromtimestamp(at.timestamp() // seconds * seconds, UTC)

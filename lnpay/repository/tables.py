@@ -193,7 +193,7 @@ provider_calls = Table(
     "provider_calls",
     metadata,
     Column("bucket", String(30), primary_key=True),
-    Column("minute", UtcDateTime, primary_key=True),
+    Column("slot_at", UtcDateTime, primary_key=True),
     Column("calls", Integer, nullable=False),
 )
 

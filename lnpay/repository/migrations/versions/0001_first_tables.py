@@ -82,9 +82,9 @@ def upgrade() -> None:
     op.create_table(
         "provider_calls",
         sa.Column("bucket", sa.String(length=30), nullable=False),
-        sa.Column("minute", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("slot_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("calls", sa.Integer(), nullable=False),
-        sa.PrimaryKeyConstraint("bucket", "minute"),
+        sa.PrimaryKeyConstraint("bucket", "slot_at"),
     )
     op.create_table(
         "deliveries",
