@@ -50,7 +50,7 @@ class SandboxServer:
     def start(self) -> SandboxServer:
         """Begin to answer and to send webhooks."""
         self._stopping.clear()
-        for run in (self._server.serve_forever, self._pump):
+        for run in (self._serve, self._pump):
             thread = threading.Thread(target=run, daemon=True)
             thread.start()
             self._threads.append(thread)
@@ -73,6 +73,9 @@ class SandboxServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _serve(self) -> None:
+        self._server.serve_forever(poll_interval=PUMP_PAUSE_SECONDS)
 
     def _pump(self) -> None:
         with requests.Session() as session:

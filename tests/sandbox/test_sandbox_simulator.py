@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from threading import Thread
 
@@ -112,6 +113,16 @@ def test_a_whole_sale_and_refund_over_real_sockets(
     assert all(got)
     ledger = strike.get("/_control/ledger").json()
     assert (ledger["received_sats"], ledger["sent_sats"]) == (51636, 51636)
+
+
+def test_a_race_of_executions_pays_once(strike: Client) -> None:
+    quote_id = strike.payment_quote()
+
+    with ThreadPoolExecutor(8) as pool:
+        statuses = list(pool.map(lambda _: strike.execute(quote_id).status_code, range(16)))
+
+    assert sorted(statuses) == [200] + [422] * 15
+    assert strike.simulator.ledger.payouts_per_quote() == {quote_id: 1}
 
 
 def test_a_port_is_free_again_after_the_stop(simulator: Simulator) -> None:
