@@ -10,18 +10,22 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import requests
 from flask.testing import FlaskClient
+from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
 from lnpay.backend import Backend
 from lnpay.bootstrap import build_backend
 from lnpay.errors import ShopGone, ShopRefused
 from lnpay.events import EventType
-from lnpay.model import Event, Invoice
+from lnpay.model import Delivery, Event, Invoice, Refund
+from lnpay.repository import tables
 from lnpay.sandbox.clock import VirtualClock
 from lnpay.sandbox.config import SimulatorConfig
+from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.simulator import Simulator
 from lnpay.sandbox.transport import WsgiAdapter
 from lnpay.web import create_app
@@ -57,6 +61,19 @@ class WorldSettings:
 ALL_EVENTS = frozenset(str(event_type) for event_type in EventType)
 
 
+class RecordingAdapter(WsgiAdapter):
+    """A transport that remembers what was asked, in order: "POST /v1/invoices"."""
+
+    def __init__(self, simulator: Simulator) -> None:
+        super().__init__(simulator.wsgi_app, simulator.clock)
+        self.calls: list[str] = []
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        """Answer a request as WsgiAdapter does."""
+        self.calls.append(f"{request.method} {unquote(request.path_url)}")
+        return super().send(request, *args, **options)
+
+
 @dataclass
 class World:
     """One world. `restart` gives a new process over the same database and the same provider."""
@@ -68,7 +85,8 @@ class World:
     def __post_init__(self) -> None:
         self.session = requests.Session()
         self.session.trust_env = False
-        self.session.mount(BASE_URL, WsgiAdapter(self.simulator.wsgi_app, self.simulator.clock))
+        self.adapter = RecordingAdapter(self.simulator)
+        self.session.mount(BASE_URL, self.adapter)
         self.deliver: Callable[[Event], None] = self.post_to_shop
         self.restart()
 
@@ -120,6 +138,30 @@ class World:
             invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
         assert invoice is not None
         return invoice
+
+    def deliveries(self, invoice: Invoice) -> list[Delivery]:
+        """Every message that the shop is or was owed about an invoice."""
+        with self.backend.repository.reading() as tx:
+            return tx.deliveries.of_invoice(invoice.id)
+
+    def refund(self, invoice: Invoice) -> Refund | None:
+        """Our row of what is owed back for an invoice."""
+        with self.backend.repository.reading() as tx:
+            return tx.refunds.find_by_invoice(invoice.id)
+
+    def count_rows(self) -> int:
+        """Rows of orders, refunds and messages in the database."""
+        with self.backend.repository.engine.connect() as connection:
+            counted = (tables.invoices, tables.refunds, tables.deliveries)
+            return sum(connection.execute(select(func.count()).select_from(table)).scalar_one() for table in counted)
+
+    def fault(self, method: str, path: str, kind: str, **more: Any) -> Fault:
+        """Have something go wrong at the provider; `more` are fields of Fault."""
+        return self.simulator.faults.add(Fault(method, path, kind, **more))
+
+    def calls(self, start: str = "") -> list[str]:
+        """What was asked of the provider so far, as "GET /v1/invoices?..."; only what begins with `start`."""
+        return [call for call in self.adapter.calls if call.startswith(start)]
 
     def pay(self, invoice: Invoice, *, late_seconds: float = 0) -> None:
         """The customer's wallet pays, after waiting `late_seconds`."""
