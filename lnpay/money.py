@@ -112,6 +112,8 @@ def _read_decimal(value: str | int | Decimal) -> Decimal:
         raise TypeError("money is never a float")
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         raise InvalidRequest('must be a string such as "12.34", or a number')
+    if isinstance(value, int) and abs(value) >= 10**MAX_AMOUNT_CHARACTERS:
+        raise InvalidRequest(f"is longer than {MAX_AMOUNT_CHARACTERS} characters")
     text = str(value).strip()
     if not text:
         raise InvalidRequest('is empty: send an amount such as "12.34"')
@@ -142,7 +144,8 @@ def fiat_to_sats(amount_fiat: Decimal, price: Decimal) -> int:
 
     Raises InvalidRequest when that is less than one sat or more than all bitcoin.
     """
-    _refuse_float(amount_fiat, price)
+    if not (isinstance(amount_fiat, Decimal) and isinstance(price, Decimal)):
+        raise TypeError("fiat amounts and prices are Decimal")
     if price <= 0:
         raise ValueError("a price is more than zero")
     with localcontext() as context:
@@ -157,7 +160,8 @@ def fiat_to_sats(amount_fiat: Decimal, price: Decimal) -> int:
 
 def sats_to_btc(sats: int) -> str:
     """Decimal string with 8 places, as Strike writes bitcoin: 51636 gives "0.00051636"."""
-    _refuse_float(sats)
+    if _whole(sats) < 0:
+        raise ValueError("an amount of bitcoin is not negative")
     whole, rest = divmod(sats, SATS_PER_BTC)
     return f"{whole}.{rest:08d}"
 
@@ -171,30 +175,35 @@ def btc_to_sats(text: str) -> int:
 
 
 def btc_to_msats(text: str) -> int:
-    """Whole msats of a decimal string of bitcoin (11 places at most). Raises ValueError for anything else."""
+    """Whole msats of a decimal string of bitcoin (11 places at most). Raises ValueError for anything else.
+
+    That goes for more than all the bitcoin there is, too: a database has no room for it.
+    """
     if not isinstance(text, str):
         raise TypeError("bitcoin amounts are strings")
     if len(text) > MAX_AMOUNT_CHARACTERS or not (_PLAIN.fullmatch(text) or _EXPONENT.fullmatch(text)):
         raise ValueError("not an amount of bitcoin")
-    msats = Decimal(text) * SATS_PER_BTC * MSATS_PER_SAT
-    if msats != msats.to_integral_value():
-        raise ValueError("finer than a millisat")
-    return int(msats)
+    with localcontext() as context:
+        context.prec = 2 * MAX_AMOUNT_CHARACTERS
+        msats = Decimal(text) * SATS_PER_BTC * MSATS_PER_SAT
+        if msats > MAX_SATS * MSATS_PER_SAT:
+            raise ValueError("more than all the bitcoin there is")
+        if msats != msats.to_integral_value():
+            raise ValueError("finer than a millisat")
+        return int(msats)
 
 
 def msats_to_sats(msats: int) -> int:
     """Whole sats that cover `msats`, rounded up."""
-    _refuse_float(msats)
-    return -(-msats // MSATS_PER_SAT)
+    return -(-_whole(msats) // MSATS_PER_SAT)
 
 
 def sats_to_msats(sats: int) -> int:
     """Millisats in `sats`."""
-    _refuse_float(sats)
-    return sats * MSATS_PER_SAT
+    return _whole(sats) * MSATS_PER_SAT
 
 
-def _refuse_float(*values: object) -> None:
-    for value in values:
-        if isinstance(value, float):
-            raise TypeError("money is never a float")
+def _whole(amount: int) -> int:
+    if type(amount) is not int:
+        raise TypeError("sats and msats are whole numbers")
+    return amount

@@ -1,0 +1,316 @@
+"""Amounts as shops write them, and the one rounding."""
+
+from __future__ import annotations
+
+from decimal import Decimal, getcontext
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lnpay.errors import InvalidRequest
+from lnpay.money import (
+    CURRENCIES,
+    MAX_SATS,
+    SATS_PER_BTC,
+    btc_to_msats,
+    btc_to_sats,
+    decimals_of,
+    fiat_to_sats,
+    msats_to_sats,
+    parse_fiat,
+    sats_to_btc,
+    sats_to_msats,
+)
+
+SATS = st.integers(min_value=0, max_value=MAX_SATS)
+FIAT = st.decimals(min_value="0.001", max_value="1000000000", places=3)
+PRICES = st.decimals(min_value="0.01", max_value="10000000000", places=8)
+
+
+class TestCurrencies:
+    def test_there_are_forty_six(self) -> None:
+        assert len(CURRENCIES) == 46
+
+    def test_they_are_lower_case_codes_of_three_letters(self) -> None:
+        assert all(len(code) == 3 and code.isalpha() and code.islower() for code in CURRENCIES)
+
+    @pytest.mark.parametrize(("currency", "decimals"), [("usd", 2), ("eur", 2), ("jpy", 0), ("krw", 0), ("kwd", 3)])
+    def test_each_is_written_with_its_own_number_of_decimals(self, currency: str, decimals: int) -> None:
+        assert decimals_of(currency) == decimals
+
+
+class TestParseFiat:
+    @pytest.mark.parametrize(
+        ("sent", "currency", "amount"),
+        [
+            ("12.34", "usd", "12.34"),
+            ("0,01", "usd", "0.01"),
+            ("0.01", "usd", "0.01"),
+            ("12,5", "eur", "12.50"),
+            ("1234,56", "eur", "1234.56"),
+            (" 12.34\n", "usd", "12.34"),
+            ("007", "usd", "7.00"),
+            ("5.100", "usd", "5.10"),
+            ("0,500", "usd", "0.50"),
+            ("1e2", "usd", "100.00"),
+            ("1.5E+1", "usd", "15.00"),
+            (12, "usd", "12.00"),
+            (Decimal("12.3"), "usd", "12.30"),
+            (Decimal("1E+2"), "usd", "100.00"),
+            ("1500", "jpy", "1500"),
+            ("1500.0", "jpy", "1500"),
+            ("0,001", "kwd", "0.001"),
+            ("0.001", "kwd", "0.001"),
+            (10**30, "usd", f"{10**30}.00"),
+            (2**63, "usd", f"{2**63}.00"),
+        ],
+    )
+    def test_an_amount_gets_exactly_the_decimals_of_its_currency(
+        self, sent: str | int | Decimal, currency: str, amount: str
+    ) -> None:
+        parsed = parse_fiat(sent, currency)
+
+        assert format(parsed, "f") == amount
+
+    @pytest.mark.parametrize("sent", ["0,001", "1,234", "12,345", "00,001"])
+    def test_a_comma_before_three_digits_is_ambiguous_but_after_a_lone_zero(self, sent: str) -> None:
+        if sent == "0,001":
+            assert parse_fiat(sent, "kwd") == Decimal("0.001")
+        else:
+            assert "is ambiguous" in refusal_of(sent, "kwd")
+
+    @pytest.mark.parametrize("sent", ["1,234.50", "1.234,50", "1,234,567", "1,234", ",5", "5,", ","])
+    def test_thousands_separators_are_refused_as_ambiguous(self, sent: str) -> None:
+        assert "is ambiguous" in refusal_of(sent, "usd")
+        assert '"1234.50"' in refusal_of(sent, "usd")
+
+    @pytest.mark.parametrize(
+        ("sent", "currency", "words"),
+        [
+            ("1.5", "jpy", "JPY has no decimals"),
+            ("1,5", "jpy", "JPY has no decimals"),
+            ("0.001", "usd", "USD has at most 2 decimals"),
+            ("0,001", "usd", "USD has at most 2 decimals"),
+            ("1e-8", "usd", "USD has at most 2 decimals"),
+            (Decimal("1e-8"), "usd", "USD has at most 2 decimals"),
+            ("1e-999", "usd", "USD has at most 2 decimals"),
+            ("0.0001", "kwd", "KWD has at most 3 decimals"),
+        ],
+    )
+    def test_an_amount_finer_than_its_currency_is_refused_not_rounded(
+        self, sent: str | Decimal, currency: str, words: str
+    ) -> None:
+        assert words in refusal_of(sent, currency)
+
+    @pytest.mark.parametrize(
+        "sent", [0, "0", "0.00", "0,0", "0e5", -1, "-1", "−1", "-0", "-1,5", Decimal(-1), -(10**9)]
+    )
+    def test_nothing_and_less_than_nothing_are_refused(self, sent: str | int | Decimal) -> None:
+        assert refusal_of(sent, "usd") == "must be more than zero"
+
+    @pytest.mark.parametrize("sent", ["", " ", "\t\n"])
+    def test_an_empty_amount_is_called_empty(self, sent: str) -> None:
+        assert "is empty" in refusal_of(sent, "usd")
+
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            "NaN", "nan", "Infinity", "inf", "sNaN", "+5", "5.", ".5", "1.2.3", "$5", "5 usd", "1_000", "0x10", "1e",
+            "1e9999", "e5",
+            "１２", "٣", "1 000", "1\x000", "²", Decimal("NaN"), Decimal("Infinity"), Decimal("1E+5000"),
+        ],
+    )  # fmt: skip
+    def test_what_is_no_number_in_plain_digits_is_refused(self, sent: str | Decimal) -> None:
+        assert "is not an amount" in refusal_of(sent, "usd")
+
+    @pytest.mark.parametrize(
+        "sent", ["9" * 41, "0." + "0" * 38 + "1", 10**40, pytest.param(10**5000, id="5001 digits")]
+    )
+    def test_an_endless_amount_is_refused_before_it_is_read(self, sent: str | int) -> None:
+        assert "longer than 40 characters" in refusal_of(sent, "usd")
+
+    @pytest.mark.parametrize("sent", [1.5, 1.0, float("nan"), float("inf")])
+    def test_a_float_is_a_mistake_of_ours_and_raises_type_error(self, sent: Any) -> None:
+        with pytest.raises(TypeError):
+            parse_fiat(sent, "usd")
+
+    @pytest.mark.parametrize("sent", [True, False, None, [], {}, b"5", ("1",)])
+    def test_what_is_neither_text_nor_number_is_refused(self, sent: Any) -> None:
+        assert "must be a string" in refusal_of(sent, "usd")
+
+    @given(st.text())
+    def test_any_text_is_a_positive_amount_or_an_invalid_request(self, sent: str) -> None:
+        assert_amount_or_refused(sent)
+
+    @given(st.from_regex(r"[-+]?[0-9.,eE ]{0,42}", fullmatch=True))
+    def test_any_text_of_digits_and_points_is_a_positive_amount_or_an_invalid_request(self, sent: str) -> None:
+        assert_amount_or_refused(sent)
+
+    @given(st.decimals())
+    def test_any_decimal_is_a_positive_amount_or_an_invalid_request(self, sent: Decimal) -> None:
+        assert_amount_or_refused(sent)
+
+    @given(FIAT)
+    def test_a_point_and_a_comma_mean_the_same_where_both_are_clear(self, amount: Decimal) -> None:
+        text = str(amount.quantize(Decimal("0.01")))
+
+        assert outcome_of(text.replace(".", ",")) == outcome_of(text)
+
+
+class TestFiatToSats:
+    @pytest.mark.parametrize(
+        ("amount", "price", "sats"),
+        [
+            ("1", "100000", 1_000),
+            ("0.01", "100000", 10),
+            ("10.99", "21283.6006", 51_636),
+            ("1", "3", 33_333_334),
+            ("1", "100000000", 1),
+            ("1.01", "100000000", 2),
+            ("21000000", "1", MAX_SATS),
+        ],
+    )
+    def test_the_worth_is_rounded_up_to_whole_sats(self, amount: str, price: str, sats: int) -> None:
+        assert fiat_to_sats(Decimal(amount), Decimal(price)) == sats
+
+    @given(FIAT, PRICES)
+    def test_the_shop_never_loses_and_never_asks_a_sat_too_many(self, amount: Decimal, price: Decimal) -> None:
+        try:
+            sats = fiat_to_sats(amount, price)
+        except InvalidRequest:
+            worth = amount * SATS_PER_BTC
+            assert worth < price or worth > MAX_SATS * price
+            return
+
+        # In whole numbers, so that this test has no rounding of its own.
+        scaled_amount, scaled_price = int(amount * 10**8), int(price * 10**8)
+        assert sats * scaled_price >= scaled_amount * SATS_PER_BTC
+        assert (sats - 1) * scaled_price < scaled_amount * SATS_PER_BTC
+
+    @given(FIAT, PRICES, st.integers(min_value=1, max_value=9))
+    def test_the_precision_of_the_caller_changes_nothing(self, amount: Decimal, price: Decimal, digits: int) -> None:
+        expected = sats_or_refusal(amount, price)
+        context = getcontext()
+        before, context.prec = context.prec, digits
+        try:
+            assert sats_or_refusal(amount, price) == expected
+        finally:
+            context.prec = before
+
+    def test_less_than_one_sat_is_refused_although_it_could_be_rounded_up(self) -> None:
+        with pytest.raises(InvalidRequest, match="less than one sat"):
+            fiat_to_sats(Decimal("0.01"), Decimal("1000001"))
+
+    @pytest.mark.parametrize("amount", [Decimal("21000000.01"), Decimal(10**30), Decimal("1e999")])
+    def test_more_than_all_bitcoin_is_refused(self, amount: Decimal) -> None:
+        with pytest.raises(InvalidRequest, match="more than all the bitcoin"):
+            fiat_to_sats(amount, Decimal(1))
+
+    @pytest.mark.parametrize("price", [Decimal(0), Decimal(-1)])
+    def test_a_price_that_is_none_raises_value_error(self, price: Decimal) -> None:
+        with pytest.raises(ValueError, match="more than zero"):
+            fiat_to_sats(Decimal(1), price)
+
+    @pytest.mark.parametrize(("amount", "price"), [(1.0, Decimal(1)), (Decimal(1), 1.0), ("1", Decimal(1))])
+    def test_floats_and_texts_raise_type_error(self, amount: Any, price: Any) -> None:
+        with pytest.raises(TypeError):
+            fiat_to_sats(amount, price)
+
+
+class TestBitcoinAmounts:
+    @pytest.mark.parametrize(
+        ("sats", "text"),
+        [(0, "0.00000000"), (1, "0.00000001"), (51_636, "0.00051636"), (MAX_SATS, "21000000.00000000")],
+    )
+    def test_sats_are_written_with_eight_places(self, sats: int, text: str) -> None:
+        assert sats_to_btc(sats) == text
+
+    @given(SATS)
+    def test_sats_come_back_from_their_text(self, sats: int) -> None:
+        assert btc_to_sats(sats_to_btc(sats)) == sats
+
+    @given(SATS)
+    def test_sats_come_back_from_their_msats(self, sats: int) -> None:
+        assert msats_to_sats(sats_to_msats(sats)) == sats
+
+    @given(st.integers(min_value=1, max_value=MAX_SATS * 1_000))
+    def test_whole_sats_cover_the_msats_and_are_not_one_more(self, msats: int) -> None:
+        sats = msats_to_sats(msats)
+
+        assert (sats - 1) * 1_000 < msats <= sats * 1_000
+
+    @pytest.mark.parametrize(
+        ("text", "msats"),
+        [
+            ("0.00000000001", 1),
+            ("0.00051636", 51_636_000),
+            ("1e-8", 1_000),
+            ("1E-8", 1_000),
+            ("1", 100_000_000_000),
+            ("0.0001", 10_000_000),
+            ("20999999.99999999999", MAX_SATS * 1_000 - 1),
+        ],
+    )
+    def test_a_text_of_bitcoin_is_read_to_the_msat(self, text: str, msats: int) -> None:
+        assert btc_to_msats(text) == msats
+
+    def test_a_fraction_of_a_sat_is_rounded_up(self) -> None:
+        assert btc_to_sats("0.00000000001") == 1
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "", " ", "-1", "−1", "+1", "NaN", "Infinity", "1,5", "1.", ".5", " 1", "1 ", "１", "0" * 41,
+            "0.000000000001", "1e-12", "1.00000000000000000000000000000000000001",
+            "21000000.00000001", "21000000.0000000000000000000000000000001", "1e30", "1e999",
+        ],
+    )  # fmt: skip
+    def test_what_is_no_amount_of_bitcoin_raises_value_error(self, text: str) -> None:
+        with pytest.raises(ValueError):
+            btc_to_msats(text)
+
+    @pytest.mark.parametrize("value", [1.5, 1, Decimal("0.1"), None, b"1"])
+    def test_an_amount_of_bitcoin_is_read_from_text_only(self, value: Any) -> None:
+        with pytest.raises(TypeError):
+            btc_to_msats(value)
+
+    @pytest.mark.parametrize("convert", [sats_to_btc, sats_to_msats, msats_to_sats])
+    @pytest.mark.parametrize("value", [1.0, 1.5, float("nan"), True, Decimal(1), "1", None])
+    def test_sats_and_msats_are_whole_numbers_and_nothing_else(self, convert: Any, value: Any) -> None:
+        with pytest.raises(TypeError):
+            convert(value)
+
+    def test_negative_sats_have_no_text(self) -> None:
+        with pytest.raises(ValueError, match="not negative"):
+            sats_to_btc(-1)
+
+
+def refusal_of(sent: Any, currency: str) -> str:
+    with pytest.raises(InvalidRequest) as refusal:
+        parse_fiat(sent, currency)
+    return str(refusal.value)
+
+
+def outcome_of(sent: str) -> Decimal | str:
+    try:
+        return parse_fiat(sent, "usd")
+    except InvalidRequest as refusal:
+        return str(refusal)
+
+
+def assert_amount_or_refused(sent: str | Decimal) -> None:
+    try:
+        amount = parse_fiat(sent, "usd")
+    except InvalidRequest:
+        return
+    assert amount > 0
+    assert amount.as_tuple().exponent == -2
+
+
+def sats_or_refusal(amount: Decimal, price: Decimal) -> int | str:
+    try:
+        return fiat_to_sats(amount, price)
+    except InvalidRequest as refusal:
+        return str(refusal)
