@@ -10,10 +10,9 @@ import re
 MAX_ADDRESS_CHARACTERS = 1_000
 
 _LIGHTNING_ADDRESS = re.compile(
-    r"[a-z0-9][a-z0-9._+-]{0,63}@(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]\Z",
-    re.IGNORECASE,
+    r"[a-z0-9._+-]{1,64}@(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]\Z"
 )
-_LNURL = re.compile(r"lnurl1[02-9ac-hj-np-z]{8,}\Z", re.IGNORECASE)
+_LNURL = re.compile(r"lnurl1[02-9ac-hj-np-z]{8,}\Z")
 
 
 def refund_address(text: str | None) -> str | None:
@@ -24,6 +23,8 @@ def refund_address(text: str | None) -> str | None:
     """
     if text is None or len(text) > MAX_ADDRESS_CHARACTERS:
         return None
-    address = text.strip().lower().removeprefix("lightning:")
+    text = text.strip()
+    address = text.lower().removeprefix("lightning:")
     is_address = _LIGHTNING_ADDRESS.match(address) or _LNURL.match(address)
-    return address if is_address else None
+    # lower() makes a plain k of the Kelvin sign, and so another address.
+    return address if is_address and text.isascii() else None
