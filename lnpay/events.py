@@ -45,7 +45,7 @@ def event_body(event_type: EventType, invoice: Invoice, at: datetime, **more: st
     data: dict[str, Any] = {
         "invoice_id": invoice.strike_invoice_id,
         "correlation_id": invoice.correlation_id,
-        "amount_fiat": str(invoice.order.amount_fiat),
+        "amount_fiat": format(invoice.order.amount_fiat, "f"),
         "currency": invoice.order.currency,
         "amount_sats": invoice.amount_sats,
         "settled_at": at.isoformat() if event_type is EventType.INVOICE_SETTLED else None,
