@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import NoReturn
 
 from lnpay.bolt11 import Bolt11Error, decode
-from lnpay.errors import Conflict, StrikeAmbiguous, StrikeRejected
+from lnpay.errors import Conflict, StrikeAmbiguous, StrikeRejected, StrikeUnavailable
 from lnpay.model import Clock, Draft, Invoice, Issue, Order
 from lnpay.money import fiat_to_sats, sats_to_msats
 from lnpay.rates import Rates
@@ -21,7 +21,7 @@ from lnpay.strike import InvoiceStatus, Strike, StrikeInvoice, StrikeQuote
 log = logging.getLogger(__name__)
 
 DRAFT_GOOD_FOR = timedelta(seconds=30)
-"""A draft older than this is priced again: a customer must get today's price and the whole time to pay."""
+"""A draft older than this, or than a quarter of the time to pay, is priced again: the time runs from its making."""
 
 ROUNDS = 4
 """How often to start again when another request for the same order was quicker. Each round, somebody got on."""
@@ -59,6 +59,7 @@ def create_invoice(till: Till, correlation_id: str, order: Order) -> Invoice:
         if draft is None:
             continue
         issue = _issue(till, draft)
+        _refuse_ended(issue, till.clock())
         with till.repository.transaction() as tx:
             if tx.invoices.issue(draft, issue):
                 invoice = tx.invoices.find(draft.id)
@@ -85,7 +86,8 @@ def _still_open(invoice: Invoice, order: Order, now: datetime) -> Invoice:
 def _fresh_draft(till: Till, known: Draft | None, correlation_id: str, order: Order) -> Draft | None:
     """A draft of `order` at today's price. None when another request for it was quicker."""
     now = till.clock()
-    if known is not None and known.order == order and now - known.created_at < DRAFT_GOOD_FOR:
+    good_for = min(DRAFT_GOOD_FOR, timedelta(seconds=till.time_offset_seconds) / 4)
+    if known is not None and known.order == order and now - known.created_at < good_for:
         return known
     rate = till.rates.current()
     amount_sats = fiat_to_sats(order.amount_fiat, rate.price)
@@ -107,6 +109,13 @@ def _issue(till: Till, draft: Draft) -> Issue:
     return _checked_issue(draft, invoice, quote, till.time_offset_seconds)
 
 
+def _refuse_ended(issue: Issue, now: datetime) -> None:
+    """Raise when there is no time left to pay: Strike took too long, or one of the two clocks is wrong."""
+    if now >= issue.expires_at:
+        log.error("strike invoice not shown invoice_id=%s reason=its time to pay is over", issue.strike_invoice_id)
+        raise StrikeUnavailable("Strike's invoice came too late to be paid")
+
+
 def _strike_invoice(strike: Strike, draft: Draft) -> StrikeInvoice:
     """Strike's invoice for a draft, made now or by an earlier call whose answer was lost."""
     try:
@@ -115,7 +124,8 @@ def _strike_invoice(strike: Strike, draft: Draft) -> StrikeInvoice:
         except StrikeAmbiguous:
             return _create(strike, draft)
     except StrikeRejected as error:
-        if error.strike_code != "DUPLICATE_INVOICE":
+        # DUPLICATE_INVOICE; the status says so even where the answer's text was cut off.
+        if error.status != 409:
             raise
     found = strike.find_invoice_by_correlation_id(draft.strike_correlation_id)
     if found is None:
