@@ -173,7 +173,7 @@ def _read_settings(reader: _Reader) -> Settings:
             "STRIKE_API_KEY", _visible, "make an API key at https://dashboard.strike.me and put it here"
         ),
         webhook_secret=hidden("WEBHOOK_SECRET", _webhook_secret, ""),
-        webhook_url=read("WEBHOOK_URL", _webhook_url, ""),
+        webhook_url=read("WEBHOOK_URL", parse_webhook_url, ""),
         time_offset_seconds=read("TIME_OFFSET", _whole(10, 86_400, "seconds"), 120),
         currency=read("CURRENCY", _currency, "usd"),
         database_url=hidden("DATABASE_URL", _database_url, _database_url("sqlite:///invoices.sqlite")),
@@ -376,7 +376,8 @@ def _base_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _webhook_url(text: str) -> str:
+def parse_webhook_url(text: str) -> str:
+    """An address that Strike can be told. Raises ValueError; its sentence continues "NAME ..."."""
     if not _safe_url(text).path.endswith("/webhook"):
         raise ValueError("must end in /webhook")
     return text

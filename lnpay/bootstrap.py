@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Protocol
 
@@ -105,6 +106,18 @@ def build_backend(
         stop=stop,
         access=Access(settings.api_keys, settings.cors_origins, settings.webhook_secret, _public_url(settings)),
     )
+
+
+@contextmanager
+def open_strike(settings: Settings, *, clock: Clock = utc_now) -> Iterator[Strike]:
+    """Strike alone, for a command line: within the calls that every process shares. Raises as `build_backend` does."""
+    repository = Repository(settings.database_url)
+    try:
+        repository.upgrade()
+        with pooled_session() as session:
+            yield _strike(settings, Budget(repository, clock), session, clock)
+    finally:
+        repository.close()
 
 
 def _strike(settings: Settings, budget: Budget, session: requests.Session, clock: Clock) -> Strike:
