@@ -12,6 +12,29 @@ import pytest
 from tests.world import World
 
 
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """In CI nothing may go untested unnoticed: a skipped test fails the run."""
+    if exitstatus == pytest.ExitCode.OK and _skipped_in_ci(session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say why, and which."""
+    skipped = _skipped_in_ci(config)
+    for report in skipped:
+        terminalreporter.write_line(f"SKIPPED {report.nodeid}")
+    if skipped:
+        terminalreporter.write_line(f"FAILED: {len(skipped)} tests were skipped, and CI is set", red=True)
+
+
+def _skipped_in_ci(config: pytest.Config) -> list[Any]:
+    """Reports of the skipped tests where CI is set, of every worker; none inside a worker itself."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or os.environ.get("CI", "").lower() in ("", "0", "false"):
+        return []
+    return list(reporter.stats.get("skipped", []))
+
+
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     """A world with nothing in it yet."""
