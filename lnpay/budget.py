@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limit:
-    """So many calls in any `window`; counted in slots of `slot_seconds`, a slot being in the window while any of it is."""
+    """So many calls in any `window`. Counted in slots of `slot_seconds`; a slot is in the window while any of it is."""
 
     calls: int
     window: timedelta
@@ -72,11 +72,12 @@ class Budget:
             return
         with self._repository.transaction() as tx:
             _refuse_while_blocked(tx, bucket, now)
-            if tx.limits.calls_since(bucket, now - limit.window, limit.slot_seconds) >= self._most(bucket, limit):
+            # Counted first: the row that it writes keeps the others out until this is decided.
+            tx.limits.count_call(bucket, now, limit.slot_seconds)
+            if tx.limits.calls_since(bucket, now - limit.window, limit.slot_seconds) > self._most(bucket, limit):
                 raise StrikeUnavailable(
                     f"the calls to Strike are used up for now ({bucket})", retry_after_seconds=limit.slot_seconds
                 )
-            tx.limits.count_call(bucket, now, limit.slot_seconds)
 
     def _most(self, bucket: Bucket, limit: Limit) -> int:
         return int(limit.calls * (self._share if bucket is Bucket.OTHER else DEFAULT_SHARE))

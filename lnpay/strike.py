@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 from urllib.parse import quote as url_quote
 
 import requests
@@ -97,6 +98,32 @@ class StrikeQuote:
     raw: dict[str, Any]
 
 
+class PaymentStatus(StrEnum):
+    """Strike's states of an outgoing payment. PENDING: already charged, not yet arrived."""
+
+    PENDING = "PENDING"
+    COMPLETED = "COMPLETED"
+    FAILED = "FAILED"
+
+
+@dataclass(frozen=True)
+class PaymentQuote:
+    """Strike's price for sending. `amount_sats` is what arrives, `fee_sats` what it costs beside it."""
+
+    quote_id: str
+    amount_sats: int
+    fee_sats: int
+    valid_until: datetime | None
+
+
+@dataclass(frozen=True)
+class Payment:
+    """An outgoing payment. `status` decides, whatever the HTTP status was."""
+
+    payment_id: str
+    status: PaymentStatus
+
+
 class Strike:
     """The client. One per process: it holds a pool of connections and is safe to share between threads."""
 
@@ -172,6 +199,40 @@ class Strike:
         }
         return self._list_invoices(params)
 
+    def create_payment_quote(self, address: str, amount_sats: int, key: str) -> PaymentQuote:
+        """Ask what it costs to send `amount_sats` to a Lightning address or LNURL. Moves no money.
+
+        key: the refund's stored idempotency key; a repeat raises StrikeRejected with DUPLICATE_PAYMENT_QUOTE, whose
+        values may name the first quote as paymentQuoteId.
+        Source: "Create LNURL/LN address payment quote".
+        """
+        body = {
+            "lnAddressOrUrl": address,
+            "sourceCurrency": "BTC",
+            "amount": {"amount": sats_to_btc(amount_sats), "currency": "BTC"},
+        }
+        path = "/payment-quotes/lightning/lnurl"
+        headers = {"idempotency-key": key}
+        return _read_payment_quote(self._call("POST", path, Bucket.PAYMENT_QUOTE, body=body, headers=headers))
+
+    def get_payment_quote(self, quote_id: str) -> PaymentQuote:
+        """Read a payment quote again. Not documented: where it does not exist, this raises StrikeRejected (404)."""
+        return _read_payment_quote(self._call("GET", f"/payment-quotes/{_segment(quote_id)}", Bucket.OTHER))
+
+    def execute_payment_quote(self, quote_id: str) -> Payment:
+        """Send what a quote prices. One quote pays at most once, however often it is executed.
+
+        StrikeUnavailable: surely not executed by this call. StrikeAmbiguous: perhaps executed. StrikeRejected: see its
+        strike_code; PAYMENT_PROCESSED means that an earlier call did it.
+        Source: "Execute payment quote".
+        """
+        path = f"/payment-quotes/{_segment(quote_id)}/execute"
+        return _read_payment(self._call("PATCH", path, Bucket.PAYMENT_EXECUTE))
+
+    def get_payment(self, payment_id: str, *, timeout: Timeout = PATIENT) -> Payment:
+        """Read an outgoing payment. Source: "Get payment by id"."""
+        return _read_payment(self._call("GET", f"/payments/{_segment(payment_id)}", Bucket.OTHER, timeout=timeout))
+
     def ticker(self) -> list[dict[str, Any]]:
         """Strike's own prices: rows of amount, sourceCurrency and targetCurrency. Source: "Get rates ticker"."""
         return _read_array(self._call("GET", "/rates/ticker", Bucket.RATES, timeout=HURRIED))
@@ -233,7 +294,7 @@ class Strike:
             )
         except requests.RequestException as error:
             raise _unanswered(method, path, error) from error
-        if response.ok and not response.is_redirect:
+        if 200 <= response.status_code < 300:
             return _read_json(method, path, response)
         raise self._refusal(method, path, bucket, response)
 
@@ -283,9 +344,15 @@ _SAFE_TO_REPEAT = frozenset(
 )
 """Codes under which Strike did nothing and asks to be called again."""
 
+_LATER = frozenset({408, 425, 429})
+"""The same said by a status alone: request timeout, too early, too many requests."""
+
+LONGEST_WAIT_SECONDS = 86_400
+"""A Retry-After further away than a day is not believed."""
+
 
 def _kind_of(method: str, status: int, code: str | None) -> type[StrikeError]:
-    if status == 429 or code in _SAFE_TO_REPEAT:
+    if status in _LATER or code in _SAFE_TO_REPEAT:
         return StrikeUnavailable
     if status < 500:
         return StrikeRejected
@@ -309,21 +376,33 @@ def _read_json(method: str, path: str, response: requests.Response) -> object:
     if not response.content:
         return None
     try:
-        return json.loads(response.content, parse_float=Decimal)
-    except (ValueError, RecursionError) as error:
+        return _parse_json(response.content)
+    except ValueError as error:
         log.warning("strike unreadable method=%s path=%s status=%d", method, path, response.status_code)
         raise StrikeAmbiguous("Strike's answer is not JSON", status=response.status_code) from error
+
+
+def _parse_json(content: bytes) -> object:
+    """JSON with Decimals for its fractions. Raises ValueError, whatever the bytes are."""
+    try:
+        return json.loads(content, parse_float=Decimal, parse_constant=_refuse_constant)
+    except (ArithmeticError, RecursionError) as error:  # an exponent that no Decimal has; a thousand brackets
+        raise ValueError("not JSON for us") from error
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
 
 
 def _error_data(response: requests.Response) -> dict[str, Any]:
     """`code`, `traceId` and `values` of the error envelope; empty for the HTML of the front door."""
     try:
-        envelope = response.json()
+        envelope = _parse_json(response.content)
     except ValueError:
         return {}
-    data = envelope.get("data") if isinstance(envelope, dict) else None
-    if not isinstance(data, dict):
+    if not isinstance(envelope, dict) or not isinstance(envelope.get("data"), dict):
         return {}
+    data = envelope["data"]
     values = data.get("values")
     return {
         "code": data["code"] if isinstance(data.get("code"), str) else None,
@@ -336,15 +415,16 @@ def _retry_after_seconds(header: str | None, now: datetime) -> int | None:
     """Seconds to wait, from a number of seconds or an HTTP date; None when there is neither."""
     if header is None:
         return None
-    if header.strip().isdecimal():
-        return min(int(header), 86_400)
     try:
-        moment = parsedate_to_datetime(header)
-    except ValueError:
+        seconds = int(header) if header.strip().isdecimal() else _seconds_until(parsedate_to_datetime(header), now)
+    except (ValueError, OverflowError):
         return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0, int((moment - now).total_seconds()) + 1)
+    return min(max(0, seconds), LONGEST_WAIT_SECONDS)
+
+
+def _seconds_until(moment: datetime, now: datetime) -> int:
+    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+    return math.ceil((aware - now).total_seconds())
 
 
 def _segment(text: str) -> str:
@@ -416,6 +496,36 @@ def _read_quote(value: object) -> StrikeQuote:
         raise StrikeAmbiguous("Strike's quote makes no sense") from error
 
 
+def _read_payment_quote(value: object) -> PaymentQuote:
+    raw = _read_object(value)
+    try:
+        amount, total = _sats(raw["amount"]), _sats(raw["totalAmount"])
+        if amount is None or total is None or total < amount:
+            raise ValueError("not in bitcoin, or less than nothing as fee")
+        return PaymentQuote(
+            quote_id=_text(raw["paymentQuoteId"]),
+            amount_sats=amount,
+            fee_sats=total - amount,
+            valid_until=parse_time(raw["validUntil"]) if raw.get("validUntil") else None,
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise StrikeAmbiguous("Strike's payment quote makes no sense") from error
+
+
+def _read_payment(value: object) -> Payment:
+    raw = _read_object(value)
+    try:
+        return Payment(_text(raw["paymentId"]), PaymentStatus(raw["state"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise StrikeAmbiguous("Strike's payment makes no sense") from error
+
+
+def named_in(error: StrikeError, name: str) -> str | None:
+    """An id that Strike gives in the `values` of an error, such as paymentQuoteId or paymentId."""
+    value = error.values.get(name)
+    return value if isinstance(value, str) and value else None
+
+
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise TypeError("a text is missing")
@@ -425,4 +535,7 @@ def _text(value: object) -> str:
 def parse_time(value: object) -> datetime:
     """A UTC-aware time from Strike's ISO 8601, whose fractions have 3 to 7 digits. Raises ValueError or TypeError."""
     moment = datetime.fromisoformat(_text(value))
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a time before the year 1 or after 9999") from error

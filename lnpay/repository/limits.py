@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, select
+from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from lnpay.repository.tables import milestones, provider_blocks, provider_calls
@@ -24,9 +24,8 @@ class Limits:
 
     def block(self, bucket: str, until: datetime) -> None:
         """Remember that the provider refuses calls of this bucket until `until`; never shortens a block."""
-        known = self.blocked_until(bucket)
-        if known is None or until > known:
-            self._upsert(provider_blocks, {"bucket": bucket}, {"blocked_until": until})
+        is_longer = provider_blocks.c.blocked_until < until
+        self._upsert(provider_blocks, {"bucket": bucket}, {"blocked_until": until}, where=is_longer)
 
     def count_call(self, bucket: str, at: datetime, slot_seconds: int) -> None:
         """Count one call in the slot of `at`, and forget slots that no window reaches any more."""
@@ -51,12 +50,19 @@ class Limits:
         self._upsert(milestones, {"name": name}, {"reached_at": at})
 
     def _upsert(
-        self, table: Table, key: dict[str, Any], new: dict[str, Any], change: dict[str, Any] | None = None
+        self,
+        table: Table,
+        key: dict[str, Any],
+        new: dict[str, Any],
+        change: dict[str, Any] | None = None,
+        where: ColumnElement[bool] | None = None,
     ) -> None:
         insert = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
         statement = insert(table).values({**key, **new})
         self._connection.execute(
-            statement.on_conflict_do_update(index_elements=list(key), set_=change if change is not None else new)
+            statement.on_conflict_do_update(
+                index_elements=list(key), set_=change if change is not None else new, where=where
+            )
         )
 
 
