@@ -98,16 +98,52 @@ class Invoice(Draft):
 
 @dataclass(frozen=True)
 class Refund:
-    """Money owed back for one invoice that was paid late. There is never a second row for an invoice."""
+    """Money owed back for one invoice that was paid late. There is never a second row for an invoice.
+
+    idempotency_key: of the payment quote of this try. is_in_doubt: Strike may have been told to execute the quote.
+    failures, looks: tries that came to nothing, and looks at a payment in flight; they set the pauses.
+    claims: counts who has worked on it; whoever holds the newest one may say that it was not sent.
+    reason: why it is not sent yet, for the operator. approved_at: a person has lifted the limits for it.
+    """
 
     id: int
     invoice_id: int
     token: str
     state: RefundState
     amount_sats: int
+    received_sats: int
     address: str | None
     idempotency_key: str
+    payment_quote_id: str | None
+    fee_sats: int | None
+    is_in_doubt: bool
+    payment_id: str | None
+    failures: int
+    looks: int
+    claims: int
+    claimed_until: datetime | None
+    next_attempt_at: datetime
+    reason: str | None
+    approved_at: datetime | None
+    started_at: datetime | None
+    sent_at: datetime | None
     created_at: datetime
+
+
+@dataclass(frozen=True)
+class RefundAttempt:
+    """One line of a refund's history: what was tried, with which key and quote, and what came of it."""
+
+    at: datetime
+    step: str
+    outcome: str
+    address: str | None
+    idempotency_key: str
+    payment_quote_id: str | None
+    fee_sats: int | None
+    payment_id: str | None
+    strike_code: str | None
+    trace_id: str | None
 
 
 @dataclass(frozen=True)

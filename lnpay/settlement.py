@@ -14,8 +14,9 @@ from datetime import datetime
 from enum import StrEnum
 
 from lnpay.addresses import refund_address
-from lnpay.events import EventType, event_body, new_webhook_id
+from lnpay.events import EventType
 from lnpay.model import Clock, Invoice
+from lnpay.outbox import owe_delivery
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.invoices import WATCHED
 from lnpay.states import InvoiceState
@@ -74,10 +75,10 @@ def settle(ledger: Ledger, seen: StrikeInvoice) -> Outcome:
         if not tx.invoices.mark_paid(invoice.id, new, paid_at=paid_at, received_sats=received_sats, at=now):
             return Outcome.ALREADY
         if new is InvoiceState.SETTLED:
-            owe_delivery(ledger, tx, EventType.INVOICE_SETTLED, invoice, now)
+            owe_delivery(tx, ledger.events, EventType.INVOICE_SETTLED, invoice, now)
         else:
             _owe_refund(ledger, tx, invoice, received_sats, now)
-            owe_delivery(ledger, tx, EventType.INVOICE_PAID_LATE, invoice, now)
+            owe_delivery(tx, ledger.events, EventType.INVOICE_PAID_LATE, invoice, now)
     log.info("invoice %s invoice_id=%s received_sats=%d", new, invoice.strike_invoice_id, received_sats)
     return Outcome(new.value)
 
@@ -95,12 +96,6 @@ def _paid_at(invoice: Invoice, seen: StrikeInvoice, now: datetime) -> datetime:
     return min(now, invoice.expires_at)
 
 
-def owe_delivery(ledger: Ledger, tx: Transaction, event_type: EventType, invoice: Invoice, now: datetime) -> None:
-    """Put an event into the outbox, in the transaction that makes it true, if the shop wants to be told of such."""
-    if event_type in ledger.events:
-        tx.deliveries.add(invoice.id, event_type, new_webhook_id(), event_body(event_type, invoice, now), now)
-
-
 def _owe_refund(ledger: Ledger, tx: Transaction, invoice: Invoice, received_sats: int, now: datetime) -> None:
     address = refund_address(invoice.order.ln_address)
     tx.refunds.add(
@@ -112,7 +107,7 @@ def _owe_refund(ledger: Ledger, tx: Transaction, invoice: Invoice, received_sats
         created_at=now,
     )
     if address is None:
-        owe_delivery(ledger, tx, EventType.REFUND_NEEDS_ADDRESS, invoice, now)
+        owe_delivery(tx, ledger.events, EventType.REFUND_NEEDS_ADDRESS, invoice, now)
 
 
 def reconcile_invoice(ledger: Ledger, strike_invoice_id: str, *, timeout: Timeout = PATIENT) -> Outcome:

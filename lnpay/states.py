@@ -52,12 +52,13 @@ INVOICE_MOVES: Mapping[InvoiceState, frozenset[InvoiceState]] = {
 }
 
 REFUND_MOVES: Mapping[RefundState, frozenset[RefundState]] = {
-    R.REQUESTED: frozenset({R.QUOTED, R.FAILED, R.NEEDS_ADDRESS, R.HELD}),
-    R.QUOTED: frozenset({R.IN_FLIGHT, R.FAILED, R.NEEDS_ADDRESS, R.HELD}),
+    R.REQUESTED: frozenset({R.QUOTED, R.FAILED, R.NEEDS_ADDRESS, R.HELD, R.SENT}),
+    R.QUOTED: frozenset({R.IN_FLIGHT, R.FAILED, R.HELD, R.REQUESTED}),
     R.IN_FLIGHT: frozenset({R.SENT, R.FAILED}),
-    R.FAILED: frozenset({R.REQUESTED}),
-    R.NEEDS_ADDRESS: frozenset({R.REQUESTED}),
-    R.HELD: frozenset({R.REQUESTED}),
+    # To SENT from here, and from REQUESTED, only a person goes, who has paid it back in another way.
+    R.FAILED: frozenset({R.REQUESTED, R.SENT}),
+    R.NEEDS_ADDRESS: frozenset({R.REQUESTED, R.SENT}),
+    R.HELD: frozenset({R.REQUESTED, R.SENT}),
     R.SENT: frozenset(),
 }
 

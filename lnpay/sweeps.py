@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from lnpay.errors import Stopping, StrikeError, StrikeRejected
+from lnpay.errors import Stopping, StrikeAmbiguous, StrikeError, StrikeRejected
 from lnpay.events import EventType
 from lnpay.model import Invoice
+from lnpay.outbox import owe_delivery
 from lnpay.repository.invoices import WATCHED
-from lnpay.settlement import Ledger, Outcome, owe_delivery, reconcile_invoice
+from lnpay.settlement import Ledger, Outcome, reconcile_invoice
 from lnpay.states import InvoiceState
 from lnpay.strike import PAGE_SIZE, InvoiceStatus
 
@@ -43,7 +44,7 @@ SINGLE_READS_SHARE = 10
 """Where the list is refused, a pass uses this part of the calls left: the next passes want some too."""
 
 PATIENCE = 3
-"""So many reads that fail in a row are not about the invoices any more: the sweep stops until the next pass."""
+"""After so many reads that fail and are not about the invoices, the sweep stops until the next pass."""
 
 
 @dataclass
@@ -51,7 +52,8 @@ class Sweep:
     """What one look at Strike found.
 
     since: every invoice made at Strike since then was looked at, as it was at `started_at`; None when it was not so.
-    looked_at: further ones that were looked at, one by one. unclear: those of which nothing final can be said.
+    looked_at: those that were looked at one by one. unclear: those of which nothing final can be said.
+    is_pending_known: whether all money that Strike has seen and not yet counted is among the unclear ones.
     stopped_by: why it ended early, if it did; what was found before that is kept.
     """
 
@@ -59,6 +61,7 @@ class Sweep:
     since: datetime | None = None
     looked_at: set[str] = field(default_factory=set)
     unclear: set[str] = field(default_factory=set)
+    is_pending_known: bool = False
     settled: int = 0
     paid_late: int = 0
     failed: int = 0
@@ -85,9 +88,12 @@ def sweep(ledger: Ledger, calls_left: Callable[[], int], *, is_deep: bool | None
             last = tx.limits.milestone(DEEP_SWEEP)
             is_deep = last is None or found.started_at - last >= DEEP_SWEEP_EVERY
         since = tx.invoices.oldest_opened_at(WATCHED if is_deep else (InvoiceState.UNPAID,))
+        is_any_to_lapse = bool(tx.invoices.to_lapse(found.started_at - LAPSE_MARGIN, 1))
     if since is None:
         return found
     try:
+        if is_deep and is_any_to_lapse:
+            _note_pending(ledger, found, since)
         _sweep_somehow(ledger, found, since, calls_left)
     except StrikeError as error:
         log.warning("sweep stopped error=%s", error.message)
@@ -96,6 +102,19 @@ def sweep(ledger: Ledger, calls_left: Callable[[], int], *, is_deep: bool | None
         with ledger.repository.transaction() as tx:
             tx.limits.reach_milestone(DEEP_SWEEP, found.started_at)
     return found
+
+
+def _note_pending(ledger: Ledger, found: Sweep, since: datetime) -> None:
+    """Note the money that is seen and not final.
+
+    It is listed before the paid invoices: what becomes final between the two lists is on one of them for certain.
+    """
+    try:
+        for page in _pages(ledger, InvoiceStatus.PENDING, since):
+            found.unclear.update(page)
+        found.is_pending_known = True
+    except StrikeRejected as error:
+        log.warning("strike refuses its list of pending invoices status=%s", error.status)
 
 
 def _sweep_somehow(ledger: Ledger, found: Sweep, since: datetime, calls_left: Callable[[], int]) -> None:
@@ -134,10 +153,12 @@ def _settle_watched(ledger: Ledger, found: Sweep, listed: list[str]) -> None:
 def _sweep_one_by_one(ledger: Ledger, found: Sweep, limit: int) -> None:
     with ledger.repository.reading() as tx:
         ids = tx.invoices.least_recently_checked(limit)
-    _settle_each(ledger, found, ids)
-    with ledger.repository.transaction() as tx:
-        tx.invoices.mark_checked(ids, found.started_at)
-    found.looked_at.update(ids)
+    try:
+        _settle_each(ledger, found, ids)
+    finally:
+        # Those that failed too: otherwise the next pass would begin with them again, and never come to the others.
+        with ledger.repository.transaction() as tx:
+            tx.invoices.mark_checked(found.looked_at, found.started_at)
 
 
 def _settle_each(ledger: Ledger, found: Sweep, ids: list[str]) -> None:
@@ -145,6 +166,7 @@ def _settle_each(ledger: Ledger, found: Sweep, ids: list[str]) -> None:
     for strike_invoice_id in ids:
         if ledger.stop.is_set():
             raise Stopping("asked to end")
+        found.looked_at.add(strike_invoice_id)
         try:
             _count(found, strike_invoice_id, reconcile_invoice(ledger, strike_invoice_id))
             failed_in_a_row = 0
@@ -152,9 +174,21 @@ def _settle_each(ledger: Ledger, found: Sweep, ids: list[str]) -> None:
             log.exception("invoice could not be reconciled invoice_id=%s", strike_invoice_id)
             found.failed += 1
             found.unclear.add(strike_invoice_id)
+            if _is_about_the_invoice(error):
+                continue
             failed_in_a_row += 1
-            if isinstance(error, StrikeError) and (error.retry_after_seconds or failed_in_a_row == PATIENCE):
+            if failed_in_a_row == PATIENCE or _is_about_all_calls(error):
                 raise
+
+
+def _is_about_the_invoice(error: Exception) -> bool:
+    """Whether others may well be read: this one makes no sense, is unknown at Strike, or meets a bug of ours."""
+    return not isinstance(error, StrikeError) or isinstance(error, StrikeAmbiguous) or error.status == 404
+
+
+def _is_about_all_calls(error: Exception) -> bool:
+    """Whether the next call will fail for certain: the key is not accepted, or Strike asks to wait."""
+    return isinstance(error, StrikeError) and (error.status == 401 or error.retry_after_seconds is not None)
 
 
 def _count(found: Sweep, strike_invoice_id: str, outcome: Outcome) -> None:
@@ -174,17 +208,12 @@ def expire_due(ledger: Ledger, found: Sweep) -> int:
 def lapse_due(ledger: Ledger, found: Sweep) -> int:
     """Move to LAPSED what the sweep has not found paid, well after it could be paid for the last time.
 
-    Money that Strike has seen and not yet counted (PENDING) keeps its invoice; Strike is asked for such first.
-    Returns how many. Raises StrikeError when Strike cannot tell.
+    Money that Strike has seen and not yet counted (PENDING) keeps its invoice. Returns how many.
     """
     with ledger.repository.reading() as tx:
         due = tx.invoices.to_lapse(found.started_at - LAPSE_MARGIN, MOST_ENDED)
-    due = [one for one in due if found.clears(one)]
-    if not due:
-        return 0
-    if found.since is not None:
-        for page in _pages(ledger, InvoiceStatus.PENDING, found.since):
-            found.unclear.update(page)
+    if not found.is_pending_known:
+        due = [one for one in due if one.strike_invoice_id in found.looked_at]
     return _end(ledger, [one for one in due if found.clears(one)], InvoiceState.LAPSED)
 
 
@@ -199,7 +228,7 @@ def _end(ledger: Ledger, due: list[Invoice], new: InvoiceState) -> int:
                 if tx.invoices.move(invoice.id, invoice.state, new):
                     ended += 1
                     if new is InvoiceState.EXPIRED:
-                        owe_delivery(ledger, tx, EventType.INVOICE_EXPIRED, invoice, now)
+                        owe_delivery(tx, ledger.events, EventType.INVOICE_EXPIRED, invoice, now)
     if ended:
         log.info("invoices %s count=%d", new, ended)
     return ended

@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from lnpay.errors import StorageUnavailable
@@ -29,6 +29,10 @@ BUSY_TIMEOUT_MS = 10_000
 
 MIGRATION_LOCK = 7_305_012_118
 """Any constant will do: two processes that start at once take turns with the migrations on PostgreSQL."""
+
+
+OUR_MISTAKES = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
+"""What a database says about a wrong statement or row. Everything else it says is about itself."""
 
 
 class SchemaTooNew(Exception):
@@ -69,12 +73,13 @@ class Repository:
     def upgrade(self) -> None:
         """Make the tables, or bring them up to date. Safe to call by several processes at once.
 
-        Raises SchemaTooNew when a newer LNPay has been here.
+        Raises SchemaTooNew when a newer LNPay has been here, StorageUnavailable.
         """
-        if self._version() == SCHEMA_VERSION:
-            return
-        with self._write_turn, self.engine.begin() as connection:
-            _migrate(connection)
+        with _translating():
+            if self._version() == SCHEMA_VERSION:
+                return
+            with self._write_turn, self.engine.begin() as connection:
+                _migrate(connection)
 
     def ping(self) -> None:
         """Raise StorageUnavailable or SchemaTooNew unless the database answers and has the tables of this version."""
@@ -99,7 +104,9 @@ class Repository:
 def _translating() -> Iterator[None]:
     try:
         yield
-    except (OperationalError, InterfaceError, PoolTimeout) as error:
+    except (DBAPIError, PoolTimeout) as error:
+        if isinstance(error, OUR_MISTAKES):
+            raise
         log.error("database unavailable error=%s", error.__class__.__name__, exc_info=error)
         raise StorageUnavailable("the database is not available right now") from error
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -151,13 +152,51 @@ refunds = Table(
     Column("received_sats", BigInteger, nullable=False),
     Column("address", Text),
     Column("idempotency_key", String(36), nullable=False, unique=True),
-    Column("created_at", UtcDateTime, nullable=False),
+    # Strike's price for sending it, stored before it is executed.
+    Column("payment_quote_id", String(64), unique=True),
+    Column("fee_sats", BigInteger),
+    # Strike may have been told to send it: set in the commit before each execution.
+    Column("is_in_doubt", Boolean, nullable=False, default=False),
+    Column("payment_id", String(64), unique=True),
+    Column("failures", Integer, nullable=False, default=0),
+    Column("looks", Integer, nullable=False, default=0),
+    Column("claims", Integer, nullable=False, default=0),
+    Column("claimed_until", UtcDateTime),
     Column("next_attempt_at", UtcDateTime, nullable=False),
+    Column("reason", Text),
+    Column("approved_at", UtcDateTime),
+    Column("started_at", UtcDateTime),
+    Column("sent_at", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
     CheckConstraint("amount_sats > 0", name="ck_refunds_amount_positive"),
     CheckConstraint("amount_sats <= received_sats", name="ck_refunds_never_more_than_received"),
+    CheckConstraint("fee_sats >= 0", name="ck_refunds_fee_not_negative"),
     CheckConstraint(_one_of("state", RefundState), name="ck_refunds_state_known"),
-    CheckConstraint("address IS NOT NULL OR state = 'needs_address'", name="ck_refunds_has_address"),
+    CheckConstraint("address IS NOT NULL OR state IN ('needs_address', 'sent')", name="ck_refunds_has_address"),
+    CheckConstraint(
+        "state NOT IN ('quoted', 'in_flight') OR (payment_quote_id IS NOT NULL AND fee_sats IS NOT NULL)",
+        name="ck_refunds_quote_before_execute",
+    ),
+    CheckConstraint("(state = 'sent') = (sent_at IS NOT NULL)", name="ck_refunds_sent_at"),
     Index("ix_refunds_state_next_attempt_at", "state", "next_attempt_at"),
+    Index("ix_refunds_started_at", "started_at"),
+)
+
+refund_attempts = Table(
+    "refund_attempts",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("refund_id", ForeignKey("refunds.id"), nullable=False, index=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("step", String(20), nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("address", Text),
+    Column("idempotency_key", String(36), nullable=False),
+    Column("payment_quote_id", String(64)),
+    Column("fee_sats", BigInteger),
+    Column("payment_id", String(64)),
+    Column("strike_code", Text),
+    Column("trace_id", Text),
 )
 
 deliveries = Table(
