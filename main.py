@@ -4,6 +4,7 @@ python main.py                          serve, with the settings of config/.env
 python main.py --with-workers           the same, and do the workers' passes inside (for people without cron)
 python main.py --sandbox                no key, no account: a simulated Strike, a demo shop and a wallet beside it
 python main.py redeliver INVOICE_ID     tell the shop of an invoice once more
+python main.py refunds list             refunds that are not sent yet, and why; see also refunds --help
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from config.delivery import deliver
 from config.settings import Settings, SettingsError, load_settings
 from lnpay.backend import Backend
 from lnpay.bootstrap import build_backend
-from lnpay.deliveries import send_again, send_due
+from lnpay.commands import add_commands
 from lnpay.errors import LnpayError
 from lnpay.logs import set_up_logging
 from lnpay.passes import start_workers
@@ -31,6 +32,9 @@ from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
 
 THREADS = 16
 """Requests served at once. Each mostly waits for Strike, so many more than cores."""
+
+CONNECTIONS = {"connection_limit": 400, "channel_timeout": 30, "cleanup_interval": 10}
+"""Browsers keep connections open that they do not use: room for many, and not for long. select() ends at 1,024."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,9 +50,12 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     try:
-        if options.command == "redeliver":
-            return _redeliver(backend, options.invoice_id)
-        return serve(backend, settings, with_workers=options.with_workers)
+        if options.command is None:
+            return serve(backend, settings, with_workers=options.with_workers)
+        return int(options.command(backend, options))
+    except LnpayError as error:
+        print(error.message, file=sys.stderr)
+        return 1
     finally:
         backend.close()
 
@@ -57,13 +64,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="LNPay: Lightning payments for a shop, through Strike.")
     parser.add_argument("--sandbox", action="store_true", help="try everything out: no key, no account, no money")
     parser.add_argument("--with-workers", action="store_true", help="do the workers' passes inside this process")
-    parser.set_defaults(command="serve")
-    commands = parser.add_subparsers()
-    redeliver = commands.add_parser(
-        "redeliver", help="tell the shop of an invoice once more, under the same webhook-id"
-    )
-    redeliver.add_argument("invoice_id", help="Strike's invoiceId, as in the answer to /generate-invoice")
-    redeliver.set_defaults(command="redeliver")
+    parser.set_defaults(command=None)
+    add_commands(parser.add_subparsers(metavar="COMMAND"))
     return parser.parse_args(arguments)
 
 
@@ -71,13 +73,19 @@ def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
     """Answer requests until SIGTERM or Ctrl-C; then finish what is in hand."""
     try:
         server = create_server(
-            create_app(backend), host=settings.host, port=settings.port, threads=THREADS, ident="LNPay"
+            create_app(backend),
+            host=settings.host,
+            port=settings.port,
+            threads=THREADS,
+            ident="LNPay",
+            **CONNECTIONS,
         )
     except OSError as error:
         print(_port_trouble(settings.host, settings.port, error), file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, _end)
     backend.dispatcher.start()
+    backend.refunder.start()
     if with_workers:
         start_workers(backend)
     print(f"LNPay listens on http://{settings.host}:{settings.port} (Ctrl-C ends it)", flush=True)
@@ -85,7 +93,8 @@ def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
         server.run()
     finally:
         backend.stop.set()
-        backend.dispatcher.stop()
+        backend.dispatcher.join()
+        backend.refunder.join()
         server.close()
     return 0
 
@@ -150,20 +159,6 @@ def _port_trouble(host: str, port: int, error: BaseException) -> str:
     why = getattr(error, "strerror", None) or "the port is taken"
     hint = f"choose another with PORT=5050 (macOS keeps 5000 for AirPlay), or end what listens on {port}"
     return f"cannot listen on {host}:{port}: {why}. {hint}."
-
-
-def _redeliver(backend: Backend, invoice_id: str) -> int:
-    try:
-        again = send_again(backend.repository, invoice_id, backend.clock())
-    except LnpayError as error:
-        print(error.message, file=sys.stderr)
-        return 1
-    send_due(backend.outbox)
-    with backend.repository.reading() as tx:
-        now = tx.deliveries.of_invoice(again[0].invoice_id)
-    for delivery in now:
-        print(f"{delivery.webhook_id} {delivery.event_type}: {delivery.state} {delivery.last_error or ''}".rstrip())
-    return 0 if all(delivery.state == "delivered" for delivery in now) else 1
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ import threading
 from dataclasses import dataclass
 
 from lnpay.budget import Budget
-from lnpay.deliveries import Dispatcher, Outbox
+from lnpay.deliveries import Outbox
+from lnpay.dispatcher import Dispatcher
 from lnpay.invoices import Till
 from lnpay.model import Clock
+from lnpay.refunds import RefundDesk
 from lnpay.repository import Repository
 from lnpay.settlement import Ledger
 from lnpay.strike import Strike
@@ -40,7 +42,9 @@ class Backend:
     sweep_ledger: Ledger
     sweep_budget: Budget
     outbox: Outbox
+    refund_desk: RefundDesk
     dispatcher: Dispatcher
+    refunder: Dispatcher
     stop: threading.Event
     access: Access
 

@@ -12,10 +12,11 @@ import requests
 
 from lnpay.backend import Access, Backend
 from lnpay.budget import Budget
-from lnpay.deliveries import Dispatcher, Outbox
+from lnpay.deliveries import Outbox, delivery_dispatcher
 from lnpay.invoices import Till
 from lnpay.model import Clock, Event, utc_now
 from lnpay.rates import Coinbase, CoinGecko, Rates, RateSource, StrikeTicker, start_daemon_thread
+from lnpay.refunds import RefundDesk, RefundRules, refund_dispatcher
 from lnpay.repository import Repository
 from lnpay.settlement import Ledger
 from lnpay.strike import Strike, pooled_session
@@ -61,6 +62,14 @@ class Settings(Protocol):
     def rate_max_age_seconds(self) -> int: ...
     @property
     def rate_max_spread_percent(self) -> Decimal: ...
+    @property
+    def refund_max_fee_percent(self) -> Decimal: ...
+    @property
+    def refunds_enabled(self) -> bool: ...
+    @property
+    def refund_max_sats(self) -> int | None: ...
+    @property
+    def refund_daily_max_sats(self) -> int | None: ...
 
 
 def build_backend(
@@ -84,6 +93,7 @@ def build_backend(
     strike = _strike(settings, budget, session, clock)
     stop = threading.Event()
     outbox = Outbox(repository, deliver, clock, settings.delivery_url, settings.delivery_secret, stop)
+    refund_desk = RefundDesk(repository, strike, clock, settings.delivery_events, _refund_rules(settings), stop)
     return Backend(
         repository=repository,
         strike=strike,
@@ -102,7 +112,9 @@ def build_backend(
         ),
         sweep_budget=sweep_budget,
         outbox=outbox,
-        dispatcher=Dispatcher(outbox),
+        refund_desk=refund_desk,
+        dispatcher=delivery_dispatcher(outbox),
+        refunder=refund_dispatcher(refund_desk),
         stop=stop,
         access=Access(settings.api_keys, settings.cors_origins, settings.webhook_secret, _public_url(settings)),
     )
@@ -143,6 +155,15 @@ def _rates(
         max_age_seconds=settings.rate_max_age_seconds,
         max_spread_percent=settings.rate_max_spread_percent,
         run_in_background=run_in_background,
+    )
+
+
+def _refund_rules(settings: Settings) -> RefundRules:
+    return RefundRules(
+        settings.refunds_enabled,
+        settings.refund_max_fee_percent,
+        settings.refund_max_sats,
+        settings.refund_daily_max_sats,
     )
 
 

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from lnpay.dispatcher import Dispatcher
 from lnpay.errors import NotFound, ShopGone, ShopRefused
 from lnpay.model import Clock, Delivery, Event
 from lnpay.repository import Repository
@@ -161,43 +162,11 @@ def send_again(repository: Repository, strike_invoice_id: str, now: datetime) ->
         return [delivery for delivery in owed if tx.deliveries.send_again(delivery, now)]
 
 
-class Dispatcher:
-    """The thread of the server that sends what is owed: at once when woken, and whenever something is due."""
+def delivery_dispatcher(outbox: Outbox) -> Dispatcher:
+    """The server's thread that tells the shop."""
 
-    LONGEST_SLEEP = timedelta(seconds=30)
-    """Another process may have put something into the outbox; it sends it itself, this is the second net."""
+    def next_due_at() -> datetime | None:
+        with outbox.repository.reading() as tx:
+            return tx.deliveries.next_due_at()
 
-    def __init__(self, outbox: Outbox) -> None:
-        self._outbox = outbox
-        self._awake = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
-
-    def start(self) -> None:
-        """Begin, with what is due from before."""
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Something new is owed."""
-        self._awake.set()
-
-    def stop(self, timeout_seconds: float = 20) -> None:
-        """End, once `stop` of the outbox is set and the messages in hand are finished."""
-        self._awake.set()
-        self._thread.join(timeout_seconds)
-
-    def _run(self) -> None:
-        while not self._outbox.stop.is_set():
-            pause = self.LONGEST_SLEEP
-            try:
-                send_due(self._outbox)
-                pause = min(pause, self._until_next())
-            except Exception:  # a locked database must not end the thread that tells the shop
-                log.exception("dispatcher failed, trying again")
-                pause = timedelta(seconds=1)
-            self._awake.wait(max(0.05, pause.total_seconds()))
-            self._awake.clear()
-
-    def _until_next(self) -> timedelta:
-        with self._outbox.repository.reading() as tx:
-            next_due_at = tx.deliveries.next_due_at()
-        return self.LONGEST_SLEEP if next_due_at is None else next_due_at - self._outbox.clock()
+    return Dispatcher("delivery dispatcher", lambda: send_due(outbox), next_due_at, outbox.clock, outbox.stop)

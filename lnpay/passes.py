@@ -13,7 +13,9 @@ from functools import partial
 
 from lnpay.backend import Backend
 from lnpay.deliveries import send_due, send_due_and_wait
-from lnpay.errors import LnpayError, Stopping, StrikeError, StrikeRejected
+from lnpay.errors import LnpayError, Stopping, StrikeRejected
+from lnpay.refunds import STARTING, STUCK, send_due_refunds
+from lnpay.states import RefundState
 from lnpay.sweeps import Sweep, expire_due, lapse_due, sweep
 
 log = logging.getLogger(__name__)
@@ -52,20 +54,28 @@ def main_pass(backend: Backend, *, is_patient: bool = False) -> Summary:
 
 
 def expired_pass(backend: Backend) -> Summary:
-    """Look back as far as a payment can still come, and end what nobody paid."""
+    """Look back as far as a payment can still come, end what nobody paid, start the refunds of what came too late."""
     found = sweep(backend.sweep_ledger, backend.sweep_budget.remaining, is_deep=True)
     ended = _end_unpaid(backend, found)
-    return Summary({**_sweep_counts(found), **ended}, _trouble(found))
+    refunded = send_due_refunds(backend.refund_desk, STARTING)
+    return Summary({**_sweep_counts(found), **ended, "refunded": refunded["sent"]}, _trouble(found))
+
+
+def refund_pass(backend: Backend) -> Summary:
+    """Ask what became of refunds in flight, send what is due, try again what failed."""
+    counts = send_due_refunds(backend.refund_desk)
+    with backend.repository.reading() as tx:
+        waiting = len(tx.refunds.in_states((RefundState.HELD,), limit=1_000))
+        stuck = sum(refund.reason == STUCK for refund in tx.refunds.in_states((RefundState.IN_FLIGHT,), limit=1_000))
+    trouble = None
+    if waiting or stuck:
+        trouble = f"{waiting} held and {stuck} unclear refunds wait for you: python main.py refunds list"
+    return Summary({state: counts[state] for state in ("sent", "in_flight", "failed", "unanswered", "error")}, trouble)
 
 
 def _end_unpaid(backend: Backend, found: Sweep) -> dict[str, int]:
     expired = expire_due(backend.sweep_ledger, found)
-    try:
-        lapsed = lapse_due(backend.sweep_ledger, found)
-    except StrikeError as error:
-        log.warning("lapsing put off error=%s", error.message)
-        lapsed = 0
-    return {"expired": expired, "lapsed": lapsed}
+    return {"expired": expired, "lapsed": lapse_due(backend.sweep_ledger, found)}
 
 
 def _sweep_counts(found: Sweep) -> dict[str, int]:
@@ -97,7 +107,7 @@ def repeat(one_pass: Callable[[], Summary], seconds: float, stop: threading.Even
         stop.wait(seconds)
 
 
-INSIDE_EVERY_SECONDS = {"main": (main_pass, 5.0), "expired": (expired_pass, 60.0)}
+INSIDE_EVERY_SECONDS = {"main": (main_pass, 5.0), "expired": (expired_pass, 60.0), "refund": (refund_pass, 15.0)}
 """The passes of `python main.py --with-workers`, and their pace."""
 
 

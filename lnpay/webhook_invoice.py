@@ -9,8 +9,10 @@ import json
 import logging
 
 from lnpay.errors import InvalidRequest, StrikeUnavailable
+from lnpay.refunds import RefundDesk, reconcile_payment
 from lnpay.repository.invoices import WATCHED
 from lnpay.settlement import Ledger, Outcome, reconcile_invoice
+from lnpay.states import RefundState
 from lnpay.strike import HURRIED
 
 log = logging.getLogger(__name__)
@@ -19,17 +21,23 @@ SUBSCRIBED_EVENTS = ("invoice.updated", "payment.created", "payment.updated")
 """What a subscription at Strike should ask for."""
 
 
-def receive_event(ledger: Ledger, body: bytes) -> Outcome | None:
+def receive_event(ledger: Ledger, desk: RefundDesk, body: bytes) -> Outcome | RefundState | None:
     """Do what a verified webhook body asks for. None when it is about nothing that concerns us.
 
-    Raises InvalidRequest when it is no event; StrikeError when the invoice could not be read, or is not final as Strike
-    shows it now: then Strike is to repeat the event, because with the webhook alone nobody else would ask again.
+    Raises InvalidRequest when it is no event; StrikeError when what it names could not be read, or an invoice is not
+    final as Strike shows it now: then Strike is to repeat the event, because with the webhook alone nobody else asks.
     """
     event = _parse(body)
     data = event.get("data")
     entity_id = data.get("entityId") if isinstance(data, dict) else None
-    if event.get("eventType") != "invoice.updated" or not isinstance(entity_id, str):
+    if not isinstance(entity_id, str):
         return None
+    if event.get("eventType") in ("payment.created", "payment.updated"):
+        return reconcile_payment(desk, entity_id, timeout=HURRIED)
+    return _receive_invoice(ledger, entity_id) if event.get("eventType") == "invoice.updated" else None
+
+
+def _receive_invoice(ledger: Ledger, entity_id: str) -> Outcome | None:
     with ledger.repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(entity_id)
     if invoice is None or invoice.state not in WATCHED:

@@ -56,6 +56,10 @@ class WorldSettings:
     coinbase_api_url: str = f"{BASE_URL}/coinbase/v2"
     rate_max_age_seconds: int = 300
     rate_max_spread_percent: Decimal = Decimal(5)
+    refund_max_fee_percent: Decimal = Decimal(2)
+    refunds_enabled: bool = True
+    refund_max_sats: int | None = None
+    refund_daily_max_sats: int | None = None
 
 
 ALL_EVENTS = frozenset(str(event_type) for event_type in EventType)

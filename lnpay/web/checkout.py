@@ -20,12 +20,14 @@ def show(token: str) -> Response:
     here = backend()
     with here.repository.reading() as tx:
         invoice = tx.invoices.find_by_token(token)
+        refund = None if invoice is None else tx.refunds.find_by_invoice(invoice.id)
     if invoice is None:
         raise NotFound("there is no payment page at this address")
     is_over = invoice.state is InvoiceState.UNPAID and here.clock() > invoice.expires_at
     page = render_template(
         "checkout.html",
         invoice=invoice,
+        refund=refund,
         state=InvoiceState.EXPIRED if is_over else invoice.state,
         payment_uri=payment_uri(invoice.issue.bolt11),
         qr_url=url_for("api.show_svg", invoice_id=invoice.strike_invoice_id),

@@ -25,9 +25,10 @@ def receive() -> Response:
     body = request.get_data()
     verify_strike_signature(body, request.headers.get("X-Webhook-Signature"), here.access.webhook_secret)
     try:
-        outcome = receive_event(here.ledger, body)
+        outcome = receive_event(here.ledger, here.refund_desk, body)
     except StrikeRejected as error:
         # A wrong key must not lose the event: the operator mends it, and Strike calls again for nine days.
         raise StrikeUnavailable("the invoice could not be read") from error
     here.dispatcher.wake()
+    here.refunder.wake()
     return jsonify(status="success", outcome=outcome or "ignored")

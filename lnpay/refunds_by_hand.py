@@ -1,0 +1,143 @@
+"""Use cases: what people do about a refund: the customer gives an address, the operator approves, retries, settles."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from lnpay.addresses import refund_address
+from lnpay.errors import Conflict, InvalidRequest, NotFound
+from lnpay.events import EventType
+from lnpay.model import Refund
+from lnpay.outbox import owe_delivery
+from lnpay.refunds import fresh_try
+from lnpay.repository import Repository, Transaction
+from lnpay.states import RefundState
+
+S = RefundState
+
+BY_HAND_AFTER = timedelta(hours=1)
+"""A person may say of a refund in flight what became of it when no worker can still be sending it: after the longest
+life of a quote and of a claim."""
+
+
+def give_address(repository: Repository, token: str, address: str, now: datetime) -> Refund:
+    """The customer says where the money goes. Returns the refund, which is sent soon.
+
+    Raises NotFound; InvalidRequest when it cannot be an address; Conflict when the refund needs none (any more).
+    """
+    with repository.transaction() as tx:
+        refund = tx.refunds.find_by_token(token)
+        if refund is None:
+            raise NotFound("there is no refund at this address")
+        if refund.state is not S.NEEDS_ADDRESS:
+            raise Conflict("this refund has its address already", code="refund_has_address")
+        return _restart(tx, refund, now, "the customer gave an address", address=_checked(address))
+
+
+def change_address(repository: Repository, strike_invoice_id: str, address: str, now: datetime) -> Refund:
+    """The operator gives an address, also in place of one that does not work.
+
+    Raises NotFound, InvalidRequest, Conflict.
+    """
+    with repository.transaction() as tx:
+        refund = _find(tx, strike_invoice_id)
+        if refund.state not in (S.NEEDS_ADDRESS, S.FAILED):
+            raise _not_now(refund, "its address can be changed when it needs one or has failed")
+        return _restart(tx, refund, now, "the operator gave an address", address=_checked(address))
+
+
+def approve(repository: Repository, strike_invoice_id: str, now: datetime) -> Refund:
+    """The operator lifts the limits for a held refund. Raises NotFound, Conflict."""
+    with repository.transaction() as tx:
+        refund = _find(tx, strike_invoice_id)
+        if refund.state is not S.HELD:
+            raise _not_now(refund, "only a held refund is approved")
+        return _restart(tx, refund, now, "the operator approved it", approved_at=now)
+
+
+def retry(repository: Repository, strike_invoice_id: str, note: str, now: datetime) -> Refund:
+    """The operator knows from Strike that it was not sent: it is tried again. Raises NotFound, Conflict."""
+    with repository.transaction() as tx:
+        refund = _find(tx, strike_invoice_id)
+        if refund.state is S.IN_FLIGHT:
+            _refuse_while_moving(refund, now)
+            refund = _kept(tx.refunds.move(refund, S.FAILED, claims=refund.claims + 1))
+        if refund.state is not S.FAILED:
+            raise _not_now(refund, "only a refund that failed, or is in flight, is retried")
+        return _restart(tx, refund, now, f"the operator says that it was not sent: {note}")
+
+
+def settle_by_hand(
+    repository: Repository, strike_invoice_id: str, note: str, events: frozenset[str], now: datetime
+) -> Refund:
+    """The operator has paid it back, or knows from Strike that it was sent. Raises NotFound, Conflict."""
+    with repository.transaction() as tx:
+        refund = _find(tx, strike_invoice_id)
+        if refund.state in (S.SENT, S.QUOTED):
+            raise _not_now(refund, "it cannot be settled by hand")
+        if refund.state is S.IN_FLIGHT:
+            _refuse_while_moving(refund, now)
+        settled = _kept(
+            tx.refunds.move(
+                refund, S.SENT, sent_at=now, reason=f"by hand: {note}", claims=refund.claims + 1, claimed_until=None
+            )
+        )
+        tx.refunds.note(settled, now, "by hand", f"the operator settled it: {note}")
+        invoice = tx.invoices.find(settled.invoice_id)
+        assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
+        owe_delivery(tx, events, EventType.REFUND_SENT, invoice, now)
+        return settled
+
+
+def _find(tx: Transaction, strike_invoice_id: str) -> Refund:
+    invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
+    refund = None if invoice is None else tx.refunds.find_by_invoice(invoice.id)
+    if refund is None:
+        raise NotFound("no refund is owed for an invoice of this id; `refunds list` shows those that are")
+    return refund
+
+
+def _checked(address: str) -> str:
+    good = refund_address(address)
+    if good is None:
+        raise InvalidRequest(
+            "this is neither a Lightning address (name@host) nor an LNURL",
+            errors={"ln_address": "must be a Lightning address such as name@host, or an LNURL"},
+        )
+    return good
+
+
+def _restart(tx: Transaction, refund: Refund, now: datetime, why: str, **values: object) -> Refund:
+    # The claim is counted up, so that a worker that still holds the old one can change nothing.
+    again = tx.refunds.move(
+        refund,
+        S.REQUESTED,
+        **{
+            **fresh_try(),
+            "failures": 0,
+            "claims": refund.claims + 1,
+            "claimed_until": None,
+            "next_attempt_at": now,
+            "reason": None,
+            **values,
+        },
+    )
+    restarted = _kept(again)
+    tx.refunds.note(restarted, now, "by hand", why)
+    return restarted
+
+
+def _refuse_while_moving(refund: Refund, now: datetime) -> None:
+    started_at = refund.started_at or now
+    if now - started_at < BY_HAND_AFTER or (refund.claimed_until is not None and refund.claimed_until > now):
+        raise _not_now(refund, "a worker may still be sending it: look again an hour after it was started")
+
+
+def _not_now(refund: Refund, why: str) -> Conflict:
+    return Conflict(f"this refund is {refund.state}: {why}", code="refund_state")
+
+
+def _kept(refund: Refund | None) -> Refund:
+    if refund is None:
+        raise Conflict("a worker changed this refund at this moment: look at it again", code="refund_state")
+    return refund
