@@ -1,0 +1,171 @@
+"""Take the README's pictures from a running sandbox: .venv/bin/python docs/take_screenshots.py
+
+It starts a sandbox of its own, orders, pays in time and late as the demo's wallet does, and photographs the pages with
+a Chromium without a window. The browser comes from the machine: --browser names another one. Nothing else is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import requests
+from PIL import Image, ImageChops, ImageOps
+
+ROOT = Path(__file__).resolve().parent.parent
+IMAGES = ROOT / "docs" / "images"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = (
+    "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+)  # fmt: skip
+COLOURS = 128
+"""Enough for text on white, and light."""
+
+PHONE = (500, 660)
+"""Width and height of a narrow window; a browser makes none much narrower."""
+
+EDGE = 16
+LINE = "#c8c8c8"
+
+
+def main() -> None:
+    """Take them all."""
+    parser = argparse.ArgumentParser(description="Take the README's pictures from a running sandbox.")
+    parser.add_argument("--browser", default=next(filter(None, map(shutil.which, BROWSERS)), None))
+    parser.add_argument("--port", type=int, default=5410, help="the sandbox takes this port and the next")
+    options = parser.parse_args()
+    if options.browser is None:
+        parser.error("no Chromium found: install one, or name it with --browser")
+    IMAGES.mkdir(exist_ok=True)
+    with sandbox(options.port) as stage:
+        camera = Camera(options.browser)
+        waiting = camera.take(stage.order("Two cappuccinos", "9.80")["checkout_url"], *PHONE)
+        paid = stage.order("A bag of coffee", "12.50")
+        stage.pay(paid)
+        in_time = camera.take(paid["checkout_url"], *PHONE)
+        late = stage.order("A teapot", "34.00", address="")
+        stage.pay(late, late=True)
+        ask = camera.take(stage.refund_url(late), *PHONE)
+        save("payment", side_by_side([waiting, in_time, ask]))
+        stage.pay(stage.order("A tin of green tea", "7.20"), late=True)
+        time.sleep(2)
+        save("shop", cropped(camera.take(f"{stage.world}/shop", 900, 1400)))
+        save("ledger", cropped(camera.take(f"{stage.world}/ledger", 900, 1400)))
+
+
+class Stage:
+    """A running sandbox, and what people do in it."""
+
+    def __init__(self, port: int) -> None:
+        self.lnpay = f"http://127.0.0.1:{port}"
+        self.world = f"http://127.0.0.1:{port + 1}"
+
+    def order(self, product: str, amount: str, address: str = "customer@wallet.example") -> dict[str, Any]:
+        """Order in the demo shop. Gives the data that LNPay answered with."""
+        form = {"product": product, "amount": amount, "address": address}
+        requests.post(f"{self.world}/shop", data=form, timeout=10).raise_for_status()
+        invoice = requests.get(f"{self.world}/_control/state", timeout=10).json()["invoices"][-1]
+        again = {
+            "amount_fiat": amount,
+            "description": product,
+            "correlation_id": invoice["correlation_id"],
+            **({"ln_address": address} if address else {}),
+        }
+        # The same order gives the same invoice: this is the answer that the shop has got.
+        answer = requests.post(f"{self.lnpay}/generate-invoice", json=again, timeout=10)
+        answer.raise_for_status()
+        data: dict[str, Any] = answer.json()["data"]
+        return data
+
+    def pay(self, order: dict[str, Any], *, late: bool = False) -> None:
+        """Pay with the demo's wallet, and wait until LNPay knows."""
+        form = {"payment_request": order["quote"]["lnInvoice"], "late" if late else "now": "1"}
+        requests.post(f"{self.world}/wallet", data=form, timeout=10).raise_for_status()
+        url = f"{self.lnpay}/invoices/{order['invoice']['invoiceId']}"
+        for _ in range(100):
+            if requests.get(url, timeout=10).json()["state"] in ("settled", "paid_late"):
+                return
+            time.sleep(0.1)
+        raise SystemExit("LNPay did not learn of the payment")
+
+    def refund_url(self, order: dict[str, Any]) -> str:
+        """The page on which the customer of a late payment gives an address: its link is on the payment page."""
+        page = requests.get(order["checkout_url"], timeout=10).text
+        return f"{self.lnpay}/refund/" + page.partition('href="/refund/')[2].partition('"')[0]
+
+
+@contextmanager
+def sandbox(port: int) -> Iterator[Stage]:
+    """Start `python main.py --sandbox` and end it afterwards."""
+    stage = Stage(port)
+    command = [sys.executable, str(ROOT / "main.py"), "--sandbox"]
+    process = subprocess.Popen(command, env={**os.environ, "PORT": str(port)}, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(100):
+            try:
+                requests.get(f"{stage.lnpay}/healthz", timeout=1)
+                break
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        yield stage
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+class Camera:
+    """A browser that takes one picture per call."""
+
+    def __init__(self, browser: str) -> None:
+        self._browser = browser
+
+    def take(self, url: str, width: int, height: int) -> Image.Image:
+        """The page at `url` in a window of that size."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "page.png"
+            size = f"--window-size={width},{height}"
+            command = [self._browser, *FLAGS, f"--user-data-dir={folder}/profile", size, f"--screenshot={file}", url]
+            subprocess.run(command, check=True, timeout=60, capture_output=True)
+            with Image.open(file) as picture:
+                return picture.convert("RGB")
+
+
+def cropped(picture: Image.Image) -> Image.Image:
+    """The picture without the empty part at its bottom, in a thin frame."""
+    white = Image.new("RGB", picture.size, "white")
+    box = ImageChops.difference(picture, white).getbbox()
+    bottom = picture.height if box is None else min(picture.height, box[3] + EDGE)
+    return ImageOps.expand(picture.crop((0, 0, picture.width, bottom)), 1, LINE)
+
+
+def side_by_side(pictures: list[Image.Image]) -> Image.Image:
+    """Pictures of one size in a row."""
+    framed = [ImageOps.expand(picture, 1, LINE) for picture in pictures]
+    width = sum(one.width for one in framed) + EDGE * (len(framed) - 1)
+    row = Image.new("RGB", (width, framed[0].height), "white")
+    left = 0
+    for one in framed:
+        row.paste(one, (left, 0))
+        left += one.width + EDGE
+    return row
+
+
+def save(name: str, picture: Image.Image) -> None:
+    """Write it with few colours, as small as PNG can be."""
+    file = IMAGES / f"{name}.png"
+    picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(file, optimize=True)
+    print(f"{file.relative_to(ROOT)}: {picture.width} x {picture.height}, {file.stat().st_size:,} bytes")
+
+
+if __name__ == "__main__":
+    main()
