@@ -128,20 +128,22 @@ def _serve_sandbox() -> int:
 
 def _sandbox_settings() -> Settings:
     """Settings that need no `.env` and reach nothing but this machine. PORT chooses the two ports."""
-    port = int(os.environ.get("PORT") or 5000)
+    key, no_file = "sandbox-key", Path("no-such-file")
+    port = load_settings({"STRIKE_API_KEY": key, "PORT": os.environ.get("PORT", "")}, no_file).port
     world = f"http://127.0.0.1:{port + 1}"
     environ = {
-        "STRIKE_API_KEY": "sandbox-key",
+        "STRIKE_API_KEY": key,
         "STRIKE_API_URL": f"{world}/v1",
         "WEBHOOK_SECRET": "sandbox-webhook-secret",
         "WEBHOOK_URL": f"http://127.0.0.1:{port}/webhook",
         "COINGECKO_API_URL": f"{world}/coingecko/api/v3",
         "COINBASE_API_URL": f"{world}/coinbase/v2",
         "DELIVERY_URL": f"{world}/shop/webhook",
-        "DATABASE_URL": "sqlite:///sandbox.sqlite",
+        # One file for each port: a second sandbox must not empty the first one's.
+        "DATABASE_URL": f"sqlite:///sandbox-{port}.sqlite",
         "PORT": str(port),
     }
-    return load_settings(environ, Path("no-such-file"))
+    return load_settings(environ, no_file)
 
 
 def _forget(database_url: str) -> None:
