@@ -84,6 +84,7 @@ def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
         print(_port_trouble(settings.host, settings.port, error), file=sys.stderr)
         return 1
     signal.signal(signal.SIGTERM, _end)
+    backend.till.rates.warm_up()
     backend.dispatcher.start()
     backend.refunder.start()
     if with_workers:

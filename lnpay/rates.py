@@ -209,6 +209,13 @@ class Rates:
             self._refresh_in_background()
         return rate
 
+    def warm_up(self) -> None:
+        """Fetch the first price off the request path, so that the first customer does not wait for it."""
+        with self._changed:
+            is_due = self._stored is None and self._claim()
+        if is_due:
+            self._refresh_in_background()
+
     # The methods from here to _claim are called with the lock held.
 
     def _usable(self) -> Rate | None:

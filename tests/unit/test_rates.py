@@ -296,6 +296,23 @@ class TestAge:
         assert rates.current().as_of == clock()
         assert background.tasks == []
 
+    def test_warming_up_fetches_the_first_price_beside_the_requests(
+        self, rates: Rates, background: Background, first: FakeSource
+    ) -> None:
+        rates.warm_up()
+        assert first.asked == 0
+
+        background.run()
+
+        assert (rates.current().price, first.asked) == (Decimal("100000"), 1)
+
+    def test_warming_up_a_known_price_does_nothing(self, rates: Rates, background: Background) -> None:
+        rates.current()
+
+        rates.warm_up()
+
+        assert background.tasks == []
+
     def test_it_counts_from_the_prices_own_time(
         self, rates: Rates, clock: FakeClock, background: Background, first: FakeSource
     ) -> None:
