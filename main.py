@@ -10,6 +10,8 @@ python main.py refunds list             refunds that are not sent yet, and why; 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import os
 import signal
 import sys
@@ -111,7 +113,9 @@ def _serve_sandbox() -> int:
     simulator = Simulator()
     simulator.config.backend_url = f"http://127.0.0.1:{settings.port}"
     try:
-        world = SandboxServer(simulator, port=settings.port + 1)
+        # Werkzeug prints two lines of its own about a port that is taken; ours also says what to do.
+        with contextlib.redirect_stderr(io.StringIO()):
+            world = SandboxServer(simulator, port=settings.port + 1)
     except (OSError, SystemExit) as error:
         print(_port_trouble("127.0.0.1", settings.port + 1, error), file=sys.stderr)
         return 1

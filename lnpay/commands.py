@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from typing import Protocol
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from lnpay.backend import Backend
 from lnpay.deliveries import send_again, send_due
@@ -16,6 +17,9 @@ from lnpay.refunds_by_hand import approve, change_address, retry, settle_by_hand
 from lnpay.states import DeliveryState, RefundState
 
 LONGEST_LIST = 1_000
+
+COLUMNS_WITHOUT_TERMINAL = 200
+"""Wide enough that nothing is folded in a file or a pipe."""
 
 Command = Callable[[Backend, argparse.Namespace], int]
 
@@ -71,13 +75,18 @@ def _list(backend: Backend, options: argparse.Namespace) -> int:
     with backend.repository.reading() as tx:
         refunds = tx.refunds.in_states(states, LONGEST_LIST)
         ids = {refund.id: _strike_id(tx.invoices.find(refund.invoice_id)) for refund in refunds}
-    table = Table("invoice", "state", "sats", "address", "why it waits", box=None)
+    # The id is whole in every window, because the next command needs it.
+    table = Table(Column("invoice", no_wrap=True, min_width=36), "state", "sats", "address", "why it waits", box=None)
     for refund in refunds:
         table.add_row(
             ids[refund.id], refund.state, f"{refund.amount_sats:,}", refund.address or "-", refund.reason or "-"
         )
-    Console().print(table if refunds else "no refunds in this state")
+    _console().print(table if refunds else "no refunds in this state")
     return 0
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else COLUMNS_WITHOUT_TERMINAL)
 
 
 def _strike_id(invoice: object) -> str:
@@ -98,7 +107,7 @@ def _show(backend: Backend, options: argparse.Namespace) -> int:
         fee = "-" if one.fee_sats is None else str(one.fee_sats)
         quote, code, trace = (value or "-" for value in (one.payment_quote_id, one.strike_code, one.trace_id))
         table.add_row(f"{one.at:%Y-%m-%d %H:%M:%S}", one.step, one.outcome, quote, fee, code, trace)
-    Console().print(table)
+    _console().print(table)
     return 0
 
 
