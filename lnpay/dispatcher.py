@@ -14,7 +14,8 @@ log = logging.getLogger(__name__)
 LONGEST_SLEEP = timedelta(seconds=30)
 """Another process may have made something due; it sees to it itself, this is the second net."""
 
-SHORTEST_SLEEP = timedelta(seconds=0.05)
+SHORTEST_SLEEP = timedelta(seconds=1)
+"""What is due right after a round was left for a reason: the other side asked to wait, or does not answer."""
 
 
 class Dispatcher:

@@ -196,13 +196,11 @@ def _price(desk: RefundDesk, refund: Refund) -> Refund | None:
 
 
 def _store_quote(desk: RefundDesk, refund: Refund, quote: PaymentQuote) -> Refund | None:
+    if quote.amount_sats != refund.amount_sats:
+        log.error("quote of a wrong amount refund_id=%d amount_sats=%d", refund.id, quote.amount_sats)
+        return _fail(desk, refund, "quote", f"Strike's quote sends {quote.amount_sats} sats, which is not what is owed")
     with desk.repository.transaction() as tx:
-        return tx.refunds.move(
-            refund,
-            S.QUOTED,
-            payment_quote_id=quote.quote_id,
-            fee_sats=quote.fee_sats + max(0, quote.amount_sats - refund.amount_sats),
-        )
+        return tx.refunds.move(refund, S.QUOTED, payment_quote_id=quote.quote_id, fee_sats=quote.fee_sats)
 
 
 def _quote_refused(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> Refund | None:
