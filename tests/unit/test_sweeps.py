@@ -1,0 +1,618 @@
+"""Sweeps: what was paid is found, whatever the provider refuses; nothing ends before the provider was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from lnpay.errors import Stopping, StrikeRejected, StrikeUnavailable
+from lnpay.model import Invoice
+from lnpay.sandbox.config import SimulatorConfig
+from lnpay.sandbox.models import Money
+from lnpay.states import InvoiceState
+from lnpay.strike import PAGE_SIZE
+from lnpay.sweeps import (
+    DEEP_SWEEP_EVERY,
+    EXPIRE_MARGIN,
+    LAPSE_MARGIN,
+    PATIENCE,
+    Sweep,
+    expire_due,
+    lapse_due,
+    sweep,
+)
+from tests.world import World
+
+LIST = "/v1/invoices"
+ONE = "/v1/invoices/*"
+EXPIRED_AFTER = 120 + EXPIRE_MARGIN.total_seconds()
+LAPSED_AFTER = 3600 + LAPSE_MARGIN.total_seconds()
+
+
+def look(world: World, *, calls_left: int = 1000, is_deep: bool | None = None) -> Sweep:
+    return sweep(world.backend.sweep_ledger, lambda: calls_left, is_deep=is_deep)
+
+
+def end(world: World, found: Sweep) -> tuple[int, int]:
+    """How many expired and lapsed."""
+    return expire_due(world.backend.sweep_ledger, found), lapse_due(world.backend.sweep_ledger, found)
+
+
+def state(world: World, invoice: Invoice) -> InvoiceState:
+    return world.invoice(invoice.strike_invoice_id).state
+
+
+def lists(world: World) -> list[str]:
+    return world.calls("GET /v1/invoices?")
+
+
+def single_reads(world: World) -> list[str]:
+    return world.calls("GET /v1/invoices/")
+
+
+def others_sell_and_are_paid(world: World, count: int) -> None:
+    """Paid invoices of the same account that are none of ours."""
+    for _ in range(count):
+        world.simulator.invoices.create(Money(100, "BTC"), None, None).state = "PAID"
+
+
+@pytest.fixture
+def roomy(make_world: Callable[..., World]) -> World:
+    """A world whose provider never asks to wait."""
+    return make_world(config=SimulatorConfig(rate_limits="off"))
+
+
+class TestTheList:
+    def test_one_page_tells_of_every_payment(self, world: World) -> None:
+        invoices = [world.sell() for _ in range(3)]
+        world.pay(invoices[0])
+        world.pay(invoices[2])
+
+        found = look(world)
+
+        assert (found.settled, found.failed) == (2, 0)
+        assert [state(world, invoice) for invoice in invoices] == ["settled", "unpaid", "settled"]
+        assert (len(lists(world)), len(single_reads(world))) == (1, 2)
+
+    def test_the_filter_is_a_lone_comparison_over_the_newest_hundred(self, world: World) -> None:
+        world.sell()
+
+        look(world)
+
+        (call,) = lists(world)
+        assert call.replace("+", " ") == (
+            "GET /v1/invoices?$filter=state eq 'PAID'&$orderby=created desc&$top=100&$skip=0"
+        )
+
+    def test_nothing_is_asked_where_nothing_is_watched(self, world: World) -> None:
+        found = look(world)
+
+        assert (found.since, world.calls()) == (None, [])
+
+    def test_what_is_settled_is_not_read_again(self, world: World) -> None:
+        world.sell()
+        world.pay(world.sell())
+        look(world)
+
+        look(world)
+
+        assert (len(lists(world)), len(single_reads(world))) == (2, 1)
+
+    def test_a_late_payment_is_counted_as_such(self, world: World) -> None:
+        invoice = world.sell()
+        world.pay(invoice, late_seconds=300)
+
+        found = look(world)
+
+        assert (found.settled, found.paid_late) == (0, 1)
+        assert state(world, invoice) is InvoiceState.PAID_LATE
+
+    @pytest.mark.parametrize(("others", "pages"), [(98, 1), (99, 2), (198, 2), (199, 3), (230, 3)])
+    def test_pages_are_turned_back_to_our_oldest_invoice(self, roomy: World, others: int, pages: int) -> None:
+        invoice = roomy.sell()
+        roomy.pay(invoice)
+        others_sell_and_are_paid(roomy, others)
+
+        found = look(roomy)
+
+        assert (found.settled, state(roomy, invoice)) == (1, "settled")
+        assert len(lists(roomy)) == pages
+
+    def test_pages_older_than_our_oldest_invoice_are_not_turned(self, roomy: World) -> None:
+        others_sell_and_are_paid(roomy, 2 * PAGE_SIZE)
+        roomy.wait(60)
+        roomy.pay(roomy.sell())
+
+        assert look(roomy).settled == 1
+        assert len(lists(roomy)) == 1
+
+    def test_a_page_that_ends_at_the_very_moment_of_our_oldest_is_turned(self, roomy: World) -> None:
+        """The clock stands still: every invoice is as old as ours."""
+        roomy.sell()
+        others_sell_and_are_paid(roomy, PAGE_SIZE)
+
+        look(roomy)
+
+        assert len(lists(roomy)) == 2
+
+    def test_an_account_without_a_count_is_read_the_same(self, make_world: Callable[..., World]) -> None:
+        world = make_world(config=SimulatorConfig(is_count_unknown=True))
+        world.pay(world.sell())
+
+        assert look(world).settled == 1
+
+    def test_the_call_of_many_processes_is_counted_together(self, world: World) -> None:
+        world.sell()
+        before = world.backend.sweep_budget.remaining()
+
+        look(world)
+        world.restart()
+
+        assert world.backend.sweep_budget.remaining() == before - 1
+
+
+class TestHowDeep:
+    def expire(self, world: World, invoice: Invoice) -> None:
+        with world.backend.repository.transaction() as tx:
+            assert tx.invoices.move(invoice.id, InvoiceState.UNPAID, InvoiceState.EXPIRED)
+
+    def old_and_new(self, world: World) -> tuple[Invoice, Invoice]:
+        """An expired invoice that is then paid late, and a newer one that is not paid; many of others between them."""
+        old = world.sell()
+        self.expire(world, old)
+        world.pay(old, late_seconds=200)
+        others_sell_and_are_paid(world, PAGE_SIZE)
+        world.wait(1)
+        return old, world.sell()
+
+    def test_a_shallow_sweep_goes_back_to_the_oldest_unpaid(self, roomy: World) -> None:
+        old, new = self.old_and_new(roomy)
+
+        found = look(roomy, is_deep=False)
+
+        assert (found.since, found.paid_late) == (new.issue.opened_at, 0)
+        assert (len(lists(roomy)), state(roomy, old)) == (1, "expired")
+
+    def test_a_deep_sweep_goes_back_to_the_oldest_expired(self, roomy: World) -> None:
+        old, _ = self.old_and_new(roomy)
+
+        found = look(roomy, is_deep=True)
+
+        assert (found.since, found.paid_late) == (old.issue.opened_at, 1)
+        assert (len(lists(roomy)), state(roomy, old)) == (2, "paid_late")
+
+    def test_only_a_deep_sweep_looks_where_nothing_is_unpaid(self, world: World) -> None:
+        old = world.sell()
+        self.expire(world, old)
+        world.pay(old)
+
+        assert look(world, is_deep=False).since is None
+        assert look(world, is_deep=True).settled == 1
+
+    def test_deep_sweeps_come_once_a_minute_whoever_makes_them(self, world: World) -> None:
+        self.expire(world, world.sell())
+        pause = DEEP_SWEEP_EVERY.total_seconds()
+
+        calls = []
+        for seconds in (0, pause - 1, 1, pause / 2, pause / 2):
+            world.wait(seconds)
+            world.restart()
+            look(world)
+            calls.append(len(lists(world)))
+
+        assert calls == [1, 1, 2, 2, 3]
+
+    def test_a_deep_sweep_that_did_not_end_is_made_again(self, world: World) -> None:
+        self.expire(world, world.sell())
+        world.fault("GET", LIST, "error", status=503)
+
+        look(world)
+        look(world)
+        look(world)
+
+        assert len(lists(world)) == 2
+
+
+class TestWithoutTheList:
+    @pytest.mark.parametrize(
+        "fault", [{"kind": "html403"}, {"kind": "error", "status": 400, "code": "INVALID_DATA_QUERY"}]
+    )
+    def test_invoices_are_asked_about_one_by_one(self, world: World, fault: dict[str, Any]) -> None:
+        paid, unpaid = world.sell(), world.sell()
+        world.pay(paid)
+        world.fault("GET", LIST, times=None, **fault)
+
+        found = look(world)
+
+        assert (found.settled, found.looked_at) == (1, {paid.strike_invoice_id, unpaid.strike_invoice_id})
+        assert (state(world, paid), found.stopped_by) == ("settled", None)
+
+    def test_an_account_whose_filters_are_all_blocked_still_settles(self, make_world: Callable[..., World]) -> None:
+        world = make_world(config=SimulatorConfig(filter_policy="block_all"))
+        world.pay(world.sell())
+
+        assert look(world).settled == 1
+
+    def test_a_pass_uses_a_tenth_of_the_calls_left(self, world: World) -> None:
+        for _ in range(7):
+            world.sell()
+        world.fault("GET", LIST, "html403", times=None)
+
+        found = look(world, calls_left=50)
+
+        assert len(found.looked_at) == len(single_reads(world)) == 5
+
+    def test_the_next_pass_asks_about_the_others(self, world: World) -> None:
+        invoices = {world.sell().strike_invoice_id for _ in range(5)}
+        world.fault("GET", LIST, "html403", times=None)
+
+        first, second = look(world, calls_left=30), look(world, calls_left=30)
+
+        assert len(first.looked_at) == 3
+        assert first.looked_at | second.looked_at == invoices
+
+    def test_without_calls_left_nothing_is_asked(self, world: World) -> None:
+        world.sell()
+        world.fault("GET", LIST, "html403", times=None)
+
+        found = look(world, calls_left=9)
+
+        assert (found.looked_at, single_reads(world)) == (set(), [])
+
+    def test_what_was_asked_about_may_expire(self, world: World) -> None:
+        invoices = [world.sell() for _ in range(3)]
+        world.wait(EXPIRED_AFTER + 1)
+        world.fault("GET", LIST, "html403", times=None)
+
+        assert end(world, look(world, calls_left=20)) == (2, 0)
+        assert sorted(state(world, invoice) for invoice in invoices) == ["expired", "expired", "unpaid"]
+
+    def test_three_that_fail_do_not_hide_the_others_for_ever(self, world: World) -> None:
+        bad = [world.sell() for _ in range(PATIENCE)]
+        good = world.sell()
+        world.pay(good)
+        world.fault("GET", LIST, "html403", times=None)
+        for invoice in bad:
+            world.fault("GET", f"/v1/invoices/{invoice.strike_invoice_id}", "error", status=500, times=None)
+
+        first, second = look(world), look(world)
+
+        assert isinstance(first.stopped_by, StrikeUnavailable)
+        assert (second.settled, state(world, good)) == (1, "settled")
+
+    def test_a_wrong_key_is_not_tried_one_by_one(self, world: World) -> None:
+        world.sell()
+        world.simulator.config.api_keys = {"another": ["*"]}
+
+        found = look(world)
+
+        assert isinstance(found.stopped_by, StrikeRejected)
+        assert (found.stopped_by.status, single_reads(world)) == (401, [])
+
+    def test_a_list_that_is_only_down_is_not_replaced_by_single_reads(self, world: World) -> None:
+        world.sell()
+        world.fault("GET", LIST, "error", status=503)
+
+        found = look(world)
+
+        assert isinstance(found.stopped_by, StrikeUnavailable)
+        assert single_reads(world) == []
+
+
+class TestTrouble:
+    @pytest.mark.parametrize("kind", ["error", "garbage", "truncated", "unreachable", "timeout_after"])
+    def test_one_bad_invoice_does_not_stop_the_rest(self, world: World, kind: str) -> None:
+        invoices = [world.sell() for _ in range(4)]
+        for invoice in invoices:
+            world.pay(invoice)
+        bad = invoices[1]
+        world.fault("GET", f"/v1/invoices/{bad.strike_invoice_id}", kind)
+
+        found = look(world)
+
+        assert (found.settled, found.failed, found.unclear) == (3, 1, {bad.strike_invoice_id})
+        assert look(world).settled == 1
+
+    def test_three_failures_in_a_row_stop_the_sweep(self, world: World) -> None:
+        for _ in range(5):
+            world.pay(world.sell())
+        world.fault("GET", ONE, "error", status=500, times=PATIENCE)
+
+        found = look(world)
+
+        assert (found.failed, found.settled, len(single_reads(world))) == (PATIENCE, 0, PATIENCE)
+        assert isinstance(found.stopped_by, StrikeUnavailable)
+
+    def test_failures_that_are_not_in_a_row_do_not(self, world: World) -> None:
+        for _ in range(6):
+            world.pay(world.sell())
+        world.fault("GET", ONE, "error", status=500, times=PATIENCE - 1)
+        world.fault("GET", ONE, "error", status=500, times=PATIENCE - 1, skip=1)
+
+        found = look(world)
+
+        assert found.stopped_by is None
+        assert (found.settled, found.failed) == (2, 4)
+
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            {"kind": "error", "status": 404, "code": "NOT_FOUND"},
+            {"kind": "field_changed", "field": "state", "value": "SOMETHING_NEW"},
+            {"kind": "field_changed", "field": "created", "value": "yesterday"},
+            {"kind": "garbage"},
+        ],
+    )
+    def test_many_invoices_that_make_no_sense_do_not_stop_the_rest(self, world: World, fault: dict[str, Any]) -> None:
+        good = world.sell()
+        bad = [world.sell() for _ in range(PATIENCE + 1)]
+        for invoice in (good, *bad):
+            world.pay(invoice)
+        for invoice in bad:
+            world.fault("GET", f"/v1/invoices/{invoice.strike_invoice_id}", times=None, **fault)
+
+        found = look(world)
+
+        assert (found.settled, found.failed) == (1, len(bad))
+        assert state(world, good) is InvoiceState.SETTLED
+
+    def test_a_bug_of_ours_with_one_invoice_does_not_stop_the_rest(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for _ in range(PATIENCE + 2):
+            world.pay(world.sell())
+        bugs = iter([ZeroDivisionError("a bug")] * (PATIENCE + 1))
+        real = world.backend.sweep_ledger.strike.get_invoice
+
+        def buggy(*arguments: Any, **options: Any) -> Any:
+            for bug in bugs:
+                raise bug
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(world.backend.sweep_ledger.strike, "get_invoice", buggy)
+
+        found = look(world)
+
+        assert (found.failed, found.settled) == (PATIENCE + 1, 1)
+
+    def test_being_asked_to_wait_ends_the_sweep_at_once(self, world: World) -> None:
+        for _ in range(3):
+            world.pay(world.sell())
+        world.fault("GET", ONE, "rate_limited", seconds=3600)
+
+        found = look(world)
+
+        assert (found.settled, found.failed, len(single_reads(world))) == (0, 1, 1)
+        assert found.stopped_by is not None
+        assert found.stopped_by.retry_after_seconds == 3600
+
+    def test_after_a_lock_out_nobody_calls_until_it_ends(self, world: World) -> None:
+        world.pay(world.sell())
+        world.fault("GET", LIST, "rate_limited", seconds=3600)
+        look(world)
+        made = len(world.calls())
+        world.wait(3590)
+        world.restart()
+
+        look(world)
+        assert len(world.calls()) == made
+        world.wait(11)
+        assert look(world).settled == 1
+
+    def test_a_key_that_is_withdrawn_in_the_middle_stops_the_sweep(self, world: World) -> None:
+        for _ in range(3):
+            world.pay(world.sell())
+        world.fault("GET", ONE, "error", status=401, code="UNAUTHORIZED")
+
+        found = look(world)
+
+        assert isinstance(found.stopped_by, StrikeRejected)
+        assert len(single_reads(world)) == 1
+
+    def test_what_was_found_before_the_trouble_is_kept(self, world: World) -> None:
+        for _ in range(3):
+            world.pay(world.sell())
+        world.fault("GET", ONE, "rate_limited", skip=2)
+
+        assert look(world).settled == 2
+
+
+class TestStopping:
+    def test_a_sweep_ends_after_the_row_in_hand(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        invoices = [world.sell() for _ in range(3)]
+        for invoice in invoices:
+            world.pay(invoice)
+        real = world.backend.sweep_ledger.strike.get_invoice
+
+        def asked_to_end_meanwhile(*arguments: Any, **options: Any) -> Any:
+            world.backend.stop.set()
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(world.backend.sweep_ledger.strike, "get_invoice", asked_to_end_meanwhile)
+
+        with pytest.raises(Stopping):
+            look(world)
+        assert sorted(state(world, invoice) for invoice in invoices) == ["settled", "unpaid", "unpaid"]
+
+    def test_nothing_more_expires_once_asked_to_end(self, world: World) -> None:
+        invoice = world.sell()
+        world.wait(EXPIRED_AFTER + 1)
+        found = look(world)
+        world.backend.stop.set()
+
+        with pytest.raises(Stopping):
+            expire_due(world.backend.sweep_ledger, found)
+        assert state(world, invoice) is InvoiceState.UNPAID
+
+
+class TestExpiring:
+    def test_an_invoice_expires_a_little_after_its_time(self, world: World) -> None:
+        invoice = world.sell()
+        world.wait(EXPIRED_AFTER)
+
+        assert end(world, look(world)) == (0, 0)
+        world.wait(0.001)
+        assert end(world, look(world)) == (1, 0)
+        assert state(world, invoice) is InvoiceState.EXPIRED
+
+    def test_nothing_expires_while_the_provider_cannot_be_asked(self, world: World) -> None:
+        invoice = world.sell()
+        world.wait(EXPIRED_AFTER + 1)
+        world.fault("GET", "/v1/*", "unreachable", times=None)
+
+        assert end(world, look(world)) == (0, 0)
+        assert state(world, invoice) is InvoiceState.UNPAID
+
+    def test_a_paid_invoice_that_could_not_be_read_does_not_expire(self, world: World) -> None:
+        invoice = world.sell()
+        world.pay(invoice)
+        world.wait(EXPIRED_AFTER + 1)
+        world.fault("GET", ONE, "error", status=500)
+
+        assert end(world, look(world)) == (0, 0)
+        assert state(world, invoice) is InvoiceState.UNPAID
+
+    def test_an_invoice_made_after_the_sweep_began_does_not_expire_by_it(self, world: World) -> None:
+        world.sell()
+        found = look(world)
+        invoice = world.sell()
+        world.wait(EXPIRED_AFTER + 1)
+
+        assert end(world, found) == (0, 0)
+        assert state(world, invoice) is InvoiceState.UNPAID
+
+    def test_a_payment_between_the_look_and_the_move_wins(self, world: World) -> None:
+        invoice = world.sell()
+        world.wait(EXPIRED_AFTER + 1)
+        found = look(world)
+        world.subscribe()
+        world.pay(invoice)
+        world.pump()
+
+        assert end(world, found) == (0, 0)
+        assert state(world, invoice) is InvoiceState.PAID_LATE
+
+    def test_the_shop_is_told_if_it_asks(self, make_world: Callable[..., World]) -> None:
+        world = make_world(delivery_events=frozenset({"invoice.expired"}))
+        invoice = world.sell()
+        world.wait(EXPIRED_AFTER + 1)
+
+        end(world, look(world))
+
+        assert [delivery.event_type for delivery in world.deliveries(invoice)] == ["invoice.expired"]
+
+    def test_more_than_one_batch_expires_in_one_pass(self, roomy: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("lnpay.sweeps.BATCH", 3)
+        for _ in range(7):
+            roomy.sell()
+        roomy.wait(EXPIRED_AFTER + 1)
+
+        assert end(roomy, look(roomy)) == (7, 0)
+
+    def test_an_order_that_never_became_an_invoice_does_not_expire(self, world: World) -> None:
+        world.fault("POST", "/v1/invoices/*/quote", "error", status=400)
+        assert world.ask().status_code == 502
+        world.wait(EXPIRED_AFTER + 1)
+
+        assert end(world, look(world, is_deep=True)) == (0, 0)
+
+
+class TestLapsing:
+    def expired(self, world: World) -> Invoice:
+        invoice = world.sell()
+        world.wait(EXPIRED_AFTER + 1)
+        end(world, look(world))
+        assert state(world, invoice) is InvoiceState.EXPIRED
+        return invoice
+
+    def test_an_invoice_lapses_well_after_its_payment_request_died(self, world: World) -> None:
+        invoice = self.expired(world)
+        world.wait(LAPSED_AFTER - EXPIRED_AFTER - 1)
+
+        assert end(world, look(world)) == (0, 0)
+        world.wait(0.001)
+        assert end(world, look(world, is_deep=True)) == (0, 1)
+        assert state(world, invoice) is InvoiceState.LAPSED
+
+    def test_an_invoice_expires_before_it_lapses(self, world: World) -> None:
+        invoice = world.sell()
+        world.wait(LAPSED_AFTER + 100)
+
+        assert end(world, look(world, is_deep=True)) == (1, 0)
+        assert end(world, look(world, is_deep=True)) == (0, 1)
+        assert state(world, invoice) is InvoiceState.LAPSED
+
+    def test_a_shallow_sweep_lapses_nothing(self, world: World) -> None:
+        invoice = self.expired(world)
+        world.wait(LAPSED_AFTER)
+        world.sell()
+
+        assert end(world, look(world, is_deep=False)) == (0, 0)
+        assert state(world, invoice) is InvoiceState.EXPIRED
+
+    def test_nothing_lapses_while_the_provider_cannot_be_asked(self, world: World) -> None:
+        invoice = self.expired(world)
+        world.wait(LAPSED_AFTER)
+        world.fault("GET", "/v1/*", "unreachable", times=None)
+
+        assert end(world, look(world, is_deep=True)) == (0, 0)
+        assert state(world, invoice) is InvoiceState.EXPIRED
+
+    def test_pending_money_keeps_its_invoice(self, world: World) -> None:
+        invoice = self.expired(world)
+        world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=2 * LAPSED_AFTER)
+        world.wait(LAPSED_AFTER)
+
+        assert end(world, look(world, is_deep=True)) == (0, 0)
+        world.wait(2 * LAPSED_AFTER)
+        assert look(world, is_deep=True).paid_late == 1
+        assert state(world, invoice) is InvoiceState.PAID_LATE
+
+    def test_pending_money_keeps_its_invoice_where_the_list_is_refused(self, world: World) -> None:
+        invoice = self.expired(world)
+        world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=2 * LAPSED_AFTER)
+        world.wait(LAPSED_AFTER)
+        world.fault("GET", LIST, "html403", times=None)
+
+        assert end(world, look(world, is_deep=True)) == (0, 0)
+        assert state(world, invoice) is InvoiceState.EXPIRED
+
+    def test_money_that_becomes_final_between_two_lists_is_not_lost(self, world: World) -> None:
+        """Not on the list of the paid any more or yet, not on that of the pending: it has to be on one of them."""
+        invoice = self.expired(world)
+        world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=LAPSED_AFTER + 2)
+        world.wait(LAPSED_AFTER)
+        world.fault("GET", LIST, "delay", skip=1, seconds=4)
+
+        end(world, look(world, is_deep=True))
+        end(world, look(world, is_deep=True))
+
+        assert state(world, invoice) is InvoiceState.PAID_LATE
+
+    def test_without_the_list_of_the_pending_nothing_lapses(self, world: World) -> None:
+        invoice = self.expired(world)
+        world.wait(LAPSED_AFTER)
+        world.fault("GET", LIST, "html403", times=1)
+
+        assert end(world, look(world, is_deep=True)) == (0, 0)
+        assert end(world, look(world, is_deep=True)) == (0, 1)
+        assert state(world, invoice) is InvoiceState.LAPSED
+
+    def test_what_was_asked_about_alone_may_lapse(self, world: World) -> None:
+        invoice = self.expired(world)
+        world.wait(LAPSED_AFTER)
+        world.fault("GET", LIST, "html403", times=None)
+
+        assert end(world, look(world, is_deep=True)) == (0, 1)
+        assert state(world, invoice) is InvoiceState.LAPSED
+
+    def test_the_shop_is_not_told(self, make_world: Callable[..., World]) -> None:
+        world = make_world(delivery_events=frozenset({"invoice.expired"}))
+        invoice = self.expired(world)
+        world.wait(LAPSED_AFTER)
+
+        end(world, look(world, is_deep=True))
+
+        assert [delivery.event_type for delivery in world.deliveries(invoice)] == ["invoice.expired"]
