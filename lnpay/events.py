@@ -49,6 +49,7 @@ def event_body(event_type: EventType, invoice: Invoice, at: datetime, **more: st
         "currency": invoice.order.currency,
         "amount_sats": invoice.amount_sats,
         "settled_at": at.isoformat() if event_type is EventType.INVOICE_SETTLED else None,
+        "metadata": invoice.order.metadata,
     }
     body = {
         "status": status,

@@ -7,7 +7,7 @@ one for it. Both are the same row: nothing moves between tables.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -35,12 +35,19 @@ class Rate:
 
 @dataclass(frozen=True)
 class Order:
-    """What a shop asks for, checked. Two orders that are equal are the same request."""
+    """What a shop asks for, checked. Two orders that are equal are the same request.
+
+    return_url, retry_url: where the customer goes when it is paid, and for a new invoice when the time is over.
+    metadata: what the shop wants to read again in everything that it is told about the order.
+    """
 
     amount_fiat: Decimal
     currency: str
     description: str | None
     ln_address: str | None
+    return_url: str | None = None
+    retry_url: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,13 +84,17 @@ class Issue:
 
 @dataclass(frozen=True)
 class Invoice(Draft):
-    """A payment request that a customer may have seen, and where it stands."""
+    """A payment request that a customer may have seen, and where it stands.
+
+    seen_at: when Strike first showed money that is not final yet; for the customer's eyes, nothing is decided by it.
+    """
 
     issue: Issue
     state: InvoiceState
     paid_at: datetime | None
     received_sats: int | None
     settled_at: datetime | None
+    seen_at: datetime | None = None
 
     @property
     def strike_invoice_id(self) -> str:

@@ -146,6 +146,11 @@ class Invoices:
         statement = update(t).where(t.c.strike_invoice_id.in_(list(strike_invoice_ids))).values(checked_at=at)
         self._connection.execute(statement)
 
+    def mark_seen(self, invoice_id: int, seen_at: datetime | None) -> None:
+        """Remember that money was seen which is not final, or (None) that it has gone again."""
+        statement = update(t).where(t.c.id == invoice_id, t.c.state.in_(WATCHED)).values(seen_at=seen_at)
+        self._connection.execute(statement)
+
     def mark_paid(
         self, invoice_id: int, new: InvoiceState, *, paid_at: datetime, received_sats: int, at: datetime
     ) -> bool:
@@ -203,11 +208,23 @@ def _draft_fields(row: Row[Any]) -> dict[str, Any]:
         "correlation_id": row.correlation_id,
         "strike_correlation_id": row.strike_correlation_id,
         "token": row.token,
-        "order": Order(row.amount_fiat, row.currency, row.description, row.ln_address),
+        "order": _order(row),
         "amount_sats": row.amount_sats,
         "rate": Rate(row.rate_price, row.currency, row.rate_source, row.rate_as_of),
         "created_at": row.created_at,
     }
+
+
+def _order(row: Row[Any]) -> Order:
+    return Order(
+        row.amount_fiat,
+        row.currency,
+        row.description,
+        row.ln_address,
+        row.return_url,
+        row.retry_url,
+        row.metadata,
+    )
 
 
 def _to_invoice(row: Row[Any]) -> Invoice:
@@ -228,6 +245,7 @@ def _to_invoice(row: Row[Any]) -> Invoice:
         paid_at=row.paid_at,
         received_sats=row.received_sats,
         settled_at=row.settled_at,
+        seen_at=row.seen_at,
     )
 
 

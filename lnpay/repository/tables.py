@@ -65,6 +65,18 @@ class ExactDecimal(TypeDecorator[Decimal]):
         return None if value is None else Decimal(value)
 
 
+class WholeSats(TypeDecorator[int]):
+    """Sats, whole: SQLite would keep a fraction and PostgreSQL round it without a word."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:
+        if value is not None and type(value) is not int:
+            raise TypeError("sats are whole numbers")
+        return value
+
+
 class JsonText(TypeDecorator[dict[str, Any]]):
     """A JSON object as text, with Decimals (never floats) for its fractions."""
 
@@ -104,7 +116,10 @@ invoices = Table(
     Column("currency", String(3), nullable=False),
     Column("description", Text),
     Column("ln_address", Text),
-    Column("amount_sats", BigInteger, nullable=False),
+    Column("return_url", Text),
+    Column("retry_url", Text),
+    Column("metadata", JsonText, nullable=False),
+    Column("amount_sats", WholeSats, nullable=False),
     Column("rate_price", ExactDecimal, nullable=False),
     Column("rate_source", String(20), nullable=False),
     Column("rate_as_of", UtcDateTime, nullable=False),
@@ -120,8 +135,9 @@ invoices = Table(
     Column("payable_until", UtcDateTime),
     # What became of it.
     Column("state", String(10), nullable=False),
+    Column("seen_at", UtcDateTime),
     Column("paid_at", UtcDateTime),
-    Column("received_sats", BigInteger),
+    Column("received_sats", WholeSats),
     Column("settled_at", UtcDateTime),
     Column("checked_at", UtcDateTime),
     CheckConstraint("amount_sats > 0", name="ck_invoices_amount_positive"),
@@ -148,13 +164,13 @@ refunds = Table(
     Column("invoice_id", ForeignKey("invoices.id"), nullable=False, unique=True),
     Column("token", String(64), nullable=False, unique=True),
     Column("state", String(15), nullable=False),
-    Column("amount_sats", BigInteger, nullable=False),
-    Column("received_sats", BigInteger, nullable=False),
+    Column("amount_sats", WholeSats, nullable=False),
+    Column("received_sats", WholeSats, nullable=False),
     Column("address", Text),
     Column("idempotency_key", String(36), nullable=False, unique=True),
     # Strike's price for sending it, stored before it is executed.
     Column("payment_quote_id", String(64), unique=True),
-    Column("fee_sats", BigInteger),
+    Column("fee_sats", WholeSats),
     # Strike may have been told to send it: set in the commit before each execution.
     Column("is_in_doubt", Boolean, nullable=False, default=False),
     Column("payment_id", String(64), unique=True),
@@ -193,7 +209,7 @@ refund_attempts = Table(
     Column("address", Text),
     Column("idempotency_key", String(36), nullable=False),
     Column("payment_quote_id", String(64)),
-    Column("fee_sats", BigInteger),
+    Column("fee_sats", WholeSats),
     Column("payment_id", String(64)),
     Column("strike_code", Text),
     Column("trace_id", Text),

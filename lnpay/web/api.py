@@ -57,7 +57,15 @@ def _to_order(wanted: GenerateInvoice, currency: str) -> Order:
     except InvalidRequest as error:
         raise invalid_fields({"amount_fiat": error.message}) from error
     address = wanted.ln_address if refund_address(wanted.ln_address) else _kept(wanted.ln_address)
-    return Order(amount_fiat, currency, wanted.description or None, address)
+    return Order(
+        amount_fiat,
+        currency,
+        wanted.description or None,
+        address,
+        wanted.return_url or None,
+        wanted.retry_url or None,
+        wanted.metadata or {},
+    )
 
 
 def _kept(address: str | None) -> str | None:
@@ -111,6 +119,7 @@ def _state_of(invoice: Invoice, refund: Refund | None, deliveries: list[Delivery
         "settled_at": invoice.settled_at.isoformat() if invoice.settled_at else None,
         "delivery": {"state": told.state, "attempts": told.attempts} if told else None,
         "refund": {"state": refund.state} if refund else None,
+        "metadata": invoice.order.metadata,
     }
 
 

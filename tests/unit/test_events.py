@@ -20,7 +20,7 @@ INVOICE = Invoice(
     correlation_id="order-7",
     strike_correlation_id="order-7-again",
     token="the-token-of-the-checkout-page",
-    order=Order(Decimal("12.30"), "usd", "Two coffees", "alice@example.com"),
+    order=Order(Decimal("12.30"), "usd", "Two coffees", "alice@example.com", metadata={"cart": "17"}),
     amount_sats=12_300,
     rate=Rate(Decimal("100000.00"), "usd", "coingecko", NOW),
     created_at=NOW,
@@ -59,6 +59,7 @@ def test_a_settled_invoice_carries_type_time_and_data_of_standard_webhooks() -> 
         "currency": "usd",
         "amount_sats": 12_300,
         "settled_at": "2026-05-18T12:00:30.250000+00:00",
+        "metadata": {"cart": "17"},
     }
 
 
