@@ -39,6 +39,8 @@ CLAIM = timedelta(seconds=20)
 SENDERS = 8
 """Messages sent at the same time by one process, so that a shop that is slow with one holds up no other."""
 
+MAX_REASON_CHARACTERS = 300
+
 
 @dataclass(frozen=True)
 class Outbox:
@@ -90,12 +92,13 @@ def _send(outbox: Outbox, delivery: Delivery) -> str:
     try:
         outbox.deliver(make_event(outbox, delivery))
     except ShopGone as error:
-        _give_up(outbox, delivery, error.message)
-    except Exception as error:  # noqa: BLE001 - the hook is the merchant's own code: whatever it raises means "again, later"
-        reason = (
-            error.message if isinstance(error, ShopRefused) else f"config/delivery.py raised {type(error).__name__}"
-        )
-        _put_off(outbox, delivery, reason, is_ours=not isinstance(error, ShopRefused))
+        _give_up(outbox, delivery, _reason(error))
+    except ShopRefused as error:
+        _put_off(outbox, delivery, _reason(error))
+    # The hook is the merchant's own code: whatever it raises, sys.exit() too, means "again, later".
+    except (Exception, SystemExit) as error:
+        log.exception("config/delivery.py failed webhook_id=%s", delivery.webhook_id)
+        _put_off(outbox, delivery, f"config/delivery.py raised {type(error).__name__}")
     else:
         with outbox.repository.transaction() as tx:
             tx.deliveries.mark_delivered(delivery, outbox.clock())
@@ -118,7 +121,13 @@ def make_event(outbox: Outbox, delivery: Delivery) -> Event:
     )
 
 
-def _put_off(outbox: Outbox, delivery: Delivery, reason: str, *, is_ours: bool) -> None:
+def _reason(error: ShopRefused) -> str:
+    """What the hook says, fit for a log and a database: it may quote whatever the shop answered."""
+    printable = "".join(one if one.isprintable() else " " for one in str(error.message))
+    return printable[:MAX_REASON_CHARACTERS]
+
+
+def _put_off(outbox: Outbox, delivery: Delivery, reason: str) -> None:
     if delivery.attempts >= len(PAUSES):
         _give_up(outbox, delivery, reason)
         return
@@ -127,7 +136,7 @@ def _put_off(outbox: Outbox, delivery: Delivery, reason: str, *, is_ours: bool) 
         tx.deliveries.put_off(delivery, outbox.clock() + pause, reason)
     log.warning(
         "delivery refused webhook_id=%s attempt=%d again_in_seconds=%d reason=%s",
-        delivery.webhook_id, delivery.attempts + 1, pause.total_seconds(), reason, exc_info=is_ours,
+        delivery.webhook_id, delivery.attempts + 1, pause.total_seconds(), reason,
     )  # fmt: skip
 
 
