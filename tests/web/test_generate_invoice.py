@@ -1,0 +1,464 @@
+"""POST /generate-invoice: the answer an existing shop reads, and a clear refusal of everything else."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import zxingcpp
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from werkzeug.test import TestResponse
+
+from lnpay.sandbox.config import SimulatorConfig
+from tests.web.answers import assert_error
+from tests.world import World
+
+KEY = "a-shop-key-for-the-tests"
+
+
+def post(world: World, body: bytes | str, content_type: str = "application/json") -> TestResponse:
+    return world.client.post("/generate-invoice", data=body, content_type=content_type)
+
+
+def qr_text(png: bytes) -> str:
+    """What an independent reader sees in a QR code."""
+    (code,) = zxingcpp.read_barcodes(Image.open(io.BytesIO(png)))
+    return str(code.text)
+
+
+class TestTheAnswer:
+    def test_it_has_what_the_existing_shop_reads(self, world: World) -> None:
+        answer = world.ask(description="Two coffees", correlation_id="order-1", ln_address="alice@example.com")
+
+        assert answer.status_code == 200
+        body = answer.get_json()
+        assert body["status"] == "success"
+        assert body["data"].keys() == {
+            "invoice", "quote", "qr_code", "expiration_time", "payment_uri", "checkout_url",
+        }  # fmt: skip
+        assert body["data"]["invoice"]["correlationId"] == "order-1"
+        assert body["data"]["invoice"]["description"] == "Two coffees"
+
+    def test_invoice_and_quote_are_the_providers_own_objects(self, world: World) -> None:
+        data = world.ask().get_json()["data"]
+
+        at_strike = world.simulator.invoices.by_id[data["invoice"]["invoiceId"]]
+        assert data["invoice"]["amount"] == {"amount": at_strike.amount.text(), "currency": "BTC"}
+        assert data["quote"]["lnInvoice"] == at_strike.quotes[0].payment_request
+        assert data["quote"]["sourceAmount"] == data["invoice"]["amount"]
+
+    def test_the_expiration_time_has_an_offset_and_is_in_two_minutes(self, world: World) -> None:
+        data = world.ask().get_json()["data"]
+
+        expires_at = datetime.fromisoformat(data["expiration_time"])
+        assert expires_at.utcoffset() == timedelta()
+        assert expires_at == world.backend.clock() + timedelta(seconds=120)
+
+    def test_the_qr_code_is_read_as_the_payment_uri(self, world: World) -> None:
+        data = world.ask().get_json()["data"]
+
+        assert data["payment_uri"] == "lightning:" + data["quote"]["lnInvoice"].upper()
+        assert qr_text(base64.b64decode(data["qr_code"])).lower() == data["payment_uri"].lower()
+
+    def test_the_checkout_url_leads_to_the_page(self, world: World) -> None:
+        data = world.ask().get_json()["data"]
+
+        page = world.client.get(data["checkout_url"])
+
+        assert data["checkout_url"].startswith("http://localhost/checkout/")
+        assert (page.status_code, page.mimetype) == (200, "text/html")
+
+    def test_the_checkout_url_is_where_the_world_reaches_us(self, make_world: Callable[..., World]) -> None:
+        world = make_world(webhook_url="https://pay.shop.example/webhook")
+
+        assert world.ask().get_json()["data"]["checkout_url"].startswith("https://pay.shop.example/checkout/")
+
+    def test_the_same_order_gives_the_same_answer(self, world: World) -> None:
+        first, again = world.ask(correlation_id="order-1"), world.ask(correlation_id="order-1")
+
+        assert first.get_json() == again.get_json()
+
+    def test_orders_without_an_id_are_each_another(self, world: World) -> None:
+        ids = {world.ask().get_json()["data"]["invoice"]["invoiceId"] for _ in range(3)}
+
+        assert len(ids) == 3
+
+    def test_an_answer_is_never_kept_by_a_cache(self, world: World) -> None:
+        assert world.ask().headers["Cache-Control"] == "no-store"
+
+    @pytest.mark.parametrize(
+        ("sent", "amount"),
+        [("0,01", "0.01"), ("12.3", "12.30"), (12, "12.00"), (12.34, "12.34"), (" 5 ", "5.00"), ("1e2", "100.00")],
+    )
+    def test_amounts_are_read_as_shops_write_them(self, world: World, sent: object, amount: str) -> None:
+        answer = world.ask(amount_fiat=sent)
+
+        invoice_id = answer.get_json()["data"]["invoice"]["invoiceId"]
+        assert world.client.get(f"/invoices/{invoice_id}").get_json()["amount_fiat"] == amount
+
+    @pytest.mark.parametrize(
+        "text", ["Grüße, 你好 🍕", "<script>alert(1)</script>", "' OR 1=1 --", "x" * 200, "%s {0}"]
+    )
+    def test_a_description_is_passed_on_as_it_is(self, world: World, text: str) -> None:
+        data = world.ask(description=text, correlation_id=text[:40]).get_json()["data"]
+
+        assert (data["invoice"]["description"], data["invoice"]["correlationId"]) == (text, text[:40])
+
+    @pytest.mark.parametrize("name", ["ln_address", "description", "correlation_id"])
+    @pytest.mark.parametrize("nothing", [None, ""])
+    def test_an_empty_field_is_an_absent_one(self, world: World, name: str, nothing: str | None) -> None:
+        answer = world.ask(**{name: nothing})
+
+        assert answer.status_code == 200
+        assert "warnings" not in answer.get_json()["data"]
+
+
+class TestRefundAddresses:
+    @pytest.mark.parametrize("address", ["alice@example.com", "lightning:Alice@Example.com", "LNURL1DP68GURN8GHJ7UM9"])
+    def test_an_address_that_can_be_one_is_no_reason_to_warn(self, world: World, address: str) -> None:
+        assert "warnings" not in world.ask(ln_address=address).get_json()["data"]
+
+    @pytest.mark.parametrize(
+        "address",
+        ["your_lightning_address", "alice@", "@example.com", "alice", "a b@c.de", "x" * 5000, "a\x00@b.de", "<>"],
+    )
+    def test_one_that_cannot_be_one_never_costs_the_sale(self, world: World, address: str) -> None:
+        answer = world.ask(ln_address=address)
+
+        (warning,) = answer.get_json()["data"]["warnings"]
+        assert answer.status_code == 200
+        assert "ln_address" in warning
+
+    def test_the_warning_is_given_again_with_the_same_invoice(self, world: World) -> None:
+        first = world.ask(ln_address="nonsense", correlation_id="order-1")
+        again = world.ask(ln_address="nonsense", correlation_id="order-1")
+
+        assert first.get_json() == again.get_json()
+
+
+BAD_AMOUNTS: list[object] = [
+    None, True, False, [], {}, ["5"], {"amount": 5}, "", " ", "abc", "five", "0", 0, "0.00", -1, "-1", "-0.01", "−5",
+    "+5", "NaN", "nan", "Infinity", "-inf", "1e999", "1e400", "1e-400", "0.001", 0.001, "1.234", "1,234", "1.234,56",
+    "1,234.56", "1 000", "1_000", "0x10", "$5", "5 USD", "٣", "５", "1" * 41, "9" * 30, 10**100, "1\x002", "1\n2",
+    "5\ud800", "1e", "e5", ".", ".5", "5.", "--5", "5;drop table invoices", "1/2", "9e15", 10**15,
+]  # fmt: skip
+
+
+class TestBadAmounts:
+    @pytest.mark.parametrize("amount", BAD_AMOUNTS, ids=lambda amount: ascii(amount)[:30])
+    def test_a_bad_amount_is_a_400_that_names_the_field(self, world: World, amount: object) -> None:
+        answer = post(world, json.dumps({"amount_fiat": amount}))
+
+        body = answer.get_json()
+        assert answer.status_code == 400, answer.text
+        assert body["errors"].keys() <= {"amount_fiat"}
+        assert "amount_fiat" in body["message"] or body["message"].startswith("is ")
+        assert (world.count_rows(), world.calls("POST")) == (0, [])
+
+    @pytest.mark.parametrize("amount", BAD_AMOUNTS[:24], ids=lambda amount: ascii(amount)[:30])
+    def test_the_error_has_the_one_shape(self, world: World, amount: object) -> None:
+        assert_error(post(world, json.dumps({"amount_fiat": amount})), 400, "invalid_request")
+
+    @pytest.mark.parametrize("number", ["1e99999999999999999999", "-1e99999999999999999999", "1e-99999999999999999999"])
+    def test_a_number_beyond_all_numbers_is_a_400(self, world: World, number: str) -> None:
+        assert_error(post(world, f'{{"amount_fiat": {number}}}'), 400, "invalid_json")
+
+    @pytest.mark.parametrize("currency", ["jpy", "clp", "krw", "vnd"])
+    def test_a_currency_without_decimals_takes_none(self, make_world: Callable[..., World], currency: str) -> None:
+        world = make_world(currency=currency)
+
+        assert_error(world.ask(amount_fiat="1000.5"), 400, "invalid_request")
+        assert world.ask(amount_fiat="1000.0").status_code == 200
+
+    def test_a_currency_with_three_decimals_takes_three(self, make_world: Callable[..., World]) -> None:
+        world = make_world(currency="kwd")
+
+        assert world.ask(amount_fiat="1.234").status_code == 200
+        assert_error(world.ask(amount_fiat="1.2345"), 400, "invalid_request")
+
+    def test_less_than_a_sat_is_a_400(self, make_world: Callable[..., World]) -> None:
+        world = make_world(currency="idr")
+        world.simulator.rates.bitcoin_usd = Decimal(1_000_000)
+
+        assert_error(world.ask(amount_fiat="0.01"), 400, "invalid_request")
+        assert world.count_rows() == 0
+
+
+class TestBadFields:
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("description", 5), ("description", ["a"]), ("description", "x" * 201), ("description", "a\x00b"),
+            ("description", "a\x1bb"), ("description", "line\nline"), ("description", "half \ud800"),
+            ("correlation_id", 5), ("correlation_id", "x" * 41), ("correlation_id", "a\x00b"),
+            ("correlation_id", "a\udfffb"), ("correlation_id", {}), ("correlation_id", True), ("ln_address", 5),
+            ("ln_address", []), ("ln_address", {"a": 1}), ("ln_address", False), ("currency", "eur"), ("amount", "5"),
+            ("__proto__", {}), ("", "x"),
+        ],
+        ids=lambda value: ascii(value)[:30],
+    )  # fmt: skip
+    def test_a_bad_field_is_a_400_that_names_it(self, world: World, field: str, value: object) -> None:
+        answer = post(world, json.dumps({"amount_fiat": "5.00", field: value}))
+
+        errors = assert_error(answer, 400, "invalid_request")
+        assert errors.keys() == {field or "body"}
+        assert (world.count_rows(), world.calls()) == (0, [])
+
+    def test_a_missing_amount_is_named(self, world: World) -> None:
+        assert assert_error(post(world, "{}"), 400, "invalid_request") == {"amount_fiat": "is missing"}
+
+    def test_every_mistake_is_named_at_once(self, world: World) -> None:
+        answer = world.ask(amount_fiat=[], description=5, extra=1)
+
+        assert assert_error(answer, 400, "invalid_request").keys() == {"amount_fiat", "description", "extra"}
+
+    def test_a_field_whose_name_is_no_text_is_a_400(self, world: World) -> None:
+        assert_error(post(world, r'{"amount_fiat": "5.00", "\ud800": 1}'), 400, "invalid_request")
+
+    def test_of_a_field_that_is_given_twice_the_last_counts(self, world: World) -> None:
+        assert post(world, '{"amount_fiat": "x", "amount_fiat": "5.00"}').status_code == 200
+
+
+class TestBadBodies:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b"", b" ", b"not json", b"{", b'{"amount_fiat": "5.00"', b"{'amount_fiat': 5}", b"null", b"true", b"5",
+            b'"5.00"', b"[]", b'[{"amount_fiat": "5.00"}]', b"[" * 60_000, b'{"a":' * 10_000, b"\x00", b"\xff\xfe",
+            b'{"amount_fiat": NaN}', b'{"amount_fiat": Infinity}', b'{"amount_fiat": -Infinity}',
+            b'{"amount_fiat": "5.00"} {}', b'{"amount_fiat": ' + b"9" * 5_000 + b"}", b'{"amount_fiat": 05}',
+            b"amount_fiat=5.00", b"<xml/>", b'{"amount_fiat": "\xff"}', b"\xef\xbb\xbf{",
+        ],
+        ids=lambda body: ascii(body)[:30],
+    )  # fmt: skip
+    def test_what_is_no_json_object_is_a_400(self, world: World, body: bytes) -> None:
+        assert_error(post(world, body), 400, "invalid_json")
+        assert (world.count_rows(), world.calls()) == (0, [])
+
+    @pytest.mark.parametrize("size", [64 * 1024 + 1, 5_000_000])
+    def test_a_body_that_is_too_large_is_a_413(self, world: World, size: int) -> None:
+        assert_error(post(world, b'{"a": "' + b"x" * size), 413, "payload_too_large")
+
+    def test_a_hundred_thousand_brackets_are_a_413(self, world: World) -> None:
+        assert_error(post(world, b"[" * 100_000), 413, "payload_too_large")
+
+    @pytest.mark.parametrize(
+        "content_type", ["", "text/plain", "text/json", "application/x-www-form-urlencoded", "multipart/form-data", "x"]
+    )
+    def test_another_content_type_is_a_415(self, world: World, content_type: str) -> None:
+        assert_error(post(world, '{"amount_fiat": "5.00"}', content_type), 415, "unsupported_media_type")
+        assert world.count_rows() == 0
+
+    @pytest.mark.parametrize(
+        "content_type", ["application/json; charset=utf-8", "Application/JSON", "application/x+json"]
+    )
+    def test_json_under_its_other_names_is_fine(self, world: World, content_type: str) -> None:
+        assert post(world, '{"amount_fiat": "5.00"}', content_type).status_code == 200
+
+    @pytest.mark.parametrize("method", ["GET", "PUT", "PATCH", "DELETE"])
+    def test_another_method_is_a_405(self, world: World, method: str) -> None:
+        answer = world.client.open("/generate-invoice", method=method)
+
+        assert_error(answer, 405, "method_not_allowed")
+        assert "POST" in answer.headers["Allow"]
+
+
+class TestConflicts:
+    def test_an_order_id_of_another_request_is_a_409(self, world: World) -> None:
+        world.ask(correlation_id="order-1")
+
+        assert_error(world.ask(correlation_id="order-1", amount_fiat="99"), 409, "correlation_id_taken")
+
+    def test_an_order_id_whose_time_is_over_is_a_409(self, world: World) -> None:
+        world.ask(correlation_id="order-1")
+        world.wait(121)
+
+        assert_error(world.ask(correlation_id="order-1"), 409, "invoice_closed")
+
+
+class TestProviderTrouble:
+    @pytest.mark.parametrize(
+        ("fault", "status", "code"),
+        [
+            ({"kind": "error", "status": 503, "times": None}, 503, "provider_unavailable"),
+            ({"kind": "unreachable"}, 503, "provider_unavailable"),
+            ({"kind": "rate_limited"}, 503, "provider_unavailable"),
+            ({"kind": "lost_request", "times": None}, 503, "provider_unavailable"),
+            ({"kind": "html403"}, 502, "provider_rejected"),
+            ({"kind": "error", "status": 401, "code": "UNAUTHORIZED"}, 502, "provider_rejected"),
+            ({"kind": "error", "status": 422, "code": "AMOUNT_TOO_HIGH"}, 502, "provider_rejected"),
+        ],
+        ids=lambda value: str(value.get("status", value["kind"])) if isinstance(value, dict) else "",
+    )
+    def test_what_the_provider_says_stays_inside(
+        self, world: World, fault: dict[str, Any], status: int, code: str
+    ) -> None:
+        world.fault("POST", "/v1/invoices", **fault)
+
+        assert_error(world.ask(), status, code)
+
+    def test_a_wait_that_the_provider_asks_for_is_passed_on(self, world: World) -> None:
+        world.fault("POST", "/v1/invoices", "rate_limited", seconds=42)
+
+        answer = world.ask()
+
+        assert_error(answer, 503, "provider_unavailable")
+        assert answer.headers["Retry-After"] == "42"
+
+    def test_without_a_price_nothing_is_sold_or_written(self, world: World) -> None:
+        for path in ("/coingecko/*", "/coinbase/*", "/v1/rates/*"):
+            world.fault("GET", path, "error", status=503, times=None)
+
+        assert_error(world.ask(), 503, "rate_unavailable")
+        assert world.count_rows() == 0
+
+    def test_an_account_that_cannot_invoice_bitcoin_is_a_502(self, make_world: Callable[..., World]) -> None:
+        world = make_world(config=SimulatorConfig(invoiceable_currencies=["USD"]))
+
+        assert_error(world.ask(), 502, "provider_rejected")
+
+    def test_a_payment_request_over_another_amount_is_a_502(self, world: World) -> None:
+        other = world.sell(amount_fiat="99.00").issue.bolt11
+        world.fault("POST", "/v1/invoices/*/quote", "field_changed", field="lnInvoice", value=other)
+
+        assert_error(world.ask(), 502, "provider_rejected")
+
+
+class TestApiKeys:
+    @pytest.fixture
+    def locked(self, make_world: Callable[..., World]) -> World:
+        return make_world(api_keys=("another-shop-key-1", KEY))
+
+    @pytest.mark.parametrize(
+        "header", [f"Bearer {KEY}", f"bearer {KEY}", f"Bearer  {KEY} ", "Bearer another-shop-key-1"]
+    )
+    def test_a_right_key_opens(self, locked: World, header: str) -> None:
+        answer = locked.client.post(
+            "/generate-invoice", json={"amount_fiat": "5.00"}, headers={"Authorization": header}
+        )
+
+        assert answer.status_code == 200
+
+    @pytest.mark.parametrize(
+        "header",
+        [
+            None, "", "Bearer", "Bearer ", "Bearer wrong", KEY, f"Basic {KEY}", f"Token {KEY}", f"Bearer {KEY}x",
+            f"Bearer {KEY[:-1]}", f"Bearer {KEY.upper()}", "Bearer ключ", "Bearer \xff\xfe", "Bearer " + "x" * 5_000,
+            f"Bearer {KEY},another-shop-key-1", f"Bearer {KEY} {KEY}",
+        ],
+    )  # fmt: skip
+    def test_anything_else_is_a_401_and_nothing_happens(self, locked: World, header: str | None) -> None:
+        # Servers hand headers over as Latin-1; these bytes are what a client would have sent.
+        headers = {} if header is None else {"Authorization": header.encode().decode("latin-1")}
+
+        answer = locked.client.post("/generate-invoice", json={"amount_fiat": "5.00"}, headers=headers)
+
+        assert_error(answer, 401, "unauthorized")
+        assert answer.headers["WWW-Authenticate"] == "Bearer"
+        assert (locked.count_rows(), locked.calls()) == (0, [])
+
+    def test_a_stranger_learns_nothing_about_the_body(self, locked: World) -> None:
+        assert_error(post(locked, "not json"), 401, "unauthorized")
+
+    def test_the_state_of_an_invoice_needs_no_key(self, locked: World) -> None:
+        """Whoever knows an id may ask; pages of the shop do."""
+        answer = locked.client.post(
+            "/generate-invoice", json={"amount_fiat": "5.00"}, headers={"Authorization": f"Bearer {KEY}"}
+        )
+        invoice_id = answer.get_json()["data"]["invoice"]["invoiceId"]
+
+        assert locked.client.get(f"/invoices/{invoice_id}").status_code == 200
+
+
+class TestOrigins:
+    @pytest.fixture
+    def shop(self, make_world: Callable[..., World]) -> World:
+        return make_world(cors_origins=("https://shop.example",), api_keys=(KEY,))
+
+    def preflight(self, world: World, origin: str) -> TestResponse:
+        headers = {
+            "Origin": origin,
+            "Access-Control-Request-Method": "POST",
+            "Access-Control-Request-Headers": "authorization, content-type",
+        }
+        return world.client.options("/generate-invoice", headers=headers)
+
+    def test_a_page_of_the_shop_may_call(self, shop: World) -> None:
+        answer = self.preflight(shop, "https://shop.example")
+
+        assert answer.status_code == 200
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+        assert "POST" in answer.headers["Access-Control-Allow-Methods"]
+        assert "authorization" in answer.headers["Access-Control-Allow-Headers"].lower()
+
+    @pytest.mark.parametrize(
+        "origin",
+        [
+            "https://evil.example",
+            "https://shop.example.evil.com",
+            "http://shop.example",
+            "null",
+            "https://x.shop.example",
+        ],
+    )
+    def test_a_page_of_somebody_else_may_not(self, shop: World, origin: str) -> None:
+        assert "Access-Control-Allow-Origin" not in self.preflight(shop, origin).headers
+
+    def test_without_the_setting_no_page_may(self, world: World) -> None:
+        assert "Access-Control-Allow-Origin" not in self.preflight(world, "https://shop.example").headers
+
+    def test_errors_can_be_read_by_the_page_too(self, shop: World) -> None:
+        answer = shop.client.post("/generate-invoice", json={}, headers={"Origin": "https://shop.example"})
+
+        assert_error(answer, 401, "unauthorized")
+        assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
+
+    def test_pages_of_the_customer_are_for_no_other_origin(self, shop: World) -> None:
+        answer = shop.client.get("/checkout/unknown", headers={"Origin": "https://shop.example"})
+
+        assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+ANY_TEXT = st.text(st.characters(), max_size=60)
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4),
+    max_leaves=8,
+)
+FIELDS = st.sampled_from(["amount_fiat", "ln_address", "description", "correlation_id", "return_url", "metadata"])
+LIKELY_AMOUNTS = st.decimals(allow_nan=True, allow_infinity=True).map(str) | st.integers() | st.floats()
+BODIES = st.fixed_dictionaries(
+    {"amount_fiat": LIKELY_AMOUNTS | st.just("5.00") | ANY_JSON},
+    optional={
+        "ln_address": ANY_TEXT | ANY_JSON,
+        "description": ANY_TEXT | ANY_JSON,
+        "correlation_id": st.sampled_from(["a", "b"]) | ANY_TEXT | ANY_JSON,
+        "metadata": st.dictionaries(ANY_TEXT, ANY_JSON, max_size=3) | ANY_JSON,
+        "return_url": ANY_TEXT,
+    },
+)
+
+
+class TestFuzz:
+    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(body=BODIES | st.dictionaries(FIELDS | ANY_TEXT, ANY_JSON, max_size=4) | ANY_JSON)
+    def test_no_json_leads_to_more_than_a_refusal(self, world: World, body: object) -> None:
+        answer = post(world, json.dumps(body))
+
+        assert answer.status_code in (200, 400, 409, 413), answer.text
+        assert answer.get_json()["status"] in ("success", "error")
+
+    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(body=st.binary(max_size=200))
+    def test_no_bytes_lead_to_more_than_a_refusal(self, world: World, body: bytes) -> None:
+        answer = post(world, body)
+
+        assert answer.status_code in (200, 400)
