@@ -17,6 +17,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from waitress.server import create_server
 
@@ -35,7 +36,7 @@ from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
 THREADS = 16
 """Requests served at once. Each mostly waits for Strike, so many more than cores."""
 
-CONNECTIONS = {"connection_limit": 400, "channel_timeout": 30, "cleanup_interval": 10}
+CONNECTIONS: dict[str, Any] = {"connection_limit": 400, "channel_timeout": 30, "cleanup_interval": 10}
 """Browsers keep connections open that they do not use: room for many, and not for long. select() ends at 1,024."""
 
 
