@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -100,8 +101,9 @@ class Stage:
 
     def refund_url(self, order: dict[str, Any]) -> str:
         """The page on which the customer of a late payment gives an address: its link is on the payment page."""
-        page = requests.get(order["checkout_url"], timeout=10).text
-        return f"{self.lnpay}/refund/" + page.partition('href="/refund/')[2].partition('"')[0]
+        link = re.search(r"refund/([\w-]+)", requests.get(order["checkout_url"], timeout=10).text)
+        # Where there is no link, the payment page itself has the form.
+        return str(order["checkout_url"]) if link is None else f"{self.lnpay}/refund/{link[1]}"
 
 
 @contextmanager

@@ -283,7 +283,7 @@ class TestInTheSandbox:
     def test_what_the_shop_gets_and_asks_is_what_is_shown(self, sandbox: str) -> None:
         base, _, port = sandbox.rpartition(":")
         simulator = f"{base}:{int(port) + 1}"
-        order = {"amount_fiat": "12.50", "correlation_id": "ok-1"}
+        order = {"amount_fiat": "12.50", "correlation_id": "ok-1", "metadata": {"table": 7}}
         made = requests.post(f"{sandbox}/generate-invoice", json=order, timeout=30).json()["data"]
         payment = {"payment_request": made["quote"]["lnInvoice"]}
         requests.post(f"{simulator}/_control/pay", json=payment, timeout=30).raise_for_status()
@@ -299,6 +299,7 @@ class TestInTheSandbox:
 
         [body] = json_blocks(section("Telling your shop"))
         assert keys_of(told["json"]) == keys_of(body)
+        assert told["json"]["data"]["metadata"] == body["data"]["metadata"]
         headers = [words(name)[0] for name, _ in rows(section("Telling your shop"))[len(EventType) :]]
         assert {"webhook-id", "webhook-timestamp"} <= set(headers) & set(told["headers"])
         shown = next(block for block in json_blocks(section("HTTP")) if "invoice_id" in block)
