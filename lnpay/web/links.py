@@ -3,45 +3,48 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 MAX_LINK_CHARACTERS = 2_000
 
-_CHARACTERS = re.compile(r"[!#-;=?-\[\]_a-z~]*")
+_CHARACTERS = r"[!#-;=?-\[\]_a-z~]"
 """ASCII that a URL is written in. Browsers read others (spaces, backslashes, quotes) in ways of their own."""
 
-_HOST = re.compile(r"(?=.{1,253}\Z)[a-z0-9_](?:[a-z0-9._-]*[a-z0-9])?\.?")
+_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
+_HOST = rf"(?:{_NAME}(?:\.{_NAME}){{0,20}}\.?|\[(?:[0-9a-fA-F]{{0,4}}:){{2,7}}[0-9a-fA-F]{{0,4}}\])"
+_PORT = r"(?::(?:[0-9]{1,4}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5]))?"
+_REST = rf"(?:[/?#]{_CHARACTERS}*)?"
 
-_THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
+LINK_PATTERN = (
+    rf"[hH][tT][tT][pP][sS]://{_HOST}{_PORT}{_REST}"
+    rf"|[hH][tT][tT][pP]://(?:localhost|127\.0\.0\.1|\[::1\]){_PORT}{_REST}"
+)
+"""https anywhere, or http on this machine, where a shop is being built.
+
+Never a scheme that runs as a script, and never a name or password, which make one host look like another.
+"""
+
+_LINK = re.compile(LINK_PATTERN)
 
 
 def customer_link(text: str) -> str:
-    """The link in `text`, fit to be followed by a customer's browser.
-
-    https anywhere, or http on this machine, where a shop is being built. Never a scheme that runs as a script, and
-    never a name or password, which make one host look like another.
-    Raises ValueError with what is wrong with it.
-    """
-    text = text.strip()
-    if len(text) > MAX_LINK_CHARACTERS:
-        raise ValueError(f"is longer than {MAX_LINK_CHARACTERS} characters")
-    if not _CHARACTERS.fullmatch(text):
-        raise ValueError("has characters that no URL has; write them as %20 and the like")
-    try:
-        parts = urlsplit(text)
-        _ = parts.port
-    except ValueError as error:
-        raise ValueError("is not a URL") from error
-    if parts.scheme not in ("https", "http") or not parts.hostname:
-        raise ValueError("must be an https:// URL")
-    _check_host(parts, parts.hostname)
+    """`text` if it is fit to be followed by a customer's browser. Raises ValueError with what is wrong with it."""
+    if not _LINK.fullmatch(text):
+        raise ValueError(_reason(text))
     return text
 
 
-def _check_host(parts: SplitResult, host: str) -> None:
+def _reason(text: str) -> str:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return "is not a URL"
+    if not re.fullmatch(f"{_CHARACTERS}*", text):
+        return "has characters that no URL has; write them as %20 and the like"
+    if parts.scheme not in ("https", "http") or not parts.netloc:
+        return "must be an https:// URL"
     if "@" in parts.netloc:
-        raise ValueError("must not have a user name or password in it")
-    if parts.scheme == "http" and host not in _THIS_MACHINE:
-        raise ValueError("must begin with https:// (http:// is for localhost)")
-    if not parts.netloc.startswith("[") and not _HOST.fullmatch(host):
-        raise ValueError("has no proper host")
+        return "must not have a user name or password in it"
+    if parts.scheme == "http":
+        return "must begin with https:// (http:// is for localhost)"
+    return "has no proper host or port"

@@ -1,4 +1,7 @@
-"""The shapes of requests, checked by pydantic, and the sentences for what is wrong with one."""
+"""The shapes of requests, checked by pydantic, and the sentences for what is wrong with one.
+
+`GET /openapi.json` shows the same models, so what is checked by code is written beside it as JSON Schema.
+"""
 
 from __future__ import annotations
 
@@ -8,31 +11,47 @@ import uuid
 from decimal import Decimal
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
 from werkzeug.exceptions import UnsupportedMediaType
 from werkzeug.wrappers import Request
 
 from lnpay.errors import InvalidRequest
-from lnpay.web.links import customer_link
+from lnpay.money import decimals_of
+from lnpay.web.links import LINK_PATTERN, MAX_LINK_CHARACTERS, customer_link
 
 MAX_METADATA_KEYS = 20
 MAX_METADATA_KEY_CHARACTERS = 40
 MAX_METADATA_VALUE_CHARACTERS = 500
 MAX_METADATA_BYTES = 4_096
 
+_NO_TEXT = r"\x00-\x1f\x7f-\x9f"
+"""Control characters, which no database and no Strike would take."""
+
+_TEXT_PATTERN = rf"^[\t-\r ]*[^{_NO_TEXT}]*[\t-\r ]*$"
+_KEY_PATTERN = rf"^[^{_NO_TEXT}]+$"
+_LINES_PATTERN = rf"^(?:[^{_NO_TEXT}]|[\t\n\r])*$"
+"""A note may have more than one line."""
+
+
+def _is(pattern: str, text: str) -> bool:
+    """Whether a pattern of JSON Schema fits the whole of `text`, and `text` is fit to be stored at all."""
+    # Python's $ would forgive a line break at the end; halves of characters cannot be written as UTF-8.
+    fits = re.fullmatch(pattern.removeprefix("^").removesuffix("$"), text) is not None
+    return fits and not any("\ud800" <= character <= "\udfff" for character in text)
+
 
 def _plain_text(text: str) -> str:
-    """Text without control characters and halves of characters, which no database and no Strike would take."""
-    text = text.strip()
-    if not _is_text(text):
+    if not _is(_TEXT_PATTERN, text):
         raise ValueError("has characters that are not text")
-    return text
-
-
-def _is_text(text: str) -> bool:
-    return not any(
-        character < " " or "\x7f" <= character <= "\x9f" or "\ud800" <= character <= "\udfff" for character in text
-    )
+    return text.strip()
 
 
 def _amount_as_sent(value: object) -> object:
@@ -42,7 +61,7 @@ def _amount_as_sent(value: object) -> object:
 
 
 def _link(text: str) -> str | None:
-    return customer_link(text) if text.strip() else None
+    return customer_link(text) if text else None
 
 
 def _metadata_as_text(value: object) -> object:
@@ -58,7 +77,7 @@ def _metadata_as_text(value: object) -> object:
 
 
 def _metadata_key(key: str) -> str:
-    if not (0 < len(key) <= MAX_METADATA_KEY_CHARACTERS and _is_text(key)):
+    if len(key) > MAX_METADATA_KEY_CHARACTERS or not _is(_KEY_PATTERN, key):
         raise ValueError(f"has a key that is not 1 to {MAX_METADATA_KEY_CHARACTERS} characters of text")
     return key
 
@@ -69,30 +88,107 @@ def _metadata_value(key: str, value: object) -> str:
     if not isinstance(value, str | int | Decimal):
         raise ValueError(f'must have a string, number or bool as "{key}"')
     text = str(value)
-    # A note may have more than one line.
-    if len(text) > MAX_METADATA_VALUE_CHARACTERS or not _is_text(re.sub(r"[\t\n\r]", "", text)):
+    if len(text) > MAX_METADATA_VALUE_CHARACTERS or not _is(_LINES_PATTERN, text):
         raise ValueError(f'must have at most {MAX_METADATA_VALUE_CHARACTERS} characters of text as "{key}"')
     return text
 
 
-Amount = Annotated[Any, BeforeValidator(_amount_as_sent)]
-Text = Annotated[str, AfterValidator(_plain_text)]
-Link = Annotated[str, AfterValidator(_link)]
-Metadata = Annotated[dict[str, str], BeforeValidator(_metadata_as_text)]
+def amount_schema(currency: str) -> dict[str, Any]:
+    """JSON Schema of an amount in `currency`: what is surely taken, and how it is best written.
+
+    Code takes a little more: spaces around it, and exponents, which some languages write large numbers with.
+    """
+    decimals = decimals_of(currency)
+    fraction = "" if decimals == 0 else rf"(?:\.[0-9]{{1,{decimals}}}|,[0-9]{{1,2}})?"
+    step = 1 if decimals == 0 else float(Decimal(1).scaleb(-decimals))
+    text = {"type": "string", "pattern": rf"^(?=.*[1-9])[0-9]{{1,12}}{fraction}$"}
+    number = {"type": "number", "minimum": step, "maximum": 999_999_999_999, "multipleOf": step}
+    return {"anyOf": [text, number]}
+
+
+_METADATA_SCHEMA = {
+    "type": "object",
+    "maxProperties": MAX_METADATA_KEYS,
+    "propertyNames": {"maxLength": MAX_METADATA_KEY_CHARACTERS, "pattern": _KEY_PATTERN},
+    "additionalProperties": {
+        "anyOf": [
+            {"type": "string", "maxLength": MAX_METADATA_VALUE_CHARACTERS, "pattern": _LINES_PATTERN},
+            {"type": "number"},
+            {"type": "boolean"},
+        ]
+    },
+}
+
+Amount = Annotated[Any, BeforeValidator(_amount_as_sent), WithJsonSchema(amount_schema("usd"))]
+Description = Annotated[
+    str, Field(max_length=200, json_schema_extra={"pattern": _TEXT_PATTERN}), AfterValidator(_plain_text)
+]
+OrderId = Annotated[
+    str, Field(max_length=40, json_schema_extra={"pattern": _TEXT_PATTERN}), AfterValidator(_plain_text)
+]
+Link = Annotated[
+    str,
+    Field(max_length=MAX_LINK_CHARACTERS, json_schema_extra={"pattern": f"^(?:{LINK_PATTERN})?$"}),
+    AfterValidator(_link),
+]
+Metadata = Annotated[dict[str, str], BeforeValidator(_metadata_as_text), WithJsonSchema(_METADATA_SCHEMA)]
 
 
 class GenerateInvoice(BaseModel):
-    """Body of POST /generate-invoice."""
+    """What to sell, and for how much."""
 
     model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 
-    amount_fiat: Amount
-    ln_address: str | None = None
-    description: Annotated[Text, Field(max_length=200)] | None = None
-    correlation_id: Annotated[Text, Field(max_length=40)] | None = None
-    return_url: Link | None = None
-    retry_url: Link | None = None
-    metadata: Metadata | None = None
+    amount_fiat: Annotated[
+        Amount,
+        Field(
+            description='In the shop\'s currency. A string keeps its digits: "12.34"; a decimal comma is understood. '
+            "Never rounded: more decimals than the currency has are refused.",
+            examples=["12.34"],
+        ),
+    ]
+    ln_address: Annotated[
+        str | None,
+        Field(
+            description="Where a refund would go: a Lightning address or an LNURL. One that cannot be one never "
+            "costs the sale: `warnings` in the answer says so, and a refund would ask the customer.",
+            examples=["alice@example.com"],
+        ),
+    ] = None
+    description: Annotated[
+        Description | None,
+        Field(description="What the customer reads in the wallet and on the page.", examples=["Two coffees"]),
+    ] = None
+    correlation_id: Annotated[
+        OrderId | None,
+        Field(
+            description="Your id of the order, made up when there is none. The same id with the same request gives "
+            "the same open invoice again, so a request may be repeated without fear.",
+            examples=["order-1042"],
+        ),
+    ] = None
+    return_url: Annotated[
+        Link | None,
+        Field(
+            description="Where the payment page leads when it is paid: https, or http on localhost.",
+            examples=["https://shop.example/orders/1042"],
+        ),
+    ] = None
+    retry_url: Annotated[
+        Link | None,
+        Field(
+            description="Where the payment page leads for a new invoice when the time is over.",
+            examples=["https://shop.example/cart"],
+        ),
+    ] = None
+    metadata: Annotated[
+        Metadata | None,
+        Field(
+            description="What you want to read again in deliveries and in the invoice's state, as text. At most "
+            f"{MAX_METADATA_BYTES} bytes in all. Whoever knows the invoice's id can read it: keep secrets out.",
+            examples=[{"cart": "17", "gift": True}],
+        ),
+    ] = None
 
     def order_id(self) -> str:
         """The shop's order id, or one made up when it sent none."""
@@ -111,9 +207,8 @@ def read_json(request: Request, model: type[Model]) -> Model:
         raise UnsupportedMediaType
     try:
         body = json.loads(request.get_data(), parse_float=Decimal, parse_constant=_refuse_constant)
-    # Arithmetic: an exponent of twenty digits is JSON, and more than Decimal holds.
-    except (ValueError, ArithmeticError, RecursionError) as error:
-        raise InvalidRequest("the body is not JSON that can be read", code="invalid_json") from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest("the body is not JSON", code="invalid_json") from error
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be a JSON object", code="invalid_json")
     try:
@@ -133,13 +228,14 @@ def _refuse_constant(word: str) -> NoReturn:
 
 
 def _field(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location)[:100] or "body"
+    return ".".join(str(part) for part in location)[:100]
 
 
 _SENTENCES = {
     "missing": "is missing",
     "extra_forbidden": "is not a field of this request",
     "string_type": "must be a string",
+    "string_unicode": "has characters that are not text",
     "dict_type": "must be an object",
 }
 

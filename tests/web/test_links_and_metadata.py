@@ -12,10 +12,13 @@ from lnpay.deliveries import send_due
 from lnpay.web.links import customer_link
 from tests.world import World
 
+LONG = "https://shop.example/" + "a" * 2_000
+
 GOOD_LINKS = [
     "https://shop.example",
     "https://shop.example/thanks?order=17&x=a%20b#top",
     "https://shop.example:8443/a/b",
+    "https://shop.example:65535/",
     "https://192.0.2.7/x",
     "https://[2001:db8::1]:8443/x",
     "https://xn--mller-kva.example/",
@@ -43,15 +46,17 @@ BAD_LINKS = {
     "https://shop.example\\@evil.example/": "characters",
     "https://shop.example/a b": "characters",
     "https://shop.example/\tx": "characters",
+    " https://shop.example/": "characters",
     "https://shop.example/\nx": "characters",
     "https://müller.example/": "characters",
     'https://shop.example/"onclick=': "characters",
-    "https://shop.example:99999/": "URL",
-    "https://shop.example:port/": "URL",
+    "https://shop.example:99999/": "port",
+    "https://shop.example:65536/": "port",
+    "https://shop.example:port/": "port",
+    "https://shop..example/": "host",
     "https://[::1/": "URL",
     "https://sho%70.example/": "host",
     "https://$/": "host",
-    "https://shop.example/" + "a" * 2_000: "2000",
 }
 
 
@@ -86,12 +91,12 @@ class TestLinks:
         assert invoice.order.return_url == "https://shop.example/thanks"
         assert invoice.order.retry_url == "http://localhost:8000/again"
 
-    @pytest.mark.parametrize("nothing", [{}, {"return_url": None}, {"return_url": ""}, {"return_url": "  "}])
+    @pytest.mark.parametrize("nothing", [{}, {"return_url": None}, {"return_url": ""}])
     def test_an_order_needs_none(self, world: World, nothing: dict[str, Any]) -> None:
         assert world.sell(**nothing).order.return_url is None
 
     @pytest.mark.parametrize("field", ["return_url", "retry_url"])
-    @pytest.mark.parametrize("value", ["javascript:alert(1)", 7, ["https://shop.example"]])
+    @pytest.mark.parametrize("value", ["javascript:alert(1)", 7, ["https://shop.example"], LONG])
     def test_a_bad_one_is_a_400_that_names_the_field(self, world: World, field: str, value: object) -> None:
         answer = world.ask(**{field: value})
 
@@ -103,8 +108,8 @@ class TestLinks:
 class TestMetadata:
     def test_it_is_told_with_the_delivery_and_with_the_state(self, world: World) -> None:
         told = data_of(world, correlation_id="order-1", metadata={"cart": "17", "gift": "oui, s'il vous plaît"})
-        world.pay(world.invoice(told["invoice_id"]))
         world.subscribe()
+        world.pay(world.invoice(told["invoice_id"]))
         world.pump()
         send_due(world.backend.outbox)
 
