@@ -182,11 +182,11 @@ class TestNotPaid:
             (InvoiceStatus.REVERSED, Outcome.CANCELLED),
         ],
     )
-    def test_whatever_is_not_paid_changes_nothing(self, world: World, status: InvoiceStatus, outcome: Outcome) -> None:
+    def test_whatever_is_not_paid_moves_nothing(self, world: World, status: InvoiceStatus, outcome: Outcome) -> None:
         invoice = world.sell()
 
         assert settle(world.backend.ledger, seen(invoice, status)) is outcome
-        assert world.invoice(invoice.strike_invoice_id) == invoice
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
         assert owed(world, invoice) == []
 
     def test_every_state_of_the_provider_has_a_meaning(self, world: World) -> None:
@@ -221,7 +221,7 @@ class TestNotPaid:
 
 class TestWhatIsOwed:
     def test_settled_owes_one_message_in_the_shops_words(self, world: World) -> None:
-        invoice = world.sell(correlation_id="order-7")
+        invoice = world.sell(correlation_id="order-7", metadata={"table": "4"})
         world.pay(invoice)
 
         reconcile(world, invoice)
@@ -241,6 +241,7 @@ class TestWhatIsOwed:
                 "currency": "usd",
                 "amount_sats": invoice.amount_sats,
                 "settled_at": world.backend.clock().isoformat(),
+                "metadata": {"table": "4"},
             },
         }
 

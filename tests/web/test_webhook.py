@@ -1,0 +1,275 @@
+"""POST /webhook: the provider's door. Nothing is believed but that something may have changed."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from werkzeug.test import TestResponse
+
+from lnpay.model import Invoice
+from lnpay.sandbox.config import SimulatorConfig
+from lnpay.states import InvoiceState
+from tests.web.answers import assert_error
+from tests.world import WEBHOOK_SECRET, World
+
+WEBHOOK_LIMIT_SECONDS = 5
+"""The provider gives up after this."""
+
+
+def signature(body: bytes, secret: str = WEBHOOK_SECRET) -> str:
+    return hmac.new(secret.encode(), body, hashlib.sha256).hexdigest().upper()
+
+
+def send(world: World, body: bytes, header: str | None) -> TestResponse:
+    headers = {} if header is None else {"X-Webhook-Signature": header}
+    return world.client.post("/webhook", data=body, headers=headers)
+
+
+def signed(world: World, event: object) -> TestResponse:
+    body = event if isinstance(event, bytes) else json.dumps(event).encode()
+    return send(world, body, signature(body))
+
+
+def updated(invoice: Invoice, **changes: Any) -> dict[str, Any]:
+    """An event as the provider sends it."""
+    return {
+        "id": "1552121f-ce10-4f15-894f-332516afd3cb",
+        "eventType": "invoice.updated",
+        "webhookVersion": "v1",
+        "data": {"entityId": invoice.strike_invoice_id, "changes": ["state"]},
+        "created": "2026-01-01T00:00:00.000+00:00",
+        "deliverySuccess": True,
+        **changes,
+    }
+
+
+def state(world: World, invoice: Invoice) -> InvoiceState:
+    return world.invoice(invoice.strike_invoice_id).state
+
+
+class TestSettling:
+    def test_a_payment_is_settled_and_the_shop_owed_a_message(self, world: World) -> None:
+        world.subscribe()
+        invoice = world.sell()
+        world.pay(invoice)
+
+        assert world.pump()[-1] == 200
+        assert state(world, invoice) is InvoiceState.SETTLED
+        assert [delivery.event_type for delivery in world.deliveries(invoice)] == ["invoice.settled"]
+
+    def test_the_dispatcher_is_woken(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        woken: list[bool] = []
+        monkeypatch.setattr(world.backend.dispatcher, "wake", lambda: woken.append(True))
+        invoice = world.sell()
+        world.pay(invoice)
+
+        signed(world, updated(invoice))
+
+        assert woken == [True]
+
+    def test_a_repeat_is_acknowledged_and_does_nothing(self, world: World) -> None:
+        invoice = world.sell()
+        world.pay(invoice)
+        signed(world, updated(invoice))
+        calls = len(world.calls())
+
+        answers = [signed(world, updated(invoice)).status_code for _ in range(3)]
+
+        assert (answers, len(world.calls())) == ([200] * 3, calls)
+        assert len(world.deliveries(invoice)) == 1
+
+    @pytest.mark.parametrize("kind", ["webhook_duplicate", "webhook_delay", "webhook_reorder", "webhook_forge"])
+    def test_duplicated_delayed_reordered_and_forged_calls_settle_once(self, world: World, kind: str) -> None:
+        world.subscribe()
+        world.fault("POST", "*", kind, times=None, seconds=7)
+        invoices = [world.sell() for _ in range(3)]
+        for invoice in invoices:
+            world.pay(invoice)
+
+        statuses = world.pump()
+        world.wait(10)
+        statuses += world.pump()
+
+        assert [state(world, invoice) for invoice in invoices] == ["settled"] * 3
+        assert [len(world.deliveries(invoice)) for invoice in invoices] == [1, 1, 1]
+        assert set(statuses) == ({200, 401} if kind == "webhook_forge" else {200})
+
+    def test_lower_case_signatures_are_as_good(self, make_world: Callable[..., World]) -> None:
+        world = make_world(config=SimulatorConfig(signature_case="lower"))
+        world.subscribe()
+        invoice = world.sell()
+        world.pay(invoice)
+
+        assert world.pump()[-1] == 200
+        assert state(world, invoice) is InvoiceState.SETTLED
+
+    def test_a_body_that_claims_a_payment_is_not_believed(self, world: World) -> None:
+        invoice = world.sell()
+        claim = {"entityId": invoice.strike_invoice_id, "state": "PAID", "changes": ["state"]}
+
+        assert_error(signed(world, updated(invoice, data=claim)), 503, "provider_unavailable")
+        assert state(world, invoice) is InvoiceState.UNPAID
+
+    def test_an_event_before_the_payment_is_final_is_to_be_repeated(self, world: World) -> None:
+        world.subscribe()
+        invoice = world.sell()
+        world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=5)
+
+        assert world.pump()[-1] == 503
+        world.wait(6)
+        assert world.pump()[-1] == 200
+        assert state(world, invoice) is InvoiceState.SETTLED
+
+    def test_a_cancelled_invoice_is_acknowledged(self, world: World) -> None:
+        invoice = world.sell()
+        world.simulator.invoices.cancel(world.simulator.invoices.by_id[invoice.strike_invoice_id])
+
+        assert signed(world, updated(invoice)).status_code == 200
+
+
+class TestSignatures:
+    @pytest.mark.parametrize(
+        "header",
+        [
+            None, "", " ", "0" * 64, "x" * 64, signature(b"another body"), "v1," + "0" * 64, "0x" + "0" * 62,
+            "ключ", "\xff" * 64, "0" * 63, "0" * 65, "٠" * 64, "00 " * 32, "sha256=" + "0" * 64, "A" * 100_000,
+        ],
+        ids=lambda header: ascii(header)[:20],
+    )  # fmt: skip
+    def test_a_wrong_one_is_a_401(self, world: World, header: str | None) -> None:
+        invoice = world.sell()
+        world.pay(invoice)
+        body = json.dumps(updated(invoice)).encode()
+        calls = len(world.calls())
+
+        answer = send(world, body, None if header is None else header.encode().decode("latin-1"))
+
+        assert_error(answer, 401, "signature_mismatch")
+        assert (state(world, invoice), len(world.calls())) == (InvoiceState.UNPAID, calls)
+
+    @pytest.mark.parametrize("secret", ["", "wrong", WEBHOOK_SECRET + " ", WEBHOOK_SECRET.upper()])
+    def test_one_made_with_another_secret_is_a_401(self, world: World, secret: str) -> None:
+        body = json.dumps(updated(world.sell())).encode()
+
+        assert_error(send(world, body, signature(body, secret)), 401, "signature_mismatch")
+
+    def test_one_byte_changed_is_a_401(self, world: World) -> None:
+        body = json.dumps(updated(world.sell())).encode()
+
+        assert_error(send(world, body + b" ", signature(body)), 401, "signature_mismatch")
+
+    def test_an_unsigned_body_is_not_parsed(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("lnpay.webhook_invoice._parse", lambda _: pytest.fail("parsed"))
+
+        assert_error(send(world, b"{", "0" * 64), 401, "signature_mismatch")
+
+    def test_the_signature_is_over_the_bytes_as_they_came(self, world: World) -> None:
+        invoice = world.sell()
+        world.pay(invoice)
+        body = json.dumps(updated(invoice), indent=3).replace("\n", "\r\n").encode()
+
+        assert send(world, body, signature(body)).status_code == 200
+
+    def test_without_a_secret_no_call_is_trusted(self, make_world: Callable[..., World]) -> None:
+        world = make_world(webhook_secret="")
+        body = b"{}"
+
+        assert_error(send(world, body, signature(body, "")), 503, "webhook_not_configured")
+
+
+class TestOtherEvents:
+    @pytest.mark.parametrize(
+        "event",
+        [
+            {}, {"eventType": "invoice.updated"}, {"eventType": "invoice.updated", "data": None},
+            {"eventType": "invoice.updated", "data": []}, {"eventType": "invoice.updated", "data": {"entityId": 5}},
+            {"eventType": "invoice.updated", "data": {"entityId": None}}, {"eventType": None, "data": {}},
+            {"eventType": "invoice.updated", "data": {"entityId": ""}},
+            {"eventType": "invoice.updated", "data": {"entityId": "\x00"}},
+            {"eventType": "invoice.updated", "data": {"entityId": "\ud800"}},
+            {"eventType": "invoice.updated", "data": {"entityId": "x" * 10_000}},
+            {"eventType": "invoice.updated", "data": {"entityId": "11111111-2222-4333-8444-555555555555"}},
+            {"eventType": "payment.updated", "data": {"entityId": "\ud800"}},
+            {"eventType": "something.new", "data": {"entityId": "11111111-2222-4333-8444-555555555555"}},
+            {"eventType": ["invoice.updated"], "data": {"entityId": "x"}},
+        ],
+        ids=lambda event: ascii(event)[:60],
+    )  # fmt: skip
+    def test_what_does_not_concern_us_is_acknowledged(self, world: World, event: object) -> None:
+        answer = signed(world, event)
+
+        assert (answer.status_code, answer.get_json()) == (200, {"status": "success", "outcome": "ignored"})
+        assert world.calls() == []
+
+    def test_a_created_invoice_is_acknowledged_unread(self, world: World) -> None:
+        world.subscribe()
+        world.sell()
+
+        assert world.pump() == [200]
+        assert world.calls("GET /v1/invoices") == []
+
+    @pytest.mark.parametrize("body", [b"", b"null", b"[]", b'"x"', b"not json", b"[" * 60_000, b"\xff", b"9" * 5_000])
+    def test_what_is_no_event_is_a_400(self, world: World, body: bytes) -> None:
+        assert_error(signed(world, body), 400, "invalid_request")
+
+    def test_a_body_that_is_too_large_is_a_413(self, world: World) -> None:
+        assert_error(signed(world, b"x" * 5_000_000), 413, "payload_too_large")
+
+    @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
+    def test_another_method_is_a_405(self, world: World, method: str) -> None:
+        assert_error(world.client.open("/webhook", method=method), 405, "method_not_allowed")
+
+
+class TestProviderTrouble:
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            {"kind": "error", "status": 500}, {"kind": "error", "status": 503},
+            {"kind": "error", "status": 401, "code": "UNAUTHORIZED"},
+            {"kind": "error", "status": 404, "code": "NOT_FOUND"}, {"kind": "html403"}, {"kind": "rate_limited"},
+            {"kind": "unreachable"}, {"kind": "lost_answer"}, {"kind": "garbage"}, {"kind": "truncated"},
+            {"kind": "field_changed", "field": "state", "value": "NEW"},
+            {"kind": "field_changed", "field": "transactions.0.created", "value": "soon"},
+        ],
+        ids=lambda fault: f"{fault['kind']}-{fault.get('status', '')}",
+    )  # fmt: skip
+    def test_what_cannot_be_done_now_is_asked_to_be_repeated(self, world: World, fault: dict[str, Any]) -> None:
+        world.subscribe()
+        invoice = world.sell()
+        world.pump()
+        world.pay(invoice)
+        world.fault("GET", "/v1/invoices/*", **fault)
+
+        assert world.pump() == [503]
+        world.wait(100)
+        assert world.pump() == [200]
+        assert state(world, invoice) is InvoiceState.SETTLED
+
+    def test_the_answer_has_the_one_shape(self, world: World) -> None:
+        invoice = world.sell()
+        world.fault("GET", "/v1/invoices/*", "error", status=500)
+
+        assert_error(signed(world, updated(invoice)), 503, "provider_unavailable")
+
+    @pytest.mark.parametrize("fault", [{"kind": "timeout_after"}, {"kind": "delay", "seconds": 9}])
+    def test_a_slow_provider_is_answered_well_inside_its_own_limit(self, world: World, fault: dict[str, Any]) -> None:
+        invoice = world.sell()
+        world.pay(invoice)
+        world.fault("GET", "/v1/invoices/*", **fault)
+        before = world.backend.clock()
+
+        assert_error(signed(world, updated(invoice)), 503, "provider_unavailable")
+        assert (world.backend.clock() - before).total_seconds() <= WEBHOOK_LIMIT_SECONDS - 1
+
+    def test_a_provider_that_is_only_a_little_slow_is_waited_for(self, world: World) -> None:
+        invoice = world.sell()
+        world.pay(invoice)
+        world.fault("GET", "/v1/invoices/*", "delay_after", seconds=2)
+
+        assert signed(world, updated(invoice)).status_code == 200
+        assert state(world, invoice) is InvoiceState.SETTLED
