@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from lnpay.backend import Backend
-from lnpay.deliveries import send_again, send_due
+from lnpay.deliveries import send_again, send_due_and_wait
 from lnpay.model import Refund
 from lnpay.refunds_by_hand import approve, change_address, retry, settle_by_hand
 from lnpay.states import DeliveryState, RefundState
@@ -62,7 +62,8 @@ def _add(
 
 def _redeliver(backend: Backend, options: argparse.Namespace) -> int:
     again = send_again(backend.repository, options.invoice_id, backend.clock())
-    send_due(backend.outbox)
+    # The server may be quicker with it than we are.
+    send_due_and_wait(backend.outbox)
     with backend.repository.reading() as tx:
         now = tx.deliveries.of_invoice(again[0].invoice_id)
     for delivery in now:

@@ -168,7 +168,10 @@ def send_again(repository: Repository, strike_invoice_id: str, now: datetime) ->
         owed = [] if invoice is None else tx.deliveries.of_invoice(invoice.id)
         if not owed:
             raise NotFound("the shop was never owed a message about an invoice of this id")
-        return [delivery for delivery in owed if tx.deliveries.send_again(delivery, now)]
+        for delivery in owed:
+            # One that changes at this very moment is being sent.
+            tx.deliveries.send_again(delivery, now)
+        return owed
 
 
 def delivery_dispatcher(outbox: Outbox) -> Dispatcher:

@@ -60,7 +60,10 @@ def _end_on_signals(backend: Backend) -> None:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0
     if not 1 <= seconds <= 86_400:
-        raise argparse.ArgumentTypeError("must be between 1 and 86400 seconds")
+        raise argparse.ArgumentTypeError("must be a number of seconds between 1 and 86400")
     return seconds
