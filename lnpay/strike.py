@@ -428,6 +428,9 @@ def _seconds_until(moment: datetime, now: datetime) -> int:
 
 
 def _segment(text: str) -> str:
+    """An id as one segment of a path. Nothing can quote a dot: ".." would be another path."""
+    if text in ("", ".", ".."):
+        raise StrikeRejected("there is nothing of that name at Strike")
     return url_quote(text, safe="")
 
 
