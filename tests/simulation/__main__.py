@@ -1,0 +1,74 @@
+"""Run seeds: `python -m tests.simulation --seeds 10000 --jobs 2`, or one again: `--seed 123`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+
+from tests.simulation.host import Disk
+from tests.simulation.world import Report, SimulatedWorld
+
+CHUNK = 25
+SHOWN_LINES = 60
+
+
+def run_seeds(seeds: Sequence[int]) -> list[Report]:
+    """Run some seeds in this process, one after another."""
+    disk = Disk()
+    try:
+        return [SimulatedWorld(seed, disk).run() for seed in seeds]
+    finally:
+        disk.close()
+
+
+def _run_all(seeds: Sequence[int], jobs: int) -> Iterator[Report]:
+    if jobs == 1 or len(seeds) == 1:
+        yield from run_seeds(seeds)
+        return
+    chunks = [seeds[start : start + CHUNK] for start in range(0, len(seeds), CHUNK)]
+    with ProcessPoolExecutor(jobs) as pool:
+        for reports in pool.map(run_seeds, chunks):
+            yield from reports
+
+
+def explain(report: Report, *, lines: int = SHOWN_LINES) -> str:
+    """What a failing seed did at last, and how to see it again."""
+    shown = report.trace[-lines:] if lines else report.trace
+    left_out = len(report.trace) - len(shown)
+    head = [f"seed {report.seed}: {report.violation}"]
+    head += [f"  ... {left_out} lines before: make simulate SEED={report.seed} shows them all"] if left_out else []
+    return "\n".join([*head, *shown, f"VIOLATION: {report.violation}", f"again: make simulate SEED={report.seed}"])
+
+
+def main() -> int:
+    """The command line. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1_000, help="how many")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--jobs", type=int, default=2, help="processes that share the work")
+    parser.add_argument("--seed", type=int, help="only this one, with its whole trace if it fails")
+    options = parser.parse_args()
+    seeds = range(options.first, options.first + options.seeds) if options.seed is None else [options.seed]
+    started = time.perf_counter()
+    total: Counter[str] = Counter()
+    failed: list[Report] = []
+    for report in _run_all(seeds, options.jobs):
+        total += report.counts
+        if report.violation is not None:
+            failed.append(report)
+    for report in failed[:3]:
+        print(explain(report, lines=0 if options.seed is not None else SHOWN_LINES), end="\n\n")
+    if len(failed) > 3:
+        print("more failing seeds:", ", ".join(f"{one.seed} ({one.violation})" for one in failed[3:20]))
+    print(f"{len(seeds):>9,} seeds, {len(failed)} of them failed, in {time.perf_counter() - started:.1f} s")
+    for name, count in sorted(total.items()):
+        print(f"{count:>9,} {name}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""What a seed chooses before anything happens: how the provider is to be read, what goes wrong, how the shop is set."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from lnpay.sandbox.bolt11_writer import PaymentTerms, write_payment_request
+from lnpay.sandbox.clock import FROZEN_START
+from lnpay.sandbox.config import SimulatorConfig
+from lnpay.sandbox.faults import Fault
+from tests.simulation.scheduler import Chances
+from tests.world import ALL_EVENTS
+
+EXECUTE = "/v1/payment-quotes/*/execute"
+QUOTE = "/v1/payment-quotes/lightning/lnurl"
+
+PATHS = (
+    ("POST", "/v1/invoices"), ("POST", "/v1/invoices/*/quote"), ("GET", "/v1/invoices"), ("GET", "/v1/invoices/*"),
+    ("POST", QUOTE), ("PATCH", EXECUTE), ("PATCH", EXECUTE), ("PATCH", EXECUTE), ("GET", "/v1/payments/*"),
+    ("GET", "/v1/payment-quotes/*"), ("*", "/v1/*"), ("POST", "/shop/webhook"), ("POST", "/shop/webhook"),
+    ("GET", "/coingecko/*"), ("GET", "/coinbase/*"), ("GET", "/v1/rates/ticker"),
+)  # fmt: skip
+
+AFTER_KINDS = ("error_after", "lost_answer", "timeout_after", "garbage", "truncated", "lost_answer", "error_after")
+KINDS = (*AFTER_KINDS, "error", "unreachable", "lost_request", "delay", "delay_after", "html403", "rate_limited")
+WEBHOOK_KINDS = ("webhook_duplicate", "webhook_delay", "webhook_reorder", "webhook_forge")
+
+SERVER_ERRORS = (
+    (500, "INTERNAL_SERVER_ERROR"), (502, "BAD_GATEWAY"), (503, "SERVICE_UNAVAILABLE"), (503, "MAINTENANCE_MODE"),
+    (503, "LN_UNAVAILABLE"), (504, "GATEWAY_TIMEOUT"),
+)  # fmt: skip
+
+REFUSALS = ((409, "PROCESSING_CONFLICT"), (425, "ACCOUNT_NOT_READY"), (401, "UNAUTHORIZED"), (403, "FORBIDDEN"))
+
+BEHAVIOURS = (
+    "complete", "complete", "complete", "complete", "fail", "noroute", "unknown", "pending", "pending:30",
+    "pending:900", "pending:14400", "pendingfail:30", "pendingfail:7200",
+)  # fmt: skip
+
+OTHER_REQUEST = write_payment_request(
+    PaymentTerms(4_711, int(FROZEN_START.timestamp()), 86_400, b"\1" * 32, b"\2" * 32, "something else")
+)
+"""A good payment request, which asks for another amount."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Who takes part. is_tight: the rate limits, here and at the provider, are a twentieth of the real ones."""
+
+    has_webhooks: bool
+    has_workers: bool
+    is_tight: bool
+    customers: int
+    activities: int
+
+
+def draw_scene(chance: random.Random) -> Scene:
+    """Who takes part."""
+    part = chance.random()
+    return Scene(
+        has_webhooks=part > 0.2,
+        has_workers=part < 0.85,
+        is_tight=chance.random() < 0.1,
+        customers=chance.choice((1, 2, 2, 3, 3, 4)),
+        activities=chance.randint(14, 34),
+    )
+
+
+def draw_config(chance: random.Random, scene: Scene) -> SimulatorConfig:
+    """One of all the ways in which Strike may be meant."""
+    pick = chance.choice
+    config = SimulatorConfig(
+        rate_limit_body=pick(("html", "json")),
+        retry_after_form=pick(("seconds", "date")),
+        start_balance_sats=pick((0, 10_000_000, 10_000_000, 10_000_000)),
+        same_currency_quote_seconds=pick((30, 120, 600, 3600, 3600)),
+        transactions=pick(("present",) * 10 + ("empty", "missing")),
+        transaction_fields_missing=pick(([], [], [], ["completed"], ["created"], ["amountReceived"])),
+        timestamp_digits=pick(([3], [6], [7], [3, 6, 7])),
+        filter_policy=pick(("allow", "block_or", "block_compound", "block_compound", "block_all")),
+        is_count_unknown=pick((False, True)),
+        payment_quote_seconds=pick((5, 20, 60, 60, 600)),
+        has_valid_until=pick((True, False)),
+        has_payment_quote_read=pick((True, False)),
+        execute_status=pick(("auto", "200", "202")),
+        execute_again_done=pick(("with_id", "without_id", "payment")),
+        execute_again_pending=pick(("PROCESSING_PAYMENT", "PROCESSING_CONFLICT", "payment")),
+        execute_again_failed=pick(("payment",) * 6 + ("PAYMENT_QUOTE_EXPIRED",) * 3 + ("PAYMENT_PROCESSED",)),
+        is_quote_expiry_checked_first=pick((False, True)),
+        payout_fee_ppm=pick((0, 1_000, 1_000, 10_000, 50_000)),
+        unknown_address_status=pick((422, 404, 400)),
+        unknown_address_code=pick(("UNPROCESSABLE_ENTITY", "NOT_FOUND", "INVALID_DATA")),
+        signature_case=pick(("upper", "lower")),
+        webhook_jitter_seconds=pick((0.0, 0.0, 2.0)),
+    )
+    if scene.is_tight:
+        busy = ("invoice_creation", "invoice_quote", "rates")
+        config.rate_limit_table = {**{name: [250, 60, 60] for name in busy}, "others": [50, 600, 3_600]}
+        config.rate_limit_table.update(
+            {"payment_quote_creation": [12, 60, 60], "payment_quote_execution": [12, 60, 60]}
+        )
+    return config
+
+
+def draw_settings(chance: random.Random) -> dict[str, Any]:
+    """How the shop has set LNPay up."""
+    return {
+        "time_offset_seconds": chance.choice((30, 120, 120, 600)),
+        "delivery_events": ALL_EVENTS if chance.random() < 0.6 else frozenset({"invoice.settled"}),
+        "refund_max_fee_percent": Decimal(chance.choice((0, 1, 2, 2))),
+        "refunds_enabled": chance.random() > 0.04,
+        "refund_max_sats": chance.choice((None,) * 9 + (5_000,)),
+        "refund_daily_max_sats": chance.choice((None,) * 9 + (20_000,)),
+    }
+
+
+def draw_chances(chance: random.Random) -> Chances:
+    """How often processes crash, are stopped for a while, and find the database locked."""
+    return Chances(
+        crash=chance.choice((0.0, 0.0, 0.005, 0.02, 0.05)),
+        pause=chance.choice((0.0, 0.0, 0.005, 0.02)),
+        locked=chance.choice((0.0, 0.0, 0.0, 0.01, 0.05)),
+        longest_pause_seconds=chance.choice((10.0, 200.0, 1_000.0)),
+    )
+
+
+def draw_fault(chance: random.Random, scene: Scene) -> Fault:
+    """One thing that goes wrong."""
+    if chance.random() < 0.15 and scene.has_webhooks:
+        kinds = (*WEBHOOK_KINDS, "webhook_drop") if scene.has_workers else WEBHOOK_KINDS
+        return Fault("POST", "*", chance.choice(kinds), times=chance.choice((1, 3)), seconds=chance.uniform(1, 90))
+    if chance.random() < 0.06:
+        return Fault("POST", "/v1/invoices/*/quote", "field_changed", field="lnInvoice", value=OTHER_REQUEST)
+    method, path = chance.choice(PATHS)
+    kind = chance.choice(KINDS)
+    if kind == "garbage" and path == "/shop/webhook":
+        kind = "truncated"  # the simulator's garbage is a 200, whatever the shop has answered
+    status, code = chance.choice(SERVER_ERRORS)
+    if kind == "error" and chance.random() < 0.3:
+        status, code = chance.choice(REFUSALS)
+    longest = 8.0 if scene.is_tight else 90.0
+    seconds = (1.0, 60.0, 3_600.0) if kind == "rate_limited" else (0.5, 4.0, 12.0, longest)
+    fault = Fault(
+        method, path, kind, status=status, code=code,
+        times=chance.choice((1, 1, 2, 5, None)),
+        skip=chance.choice((0, 0, 0, 1, 2)),
+        seconds=chance.choice(seconds),
+        probability=chance.choice((1.0, 0.5, 0.2)),
+    )  # fmt: skip
+    if kind == "delay" and scene.is_tight:
+        fault.seconds = 2.0
+    return fault

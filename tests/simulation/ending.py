@@ -1,0 +1,201 @@
+"""The end of a world: everything works again, and all of it must come to rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from lnpay.deliveries import send_due
+from lnpay.errors import Conflict
+from lnpay.model import Refund
+from lnpay.passes import expired_pass, main_pass, refund_pass
+from lnpay.refunds import STUCK, WAITING, send_due_refunds
+from lnpay.refunds_by_hand import BY_HAND_AFTER, approve, change_address, retry, settle_by_hand
+from lnpay.states import InvoiceState, RefundState
+from lnpay.sweeps import EXPIRE_MARGIN, LAPSE_MARGIN
+from tests.simulation.scheduler import Chances, Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.world import SimulatedWorld
+
+LONGEST = timedelta(days=14)
+"""Strike repeats a webhook for nine days."""
+
+MOST_ROUNDS = 300
+
+TICK = timedelta(milliseconds=1)
+
+
+def come_to_rest(world: SimulatedWorld) -> None:
+    """Mend everything, and raise Violation unless all that is owed is done in the end."""
+    _heal(world)
+    until = world.simulator.clock.now() + LONGEST
+    for _ in range(MOST_ROUNDS):
+        world.counts["rounds to rest"] += 1
+        _round(world)
+        left = list(_left(world))
+        if not left:
+            break
+        _wait(world)
+        if world.simulator.clock.now() > until:
+            raise Violation(f"does not come to rest: {'; '.join(left)}")
+    else:
+        raise Violation(f"does not come to rest in {MOST_ROUNDS} rounds: {'; '.join(left)}")
+    _check(world)
+
+
+def _heal(world: SimulatedWorld) -> None:
+    simulator = world.simulator
+    world.scheduler.note("everything is mended")
+    world.scheduler.chances = Chances()
+    world.host.skew_seconds = 0.0
+    simulator.faults.remove()
+    simulator.config.payout_behaviours.clear()
+    simulator.config.payout_fee_ppm = 0
+    simulator.rates.factors = dict.fromkeys(simulator.rates.factors, Decimal(1))
+    simulator.shop.answer_with(200, 0)
+    simulator.balances.available["BTC"] += 100_000_000
+    for payment in list(simulator.payments.payments.values()):
+        if world.random.random() < 0.5:
+            simulator.payments.complete(payment)
+        else:
+            simulator.payments.fail(payment)
+
+
+def _round(world: SimulatedWorld) -> None:
+    """Everybody does once what is to be done now."""
+    world.simulator.tick()
+    server = world.processes["server 1"]
+    while (attempt := world.simulator.webhooks.claim(world.simulator.clock.now())) is not None:
+        world.simulator.webhooks.record(attempt, world.receive(server, attempt))
+    rows, is_first = world.watch.rows, world.counts["rounds to rest"] == 1
+    is_any_watched = bool(rows("SELECT 1 FROM invoices WHERE state IN ('unpaid', 'expired') LIMIT 1"))
+    if world.scene.has_workers:
+        if is_first or is_any_watched or rows("SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1"):
+            main_pass(world.processes["main 1"].backend)
+        if is_first:
+            expired_pass(world.processes["expired 1"].backend)
+        if is_first or rows("SELECT 1 FROM refunds WHERE state <> 'sent' LIMIT 1"):
+            refund_pass(world.processes["refund 1"].backend)
+    else:
+        send_due_refunds(server.backend.refund_desk, WAITING)
+        send_due(server.backend.outbox, senders=1)
+    _help(world)
+    world.check()
+
+
+def _help(world: SimulatedWorld) -> None:
+    """What people do: give addresses, approve, and say of a stuck refund what the provider's book says."""
+    repository, now = world.processes["operator"].backend.repository, world.host.now()
+    with repository.reading() as tx:
+        refunds = tx.refunds.in_states([one for one in RefundState if one is not RefundState.SENT], 100)
+        ids = {refund.id: getattr(tx.invoices.find(refund.invoice_id), "strike_invoice_id", "") for refund in refunds}
+    for refund in refunds:
+        strike_id = ids[refund.id]
+        if refund.state is RefundState.HELD:
+            approve(repository, strike_id, now)
+        elif refund.state is RefundState.NEEDS_ADDRESS:
+            world.give_good_address(refund.token, strike_id)
+        elif refund.state is RefundState.FAILED and (refund.address or "").startswith("dear"):
+            change_address(repository, strike_id, world.new_address(strike_id), now)
+        elif refund.state is RefundState.IN_FLIGHT and refund.reason == STUCK:
+            _say_what_is_true(world, refund, strike_id)
+
+
+def _say_what_is_true(world: SimulatedWorld, refund: Refund, strike_id: str) -> None:
+    backend, now = world.processes["operator"].backend, world.host.now()
+    quote = world.simulator.payments.quotes[refund.payment_quote_id or ""]
+    payment = quote.payment
+    if payment is not None and payment.state == "PENDING":
+        return
+    if world.simulator.now() < quote.expires_at and world.simulator.config.execute_again_failed == "payment":
+        raise Violation("a refund is stuck whose quote is still valid")
+    try:
+        if payment is not None and payment.state == "COMPLETED":
+            settle_by_hand(backend.repository, strike_id, "the dashboard shows it", backend.refund_desk.events, now)
+        else:
+            retry(backend.repository, strike_id, "the dashboard does not show it", now)
+    except Conflict:
+        return  # too early, or a worker has it
+    world.scheduler.note(f"the operator says what became of the refund of {strike_id[:8]}")
+    world.counts["stuck, and told by a person"] += 1
+
+
+def _left(world: SimulatedWorld) -> Iterator[str]:
+    """What is not done yet, in words."""
+    for row in world.watch.rows("SELECT strike_invoice_id AS id, state FROM invoices WHERE strike_invoice_id NOT NULL"):
+        invoice = world.simulator.invoices.by_id[row["id"]]
+        if row["state"] in ("unpaid", "expired") and (world.scene.has_workers or invoice.state == "PAID"):
+            yield f"invoice {row['state']}"
+    for row in world.watch.rows("SELECT state, reason FROM refunds WHERE state <> 'sent'"):
+        yield f"refund {row['state']} ({row['reason']})"
+    for row in world.watch.rows("SELECT state, last_error FROM deliveries WHERE state = 'pending'"):
+        yield f"delivery {row['state']} ({row['last_error']})"
+    if world.simulator.next_webhook_at() is not None:
+        yield "webhook"
+    if world.simulator.next_scheduled_at() is not None:
+        yield "provider"
+
+
+def _wait(world: SimulatedWorld) -> None:
+    """Go to the next moment at which something is due."""
+    now = world.simulator.clock.now()
+    moments = list(_moments(world))
+    later = [moment for moment in moments if moment > now]
+    if len(later) < len(moments) or not later:
+        later.append(now + timedelta(seconds=61))
+    world.simulator.clock.advance((min(later) + TICK - now).total_seconds())
+
+
+def _moments(world: SimulatedWorld) -> Iterator[datetime]:
+    rows = world.watch.rows
+    for table, states in (("refunds", WAITING), ("deliveries", ("pending",))):
+        for row in rows(f"SELECT state, claimed_until, next_attempt_at FROM {table}"):  # noqa: S608 - names of ours
+            if row["state"] in states:
+                yield max(_time(row["next_attempt_at"]), _time(row["claimed_until"] or row["next_attempt_at"]))
+    for row in rows("SELECT started_at FROM refunds WHERE reason = ?", STUCK):
+        yield _time(row["started_at"]) + BY_HAND_AFTER
+    for row in rows("SELECT MAX(blocked_until) FROM provider_blocks HAVING MAX(blocked_until) > ?", _text(world)):
+        yield _time(row[0])
+    if world.scene.has_workers:
+        yield from _ends_of_invoices(world)
+    for moment in (world.simulator.next_webhook_at(), world.simulator.next_scheduled_at()):
+        if moment is not None:
+            yield moment
+
+
+def _ends_of_invoices(world: SimulatedWorld) -> Iterator[datetime]:
+    for row in world.watch.rows("SELECT state, expires_at, payable_until FROM invoices WHERE opened_at NOT NULL"):
+        if row["state"] == InvoiceState.UNPAID:
+            yield _time(row["expires_at"]) + EXPIRE_MARGIN
+        elif row["state"] == InvoiceState.EXPIRED:
+            yield _time(row["payable_until"]) + LAPSE_MARGIN
+
+
+def _text(world: SimulatedWorld) -> str:
+    return f"{world.simulator.clock.now():%Y-%m-%d %H:%M:%S.%f}"
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def _check(world: SimulatedWorld) -> None:
+    """Every payment was delivered, or refunded."""
+    told = {
+        one.json()["data"]["invoice_id"]
+        for one in world.simulator.shop.accepted()
+        if one.json()["type"] == "invoice.settled"
+    }
+    for strike_id, customer in world.watch.customers.items():
+        if not world.watch.is_paid(customer):
+            continue
+        if not world.watch.is_late(customer):
+            if strike_id not in told | world.gone:
+                raise Violation(f"{customer} paid in time, and the shop was never told")
+            continue
+        is_sent = any(payment.state == "COMPLETED" for payment in world.watch.payments_of(customer))
+        if not is_sent and not world.watch.is_taken_for_sent(customer):
+            raise Violation(f"{customer} paid late and got nothing back")

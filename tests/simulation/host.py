@@ -1,0 +1,251 @@
+"""The machine that the simulated processes run on: its database file, its network, its clock."""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+import shutil
+import sqlite3
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+from urllib.parse import urlsplit
+
+import requests
+from sqlalchemy import Engine
+
+import lnpay.bootstrap
+import lnpay.passes
+import lnpay.repository.repository as repository_module
+import lnpay.web.api
+from lnpay.deliveries import send_due
+from lnpay.errors import LnpayError
+from lnpay.rates import Rates
+from lnpay.repository import Repository, Transaction
+from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.transport import WsgiAdapter
+from tests.simulation.scheduler import Scheduler
+
+RAM_DISK = Path("/dev/shm")  # noqa: S108 - only the parent of a folder with a random name
+
+BUSY_TIMEOUT_MS = 1
+"""The one who holds the lock never lets go while somebody waits: here everybody takes turns."""
+
+RATE_PATHS = ("/coingecko/", "/coinbase/", "/v1/rates/")
+
+
+class Disk:
+    """A database file that many worlds use one after another, each from the same migrated beginning."""
+
+    def __init__(self) -> None:
+        parent = RAM_DISK if RAM_DISK.is_dir() else None
+        self._folder = tempfile.TemporaryDirectory(prefix="lnpay-simulation-", dir=parent)
+        self.path = Path(self._folder.name) / "invoices.sqlite"
+        self._template = Path(self._folder.name) / "template.sqlite"
+        repository = Repository(f"sqlite:///{self._template}")
+        repository.upgrade()
+        with repository.engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql(
+                "PRAGMA wal_checkpoint(TRUNCATE)"
+            )
+        repository.close()
+        self.engine: Engine = repository_module._create_engine(self.url)
+        self.eye: sqlite3.Connection | None = None
+
+    @property
+    def url(self) -> str:
+        """For SQLAlchemy."""
+        return f"sqlite:///{self.path}"
+
+    def renew(self) -> sqlite3.Connection:
+        """An empty database. Returns a connection that watches it."""
+        self.engine.dispose()
+        if self.eye is not None:
+            self.eye.close()
+        for suffix in ("-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        shutil.copyfile(self._template, self.path)
+        self.eye = sqlite3.connect(self.path, isolation_level=None)
+        self.eye.row_factory = sqlite3.Row
+        return self.eye
+
+    def close(self) -> None:
+        """Remove the files."""
+        self.engine.dispose()
+        if self.eye is not None:
+            self.eye.close()
+        self._folder.cleanup()
+
+
+class PointedRepository(Repository):
+    """The product's repository with a point before each BEGIN, one before and one after each COMMIT.
+
+    Connections are shared by all processes of the machine; they keep nothing from one transaction to the next.
+    """
+
+    host: Host
+
+    def __init__(self, database_url: str) -> None:
+        with mock.patch.object(repository_module, "_create_engine", return_value=self.host.disk.engine):
+            super().__init__(database_url)
+
+    def upgrade(self) -> None:
+        """The file is a copy of a migrated one."""
+
+    def close(self) -> None:
+        """The machine keeps the connections."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """As the product's."""
+        scheduler = self.host.scheduler
+        scheduler.point("begin")
+        with self.host.locked_now_and_then(), super().transaction() as tx:
+            yield tx
+            if scheduler.is_unlucky(scheduler.chances.crash):
+                scheduler.note("before commit")
+                scheduler.crash()
+        self.host.on_commit()
+        scheduler.point("committed")
+
+
+class QuietRates(Rates):
+    """One refresh at a time: the others of the process would wait for it in a thread of their own."""
+
+    host: Host
+
+    def _refresh(self) -> None:
+        with self.host.scheduler.quiet():
+            super()._refresh()
+
+
+class Network(WsgiAdapter):
+    """The way to the simulator, with a point before and after each call; waiting lets the others run."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host.simulator.wsgi_app, host)
+        self._host = host
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        """Answer a request as WsgiAdapter does."""
+        path = urlsplit(request.url or "").path
+        self._host.scheduler.point(f"-> {request.method} {path}")
+        try:
+            response = super().send(request, *args, **options)
+        except requests.RequestException as error:
+            self._host.scheduler.point(f"<- {type(error).__name__}")
+            raise
+        self._host.scheduler.point(f"<- {response.status_code} {_short(response)}")
+        return response
+
+
+def _short(response: requests.Response) -> str:
+    text = response.content[:400].decode(errors="replace")
+    for word in ('"code":"', '"state":"'):
+        _, found, rest = text.partition(word)
+        if found:
+            return rest.partition('"')[0]
+    return ""
+
+
+class _Errors(logging.Handler):
+    """Keeps what the product caught and logged although it is a mistake of ours."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[BaseException] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Look at one record."""
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not isinstance(error, LnpayError) and record.name.startswith("lnpay"):
+            cause = error.__class__.__module__
+            if not cause.startswith(("sqlalchemy", "sqlite3")) or record.getMessage().startswith("unexpected"):
+                self.found.append(error)
+
+
+class Host:
+    """One machine in one world. Its clock strays from the provider's by `skew_seconds`."""
+
+    is_running = False
+    """As a clock for the transport: it stands still until somebody waits."""
+
+    def __init__(self, disk: Disk, simulator: Simulator, scheduler: Scheduler) -> None:
+        self.disk = disk
+        self.simulator = simulator
+        self.scheduler = scheduler
+        self.skew_seconds = 0.0
+        self.on_commit: Callable[[], None] = lambda: None
+        self.errors = _Errors()
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.mount("http://", Network(self))
+
+    def now(self) -> datetime:
+        """The machine's own time."""
+        return self.simulator.clock.now() + timedelta(seconds=self.skew_seconds)
+
+    def advance(self, seconds: float) -> None:
+        """Wait for an answer."""
+        self.scheduler.sleep(seconds)
+
+    @contextmanager
+    def locked_now_and_then(self) -> Iterator[None]:
+        """At times somebody else is in the middle of writing and does not come to an end."""
+        if not self.scheduler.is_unlucky(self.scheduler.chances.locked):
+            yield
+            return
+        self.scheduler.counts["database locked"] += 1
+        self.scheduler.note("  database is locked")
+        other = sqlite3.connect(self.disk.path, isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+        finally:
+            other.close()
+
+    @contextmanager
+    def in_charge(self, seed: int) -> Iterator[None]:
+        """While this lasts, the product runs on this machine, and all its chances come from the seed."""
+        chance = random.Random(f"ids {seed}")
+
+        def new_uuid() -> uuid.UUID:
+            return uuid.UUID(int=chance.getrandbits(128), version=4)
+
+        def new_token(size: int) -> str:
+            return f"{chance.getrandbits(8 * size):0{2 * size}x}"
+
+        state = random.getstate()
+        random.seed(seed)
+        logger = logging.getLogger("lnpay")
+        before = (logger.level, logger.propagate, logger.disabled)
+        logger.setLevel(logging.ERROR)
+        logger.propagate = False
+        logger.addHandler(self.errors)
+        PointedRepository.host = QuietRates.host = self
+        try:
+            with (
+                mock.patch.object(repository_module, "BUSY_TIMEOUT_MS", BUSY_TIMEOUT_MS),
+                mock.patch.object(lnpay.bootstrap, "Repository", PointedRepository),
+                mock.patch.object(lnpay.bootstrap, "Rates", QuietRates),
+                mock.patch.object(lnpay.passes, "send_due", partial(send_due, senders=1)),
+                mock.patch.object(requests, "post", self.session.post),
+                mock.patch.object(lnpay.web.api, "qr_png", return_value=b""),
+                mock.patch.object(uuid, "uuid4", new_uuid),
+                mock.patch.object(secrets, "token_hex", new_token),
+                mock.patch.object(secrets, "token_urlsafe", new_token),
+            ):
+                yield
+        finally:
+            logger.removeHandler(self.errors)
+            logger.setLevel(before[0])
+            logger.propagate = before[1]
+            random.setstate(state)
+            self.session.close()

@@ -1,0 +1,155 @@
+"""Safeguards to switch off, one at a time: the simulation must notice each."""
+
+from __future__ import annotations
+
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from types import CodeType, FunctionType
+from typing import Any
+
+from lnpay import budget, deliveries, invoices, refunds, settlement, sweeps, webhook_invoice
+from lnpay.repository.invoices import Invoices
+from lnpay.repository.refunds import Refunds
+from lnpay.web import webhook
+
+
+@dataclass(frozen=True)
+class Change:
+    """One piece of a function's source, and what stands there instead."""
+
+    function: Callable[..., Any]
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A safeguard that is switched off. within: so many seeds must be enough to notice."""
+
+    name: str
+    changes: tuple[Change, ...]
+    within: int = 200
+
+
+MUTANTS = (
+    Mutant(
+        "an execution without an answer counts as not sent, and gets a new key and quote",
+        (Change(refunds._execute, "was_in_doubt, lost = True, error",
+                'return _fail(desk, refund, "execute", "no answer", error)'),),
+    ),
+    Mutant(
+        "the quote is executed before its id is stored",
+        (Change(refunds._store_quote, "with desk.repository",
+                "desk.strike.execute_payment_quote(quote.quote_id)\n    with desk.repository"),),
+    ),
+    Mutant(
+        "a payment that is PENDING (202) counts as failed",
+        (Change(refunds._record, "payment.status is PaymentStatus.FAILED", "True"),),
+    ),
+    Mutant(
+        "PAYMENT_QUOTE_EXPIRED after doubt counts as not sent",
+        (Change(refunds._execution_refused, "if was_in_doubt:",
+                'if was_in_doubt and error.strike_code != "PAYMENT_QUOTE_EXPIRED":'),),
+    ),
+    Mutant(
+        "the doubt is not stored before the execution",
+        (Change(refunds._start, "is_in_doubt=True", "is_in_doubt=False"),
+         Change(refunds._look_again, "is_in_doubt=True", "is_in_doubt=False")),
+    ),
+    Mutant(
+        "a refund is changed without looking at its state and its claim",
+        (Change(Refunds._change, ", t.c.state == refund.state, t.c.claims == refund.claims", ""),),
+    ),
+    Mutant(
+        "a claim of a refund is not counted",
+        (Change(Refunds.claim, '"claims": refund.claims + 1, ', ""),),
+    ),
+    Mutant(
+        "an invoice is moved without looking at its state",
+        (Change(Invoices._move, ", t.c.state == old", ""),),
+    ),
+    Mutant(
+        "our clock, not the time of the payment, says whether it came late",
+        (Change(settlement._paid_at, "return seen.paid_at", "return now"),),
+    ),
+    Mutant(
+        "the message to the shop is owed in a transaction of its own",
+        (Change(settlement.settle, "owe_delivery(tx, ledger.events, EventType.INVOICE_SETTLED, invoice, now)", "pass"),
+         Change(settlement.settle, "    return Outcome(new.value)",
+                "    if new is InvoiceState.SETTLED:\n"
+                "        with ledger.repository.transaction() as tx:\n"
+                "            owe_delivery(tx, ledger.events, EventType.INVOICE_SETTLED, invoice, now)\n"
+                "    return Outcome(new.value)")),
+    ),
+    Mutant(
+        "the refund is owed in a transaction of its own",
+        (Change(settlement.settle, "_owe_refund(ledger, tx, invoice, received_sats, now)", "pass"),
+         Change(settlement.settle, "    return Outcome(new.value)",
+                "    if new is not InvoiceState.SETTLED:\n"
+                "        with ledger.repository.transaction() as tx:\n"
+                "            _owe_refund(ledger, tx, invoice, received_sats, now)\n"
+                "    return Outcome(new.value)")),
+    ),
+    Mutant(
+        "a delivery is marked before the shop has answered",
+        (Change(deliveries._send, "    try:\n        outbox.deliver",
+                "    with outbox.repository.transaction() as tx:\n"
+                "        tx.deliveries.mark_delivered(delivery, outbox.clock())\n"
+                "    try:\n        outbox.deliver"),),
+    ),
+    Mutant(
+        "an invoice lapses although nobody has asked about it",
+        (Change(sweeps.lapse_due, "if found.clears(one)", ""),),
+    ),
+    Mutant(
+        "the signature of a webhook is not looked at",
+        (Change(webhook.receive, 'verify_strike_signature(body, request.headers.get("X-Webhook-Signature"), '
+                "here.access.webhook_secret)", "pass"),),
+    ),
+    Mutant(
+        "a webhook whose invoice could not be read yet is acknowledged",
+        (Change(webhook_invoice._receive_invoice, "(Outcome.NOT_PAID, Outcome.NOT_FINAL)", "()"),),
+    ),
+    Mutant(
+        "the amount in the payment request is not compared",
+        (Change(invoices._checked_issue, "if request.amount_msats != sats_to_msats(draft.amount_sats):", "if False:"),),
+    ),
+    Mutant(
+        "the draft's id at the provider is made anew for each try",
+        (Change(invoices._create, "draft.strike_correlation_id", "str(uuid.uuid4())"),),
+    ),
+    Mutant(
+        "calls to the provider are not counted",
+        (Change(budget.Budget.take, "tx.limits.count_call(bucket, now, limit.slot_seconds)", "pass"),),
+    ),
+)  # fmt: skip
+
+
+@contextmanager
+def switched_off(mutant: Mutant) -> Iterator[None]:
+    """Put the mutant's code in place of the product's, for whoever has imported it, and put it back."""
+    with ExitStack() as stack:
+        for function in dict.fromkeys(change.function for change in mutant.changes):
+            plain = inspect.unwrap(function)
+            assert isinstance(plain, FunctionType)
+            stack.callback(setattr, plain, "__code__", plain.__code__)
+            changes = [change for change in mutant.changes if change.function is function]
+            plain.__code__ = _changed(plain, changes)
+        yield
+
+
+def _changed(function: FunctionType, changes: list[Change]) -> CodeType:
+    source = textwrap.dedent(inspect.getsource(function))
+    for change in changes:
+        if source.count(change.old) != 1:
+            raise ValueError(f"{function.__name__} has not exactly one {change.old!r}")
+        source = source.replace(change.old, change.new)
+    body = source[source.index("def ") :]  # without its decorators
+    scope = dict(function.__globals__)
+    exec("from __future__ import annotations\n" + body, scope)  # noqa: S102 - our own source
+    code = scope[function.__name__].__code__
+    assert isinstance(code, CodeType)
+    return code

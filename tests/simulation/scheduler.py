@@ -1,0 +1,181 @@
+"""Tasks that are suspended around every commit and outside call, so that a seed decides who runs next."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import greenlet  # type: ignore[import-untyped]
+
+from lnpay.sandbox.clock import VirtualClock
+
+TRACE_LINES = 5_000
+
+
+class Crash(BaseException):
+    """The process is gone: nothing of it runs any more, not even what it would do at its end."""
+
+
+class Violation(Exception):
+    """A promise was broken; the message says which, and by what."""
+
+
+@dataclass(eq=False)
+class Process:
+    """What a crash takes away: everything of one process that is not in the database."""
+
+    name: str
+    is_alive: bool = True
+
+
+class Task:
+    """Something that a process is doing."""
+
+    def __init__(self, name: str, process: Process, function: Callable[[], object]) -> None:
+        self.name = name
+        self.process = process
+        self.wake_at: datetime | None = None
+        self.result: object = None
+        self.error: Exception | None = None
+        self.is_over = False
+        self._function = function
+        self.greenlet = greenlet.greenlet(self._run)
+
+    def _run(self) -> None:
+        try:
+            self.result = self._function()
+        except Crash:
+            pass
+        except Exception as error:  # noqa: BLE001 - judged by whoever started the task
+            self.error = error
+
+
+@dataclass
+class Chances:
+    """How often what happens at a point where a task may be suspended."""
+
+    crash: float = 0.0
+    pause: float = 0.0
+    locked: float = 0.0
+    longest_pause_seconds: float = 300.0
+
+
+class Scheduler:
+    """Runs tasks one point at a time. Outside of tasks, and while `quiet`, its points do nothing."""
+
+    def __init__(self, clock: VirtualClock, chance: random.Random) -> None:
+        self.clock = clock
+        self.random = chance
+        self.chances = Chances()
+        self.tasks: list[Task] = []
+        self.current: Task | None = None
+        self.steps = 0
+        self.counts: Counter[str] = Counter()
+        self.trace: deque[str] = deque(maxlen=TRACE_LINES)
+        self._start = clock.now()
+        self._quiet = 0
+        self._hub = greenlet.getcurrent()
+
+    def note(self, what: str) -> None:
+        """Add a line to the trace."""
+        seconds = (self.clock.now() - self._start).total_seconds()
+        who = self.current.name if self.current else "world"
+        self.trace.append(f"{seconds:10.3f}  {who:<18} {what}")
+
+    def spawn(self, name: str, process: Process, function: Callable[[], object]) -> Task:
+        """Begin a task; it runs when the seed says so."""
+        task = Task(name, process, function)
+        self.tasks.append(task)
+        return task
+
+    def runnable(self) -> list[Task]:
+        """The tasks that do not sleep."""
+        now = self.clock.now()
+        return [task for task in self.tasks if task.wake_at is None or task.wake_at <= now]
+
+    def next_wake_at(self) -> datetime | None:
+        """When the first sleeper wakes."""
+        return min((task.wake_at for task in self.tasks if task.wake_at is not None), default=None)
+
+    def step(self, task: Task) -> None:
+        """Run a task to its next point, or to its end; and end every task of a process that has crashed in it."""
+        self.steps += 1
+        task.wake_at = None
+        self._switch(task, task.greenlet.switch)
+        if not task.process.is_alive:
+            for other in [one for one in self.tasks if one.process is task.process]:
+                self._kill(other)
+
+    def _kill(self, task: Task) -> None:
+        if task.greenlet:
+            self._switch(task, lambda: task.greenlet.throw(Crash()))
+        else:  # not yet begun
+            task.is_over = True
+            self.tasks.remove(task)
+
+    def _switch(self, task: Task, go: Callable[[], object]) -> None:
+        self.current = task
+        try:
+            go()
+        finally:
+            self.current = None
+        if task.greenlet.dead:
+            task.is_over = True
+            self.tasks.remove(task)
+
+    def point(self, what: str) -> None:
+        """A place where a task may be suspended, and a process may end."""
+        task = self.current
+        if task is None:
+            return
+        if not task.process.is_alive:
+            raise Crash
+        if self._quiet:
+            return
+        self.note(what)
+        if self.random.random() < self.chances.crash:
+            self.crash()
+        if self.random.random() < self.chances.pause:
+            self.counts["pauses"] += 1
+            seconds = self.random.uniform(0.5, self.chances.longest_pause_seconds)
+            self.note(f"  is stopped for {seconds:.0f} s")
+            task.wake_at = self.clock.now() + timedelta(seconds=seconds)
+        self._suspend(task)
+
+    def crash(self) -> None:
+        """End the current task's process."""
+        if self.current is not None:
+            self.counts["crashes"] += 1
+            self.note(f"  CRASH of {self.current.process.name}")
+            self.current.process.is_alive = False
+            raise Crash
+
+    def is_unlucky(self, chance: float) -> bool:
+        """Whether something with this chance happens now; never outside of tasks."""
+        return self.current is not None and not self._quiet and self.random.random() < chance
+
+    def sleep(self, seconds: float) -> None:
+        """Wait: others run meanwhile. Outside of tasks time simply passes."""
+        if self.current is None or self._quiet:
+            self.clock.advance(seconds)
+            return
+        self.current.wake_at = self.clock.now() + timedelta(seconds=seconds)
+        self._suspend(self.current)
+
+    def _suspend(self, task: Task) -> None:
+        self._hub.switch()
+        if not task.process.is_alive:
+            raise Crash
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """No points inside: for what holds a lock of its process that another of its tasks would wait for."""
+        self._quiet += 1
+        try:
+            yield
+        finally:
+            self._quiet -= 1
