@@ -207,8 +207,9 @@ def read_json(request: Request, model: type[Model]) -> Model:
         raise UnsupportedMediaType
     try:
         body = json.loads(request.get_data(), parse_float=Decimal, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest("the body is not JSON", code="invalid_json") from error
+    # Arithmetic: an exponent of twenty digits is JSON, and more than Decimal holds.
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise InvalidRequest("the body is not JSON that can be read", code="invalid_json") from error
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be a JSON object", code="invalid_json")
     try:
@@ -228,7 +229,7 @@ def _refuse_constant(word: str) -> NoReturn:
 
 
 def _field(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location)[:100]
+    return ".".join(str(part) for part in location)[:100] or "body"
 
 
 _SENTENCES = {
