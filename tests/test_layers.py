@@ -1,0 +1,176 @@
+"""Who may import whom: top to bottom and never back up.
+
+main, workers, command lines   config, bootstrap, passes, web: they know all parts
+bootstrap, web                 wire the parts; answer HTTP with them
+backend, passes, commands      the parts of a process, and what it does
+use cases                      what LNPay is for
+the outside                    repository, strike, rates, and the forms of what is exchanged
+the ground                     states, model, money, errors: the standard library and each other
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+GROUND = {"lnpay.states", "lnpay.model", "lnpay.money", "lnpay.errors"}
+OUTSIDE = {
+    "lnpay.addresses", "lnpay.bolt11", "lnpay.events", "lnpay.logs", "lnpay.qr", "lnpay.rates", "lnpay.repository",
+    "lnpay.strike", "lnpay.webhook_signature",
+}  # fmt: skip
+PROCESS = {"lnpay.backend", "lnpay.passes", "lnpay.commands"}
+TOP = {"lnpay.bootstrap", "lnpay.web"}
+
+SANDBOX_MAY_IMPORT = {"lnpay.money", "lnpay.bolt11"}
+"""It must not share the code it tests."""
+
+WEB_NEVER_IMPORTS = {
+    "lnpay.bootstrap", "lnpay.budget", "lnpay.passes", "lnpay.rates", "lnpay.sandbox", "lnpay.strike", "lnpay.sweeps",
+}  # fmt: skip
+
+WEB_MAY_IMPORT_REPOSITORY = {
+    "lnpay.web.health",  # tells a schema that is too new from a database that is away
+    "lnpay.web.stages",  # reads where many payments stand in one query, past the use cases
+    "lnpay.web.status",
+}
+"""Every other route gets its rows through the backend."""
+
+ONLY_THERE = {
+    "flask": {"lnpay.web", "lnpay.sandbox"},
+    "werkzeug": {"lnpay.web", "lnpay.sandbox"},
+    "sqlalchemy": {"lnpay.repository", "config.settings"},
+    "alembic": {"lnpay.repository"},
+    "requests": {"lnpay.strike", "lnpay.rates", "lnpay.bootstrap", "lnpay.sandbox", "config.delivery"},
+    "waitress": {"main"},
+    "dotenv": {"config.settings"},
+}
+"""A foreign library is met in one place, and translated there."""
+
+
+def name_of(path: Path) -> str:
+    """The module in a file: "lnpay.web.api"; a package for its __init__.py."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def part_of(name: str) -> str:
+    """The part of lnpay that a module belongs to: "lnpay.web" for "lnpay.web.api"."""
+    return ".".join(name.split(".")[:2])
+
+
+FILES = {
+    name_of(path): path
+    for pattern in ("*.py", "config/*.py", "workers/*.py", "lnpay/**/*.py")
+    for path in ROOT.glob(pattern)
+}
+LNPAY = sorted(name for name in FILES if name.startswith("lnpay."))
+SANDBOX = [name for name in LNPAY if name.startswith("lnpay.sandbox")]
+WEB = [name for name in LNPAY if name.startswith("lnpay.web.")]
+USE_CASES = [name for name in LNPAY if part_of(name) not in GROUND | OUTSIDE | PROCESS | TOP | {"lnpay.sandbox"}]
+
+
+@cache
+def imports(name: str) -> frozenset[str]:
+    """Every module that `name` imports, wherever in its file, and for type checkers alone too."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(FILES[name].read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} has a relative import"
+            module = node.module or ""
+            # `from lnpay.web import api` names a module, `from lnpay.model import Draft` does not.
+            found.update(whole if (whole := f"{module}.{alias.name}") in FILES else module for alias in node.names)
+    return frozenset(found - {name})
+
+
+def parts_imported(name: str) -> set[str]:
+    """The parts of lnpay that `name` imports, without its own."""
+    return {part_of(one) for one in imports(name) if one.startswith("lnpay.")} - {part_of(name)}
+
+
+def is_under(name: str, packages: set[str]) -> bool:
+    return any(name == package or name.startswith(f"{package}.") for package in packages)
+
+
+def test_the_tree_is_what_this_file_thinks() -> None:
+    assert {*GROUND, *OUTSIDE, *PROCESS, *TOP} <= FILES.keys()
+    assert {"lnpay.invoices", "lnpay.settlement", "lnpay.deliveries", "lnpay.sweeps"} <= set(USE_CASES)
+    assert "lnpay.states" in imports("lnpay.model")
+    assert "lnpay.errors" in imports("lnpay.web.errors")
+
+
+@pytest.mark.parametrize("name", sorted(GROUND))
+def test_the_ground_stands_on_the_standard_library(name: str) -> None:
+    foreign = {one for one in imports(name) if one.split(".")[0] not in sys.stdlib_module_names}
+
+    assert foreign <= GROUND
+
+
+@pytest.mark.parametrize("name", [name for name in LNPAY if part_of(name) in OUTSIDE])
+def test_the_outside_knows_no_use_case(name: str) -> None:
+    assert parts_imported(name) <= GROUND | OUTSIDE
+
+
+@pytest.mark.parametrize("name", USE_CASES)
+def test_a_use_case_knows_no_process_and_no_http(name: str) -> None:
+    assert not parts_imported(name) & (PROCESS | TOP | {"lnpay.sandbox"})
+
+
+@pytest.mark.parametrize("name", sorted(PROCESS))
+def test_a_process_does_not_know_who_wires_it(name: str) -> None:
+    assert not parts_imported(name) & (TOP | {"lnpay.sandbox"})
+
+
+@pytest.mark.parametrize("name", LNPAY)
+def test_nothing_in_lnpay_knows_settings_workers_or_main(name: str) -> None:
+    above = {one for one in imports(name) if one.split(".")[0] in ("config", "workers", "main", "tests", "bench")}
+
+    assert above == set()
+
+
+@pytest.mark.parametrize("name", WEB)
+def test_a_route_reaches_providers_and_rows_through_the_backend(name: str) -> None:
+    forbidden = set(WEB_NEVER_IMPORTS)
+    if name not in WEB_MAY_IMPORT_REPOSITORY:
+        forbidden.add("lnpay.repository")
+
+    assert not parts_imported(name) & forbidden
+
+
+@pytest.mark.parametrize("name", SANDBOX)
+def test_the_sandbox_shares_no_code_that_it_tests(name: str) -> None:
+    assert parts_imported(name) <= SANDBOX_MAY_IMPORT
+
+
+def test_only_main_loads_the_sandbox() -> None:
+    users = {name for name in FILES if not is_under(name, {"lnpay.sandbox"}) and any(
+        is_under(one, {"lnpay.sandbox"}) for one in imports(name)
+    )}  # fmt: skip
+
+    assert users == {"main"}
+
+
+@pytest.mark.parametrize("library", sorted(ONLY_THERE))
+def test_a_foreign_library_is_met_in_one_place(library: str) -> None:
+    users = {name for name in FILES if library in {one.split(".")[0] for one in imports(name)}}
+
+    assert users
+    assert {name for name in users if not is_under(name, ONLY_THERE[library])} == set()
+
+
+def test_no_use_case_goes_round_in_circles() -> None:
+    graph = {name: {one for one in imports(name) if one in FILES} for name in USE_CASES}
+
+    def walk(name: str, above: tuple[str, ...]) -> None:
+        assert name not in above, " -> ".join((*above, name))
+        for one in graph.get(name, ()):
+            walk(one, (*above, name))
+
+    for name in graph:
+        walk(name, ())
