@@ -191,7 +191,7 @@ def _price(desk: RefundDesk, refund: Refund) -> Refund | None:
     except StrikeRejected as error:
         return _quote_refused(desk, refund, error)
     except StrikeError as error:
-        return _put_off(desk, refund, "quote", error)
+        return _put_off(desk, refund, "quote", _reason_of(error), error)
     return _store_quote(desk, refund, quote)
 
 
@@ -213,6 +213,7 @@ def _quote_refused(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> R
             if moved is not None:
                 _note(tx, desk, moved, "quote", reason, error)
                 _owe(tx, desk, EventType.REFUND_NEEDS_ADDRESS, moved)
+        log.warning("refund needs another address refund_id=%d code=%s", refund.id, error.strike_code)
         return moved
     return _fail(desk, refund, "quote", _reason_of(error), error)
 
@@ -292,7 +293,7 @@ def _look_again(desk: RefundDesk, refund: Refund) -> Refund | None:
         try:
             payment = desk.strike.get_payment(refund.payment_id)
         except StrikeError as error:
-            return _put_off(desk, refund, "look", error)
+            return _put_off(desk, refund, "look", _reason_of(error), error)
         return _record(desk, refund, payment, "look")
     was_in_doubt = refund.is_in_doubt
     with desk.repository.transaction() as tx:
@@ -314,24 +315,24 @@ def _execute(desk: RefundDesk, refund: Refund, *, was_in_doubt: bool) -> Refund 
             return _execution_refused(desk, refund, error, was_in_doubt=was_in_doubt)
         else:
             return _record(desk, refund, payment, "execute")
-    return _put_off(desk, refund, "execute", lost)
+    return _put_off(desk, refund, "execute", _reason_of(lost), lost)
 
 
 def _not_reached(desk: RefundDesk, refund: Refund, error: StrikeUnavailable, *, was_in_doubt: bool) -> Refund | None:
     """This execution did nothing. If it was the only one, the doubt ends with it."""
     is_in_doubt = was_in_doubt or error.strike_code in _IN_PROGRESS_CODES
-    return _put_off(desk, refund, "execute", error, is_in_doubt=is_in_doubt)
+    return _put_off(desk, refund, "execute", _reason_of(error), error, is_in_doubt=is_in_doubt)
 
 
 def _execution_refused(desk: RefundDesk, refund: Refund, error: StrikeRejected, *, was_in_doubt: bool) -> Refund | None:
     if error.strike_code == "PAYMENT_PROCESSED":
         return _processed(desk, refund, error)
     if error.strike_code in _IN_PROGRESS_CODES:
-        return _put_off(desk, refund, "execute", error)
+        return _put_off(desk, refund, "execute", _reason_of(error), error)
     if was_in_doubt:
         # An earlier execution may have emptied the balance, or aged the quote: this refusal says nothing about it.
         reason = STUCK if error.strike_code == "PAYMENT_QUOTE_EXPIRED" else _reason_of(error)
-        return _put_off(desk, refund, "execute", error, reason=reason)
+        return _put_off(desk, refund, "execute", reason, error)
     return _fail(desk, refund, "execute", _reason_of(error), error)
 
 
@@ -344,7 +345,7 @@ def _processed(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> Refun
     try:
         payment = desk.strike.get_payment(payment_id)
     except StrikeError as unread:
-        return _put_off(desk, seen, "look", unread)
+        return _put_off(desk, seen, "look", _reason_of(unread), unread)
     return _record(desk, seen, payment, "execute")
 
 
@@ -361,7 +362,7 @@ def _record(desk: RefundDesk, refund: Refund, payment: Payment, step: str) -> Re
     seen = _see_payment(desk, refund, payment.payment_id)
     if payment.status is PaymentStatus.FAILED:
         return _fail(desk, seen, step, "the payment failed on its way; the money came back to the account")
-    return _put_off(desk, seen, step, None, reason="on its way: Strike has charged it and waits for the other side")
+    return _put_off(desk, seen, step, "on its way: Strike has charged it and waits for the other side")
 
 
 def _sent(desk: RefundDesk, refund: Refund, payment_id: str | None, step: str) -> Refund | None:
@@ -406,14 +407,13 @@ def _put_off(
     desk: RefundDesk,
     refund: Refund,
     step: str,
-    error: StrikeError | None,
+    reason: str,
+    error: StrikeError | None = None,
     *,
-    reason: str | None = None,
     is_in_doubt: bool | None = None,
 ) -> Refund | None:
     """Leave it in its state and look again later. Raises _NoAnswer when it is Strike that could not be asked."""
     now = desk.clock()
-    reason = reason or _reason_of(error)
     wait = error.retry_after_seconds if isinstance(error, StrikeUnavailable) else None
     pause = _pause(refund.looks) if wait is None else timedelta(seconds=wait)
     with desk.repository.transaction() as tx:
@@ -439,9 +439,7 @@ def _pause(index: int) -> timedelta:
     return PAUSES[min(index, len(PAUSES) - 1)]
 
 
-def _reason_of(error: StrikeError | None) -> str:
-    if error is None:
-        return ""
+def _reason_of(error: StrikeError) -> str:
     return _REASONS.get(error.strike_code or "", error.message)
 
 

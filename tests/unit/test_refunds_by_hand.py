@@ -1,0 +1,280 @@
+"""What people may say about a refund, and when; none of it leads to a second payment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from lnpay.errors import Conflict, InvalidRequest, LnpayError, NotFound
+from lnpay.model import Invoice
+from lnpay.refunds import CLAIM
+from lnpay.refunds_by_hand import BY_HAND_AFTER, approve, change_address, give_address, retry, settle_by_hand
+from lnpay.sandbox.config import SimulatorConfig
+from lnpay.states import RefundState
+from tests.owing import ADDRESS, EXECUTE, QUOTE, drain, executions, history, owe, payouts, refund_of, send
+from tests.world import ALL_EVENTS, World
+
+S = RefundState
+
+MakeWorld = Callable[..., World]
+
+
+def in_state(make_world: MakeWorld, state: RefundState) -> tuple[World, Invoice]:
+    """A world with one refund in `state`, in which everything goes well from now on."""
+    world = make_world(refunds_enabled=state is not S.HELD, delivery_events=ALL_EVENTS)
+    addresses = {S.IN_FLIGHT: "pending@example.com", S.FAILED: "fail@example.com", S.NEEDS_ADDRESS: None}
+    invoice = owe(world, addresses.get(state, ADDRESS))
+    if state is S.QUOTED:
+        break_before_start(world)
+    if state is not S.REQUESTED:
+        send(world)
+    if state is S.QUOTED:
+        world.restart()
+    world.simulator.config.payout_behaviours = {"*": "complete"}
+    assert refund_of(world, invoice).state is state
+    return world, invoice
+
+
+def break_before_start(world: World) -> None:
+    """Have this process stumble between storing a quote and starting to execute it."""
+    object.__setattr__(world.backend.refund_desk.rules, "max_fee_percent", None)
+
+
+def act(world: World, invoice: Invoice, verb: str) -> Any:
+    """One of a person's commands."""
+    repository, strike_id, now = world.backend.repository, invoice.strike_invoice_id, world.backend.clock()
+    if verb == "approve":
+        return approve(repository, strike_id, now)
+    if verb == "retry":
+        return retry(repository, strike_id, "not in the list", now)
+    if verb == "settle":
+        return settle_by_hand(repository, strike_id, "paid in cash", ALL_EVENTS, now)
+    if verb == "address":
+        return change_address(repository, strike_id, "bob@example.com", now)
+    return give_address(repository, refund_of(world, invoice).token, "bob@example.com", now)
+
+
+PERMITTED = {
+    "approve": {S.HELD},
+    "retry": {S.FAILED},
+    "settle": {S.REQUESTED, S.FAILED, S.NEEDS_ADDRESS, S.HELD},
+    "address": {S.NEEDS_ADDRESS, S.FAILED},
+    "give": {S.NEEDS_ADDRESS},
+}
+"""In flight is another matter: see the hour."""
+
+
+@pytest.mark.parametrize("verb", PERMITTED)
+@pytest.mark.parametrize("state", RefundState)
+def test_each_command_is_for_certain_states_only(make_world: MakeWorld, verb: str, state: RefundState) -> None:
+    world, invoice = in_state(make_world, state)
+    before = refund_of(world, invoice)
+
+    if state in PERMITTED[verb]:
+        after = act(world, invoice, verb)
+        assert after == refund_of(world, invoice)
+        assert after.state is (S.SENT if verb == "settle" else S.REQUESTED)
+        assert after.claims == before.claims + 1
+        assert after.claimed_until is None
+    else:
+        with pytest.raises(Conflict) as caught:
+            act(world, invoice, verb)
+        assert caught.value.code == ("refund_has_address" if verb == "give" else "refund_state")
+        assert verb == "give" or caught.value.message.startswith(f"this refund is {state}: ")
+        assert refund_of(world, invoice) == before
+
+
+@pytest.mark.parametrize("verb", ["approve", "retry", "address", "give"])
+def test_what_begins_anew_has_a_new_key_and_is_due_at_once(make_world: MakeWorld, verb: str) -> None:
+    world, invoice = in_state(make_world, next(iter(PERMITTED[verb])))
+    before = refund_of(world, invoice)
+    world.wait(1)
+
+    after = act(world, invoice, verb)
+
+    assert after.idempotency_key != before.idempotency_key
+    assert (after.payment_quote_id, after.fee_sats, after.payment_id) == (None, None, None)
+    assert (after.is_in_doubt, after.failures, after.looks, after.reason) == (False, 0, 0, None)
+    assert after.next_attempt_at == world.backend.clock()
+    world.restart(refunds_enabled=True)
+    assert send(world) == {S.SENT: 1}
+    assert len(payouts(world)) == 1
+
+
+@pytest.mark.parametrize(
+    ("verb", "words"),
+    [
+        ("approve", "the operator approved it"),
+        ("retry", "the operator says that it was not sent: not in the list"),
+        ("settle", "the operator settled it: paid in cash"),
+        ("address", "the operator gave an address"),
+        ("give", "the customer gave an address"),
+    ],
+)
+def test_the_history_keeps_who_said_what(make_world: MakeWorld, verb: str, words: str) -> None:
+    world, invoice = in_state(make_world, next(iter(PERMITTED[verb])))
+
+    act(world, invoice, verb)
+
+    line = history(world, invoice)[-1]
+    assert (line.step, line.outcome, line.at) == ("by hand", words, world.backend.clock())
+
+
+def test_what_was_settled_by_hand_is_not_sent_and_the_shop_is_told_once(make_world: MakeWorld) -> None:
+    world, invoice = in_state(make_world, S.FAILED)
+
+    settled = act(world, invoice, "settle")
+    drain(world)
+
+    assert (settled.reason, settled.sent_at) == ("by hand: paid in cash", world.backend.clock())
+    assert payouts(world) == []
+    assert [one.event_type for one in world.deliveries(invoice)].count("refund.sent") == 1
+
+
+class TestTheHour:
+    """In flight, a person is believed when no worker can still be sending it."""
+
+    @pytest.mark.parametrize("verb", ["retry", "settle"])
+    @pytest.mark.parametrize(("seconds", "is_believed"), [(-1, False), (0, True)])
+    def test_it_has_to_be_over(self, make_world: MakeWorld, verb: str, seconds: int, is_believed: bool) -> None:
+        world, invoice = in_state(make_world, S.IN_FLIGHT)
+        world.wait(BY_HAND_AFTER.total_seconds() + seconds)
+
+        if is_believed:
+            assert act(world, invoice, verb).state is (S.SENT if verb == "settle" else S.REQUESTED)
+        else:
+            with pytest.raises(Conflict, match="look again an hour after it was started"):
+                act(world, invoice, verb)
+
+    @pytest.mark.parametrize("verb", ["retry", "settle"])
+    @pytest.mark.parametrize(("seconds", "is_believed"), [(-1, False), (0, True)])
+    def test_and_nobody_may_be_working_on_it(
+        self, make_world: MakeWorld, verb: str, seconds: int, is_believed: bool
+    ) -> None:
+        world, invoice = in_state(make_world, S.IN_FLIGHT)
+        world.wait(BY_HAND_AFTER.total_seconds())
+        with world.backend.repository.transaction() as tx:
+            tx.refunds.claim(refund_of(world, invoice), until=world.backend.clock() + CLAIM)
+        world.wait(CLAIM.total_seconds() + seconds)
+
+        if is_believed:
+            act(world, invoice, verb)
+        else:
+            with pytest.raises(Conflict):
+                act(world, invoice, verb)
+
+    def test_a_stuck_refund_is_sent_after_a_person_said_that_it_was_not(self, world: World) -> None:
+        invoice = owe(world)
+        world.fault("PATCH", EXECUTE, "lost_request", times=6)
+        drain(world, hours=2)
+        first = refund_of(world, invoice)
+
+        act(world, invoice, "retry")
+        drain(world)
+
+        (entry,) = payouts(world)
+        assert entry.quote_id == refund_of(world, invoice).payment_quote_id != first.payment_quote_id
+        assert refund_of(world, invoice).state is S.SENT
+
+    def test_a_stuck_refund_is_closed_after_a_person_said_that_it_was_sent(self, make_world: MakeWorld) -> None:
+        world = make_world(config=SimulatorConfig(is_quote_expiry_checked_first=True))
+        invoice = owe(world)
+        world.fault("PATCH", EXECUTE, "timeout_after", times=6)
+        drain(world, hours=2)
+        assert refund_of(world, invoice).state is S.IN_FLIGHT
+
+        act(world, invoice, "settle")
+        drain(world)
+
+        assert len(payouts(world)) == 1
+        assert executions(world).count("COMPLETED") == 1
+
+
+class TestOverlap:
+    def test_a_worker_that_prices_it_while_a_person_settles_it_sends_nothing(self, world: World) -> None:
+        invoice = owe(world)
+        create = world.backend.strike.create_payment_quote
+
+        def settle_meanwhile(*arguments: Any) -> Any:
+            act(world, invoice, "settle")
+            return create(*arguments)
+
+        setattr(world.backend.strike, "create_payment_quote", settle_meanwhile)  # noqa: B010
+
+        assert send(world) == {"taken": 1}
+        assert executions(world) == []
+
+    def test_a_worker_that_changes_it_at_the_same_moment_is_said(self, world: World) -> None:
+        """As on PostgreSQL, where a row can change between our reading and our writing."""
+        invoice = owe(world, None)
+        repository = world.backend.repository
+        plain = repository.transaction
+
+        class Overtaken:
+            def __enter__(self) -> Any:
+                self.inner = plain()
+                tx = self.inner.__enter__()
+                setattr(tx.refunds, "move", lambda *_, **__: None)  # noqa: B010
+                return tx
+
+            def __exit__(self, *error: Any) -> Any:
+                return self.inner.__exit__(*error)
+
+        setattr(repository, "transaction", Overtaken)  # noqa: B010
+        before = refund_of(world, invoice)
+
+        with pytest.raises(Conflict, match="a worker changed this refund at this moment"):
+            act(world, invoice, "give")
+        assert refund_of(world, invoice) == before
+
+
+class TestMistakes:
+    @pytest.mark.parametrize("verb", ["address", "give"])
+    @pytest.mark.parametrize("address", ["", "alice", "alice@localhost", "<script>@example.com", "a" * 2000])
+    def test_what_is_no_address_changes_nothing(self, make_world: MakeWorld, verb: str, address: str) -> None:
+        world, invoice = in_state(make_world, S.NEEDS_ADDRESS)
+        before, now, repository = refund_of(world, invoice), world.backend.clock(), world.backend.repository
+        give, who = (give_address, before.token) if verb == "give" else (change_address, invoice.strike_invoice_id)
+
+        with pytest.raises(InvalidRequest) as caught:
+            give(repository, who, address, now)
+
+        assert caught.value.errors == {"ln_address": "must be a Lightning address such as name@host, or an LNURL"}
+        assert refund_of(world, invoice) == before
+
+    @pytest.mark.parametrize("verb", ["approve", "retry", "settle", "address"])
+    def test_an_invoice_that_is_owed_nothing_is_said(self, world: World, verb: str) -> None:
+        invoice = world.sell()
+
+        with pytest.raises(NotFound, match="no refund is owed for an invoice of this id"):
+            act(world, invoice, verb)
+
+    @pytest.mark.parametrize("strike_id", ["no-such-id", "", "\x00", "ü" * 50])
+    def test_an_unknown_id_is_said(self, world: World, strike_id: str) -> None:
+        with pytest.raises(LnpayError):
+            approve(world.backend.repository, strike_id, world.backend.clock())
+
+    @pytest.mark.parametrize("token", ["no-such-token", "\x00", "ü"])
+    def test_an_unknown_token_is_said(self, world: World, token: str) -> None:
+        with pytest.raises(NotFound, match="there is no refund at this address"):
+            give_address(world.backend.repository, token, ADDRESS, world.backend.clock())
+
+
+def test_the_hour_outlives_any_claim() -> None:
+    assert timedelta(hours=1) == BY_HAND_AFTER > CLAIM
+
+
+def test_a_retry_of_a_refund_whose_quote_was_lost_leads_to_one_payment(world: World) -> None:
+    invoice = owe(world)
+    world.fault("POST", QUOTE, "lost_answer")
+    send(world)
+    world.wait(5)
+    send(world)
+
+    act(world, invoice, "retry")
+    drain(world)
+
+    assert len(payouts(world)) == 1
