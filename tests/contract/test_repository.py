@@ -227,6 +227,17 @@ class TestInvoices:
         assert not mark_paid(repository, invoice, S.PAID_LATE)
         assert invoice_of(repository, "order-1").state is old
 
+    def test_money_that_was_seen_is_remembered_while_the_invoice_is_watched(self, repository: Repository) -> None:
+        watched, final = add_invoice(repository), add_invoice(repository, "order-2", state=S.SETTLED)
+
+        with repository.transaction() as tx:
+            for invoice in [watched, final]:
+                tx.invoices.mark_seen(invoice.id, NOW)
+        with repository.engine.connect() as connection:
+            seen = connection.execute(select(invoices.c.seen_at).order_by(invoices.c.id)).scalars().all()
+
+        assert seen == [NOW, None]
+
     def test_a_move_counts_only_from_the_state_it_names(self, repository: Repository) -> None:
         invoice = add_invoice(repository)
 
@@ -331,6 +342,114 @@ class TestRefunds:
         refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE), address=address)
 
         assert refund.state is R.NEEDS_ADDRESS
+
+    def test_it_is_found_by_each_of_its_names(self, repository: Repository) -> None:
+        refund = in_flight_refund(repository)
+
+        with repository.transaction() as tx:
+            tx.refunds.see_payment(refund, "payment-1")
+
+            expected = replace(refund, payment_id="payment-1")
+            assert tx.refunds.find(refund.id) == expected
+            assert tx.refunds.find_by_token("refund-token") == expected
+            assert tx.refunds.find_by_payment("payment-1") == expected
+
+    @pytest.mark.parametrize("name", ["", "unknown", "a\x00b", "é", "\ud800"])
+    def test_a_name_that_nobody_has_finds_no_refund(self, repository: Repository, name: str) -> None:
+        in_flight_refund(repository)
+
+        with repository.reading() as tx:
+            assert tx.refunds.find_by_token(name) is None
+            assert tx.refunds.find_by_payment(name) is None
+            assert tx.refunds.find(10**9) is None
+
+    def test_a_claimed_refund_is_nobody_elses_until_the_claim_runs_out(self, repository: Repository) -> None:
+        refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE))
+        with repository.transaction() as tx:
+            claimed = known(tx.refunds.claim(refund, LATER))
+            assert tx.refunds.claim(refund, LATER) is None
+
+        with repository.reading() as tx:
+            assert tx.refunds.due([R.REQUESTED], LATER - timedelta(seconds=1), 10) == []
+            assert tx.refunds.due([R.REQUESTED], LATER, 10) == [claimed]
+            assert tx.refunds.due([R.FAILED], LATER, 10) == []
+            assert tx.refunds.next_due_at([R.REQUESTED]) == LATER
+            assert tx.refunds.next_due_at([R.FAILED]) is None
+
+    def test_who_lost_the_claim_neither_changes_nor_moves_it(self, repository: Repository) -> None:
+        refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE))
+        with repository.transaction() as tx:
+            old = known(tx.refunds.claim(refund, NOW))
+            new = known(tx.refunds.claim(old, LATER))
+
+            assert tx.refunds.change(old, reason="mine") is None
+            assert tx.refunds.move(old, R.HELD) is None
+            assert known(tx.refunds.move(new, R.HELD, reason="limit")).state is R.HELD
+
+        assert refund_of(repository, known(invoice_of(repository, "order-1"))).reason == "limit"
+
+    def test_a_refund_makes_no_move_that_its_table_forbids(self, repository: Repository) -> None:
+        refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE))
+
+        with pytest.raises(ForbiddenMove), repository.transaction() as tx:
+            tx.refunds.move(replace(refund, state=R.SENT), R.REQUESTED)
+
+    def test_it_is_sent_once_whoever_holds_it(self, repository: Repository) -> None:
+        refund = in_flight_refund(repository)
+        with repository.transaction() as tx:
+            tx.refunds.claim(refund, LATER)
+
+        with repository.transaction() as tx:
+            assert tx.refunds.mark_sent(refund, NOW, "payment-1")
+            assert not tx.refunds.mark_sent(refund, LATER, "payment-2")
+
+            sent = known(tx.refunds.find(refund.id))
+        assert (sent.state, sent.sent_at, sent.payment_id, sent.claimed_until) == (R.SENT, NOW, "payment-1", None)
+
+    def test_evidence_about_another_quote_sends_nothing(self, repository: Repository) -> None:
+        refund = in_flight_refund(repository)
+        other = replace(refund, payment_quote_id="another-quote")
+
+        with repository.transaction() as tx:
+            tx.refunds.see_payment(other, "payment-9")
+            assert not tx.refunds.mark_sent(other, NOW, "payment-9")
+            assert tx.refunds.find(refund.id) == refund
+
+    def test_a_known_payment_is_not_forgotten_when_it_is_sent(self, repository: Repository) -> None:
+        refund = in_flight_refund(repository)
+
+        with repository.transaction() as tx:
+            tx.refunds.see_payment(refund, "payment-1")
+            assert tx.refunds.mark_sent(refund, NOW, None)
+            assert known(tx.refunds.find(refund.id)).payment_id == "payment-1"
+
+    def test_what_was_started_since_is_summed_while_it_may_have_been_sent(self, repository: Repository) -> None:
+        refund = in_flight_refund(repository)
+
+        with repository.transaction() as tx:
+            assert tx.refunds.started_sats(NOW) == 11_889
+            assert tx.refunds.started_sats(LATER) == 0
+            tx.refunds.mark_sent(refund, LATER, "payment-1")
+            assert tx.refunds.started_sats(NOW) == 11_889
+
+    def test_its_history_is_kept_in_order(self, repository: Repository) -> None:
+        refund = in_flight_refund(repository)
+
+        with repository.transaction() as tx:
+            tx.refunds.note(refund, NOW, "quote", "priced")
+            tx.refunds.note(refund, LATER, "execute", "no answer", strike_code="CODE", trace_id="trace")
+            first, second = tx.refunds.history(refund)
+
+        assert (first.at, first.step, first.outcome, first.strike_code) == (NOW, "quote", "priced", None)
+        assert (second.at, second.strike_code, second.trace_id) == (LATER, "CODE", "trace")
+        assert (second.idempotency_key, second.payment_quote_id, second.fee_sats) == ("key-1", "quote-1", 11)
+
+    def test_refunds_are_listed_by_state_the_oldest_first(self, repository: Repository) -> None:
+        refund = in_flight_refund(repository)
+
+        with repository.reading() as tx:
+            assert tx.refunds.in_states([R.IN_FLIGHT, R.SENT], 10) == [refund]
+            assert tx.refunds.in_states([R.REQUESTED], 10) == []
 
     def test_an_invoice_without_a_refund_has_none(self, repository: Repository) -> None:
         invoice = add_invoice(repository)
@@ -482,6 +601,14 @@ class TestDeliveries:
             tx.deliveries.mark_delivered(delivery, NOW)
         assert not is_any_claimed(repository)
 
+    def test_a_person_can_have_a_waiting_message_sent_now(self, repository: Repository) -> None:
+        delivery = owe_delivery(repository, at=LATER)
+
+        with repository.transaction() as tx:
+            assert tx.deliveries.send_again(delivery, NOW)
+
+        assert [one.webhook_id for one in due(repository, NOW)] == [delivery.webhook_id]
+
 
 class TestLimits:
     def test_a_block_is_kept_for_each_bucket_and_never_shortened(self, repository: Repository) -> None:
@@ -578,6 +705,10 @@ class TestGuards:
         with pytest.raises(IntegrityError, match="ck_invoices_amount_positive"):
             add_draft(repository, amount_sats=amount)
 
+    @pytest.mark.parametrize("column", ["amount_fiat", "amount_sats", "rate_price", "state", "created_at"])
+    def test_an_invoice_has_its_price_and_state(self, repository: Repository, column: str) -> None:
+        assert_refused(repository, invoices, f"(?i)not.null.*{column}|{column}.*not-null", **{column: None})
+
     def test_an_invoice_is_in_a_known_state(self, repository: Repository) -> None:
         assert_refused(repository, invoices, "ck_invoices_state_known", state="lost")
 
@@ -649,6 +780,17 @@ class TestGuards:
 
     def test_a_refund_is_in_a_known_state(self, repository: Repository) -> None:
         assert_refused(repository, refunds, "ck_refunds_state_known", state="lost")
+
+    @pytest.mark.parametrize("state", ["quoted", "in_flight"])
+    def test_a_refund_is_quoted_before_it_is_executed(self, repository: Repository, state: str) -> None:
+        assert_refused(repository, refunds, "ck_refunds_quote_before_execute", state=state)
+
+    @pytest.mark.parametrize(("state", "sent_at"), [("sent", None), ("requested", NOW)])
+    def test_a_sent_refund_and_no_other_has_its_time(self, repository: Repository, state: str, sent_at: Any) -> None:
+        assert_refused(repository, refunds, "ck_refunds_sent_at", state=state, sent_at=sent_at)
+
+    def test_a_fee_is_not_negative(self, repository: Repository) -> None:
+        assert_refused(repository, refunds, "ck_refunds_fee_not_negative", fee_sats=-1)
 
     def test_a_refund_has_somewhere_to_go(self, repository: Repository) -> None:
         assert_refused(repository, refunds, "ck_refunds_has_address", address=None)
@@ -1000,6 +1142,11 @@ class TestSqlite:
             lambda tx: tx.deliveries.is_any_claimed(),
             lambda tx: tx.deliveries.of_invoice(1),
             lambda tx: tx.refunds.find_by_invoice(1),
+            lambda tx: tx.refunds.find_by_token("token-1"),
+            lambda tx: tx.refunds.find_by_payment("payment-1"),
+            lambda tx: tx.refunds.due([R.REQUESTED, R.IN_FLIGHT], NOW, 100),
+            lambda tx: tx.refunds.next_due_at([R.REQUESTED]),
+            lambda tx: tx.refunds.started_sats(NOW),
             lambda tx: tx.limits.blocked_until("other"),
             lambda tx: tx.limits.calls_since("other", NOW, 60),
         ],
@@ -1014,7 +1161,8 @@ class TestSqlite:
         assert plans
         for plan in plans:
             assert not re.search(r"\bSCAN\b", plan), plan
-            assert "TEMP B-TREE FOR ORDER BY" not in plan or "deliveries" in plan, plan
+            # What is due is little, and may be sorted; of invoices there may be a million.
+            assert "TEMP B-TREE FOR ORDER BY" not in plan or "invoices" not in plan, plan
 
 
 def empty(url: str) -> None:
@@ -1114,6 +1262,13 @@ def owe_refund(
             created_at=NOW,
         )
     return refund_of(repository, invoice)
+
+
+def in_flight_refund(repository: Repository) -> Refund:
+    refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE))
+    with repository.transaction() as tx:
+        quoted = known(tx.refunds.move(refund, R.QUOTED, payment_quote_id="quote-1", fee_sats=11))
+        return known(tx.refunds.move(quoted, R.IN_FLIGHT, started_at=NOW, is_in_doubt=True))
 
 
 def refund_of(repository: Repository, invoice: Invoice) -> Refund:
