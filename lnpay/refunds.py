@@ -207,15 +207,19 @@ def _quote_refused(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> R
     if error.strike_code == "DUPLICATE_PAYMENT_QUOTE":
         return _first_quote(desk, refund, error)
     if error.strike_code in _ADDRESS_CODES:
-        reason = _REASONS.get(error.strike_code, "Strike refuses the customer's address: it needs another one")
-        with desk.repository.transaction() as tx:
-            moved = tx.refunds.move(refund, S.NEEDS_ADDRESS, reason=reason, claimed_until=None)
-            if moved is not None:
-                _note(tx, desk, moved, "quote", reason, error)
-                _owe(tx, desk, EventType.REFUND_NEEDS_ADDRESS, moved)
-        log.warning("refund needs another address refund_id=%d code=%s", refund.id, error.strike_code)
-        return moved
+        return _ask_for_address(desk, refund, error)
     return _fail(desk, refund, "quote", _reason_of(error), error)
+
+
+def _ask_for_address(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> Refund | None:
+    reason = _REASONS.get(error.strike_code or "", "Strike refuses the customer's address: it needs another one")
+    with desk.repository.transaction() as tx:
+        asking = tx.refunds.move(refund, S.NEEDS_ADDRESS, reason=reason, claimed_until=None)
+        if asking is not None:
+            _note(tx, desk, asking, "quote", reason, error)
+            _owe(tx, desk, EventType.REFUND_NEEDS_ADDRESS, asking)
+    log.warning("refund needs another address refund_id=%d code=%s", refund.id, error.strike_code)
+    return asking
 
 
 def _first_quote(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> Refund | None:
