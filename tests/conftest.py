@@ -9,8 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from tests.world import World
+
+# An example is not wrong because the machine is busy.
+settings.register_profile("lnpay", deadline=None)
+settings.load_profile("lnpay")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
