@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
 from tests.simulation.host import Disk
+from tests.simulation.mutants import MUTANTS, seeds_to_notice
 from tests.simulation.world import Report, SimulatedWorld
 
 CHUNK = 25
@@ -44,6 +45,24 @@ def explain(report: Report, *, lines: int = SHOWN_LINES) -> str:
     return "\n".join([*head, *shown, f"VIOLATION: {report.violation}", f"again: make simulate SEED={report.seed}"])
 
 
+def _try_mutants(jobs: int) -> int:
+    with ProcessPoolExecutor(jobs) as pool:
+        found = list(pool.map(_try_mutant, range(len(MUTANTS))))
+    print("| safeguard switched off | seeds until noticed | what was seen |\n|---|---:|---|")
+    for mutant, noticed in zip(MUTANTS, found, strict=True):
+        seeds, violation = noticed or ("-", f"NOT NOTICED within {mutant.within}")
+        print(f"| {mutant.name} | {seeds} | {violation} |")
+    return 0 if all(found) else 1
+
+
+def _try_mutant(number: int) -> tuple[int, str] | None:
+    disk = Disk()
+    try:
+        return seeds_to_notice(MUTANTS[number], disk)
+    finally:
+        disk.close()
+
+
 def main() -> int:
     """The command line. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
@@ -51,7 +70,10 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first of them")
     parser.add_argument("--jobs", type=int, default=2, help="processes that share the work")
     parser.add_argument("--seed", type=int, help="only this one, with its whole trace if it fails")
+    parser.add_argument("--mutants", action="store_true", help="switch off one safeguard after another instead")
     options = parser.parse_args()
+    if options.mutants:
+        return _try_mutants(options.jobs)
     seeds = range(options.first, options.first + options.seeds) if options.seed is None else [options.seed]
     started = time.perf_counter()
     total: Counter[str] = Counter()

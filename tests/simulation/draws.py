@@ -65,7 +65,7 @@ def draw_scene(chance: random.Random) -> Scene:
         has_workers=part < 0.85,
         is_tight=chance.random() < 0.1,
         customers=chance.choice((1, 2, 2, 3, 3, 4)),
-        activities=chance.randint(14, 34),
+        activities=chance.randint(16, 40),
     )
 
 
@@ -76,7 +76,7 @@ def draw_config(chance: random.Random, scene: Scene) -> SimulatorConfig:
         rate_limit_body=pick(("html", "json")),
         retry_after_form=pick(("seconds", "date")),
         start_balance_sats=pick((0, 10_000_000, 10_000_000, 10_000_000)),
-        same_currency_quote_seconds=pick((30, 120, 600, 3600, 3600)),
+        same_currency_quote_seconds=pick((30, 600, 3600, 3600, 3600, 3600)),
         transactions=pick(("present",) * 10 + ("empty", "missing")),
         transaction_fields_missing=pick(([], [], [], ["completed"], ["created"], ["amountReceived"])),
         timestamp_digits=pick(([3], [6], [7], [3, 6, 7])),
@@ -132,6 +132,10 @@ def draw_fault(chance: random.Random, scene: Scene) -> Fault:
     if chance.random() < 0.15 and scene.has_webhooks:
         kinds = (*WEBHOOK_KINDS, "webhook_drop") if scene.has_workers else WEBHOOK_KINDS
         return Fault("POST", "*", chance.choice(kinds), times=chance.choice((1, 3)), seconds=chance.uniform(1, 90))
+    if chance.random() < 0.25:
+        kind, times = chance.choice(AFTER_KINDS), chance.choice((1, 2, 3, 4))
+        status, code = chance.choice(SERVER_ERRORS)
+        return Fault("PATCH", EXECUTE, kind, times=times, status=status, code=code)
     if chance.random() < 0.06:
         return Fault("POST", "/v1/invoices/*/quote", "field_changed", field="lnInvoice", value=OTHER_REQUEST)
     method, path = chance.choice(PATHS)

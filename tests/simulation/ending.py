@@ -142,14 +142,15 @@ def _left(world: SimulatedWorld) -> Iterator[str]:
 def _wait(world: SimulatedWorld) -> None:
     """Go to the next moment at which something is due."""
     now = world.simulator.clock.now()
-    moments = list(_moments(world))
-    later = [moment for moment in moments if moment > now]
-    if len(later) < len(moments) or not later:
+    all_of_them = list(moments(world))
+    later = [moment for moment in all_of_them if moment > now]
+    if len(later) < len(all_of_them) or not later:
         later.append(now + timedelta(seconds=61))
     world.simulator.clock.advance((min(later) + TICK - now).total_seconds())
 
 
-def _moments(world: SimulatedWorld) -> Iterator[datetime]:
+def moments(world: SimulatedWorld) -> Iterator[datetime]:
+    """When something is due that LNPay or the provider does by itself."""
     rows = world.watch.rows
     for table, states in (("refunds", WAITING), ("deliveries", ("pending",))):
         for row in rows(f"SELECT state, claimed_until, next_attempt_at FROM {table}"):  # noqa: S608 - names of ours

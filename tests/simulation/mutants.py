@@ -14,6 +14,8 @@ from lnpay import budget, deliveries, invoices, refunds, settlement, sweeps, web
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.refunds import Refunds
 from lnpay.web import webhook
+from tests.simulation.host import Disk
+from tests.simulation.world import SimulatedWorld
 
 
 @dataclass(frozen=True)
@@ -153,3 +155,13 @@ def _changed(function: FunctionType, changes: list[Change]) -> CodeType:
     code = scope[function.__name__].__code__
     assert isinstance(code, CodeType)
     return code
+
+
+def seeds_to_notice(mutant: Mutant, disk: Disk) -> tuple[int, str] | None:
+    """How many seeds it takes until a promise is seen broken, and which; None when `within` are not enough."""
+    with switched_off(mutant):
+        for seed in range(mutant.within):
+            violation = SimulatedWorld(seed, disk).run().violation
+            if violation is not None:
+                return seed + 1, violation
+    return None

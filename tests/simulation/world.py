@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import zlib
 from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -45,7 +46,7 @@ from tests.simulation.draws import (
     draw_scene,
     draw_settings,
 )
-from tests.simulation.ending import come_to_rest
+from tests.simulation.ending import come_to_rest, moments
 from tests.simulation.host import Disk, Host
 from tests.simulation.scheduler import Process, Scheduler, Task, Violation
 from tests.simulation.watch import Customer, Watch
@@ -104,6 +105,9 @@ class Report:
     counts: Counter[str]
     violation: str | None
     trace: list[str]
+    """Empty where nothing is wrong."""
+    digest: int
+    """Of the whole trace."""
 
 
 class SimulatedWorld:
@@ -193,7 +197,9 @@ class SimulatedWorld:
         except Violation as error:
             violation = str(error)
         self._count()
-        return Report(self.seed, self.counts, violation, list(self.scheduler.trace) if violation else [])
+        trace = list(self.scheduler.trace)
+        digest = zlib.crc32("\n".join(trace).encode())
+        return Report(self.seed, self.counts, violation, trace if violation else [], digest)
 
     def _disorder(self) -> None:
         if self.scene.has_webhooks:
@@ -222,10 +228,11 @@ class SimulatedWorld:
 
     def _let_time_pass(self) -> None:
         now, chance = self.simulator.clock.now(), self.random.random()
-        wake_at = self.scheduler.next_wake_at()
-        if wake_at is not None and wake_at > now and chance < 0.7:
-            seconds = (wake_at - now).total_seconds()
-        elif chance < 0.75:
+        if chance < 0.6:
+            wake_at = self.scheduler.next_wake_at()
+            later = [moment for moment in (wake_at, *moments(self)) if moment is not None and moment > now]
+            seconds = (min(later) - now).total_seconds() + 0.001 if later else 1.0
+        elif chance < 0.8:
             seconds = self.random.uniform(0.01, 20)
         elif chance < 0.98:
             seconds = self.random.uniform(20, 300)
@@ -262,18 +269,22 @@ class SimulatedWorld:
         """What may begin now; what gets things on is likelier."""
         is_any_unshown = any(customer.invoice_id is None for customer in self.customers)
         is_any_payable = any(customer.invoice_id in self.watch.unpaid for customer in self.customers)
+        is_any_unseen = self._is_any_unseen()
         is_any_owed = bool(self.watch.rows("SELECT 1 FROM refunds WHERE state <> 'sent' LIMIT 1"))
+        is_any_untold = bool(self.watch.rows("SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1"))
         has_webhooks, has_workers = self.scene.has_webhooks, self.scene.has_workers
         due_at = self.simulator.next_webhook_at()
         is_webhook_due = due_at is not None and due_at <= self.simulator.clock.now()
         return [
-            (6 if is_any_unshown else 0.3, self._start_order),
+            (6 if is_any_unshown else 0.2, self._start_order),
             (5 if is_any_payable else 0.1, self._start_payment),
-            (3 if is_any_owed else 1, self._start_dispatcher),
-            (5 * has_workers, self._start_worker),
-            (4 * is_webhook_due, self._start_webhook),
-            (1, self._add_fault),
-            (0.5, self._trouble_shop),
+            ((4 if is_any_unseen else 0.5) * has_workers, self._start_looker),
+            ((4 if is_any_owed else 0.2) * has_workers, self._start_refund_worker),
+            (3 if is_any_owed else 0.2, self._start_refunder),
+            (2 if is_any_untold else 0.2, self._start_teller),
+            (3 * is_webhook_due, self._start_webhook),
+            (1.2, self._add_fault),
+            (0.4, self._trouble_shop),
             (0.3, self._trouble_rates),
             (0.5 * is_any_owed, self._start_operator),
             (1.0 * is_any_owed, self._start_refund_page),
@@ -282,6 +293,11 @@ class SimulatedWorld:
             (0.3 * has_webhooks, self._forge_webhook),
             (0.3 * (not self.scene.is_tight), self._jump_clock),
         ]
+
+    def _is_any_unseen(self) -> bool:
+        watched = self.watch.rows("SELECT strike_invoice_id FROM invoices WHERE state IN ('unpaid', 'expired')")
+        book = self.simulator.invoices.by_id
+        return any(row[0] is not None and book[row[0]].state == "PAID" for row in watched)
 
     def _server(self) -> LnpayProcess:
         return self.processes[self.random.choice(("server 1", "server 2"))]
@@ -404,21 +420,26 @@ class SimulatedWorld:
 
     # Whoever does the work.
 
-    def _start_dispatcher(self) -> None:
+    def _start_teller(self) -> None:
         server = self._server()
-        if self.random.random() < 0.5:
-            self.scheduler.spawn(f"{server.name} tells", server, lambda: send_due(server.backend.outbox, senders=1))
-        else:
-            self.scheduler.spawn(
-                f"{server.name} refunds", server, lambda: send_due_refunds(server.backend.refund_desk, WAITING)
-            )
+        self.scheduler.spawn(f"{server.name} tells", server, lambda: send_due(server.backend.outbox, senders=1))
 
-    def _start_worker(self) -> None:
-        kind = self.random.choice(("main", "expired", "refund", "refund"))
+    def _start_refunder(self) -> None:
+        server = self._server()
+        self.scheduler.spawn(
+            f"{server.name} refunds", server, lambda: send_due_refunds(server.backend.refund_desk, WAITING)
+        )
+
+    def _start_looker(self) -> None:
+        self._start_worker(self.random.choice(("main", "expired")))
+
+    def _start_refund_worker(self) -> None:
+        self._start_worker(self.random.choice(("refund", "refund", "refund", "expired")))
+
+    def _start_worker(self, kind: str) -> None:
         process = self.processes[f"{kind} {self.random.choice((1, 2))}"]
-        if any(task.process is process for task in self.scheduler.tasks):
-            return
-        self.scheduler.spawn(f"{process.name} works", process, lambda: PASSES[kind](process.backend))
+        if not any(task.process is process for task in self.scheduler.tasks):
+            self.scheduler.spawn(f"{process.name} works", process, lambda: PASSES[kind](process.backend))
 
     def _start_operator(self) -> None:
         rows = self.watch.rows(

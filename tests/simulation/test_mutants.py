@@ -1,0 +1,22 @@
+"""Does the simulation bite? Each safeguard that is switched off must be noticed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.simulation.host import Disk
+from tests.simulation.mutants import MUTANTS, Mutant, seeds_to_notice
+
+
+@pytest.fixture(scope="module")
+def disk() -> Iterator[Disk]:
+    made = Disk()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_a_safeguard_that_is_switched_off_is_noticed(mutant: Mutant, disk: Disk) -> None:
+    assert seeds_to_notice(mutant, disk) is not None
