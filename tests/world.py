@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import unquote
 
@@ -22,7 +24,7 @@ from lnpay.bootstrap import build_backend
 from lnpay.errors import ShopGone, ShopRefused
 from lnpay.events import EventType
 from lnpay.model import Delivery, Event, Invoice, Refund
-from lnpay.repository import tables
+from lnpay.repository import Repository, tables
 from lnpay.sandbox.clock import VirtualClock
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.faults import Fault
@@ -33,6 +35,16 @@ from lnpay.web import create_app
 WEBHOOK_SECRET = "a-secret-of-the-tests"
 BASE_URL = "http://provider.test"
 LNPAY_URL = "http://lnpay.test"
+
+
+@cache
+def empty_database() -> bytes:
+    """An SQLite file with every table and no row. Copying it takes a tenth of the time of migrating a new one."""
+    with TemporaryDirectory() as folder:
+        repository = Repository(f"sqlite:///{folder}/empty.sqlite")
+        repository.upgrade()
+        repository.close()
+        return Path(folder, "empty.sqlite").read_bytes()
 
 
 @dataclass(frozen=True)
@@ -98,7 +110,10 @@ class World:
     def make(cls, folder: Path, *, seed: int = 1, config: SimulatorConfig | None = None, **changes: Any) -> World:
         """A world over a new SQLite file in `folder`; `changes` are settings."""
         simulator = Simulator(clock=VirtualClock(running=False), seed=seed, config=config)
-        url = changes.pop("database_url", f"sqlite:///{folder}/invoices.sqlite")
+        url = changes.pop("database_url", None)
+        if url is None:
+            url = f"sqlite:///{folder}/invoices.sqlite"
+            Path(folder, "invoices.sqlite").write_bytes(empty_database())
         return cls(url, simulator, changes)
 
     def restart(self, **changes: Any) -> None:

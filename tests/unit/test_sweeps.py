@@ -494,6 +494,18 @@ class TestExpiring:
         assert end(world, found) == (0, 0)
         assert state(world, invoice) is InvoiceState.PAID_LATE
 
+    def test_a_payment_that_another_process_settles_meanwhile_wins(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        invoice = world.sell()
+        world.pay(invoice)
+        look(world)
+        monkeypatch.setattr("lnpay.repository.invoices.Invoices.to_expire", lambda *_: [invoice])
+
+        stale = Sweep(world.backend.clock(), since=invoice.issue.opened_at)
+        assert expire_due(world.backend.sweep_ledger, stale) == 0
+        assert state(world, invoice) is InvoiceState.SETTLED
+
     def test_the_shop_is_told_if_it_asks(self, make_world: Callable[..., World]) -> None:
         world = make_world(delivery_events=frozenset({"invoice.expired"}))
         invoice = world.sell()

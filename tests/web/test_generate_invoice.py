@@ -448,7 +448,7 @@ BODIES = st.fixed_dictionaries(
 
 
 class TestFuzz:
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(body=BODIES | st.dictionaries(FIELDS | ANY_TEXT, ANY_JSON, max_size=4) | ANY_JSON)
     def test_no_json_leads_to_more_than_a_refusal(self, world: World, body: object) -> None:
         answer = post(world, json.dumps(body))
@@ -456,7 +456,7 @@ class TestFuzz:
         assert answer.status_code in (200, 400, 409, 413), answer.text
         assert answer.get_json()["status"] in ("success", "error")
 
-    @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(body=st.binary(max_size=200))
     def test_no_bytes_lead_to_more_than_a_refusal(self, world: World, body: bytes) -> None:
         answer = post(world, body)
