@@ -25,7 +25,7 @@ class EventType(StrEnum):
     REFUND_NEEDS_ADDRESS = "refund.needs_address"
 
 
-_WORDS = {
+WORDS = {
     EventType.INVOICE_SETTLED: ("success", "Payment processed successfully!"),
     EventType.INVOICE_EXPIRED: ("expired", "The time to pay has ended; nothing was paid."),
     EventType.INVOICE_PAID_LATE: ("paid_late", "The payment came too late; it is being refunded."),
@@ -41,7 +41,7 @@ def new_webhook_id() -> str:
 
 def event_body(event_type: EventType, invoice: Invoice, at: datetime, **more: str | int | None) -> str:
     """The JSON text for an event about `invoice`; `more` is added to its data. Stored once, sent as it is."""
-    status, message = _WORDS[event_type]
+    status, message = WORDS[event_type]
     data: dict[str, Any] = {
         "invoice_id": invoice.strike_invoice_id,
         "correlation_id": invoice.correlation_id,

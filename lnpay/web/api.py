@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hmac
-from typing import Any
 
 from flask import Blueprint, Response, jsonify, request, url_for
 
@@ -16,8 +15,9 @@ from lnpay.invoices import create_invoice
 from lnpay.model import Delivery, Invoice, Order, Refund
 from lnpay.money import parse_fiat
 from lnpay.qr import payment_uri, qr_png, qr_svg
+from lnpay.web.answers import InvoiceMade, InvoiceStanding, OpenInvoice
 from lnpay.web.context import backend
-from lnpay.web.schemas import GenerateInvoice, invalid_fields, read_json
+from lnpay.web.schemas import AMOUNT_LIMIT, GenerateInvoice, invalid_fields, read_json
 
 blueprint = Blueprint("api", __name__)
 
@@ -34,11 +34,15 @@ def generate_invoice() -> Response:
     _check_api_key(here.access.api_keys)
     wanted = read_json(request, GenerateInvoice)
     order = _to_order(wanted, here.currency)
-    invoice = create_invoice(here.till, wanted.order_id(), order)
+    try:
+        invoice = create_invoice(here.till, wanted.order_id(), order)
+    except InvalidRequest as error:
+        # Only the price of the moment tells that an amount is less than a sat.
+        raise invalid_fields({"amount_fiat": error.message}) from error
     data = _shown(here, invoice)
     if wanted.ln_address and refund_address(wanted.ln_address) is None:
         data["warnings"] = [ADDRESS_WARNING]
-    return jsonify(status="success", data=data)
+    return jsonify(InvoiceMade(status="success", data=data))
 
 
 def _check_api_key(api_keys: tuple[str, ...]) -> None:
@@ -54,6 +58,8 @@ def _check_api_key(api_keys: tuple[str, ...]) -> None:
 def _to_order(wanted: GenerateInvoice, currency: str) -> Order:
     try:
         amount_fiat = parse_fiat(wanted.amount_fiat, currency)
+        if amount_fiat >= AMOUNT_LIMIT:
+            raise InvalidRequest(f"must be less than {AMOUNT_LIMIT}")
     except InvalidRequest as error:
         raise invalid_fields({"amount_fiat": error.message}) from error
     address = wanted.ln_address if refund_address(wanted.ln_address) else _kept(wanted.ln_address)
@@ -75,7 +81,7 @@ def _kept(address: str | None) -> str | None:
     return "".join(one for one in address if one.isprintable())[:MAX_ADDRESS_CHARACTERS] or None
 
 
-def _shown(here: Backend, invoice: Invoice) -> dict[str, Any]:
+def _shown(here: Backend, invoice: Invoice) -> OpenInvoice:
     bolt11 = invoice.issue.bolt11
     return {
         "invoice": invoice.issue.strike_invoice,
@@ -105,7 +111,7 @@ def show_invoice(invoice_id: str) -> Response:
     return jsonify(_state_of(invoice, refund, deliveries))
 
 
-def _state_of(invoice: Invoice, refund: Refund | None, deliveries: list[Delivery]) -> dict[str, Any]:
+def _state_of(invoice: Invoice, refund: Refund | None, deliveries: list[Delivery]) -> InvoiceStanding:
     told = next((one for one in deliveries if one.event_type == EventType.INVOICE_SETTLED), None)
     told = told or (deliveries[0] if deliveries else None)
     return {

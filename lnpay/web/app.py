@@ -6,7 +6,7 @@ from flask import Flask, Response
 from flask_cors import CORS
 
 from lnpay.backend import Backend
-from lnpay.web import api, checkout, errors, health, refund, webhook
+from lnpay.web import api, checkout, docs, errors, health, refund, webhook
 
 MAX_BODY_BYTES = 64 * 1024
 """Much more than any request needs."""
@@ -17,8 +17,8 @@ def create_app(backend: Backend) -> Flask:
     app = Flask("lnpay.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.extensions["lnpay"] = backend
-    for blueprint in (api.blueprint, webhook.blueprint, checkout.blueprint, refund.blueprint, health.blueprint):
-        app.register_blueprint(blueprint)
+    for part in (api, webhook, checkout, refund, health, docs):
+        app.register_blueprint(part.blueprint)
     errors.register(app)
     app.after_request(_protect)
     if backend.access.cors_origins:

@@ -6,6 +6,7 @@ from flask import Blueprint, Response, jsonify
 
 from lnpay.errors import StorageUnavailable
 from lnpay.repository import SchemaTooNew
+from lnpay.web.answers import Alive
 from lnpay.web.context import backend
 from lnpay.web.errors import error_response
 
@@ -15,7 +16,7 @@ blueprint = Blueprint("health", __name__)
 @blueprint.get("/healthz")
 def healthz() -> Response:
     """The process is up."""
-    return jsonify(status="ok")
+    return jsonify(Alive(status="ok"))
 
 
 @blueprint.get("/readyz")
@@ -25,4 +26,4 @@ def readyz() -> Response:
         backend().repository.ping()
     except (StorageUnavailable, SchemaTooNew):
         return error_response(503, "not_ready", "the database is not ready; see the log", retry_after_seconds=5)
-    return jsonify(status="ok")
+    return jsonify(Alive(status="ok"))

@@ -27,6 +27,9 @@ from lnpay.errors import InvalidRequest
 from lnpay.money import decimals_of
 from lnpay.web.links import LINK_PATTERN, MAX_LINK_CHARACTERS, customer_link
 
+AMOUNT_LIMIT = 10**11
+"""In any currency, an amount from here on is a mistake."""
+
 MAX_METADATA_KEYS = 20
 MAX_METADATA_KEY_CHARACTERS = 40
 MAX_METADATA_VALUE_CHARACTERS = 500
@@ -101,8 +104,8 @@ def amount_schema(currency: str) -> dict[str, Any]:
     decimals = decimals_of(currency)
     fraction = "" if decimals == 0 else rf"(?:\.[0-9]{{1,{decimals}}}|,[0-9]{{1,2}})?"
     step = 1 if decimals == 0 else float(Decimal(1).scaleb(-decimals))
-    text = {"type": "string", "pattern": rf"^(?=.*[1-9])[0-9]{{1,12}}{fraction}$"}
-    number = {"type": "number", "minimum": step, "maximum": 999_999_999_999, "multipleOf": step}
+    text = {"type": "string", "pattern": rf"^(?=.*[1-9])[0-9]{{1,{len(str(AMOUNT_LIMIT - 1))}}}{fraction}$"}
+    number = {"type": "number", "minimum": step, "exclusiveMaximum": AMOUNT_LIMIT, "multipleOf": step}
     return {"anyOf": [text, number]}
 
 

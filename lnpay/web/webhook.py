@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request
 
 from lnpay.errors import StrikeRejected, StrikeUnavailable
+from lnpay.web.answers import EventTaken
 from lnpay.web.context import backend
 from lnpay.web.errors import error_response
 from lnpay.webhook_invoice import receive_event
@@ -31,4 +32,4 @@ def receive() -> Response:
         raise StrikeUnavailable("the invoice could not be read") from error
     here.dispatcher.wake()
     here.refunder.wake()
-    return jsonify(status="success", outcome=outcome or "ignored")
+    return jsonify(EventTaken(status="success", outcome=outcome or "ignored"))

@@ -1,0 +1,425 @@
+"""The OpenAPI 3.1 document, made from the models that the code validates with and answers with."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+
+from lnpay.events import WORDS, EventType
+from lnpay.web import answers as a
+from lnpay.web.schemas import GenerateInvoice, amount_schema
+
+Json = dict[str, Any]
+
+SHOP, STRIKE, OPERATOR = "For your shop", "For Strike", "For whoever runs it"
+
+_INTRODUCTION = """\
+Lightning payments for your shop.
+
+Ask for an invoice with `POST /generate-invoice`, send your customer to its `checkout_url`, and wait to be told: a \
+paid order is a POST to your DELIVERY_URL (see the messages below).
+
+Every error has one shape: `{"status": "error", "code": "...", "message": "...", "errors": {}}`. `code` is a stable \
+word; `errors` names the fields of the request that are wrong. Beside those listed with each route there are \
+`not_found` (404), `method_not_allowed` (405, with Allow) and `internal_error` (500, never your fault).
+
+A 503 says when to try again (Retry-After). Repeating a request with its `correlation_id` never makes a second invoice.
+"""
+
+
+@dataclass(frozen=True)
+class ErrorCode:
+    """One word of `code`: its status and the sentence that goes with it."""
+
+    status: int
+    message: str
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+ERRORS: dict[str, ErrorCode] = {
+    "invalid_request": ErrorCode(400, "amount_fiat is missing", {"amount_fiat": "is missing"}),
+    "invalid_json": ErrorCode(400, "the body is not JSON that can be read"),
+    "unauthorized": ErrorCode(401, "send one of the keys of API_KEYS, as Authorization: Bearer <key>"),
+    "signature_mismatch": ErrorCode(401, "the signature does not fit the body"),
+    "not_found": ErrorCode(404, "there is nothing at this address"),
+    "correlation_id_taken": ErrorCode(409, "this correlation_id was used for a different request: use a new one"),
+    "invoice_closed": ErrorCode(
+        409, "the invoice of this correlation_id is expired: use a new correlation_id for a new invoice"
+    ),
+    "order_busy": ErrorCode(409, "this order is being changed by other requests at the same time; repeat it"),
+    "payload_too_large": ErrorCode(413, "the body is larger than 64 KiB"),
+    "unsupported_media_type": ErrorCode(415, "send the body as JSON, with Content-Type: application/json"),
+    "provider_rejected": ErrorCode(502, "the payment provider refused; the operator finds the reason in the log"),
+    "provider_unavailable": ErrorCode(503, "the payment provider cannot be used right now; repeat the request later"),
+    "rate_unavailable": ErrorCode(503, "no price is known that may be used"),
+    "storage_unavailable": ErrorCode(503, "the database is not available right now"),
+    "webhook_not_configured": ErrorCode(503, "WEBHOOK_SECRET is not set here"),
+    "not_ready": ErrorCode(503, "the database is not ready; see the log"),
+}
+"""Every `code` that an operation below may answer with."""
+
+_STATUS_WORDS = {
+    400: "The request is wrong; as it stands, it will be refused again.",
+    401: "No key or signature, or a wrong one.",
+    404: "There is nothing of that name here.",
+    409: "It contradicts what is stored.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    502: "The payment provider said no. Repeating will not help.",
+    503: "Not possible right now, and nothing is lost: repeat it after Retry-After.",
+}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One route: what it takes, what it gives, and the codes of its errors."""
+
+    method: str
+    path: str
+    name: str
+    tag: str
+    summary: str
+    answer: Any = None
+    content_type: str = "application/json"
+    description: str = ""
+    errors: tuple[str, ...] = ()
+    request: Json | None = None
+    security: str | None = None
+    example: Json | None = None
+
+
+_PICTURE = ("not_found", "storage_unavailable")
+
+_STRIKE_EVENT = {
+    "required": True,
+    "description": "Strike's event. It is only a hint: what it names is read back from Strike.",
+    "content": {
+        "application/json": {
+            "schema": {"type": "object"},
+            "example": {
+                "id": "b8f4f5c6-1d0c-4d0c-9a6b-2a7ad6a0e0a1",
+                "eventType": "invoice.updated",
+                "webhookVersion": "v1",
+                "data": {"entityId": a.INVOICE_ID, "changes": ["state"]},
+                "created": "2026-01-01T00:00:42+00:00",
+                "deliverySuccess": True,
+            },
+        }
+    },
+}
+
+OPERATIONS = (
+    Operation(
+        "post",
+        "/generate-invoice",
+        "generateInvoice",
+        SHOP,
+        "Turn an order into a Lightning invoice",
+        a.InvoiceMade,
+        description="The same `correlation_id` with the same request gives the same open invoice again; with another "
+        "request, or when that invoice is not open any more, it is a conflict. The customer has until "
+        "`expiration_time` to pay.",
+        errors=(
+            "invalid_request",
+            "invalid_json",
+            "unauthorized",
+            "correlation_id_taken",
+            "invoice_closed",
+            "order_busy",
+            "payload_too_large",
+            "unsupported_media_type",
+            "provider_rejected",
+            "provider_unavailable",
+            "rate_unavailable",
+            "storage_unavailable",
+        ),
+        request={
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/GenerateInvoice"}}},
+        },
+        security="apiKey",
+    ),
+    Operation(
+        "get",
+        "/invoices/{invoice_id}",
+        "showInvoice",
+        SHOP,
+        "Where an invoice stands",
+        a.InvoiceStanding,
+        description="You are told of a payment without asking; this is for looking.",
+        errors=("not_found", "storage_unavailable"),
+    ),
+    Operation(
+        "get",
+        "/invoices/{invoice_id}/qr.png",
+        "showPng",
+        SHOP,
+        "Its QR code as PNG",
+        content_type="image/png",
+        errors=_PICTURE,
+    ),
+    Operation(
+        "get",
+        "/invoices/{invoice_id}/qr.svg",
+        "showSvg",
+        SHOP,
+        "Its QR code as SVG",
+        content_type="image/svg+xml",
+        errors=_PICTURE,
+    ),
+    Operation(
+        "post",
+        "/webhook",
+        "receiveEvent",
+        STRIKE,
+        "Learn that something changed",
+        a.EventTaken,
+        description="Called by Strike, signed with WEBHOOK_SECRET. What could not be done is answered 503, so that "
+        "Strike calls again; unknown invoices and other types of event are acknowledged.",
+        errors=(
+            "invalid_request",
+            "signature_mismatch",
+            "payload_too_large",
+            "provider_unavailable",
+            "storage_unavailable",
+            "webhook_not_configured",
+        ),
+        request=_STRIKE_EVENT,
+        security="strikeSignature",
+    ),
+    Operation("get", "/healthz", "showHealth", OPERATOR, "The process is up", a.Alive),
+    Operation(
+        "get",
+        "/readyz",
+        "showReadiness",
+        OPERATOR,
+        "The database answers and has the tables of this version",
+        a.Alive,
+        errors=("not_ready",),
+    ),
+    Operation("get", "/openapi.json", "showOpenapi", SHOP, "This document", content_type="application/json"),
+    Operation("get", "/docs", "showDocs", SHOP, "This document for people", content_type="text/html"),
+)
+"""What the document describes. A test holds it against the routes of the app."""
+
+_MESSAGES = {
+    EventType.INVOICE_SETTLED: "An order is paid: hand out the goods.",
+    EventType.INVOICE_EXPIRED: "The time to pay is over and nothing was paid.",
+    EventType.INVOICE_PAID_LATE: "A payment came too late and is being refunded: the order is not paid.",
+    EventType.REFUND_SENT: "The money of a late payment is back with the customer.",
+    EventType.REFUND_NEEDS_ADDRESS: "The customer must say where the refund should go; the payment page asks.",
+}
+
+_LINKS = {
+    name: {"operationId": operation, "parameters": {"invoice_id": "$response.body#/data/invoice/invoiceId"}}
+    for name, operation in (("standing", "showInvoice"), ("png", "showPng"), ("svg", "showSvg"))
+}
+
+_RETRY_AFTER = {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer", "minimum": 1}}
+_AUTHENTICATE = {"description": "Always `Bearer`.", "required": True, "schema": {"type": "string"}}
+
+_REF = "#/components/schemas/{model}"
+
+
+class _WithoutTitles(GenerateJsonSchema):
+    """JSON Schema without a title for each field, which says the field's name once more."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401 - pydantic's own signature
+        return False
+
+
+def openapi_document(currency: str, *, needs_key: bool, server_url: str = "/") -> Json:
+    """The document for a shop in `currency`. needs_key: whether API_KEYS is set."""
+    schemes: Json = {
+        "apiKey": {"type": "http", "scheme": "bearer", "description": "One of API_KEYS, where those are set."},
+        "strikeSignature": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "X-Webhook-Signature",
+            "description": "Hex HMAC-SHA256 of the body, keyed with WEBHOOK_SECRET.",
+        },
+    }
+    if not needs_key:
+        del schemes["apiKey"]
+    paths: dict[str, Json] = {}
+    for one in OPERATIONS:
+        paths.setdefault(one.path, {})[one.method] = _operation(one, schemes)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "LNPay",
+            "version": _version(),
+            "description": _INTRODUCTION,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": server_url}],
+        "tags": [{"name": tag} for tag in (SHOP, STRIKE, OPERATOR)],
+        "paths": paths,
+        "webhooks": {str(event_type): _webhook(event_type) for event_type in EventType},
+        "components": {"schemas": _schemas(currency), "securitySchemes": schemes},
+    }
+
+
+@cache
+def _version() -> str:
+    project = Path(__file__).resolve().parents[2] / "pyproject.toml"
+    return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
+
+
+def _schemas(currency: str) -> Json:
+    adapters = [
+        *(("validation", TypeAdapter(model)) for model in (GenerateInvoice,)),
+        *(("serialization", TypeAdapter(model)) for model in _answer_models()),
+    ]
+    _, found = TypeAdapter.json_schemas(
+        [(index, mode, adapter) for index, (mode, adapter) in enumerate(adapters)],  # type: ignore[misc]
+        ref_template=_REF,
+        schema_generator=_WithoutTitles,
+    )
+    schemas: Json = found["$defs"]
+    amount = schemas["GenerateInvoice"]["properties"]["amount_fiat"]
+    amount.update(amount_schema(currency))
+    return schemas
+
+
+def _answer_models() -> Iterable[Any]:
+    return [*(one.answer for one in OPERATIONS if one.answer is not None), a.Problem, a.Delivery]
+
+
+def _operation(one: Operation, schemes: Json) -> Json:
+    described: Json = {"operationId": one.name, "tags": [one.tag], "summary": one.summary}
+    if one.description:
+        described["description"] = one.description
+    parameters = [_parameter(name) for name in ("invoice_id",) if f"{{{name}}}" in one.path]
+    if parameters:
+        described["parameters"] = parameters
+    if one.request:
+        described["requestBody"] = one.request
+    is_secured = one.security in schemes
+    if is_secured:
+        described["security"] = [{one.security: []}]
+    codes = [code for code in one.errors if code != "unauthorized" or is_secured]
+    described["responses"] = {"200": _success(one), **_failures(codes)}
+    return described
+
+
+def _parameter(name: str) -> Json:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": "Strike's `invoiceId`, as in the answer to POST /generate-invoice.",
+        "schema": {"type": "string"},
+        "example": a.INVOICE_ID,
+    }
+
+
+def _success(one: Operation) -> Json:
+    schema: Json
+    if one.answer is not None:
+        schema = {"$ref": _REF.format(model=one.answer.__name__)}
+    else:
+        schema = {"type": "object"} if one.content_type == "application/json" else {"type": "string"}
+    answer: Json = {"description": "Done.", "content": {one.content_type: {"schema": schema}}}
+    if one.name == "generateInvoice":
+        answer["links"] = _LINKS
+    return answer
+
+
+def _failures(codes: Iterable[str]) -> Json:
+    by_status: dict[int, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(ERRORS[code].status, []).append(code)
+    return {str(status): _failure(status, by_status[status]) for status in sorted(by_status)}
+
+
+def _failure(status: int, codes: list[str]) -> Json:
+    schema = {"allOf": [{"$ref": "#/components/schemas/Problem"}, {"properties": {"code": {"enum": codes}}}]}
+    answer: Json = {
+        "description": _STATUS_WORDS[status],
+        "content": {
+            "application/json": {
+                "schema": schema,
+                "examples": {code: {"value": problem_example(code)} for code in codes},
+            }
+        },
+    }
+    if status == 503:
+        answer["headers"] = {"Retry-After": _RETRY_AFTER}
+    if status == 401:
+        answer["headers"] = {"WWW-Authenticate": _AUTHENTICATE}
+    return answer
+
+
+def problem_example(code: str) -> Json:
+    """An error as it is answered."""
+    known = ERRORS[code]
+    return {"status": "error", "code": code, "message": known.message, "errors": known.errors}
+
+
+def _webhook(event_type: EventType) -> Json:
+    description = (
+        f"POSTed to DELIVERY_URL{'' if event_type is EventType.INVOICE_SETTLED else ' when DELIVERY_EVENTS names it'}: "
+        "at once, and again with growing pauses for more than three days until you answer 2xx within 15 seconds. "
+        "It may come twice: `webhook-id` is the same each time. With DELIVERY_SECRET set it is signed as Standard "
+        "Webhooks has it, and their libraries verify it."
+    )
+    text = {"type": "string"}
+    return {
+        "post": {
+            "operationId": f"told.{event_type}",
+            "summary": _MESSAGES[event_type],
+            "description": description,
+            "parameters": [
+                {"name": "webhook-id", "in": "header", "required": True, "schema": text,
+                 "description": "The same on every attempt: drop what you have seen."},
+                {"name": "webhook-timestamp", "in": "header", "required": True, "schema": text,
+                 "description": "Seconds since 1970, of this attempt."},
+                {"name": "webhook-signature", "in": "header", "required": False, "schema": text,
+                 "description": "`v1,` and the base64 HMAC-SHA256 of `id.timestamp.body`."},
+            ],
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {"$ref": "#/components/schemas/Delivery"},
+                        "example": _delivery_example(event_type),
+                    }
+                },
+            },
+            "responses": {
+                "2XX": {"description": "You have it."},
+                "410": {"description": "You do not want it: it is never sent again."},
+                "default": {"description": "Sent again later; redirects are not followed."},
+            },
+        }
+    }  # fmt: skip
+
+
+def _delivery_example(event_type: EventType) -> Json:
+    status, message = WORDS[event_type]
+    is_settled = event_type is EventType.INVOICE_SETTLED
+    at = "2026-01-01T00:00:42+00:00" if is_settled else "2026-01-01T00:05:00+00:00"
+    return {
+        "status": status,
+        "message": message,
+        "invoice": a.BOLT11,
+        "type": str(event_type),
+        "timestamp": at,
+        "data": {
+            "invoice_id": a.INVOICE_ID,
+            "correlation_id": "order-1042",
+            "amount_fiat": "12.34",
+            "currency": "usd",
+            "amount_sats": 19_207,
+            "settled_at": at if is_settled else None,
+            "metadata": {"cart": "17"},
+        },
+    }
