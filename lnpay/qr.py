@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Sequence
+from html import escape
 
 QUIET_ZONE = 4
 """White modules on each side."""
@@ -54,14 +55,17 @@ def qr_png(payment_request: str) -> bytes:
     return png.getvalue()
 
 
-def qr_svg(payment_request: str) -> str:
-    """SVG of any size, one unit per module, quiet zone included. Raises ValueError as payment_uri does."""
+def qr_svg(payment_request: str, title: str = "QR code to pay with a Lightning wallet") -> str:
+    """SVG of any size, one unit per module, quiet zone included. Raises ValueError as payment_uri does.
+
+    title: what a screen reader says. There is no id in it, so that it can stand inside any page.
+    """
     matrix = _matrix(payment_uri(payment_request).upper())
     size = len(matrix) + 2 * QUIET_ZONE
     path = "".join(_row_path(row, y) for y, row in enumerate(matrix, QUIET_ZONE))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size} {size}" shape-rendering="crispEdges" '
-        'role="img" aria-labelledby="qr-title"><title id="qr-title">QR code to pay with a Lightning wallet</title>'
+        f'role="img"><title>{escape(title)}</title>'
         f'<rect width="{size}" height="{size}" fill="#fff"/><path fill="#000" d="{path}"/></svg>'
     )
 

@@ -137,10 +137,13 @@ class TestPicture:
 
         assert root.attrib["role"] == "img"
         assert root.attrib["shape-rendering"] == "crispEdges"
-        title = root.find(f"{SVG}title")
-        assert title is not None
-        assert title.attrib["id"] == root.attrib["aria-labelledby"]
-        assert "Lightning" in (title.text or "")
+        assert "Lightning" in (root.findtext(f"{SVG}title") or "")
+
+    def test_an_svg_says_it_in_any_words_and_can_stand_twice_in_a_page(self) -> None:
+        root = ET.fromstring(qr.qr_svg(request_of(330), 'Say "cheese" & <smile>'))  # noqa: S314 - our own document
+
+        assert root.findtext(f"{SVG}title") == 'Say "cheese" & <smile>'
+        assert not [element for element in root.iter() if "id" in element.attrib]
 
     def test_an_svg_is_one_black_path_over_one_white_square(self) -> None:
         root = ET.fromstring(qr.qr_svg(request_of(330)))  # noqa: S314 - our own document
