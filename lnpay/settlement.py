@@ -63,6 +63,7 @@ def settle(ledger: Ledger, seen: StrikeInvoice) -> Outcome:
     """
     now = ledger.clock()
     if seen.status is not InvoiceStatus.PAID:
+        _note_seen(ledger, seen, now)
         return _UNPAID_OUTCOMES[seen.status]
     with ledger.repository.transaction() as tx:
         invoice = tx.invoices.find_by_strike_id(seen.invoice_id)
@@ -81,6 +82,17 @@ def settle(ledger: Ledger, seen: StrikeInvoice) -> Outcome:
             owe_delivery(tx, ledger.events, EventType.INVOICE_PAID_LATE, invoice, now)
     log.info("invoice %s invoice_id=%s received_sats=%d", new, invoice.strike_invoice_id, received_sats)
     return Outcome(new.value)
+
+
+def _note_seen(ledger: Ledger, seen: StrikeInvoice, now: datetime) -> None:
+    """Let the customer's page say that money was seen, and no longer when it came to nothing."""
+    is_seen = seen.status is InvoiceStatus.PENDING
+    with ledger.repository.reading() as tx:
+        invoice = tx.invoices.find_by_strike_id(seen.invoice_id)
+    if invoice is None or invoice.state not in WATCHED or is_seen == (invoice.seen_at is not None):
+        return
+    with ledger.repository.transaction() as tx:
+        tx.invoices.mark_seen(invoice.id, now if is_seen else None)
 
 
 def _report_surprise(invoice: Invoice | None) -> None:

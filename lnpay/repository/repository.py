@@ -18,6 +18,7 @@ from lnpay.repository.deliveries import Deliveries
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.limits import Limits
 from lnpay.repository.refunds import Refunds
+from lnpay.repository.standings import Standings
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class Transaction:
         self.refunds = Refunds(connection)
         self.deliveries = Deliveries(connection)
         self.limits = Limits(connection)
+        self.standings = Standings(connection)
 
 
 class Repository:

@@ -219,6 +219,42 @@ class TestNotPaid:
         assert settle(world.backend.ledger, strange) is Outcome.ALREADY
 
 
+class TestMoneyThatWasSeen:
+    """It is for the customer's eyes: no state depends on it."""
+
+    def test_the_first_sight_of_it_is_remembered(self, world: World) -> None:
+        invoice = world.sell()
+        first = world.backend.clock()
+
+        settle(world.backend.ledger, seen(invoice, InvoiceStatus.PENDING))
+        world.wait(3)
+        settle(world.backend.ledger, seen(invoice, InvoiceStatus.PENDING))
+
+        assert world.invoice(invoice.strike_invoice_id).seen_at == first
+
+    @pytest.mark.parametrize("status", [InvoiceStatus.UNPAID, InvoiceStatus.CANCELLED, InvoiceStatus.REVERSED])
+    def test_it_is_forgotten_when_it_came_to_nothing(self, world: World, status: InvoiceStatus) -> None:
+        invoice = world.sell()
+        settle(world.backend.ledger, seen(invoice, InvoiceStatus.PENDING))
+
+        settle(world.backend.ledger, seen(invoice, status))
+
+        assert world.invoice(invoice.strike_invoice_id).seen_at is None
+
+    def test_a_late_word_of_it_changes_no_paid_invoice(self, world: World) -> None:
+        invoice = world.sell()
+        settle(world.backend.ledger, seen(invoice, InvoiceStatus.PAID))
+
+        assert settle(world.backend.ledger, seen(invoice, InvoiceStatus.PENDING)) is Outcome.NOT_FINAL
+        assert world.invoice(invoice.strike_invoice_id).seen_at is None
+
+    def test_of_a_stranger_it_is_ignored(self, world: World) -> None:
+        invoice = world.sell()
+        strange = seen(invoice, InvoiceStatus.PENDING, invoice_id="11111111-2222-4333-8444-555555555555")
+
+        assert settle(world.backend.ledger, strange) is Outcome.NOT_FINAL
+
+
 class TestWhatIsOwed:
     def test_settled_owes_one_message_in_the_shops_words(self, world: World) -> None:
         invoice = world.sell(correlation_id="order-7", metadata={"table": "4"})
