@@ -6,18 +6,34 @@ from flask import Flask, Response
 from flask_cors import CORS
 
 from lnpay.backend import Backend
-from lnpay.web import api, checkout, docs, errors, health, refund, webhook
+from lnpay.web import api, checkout, errors, health, refund, webhook
+from lnpay.web.customer_page import set_up_customer_page
+from lnpay.web.languages import set_up_languages
+from lnpay.web.status import StatusBoard, StatusDoor
 
 MAX_BODY_BYTES = 64 * 1024
 """Much more than any request needs."""
+
+STATIC_MAX_AGE_SECONDS = 86_400
+"""Pages name a static file with its fingerprint, so that a changed one has another address."""
+
+COMMON_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+"""Headers that every answer has unless its route says otherwise."""
 
 
 def create_app(backend: Backend) -> Flask:
     """Build the app around `backend`."""
     app = Flask("lnpay.web")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["SEND_FILE_MAX_AGE_DEFAULT"] = STATIC_MAX_AGE_SECONDS
     app.extensions["lnpay"] = backend
-    for part in (api, webhook, checkout, refund, health, docs):
+    set_up_languages(app)
+    set_up_customer_page(app)
+    for part in (api, webhook, checkout, refund, health):
         app.register_blueprint(part.blueprint)
     errors.register(app)
     app.after_request(_protect)
@@ -31,13 +47,14 @@ def create_app(backend: Backend) -> Flask:
             expose_headers=["Retry-After"],
             max_age=3600,
         )
+    board = StatusBoard(backend.repository, backend.clock)
+    app.extensions[checkout.BOARD] = board
+    app.wsgi_app = StatusDoor(app.wsgi_app, board, COMMON_HEADERS.items())  # type: ignore[method-assign]
     return app
 
 
 def _protect(response: Response) -> Response:
-    """Headers that every answer has unless its route says otherwise."""
     response.headers.setdefault("Cache-Control", "no-store")
-    response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    response.headers.setdefault("Referrer-Policy", "no-referrer")
-    response.headers.setdefault("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+    for name, value in COMMON_HEADERS.items():
+        response.headers.setdefault(name, value)
     return response

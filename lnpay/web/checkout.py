@@ -1,37 +1,46 @@
-"""The page a customer pays on."""
+"""The page a customer pays on: it shows what to pay, and moves by itself as the payment does."""
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, make_response, render_template, url_for
+from flask import Blueprint, Response, current_app, request
 
 from lnpay.errors import NotFound
-from lnpay.qr import payment_uri
-from lnpay.states import InvoiceState
 from lnpay.web.context import backend
+from lnpay.web.customer_page import customer_page
+from lnpay.web.status import StatusBoard
 
 blueprint = Blueprint("checkout", __name__)
 
-_PAGE_POLICY = "default-src 'none'; img-src 'self'; style-src 'self'; frame-ancestors 'none'"
+BOARD = "lnpay-status"
+"""The app's extension that is its StatusBoard."""
 
 
 @blueprint.get("/checkout/<token>")
 def show(token: str) -> Response:
-    """Show what to pay, or what became of it; the page asks again by itself while it is open."""
-    here = backend()
-    with here.repository.reading() as tx:
+    """Show what to pay, or what became of it."""
+    with backend().repository.reading() as tx:
         invoice = tx.invoices.find_by_token(token)
         refund = None if invoice is None else tx.refunds.find_by_invoice(invoice.id)
     if invoice is None:
-        raise NotFound("there is no payment page at this address")
-    is_over = invoice.state is InvoiceState.UNPAID and here.clock() > invoice.expires_at
-    page = render_template(
-        "checkout.html",
-        invoice=invoice,
-        refund=refund,
-        state=InvoiceState.EXPIRED if is_over else invoice.state,
-        payment_uri=payment_uri(invoice.issue.bolt11),
-        qr_url=url_for("api.show_svg", invoice_id=invoice.strike_invoice_id),
-    )
-    response = make_response(page)
-    response.headers["Content-Security-Policy"] = _PAGE_POLICY
+        raise _unknown()
+    return customer_page(invoice, refund)
+
+
+@blueprint.get("/checkout/<token>/status")
+def show_status(token: str) -> Response:
+    """Where the payment stands, for the open page. Most often lnpay.web.status answers this before Flask does."""
+    board: StatusBoard = current_app.extensions[BOARD]
+    answer = board.answer(token)
+    if answer is None:
+        raise _unknown()
+    if answer.is_known_to(request.headers.get("If-None-Match")):
+        response = Response(status=304)
+        del response.headers["Content-Type"]
+    else:
+        response = Response(answer.body, content_type="application/json")
+    response.headers.extend(answer.headers())
     return response
+
+
+def _unknown() -> NotFound:
+    return NotFound("there is no payment page at this address")

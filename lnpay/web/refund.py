@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, make_response, redirect, render_template, request, url_for
+from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from lnpay.errors import Conflict, InvalidRequest, NotFound
 from lnpay.refunds_by_hand import give_address
 from lnpay.web.context import backend
+from lnpay.web.customer_page import customer_page
+from lnpay.web.languages import language_query
 
 blueprint = Blueprint("refund", __name__)
-
-_PAGE_POLICY = "default-src 'none'; style-src 'self'; form-action 'self'; frame-ancestors 'none'"
 
 
 @blueprint.get("/refund/<token>")
@@ -26,20 +26,19 @@ def submit(token: str) -> AnyResponse:
     here = backend()
     try:
         give_address(here.repository, token, request.form.get("ln_address", ""), here.clock())
-    except InvalidRequest as error:
-        return _page(token, mistake=error.errors["ln_address"], status=400)
+    except InvalidRequest:
+        return _page(token, mistake=True, status=400)
     except Conflict:
         return _page(token, status=409)
     here.refunder.wake()
-    return redirect(url_for("refund.show", token=token), code=303)
+    # Relative, as every link of the page: it holds under whatever path a proxy puts us.
+    return redirect(f"{token}{language_query()}", code=303)
 
 
-def _page(token: str, *, mistake: str | None = None, status: int = 200) -> Response:
+def _page(token: str, *, mistake: bool = False, status: int = 200) -> Response:
     with backend().repository.reading() as tx:
         refund = tx.refunds.find_by_token(token)
-    if refund is None:
+        invoice = None if refund is None else tx.invoices.find(refund.invoice_id)
+    if refund is None or invoice is None:
         raise NotFound("there is no refund at this address")
-    page = render_template("refund.html", refund=refund, mistake=mistake, given=request.form.get("ln_address", ""))
-    response = make_response(page, status)
-    response.headers["Content-Security-Policy"] = _PAGE_POLICY
-    return response
+    return customer_page(invoice, refund, mistake=mistake, given=request.form.get("ln_address", ""), status=status)

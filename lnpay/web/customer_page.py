@@ -1,0 +1,90 @@
+"""The one page that customers see, at /checkout/<token> and at /refund/<token>."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, make_response, render_template, request, url_for
+
+from lnpay.model import Invoice, Refund
+from lnpay.qr import payment_uri, qr_svg
+from lnpay.web.context import backend
+from lnpay.web.languages import mark_language
+from lnpay.web.stages import is_final, stage_of, standing_of
+
+STATIC = Path(__file__).parent / "static"
+
+SOURCE_NAMES = {"coingecko": "CoinGecko", "coinbase": "Coinbase", "strike": "Strike"}
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors "
+)
+
+
+def set_up_customer_page(app: Flask) -> None:
+    """Give the app's templates what the page is written with."""
+    app.jinja_env.globals.update(beside=beside, static=static, qr_svg=qr_svg)
+    app.jinja_env.filters["source"] = lambda name: SOURCE_NAMES.get(name, name)
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True
+
+
+def customer_page(
+    invoice: Invoice, refund: Refund | None, *, mistake: bool = False, given: str = "", status: int = 200
+) -> Response:
+    """Show where the payment of `invoice`, or its refund, stands.
+
+    mistake: `given`, the address that the customer has just sent, cannot be one.
+    """
+    here = backend()
+    now = here.clock()
+    standing = standing_of(invoice, refund)
+    page = render_template(
+        "customer.html",
+        stage=stage_of(standing, now),
+        is_final=is_final(standing),
+        invoice=invoice,
+        refund=refund,
+        payment_uri=payment_uri(invoice.issue.bolt11),
+        seconds_left=_seconds_left(invoice.expires_at, now),
+        seconds_in_all=_seconds_left(invoice.expires_at, invoice.issue.opened_at),
+        return_host=_host(invoice.order.return_url),
+        mistake=mistake,
+        given=given,
+        parents=here.access.cors_origins,
+    )
+    response = make_response(page, status)
+    response.headers["Content-Security-Policy"] = _POLICY + (" ".join(here.access.cors_origins) or "'none'")
+    mark_language(response)
+    return response
+
+
+def _seconds_left(until: datetime, now: datetime) -> int:
+    return max(0, int((until - now).total_seconds()))
+
+
+def _host(url: str | None) -> str | None:
+    """What a customer recognises of a link."""
+    return None if url is None else urlsplit(url).netloc
+
+
+def beside(endpoint: str, **values: Any) -> str:  # noqa: ANN401 - as url_for takes them
+    """A link from a customer's page to another route, relative: it holds under whatever path a proxy puts us."""
+    # The customer's pages are all one folder deep.
+    return ".." + url_for(endpoint, **values).removeprefix(request.script_root)
+
+
+def static(name: str) -> str:
+    """A link to a file of static/ that changes with the file, so that it can be kept for long."""
+    return beside("static", filename=name, v=_fingerprint(name))
+
+
+@cache
+def _fingerprint(name: str) -> str:
+    return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:10]

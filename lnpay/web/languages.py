@@ -1,0 +1,109 @@
+"""The languages of the customer's pages: which one a request wants, and amounts and times written in it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+from babel import Locale
+from babel.dates import format_time
+from babel.numbers import format_currency, format_decimal
+from flask import Flask, Response, has_request_context, request
+from flask_babel import Babel, get_locale
+
+LANGUAGES = {
+    "en": "English",
+    "ar": "العربية",
+    "de": "Deutsch",
+    "es": "Español",
+    "fr": "Français",
+    "hi": "हिन्दी",
+    "it": "Italiano",
+    "ja": "日本語",
+    "pt-BR": "Português (Brasil)",
+    "zh-CN": "简体中文",
+}
+"""Their codes, as browsers write them, and their own names."""
+
+DEFAULT_LANGUAGE = "en"
+
+_BY_LOWER_CASE = {code.lower(): code for code in LANGUAGES}
+_BY_PRIMARY = {code.partition("-")[0]: code for code in LANGUAGES}
+
+
+def set_up_languages(app: Flask) -> None:
+    """Have the app's templates speak the language that each request wants."""
+    Babel(app, locale_selector=lambda: locale_name(wanted_language()))
+    app.jinja_env.globals.update(
+        LANGUAGES=LANGUAGES,
+        wanted_language=wanted_language,
+        language_query=language_query,
+        text_direction=lambda: _locale().text_direction,
+    )
+    app.jinja_env.filters.update(fiat=in_fiat, price=as_price, grouped=grouped, clock_time=clock_time)
+
+
+def locale_name(language: str) -> str:
+    """Babel's name of a language: its catalogue's folder."""
+    return str(Locale.parse(language, sep="-"))
+
+
+def wanted_language() -> str:
+    """The language of this request: `?lang=`, else the best of Accept-Language, else English."""
+    if not has_request_context():
+        return DEFAULT_LANGUAGE
+    chosen = chosen_language()
+    if chosen is not None:
+        return chosen
+    for tag in request.accept_languages.values():
+        known = _known_language(tag)
+        if known is not None:
+            return known
+    return DEFAULT_LANGUAGE
+
+
+def chosen_language() -> str | None:
+    """The language that the address asks for with `?lang=`, if it is one of ours."""
+    return _known_language(request.args.get("lang", ""))
+
+
+def language_query() -> str:
+    """What keeps a chosen language in a link: "?lang=de", or nothing."""
+    chosen = chosen_language()
+    return "" if chosen is None else f"?lang={chosen}"
+
+
+def _known_language(tag: str) -> str | None:
+    """Our language for a tag: pt-PT reads Brazilian Portuguese rather than English."""
+    tag = tag.lower().replace("_", "-")
+    return _BY_LOWER_CASE.get(tag) or _BY_PRIMARY.get(tag.partition("-")[0])
+
+
+def mark_language(response: Response) -> None:
+    """Tell caches which language this is and that it depends on who asks."""
+    response.headers["Content-Language"] = wanted_language()
+    response.vary.add("Accept-Language")
+
+
+def in_fiat(amount: Decimal, currency: str) -> str:
+    """An amount of money as people write it. Never rounded: a decimal that is there is shown."""
+    return format_currency(amount, currency.upper(), locale=_locale(), decimal_quantization=False)
+
+
+def as_price(price: Decimal, currency: str) -> str:
+    """The price of one bitcoin, for people: with no more decimals than money has."""
+    return format_currency(price, currency.upper(), locale=_locale())
+
+
+def grouped(number: int) -> str:
+    """A whole number with its digits in groups."""
+    return format_decimal(number, locale=_locale())
+
+
+def clock_time(moment: datetime) -> str:
+    """A time of day, in UTC: nobody has told us where the customer is."""
+    return format_time(moment, "short", tzinfo=UTC, locale=_locale())
+
+
+def _locale() -> Locale:
+    return get_locale() or Locale.parse(DEFAULT_LANGUAGE)
