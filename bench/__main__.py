@@ -1,0 +1,32 @@
+"""Measure everything, or what is named: python -m bench create qr."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+
+from bench import create, idle_pass, memory, qr, start, throughput
+from bench.figures import Figure, show
+
+BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
+    "create": create.measure,
+    "throughput": throughput.measure,
+    "qr": qr.measure,
+    "memory": memory.measure,
+    "start": start.measure,
+    "idle_pass": idle_pass.measure,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the benches one after the other."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(BENCHES)}; all when absent")
+    names = parser.parse_args(arguments).names or list(BENCHES)
+    if unknown := set(names) - set(BENCHES):
+        parser.error(f"no such bench: {', '.join(sorted(unknown))}")
+    show(figure for name in names for figure in BENCHES[name]())
+
+
+if __name__ == "__main__":
+    main()

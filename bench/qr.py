@@ -1,0 +1,37 @@
+"""How long the picture takes that is in every answer."""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections.abc import Iterator
+from functools import partial
+
+import segno
+
+from bench.figures import Figure, seconds_of, take_turns
+from lnpay.qr import qr_png
+
+ROUNDS = 200
+LETTERS = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+CHARACTERS = 290
+"""Of a usual payment request."""
+
+AIM_MS = 4.0
+
+
+def draw_plainly(text: str) -> None:
+    """A QR code as the library makes it by itself."""
+    segno.make_qr(text, error="l").save(io.BytesIO(), kind="png", scale=8)
+
+
+def measure() -> Iterator[Figure]:
+    """Time of one PNG of a payment request."""
+    text = "lnbc192070n1p" + "".join(secrets.choice(LETTERS) for _ in range(CHARACTERS - 13))
+    ours, plain = partial(qr_png, text), partial(draw_plainly, f"LIGHTNING:{text.upper()}")
+    take_turns(10, partial(seconds_of, ours), partial(seconds_of, plain))
+    value, least = take_turns(ROUNDS, partial(seconds_of, ours), partial(seconds_of, plain))
+    yield Figure(
+        "draw a QR code (p50)", value * 1000, "ms", least * 1000, "the QR library's own PNG",
+        f"< {AIM_MS:.0f} ms", value * 1000 < AIM_MS,
+    )  # fmt: skip
