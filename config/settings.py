@@ -106,11 +106,13 @@ class Settings:
 def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:
     """Read and check every setting.
 
-    environ: in place of the process's environment. env_file: in place of config/.env; it need not exist.
+    environ: in place of the process's environment. env_file: in place of config/.env, or of the file that LNPAY_ENV_FILE
+    names; it need not exist.
     Raises SettingsError with every mistake in one text.
     """
-    from_file, problems = _read_env_file(ENV_FILE if env_file is None else env_file)
     from_environment = os.environ if environ is None else environ
+    named = Path(from_environment.get("LNPAY_ENV_FILE") or ENV_FILE)
+    from_file, problems = _read_env_file(named if env_file is None else env_file)
     reader = _Reader({**from_file, **_without_empty(from_environment)}, problems)
     settings = _read_settings(reader)
     problems.extend(_find_misspelt(from_file, reader.names))

@@ -174,6 +174,7 @@ def start(*arguments: str, folder: Path, **environ: str) -> subprocess.Popen[str
     clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "SYSTEMROOT") if name in os.environ}
     nowhere = "http://127.0.0.1:1"
     settings = {
+        "LNPAY_ENV_FILE": os.devnull,
         "STRIKE_API_KEY": "k",
         "DATABASE_URL": f"sqlite:///{folder}/invoices.sqlite",
         **dict.fromkeys(("STRIKE_API_URL", "COINGECKO_API_URL", "COINBASE_API_URL"), nowhere),

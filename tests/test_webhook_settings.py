@@ -82,6 +82,7 @@ def environ(simulator: Simulator, tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a merchant whose Strike is the simulator."""
     with SandboxServer(simulator) as server:
         yield {
+            "LNPAY_ENV_FILE": str(tmp_path / "no.env"),
             "STRIKE_API_KEY": KEY,
             "STRIKE_API_URL": f"{server.url}/v1",
             "WEBHOOK_SECRET": SECRET,

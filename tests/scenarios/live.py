@@ -90,6 +90,7 @@ def environment(provider_url: str, database_url: str, port: int, **changes: str)
     """The environment of a program of ours beside a simulator."""
     return {
         **{name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "TMPDIR", "LANG")},
+        "LNPAY_ENV_FILE": os.devnull,
         "STRIKE_API_KEY": "a-key-of-the-tests",
         "WEBHOOK_SECRET": WEBHOOK_SECRET,
         "WEBHOOK_URL": f"http://127.0.0.1:{port}/webhook",

@@ -55,6 +55,13 @@ def written(folder: Path, text: str | bytes) -> Path:
     return path
 
 
+class TestWhere:
+    def test_the_environment_may_name_another_file(self, tmp_path: Path) -> None:
+        path = written(tmp_path, "CURRENCY=eur\n")
+
+        assert load_settings({**KEY, "LNPAY_ENV_FILE": str(path)}).currency == "eur"
+
+
 class TestDefaults:
     def test_only_the_strike_key_is_needed(self) -> None:
         assert load() == Settings(
