@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import NoReturn
 
 from lnpay.bolt11 import Bolt11Error, decode
-from lnpay.errors import Conflict, StrikeAmbiguous, StrikeRejected, StrikeUnavailable
+from lnpay.errors import Conflict, InvalidRequest, StrikeAmbiguous, StrikeRejected, StrikeUnavailable
 from lnpay.model import Clock, Draft, Invoice, Issue, Order
 from lnpay.money import fiat_to_sats, sats_to_msats
 from lnpay.rates import Rates
@@ -22,6 +22,13 @@ log = logging.getLogger(__name__)
 
 DRAFT_GOOD_FOR = timedelta(seconds=30)
 """A draft older than this, or than a quarter of the time to pay, is priced again: the time runs from its making."""
+
+_AMOUNT_REFUSALS = {
+    "AMOUNT_TOO_HIGH": "is more than the payment provider takes at once",
+    "AMOUNT_TOO_LOW": "is less than the payment provider takes",
+    "INVALID_AMOUNT": "is no amount for the payment provider",
+}
+"""Strike's refusals that the caller can mend."""
 
 ROUNDS = 4
 """How often to start again when another request for the same order was quicker. Each round, somebody got on."""
@@ -124,6 +131,9 @@ def _strike_invoice(strike: Strike, draft: Draft) -> StrikeInvoice:
         except StrikeAmbiguous:
             return _create(strike, draft)
     except StrikeRejected as error:
+        if error.strike_code in _AMOUNT_REFUSALS:
+            why = _AMOUNT_REFUSALS[error.strike_code]
+            raise InvalidRequest(f"amount_fiat {why}", errors={"amount_fiat": why}) from error
         # DUPLICATE_INVOICE; the status says so even where the answer's text was cut off.
         if error.status != 409:
             raise

@@ -462,6 +462,15 @@ class TestPrices:
 
         assert world.count_rows() == 0
 
+    @pytest.mark.parametrize("code", ["AMOUNT_TOO_HIGH", "AMOUNT_TOO_LOW", "INVALID_AMOUNT"])
+    def test_an_amount_that_strike_refuses_is_the_callers_to_mend(self, world: World, code: str) -> None:
+        world.fault("POST", CREATE, "error", status=422, code=code)
+
+        with pytest.raises(InvalidRequest) as refusal:
+            create(world)
+
+        assert "payment provider" in refusal.value.errors["amount_fiat"]
+
     def test_one_sat_can_be_sold(self, make_world: Callable[..., World]) -> None:
         world = make_world(currency="jpy")
         world.simulator.rates.set_price("jpy", "100000000")
