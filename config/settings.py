@@ -106,8 +106,8 @@ class Settings:
 def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:
     """Read and check every setting.
 
-    environ: in place of the process's environment. env_file: in place of config/.env, or of the file that LNPAY_ENV_FILE
-    names; it need not exist.
+    environ: in place of the process's environment. env_file: in place of config/.env, or of the file that
+    LNPAY_ENV_FILE names; it need not exist.
     Raises SettingsError with every mistake in one text.
     """
     from_environment = os.environ if environ is None else environ
