@@ -339,10 +339,13 @@ class _Bearer(requests.auth.AuthBase):
 
 
 _SAFE_TO_REPEAT = frozenset(
-    {"PROCESSING_CONFLICT", "ACCOUNT_NOT_READY", "LN_UNAVAILABLE", "EXCHANGE_RATE_NOT_AVAILABLE"}
+    {"PROCESSING_CONFLICT", "ACCOUNT_NOT_READY", "EXCHANGE_RATE_NOT_AVAILABLE"}
     | {"RATE_LIMIT_EXCEEDED", "TOO_MANY_ATTEMPTS"}
 )
-"""Codes under which Strike did nothing and asks to be called again."""
+"""Codes under which Strike did nothing and asks to be called again.
+
+Not LN_UNAVAILABLE: that is a 503, and a payment may have left before it.
+"""
 
 _LATER = frozenset({408, 425, 429})
 """The same said by a status alone: request timeout, too early, too many requests."""
