@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MONEY := lnpay/money.py,lnpay/states.py,lnpay/settlement.py
 
 .DEFAULT_GOAL := help
-.PHONY: help sandbox test lint format types check bench stale
+.PHONY: help sandbox test simulate lint format types check bench stale
 
 help:                           ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -23,6 +23,9 @@ ifndef ARGS
 	@$(BIN)/coverage report --include="$(MONEY)" --fail-under=100 > /dev/null || \
 		{ $(BIN)/coverage report --include="$(MONEY)"; echo "where money is counted, every branch must be tested"; exit 1; }
 endif
+
+simulate: $(VENV)/ready-dev     ## whole small worlds with every fault, one seed each (SEEDS=10000; SEED=123 shows one again)
+	$(BIN)/python -m tests.simulation --jobs 2 $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
 
 lint: $(VENV)/ready-dev         ## ruff's checks
 	$(BIN)/ruff check .

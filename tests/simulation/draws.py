@@ -82,7 +82,7 @@ def draw_config(chance: random.Random, scene: Scene) -> SimulatorConfig:
         timestamp_digits=pick(([3], [6], [7], [3, 6, 7])),
         filter_policy=pick(("allow", "block_or", "block_compound", "block_compound", "block_all")),
         is_count_unknown=pick((False, True)),
-        payment_quote_seconds=pick((5, 20, 60, 60, 600)),
+        payment_quote_seconds=pick((5, 5, 20, 60, 600)),
         has_valid_until=pick((True, False)),
         has_payment_quote_read=pick((True, False)),
         execute_status=pick(("auto", "200", "202")),
@@ -133,7 +133,7 @@ def draw_fault(chance: random.Random, scene: Scene) -> Fault:
         kinds = (*WEBHOOK_KINDS, "webhook_drop") if scene.has_workers else WEBHOOK_KINDS
         return Fault("POST", "*", chance.choice(kinds), times=chance.choice((1, 3)), seconds=chance.uniform(1, 90))
     if chance.random() < 0.25:
-        kind, times = chance.choice(AFTER_KINDS), chance.choice((1, 2, 3, 4))
+        kind, times = chance.choice(AFTER_KINDS), chance.choice((1, 3, 4, 8))
         status, code = chance.choice(SERVER_ERRORS)
         return Fault("PATCH", EXECUTE, kind, times=times, status=status, code=code)
     if chance.random() < 0.06:

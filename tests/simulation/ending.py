@@ -25,6 +25,9 @@ LONGEST = timedelta(days=14)
 
 MOST_ROUNDS = 300
 
+TOGETHER = timedelta(minutes=20)
+"""What is due within so long is done in one round: here nobody is in a hurry."""
+
 TICK = timedelta(milliseconds=1)
 
 
@@ -73,14 +76,14 @@ def _round(world: SimulatedWorld) -> None:
     rows, is_first = world.watch.rows, world.counts["rounds to rest"] == 1
     is_any_watched = bool(rows("SELECT 1 FROM invoices WHERE state IN ('unpaid', 'expired') LIMIT 1"))
     if world.scene.has_workers:
-        if is_first or is_any_watched or rows("SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1"):
-            main_pass(world.processes["main 1"].backend)
-        if is_first:
-            expired_pass(world.processes["expired 1"].backend)
+        if is_first or is_any_watched:
+            one_pass, name = (main_pass, "main 1") if is_first else (expired_pass, "expired 1")
+            one_pass(world.processes[name].backend)
         if is_first or rows("SELECT 1 FROM refunds WHERE state <> 'sent' LIMIT 1"):
             refund_pass(world.processes["refund 1"].backend)
     else:
         send_due_refunds(server.backend.refund_desk, WAITING)
+    if rows("SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1"):
         send_due(server.backend.outbox, senders=1)
     _help(world)
     world.check()
@@ -140,13 +143,14 @@ def _left(world: SimulatedWorld) -> Iterator[str]:
 
 
 def _wait(world: SimulatedWorld) -> None:
-    """Go to the next moment at which something is due."""
+    """Go to the next moment at which something is due, and on to what comes soon after it."""
     now = world.simulator.clock.now()
     all_of_them = list(moments(world))
     later = [moment for moment in all_of_them if moment > now]
     if len(later) < len(all_of_them) or not later:
-        later.append(now + timedelta(seconds=61))
-    world.simulator.clock.advance((min(later) + TICK - now).total_seconds())
+        later = [now + timedelta(seconds=61)]
+    soon = min(later) + TOGETHER
+    world.simulator.clock.advance((max(one for one in later if one <= soon) + TICK - now).total_seconds())
 
 
 def moments(world: SimulatedWorld) -> Iterator[datetime]:

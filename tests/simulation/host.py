@@ -137,12 +137,13 @@ class Network(WsgiAdapter):
         """Answer a request as WsgiAdapter does."""
         path = urlsplit(request.url or "").path
         self._host.scheduler.point(f"-> {request.method} {path}")
+        back = "<- /execute" if path.endswith("/execute") else "<-"
         try:
             response = super().send(request, *args, **options)
         except requests.RequestException as error:
-            self._host.scheduler.point(f"<- {type(error).__name__}")
+            self._host.scheduler.point(f"{back} {type(error).__name__}")
             raise
-        self._host.scheduler.point(f"<- {response.status_code} {_short(response)}")
+        self._host.scheduler.point(f"{back} {response.status_code} {_short(response)}")
         return response
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
-from lnpay import budget, deliveries, invoices, refunds, settlement, sweeps, webhook_invoice
+from lnpay import budget, deliveries, invoices, refunds, settlement, strike, sweeps, webhook_invoice
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.refunds import Refunds
 from lnpay.web import webhook
@@ -60,6 +60,15 @@ MUTANTS = (
         "the doubt is not stored before the execution",
         (Change(refunds._start, "is_in_doubt=True", "is_in_doubt=False"),
          Change(refunds._look_again, "is_in_doubt=True", "is_in_doubt=False")),
+    ),
+    Mutant(
+        "503 LN_UNAVAILABLE counts as not done",
+        (
+            Change(
+                strike._kind_of, "code in _SAFE_TO_REPEAT", 'code in (*_SAFE_TO_REPEAT, "LN_UNAVAILABLE")'
+            ),
+        ),
+        within=2_000,
     ),
     Mutant(
         "a refund is changed without looking at its state and its claim",

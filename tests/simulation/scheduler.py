@@ -15,6 +15,9 @@ from lnpay.sandbox.clock import VirtualClock
 
 TRACE_LINES = 5_000
 
+MORE_WHERE_MONEY_MOVES = 4
+"""Crashes are so many times likelier before and after an execution."""
+
 
 class Crash(BaseException):
     """The process is gone: nothing of it runs any more, not even what it would do at its end."""
@@ -137,7 +140,7 @@ class Scheduler:
         if self._quiet:
             return
         self.note(what)
-        if self.random.random() < self.chances.crash:
+        if self.random.random() < self.chances.crash * (MORE_WHERE_MONEY_MOVES if "/execute" in what else 1):
             self.crash()
         if self.random.random() < self.chances.pause:
             self.counts["pauses"] += 1
