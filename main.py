@@ -40,6 +40,12 @@ CONNECTIONS: dict[str, Any] = {"connection_limit": 400, "channel_timeout": 30, "
 """Browsers keep connections open that they do not use: room for many, and not for long. select() ends at 1,024."""
 
 
+SHOP_SETTINGS = (
+    "API_KEYS", "CORS_ORIGINS", "CURRENCY", "DELIVERY_EVENTS", "DELIVERY_SECRET", "DELIVERY_URL", "TIME_OFFSET",
+)  # fmt: skip
+"""What a sandbox takes from the environment: with them it is the backend of a shop that is being built."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
     options = _parse(arguments)
@@ -113,6 +119,7 @@ def _serve_sandbox() -> int:
     set_up_logging(settings.log_level)
     simulator = Simulator()
     simulator.config.backend_url = f"http://127.0.0.1:{settings.port}"
+    simulator.config.backend_api_key = next(iter(settings.api_keys), "")
     try:
         # Werkzeug prints two lines of its own about a port that is taken; ours also says what to do.
         with contextlib.redirect_stderr(io.StringIO()):
@@ -133,7 +140,10 @@ def _serve_sandbox() -> int:
 
 
 def _sandbox_settings() -> Settings:
-    """Settings that need no `.env` and reach nothing but this machine. PORT chooses the two ports."""
+    """Settings that need no `.env` and reach nothing but this machine.
+
+    PORT chooses the two ports; SHOP_SETTINGS in the environment are for trying out a shop of one's own.
+    """
     key, no_file = "sandbox-key", Path("no-such-file")
     port = load_settings({"STRIKE_API_KEY": key, "PORT": os.environ.get("PORT", "")}, no_file).port
     world = f"http://127.0.0.1:{port + 1}"
@@ -149,7 +159,8 @@ def _sandbox_settings() -> Settings:
         "DATABASE_URL": f"sqlite:///sandbox-{port}.sqlite",
         "PORT": str(port),
     }
-    return load_settings(environ, no_file)
+    given = {name: os.environ[name] for name in SHOP_SETTINGS if os.environ.get(name)}
+    return load_settings({**environ, **given}, no_file)
 
 
 def _forget(database_url: str) -> None:

@@ -147,7 +147,7 @@ def test_the_types_of_message_are_the_code_s() -> None:
     table = rows(section("Telling your shop"))[: len(EventType)]
 
     assert {words(kind)[0]: words(status)[0] for kind, status, _ in table} == {
-        str(kind): status for kind, (status, _) in events._WORDS.items()
+        str(kind): status for kind, (status, _) in events.WORDS.items()
     }
 
 

@@ -1,0 +1,79 @@
+"""`python main.py --sandbox` as a developer starts it, and what people do in it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from lnpay.sandbox.server import wait_until
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class RunningSandbox:
+    """A sandbox in a process of its own: LNPay at `url`, the simulated world at `world`."""
+
+    url: str
+    world: str
+
+    def pay(self, payment_request: str, *, late: bool = False) -> None:
+        """Pay with the demo's wallet."""
+        form = {"payment_request": payment_request, "late" if late else "now": "1"}
+        requests.post(f"{self.world}/wallet", data=form, timeout=30).raise_for_status()
+
+
+@contextmanager
+def running_sandbox(folder: Path, **environment: str) -> Iterator[RunningSandbox]:
+    """Start a sandbox whose files are in `folder`; `environment` is what the developer has set."""
+    port = free_ports(2)
+    sandbox = RunningSandbox(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}")
+    log = folder / "sandbox.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / "main.py"), "--sandbox"],
+            env={**os.environ, **environment, "PORT": str(port)},
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+        )
+        try:
+            assert wait_until(lambda: process.poll() is not None or is_up(sandbox.url), START_SECONDS), log.read_text()
+            assert process.poll() is None, log.read_text()
+            yield sandbox
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def is_up(url: str) -> bool:
+    """Whether something answers at `url`."""
+    try:
+        requests.get(url, timeout=5)
+    except requests.RequestException:
+        return False
+    return True
+
+
+def free_ports(count: int = 1) -> int:
+    """The first of `count` ports in a row that nobody listens on at this moment."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            first = int(probe.getsockname()[1])
+        try:
+            for port in range(first + 1, first + count):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+        except OSError:
+            continue
+        return first
