@@ -1,0 +1,187 @@
+"""python main.py refunds ...: what an operator reads, and what the exit code says."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+import pytest
+
+from lnpay.commands import add_commands
+from lnpay.errors import LnpayError
+from lnpay.model import Invoice
+from lnpay.refunds import STUCK
+from lnpay.states import RefundState
+from tests.owing import EXECUTE, drain, owe, payouts, refund_of, send
+from tests.world import World
+
+S = RefundState
+
+
+def run(world: World, *arguments: str) -> int:
+    """As main.py does: an error is a line of its own, and exit code 1."""
+    parser = argparse.ArgumentParser(prog="main.py")
+    add_commands(parser.add_subparsers())
+    options = parser.parse_args(arguments)
+    try:
+        return int(options.command(world.backend, options))
+    except LnpayError as error:
+        print(error.message)
+        return 1
+
+
+def rows(text: str) -> list[list[str]]:
+    """The words of each line below the heading."""
+    return [line.split() for line in text.splitlines()[1:]]
+
+
+@pytest.fixture
+def stuck(world: World) -> Invoice:
+    """A refund of which Strike cannot say any more whether it was sent."""
+    invoice = owe(world)
+    world.fault("PATCH", EXECUTE, "lost_request", times=6)
+    drain(world, hours=2)
+    return invoice
+
+
+class TestList:
+    def test_it_shows_what_is_not_sent_and_why(
+        self, world: World, stuck: Invoice, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        sent, needing = owe(world, "bob@example.com"), owe(world, None)
+        send(world)
+
+        assert run(world, "refunds", "list") == 0
+
+        text = capsys.readouterr().out
+        assert [row[:4] for row in rows(text)[:1]] == [
+            [stuck.strike_invoice_id, "in_flight", "19,207", "alice@example.com"]
+        ]
+        assert "Strike was told to send it and cannot say any more whether it did." in " ".join(text.split())
+        assert needing.strike_invoice_id in text
+        assert sent.strike_invoice_id not in text
+
+    def test_a_state_can_be_chosen(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+        sent = owe(world)
+        owe(world, None)
+        send(world, [S.REQUESTED])
+
+        assert run(world, "refunds", "list", "--state", "sent") == 0
+
+        assert [row[0] for row in rows(capsys.readouterr().out)] == [sent.strike_invoice_id]
+
+    def test_an_unknown_state_is_named_with_those_that_are_known(
+        self, world: World, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        with pytest.raises(SystemExit) as caught:
+            run(world, "refunds", "list", "--state", "lost")
+
+        assert caught.value.code == 2
+        assert "needs_address" in capsys.readouterr().err
+
+    def test_nothing_to_do_is_said(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(world, "refunds", "list") == 0
+        assert capsys.readouterr().out == "no refunds in this state\n"
+
+
+class TestShow:
+    def test_it_tells_everything_that_was_tried(
+        self, world: World, stuck: Invoice, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(world, "refunds", "show", stuck.strike_invoice_id) == 0
+
+        text = capsys.readouterr().out
+        assert text.startswith(f"refund of 19,207 sats to alice@example.com is in_flight: {STUCK}")
+        words = " ".join(text.split())
+        assert "PAYMENT_QUOTE_EXPIRED" in words
+        assert str(refund_of(world, stuck).payment_quote_id) in words
+
+    def test_an_invoice_that_is_owed_nothing_is_said(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(world, "refunds", "show", "no-such-id") == 1
+        assert capsys.readouterr().out == "no refund is owed for an invoice of this id\n"
+
+
+class TestActing:
+    def test_approve(self, make_world: Callable[..., World], capsys: pytest.CaptureFixture[str]) -> None:
+        world = make_world(refunds_enabled=False)
+        invoice = owe(world)
+        send(world)
+
+        assert run(world, "refunds", "approve", invoice.strike_invoice_id) == 0
+
+        assert capsys.readouterr().out == "refund of 19,207 sats to alice@example.com is requested\n"
+        assert send(world) == {S.SENT: 1}
+
+    def test_retry_of_a_stuck_one(self, world: World, stuck: Invoice, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(world, "refunds", "retry", stuck.strike_invoice_id, "--note", "not in the dashboard") == 0
+        assert "is requested" in capsys.readouterr().out
+
+        send(world)
+        assert len(payouts(world)) == 1
+
+    def test_settle_of_a_stuck_one(self, world: World, stuck: Invoice, capsys: pytest.CaptureFixture[str]) -> None:
+        assert run(world, "refunds", "settle", stuck.strike_invoice_id, "--note", "in the dashboard") == 0
+        assert "is sent: by hand: in the dashboard" in capsys.readouterr().out
+
+    def test_address(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+        invoice = owe(world, None)
+
+        assert run(world, "refunds", "address", invoice.strike_invoice_id, "Bob@example.com") == 0
+
+        assert "to bob@example.com is requested" in capsys.readouterr().out
+
+    def test_an_address_that_cannot_be_one_is_said(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+        invoice = owe(world, None)
+
+        assert run(world, "refunds", "address", invoice.strike_invoice_id, "bob") == 1
+        assert capsys.readouterr().out == "this is neither a Lightning address (name@host) nor an LNURL\n"
+
+    @pytest.mark.parametrize("command", [["retry", "ID", "--note", "x"], ["settle", "ID", "--note", "x"]])
+    def test_within_the_hour_it_is_said_to_wait(
+        self, world: World, command: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        invoice = owe(world, "pending@example.com")
+        send(world)
+
+        assert run(world, "refunds", *(invoice.strike_invoice_id if word == "ID" else word for word in command)) == 1
+        assert capsys.readouterr().out == (
+            "this refund is in_flight: a worker may still be sending it: look again an hour after it was started\n"
+        )
+
+    @pytest.mark.parametrize("action", ["retry", "settle"])
+    def test_how_one_knows_has_to_be_said(self, world: World, action: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as caught:
+            run(world, "refunds", action, "an-id")
+
+        assert caught.value.code == 2
+        assert "--note" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("command", [["approve"], ["retry", "--note", "x"], ["settle", "--note", "x"]])
+    def test_an_unknown_invoice_is_said(
+        self, world: World, command: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert run(world, "refunds", *command, "no-such-id") == 1
+        assert "`refunds list` shows those that are" in capsys.readouterr().out
+
+
+class TestRedeliver:
+    def test_the_shop_is_told_once_more(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+        world.subscribe()
+        invoice = world.sell()
+        world.pay(invoice)
+        world.pump()
+
+        assert run(world, "redeliver", invoice.strike_invoice_id) == 0
+
+        (delivery,) = world.deliveries(invoice)
+        assert capsys.readouterr().out == f"{delivery.webhook_id} invoice.settled: delivered\n"
+
+    def test_a_shop_that_refuses_is_said(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+        world.subscribe()
+        invoice = world.sell()
+        world.pay(invoice)
+        world.pump()
+        world.simulator.shop.answer_with(500, None)
+
+        assert run(world, "redeliver", invoice.strike_invoice_id) == 1
+        assert "pending the shop answered 500" in capsys.readouterr().out

@@ -1,0 +1,163 @@
+"""GET and POST /refund/<token>: where the money is, and where it should go."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable
+
+import pytest
+
+from lnpay.model import Invoice
+from lnpay.refunds import CLAIM
+from lnpay.states import RefundState
+from tests.owing import ADDRESS, executions, owe, payouts, refund_of, send
+from tests.world import World
+
+S = RefundState
+
+
+def url(world: World, invoice: Invoice) -> str:
+    return f"/refund/{refund_of(world, invoice).token}"
+
+
+def give(world: World, invoice: Invoice, address: str) -> int:
+    return world.client.post(url(world, invoice), data={"ln_address": address}).status_code
+
+
+@pytest.mark.parametrize(
+    ("address", "stage", "is_form"),
+    [
+        ("alice@example.com", "refunded", False),
+        ("pending@example.com", "refunding", False),
+        ("fail@example.com", "refunding", False),
+        ("unknown@example.com", "needs_address", True),
+        (None, "needs_address", True),
+    ],
+)
+def test_the_page_says_where_the_money_is(world: World, address: str | None, stage: str, is_form: bool) -> None:
+    invoice = owe(world, address)
+    send(world)
+
+    page = world.client.get(url(world, invoice))
+
+    assert page.status_code == 200
+    assert f'data-stage="{stage}"' in page.text
+    assert ('name="ln_address"' in page.text) is is_form
+
+
+def test_what_is_just_owed_is_on_its_way(world: World) -> None:
+    page = world.client.get(url(world, owe(world)))
+
+    assert 'data-stage="refunding"' in page.text
+
+
+def test_a_held_refund_says_that_the_shop_looks_at_it(make_world: Callable[..., World]) -> None:
+    world = make_world(refunds_enabled=False)
+    invoice = owe(world)
+    send(world)
+
+    page = world.client.get(url(world, invoice))
+
+    assert 'data-stage="refund_held"' in page.text
+    assert "REFUNDS_ENABLED" not in page.text
+
+
+def test_an_address_is_taken_and_the_money_is_sent_there(world: World) -> None:
+    invoice = owe(world, None)
+
+    answer = world.client.post(url(world, invoice), data={"ln_address": " Alice@Example.com "})
+
+    assert answer.status_code == 303
+    assert world.client.get(url(world, invoice).rpartition("/")[0] + "/" + answer.location).status_code == 200
+    assert send(world) == {S.SENT: 1}
+    assert [entry.destination for entry in payouts(world)] == [ADDRESS]
+
+
+@pytest.mark.parametrize("address", ["", "alice", "alice@", "not an address", "a" * 5000])
+def test_what_is_no_address_is_said_beside_the_field(world: World, address: str) -> None:
+    invoice = owe(world, None)
+
+    answer = world.client.post(url(world, invoice), data={"ln_address": address})
+
+    assert answer.status_code == 400
+    assert 'role="alert"' in answer.text
+    assert 'name="ln_address"' in answer.text
+    assert refund_of(world, invoice).state is S.NEEDS_ADDRESS
+
+
+def test_a_form_without_the_field_is_a_form_error(world: World) -> None:
+    invoice = owe(world, None)
+
+    assert world.client.post(url(world, invoice)).status_code == 400
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_a_second_submission_starts_nothing(world: World, is_sent: bool) -> None:
+    invoice = owe(world, None)
+    assert give(world, invoice, ADDRESS) == 303
+    if is_sent:
+        send(world)
+    before = refund_of(world, invoice)
+
+    assert give(world, invoice, "mallory@example.com") == 409
+
+    assert refund_of(world, invoice) == before
+    send(world)
+    world.wait(CLAIM.total_seconds())
+    send(world)
+    assert [entry.destination for entry in payouts(world)] == [ADDRESS]
+    assert executions(world) == ["COMPLETED"]
+
+
+@pytest.mark.parametrize("token", ["no-such-token", "%00", "%C3%BC", "a" * 3000])
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_an_unknown_token_is_not_found(world: World, method: str, token: str) -> None:
+    answer = getattr(world.client, method)(f"/refund/{token}")
+
+    assert answer.status_code == 404
+    assert answer.get_json()["code"] == "not_found"
+
+
+def test_the_token_of_the_checkout_page_opens_no_refund(world: World) -> None:
+    invoice = owe(world, None)
+
+    assert invoice.token != refund_of(world, invoice).token
+    assert world.client.get(f"/refund/{invoice.token}").status_code == 404
+
+
+HOSTILE = "\"><script>alert('x')</script>&{{7*7}}"
+
+
+def test_a_hostile_address_in_the_form_is_only_text(world: World) -> None:
+    invoice = owe(world, None)
+
+    page = world.client.post(url(world, invoice), data={"ln_address": HOSTILE}).text
+
+    assert "<script>alert" not in page
+    assert html.escape(HOSTILE, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in page
+    assert ">49" not in page
+
+
+def test_a_hostile_address_in_the_order_is_only_text(world: World) -> None:
+    page = world.client.get(url(world, owe(world, HOSTILE))).text
+
+    assert "<script>alert" not in page
+
+
+def test_the_page_runs_and_loads_nothing_foreign(world: World) -> None:
+    policy = world.client.get(url(world, owe(world, None))).headers["Content-Security-Policy"]
+
+    assert policy.startswith("default-src 'none'; ")
+    assert "form-action 'self'" in policy
+    assert "frame-ancestors 'none'" in policy
+    assert "unsafe" not in policy
+    assert "*" not in policy
+
+
+def test_the_shops_answer_tells_the_state_and_keeps_the_token(world: World) -> None:
+    invoice = owe(world, None)
+
+    answer = world.client.get(f"/invoices/{invoice.strike_invoice_id}")
+
+    assert answer.get_json()["refund"]["state"] == "needs_address"
+    assert refund_of(world, invoice).token not in answer.text
