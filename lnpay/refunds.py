@@ -486,9 +486,17 @@ def reconcile_payment(desk: RefundDesk, payment_id: str, *, timeout: Timeout = P
 
 def refund_dispatcher(desk: RefundDesk) -> Dispatcher:
     """The server's thread that sends refunds, also where no worker runs."""
+    resting_until = desk.clock()
+
+    def send() -> None:
+        nonlocal resting_until
+        if send_due_refunds(desk)["unanswered"]:
+            # The others that are due would not be answered at this moment either.
+            resting_until = desk.clock() + PAUSES[0]
 
     def next_due_at() -> datetime | None:
         with desk.repository.reading() as tx:
-            return tx.refunds.next_due_at(WAITING)
+            due_at = tx.refunds.next_due_at(WAITING)
+        return None if due_at is None else max(due_at, resting_until)
 
-    return Dispatcher("refund dispatcher", lambda: send_due_refunds(desk), next_due_at, desk.clock, desk.stop)
+    return Dispatcher("refund dispatcher", send, next_due_at, desk.clock, desk.stop)

@@ -1343,6 +1343,27 @@ class TestTheServersThread:
         assert world.backend.refunder._next_due_at() == world.backend.clock() + timedelta(seconds=5)
         assert refund_of(world, invoice).next_attempt_at == world.backend.refunder._next_due_at()
 
+    def test_it_rests_after_a_pass_without_an_answer(self, world: World) -> None:
+        """With a thousand due refunds and a Strike that asks to wait, it would put off one after the other in vain."""
+        for _ in range(2):
+            owe(world)
+        world.fault("POST", QUOTE, "rate_limited")
+
+        world.backend.refunder._send()
+
+        assert world.backend.refunder._next_due_at() == world.backend.clock() + timedelta(seconds=5)
+
+    def test_it_does_not_rest_while_it_is_answered(self, world: World) -> None:
+        owe(world, "pending@example.com")
+        world.backend.refunder._send()
+        late = owe(world)
+
+        assert world.backend.refunder._next_due_at() == world.backend.clock() - timedelta(seconds=175)
+        assert refund_of(world, late).state is S.REQUESTED
+
+    def test_it_has_nothing_to_wait_for_where_nothing_is_owed(self, world: World) -> None:
+        assert world.backend.refunder._next_due_at() is None
+
 
 def test_a_refund_in_any_waiting_state_is_one_that_time_moves_on() -> None:
     assert set(WAITING) == {S.REQUESTED, S.QUOTED, S.IN_FLIGHT, S.FAILED}
