@@ -30,7 +30,7 @@ WEBHOOK_KINDS = ("webhook_duplicate", "webhook_delay", "webhook_reorder", "webho
 
 SERVER_ERRORS = (
     (500, "INTERNAL_SERVER_ERROR"), (502, "BAD_GATEWAY"), (503, "SERVICE_UNAVAILABLE"), (503, "MAINTENANCE_MODE"),
-    (503, "LN_UNAVAILABLE"), (504, "GATEWAY_TIMEOUT"),
+    (503, "LN_UNAVAILABLE"), (503, "LN_UNAVAILABLE"), (503, "LN_UNAVAILABLE"), (504, "GATEWAY_TIMEOUT"),
 )  # fmt: skip
 
 REFUSALS = ((409, "PROCESSING_CONFLICT"), (425, "ACCOUNT_NOT_READY"), (401, "UNAUTHORIZED"), (403, "FORBIDDEN"))
@@ -127,15 +127,20 @@ def draw_chances(chance: random.Random) -> Chances:
     )
 
 
+def draw_doubt(chance: random.Random) -> Fault:
+    """Money that moves, and an answer that does not say so."""
+    kind, times = chance.choice(AFTER_KINDS), chance.choice((1, 3, 4, 8))
+    status, code = chance.choice(SERVER_ERRORS)
+    return Fault("PATCH", EXECUTE, kind, times=times, status=status, code=code)
+
+
 def draw_fault(chance: random.Random, scene: Scene) -> Fault:
     """One thing that goes wrong."""
     if chance.random() < 0.15 and scene.has_webhooks:
         kinds = (*WEBHOOK_KINDS, "webhook_drop") if scene.has_workers else WEBHOOK_KINDS
         return Fault("POST", "*", chance.choice(kinds), times=chance.choice((1, 3)), seconds=chance.uniform(1, 90))
-    if chance.random() < 0.25:
-        kind, times = chance.choice(AFTER_KINDS), chance.choice((1, 3, 4, 8))
-        status, code = chance.choice(SERVER_ERRORS)
-        return Fault("PATCH", EXECUTE, kind, times=times, status=status, code=code)
+    if chance.random() < 0.15:
+        return draw_doubt(chance)
     if chance.random() < 0.06:
         return Fault("POST", "/v1/invoices/*/quote", "field_changed", field="lnInvoice", value=OTHER_REQUEST)
     method, path = chance.choice(PATHS)

@@ -23,8 +23,8 @@ class Crash(BaseException):
     """The process is gone: nothing of it runs any more, not even what it would do at its end."""
 
 
-class Violation(Exception):
-    """A promise was broken; the message says which, and by what."""
+class Violation(BaseException):
+    """A promise was broken; the message says which, and by what. Nothing in the product may catch it."""
 
 
 @dataclass(eq=False)
@@ -44,6 +44,7 @@ class Task:
         self.wake_at: datetime | None = None
         self.result: object = None
         self.error: Exception | None = None
+        self.violation: Violation | None = None
         self.is_over = False
         self._function = function
         self.greenlet = greenlet.greenlet(self._run)
@@ -53,6 +54,8 @@ class Task:
             self.result = self._function()
         except Crash:
             pass
+        except Violation as violation:
+            self.violation = violation
         except Exception as error:  # noqa: BLE001 - judged by whoever started the task
             self.error = error
 

@@ -19,4 +19,4 @@ def disk() -> Iterator[Disk]:
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
 def test_a_safeguard_that_is_switched_off_is_noticed(mutant: Mutant, disk: Disk) -> None:
-    assert seeds_to_notice(mutant, disk) is not None
+    assert seeds_to_notice(mutant, disk, mutant.known) is not None

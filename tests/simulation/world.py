@@ -42,6 +42,7 @@ from tests.simulation.draws import (
     BEHAVIOURS,
     draw_chances,
     draw_config,
+    draw_doubt,
     draw_fault,
     draw_scene,
     draw_settings,
@@ -204,6 +205,8 @@ class SimulatedWorld:
     def _disorder(self) -> None:
         if self.scene.has_webhooks:
             self._subscribe()
+        if self.random.random() < 0.5:
+            self._set(draw_doubt(self.random))
         for _ in range(self.random.choice((0, 0, 1, 2, 3, 5))):
             self._add_fault()
         self.scheduler.chances = self.chances
@@ -248,9 +251,9 @@ class SimulatedWorld:
         """Look at how a task ended, if it did; a crashed process is started again."""
         if not task.process.is_alive and self.processes[task.process.name] is task.process:
             self.processes[task.process.name] = LnpayProcess(task.process.name, self)
+        if task.violation is not None:
+            raise task.violation
         if task.is_over and task.error is not None and not isinstance(task.error, LnpayError):
-            if isinstance(task.error, Violation):
-                raise task.error
             raise Violation(f"{task.name} raised {type(task.error).__name__}: {task.error}") from task.error
 
     def check(self) -> None:
@@ -516,7 +519,9 @@ class SimulatedWorld:
     # Trouble.
 
     def _add_fault(self) -> None:
-        fault = draw_fault(self.random, self.scene)
+        self._set(draw_fault(self.random, self.scene))
+
+    def _set(self, fault: Fault) -> None:
         self.scheduler.note(f"fault {fault.kind} {fault.status} on {fault.method} {fault.path_pattern} x{fault.times}")
         self.faults.append(self.simulator.faults.add(fault))
 
