@@ -6,7 +6,7 @@ from flask import Flask, Response
 from flask_cors import CORS
 
 from lnpay.backend import Backend
-from lnpay.web import api, checkout, docs, errors, health, refund, webhook
+from lnpay.web import api, checkout, docs, errors, health, refund, script, webhook
 from lnpay.web.customer_page import set_up_customer_page
 from lnpay.web.languages import set_up_languages
 from lnpay.web.status import StatusBoard, StatusDoor
@@ -33,7 +33,7 @@ def create_app(backend: Backend) -> Flask:
     app.extensions["lnpay"] = backend
     set_up_languages(app)
     set_up_customer_page(app)
-    for part in (api, webhook, checkout, refund, health, docs):
+    for part in (api, webhook, checkout, refund, script, health, docs):
         app.register_blueprint(part.blueprint)
     errors.register(app)
     app.after_request(_protect)

@@ -1,0 +1,19 @@
+"""`/lnpay.js`: one script tag, and a shop's own page opens the payment page in a window."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, current_app
+
+blueprint = Blueprint("script", __name__)
+
+MAX_AGE_SECONDS = 3_600
+"""Its address never changes, so a new version must come by itself."""
+
+
+@blueprint.get("/lnpay.js")
+def show_script() -> Response:
+    """The script; any page may load it."""
+    response = current_app.send_static_file("lnpay.js")
+    response.cache_control.max_age = MAX_AGE_SECONDS
+    response.headers["Cross-Origin-Resource-Policy"] = "cross-origin"
+    return response
