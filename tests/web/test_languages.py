@@ -39,7 +39,7 @@ def used_texts() -> set[object]:
 
 
 def forms(message: Message) -> list[str]:
-    return [message.string] if isinstance(message.string, str) else list(message.string)
+    return [message.string] if isinstance(message.string, str) else list(message.string or ())
 
 
 def texts(compiled: IO[bytes]) -> dict[object, str]:

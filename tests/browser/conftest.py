@@ -1,0 +1,140 @@
+"""A real Chromium in front of a real LNPay, beside the simulated provider, shop and wallet; they share one clock."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from lnpay.backend import Backend
+from lnpay.model import Invoice, Refund
+from lnpay.passes import expired_pass, main_pass, refund_pass
+from lnpay.sandbox import SandboxServer
+from lnpay.sandbox.server import wait_until
+from lnpay.sandbox.simulator import Simulator
+from tests.scenarios.live import ask, build_live_backend, serving, subscribe
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+PHONE = {"width": 320, "height": 640}
+
+PICTURES = os.environ.get("LNPAY_PICTURES")
+"""A folder for screenshots, for whoever wants to look at them; none are kept otherwise."""
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The machine's Chromium, without a window."""
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("there is no Chromium here: install it (Debian: apt-get install chromium), or name one in CHROMIUM")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield started
+        started.close()
+
+
+@dataclass
+class Stand:
+    """A shop's stand: LNPay at `url`, the simulated world behind it, and a customer's browser in front of it."""
+
+    url: str
+    backend: Backend
+    simulator: Simulator
+    new_context: Callable[..., BrowserContext]
+
+    def sell(self, **fields: Any) -> Invoice:
+        """A new open invoice over 12.34."""
+        answer = ask(self.url, **{"description": "Two cappuccinos", "ln_address": "ann@wallet.test", **fields})
+        assert answer.status_code == 200, answer.text
+        return self.invoice(answer.json()["data"]["invoice"]["invoiceId"])
+
+    def invoice(self, strike_invoice_id: str) -> Invoice:
+        """Our row as it is now."""
+        with self.backend.repository.reading() as tx:
+            invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
+        assert invoice is not None
+        return invoice
+
+    def refund(self, invoice: Invoice) -> Refund | None:
+        """What is owed back for an invoice."""
+        with self.backend.repository.reading() as tx:
+            return tx.refunds.find_by_invoice(invoice.id)
+
+    def page_url(self, invoice: Invoice) -> str:
+        """The address of the payment page."""
+        return f"{self.url}/checkout/{invoice.token}"
+
+    def open(self, invoice: Invoice, query: str = "", **options: Any) -> Page:
+        """Open the payment page in a browser of its own; `options` are Playwright's for a context."""
+        page = self.new_context(**options).new_page()
+        page.goto(self.page_url(invoice) + query)
+        return page
+
+    def pay(self, invoice: Invoice, **options: Any) -> None:
+        """The customer's wallet pays; see Simulator.pay_invoice."""
+        self.simulator.pay_invoice(invoice.issue.bolt11, **options)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass, for LNPay as for the provider."""
+        self.simulator.clock.advance(seconds)
+
+    def work(self) -> None:
+        """What cron does."""
+        for one_pass in (main_pass, expired_pass, refund_pass):
+            one_pass(self.backend)
+
+    def work_until(self, is_done: Callable[[], bool]) -> None:
+        """What cron does, again and again."""
+
+        def look() -> bool:
+            self.work()
+            return is_done()
+
+        assert wait_until(look, 10)
+
+
+@pytest.fixture
+def make_stand(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Stand]]:
+    """Make stands with settings of their own: make_stand(currency="jpy")."""
+    with ExitStack() as stack:
+
+        def new_context(**options: Any) -> BrowserContext:
+            context = browser.new_context(**{"locale": "en-US", **options})
+            context.set_default_timeout(10_000)
+            stack.callback(context.close)
+            return context
+
+        def make(**changes: Any) -> Stand:
+            simulator = Simulator(seed=1)
+            world = stack.enter_context(SandboxServer(simulator))
+            database_url = f"sqlite:///{tmp_path}/{len(list(tmp_path.iterdir()))}.sqlite"
+            backend = build_live_backend(world.url, database_url, simulator.clock.now, **changes)
+            url = stack.enter_context(serving(backend))
+            subscribe(world, url)
+            return Stand(url, backend, simulator, new_context)
+
+        yield make
+
+
+@pytest.fixture
+def stand(make_stand: Callable[..., Stand]) -> Stand:
+    """A stand with the usual settings."""
+    return make_stand()
+
+
+def picture(page: Page, name: str) -> bytes:
+    """A screenshot of the whole page; kept where LNPAY_PICTURES says."""
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(700)
+    return page.screenshot(full_page=True, path=Path(PICTURES) / f"{name}.png" if PICTURES else None)

@@ -1,0 +1,295 @@
+"""A customer's walk through the payment page, in a real browser: every stage, with everything real behind it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import zxingcpp
+from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
+from playwright.sync_api import Page, Request, expect
+
+from lnpay.model import Invoice
+from lnpay.settlement import reconcile_invoice
+from lnpay.states import InvoiceState, RefundState
+from tests.browser.conftest import PHONE, Stand, picture
+
+LINKS = {"return_url": "https://coffee.example/orders/7", "retry_url": "https://coffee.example/cart"}
+
+
+def assert_stage(page: Page, stage: str) -> None:
+    expect(page.locator(f"#page[data-stage={stage}]")).to_be_visible(timeout=10_000)
+
+
+def assert_accessible(page: Page) -> None:
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def has_refund(stand: Stand, invoice: Invoice, state: RefundState) -> Callable[[], bool]:
+    def look() -> bool:
+        refund = stand.refund(invoice)
+        return refund is not None and refund.state is state
+
+    return look
+
+
+def test_buy_and_pay(stand: Stand) -> None:
+    invoice = stand.sell(**LINKS)
+    page = stand.open(invoice)
+    expect(page.get_by_role("heading", name="$12.34")).to_be_visible()
+    expect(page.get_by_role("link", name="Open in wallet")).to_have_attribute(
+        "href", f"lightning:{invoice.issue.bolt11.upper()}"
+    )
+    expect(page.locator("#pay-here")).to_be_hidden()
+    picture(page, "waiting")
+
+    stand.pay(invoice)
+
+    assert_stage(page, "paid")
+    expect(page).to_have_title("Paid")
+    expect(page.get_by_role("link", name="Back to coffee.example")).to_have_attribute("href", LINKS["return_url"])
+    expect(page.locator("#news")).to_contain_text("Thank you!")
+    picture(page, "paid")
+    assert [delivery.json()["status"] for delivery in stand.simulator.shop.accepted()] == ["success"]
+
+
+def test_money_that_is_seen_is_shown_before_it_is_final(stand: Stand) -> None:
+    invoice = stand.sell()
+    page = stand.open(invoice)
+
+    stand.pay(invoice, pending_seconds=30)
+    reconcile_invoice(stand.backend.ledger, invoice.strike_invoice_id)
+    assert_stage(page, "seen")
+    picture(page, "seen")
+    stand.wait(31)
+    stand.work()
+
+    assert_stage(page, "paid")
+
+
+def test_wait_and_pay_too_late_and_the_money_comes_back(stand: Stand) -> None:
+    invoice = stand.sell(**LINKS)
+    page = stand.open(invoice)
+
+    stand.wait(150)
+    assert_stage(page, "expired")
+    expect(page.get_by_role("link", name="Get a new payment code")).to_have_attribute("href", LINKS["retry_url"])
+    assert invoice.issue.bolt11.upper() not in page.content().upper()
+    picture(page, "expired")
+    stand.pay(invoice)
+    stand.work_until(has_refund(stand, invoice, RefundState.SENT))
+    page.reload()
+
+    assert_stage(page, "refunded")
+    expect(page.get_by_text("ann@wallet.test")).to_be_visible()
+    picture(page, "refunded")
+    assert [receipt.sats for receipt in stand.simulator.wallet.receipts] == [invoice.amount_sats]
+
+
+def late_without_address(stand: Stand) -> Invoice:
+    invoice = stand.sell(ln_address="")
+    stand.wait(150)
+    stand.pay(invoice)
+    stand.work_until(lambda: stand.refund(invoice) is not None)
+    return invoice
+
+
+def test_no_address_and_the_form_brings_the_money_back(stand: Stand) -> None:
+    invoice = late_without_address(stand)
+    page = stand.open(invoice, viewport=PHONE)
+    assert_stage(page, "needs_address")
+    picture(page, "needs-address")
+
+    page.get_by_label("Lightning address or LNURL").fill("no address")
+    page.get_by_role("button", name="Send my money back").click()
+    expect(page.get_by_role("alert").first).to_contain_text("neither a Lightning address")
+    assert_accessible(page)
+    picture(page, "mistake")
+    page.get_by_label("Lightning address or LNURL").fill("ann@wallet.test")
+    page.get_by_role("button", name="Send my money back").click()
+
+    assert_stage(page, "refunded")
+    assert [receipt.sats for receipt in stand.simulator.wallet.receipts] == [invoice.amount_sats]
+
+
+def test_without_any_javascript(stand: Stand) -> None:
+    invoice = stand.sell(**LINKS)
+    page = stand.open(invoice, java_script_enabled=False, viewport=PHONE)
+    expect(page.get_by_role("link", name="Open in wallet")).to_be_visible()
+    expect(page.locator("#copy")).to_be_hidden()
+    picture(page, "waiting-no-script")
+
+    stand.pay(invoice)
+
+    assert_stage(page, "paid")
+
+
+def test_the_refund_form_without_any_javascript(stand: Stand) -> None:
+    invoice = late_without_address(stand)
+    page = stand.open(invoice, "?lang=es", java_script_enabled=False)
+
+    page.locator("#ln_address").fill("ann@wallet.test")
+    page.get_by_role("button").click()
+
+    assert_stage(page, "refunded")
+    expect(page.locator("html[lang=es]")).to_be_visible()
+
+
+def test_with_the_keyboard_alone(stand: Stand) -> None:
+    invoice = stand.sell(**LINKS)
+    page = stand.open(invoice, permissions=["clipboard-read", "clipboard-write"])
+    reached = []
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+    assert reached == ["open", "copy", "SUMMARY", "SUMMARY"]
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Shift+Tab")
+    picture(page, "focus")
+
+    page.keyboard.press("Enter")
+
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == invoice.issue.bolt11
+    stand.pay(invoice)
+    assert_stage(page, "paid")
+    assert page.evaluate("document.activeElement.tagName") == "H1"
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Back to coffee.example")).to_be_focused()
+
+
+WALLET = """
+window.calls = [];
+window.webln = {
+  enable: async () => {},
+  sendPayment: async (code) => { window.calls.push(code); return {preimage: "00"}; },
+};
+"""
+
+
+def test_a_wallet_in_the_browser_is_asked_and_not_believed(stand: Stand) -> None:
+    invoice = stand.sell()
+    context = stand.new_context()
+    context.add_init_script(WALLET)
+    page = context.new_page()
+    page.goto(stand.page_url(invoice))
+    picture(page, "webln")
+
+    page.get_by_role("button", name="Pay with this browser's wallet").click()
+    page.wait_for_timeout(2_500)
+
+    assert page.evaluate("window.calls") == [invoice.issue.bolt11]
+    assert_stage(page, "waiting")
+    stand.pay(invoice)
+    assert_stage(page, "paid")
+
+
+def test_the_picture_of_the_smallest_phone_can_be_scanned(stand: Stand) -> None:
+    invoice = stand.sell()
+
+    for scheme in ("light", "dark"):
+        page = stand.open(invoice, viewport=PHONE, color_scheme=scheme)
+        shot = Image.open(io.BytesIO(picture(page, f"phone-{scheme}")))
+
+        assert [code.text for code in zxingcpp.read_barcodes(shot)] == [f"LIGHTNING:{invoice.issue.bolt11.upper()}"]
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def make_waiting(stand: Stand) -> Invoice:
+    return stand.sell(**LINKS)
+
+
+def make_seen(stand: Stand) -> Invoice:
+    invoice = stand.sell()
+    stand.pay(invoice, pending_seconds=600)
+    reconcile_invoice(stand.backend.ledger, invoice.strike_invoice_id)
+    return invoice
+
+
+def make_paid(stand: Stand) -> Invoice:
+    invoice = stand.sell(**LINKS)
+    stand.pay(invoice)
+    stand.work_until(lambda: stand.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED)
+    return invoice
+
+
+def make_expired(stand: Stand) -> Invoice:
+    invoice = stand.sell(**LINKS)
+    stand.wait(150)
+    return invoice
+
+
+def make_late(stand: Stand, address: str, state: RefundState) -> Invoice:
+    invoice = stand.sell(ln_address=address)
+    stand.wait(150)
+    stand.pay(invoice)
+    stand.work_until(has_refund(stand, invoice, state))
+    return invoice
+
+
+STAGES: dict[str, Callable[[Stand], Invoice]] = {
+    "waiting": make_waiting,
+    "seen": make_seen,
+    "paid": make_paid,
+    "expired": make_expired,
+    "refunding": lambda stand: make_late(stand, "pending@wallet.test", RefundState.IN_FLIGHT),
+    "refunded": lambda stand: make_late(stand, "ann@wallet.test", RefundState.SENT),
+    "needs_address": late_without_address,
+}
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark", "viewport": PHONE},
+}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_nothing_keeps_anybody_out(stand: Stand, stage: str) -> None:
+    """axe finds no violation, in the light and in the dark, and from right to left."""
+    invoice = STAGES[stage](stand)
+
+    for look, options in LOOKS.items():
+        for language in ("en", "ar"):
+            page = stand.open(invoice, f"?lang={language}", **options)
+            assert_stage(page, stage)
+            picture(page, f"{stage}-{look}-{language}")
+            assert_accessible(page)
+
+
+@pytest.mark.parametrize("language", ["de", "es", "fr", "hi", "it", "ja", "pt-BR", "zh-CN"])
+def test_every_language_fits_the_smallest_phone(stand: Stand, language: str) -> None:
+    page = stand.open(stand.sell(), viewport=PHONE, locale=language)
+
+    expect(page.locator(f"html[lang={language}]")).to_be_visible()
+    picture(page, f"waiting-{language}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_it_is_light_and_asks_nobody_else(stand: Stand) -> None:
+    """60 kB and six requests at most, and quick over a slow mobile network."""
+    invoice = stand.sell(**LINKS)
+    page = stand.new_context(viewport=PHONE).new_page()
+    asked: list[Request] = []
+    said: list[str] = []
+    page.on("request", lambda request: asked.append(request))
+    page.on("console", lambda message: said.append(message.text))
+    devtools = page.context.new_cdp_session(page)
+    devtools.send("Network.enable")
+    slow_4g = {"offline": False, "latency": 150, "downloadThroughput": 1_600_000 / 8, "uploadThroughput": 750_000 / 8}
+    devtools.send("Network.emulateNetworkConditions", slow_4g)
+
+    page.goto(stand.page_url(invoice), wait_until="load")
+    took_ms = page.evaluate("performance.getEntriesByType('navigation')[0].domContentLoadedEventEnd")
+    page.wait_for_timeout(500)
+
+    first_load = [one for one in asked if not one.url.endswith("/status")]
+    sizes = [one.sizes() for one in first_load]
+    assert sum(size["responseBodySize"] + size["responseHeadersSize"] for size in sizes) < 60_000
+    assert len(first_load) <= 6
+    assert all(one.url.startswith(stand.url) for one in asked)
+    assert said == []
+    assert took_ms < 1_000
