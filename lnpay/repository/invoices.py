@@ -69,9 +69,13 @@ class Invoices:
             created_at,
         )
 
-    def issue(self, draft: Draft, issue: Issue) -> bool:
-        """Store what Strike issued for a draft. False when somebody renewed or issued it meanwhile."""
-        return self._change_draft(draft, vars(issue))
+    def issue(self, draft: Draft, issue: Issue) -> Invoice | None:
+        """Store what Strike issued for a draft. None when somebody renewed or issued it meanwhile."""
+        if not self._change_draft(draft, vars(issue)):
+            return None
+        return Invoice(
+            **vars(draft), issue=issue, state=InvoiceState.UNPAID, paid_at=None, received_sats=None, settled_at=None
+        )
 
     def _change_draft(self, draft: Draft, values: dict[str, Any]) -> bool:
         statement = (
