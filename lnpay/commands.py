@@ -5,16 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
-from typing import Protocol
-
-from rich.console import Console
-from rich.table import Column, Table
+from typing import TYPE_CHECKING, Protocol
 
 from lnpay.backend import Backend
 from lnpay.deliveries import send_again, send_due_and_wait
 from lnpay.model import Refund
 from lnpay.refunds_by_hand import approve, change_address, retry, settle_by_hand
 from lnpay.states import DeliveryState, RefundState
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 LONGEST_LIST = 1_000
 
@@ -77,17 +77,30 @@ def _list(backend: Backend, options: argparse.Namespace) -> int:
         refunds = tx.refunds.in_states(states, LONGEST_LIST)
         ids = {refund.id: _strike_id(tx.invoices.find(refund.invoice_id)) for refund in refunds}
     # The id is whole in every window, because the next command needs it.
-    table = Table(Column("invoice", no_wrap=True, min_width=36), "state", "sats", "address", "why it waits", box=None)
+    table = _table("invoice", "state", "sats", "address", "why it waits")
+    table.columns[0].no_wrap, table.columns[0].min_width = True, 36
     for refund in refunds:
         table.add_row(
             ids[refund.id], refund.state, f"{refund.amount_sats:,}", refund.address or "-", refund.reason or "-"
         )
-    _console().print(table if refunds else "no refunds in this state")
+    if refunds:
+        _print(table)
+    else:
+        print("no refunds in this state")
     return 0
 
 
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else COLUMNS_WITHOUT_TERMINAL)
+def _table(*columns: str) -> Table:
+    # Here, because the server shares this file's imports and draws no tables.
+    from rich.table import Table
+
+    return Table(*columns, box=None)
+
+
+def _print(table: Table) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else COLUMNS_WITHOUT_TERMINAL).print(table)
 
 
 def _strike_id(invoice: object) -> str:
@@ -103,12 +116,12 @@ def _show(backend: Backend, options: argparse.Namespace) -> int:
         print("no refund is owed for an invoice of this id")
         return 1
     print(_sentence(refund))
-    table = Table("time (UTC)", "step", "what came of it", "quote", "fee", "code", "trace id", box=None)
+    table = _table("time (UTC)", "step", "what came of it", "quote", "fee", "code", "trace id")
     for one in history:
         fee = "-" if one.fee_sats is None else str(one.fee_sats)
         quote, code, trace = (value or "-" for value in (one.payment_quote_id, one.strike_code, one.trace_id))
         table.add_row(f"{one.at:%Y-%m-%d %H:%M:%S}", one.step, one.outcome, quote, fee, code, trace)
-    _console().print(table)
+    _print(table)
     return 0
 
 

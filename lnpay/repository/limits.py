@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from lnpay.repository.rows import insert_into
 from lnpay.repository.tables import milestones, provider_blocks, provider_calls
 
 
@@ -57,8 +57,7 @@ class Limits:
         change: dict[str, Any] | None = None,
         where: ColumnElement[bool] | None = None,
     ) -> None:
-        insert = postgresql.insert if self._connection.dialect.name == "postgresql" else sqlite.insert
-        statement = insert(table).values({**key, **new})
+        statement = insert_into(self._connection, table).values({**key, **new})
         self._connection.execute(
             statement.on_conflict_do_update(
                 index_elements=list(key), set_=change if change is not None else new, where=where
