@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MONEY := lnpay/money.py,lnpay/states.py,lnpay/settlement.py
 
 .DEFAULT_GOAL := help
-.PHONY: help sandbox test simulate lint format types check bench stale
+.PHONY: help sandbox test simulate mutate lint format types check bench stale
 
 help:                           ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -26,6 +26,11 @@ endif
 
 simulate: $(VENV)/ready-dev     ## whole small worlds with every fault, one seed each (SEEDS=10000; SEED=123 shows one again)
 	$(BIN)/python -m tests.simulation --jobs 2 $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
+
+mutate: $(VENV)/ready-dev       ## break states, money and refunds in a thousand ways and see the tests notice (docs/mutation.md)
+	$(PIP) mutmut==3.8.1
+	$(BIN)/mutmut run
+	$(BIN)/mutmut results
 
 lint: $(VENV)/ready-dev         ## ruff's checks
 	$(BIN)/ruff check .

@@ -321,6 +321,8 @@ class TestFailure:
 
         assert send(world) == {S.FAILED: 1}
         assert words in str(refund_of(world, invoice).reason)
+        (line,) = history(world, invoice)
+        assert (line.step, line.strike_code) == ("quote" if method == "POST" else "execute", code)
 
         drain(world)
         assert len(payouts(world)) == 1
@@ -353,7 +355,8 @@ class TestTheQuoteIsNotAnswered:
         assert send(world) == {S.FAILED: 1}
         failed = refund_of(world, invoice)
         assert failed.reason == "the answer to the first quote was lost; a new one is asked for"
-        assert history(world, invoice)[-1].strike_code == "DUPLICATE_PAYMENT_QUOTE"
+        last = history(world, invoice)[-1]
+        assert (last.step, last.strike_code) == ("quote", "DUPLICATE_PAYMENT_QUOTE")
 
         drain(world)
         (entry,) = payouts(world)
@@ -622,6 +625,7 @@ class TestTheExecutionNeverArrived:
 
         refund = refund_of(world, invoice)
         assert (refund.state, refund.is_in_doubt, refund.claimed_until) == (S.IN_FLIGHT, False, None)
+        assert [line.step for line in history(world, invoice)] == ["execute"]
 
     def test_then_an_expired_quote_is_replaced_under_a_new_key(self, world: World) -> None:
         invoice = owe(world)
@@ -1240,8 +1244,9 @@ class TestTheWebhook:
         with pytest.raises(Crash):
             send(world)
 
-        with pytest.raises(StrikeUnavailable):
+        with pytest.raises(StrikeUnavailable, match=r"^the refund is being worked on$") as caught:
             reconcile_payment(world.backend.refund_desk, payment_id)
+        assert caught.value.retry_after_seconds == 3
         world.wait(CLAIM_SECONDS)
         assert reconcile_payment(world.backend.refund_desk, payment_id) is S.SENT
 
@@ -1260,13 +1265,29 @@ class TestTheWebhook:
         refund = refund_of(world, invoice)
         assert (refund.state, refund.claimed_until) == (S.IN_FLIGHT, None)
 
+    def test_while_it_looks_nobody_else_does_and_it_does_not_look_for_long(self, world: World) -> None:
+        invoice = owe(world, "pending60@example.com")
+        send(world)
+        payment_id = str(refund_of(world, invoice).payment_id)
+        world.wait(10)
+        world.fault("GET", PAYMENT, "delay_after", seconds=HURRIED[1] + 1)
+        seen: list[Any] = []
+        before_call(world, "GET /v1/payments/", lambda: seen.extend([refund_of(world, invoice), send(world)]))
+        started_at = world.backend.clock()
+
+        with pytest.raises(StrikeUnavailable):
+            reconcile_payment(world.backend.refund_desk, payment_id, timeout=HURRIED)
+
+        assert (seen[0].claimed_until, seen[1]) == (started_at + CLAIM, {})
+        assert world.backend.clock() - started_at == timedelta(seconds=HURRIED[1])
+
     def test_when_somebody_takes_it_at_the_same_moment_strike_is_to_come_again(self, world: World) -> None:
         invoice = owe(world, "pending60@example.com")
         send(world)
         payment_id = str(refund_of(world, invoice).payment_id)
         let_claims_fail(world)
 
-        with pytest.raises(StrikeUnavailable) as caught:
+        with pytest.raises(StrikeUnavailable, match=r"^the refund is being worked on$") as caught:
             reconcile_payment(world.backend.refund_desk, payment_id)
 
         assert caught.value.retry_after_seconds == 3
