@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 
-from bench import create, idle_pass, memory, qr, start, throughput
+from bench import create, idle_pass, memory, qr, start, status, throughput
 from bench.figures import Figure, show
 
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "create": create.measure,
     "throughput": throughput.measure,
+    "status": status.measure,
     "qr": qr.measure,
     "memory": memory.measure,
     "start": start.measure,
