@@ -27,9 +27,9 @@ class RunningSandbox:
     world: str
 
     def pay(self, payment_request: str, *, late: bool = False) -> None:
-        """Pay with the demo's wallet."""
-        form = {"payment_request": payment_request, "late" if late else "now": "1"}
-        requests.post(f"{self.world}/wallet", data=form, timeout=30).raise_for_status()
+        """The customer's wallet pays; late: after the time to pay, which the sandbox's clock lets pass."""
+        body = {"payment_request": payment_request, "late_seconds": 150 if late else 0}
+        requests.post(f"{self.world}/_control/pay", json=body, timeout=30).raise_for_status()
 
 
 @contextmanager
