@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from pathlib import Path
 
-from flask import Blueprint, Flask, abort, redirect, render_template, request, url_for
-from werkzeug.wrappers import Response
+from flask import Blueprint, Flask, Response, abort, redirect, request, url_for
 
+from lnpay.sandbox import shop_pages
 from lnpay.sandbox.invoices import PaymentRefused
-from lnpay.sandbox.presets import PRESETS
-from lnpay.sandbox.shop import BackendFailed, Order, place_order
+from lnpay.sandbox.models import InvoiceQuote
+from lnpay.sandbox.page import Page, show, simulator
+from lnpay.sandbox.presets import GROUPS, PRESETS
+from lnpay.sandbox.products import with_currency
 
-if TYPE_CHECKING:
-    from lnpay.sandbox.simulator import Simulator
-
-REFRESH_SECONDS = 3
 MOST_SECONDS = 30 * 86_400
 
-Page = str | Response | tuple[str, int]
+POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+"""Nothing from elsewhere, no script, no style inside a page."""
+
+HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+
+STATIC = Path(__file__).parent / "static"
+_TYPES = {"sandbox.css": "text/css", "icon.svg": "image/svg+xml"}
 
 pages = Blueprint("pages", __name__)
 
@@ -37,14 +44,18 @@ def people_app() -> Flask:
     """The one Flask app of all simulators; each request carries its own in the environ."""
     app = Flask("lnpay.sandbox", template_folder="templates", static_folder=None)
     app.register_blueprint(pages)
-    app.add_template_filter(_when, "when")
-    app.add_template_filter(_sats, "sats")
-    app.context_processor(lambda: {"sim": _sim(), "now": _sim().now()})
+    app.register_blueprint(shop_pages.pages)
+    app.jinja_env.filters.update(when=_when, sats=_sats, money=_money)
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.context_processor(lambda: {"sim": simulator(), "now": simulator().now(), "static_url": _static_url})
+    app.after_request(_with_headers)
     return app
 
 
-def _sim() -> Simulator:
-    return cast("Simulator", request.environ["sandbox.simulator"])
+def _with_headers(response: Response) -> Response:
+    response.headers.update(HEADERS)
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
 
 
 def _when(moment: datetime) -> str:
@@ -55,87 +66,84 @@ def _sats(amount: int) -> str:
     return f"{amount:,}".replace(",", " ")
 
 
-def _show(template: str, **values: object) -> str:
-    """A page, rendered while nothing changes."""
-    with _sim().lock:
-        return render_template(template, **values)
+def _money(amount: str) -> str:
+    return with_currency(amount, simulator().config.shop_currency)
+
+
+@cache
+def _static_url(name: str) -> str:
+    """Where a file is, changing when the file does."""
+    return f"/static/{name}?v={hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:8]}"
+
+
+@pages.get("/static/<name>")
+def static_file(name: str) -> Response:
+    """The style sheet, the icon."""
+    if name not in _TYPES:
+        abort(404)
+    response = Response((STATIC / name).read_bytes(), mimetype=_TYPES[name])
+    response.headers["Cache-Control"] = "public, max-age=86400, immutable"
+    return response
 
 
 @pages.get("/")
 def index() -> Page:
     """What there is."""
-    return _show("index.html", base_url=request.host_url.rstrip("/"))
-
-
-@pages.get("/shop")
-def show_shop() -> Page:
-    """The order form, and the orders so far."""
-    return _show("shop.html", form={}, problem=None)
-
-
-@pages.post("/shop")
-def order() -> Page:
-    """Place an order; LNPay makes the invoice."""
-    try:
-        placed = place_order(
-            _sim(),
-            product=request.form.get("product", "").strip() or "Something",
-            amount=request.form.get("amount", ""),
-            address=request.form.get("address", "").strip(),
-        )
-    except BackendFailed as failure:
-        return _show("shop.html", form=request.form, problem=str(failure)), 502
-    return redirect(url_for("pages.show_order", order_id=placed.order_id), 303)
-
-
-@pages.get("/shop/orders/<order_id>")
-def show_order(order_id: str) -> Page:
-    """One order: how to pay it, and whether it is paid."""
-    found: Order | None = _sim().shop.orders.get(order_id)
-    if found is None:
-        abort(404)
-    return _show("order.html", order=found, refresh_seconds=None if found.is_paid else REFRESH_SECONDS)
+    return show("index.html", base_url=request.host_url.rstrip("/"))
 
 
 @pages.get("/wallet")
 def show_wallet() -> Page:
     """The customer's wallet."""
-    return _show("wallet.html", payment_request=request.args.get("payment_request", ""), notice=None)
+    return _wallet(request.args.get("payment_request", ""))
 
 
 @pages.post("/wallet")
 def pay() -> Page:
     """Pay a payment request, in time or late."""
-    text, late = request.form.get("payment_request", ""), "late" in request.form
+    sim, text, late = simulator(), request.form.get("payment_request", ""), "late" in request.form
     try:
-        _sim().pay_invoice(text, late_seconds=_sim().config.late_seconds if late else 0)
+        sim.pay_invoice(text, late_seconds=sim.config.late_seconds if late else 0)
     except PaymentRefused as refusal:
-        return _show("wallet.html", payment_request=text, notice=_REFUSALS[refusal.reason], is_bad=True), 409
-    return _show("wallet.html", payment_request="", notice="Paid late." if late else "Paid.")
+        return _wallet(text, notice=_REFUSALS[refusal.reason], is_bad=True), 409
+    notice = "Paid late. The shop's time was over, so the money comes back by itself." if late else "Paid."
+    return _wallet("", notice=notice, order=sim.shop.order_to_pay(text))
+
+
+def _wallet(payment_request: str, **values: object) -> str:
+    quote = _asked(payment_request)
+    order = values.pop("order", None) or simulator().shop.order_to_pay(payment_request)
+    return show("wallet.html", payment_request=payment_request, quote=quote, order=order, **values)
+
+
+def _asked(payment_request: str) -> InvoiceQuote | None:
+    """What a payment request asks for, when it is one of this sandbox."""
+    text = payment_request.strip().lower().removeprefix("lightning:")
+    return simulator().invoices.quotes_by_request.get(text)
 
 
 @pages.get("/ledger")
 def show_ledger() -> Page:
     """The provider's book."""
-    return _show("ledger.html")
+    return show("ledger.html")
 
 
 @pages.get("/faults")
 def show_faults() -> Page:
     """The panel of faults and the clock."""
-    return _show("faults.html", presets=PRESETS)
+    return show("faults.html", presets=PRESETS, groups=GROUPS)
 
 
 @pages.post("/faults")
 def set_fault() -> Page:
     """Set one of the common faults, or clear them all."""
     name = request.form.get("preset", "")
-    with _sim().lock:
+    with simulator().lock:
         if name == "clear":
-            _sim().faults.remove()
-            _sim().shop.answer_with(200, 0)
+            simulator().faults.remove()
+            simulator().shop.answer_with(200, 0)
         elif name in PRESETS:
-            PRESETS[name].apply(_sim())
+            PRESETS[name].apply(simulator())
         else:
             abort(400)
     return redirect(url_for("pages.show_faults"), 303)
@@ -147,6 +155,6 @@ def move_clock() -> Page:
     text = request.form.get("seconds", "")
     if not (text.isascii() and text.isdigit() and int(text) <= MOST_SECONDS):
         abort(400)
-    _sim().clock.advance(int(text))
-    _sim().tick()
+    simulator().clock.advance(int(text))
+    simulator().tick()
     return redirect(url_for("pages.show_faults"), 303)

@@ -67,3 +67,42 @@ PRESETS: dict[str, Preset] = {
     ),
     "shop-down": Preset("The shop answers 500, three times", lambda simulator: simulator.shop.answer_with(500, 3)),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Presets that belong together. hint: what to do next, and what one sees then."""
+
+    title: str
+    hint: str
+    names: tuple[str, ...]
+
+
+GROUPS = (
+    Group(
+        "Strike",
+        "Then order something. Either the order is good, or the shop is told in one line and may simply try again.",
+        ("strike-down", "strike-slow", "invoice-lost", "list-blocked"),
+    ),
+    Group(
+        "Refunds",
+        "Then pay something late and read the ledger: the money goes back once, whatever was answered.",
+        ("refund-lost", "refund-error", "refund-unsent"),
+    ),
+    Group(
+        "Strike's webhooks",
+        "Then pay something. A webhook is only a hint: LNPay reads the invoice back, and asks when no hint comes.",
+        ("webhook-lost", "webhook-twice", "webhook-late", "webhook-forged"),
+    ),
+    Group(
+        "Prices",
+        "Then order something. LNPay turns to another source; an old price is never a guess at the new one.",
+        ("rates-limited", "rates-down"),
+    ),
+    Group(
+        "The shop",
+        "Then pay something. LNPay tells the shop again, later and later, until it answers 2xx.",
+        ("shop-down",),
+    ),
+)
+"""How the panel shows them: every preset once."""

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import requests
 
+from lnpay.sandbox.products import Cart
 from lnpay.sandbox.web import Reply, Request, json_reply
 
 if TYPE_CHECKING:
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 
 BACKEND_TIMEOUT_SECONDS = 20
+STANDING_TIMEOUT_SECONDS = 3
+"""The page of an order does not wait long: it asks again in a moment."""
+
+THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 class BackendFailed(Exception):
@@ -32,12 +38,45 @@ class Order:
     amount: str
     created_at: datetime
     answer: Mapping[str, Any]
+    cart: Cart = field(default_factory=Cart)
+    """Empty when something was ordered by its name."""
+    address: str = ""
     is_paid: bool = False
+    """What the shop was told at its webhook."""
+    standing: Mapping[str, Any] = field(default_factory=dict)
+    """What LNPay said when it was asked last."""
 
     @property
     def payment_request(self) -> str:
         """What the customer is asked to pay."""
         return str(self.answer.get("quote", {}).get("lnInvoice", ""))
+
+    @property
+    def invoice_id(self) -> str:
+        """LNPay's name of the invoice."""
+        return str(self.answer.get("invoice", {}).get("invoiceId", ""))
+
+    @property
+    def stage(self) -> str:
+        """Where it stands: one of STAGES. Only the webhook makes it paid."""
+        if self.is_paid:
+            return "paid"
+        state = str(self.standing.get("state", ""))
+        if state == "paid_late":
+            refund = self.standing.get("refund") or {}
+            return _REFUND_STAGES.get(str(refund.get("state", "")), "refunding")
+        return state if state in STAGES else "waiting"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.stage in ("paid", "refunded", "lapsed")
+
+
+STAGES = ("waiting", "settled", "paid", "expired", "lapsed", "refunding", "needs_address", "held", "refunded")
+"""settled: LNPay knows of the payment, and the shop's webhook has not been reached yet."""
+
+_REFUND_STAGES = {"sent": "refunded", "needs_address": "needs_address", "held": "held"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +124,15 @@ class Shop:
         """The calls that were answered 2xx."""
         return [delivery for delivery in self.deliveries if 200 <= delivery.status < 300]
 
+    def deliveries_of(self, order: Order) -> list[ShopDelivery]:
+        """The calls about one order."""
+        return [one for one in self.deliveries if order.payment_request and _invoice_in(one) == order.payment_request]
+
+    def order_to_pay(self, payment_request: str) -> Order | None:
+        """The order that a payment request belongs to."""
+        text = payment_request.strip().lower().removeprefix("lightning:")
+        return next((one for one in self.orders.values() if text and one.payment_request == text), None)
+
     def mark_paid(self, payment_request: str) -> None:
         """Note that the order with this payment request is paid."""
         for order in self.orders.values():
@@ -92,16 +140,61 @@ class Shop:
                 order.is_paid = True
 
 
-def place_order(simulator: Simulator, *, product: str, amount: str, address: str) -> Order:
-    """Ask LNPay for an invoice and remember the order. Raises BackendFailed."""
+def _invoice_in(delivery: ShopDelivery) -> str:
+    told = delivery.json()
+    return str(told.get("invoice", "")) if isinstance(told, dict) else ""
+
+
+def place_order(
+    simulator: Simulator,
+    *,
+    product: str,
+    amount: str,
+    address: str,
+    cart: Cart | None = None,
+    shop_url: str = "",
+) -> Order:
+    """Ask LNPay for an invoice and remember the order. Raises BackendFailed.
+
+    shop_url: where the shop's customer sees it, so that the payment page can lead back.
+    """
     order_id = simulator.new_id()
-    body = {"amount_fiat": amount, "description": product[:200], "correlation_id": order_id}
+    body = {
+        "amount_fiat": amount, "description": product[:200], "correlation_id": order_id, **_links(shop_url, order_id)
+    }  # fmt: skip
     if address:
         body["ln_address"] = address
-    order = Order(order_id, product, amount, simulator.now(), _ask_backend(simulator, body))
+    answer = _ask_backend(simulator, body)
+    order = Order(order_id, product, amount, simulator.now(), answer, cart or Cart(), address)
     with simulator.lock:
         simulator.shop.orders[order_id] = order
     return order
+
+
+def _links(shop_url: str, order_id: str) -> dict[str, str]:
+    """Where the payment page leads to afterwards. LNPay takes https, or http on this machine."""
+    parts = urlsplit(shop_url)
+    if parts.scheme != "https" and parts.hostname not in THIS_MACHINE:
+        return {}
+    page = f"{shop_url}/orders/{order_id}"
+    return {"return_url": page, "retry_url": f"{page}/again"}
+
+
+def refresh_standing(simulator: Simulator, order: Order) -> None:
+    """Ask LNPay where the invoice stands: of a late payment the webhook is not told unless DELIVERY_EVENTS says so.
+
+    When there is no answer, what is known stays.
+    """
+    if order.is_final or not order.invoice_id:
+        return
+    url = f"{simulator.config.backend_url}/invoices/{order.invoice_id}"
+    try:
+        with simulator.new_shop_session() as session:
+            told = session.get(url, timeout=STANDING_TIMEOUT_SECONDS).json()
+    except requests.RequestException:
+        return
+    if isinstance(told, dict) and "state" in told:
+        order.standing = told
 
 
 def _ask_backend(simulator: Simulator, body: dict[str, str]) -> Mapping[str, Any]:

@@ -1,0 +1,125 @@
+"""The demo shop's pages: products, a cart, orders. They do what a real shop does, with nothing but LNPay's API."""
+
+from __future__ import annotations
+
+from flask import Blueprint, abort, redirect, request, url_for
+from werkzeug.wrappers import Response
+
+from lnpay.sandbox.page import Page, show, simulator
+from lnpay.sandbox.products import PRODUCTS, Cart, price, read_cart
+from lnpay.sandbox.shop import BackendFailed, Order, place_order, refresh_standing
+
+COOKIE = "sandbox_cart"
+REFRESH_SECONDS = 2
+
+pages = Blueprint("shop", __name__, url_prefix="/shop")
+
+
+@pages.context_processor
+def _of_the_shop() -> dict[str, object]:
+    return {"cart": _cart(), "products": PRODUCTS, "price": _price}
+
+
+def _price(cents: int) -> str:
+    return price(cents, simulator().config.shop_currency)
+
+
+def _cart() -> Cart:
+    return read_cart(request.cookies.get(COOKIE, ""))
+
+
+def _leave_with(cart: Cart, to: str) -> Response:
+    """Go on to another page, with this cart."""
+    response = redirect(to, 303)
+    response.set_cookie(COOKIE, cart.to_cookie(), path="/shop", httponly=True, samesite="Lax")
+    return response
+
+
+@pages.get("")
+def show_shop() -> Page:
+    """The products, the orders so far, and what LNPay told."""
+    return show("shop.html", form=request.args, problem=None)
+
+
+@pages.post("")
+def order() -> Page:
+    """Order something by its name and amount."""
+    try:
+        placed = place_order(
+            simulator(),
+            product=request.form.get("product", "").strip() or "Something",
+            amount=request.form.get("amount", ""),
+            address=request.form.get("address", "").strip(),
+            shop_url=_shop_url(),
+        )
+    except BackendFailed as failure:
+        return show("shop.html", form=request.form, problem=str(failure)), 502
+    return redirect(_page_of(placed), 303)
+
+
+@pages.get("/cart")
+def show_cart() -> Page:
+    """The cart, and where to order it."""
+    return show("cart.html", form={}, problem=None)
+
+
+@pages.post("/cart")
+def change_cart() -> Page:
+    """Put one more in, or take one out."""
+    slug = request.form.get("more") or request.form.get("less") or ""
+    if slug not in PRODUCTS:
+        abort(400)
+    return _leave_with(_cart().changed(slug, 1 if "more" in request.form else -1), url_for("shop.show_cart"))
+
+
+@pages.post("/cart/order")
+def order_cart() -> Page:
+    """Order what is in the cart; LNPay makes the invoice."""
+    cart = _cart()
+    if not cart.lines:
+        return redirect(url_for("shop.show_cart"), 303)
+    address = request.form.get("address", "").strip()
+    try:
+        placed = place_order(
+            simulator(),
+            product=cart.title(),
+            amount=_price(cart.cents),
+            address=address,
+            cart=cart,
+            shop_url=_shop_url(),
+        )
+    except BackendFailed as failure:
+        return show("cart.html", form=request.form, problem=str(failure)), 502
+    return _leave_with(Cart(), _page_of(placed))
+
+
+def _shop_url() -> str:
+    return request.host_url.rstrip("/") + url_for("shop.show_shop")
+
+
+def _page_of(order: Order) -> str:
+    return url_for("shop.show_order", order_id=order.order_id)
+
+
+def _find(order_id: str) -> Order:
+    found: Order | None = simulator().shop.orders.get(order_id)
+    if found is None:
+        abort(404)
+    return found
+
+
+@pages.get("/orders/<order_id>")
+def show_order(order_id: str) -> Page:
+    """One order: how to pay it, and where it stands."""
+    found = _find(order_id)
+    refresh_standing(simulator(), found)
+    return show("order.html", order=found, refresh_seconds=None if found.is_final else REFRESH_SECONDS)
+
+
+@pages.get("/orders/<order_id>/again")
+def order_again(order_id: str) -> Page:
+    """The same things in the cart once more: where the payment page leads when the time is over."""
+    found = _find(order_id)
+    if found.cart.lines:
+        return _leave_with(found.cart, url_for("shop.show_cart"))
+    return redirect(url_for("shop.show_shop", product=found.product, amount=found.amount, _anchor="own"), 303)
