@@ -333,11 +333,17 @@ def _execution_refused(desk: RefundDesk, refund: Refund, error: StrikeRejected, 
         return _processed(desk, refund, error)
     if error.strike_code in _IN_PROGRESS_CODES:
         return _put_off(desk, refund, "execute", _reason_of(error), error)
-    if was_in_doubt:
+    if was_in_doubt or not _is_word_of_strike(error):
         # An earlier execution may have emptied the balance, or aged the quote: this refusal says nothing about it.
         reason = STUCK if error.strike_code == "PAYMENT_QUOTE_EXPIRED" else _reason_of(error)
         return _put_off(desk, refund, "execute", reason, error)
     return _fail(desk, refund, "execute", _reason_of(error), error)
+
+
+def _is_word_of_strike(error: StrikeRejected) -> bool:
+    """Whether a refusal says why. One whose text was cut off, or comes from a proxy, may hide PAYMENT_PROCESSED."""
+    is_front_door = error.status in (401, 403)
+    return bool(error.strike_code) or is_front_door
 
 
 def _processed(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> Refund | None:

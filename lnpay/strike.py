@@ -347,8 +347,11 @@ _SAFE_TO_REPEAT = frozenset(
 Not LN_UNAVAILABLE: that is a 503, and a payment may have left before it.
 """
 
-_LATER = frozenset({408, 425, 429})
-"""The same said by a status alone: request timeout, too early, too many requests."""
+_LATER = frozenset({425, 429})
+"""The same said by a status alone: too early, too many requests."""
+
+_REQUEST_TIMEOUT = 408
+"""Said by a proxy that gave up waiting, perhaps after the request was passed on."""
 
 LONGEST_WAIT_SECONDS = 86_400
 """A Retry-After further away than a day is not believed."""
@@ -357,7 +360,7 @@ LONGEST_WAIT_SECONDS = 86_400
 def _kind_of(method: str, status: int, code: str | None) -> type[StrikeError]:
     if status in _LATER or code in _SAFE_TO_REPEAT:
         return StrikeUnavailable
-    if status < 500:
+    if status < 500 and status != _REQUEST_TIMEOUT:
         return StrikeRejected
     # A server that breaks may break after it has done what it was asked for.
     return StrikeUnavailable if method == "GET" else StrikeAmbiguous

@@ -424,6 +424,7 @@ class TestTheExecutionIsNotAnswered:
         (entry,) = payouts(world)
         assert executions(world) == ["COMPLETED"] + ["PAYMENT_PROCESSED"] * times
         assert refund_of(world, invoice).payment_quote_id == entry.quote_id
+        assert [line.step for line in history(world, invoice)] == ["execute"]
         assert len(world.simulator.payments.quotes) == 1
 
     def test_a_refusal_that_cannot_be_read_after_a_lost_answer_ends_nothing(self, world: World) -> None:
@@ -437,6 +438,25 @@ class TestTheExecutionIsNotAnswered:
         drain(world)
         assert executions(world) == ["COMPLETED", "PAYMENT_PROCESSED", "PAYMENT_PROCESSED"]
         assert refund_of(world, invoice).state is S.SENT
+
+    def test_a_refusal_without_a_word_leaves_the_doubt(self, world: World) -> None:
+        """It may be PAYMENT_PROCESSED, cut off in the middle: only the same quote may be asked again."""
+        invoice = owe(world)
+        world.fault("PATCH", EXECUTE, "error", status=422, code="")
+
+        assert send(world) == {S.IN_FLIGHT: 1}
+        assert refund_of(world, invoice).is_in_doubt
+
+        drain(world)
+        assert executions(world) == ["COMPLETED"]
+        assert len(world.simulator.payments.quotes) == 1
+
+    def test_the_front_door_lets_nothing_through(self, world: World) -> None:
+        invoice = owe(world)
+        world.fault("PATCH", EXECUTE, "html403")
+
+        assert send(world) == {S.FAILED: 1}
+        assert refund_of(world, invoice).reason
 
     @pytest.mark.parametrize("kind", [kind for kind in LOST if kind != "truncated"])
     def test_after_three_lost_answers_it_waits_and_asks_the_same_quote_again(self, world: World, kind: str) -> None:
@@ -559,7 +579,8 @@ class TestTheExecutionIsNotAnswered:
 
         refund = refund_of(world, invoice)
         assert refund.payment_id in world.simulator.payments.payments
-        assert history(world, invoice)[-1].payment_id == refund.payment_id
+        (line,) = history(world, invoice)
+        assert (line.step, line.payment_id) == ("execute", refund.payment_id)
 
     def test_a_payment_that_strike_names_and_cannot_show_is_looked_at_later(self, make_world: MakeWorld) -> None:
         world = make_world(config=SimulatorConfig(execute_again_done="with_id"))
@@ -570,6 +591,8 @@ class TestTheExecutionIsNotAnswered:
         assert send(world) == {"unanswered": 1}
         waiting = refund_of(world, invoice)
         assert (waiting.state, waiting.payment_id) == (S.IN_FLIGHT, next(iter(world.simulator.payments.payments)))
+
+        assert [line.step for line in history(world, invoice)] == ["look"]
 
         world.wait(5)
         assert send(world) == {S.SENT: 1}
