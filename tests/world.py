@@ -138,7 +138,7 @@ class World:
             raise ShopRefused("the shop could not be reached") from error
         if answer.status_code == 410:
             raise ShopGone("the shop answered 410")
-        if not answer.ok:
+        if not 200 <= answer.status_code < 300:
             raise ShopRefused(f"the shop answered {answer.status_code}")
 
     def ask(self, **fields: Any) -> TestResponse:
