@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def people_app() -> Flask:
     app = Flask("lnpay.sandbox", template_folder="templates", static_folder=None)
     app.register_blueprint(pages)
     app.register_blueprint(shop_pages.pages)
-    app.jinja_env.filters.update(when=_when, sats=_sats, money=_money)
+    app.jinja_env.filters.update(when=_when, moment=_moment, sats=_sats, money=_money)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.context_processor(lambda: {"sim": simulator(), "now": simulator().now(), "static_url": _static_url})
     app.after_request(_with_headers)
@@ -60,6 +60,11 @@ def _with_headers(response: Response) -> Response:
 
 def _when(moment: datetime) -> str:
     return f"{moment:%d %b %H:%M:%S}"
+
+
+def _moment(text: str) -> str:
+    """A moment as LNPay writes it, for people."""
+    return _when(datetime.fromisoformat(text).astimezone(UTC))
 
 
 def _sats(amount: int) -> str:

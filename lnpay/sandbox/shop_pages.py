@@ -11,6 +11,8 @@ from lnpay.sandbox.shop import BackendFailed, Order, place_order, refresh_standi
 
 COOKIE = "sandbox_cart"
 REFRESH_SECONDS = 2
+REFRESHED_AT_ONCE = 3
+"""Of how many open orders the list asks the state anew."""
 
 pages = Blueprint("shop", __name__, url_prefix="/shop")
 
@@ -38,7 +40,15 @@ def _leave_with(cart: Cart, to: str) -> Response:
 @pages.get("")
 def show_shop() -> Page:
     """The products, the orders so far, and what LNPay told."""
+    for one in _open_orders()[:REFRESHED_AT_ONCE]:
+        refresh_standing(simulator(), one)
     return show("shop.html", form=request.args, problem=None)
+
+
+def _open_orders() -> list[Order]:
+    """The newest first."""
+    with simulator().lock:
+        return [one for one in reversed(simulator().shop.orders.values()) if not one.is_final]
 
 
 @pages.post("")

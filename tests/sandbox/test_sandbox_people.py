@@ -138,6 +138,13 @@ def test_an_order_page_asks_where_an_unpaid_order_stands(
     assert ('http-equiv="refresh"' in page) == (heading not in ("Never paid", "the money is back"))
 
 
+def test_the_list_of_orders_asks_too(strike: Client, backend: Backend) -> None:
+    order(strike)
+    backend.standing = {"state": "paid_late", "refund": {"state": "sent"}}
+
+    assert "late, refunded" in strike.get("/shop").text
+
+
 def test_an_order_page_shows_what_it_knows_when_lnpay_does_not_answer(strike: Client, backend: Backend) -> None:
     page = order(strike)
     strike.simulator.config.backend_url = "http://127.0.0.1:1"
