@@ -119,6 +119,7 @@ def _serve_sandbox() -> int:
     set_up_logging(settings.log_level)
     simulator = Simulator()
     simulator.config.backend_url = f"http://127.0.0.1:{settings.port}"
+    simulator.config.shop_currency = settings.currency
     simulator.config.backend_api_key = next(iter(settings.api_keys), "")
     try:
         # Werkzeug prints two lines of its own about a port that is taken; ours also says what to do.
