@@ -109,6 +109,10 @@ class Moments:
         """Whether the fatal moment was reached."""
         return len(self.passed) > self._fatal
 
+    def end(self) -> None:
+        """Disturb nothing any more: what comes now is the recovery."""
+        self._is_paused = True
+
     def _reach(self, name: str) -> None:
         if self._is_paused:
             return

@@ -1107,13 +1107,14 @@ class TestAtAnyMoment:
 
     @pytest.mark.parametrize("fate", FATES)
     def test_a_crash_never_leads_to_a_second_payment(self, tmp_path: Path, fate: str) -> None:
-        config = SimulatorConfig(payment_quote_seconds=3600)
         for fatal in count():
             (tmp_path / str(fatal)).mkdir()
+            config = SimulatorConfig(payment_quote_seconds=3600)
             world = World.make(tmp_path / str(fatal), config=config)
             invoice = owe(world, f"{fate}@example.com")
             moments = Moments(world, fatal, crash, is_inside=True)
             crash_at_the_fatal_moment(world)
+            moments.end()
             recover(world, invoice)
             assert refund_of(world, invoice).state is S.SENT, moments.passed
             assert len(payouts(world)) == 1, moments.passed
@@ -1124,14 +1125,15 @@ class TestAtAnyMoment:
 
     def test_a_crash_when_the_quote_may_have_been_executed_is_never_guessed_about(self, tmp_path: Path) -> None:
         """With quotes that are too old by the time the claim has run out, where Strike looks at their age first."""
-        config = SimulatorConfig(is_quote_expiry_checked_first=True)
         stuck = []
         for fatal in count():
             (tmp_path / str(fatal)).mkdir()
+            config = SimulatorConfig(is_quote_expiry_checked_first=True)
             world = World.make(tmp_path / str(fatal), config=config)
             invoice = owe(world)
             moments = Moments(world, fatal, crash, is_inside=True)
             crash_at_the_fatal_moment(world)
+            moments.end()
             recover(world, invoice)
             refund = refund_of(world, invoice)
             if refund.reason == STUCK:
@@ -1152,14 +1154,15 @@ class TestAtAnyMoment:
     def test_a_process_that_oversleeps_while_another_goes_on_adds_no_payment(
         self, tmp_path: Path, fate: str, daily_max_sats: int | None
     ) -> None:
-        config = SimulatorConfig(payment_quote_seconds=3600)
         for fatal in count():
             (tmp_path / str(fatal)).mkdir()
+            config = SimulatorConfig(payment_quote_seconds=3600)
             world = World.make(tmp_path / str(fatal), config=config, refund_daily_max_sats=daily_max_sats)
             invoice = owe(world, f"{fate}@example.com")
             other = twin(world)
             moments = Moments(world, fatal, partial(oversleep, world, other), is_inside=False)
             send(world)
+            moments.end()
             recover(world, invoice)
             assert refund_of(world, invoice).state is S.SENT, moments.passed
             assert len(payouts(world)) == 1, moments.passed
