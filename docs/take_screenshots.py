@@ -16,8 +16,8 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import requests
 from PIL import Image, ImageChops, ImageOps
@@ -27,12 +27,12 @@ IMAGES = ROOT / "docs" / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
     "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+    "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--force-prefers-reduced-motion",
 )  # fmt: skip
-COLOURS = 128
+COLOURS = 200
 """Enough for text on white, and light."""
 
-PHONE = (500, 660)
+PHONE = (500, 900)
 """Width and height of a narrow window; a browser makes none much narrower."""
 
 EDGE = 16
@@ -50,18 +50,27 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with sandbox(options.port) as stage:
         camera = Camera(options.browser)
-        waiting = camera.take(stage.order("Two cappuccinos", "9.80")["checkout_url"], *PHONE)
+        waiting = camera.take(stage.order("Two cappuccinos", "9.80").checkout_url, *PHONE)
         paid = stage.order("A bag of coffee", "12.50")
         stage.pay(paid)
-        in_time = camera.take(paid["checkout_url"], *PHONE)
+        in_time = camera.take(paid.checkout_url, *PHONE)
         late = stage.order("A teapot", "34.00", address="")
         stage.pay(late, late=True)
         ask = camera.take(stage.refund_url(late), *PHONE)
         save("payment", side_by_side([waiting, in_time, ask]))
         stage.pay(stage.order("A tin of green tea", "7.20"), late=True)
         time.sleep(2)
-        save("shop", cropped(camera.take(f"{stage.world}/shop", 900, 1400)))
-        save("ledger", cropped(camera.take(f"{stage.world}/ledger", 900, 1400)))
+        save("shop", cropped(camera.take(f"{stage.world}/shop", 900, 1600)))
+        save("ledger", cropped(camera.take(f"{stage.world}/ledger", 900, 1250)))
+
+
+@dataclass(frozen=True)
+class Order:
+    """An order in the demo shop, to be paid."""
+
+    checkout_url: str
+    invoice_id: str
+    payment_request: str
 
 
 class Stage:
@@ -71,39 +80,33 @@ class Stage:
         self.lnpay = f"http://127.0.0.1:{port}"
         self.world = f"http://127.0.0.1:{port + 1}"
 
-    def order(self, product: str, amount: str, address: str = "customer@wallet.example") -> dict[str, Any]:
-        """Order in the demo shop. Gives the data that LNPay answered with."""
+    def order(self, product: str, amount: str, address: str = "customer@wallet.example") -> Order:
+        """Order in the demo shop."""
         form = {"product": product, "amount": amount, "address": address}
-        requests.post(f"{self.world}/shop", data=form, timeout=10).raise_for_status()
+        page = requests.post(f"{self.world}/shop", data=form, timeout=10)
+        page.raise_for_status()
+        link = re.search(r'href="(http[^"]+/checkout/[^"]+)"', page.text)
+        if link is None:
+            raise SystemExit("the order's page has no link to the payment page")
         invoice = requests.get(f"{self.world}/_control/state", timeout=10).json()["invoices"][-1]
-        again = {
-            "amount_fiat": amount,
-            "description": product,
-            "correlation_id": invoice["correlation_id"],
-            **({"ln_address": address} if address else {}),
-        }
-        # The same order gives the same invoice: this is the answer that the shop has got.
-        answer = requests.post(f"{self.lnpay}/generate-invoice", json=again, timeout=10)
-        answer.raise_for_status()
-        data: dict[str, Any] = answer.json()["data"]
-        return data
+        return Order(link[1], invoice["invoice_id"], invoice["payment_requests"][-1])
 
-    def pay(self, order: dict[str, Any], *, late: bool = False) -> None:
+    def pay(self, order: Order, *, late: bool = False) -> None:
         """Pay with the demo's wallet, and wait until LNPay knows."""
-        form = {"payment_request": order["quote"]["lnInvoice"], "late" if late else "now": "1"}
+        form = {"payment_request": order.payment_request, "late" if late else "now": "1"}
         requests.post(f"{self.world}/wallet", data=form, timeout=10).raise_for_status()
-        url = f"{self.lnpay}/invoices/{order['invoice']['invoiceId']}"
+        url = f"{self.lnpay}/invoices/{order.invoice_id}"
         for _ in range(100):
             if requests.get(url, timeout=10).json()["state"] in ("settled", "paid_late"):
                 return
             time.sleep(0.1)
         raise SystemExit("LNPay did not learn of the payment")
 
-    def refund_url(self, order: dict[str, Any]) -> str:
+    def refund_url(self, order: Order) -> str:
         """The page on which the customer of a late payment gives an address: its link is on the payment page."""
-        link = re.search(r"refund/([\w-]+)", requests.get(order["checkout_url"], timeout=10).text)
+        link = re.search(r"refund/([\w-]+)", requests.get(order.checkout_url, timeout=10).text)
         # Where there is no link, the payment page itself has the form.
-        return str(order["checkout_url"]) if link is None else f"{self.lnpay}/refund/{link[1]}"
+        return str(order.checkout_url) if link is None else f"{self.lnpay}/refund/{link[1]}"
 
 
 @contextmanager
@@ -144,8 +147,8 @@ class Camera:
 
 def cropped(picture: Image.Image) -> Image.Image:
     """The picture without the empty part at its bottom, in a thin frame."""
-    white = Image.new("RGB", picture.size, "white")
-    box = ImageChops.difference(picture, white).getbbox()
+    corner = picture.getpixel((0, picture.height - 1))
+    box = ImageChops.difference(picture, Image.new("RGB", picture.size, corner)).getbbox()
     bottom = picture.height if box is None else min(picture.height, box[3] + EDGE)
     return ImageOps.expand(picture.crop((0, 0, picture.width, bottom)), 1, LINE)
 
