@@ -22,7 +22,9 @@ PIXELS_PER_MODULE = 8
 
 _URI_CHARACTERS = re.compile(r"[0-9A-Za-z]+", re.ASCII)
 _MASK = 7
-_BLACK, _WHITE = b"\x00", b"\xff"
+_WHITE = b"\xff"
+_PIXELS_OF_MODULES = bytes.maketrans(b"\x00\x01", _WHITE + b"\x00")
+"""The 8 pixels of a module in one row: white for 0, black for 1."""
 
 Matrix = Sequence[bytearray]
 """Rows of modules without the quiet zone; 1 is black."""
@@ -45,7 +47,7 @@ def qr_png(payment_request: str) -> bytes:
     matrix = _matrix(payment_uri(payment_request).upper())
     size = len(matrix) + 2 * QUIET_ZONE
     side = _WHITE * QUIET_ZONE
-    rows = [side + b"".join([_BLACK if dark else _WHITE for dark in row]) + side for row in matrix]
+    rows = [side + row.translate(_PIXELS_OF_MODULES) + side for row in matrix]
     blank = [_WHITE * size] * QUIET_ZONE
     pixels = b"".join(row * PIXELS_PER_MODULE for row in (*blank, *rows, *blank))
     image = Image.frombytes("1", (size * PIXELS_PER_MODULE, size * PIXELS_PER_MODULE), pixels)
