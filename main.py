@@ -17,9 +17,6 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Any
-
-from waitress.server import create_server
 
 from config.delivery import deliver
 from config.settings import Settings, SettingsError, load_settings
@@ -31,14 +28,9 @@ from lnpay.logs import set_up_logging
 from lnpay.passes import start_workers
 from lnpay.repository import SchemaTooNew
 from lnpay.web import create_app
+from lnpay.web.checkout import BOARD
+from lnpay.web.serving import make_server
 from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
-
-THREADS = 16
-"""Requests served at once. Each mostly waits for Strike, so many more than cores."""
-
-CONNECTIONS: dict[str, Any] = {"connection_limit": 400, "channel_timeout": 30, "cleanup_interval": 10}
-"""Browsers keep connections open that they do not use: room for many, and not for long. select() ends at 1,024."""
-
 
 SHOP_SETTINGS = (
     "API_KEYS", "CORS_ORIGINS", "CURRENCY", "DELIVERY_EVENTS", "DELIVERY_SECRET", "DELIVERY_URL", "TIME_OFFSET",
@@ -81,14 +73,8 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
     """Answer requests until SIGTERM or Ctrl-C; then finish what is in hand."""
     try:
-        server = create_server(
-            create_app(backend),
-            host=settings.host,
-            port=settings.port,
-            threads=THREADS,
-            ident="LNPay",
-            **CONNECTIONS,
-        )
+        app = create_app(backend)
+        server = make_server(app, settings.host, settings.port, app.extensions[BOARD].is_fresh)
     except OSError as error:
         print(_port_trouble(settings.host, settings.port, error), file=sys.stderr)
         return 1

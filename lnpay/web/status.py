@@ -35,6 +35,9 @@ FORGET_SECONDS = 30.0
 """Nobody has looked for so long: the page is closed. A hidden one asks every ten seconds."""
 
 
+_START, _END = "/checkout/", "/status"
+
+
 @dataclass(frozen=True)
 class StatusAnswer:
     """What one question is answered with. The body is nothing that time changes by itself, so `etag` names it."""
@@ -105,6 +108,12 @@ class StatusBoard:
                 self._refreshing.release()
         return None if entry is None else self._answer_of(entry.standing)
 
+    def is_fresh(self, path: str) -> bool:
+        """Whether a request for `path` is answered without waiting for anybody."""
+        token = _token_of(path)
+        entry = None if token is None else self._entries.get(token)
+        return entry is not None and self._monotonic() - entry.read_at <= FRESH_SECONDS
+
     def _refreshed(self, token: str) -> _Entry | None:
         """Read every watched payment again, in one query, unless somebody did so while we waited for our turn."""
         now = self._monotonic()
@@ -154,7 +163,12 @@ class StatusDoor:
         return [answer.body]
 
     def _known_answer(self, environ: dict[str, Any]) -> StatusAnswer | None:
-        path: str = environ["PATH_INFO"]
-        if not (path.endswith("/status") and path.startswith("/checkout/") and environ["REQUEST_METHOD"] == "GET"):
-            return None
-        return self._board.known_answer(path[len("/checkout/") : -len("/status")])
+        token = _token_of(environ["PATH_INFO"]) if environ["REQUEST_METHOD"] == "GET" else None
+        return None if token is None else self._board.known_answer(token)
+
+
+def _token_of(path: str) -> str | None:
+    """The token in `/checkout/<token>/status`; None of any other path."""
+    if not (path.startswith(_START) and path.endswith(_END)):
+        return None
+    return path[len(_START) : -len(_END)]
