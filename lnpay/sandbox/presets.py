@@ -96,7 +96,7 @@ GROUPS = (
     ),
     Group(
         "Prices",
-        "Then order something. LNPay asks another source. When none answers and the last price is old, it sells nothing.",
+        "Then order something. LNPay asks another source. When there is none but an old price, it sells nothing.",
         ("rates-limited", "rates-down"),
     ),
     Group(
