@@ -43,8 +43,9 @@ STARTING = (S.REQUESTED, S.QUOTED)
 PAUSES = tuple(timedelta(seconds=seconds) for seconds in (5, 10, 30, 60, 300, 900, 1_800, 3_600))
 """Pauses after the first, second, ... failure or look; the last one for ever after."""
 
-CLAIM = timedelta(seconds=120)
-"""How long a refund is ours: longer than all the calls of one try can take."""
+CLAIM = timedelta(seconds=30)
+"""How long a refund is ours: about as long as its two calls can take. What a process that died has begun is taken up
+then, while its quote is mostly still valid; should two work on one refund, neither can do what the other may not."""
 
 EXECUTIONS_AT_ONCE = 3
 """A lost answer is asked for again at once, while the quote is still valid and Strike can say what became of it."""

@@ -695,7 +695,7 @@ class TestTheExecutionNeverArrived:
             send(world)
 
         assert refund_of(world, invoice).is_in_doubt
-        world.wait(CLAIM_SECONDS)
+        world.wait(VALID_SECONDS)
         drain(world)
         assert refund_of(world, invoice).reason == STUCK
         assert len(world.simulator.payments.quotes) == 1
@@ -1128,7 +1128,7 @@ class TestAtAnyMoment:
         stuck = []
         for fatal in count():
             (tmp_path / str(fatal)).mkdir()
-            config = SimulatorConfig(is_quote_expiry_checked_first=True)
+            config = SimulatorConfig(is_quote_expiry_checked_first=True, payment_quote_seconds=int(CLAIM_SECONDS))
             world = World.make(tmp_path / str(fatal), config=config)
             invoice = owe(world)
             moments = Moments(world, fatal, crash, is_inside=True)
