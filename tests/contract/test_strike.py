@@ -782,7 +782,10 @@ class TestClassification:
 
     @pytest.mark.parametrize(
         ("status", "code"),
-        [*((status, "INTERNAL_SERVER_ERROR") for status in (408, 500, 502, 503, 504, 520, 599)), (503, "LN_UNAVAILABLE")],
+        [
+            *((status, "INTERNAL_SERVER_ERROR") for status in (408, 500, 502, 503, 504, 520, 599)),
+            (503, "LN_UNAVAILABLE"),
+        ],
     )
     def test_a_server_that_breaks_may_have_done_what_it_was_asked(
         self, fake: FakeStrike, strike: Strike, status: int, code: str
