@@ -131,8 +131,7 @@ def _strike_invoice(strike: Strike, draft: Draft) -> StrikeInvoice:
             return _create(strike, draft)
     except StrikeRejected as error:
         if error.strike_code in _AMOUNT_REFUSALS:
-            why = _AMOUNT_REFUSALS[error.strike_code]
-            raise InvalidRequest(f"amount_fiat {why}", errors={"amount_fiat": why}) from error
+            raise InvalidRequest(_AMOUNT_REFUSALS[error.strike_code]) from error
         # DUPLICATE_INVOICE; the status says so even where the answer's text was cut off.
         if error.status != 409:
             raise

@@ -294,7 +294,8 @@ class TestProviderTrouble:
             ({"kind": "lost_request", "times": None}, 503, "provider_unavailable"),
             ({"kind": "html403"}, 502, "provider_rejected"),
             ({"kind": "error", "status": 401, "code": "UNAUTHORIZED"}, 502, "provider_rejected"),
-            ({"kind": "error", "status": 422, "code": "AMOUNT_TOO_HIGH"}, 502, "provider_rejected"),
+            ({"kind": "error", "status": 422, "code": "USER_CURRENCY_UNAVAILABLE"}, 502, "provider_rejected"),
+            ({"kind": "error", "status": 422, "code": "AMOUNT_TOO_HIGH"}, 400, "invalid_request"),
         ],
         ids=lambda value: str(value.get("status", value["kind"])) if isinstance(value, dict) else "",
     )
