@@ -15,6 +15,7 @@ import io
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 from types import FrameType
 
@@ -29,7 +30,7 @@ from lnpay.passes import start_workers
 from lnpay.repository import SchemaTooNew
 from lnpay.web import create_app
 from lnpay.web.checkout import BOARD
-from lnpay.web.serving import make_server
+from lnpay.web.serving import make_server, run_until
 from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
 
 SHOP_SETTINGS = (
@@ -78,7 +79,7 @@ def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
     except OSError as error:
         print(_port_trouble(settings.host, settings.port, error), file=sys.stderr)
         return 1
-    signal.signal(signal.SIGTERM, _end)
+    _end_on_signals(backend.stop)
     backend.till.rates.warm_up()
     backend.dispatcher.start()
     backend.refunder.start()
@@ -86,7 +87,7 @@ def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
         start_workers(backend)
     print(f"LNPay listens on http://{settings.host}:{settings.port} (Ctrl-C ends it)", flush=True)
     try:
-        server.run()
+        run_until(server, backend.stop)
     finally:
         backend.stop.set()
         backend.dispatcher.join()
@@ -157,8 +158,16 @@ def _forget(database_url: str) -> None:
         Path(path + suffix).unlink(missing_ok=True)
 
 
-def _end(_signal: int, _frame: FrameType | None) -> None:
-    sys.exit(0)
+def _end_on_signals(stop: threading.Event) -> None:
+    """Have SIGTERM and Ctrl-C set `stop`, and a second one end the process at once."""
+
+    # Not by an exception: one that is raised inside a finalizer is lost, and the server would never end.
+    def end(number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    for name in ("SIGTERM", "SIGINT"):
+        signal.signal(getattr(signal, name), end)
 
 
 def _port_trouble(host: str, port: int, error: BaseException) -> str:

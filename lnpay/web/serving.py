@@ -9,11 +9,13 @@ accepts one; pages queued up for seconds. Three things help, and each is needed:
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
+from waitress import wasyncore
 from waitress.channel import HTTPChannel
-from waitress.server import create_server
+from waitress.server import MultiSocketServer, create_server
 
 THREADS = 16
 """Requests served at once. Each mostly waits for Strike, so many more than cores."""
@@ -25,9 +27,12 @@ RESERVED_FILES = 100
 
 ACCEPTED_AT_ONCE = 64
 
+STOP_NOTICED_SECONDS = 0.5
+"""How long a server without anything to do looks away from `stop`."""
+
 
 def make_server(app: Any, host: str, port: int, is_quick: Callable[[str], bool]) -> Any:  # noqa: ANN401 - untyped there
-    """A server for `app`; `run` it. is_quick: whether a path is answered at once, without waiting for anything.
+    """A server for `app`, for run_until. is_quick: whether a path is answered at once, without waiting for anything.
 
     Raises OSError when the port is taken.
     """
@@ -48,6 +53,14 @@ def make_server(app: Any, host: str, port: int, is_quick: Callable[[str], bool])
         if hasattr(one, "active_channels"):
             _make_quick(one, is_quick)
     return server
+
+
+def run_until(server: Any, stop: threading.Event) -> None:  # noqa: ANN401 - untyped there
+    """Answer requests until `stop` is set, then finish those that threads are at."""
+    sockets = server.map if isinstance(server, MultiSocketServer) else server._map
+    while not stop.is_set():
+        wasyncore.loop(STOP_NOTICED_SECONDS, use_poll=True, map=sockets, count=1)
+    server.task_dispatcher.shutdown()
 
 
 def _room_for_connections() -> int:

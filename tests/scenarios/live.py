@@ -124,7 +124,10 @@ def main_process(provider_url: str, database_url: str, log: Path, **changes: str
             yield url
         finally:
             process.terminate()
-            process.wait(30)
+            try:
+                assert process.wait(30) == 0
+            finally:
+                process.kill()
 
 
 def is_up(url: str) -> bool:

@@ -11,7 +11,7 @@ import requests
 
 from lnpay.web import create_app
 from lnpay.web.checkout import BOARD
-from lnpay.web.serving import make_server
+from lnpay.web.serving import make_server, run_until
 from tests.world import World
 
 
@@ -27,13 +27,15 @@ def serving(world: World) -> Iterator[tuple[str, list[str]]]:
         return answer(environ, start_response)  # type: ignore[arg-type]
 
     server = make_server(noting, "127.0.0.1", 0, app.extensions[BOARD].is_fresh)
-    loop = threading.Thread(target=server.run, name="loop", daemon=True)
+    stop = threading.Event()
+    loop = threading.Thread(target=run_until, args=(server, stop), name="loop", daemon=True)
     loop.start()
     try:
         yield f"http://127.0.0.1:{server.effective_port}", answered_by
     finally:
-        server.close()
+        stop.set()
         loop.join(10)
+        server.close()
 
 
 @pytest.mark.parametrize("keeps_connection", [True, False])
