@@ -47,7 +47,7 @@ ONLY_THERE = {
     "sqlalchemy": {"lnpay.repository", "config.settings"},
     "alembic": {"lnpay.repository"},
     "requests": {"lnpay.strike", "lnpay.rates", "lnpay.bootstrap", "lnpay.sandbox", "config.delivery"},
-    "waitress": {"main"},
+    "waitress": {"lnpay.web.serving"},
     "dotenv": {"config.settings"},
 }
 """A foreign library is met in one place, and translated there."""

@@ -60,8 +60,8 @@ MUTANTS = (
     ),
     Mutant(
         "PAYMENT_QUOTE_EXPIRED after doubt counts as not sent",
-        (Change(refunds._execution_refused, "if was_in_doubt:",
-                'if was_in_doubt and error.strike_code != "PAYMENT_QUOTE_EXPIRED":'),),
+        (Change(refunds._execution_refused, "if was_in_doubt or",
+                'if (was_in_doubt and error.strike_code != "PAYMENT_QUOTE_EXPIRED") or'),),
         known=5,
     ),
     Mutant(
