@@ -27,7 +27,6 @@ from lnpay.commands import add_commands
 from lnpay.errors import LnpayError
 from lnpay.logs import set_up_logging
 from lnpay.passes import start_workers
-from lnpay.repository import SchemaTooNew
 from lnpay.web import create_app
 from lnpay.web.checkout import BOARD
 from lnpay.web.serving import make_server, run_until
@@ -48,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
         settings = load_settings()
         set_up_logging(settings.log_level)
         backend = build_backend(settings, deliver)
-    except (SettingsError, SchemaTooNew, LnpayError) as error:
+    except (SettingsError, LnpayError) as error:
         print(error, file=sys.stderr)
         return 1
     try:

@@ -27,7 +27,6 @@ from rich.text import Text
 from config.settings import Settings, SettingsError, load_settings, parse_webhook_url, require_webhook
 from lnpay.bootstrap import open_strike
 from lnpay.errors import LnpayError, StrikeAmbiguous, StrikeError, StrikeUnavailable
-from lnpay.repository import SchemaTooNew
 from lnpay.strike import Strike
 from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
 
@@ -73,7 +72,7 @@ def main(arguments: Sequence[str] | None = None, *, ask: Ask = input, is_termina
     except LnpayError as error:
         print(_explain(error), file=sys.stderr)
         return 1
-    except (SettingsError, SchemaTooNew, CommandFailed) as error:
+    except (SettingsError, CommandFailed) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -8,6 +8,7 @@ LnpayError
 ├── SignatureMismatch        401  refused before anything is parsed
 ├── RateUnavailable          503  no price that may be used: safe to repeat later
 ├── StorageUnavailable       503  the database is locked, full or gone: safe to repeat later
+├── SchemaTooNew                  the database is not of this version: the start is refused
 ├── Stopping                      the process was asked to end; the row in hand is finished
 ├── ShopRefused                   the shop did not take a delivery: it is called again later
 │   └── ShopGone                  ... and does not want to be (410): never called again
@@ -80,6 +81,12 @@ class StorageUnavailable(LnpayError):
     """The database could not do its part; nothing of the transaction was kept."""
 
     code = "storage_unavailable"
+
+
+class SchemaTooNew(LnpayError):
+    """The tables are not those of this version: most often a newer LNPay has made them."""
+
+    code = "schema_too_new"
 
 
 class Stopping(LnpayError):

@@ -15,7 +15,6 @@ from lnpay.bootstrap import build_backend
 from lnpay.errors import LnpayError, Stopping
 from lnpay.logs import set_up_logging
 from lnpay.passes import Summary, repeat
-from lnpay.repository import SchemaTooNew
 
 log = logging.getLogger("lnpay.workers")
 
@@ -29,7 +28,7 @@ def run_worker(description: str, one_pass: Callable[[Backend], Summary]) -> int:
         settings = load_settings()
         set_up_logging(settings.log_level)
         backend = build_backend(settings, deliver)
-    except (SettingsError, SchemaTooNew, LnpayError) as error:
+    except (SettingsError, LnpayError) as error:
         print(error, file=sys.stderr)
         return 1
     _end_on_signals(backend)

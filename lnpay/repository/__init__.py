@@ -7,6 +7,6 @@
 A foreign call never happens inside a transaction.
 """
 
-from lnpay.repository.repository import Repository, SchemaTooNew, Transaction
+from lnpay.repository.repository import Repository, Transaction
 
-__all__ = ["Repository", "SchemaTooNew", "Transaction"]
+__all__ = ["Repository", "Transaction"]

@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from lnpay.repository.repository import SchemaTooNew
+from lnpay.errors import SchemaTooNew
 
 
 def migrate(connection: Connection) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from lnpay.errors import StorageUnavailable
+from lnpay.errors import SchemaTooNew, StorageUnavailable
 from lnpay.repository.deliveries import Deliveries
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.limits import Limits
@@ -34,10 +34,6 @@ MIGRATION_LOCK = 7_305_012_118
 
 OUR_MISTAKES = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 """What a database says about a wrong statement or row. Everything else it says is about itself."""
-
-
-class SchemaTooNew(Exception):
-    """The database was made by a newer LNPay than this one."""
 
 
 class Transaction:

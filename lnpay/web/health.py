@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from lnpay.errors import StorageUnavailable
-from lnpay.repository import SchemaTooNew
+from lnpay.errors import SchemaTooNew, StorageUnavailable
 from lnpay.web.answers import Alive
 from lnpay.web.context import backend
 from lnpay.web.errors import error_response

@@ -25,9 +25,9 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Table, delete, event, insert, inspect, make_url, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
-from lnpay.errors import StorageUnavailable
+from lnpay.errors import SchemaTooNew, StorageUnavailable
 from lnpay.model import Delivery, Draft, Invoice, Issue, Order, Rate, Refund
-from lnpay.repository import Repository, SchemaTooNew, Transaction
+from lnpay.repository import Repository, Transaction
 from lnpay.repository import repository as repository_module
 from lnpay.repository.migrate import alembic_config
 from lnpay.repository.repository import SCHEMA_VERSION
