@@ -979,6 +979,8 @@ class TestSchema:
             for done in [threads.submit(repository.upgrade) for _ in range(6)]:
                 done.result()
 
+            with repository.reading() as tx:
+                assert sum(tx.invoices.counts().values()) == 0
             repository.ping()
 
     def test_several_processes_may_make_it_ready_at_once(self, empty_url: str) -> None:

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -138,7 +138,7 @@ def is_up(url: str) -> bool:
         return False
 
 
-def subscribe(server: SandboxServer, url: str) -> None:
+def subscribe(server: SandboxServer, url: str, events: Iterable[str] = ("invoice.updated",)) -> None:
     """Have the provider send its webhooks to LNPay at `url`, as a subscription made with the given secret does."""
     requests.post(
         f"{server.url}/v1/subscriptions",
@@ -148,7 +148,7 @@ def subscribe(server: SandboxServer, url: str) -> None:
             "webhookVersion": "v1",
             "secret": WEBHOOK_SECRET,
             "enabled": True,
-            "eventTypes": ["invoice.updated"],
+            "eventTypes": list(events),
         },
         timeout=5,
     ).raise_for_status()

@@ -26,8 +26,7 @@ from lnpay.passes import expired_pass, main_pass, refund_pass
 from lnpay.sandbox import Fault, SandboxServer, Simulator, SimulatorConfig
 from lnpay.sandbox.server import wait_until
 from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
-from tests.scenarios.live import ROOT, START_SECONDS, build_live_backend, environment, free_port, is_up
-from tests.world import WEBHOOK_SECRET
+from tests.scenarios.live import ROOT, START_SECONDS, build_live_backend, environment, free_port, is_up, subscribe
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "20"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
@@ -177,7 +176,7 @@ class Customers:
 def test_programs_that_are_killed_all_the_time_lose_no_payment_and_pay_nothing_back_twice(
     database_url: str, tmp_path: Path
 ) -> None:
-    # A claim outlives its dead process by two minutes: shorter-lived quotes would leave some refunds to a person.
+    # Quotes that outlive any outage of the fleet: those that do not would leave some refunds to a person.
     simulator = Simulator(seed=SEED, config=SimulatorConfig(rate_limits="off", payment_quote_seconds=3600))
     rng = random.Random(SEED)
     with ExitStack() as stack:
@@ -186,7 +185,7 @@ def test_programs_that_are_killed_all_the_time_lose_no_payment_and_pay_nothing_b
         fleet = Fleet(provider.url, database_url, output)
         stack.callback(fleet.kill_all)
         fleet.start()
-        subscribe(provider, fleet.urls[0])
+        subscribe(provider, fleet.urls[0], SUBSCRIBED_EVENTS)
         for kind in ("lost_answer", "error_after"):
             simulator.faults.add(Fault("*", "/v1/payment*", kind, times=None, probability=0.05))
 
@@ -204,23 +203,7 @@ def test_programs_that_are_killed_all_the_time_lose_no_payment_and_pay_nothing_b
 
         rounds = drain(provider, simulator, database_url, customers.paid)
         report(simulator, fleet, customers.paid, rounds)
-        balance(simulator, customers.paid)
-
-
-def subscribe(provider: SandboxServer, url: str) -> None:
-    """Have the provider tell one of the servers of everything."""
-    requests.post(
-        f"{provider.url}/v1/subscriptions",
-        headers={"Authorization": "Bearer a-key-of-the-tests"},
-        json={
-            "webhookUrl": f"{url}/webhook",
-            "webhookVersion": "v1",
-            "secret": WEBHOOK_SECRET,
-            "enabled": True,
-            "eventTypes": list(SUBSCRIBED_EVENTS),
-        },
-        timeout=5,
-    ).raise_for_status()
+        assert_balanced(simulator, customers.paid)
 
 
 def was_late(simulator: Simulator, sale: Sale) -> bool:
@@ -264,7 +247,7 @@ def report(simulator: Simulator, fleet: Fleet, paid: list[Sale], rounds: int) ->
     )
 
 
-def balance(simulator: Simulator, paid: list[Sale]) -> None:
+def assert_balanced(simulator: Simulator, paid: list[Sale]) -> None:
     """Each late payment was paid back once; each payment in time was told under one id; nothing else happened."""
     ids: dict[str, set[str]] = defaultdict(set)
     for delivery in simulator.shop.accepted():

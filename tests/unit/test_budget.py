@@ -117,8 +117,11 @@ class TestLimits:
         self, repository: Repository, budget: Budget, clock: Clock, bucket: Bucket
     ) -> None:
         use_up(repository, bucket, clock(), 10_000)
+        before = budget.remaining()
 
         budget.take(bucket)
+
+        assert budget.remaining() == before
 
     def test_counts_of_more_than_an_hour_ago_are_forgotten(
         self, repository: Repository, budget: Budget, clock: Clock

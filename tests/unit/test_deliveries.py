@@ -622,3 +622,5 @@ class TestTheDispatcher:
 
     def test_one_that_was_never_started_can_be_joined(self, world: World) -> None:
         world.backend.dispatcher.join()
+
+        assert world.told() == []
