@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
 
 from lnpay.repository.rows import insert_into
 from lnpay.repository.tables import milestones, provider_blocks, provider_calls
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
 
 
 class Limits:
@@ -25,14 +28,18 @@ class Limits:
     def block(self, bucket: str, until: datetime) -> None:
         """Remember that the provider refuses calls of this bucket until `until`; never shortens a block."""
         is_longer = provider_blocks.c.blocked_until < until
-        self._upsert(provider_blocks, {"bucket": bucket}, {"blocked_until": until}, where=is_longer)
+        change = {"blocked_until": until}
+        statement = self._upsert(provider_blocks, {"bucket": bucket}, change, change, where=is_longer)
+        self._connection.execute(statement)
 
     def count_call(self, bucket: str, at: datetime, slot_seconds: int) -> None:
-        """Count one call in the slot of `at`, and forget slots that no window reaches any more."""
+        """Count one call in the slot of `at`. A new slot lets those be forgotten that no window reaches any more."""
         key = {"bucket": bucket, "slot_at": _slot(at, slot_seconds)}
-        self._upsert(provider_calls, key, {"calls": 1}, {"calls": provider_calls.c.calls + 1})
-        too_old = at - timedelta(hours=1)
-        self._connection.execute(delete(provider_calls).where(provider_calls.c.slot_at < too_old))
+        change = {"calls": provider_calls.c.calls + 1}
+        statement = self._upsert(provider_calls, key, {"calls": 1}, change).returning(provider_calls.c.calls)
+        if self._connection.execute(statement).scalar_one() == 1:
+            too_old = at - timedelta(hours=1)
+            self._connection.execute(delete(provider_calls).where(provider_calls.c.slot_at < too_old))
 
     def calls_since(self, bucket: str, since: datetime, slot_seconds: int) -> int:
         """Calls counted from the slot of `since` on: never fewer than were made after `since`."""
@@ -47,22 +54,19 @@ class Limits:
 
     def reach_milestone(self, name: str, at: datetime) -> None:
         """Remember that `name` was done at `at`."""
-        self._upsert(milestones, {"name": name}, {"reached_at": at})
+        change = {"reached_at": at}
+        self._connection.execute(self._upsert(milestones, {"name": name}, change, change))
 
     def _upsert(
         self,
         table: Table,
         key: dict[str, Any],
         new: dict[str, Any],
-        change: dict[str, Any] | None = None,
+        change: dict[str, Any],
         where: ColumnElement[bool] | None = None,
-    ) -> None:
+    ) -> sqlite.Insert | postgresql.Insert:
         statement = insert_into(self._connection, table).values({**key, **new})
-        self._connection.execute(
-            statement.on_conflict_do_update(
-                index_elements=list(key), set_=change if change is not None else new, where=where
-            )
-        )
+        return statement.on_conflict_do_update(index_elements=list(key), set_=change, where=where)
 
 
 def _slot(at: datetime, seconds: int) -> datetime:
