@@ -1,40 +1,21 @@
-"""What an operator does from the command line: `python main.py redeliver ...` and `python main.py refunds ...`."""
+"""`python main.py refunds ...`: see what is owed back, and do what needs a person."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
 
 from lnpay.backend import Backend
-from lnpay.deliveries import send_again, send_due_and_wait
+from lnpay.commands.form import Command, Subparsers, add_invoice_id
+from lnpay.commands.tables import new_table, print_table
 from lnpay.model import Refund
 from lnpay.refunds_by_hand import approve, change_address, retry, settle_by_hand
-from lnpay.states import DeliveryState, RefundState
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from lnpay.states import RefundState
 
 LONGEST_LIST = 1_000
 
-COLUMNS_WITHOUT_TERMINAL = 200
-"""Wide enough that nothing is folded in a file or a pipe."""
 
-Command = Callable[[Backend, argparse.Namespace], int]
-
-
-class Subparsers(Protocol):
-    """What argparse's add_subparsers gives; its own class is private."""
-
-    def add_parser(self, name: str, *, help: str) -> argparse.ArgumentParser:
-        """Add a command."""
-        ...
-
-
-def add_commands(commands: Subparsers) -> None:
-    """Add the operator's commands; each sets `command` to the function that does it."""
-    _add(commands, "redeliver", _redeliver, "tell the shop of an invoice once more, under the same webhook-id")
+def add_refunds(commands: Subparsers) -> None:
+    """Add `refunds` and its actions."""
     refunds = commands.add_parser("refunds", help="see refunds, and do what needs a person").add_subparsers(
         required=True, metavar="ACTION"
     )
@@ -53,22 +34,11 @@ def _add(
     commands: Subparsers, name: str, command: Command, words: str, *, with_note: bool = False
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=words)
-    parser.add_argument("invoice_id", help="Strike's invoiceId, as in the answer to /generate-invoice")
+    add_invoice_id(parser)
     if with_note:
         parser.add_argument("--note", required=True, help="how you know: it is kept with the refund")
     parser.set_defaults(command=command)
     return parser
-
-
-def _redeliver(backend: Backend, options: argparse.Namespace) -> int:
-    again = send_again(backend.repository, options.invoice_id, backend.clock())
-    # The server may be quicker with it than we are.
-    send_due_and_wait(backend.outbox)
-    with backend.repository.reading() as tx:
-        now = tx.deliveries.of_invoice(again[0].invoice_id)
-    for delivery in now:
-        print(f"{delivery.webhook_id} {delivery.event_type}: {delivery.state} {delivery.last_error or ''}".rstrip())
-    return 0 if all(delivery.state is DeliveryState.DELIVERED for delivery in now) else 1
 
 
 def _list(backend: Backend, options: argparse.Namespace) -> int:
@@ -77,30 +47,17 @@ def _list(backend: Backend, options: argparse.Namespace) -> int:
         refunds = tx.refunds.in_states(states, LONGEST_LIST)
         ids = {refund.id: _strike_id(tx.invoices.find(refund.invoice_id)) for refund in refunds}
     # The id is whole in every window, because the next command needs it.
-    table = _table("invoice", "state", "sats", "address", "why it waits")
+    table = new_table("invoice", "state", "sats", "address", "why it waits")
     table.columns[0].no_wrap, table.columns[0].min_width = True, 36
     for refund in refunds:
         table.add_row(
             ids[refund.id], refund.state, f"{refund.amount_sats:,}", refund.address or "-", refund.reason or "-"
         )
     if refunds:
-        _print(table)
+        print_table(table)
     else:
         print("no refunds in this state")
     return 0
-
-
-def _table(*columns: str) -> Table:
-    # Here, because the server shares this file's imports and draws no tables.
-    from rich.table import Table
-
-    return Table(*columns, box=None)
-
-
-def _print(table: Table) -> None:
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else COLUMNS_WITHOUT_TERMINAL).print(table)
 
 
 def _strike_id(invoice: object) -> str:
@@ -116,12 +73,12 @@ def _show(backend: Backend, options: argparse.Namespace) -> int:
         print("no refund is owed for an invoice of this id")
         return 1
     print(_sentence(refund))
-    table = _table("time (UTC)", "step", "what came of it", "quote", "fee", "code", "trace id")
+    table = new_table("time (UTC)", "step", "what came of it", "quote", "fee", "code", "trace id")
     for one in history:
         fee = "-" if one.fee_sats is None else str(one.fee_sats)
         quote, code, trace = (value or "-" for value in (one.payment_quote_id, one.strike_code, one.trace_id))
         table.add_row(f"{one.at:%Y-%m-%d %H:%M:%S}", one.step, one.outcome, quote, fee, code, trace)
-    _print(table)
+    print_table(table)
     return 0
 
 

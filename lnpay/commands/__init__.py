@@ -1,0 +1,13 @@
+"""What an operator does from the command line: `python main.py COMMAND`. One file for each."""
+
+from __future__ import annotations
+
+from lnpay.commands.form import Subparsers
+from lnpay.commands.redeliver import add_redeliver
+from lnpay.commands.refunds import add_refunds
+
+
+def add_commands(commands: Subparsers) -> None:
+    """Add the operator's commands; each sets `command` to the function that does it."""
+    add_redeliver(commands)
+    add_refunds(commands)

@@ -1,0 +1,25 @@
+"""What every command has in common."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Protocol
+
+from lnpay.backend import Backend
+
+Command = Callable[[Backend, argparse.Namespace], int]
+"""Does what the options say with a backend that is ready. Gives the exit code. A parser keeps it as `command`."""
+
+
+class Subparsers(Protocol):
+    """What argparse's add_subparsers gives; its own class is private."""
+
+    def add_parser(self, name: str, *, help: str) -> argparse.ArgumentParser:
+        """Add a command."""
+        ...
+
+
+def add_invoice_id(parser: argparse.ArgumentParser) -> None:
+    """Let a command name an invoice."""
+    parser.add_argument("invoice_id", help="Strike's invoiceId, as in the answer to /generate-invoice")

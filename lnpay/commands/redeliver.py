@@ -1,0 +1,28 @@
+"""`python main.py redeliver ...`: tell the shop of an invoice once more."""
+
+from __future__ import annotations
+
+import argparse
+
+from lnpay.backend import Backend
+from lnpay.commands.form import Subparsers, add_invoice_id
+from lnpay.deliveries import send_again, send_due_and_wait
+from lnpay.states import DeliveryState
+
+
+def add_redeliver(commands: Subparsers) -> None:
+    """Add `redeliver`."""
+    parser = commands.add_parser("redeliver", help="tell the shop of an invoice once more, under the same webhook-id")
+    add_invoice_id(parser)
+    parser.set_defaults(command=_redeliver)
+
+
+def _redeliver(backend: Backend, options: argparse.Namespace) -> int:
+    again = send_again(backend.repository, options.invoice_id, backend.clock())
+    # The server may be quicker with it than we are.
+    send_due_and_wait(backend.outbox)
+    with backend.repository.reading() as tx:
+        now = tx.deliveries.of_invoice(again[0].invoice_id)
+    for delivery in now:
+        print(f"{delivery.webhook_id} {delivery.event_type}: {delivery.state} {delivery.last_error or ''}".rstrip())
+    return 0 if all(delivery.state is DeliveryState.DELIVERED for delivery in now) else 1
