@@ -177,6 +177,15 @@ class Delivery:
 
 
 @dataclass(frozen=True)
+class Heartbeat:
+    """The last pass of a worker. trouble: what a person should look at, in words, if anything."""
+
+    worker: str
+    ended_at: datetime
+    trouble: str | None
+
+
+@dataclass(frozen=True)
 class Event:
     """What `config/delivery.py` is given: one message for the shop, ready to be sent.
 

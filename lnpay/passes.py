@@ -14,6 +14,7 @@ from functools import partial
 from lnpay.backend import Backend
 from lnpay.deliveries import send_due, send_due_and_wait
 from lnpay.errors import LnpayError, Stopping, StrikeRejected
+from lnpay.model import Heartbeat
 from lnpay.refunds import STARTING, STUCK, send_due_refunds
 from lnpay.states import RefundState
 from lnpay.sweeps import Sweep, expire_due, lapse_due, sweep
@@ -92,6 +93,24 @@ def _trouble(found: Sweep) -> str | None:
     return None
 
 
+def make_pass(backend: Backend, worker: str, one_pass: Pass) -> Summary:
+    """Make a pass and remember when it ended and what is wrong: a worker that is silent is noticed by that."""
+    try:
+        summary = one_pass(backend)
+    except Stopping:
+        raise
+    except LnpayError as error:
+        _remember(backend, worker, error.message)
+        raise
+    _remember(backend, worker, summary.trouble)
+    return summary
+
+
+def _remember(backend: Backend, worker: str, trouble: str | None) -> None:
+    with backend.repository.transaction() as tx:
+        tx.heartbeats.beat(Heartbeat(worker, backend.clock(), trouble))
+
+
 def repeat(one_pass: Callable[[], Summary], seconds: float, stop: threading.Event) -> None:
     """Make a pass every `seconds` until `stop` is set; the pass in hand is finished. A pass that fails is logged."""
     while not stop.is_set():
@@ -115,5 +134,8 @@ def start_workers(backend: Backend) -> None:
     """Repeat every pass in threads of this process, until `backend.stop` is set."""
     for name, (one_pass, seconds) in INSIDE_EVERY_SECONDS.items():
         threading.Thread(
-            target=repeat, args=(partial(one_pass, backend), seconds, backend.stop), name=f"{name}-worker", daemon=True
+            target=repeat,
+            args=(partial(make_pass, backend, name, one_pass), seconds, backend.stop),
+            name=f"{name}-worker",
+            daemon=True,
         ).start()

@@ -6,7 +6,7 @@ import argparse
 import logging
 import signal
 import sys
-from collections.abc import Callable
+from functools import partial
 
 from config.delivery import deliver
 from config.settings import SettingsError, load_settings
@@ -14,13 +14,16 @@ from lnpay.backend import Backend
 from lnpay.bootstrap import build_backend
 from lnpay.errors import LnpayError, Stopping
 from lnpay.logs import set_up_logging
-from lnpay.passes import Summary, repeat
+from lnpay.passes import Pass, make_pass, repeat
 
 log = logging.getLogger("lnpay.workers")
 
 
-def run_worker(description: str, one_pass: Callable[[Backend], Summary]) -> int:
-    """Make one pass, or one every --watch seconds until SIGTERM. Returns the exit code: 1 when a person is needed."""
+def run_worker(name: str, description: str, one_pass: Pass) -> int:
+    """Make one pass, or one every --watch seconds until SIGTERM. Returns the exit code: 1 when a person is needed.
+
+    name: the worker's, in its heartbeat.
+    """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--watch", type=_seconds, metavar="SECONDS", help="repeat until SIGTERM or Ctrl-C")
     watch = parser.parse_args().watch
@@ -34,16 +37,16 @@ def run_worker(description: str, one_pass: Callable[[Backend], Summary]) -> int:
     _end_on_signals(backend)
     try:
         if watch is None:
-            return _once(backend, one_pass)
-        repeat(lambda: one_pass(backend), watch, backend.stop)
+            return _once(name, backend, one_pass)
+        repeat(partial(make_pass, backend, name, one_pass), watch, backend.stop)
         return 0
     finally:
         backend.close()
 
 
-def _once(backend: Backend, one_pass: Callable[[Backend], Summary]) -> int:
+def _once(name: str, backend: Backend, one_pass: Pass) -> int:
     try:
-        summary = one_pass(backend)
+        summary = make_pass(backend, name, one_pass)
     except Stopping:
         return 0
     except LnpayError as error:

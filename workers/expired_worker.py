@@ -9,4 +9,4 @@ from lnpay.passes import expired_pass
 from workers.command import run_worker
 
 if __name__ == "__main__":
-    sys.exit(run_worker("Find late payments, expire and lapse what nobody paid.", expired_pass))
+    sys.exit(run_worker("expired", "Find late payments, expire and lapse what nobody paid.", expired_pass))

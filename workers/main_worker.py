@@ -10,4 +10,4 @@ from lnpay.passes import main_pass
 from workers.command import run_worker
 
 if __name__ == "__main__":
-    sys.exit(run_worker("Learn of payments from Strike and tell the shop.", partial(main_pass, is_patient=True)))
+    sys.exit(run_worker("main", "Learn of payments and tell the shop.", partial(main_pass, is_patient=True)))

@@ -9,4 +9,4 @@ from lnpay.passes import refund_pass
 from workers.command import run_worker
 
 if __name__ == "__main__":
-    sys.exit(run_worker("Reconcile refunds in flight, retry those that failed.", refund_pass))
+    sys.exit(run_worker("refund", "Reconcile refunds in flight, retry those that failed.", refund_pass))

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import ColumnElement, Connection, Table, delete, func, select
+from sqlalchemy import Connection, delete, func, select
 
-from lnpay.repository.rows import insert_into
+from lnpay.repository.rows import upsert
 from lnpay.repository.tables import milestones, provider_blocks, provider_calls
-
-if TYPE_CHECKING:
-    from sqlalchemy.dialects import postgresql, sqlite
 
 
 class Limits:
@@ -29,14 +25,16 @@ class Limits:
         """Remember that the provider refuses calls of this bucket until `until`; never shortens a block."""
         is_longer = provider_blocks.c.blocked_until < until
         change = {"blocked_until": until}
-        statement = self._upsert(provider_blocks, {"bucket": bucket}, change, change, where=is_longer)
+        statement = upsert(self._connection, provider_blocks, {"bucket": bucket}, change, change, where=is_longer)
         self._connection.execute(statement)
 
     def count_call(self, bucket: str, at: datetime, slot_seconds: int) -> None:
         """Count one call in the slot of `at`. A new slot lets those be forgotten that no window reaches any more."""
         key = {"bucket": bucket, "slot_at": _slot(at, slot_seconds)}
         change = {"calls": provider_calls.c.calls + 1}
-        statement = self._upsert(provider_calls, key, {"calls": 1}, change).returning(provider_calls.c.calls)
+        statement = upsert(self._connection, provider_calls, key, {"calls": 1}, change).returning(
+            provider_calls.c.calls
+        )
         if self._connection.execute(statement).scalar_one() == 1:
             too_old = at - timedelta(hours=1)
             self._connection.execute(delete(provider_calls).where(provider_calls.c.slot_at < too_old))
@@ -55,18 +53,7 @@ class Limits:
     def reach_milestone(self, name: str, at: datetime) -> None:
         """Remember that `name` was done at `at`."""
         change = {"reached_at": at}
-        self._connection.execute(self._upsert(milestones, {"name": name}, change, change))
-
-    def _upsert(
-        self,
-        table: Table,
-        key: dict[str, Any],
-        new: dict[str, Any],
-        change: dict[str, Any],
-        where: ColumnElement[bool] | None = None,
-    ) -> sqlite.Insert | postgresql.Insert:
-        statement = insert_into(self._connection, table).values({**key, **new})
-        return statement.on_conflict_do_update(index_elements=list(key), set_=change, where=where)
+        self._connection.execute(upsert(self._connection, milestones, {"name": name}, change, change))
 
 
 def _slot(at: datetime, seconds: int) -> datetime:

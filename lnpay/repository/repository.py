@@ -15,6 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from lnpay.errors import SchemaTooNew, StorageUnavailable
 from lnpay.repository.deliveries import Deliveries
+from lnpay.repository.heartbeats import Heartbeats
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.limits import Limits
 from lnpay.repository.refunds import Refunds
@@ -22,7 +23,7 @@ from lnpay.repository.standings import Standings
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 """The newest migration. A test holds it against the migrations themselves."""
 
 BUSY_TIMEOUT_MS = 10_000
@@ -44,6 +45,7 @@ class Transaction:
         self.refunds = Refunds(connection)
         self.deliveries = Deliveries(connection)
         self.limits = Limits(connection)
+        self.heartbeats = Heartbeats(connection)
         self.standings = Standings(connection)
 
 

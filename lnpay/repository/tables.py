@@ -258,3 +258,11 @@ milestones = Table(
     Column("name", String(40), primary_key=True),
     Column("reached_at", UtcDateTime, nullable=False),
 )
+
+heartbeats = Table(
+    "heartbeats",
+    metadata,
+    Column("worker", String(20), primary_key=True),
+    Column("ended_at", UtcDateTime, nullable=False),
+    Column("trouble", Text),
+)

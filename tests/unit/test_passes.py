@@ -9,8 +9,9 @@ from collections.abc import Callable
 import pytest
 
 from lnpay import passes
-from lnpay.errors import Stopping, StorageUnavailable
-from lnpay.passes import Summary, expired_pass, main_pass, repeat, start_workers
+from lnpay.errors import Stopping, StorageUnavailable, StrikeUnavailable
+from lnpay.model import Heartbeat
+from lnpay.passes import Summary, expired_pass, main_pass, make_pass, refund_pass, repeat, start_workers
 from lnpay.sandbox.server import wait_until
 from lnpay.states import InvoiceState
 from tests.world import World
@@ -97,6 +98,53 @@ class TestTrouble:
 
     def test_the_line_ends_with_it(self) -> None:
         assert str(Summary({"settled": 1}, "look here")) == "settled=1 trouble: look here"
+
+
+class TestHeartbeats:
+    def beats(self, world: World) -> list[Heartbeat]:
+        with world.backend.repository.reading() as tx:
+            return tx.heartbeats.every()
+
+    def test_each_worker_leaves_the_time_of_its_last_pass(self, world: World) -> None:
+        make_pass(world.backend, "main", main_pass)
+        world.wait(60)
+        make_pass(world.backend, "refund", refund_pass)
+        make_pass(world.backend, "main", main_pass)
+
+        now = world.backend.clock()
+        assert self.beats(world) == [Heartbeat("main", now, None), Heartbeat("refund", now, None)]
+
+    def test_what_is_wrong_is_remembered_until_it_is_mended(self, world: World) -> None:
+        troubles = iter(["2 refunds wait", None])
+
+        def one_pass(_: object) -> Summary:
+            return Summary({}, next(troubles))
+
+        make_pass(world.backend, "refund", one_pass)
+        (first,) = self.beats(world)
+        make_pass(world.backend, "refund", one_pass)
+        (second,) = self.beats(world)
+
+        assert (first.trouble, second.trouble) == ("2 refunds wait", None)
+
+    def test_a_pass_that_fails_says_so(self, world: World) -> None:
+        def one_pass(_: object) -> Summary:
+            raise StrikeUnavailable("Strike does not answer")
+
+        with pytest.raises(StrikeUnavailable):
+            make_pass(world.backend, "main", one_pass)
+
+        assert [beat.trouble for beat in self.beats(world)] == ["Strike does not answer"]
+
+    @pytest.mark.parametrize("error", [Stopping("asked to end"), ZeroDivisionError("a bug")])
+    def test_a_pass_that_never_came_to_its_end_leaves_none(self, world: World, error: Exception) -> None:
+        def one_pass(_: object) -> Summary:
+            raise error
+
+        with pytest.raises(type(error)):
+            make_pass(world.backend, "main", one_pass)
+
+        assert self.beats(world) == []
 
 
 class TestRepeating:
