@@ -46,6 +46,8 @@ def main(arguments: list[str] | None = None) -> int:
             return _serve_sandbox()
         settings = load_settings()
         set_up_logging(settings.log_level)
+        if options.on_settings is not None:
+            return int(options.on_settings(settings, options))
         backend = build_backend(settings, deliver)
     except (SettingsError, LnpayError) as error:
         print(error, file=sys.stderr)
@@ -65,7 +67,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="LNPay: Lightning payments for a shop, through Strike.")
     parser.add_argument("--sandbox", action="store_true", help="try everything out: no key, no account, no money")
     parser.add_argument("--with-workers", action="store_true", help="do the workers' passes inside this process")
-    parser.set_defaults(command=None)
+    parser.set_defaults(command=None, on_settings=None)
     add_commands(parser.add_subparsers(metavar="COMMAND"))
     return parser.parse_args(arguments)
 

@@ -33,6 +33,9 @@ ENV_FILE = ROOT / "config" / ".env"
 MIN_API_KEY_CHARACTERS = 16
 """Random letters and digits of this length are 95 bits: nobody finds one by trying, not even over years."""
 
+MIN_PASSWORD_CHARACTERS = 12
+"""Logins are slowed down, so that a password needs less than a key."""
+
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _SHOWN_CHARACTERS = 40
 _WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -44,6 +47,7 @@ _WORDS = {
     **dict.fromkeys(("off", "false", "no", "0"), False),
 }
 _LOG_LEVELS = ("debug", "info", "warning", "error")
+_LOG_FORMATS = ("text", "json")
 
 T = TypeVar("T")
 
@@ -70,6 +74,8 @@ class Settings:
     strike_api_key: str = field(repr=False)
     webhook_secret: str = field(repr=False)
     """Empty: no call to /webhook is trusted."""
+    webhook_secret_old: str = field(repr=False)
+    """The secret before, while Strike may still sign with it. Empty: there is none."""
     webhook_url: str
     """Empty unless webhook_settings.py is to be used."""
     time_offset_seconds: int
@@ -99,8 +105,14 @@ class Settings:
     refund_max_sats: int | None
     """None: no limit."""
     refund_daily_max_sats: int | None
+    admin_password: str = field(repr=False)
+    """Empty: there is no /admin."""
+    metrics_token: str = field(repr=False)
+    """Empty: /metrics is open to whoever reaches it."""
     log_level: str
     """debug, info, warning or error."""
+    log_format: str
+    """text or json."""
 
 
 def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:
@@ -175,6 +187,7 @@ def _read_settings(reader: _Reader) -> Settings:
             "STRIKE_API_KEY", _visible, "make an API key at https://dashboard.strike.me and put it here"
         ),
         webhook_secret=hidden("WEBHOOK_SECRET", _webhook_secret, ""),
+        webhook_secret_old=hidden("WEBHOOK_SECRET_OLD", _webhook_secret, ""),
         webhook_url=read("WEBHOOK_URL", parse_webhook_url, ""),
         time_offset_seconds=read("TIME_OFFSET", _whole(10, 86_400, "seconds"), 120),
         currency=read("CURRENCY", _currency, "usd"),
@@ -196,7 +209,10 @@ def _read_settings(reader: _Reader) -> Settings:
         refunds_enabled=read("REFUNDS_ENABLED", _switch, True),
         refund_max_sats=read("REFUND_MAX_SATS", _limit, None),
         refund_daily_max_sats=read("REFUND_DAILY_MAX_SATS", _limit, None),
-        log_level=read("LOG_LEVEL", _log_level, "info"),
+        admin_password=hidden("ADMIN_PASSWORD", _admin_password, ""),
+        metrics_token=hidden("METRICS_TOKEN", _long_enough("is a token"), ""),
+        log_level=read("LOG_LEVEL", _word(_LOG_LEVELS), "info"),
+        log_format=read("LOG_FORMAT", _word(_LOG_FORMATS), "text"),
     )
 
 
@@ -266,12 +282,29 @@ def _delivery_secret(text: str) -> str:
 def _api_keys(text: str) -> tuple[str, ...]:
     keys = _list(text)
     for key in keys:
-        if len(_visible(key)) < MIN_API_KEY_CHARACTERS:
+        _long_enough("has a key")(key)
+    return keys
+
+
+def _long_enough(what: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if len(_visible(text)) < MIN_API_KEY_CHARACTERS:
             raise ValueError(
-                f"has a key of less than {MIN_API_KEY_CHARACTERS} characters, which can be guessed: "
+                f"{what} of less than {MIN_API_KEY_CHARACTERS} characters, which can be guessed: "
                 "make one with `python key_generator.py`"
             )
-    return keys
+        return text
+
+    return read
+
+
+def _admin_password(text: str) -> str:
+    if len(text) < MIN_PASSWORD_CHARACTERS:
+        raise ValueError(
+            f"has less than {MIN_PASSWORD_CHARACTERS} characters: whoever guesses it can send refunds. "
+            "Make one with `python key_generator.py`"
+        )
+    return text
 
 
 def _whole(low: int, high: int, unit: str) -> Callable[[str], int]:
@@ -305,10 +338,13 @@ def _switch(text: str) -> bool:
         raise ValueError("must be on or off") from None
 
 
-def _log_level(text: str) -> str:
-    if text.lower() not in _LOG_LEVELS:
-        raise ValueError(f"must be one of {', '.join(_LOG_LEVELS)}")
-    return text.lower()
+def _word(words: Sequence[str]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(f"must be one of {', '.join(words)}")
+        return text.lower()
+
+    return read
 
 
 def _currency(text: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lnpay.budget import Budget
 from lnpay.deliveries import Outbox
@@ -18,12 +18,18 @@ from lnpay.strike import Strike
 
 @dataclass(frozen=True)
 class Access:
-    """Who may do what over HTTP."""
+    """Who may do what over HTTP.
 
-    api_keys: tuple[str, ...]
+    webhook_secrets: Strike may sign with any of them; without one no call is trusted.
+    admin_password: empty when there is no page for the operator. metrics_token: empty when figures are open to all.
+    """
+
+    api_keys: tuple[str, ...] = field(repr=False)
     cors_origins: tuple[str, ...]
-    webhook_secret: str
+    webhook_secrets: tuple[str, ...] = field(repr=False)
     public_url: str | None
+    admin_password: str = field(repr=False)
+    metrics_token: str = field(repr=False)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ class Settings(Protocol):
     @property
     def webhook_secret(self) -> str: ...
     @property
+    def webhook_secret_old(self) -> str: ...
+    @property
     def webhook_url(self) -> str: ...
     @property
     def time_offset_seconds(self) -> int: ...
@@ -70,6 +72,10 @@ class Settings(Protocol):
     def refund_max_sats(self) -> int | None: ...
     @property
     def refund_daily_max_sats(self) -> int | None: ...
+    @property
+    def admin_password(self) -> str: ...
+    @property
+    def metrics_token(self) -> str: ...
 
 
 def build_backend(
@@ -116,7 +122,7 @@ def build_backend(
         dispatcher=delivery_dispatcher(outbox),
         refunder=refund_dispatcher(refund_desk),
         stop=stop,
-        access=Access(settings.api_keys, settings.cors_origins, settings.webhook_secret, _public_url(settings)),
+        access=_access(settings),
     )
 
 
@@ -164,6 +170,19 @@ def _refund_rules(settings: Settings) -> RefundRules:
         settings.refund_max_fee_percent,
         settings.refund_max_sats,
         settings.refund_daily_max_sats,
+    )
+
+
+def _access(settings: Settings) -> Access:
+    # An old secret alone would be accepted for ever, by mistake.
+    both = (settings.webhook_secret, settings.webhook_secret_old) if settings.webhook_secret else ()
+    return Access(
+        settings.api_keys,
+        settings.cors_origins,
+        tuple(secret for secret in both if secret),
+        _public_url(settings),
+        settings.admin_password,
+        settings.metrics_token,
     )
 
 

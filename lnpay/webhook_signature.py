@@ -22,23 +22,27 @@ _DELIVERY_KEY_BYTES = range(24, 64 + 1)
 """The key lengths Standard Webhooks allows; receivers' libraries refuse others."""
 
 
-def verify_strike_signature(body: bytes, header: str | None, secret: str) -> None:
-    """Return when `header` is Strike's signature of `body`, the raw bytes as received.
+def verify_strike_signature(body: bytes, header: str | None, *secrets: str) -> None:
+    """Return when `header` is Strike's signature of `body`, the raw bytes as received, with any of `secrets`.
 
     Hex in either case: Strike's documentation signs in lower case, its service in upper case.
     There is no time in the signature, so a repeated call verifies too: whoever acts on it must be repeatable.
-    Raises SignatureMismatch for anything else, also when `secret` is empty: everybody knows the empty key.
+    Raises SignatureMismatch for anything else, also when no secret is given: everybody knows the empty key.
     """
-    if not secret:
+    if not all(secrets) or not secrets:
         raise SignatureMismatch("no webhook secret is set, so no call can be trusted")
     if header is None:
         raise SignatureMismatch("the signature is missing")
     # bytes.fromhex alone would take spaces, and compare_digest raises on non-ASCII text.
     if not _HEX_SHA256.fullmatch(header):
         raise SignatureMismatch("the signature is not the hex of 32 bytes")
-    expected = hmac.digest(secret.encode(), body, hashlib.sha256)
-    if not hmac.compare_digest(bytes.fromhex(header), expected):
+    signature = bytes.fromhex(header)
+    if not any(hmac.compare_digest(signature, _strike_signature(body, secret)) for secret in secrets):
         raise SignatureMismatch("the signature does not fit the body")
+
+
+def _strike_signature(body: bytes, secret: str) -> bytes:
+    return hmac.digest(secret.encode(), body, hashlib.sha256)
 
 
 def decode_delivery_secret(secret: str) -> bytes:

@@ -55,6 +55,7 @@ class WorldSettings:
     strike_api_key: str = "a-key-of-the-tests"
     strike_api_url: str = f"{BASE_URL}/v1"
     webhook_secret: str = WEBHOOK_SECRET
+    webhook_secret_old: str = ""
     webhook_url: str = ""
     time_offset_seconds: int = 120
     currency: str = "usd"
@@ -72,6 +73,8 @@ class WorldSettings:
     refunds_enabled: bool = True
     refund_max_sats: int | None = None
     refund_daily_max_sats: int | None = None
+    admin_password: str = ""
+    metrics_token: str = ""
 
 
 ALL_EVENTS = frozenset(str(event_type) for event_type in EventType)

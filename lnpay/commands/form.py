@@ -9,7 +9,10 @@ from typing import Protocol
 from lnpay.backend import Backend
 
 Command = Callable[[Backend, argparse.Namespace], int]
-"""Does what the options say with a backend that is ready. Gives the exit code. A parser keeps it as `command`."""
+"""Does what the options say with a backend that is ready. Gives the exit code. A parser keeps it as `command`.
+
+What needs no backend, or must not bring the database up to date, takes the settings in its place: `on_settings`.
+"""
 
 
 class Subparsers(Protocol):

@@ -21,10 +21,10 @@ def receive() -> Response:
     What cannot be done now is answered 5xx, so that Strike repeats it.
     """
     here = backend()
-    if not here.access.webhook_secret:
+    if not here.access.webhook_secrets:
         return error_response(503, "webhook_not_configured", "WEBHOOK_SECRET is not set here", retry_after_seconds=60)
     body = request.get_data()
-    verify_strike_signature(body, request.headers.get("X-Webhook-Signature"), here.access.webhook_secret)
+    verify_strike_signature(body, request.headers.get("X-Webhook-Signature"), *here.access.webhook_secrets)
     try:
         outcome = receive_event(here.ledger, here.refund_desk, body)
     except StrikeRejected as error:

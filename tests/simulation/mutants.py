@@ -125,7 +125,7 @@ MUTANTS = (
     Mutant(
         "the signature of a webhook is not looked at",
         (Change(webhook.receive, 'verify_strike_signature(body, request.headers.get("X-Webhook-Signature"), '
-                "here.access.webhook_secret)", "pass"),),
+                "*here.access.webhook_secrets)", "pass"),),
         known=5,
     ),
     Mutant(

@@ -67,6 +67,7 @@ class TestDefaults:
         assert load() == Settings(
             strike_api_key="the-key-of-strike",
             webhook_secret="",
+            webhook_secret_old="",
             webhook_url="",
             time_offset_seconds=120,
             currency="usd",
@@ -88,7 +89,10 @@ class TestDefaults:
             refunds_enabled=True,
             refund_max_sats=None,
             refund_daily_max_sats=None,
+            admin_password="",
+            metrics_token="",
             log_level="info",
+            log_format="text",
         )
 
     def test_an_empty_value_is_an_absent_one(self) -> None:
@@ -312,6 +316,18 @@ class TestValues:
     def test_log_levels_have_names(self) -> None:
         assert load(LOG_LEVEL="DEBUG").log_level == "debug"
         assert "debug, info, warning, error" in problem_of(LOG_LEVEL="loud")
+
+    def test_logs_have_two_formats(self) -> None:
+        assert load(LOG_FORMAT="JSON").log_format == "json"
+        assert "text, json" in problem_of(LOG_FORMAT="xml")
+
+    def test_a_password_or_token_that_can_be_guessed_is_refused(self) -> None:
+        assert "less than 12 characters" in problem_of(ADMIN_PASSWORD="elevenchars")
+        assert "less than 16 characters" in problem_of(METRICS_TOKEN="x" * 15)
+
+        settings = load(ADMIN_PASSWORD="twelve chars", METRICS_TOKEN="x" * 16)
+
+        assert (settings.admin_password, settings.metrics_token) == ("twelve chars", "x" * 16)
 
     def test_events_are_a_comma_list(self) -> None:
         settings = load(DELIVERY_EVENTS="invoice.settled, Refund.sent,,invoice.settled")

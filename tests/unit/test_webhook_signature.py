@@ -105,6 +105,13 @@ class TestStrike:
     def test_an_empty_secret_never_verifies(self) -> None:
         with pytest.raises(SignatureMismatch):
             verify_strike_signature(STRIKE_BODY, strike_signature("", STRIKE_BODY), "")
+        with pytest.raises(SignatureMismatch):
+            verify_strike_signature(STRIKE_BODY, strike_signature("", STRIKE_BODY), STRIKE_SECRET, "")
+        with pytest.raises(SignatureMismatch):
+            verify_strike_signature(STRIKE_BODY, STRIKE_SIGNATURE)
+
+    def test_any_of_several_secrets_verifies(self) -> None:
+        verify_strike_signature(STRIKE_BODY, STRIKE_SIGNATURE, "another-secret", STRIKE_SECRET)
 
     def test_a_refusal_says_neither_secret_nor_expected_signature(self) -> None:
         with pytest.raises(SignatureMismatch) as refusal:

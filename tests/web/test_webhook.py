@@ -175,6 +175,23 @@ class TestSignatures:
 
         assert send(world, body, signature(body)).status_code == 200
 
+    def test_while_secrets_are_exchanged_the_old_one_is_taken_too(self, make_world: Callable[..., World]) -> None:
+        world = make_world(webhook_secret="the-new-secret", webhook_secret_old="the-old-secret")
+        body = b"{}"
+
+        codes = [
+            send(world, body, signature(body, secret)).status_code
+            for secret in ("the-new-secret", "the-old-secret", "another-secret")
+        ]
+
+        assert codes == [200, 200, 401]
+
+    def test_an_old_secret_alone_is_a_mistake(self, make_world: Callable[..., World]) -> None:
+        world = make_world(webhook_secret="", webhook_secret_old="the-old-secret")
+        body = b"{}"
+
+        assert_error(send(world, body, signature(body, "the-old-secret")), 503, "webhook_not_configured")
+
     def test_without_a_secret_no_call_is_trusted(self, make_world: Callable[..., World]) -> None:
         world = make_world(webhook_secret="")
         body = b"{}"
