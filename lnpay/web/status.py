@@ -152,7 +152,7 @@ class StatusDoor:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer here, or let the app answer."""
-        answer = self._known_answer(environ)
+        answer = self._answer(environ)
         if answer is None:
             return self._app(environ, start_response)
         if answer.is_known_to(environ.get("HTTP_IF_NONE_MATCH")):
@@ -162,9 +162,14 @@ class StatusDoor:
         start_response("200 OK", [("Content-Type", "application/json"), size, *answer.headers(), *self._headers])
         return [answer.body]
 
-    def _known_answer(self, environ: dict[str, Any]) -> StatusAnswer | None:
+    def _answer(self, environ: dict[str, Any]) -> StatusAnswer | None:
         token = _token_of(environ["PATH_INFO"]) if environ["REQUEST_METHOD"] == "GET" else None
-        return None if token is None else self._board.known_answer(token)
+        if token is None:
+            return None
+        try:
+            return self._board.answer(token)
+        except StorageUnavailable:
+            return None
 
 
 def _token_of(path: str) -> str | None:

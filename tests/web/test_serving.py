@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import http.client
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import pytest
 import requests
@@ -50,6 +51,37 @@ def test_what_the_board_knows_is_answered_by_the_loop(world: World, keeps_connec
     assert [answer.status_code for answer in answers] == [200, 200, 200]
     assert answered_by[0] != "loop"
     assert answered_by[1:] == ["loop", "loop"]
+
+
+def ask(connection: http.client.HTTPConnection, path: str, **headers: str) -> http.client.HTTPResponse:
+    connection.request("GET", path, headers=headers)
+    answer = connection.getresponse()
+    answer.read()
+    return answer
+
+
+def test_a_page_that_asks_again_and_again_keeps_its_connection(world: World) -> None:
+    path = f"/checkout/{world.sell().token}/status"
+    with serving(world) as (url, _), closing(http.client.HTTPConnection(url.removeprefix("http://"))) as connection:
+        etag = ask(connection, path).headers["ETag"]
+        socket = connection.sock
+
+        answers = [ask(connection, path, **{"If-None-Match": etag}) for _ in range(3)]
+
+        assert [answer.status for answer in answers] == [304, 304, 304]
+        assert connection.sock is socket is not None
+
+
+@pytest.mark.parametrize(("version", "headers"), [("HTTP/1.1", {"Connection": "close"}), ("HTTP/1.0", {})])
+def test_who_wants_the_connection_closed_gets_it_closed(world: World, version: str, headers: dict[str, str]) -> None:
+    path = f"/checkout/{world.sell().token}/status"
+    with serving(world) as (url, _), closing(http.client.HTTPConnection(url.removeprefix("http://"))) as connection:
+        etag = ask(connection, path).headers["ETag"]
+        connection._http_vsn_str = version  # type: ignore[attr-defined]
+
+        answer = ask(connection, path, **{"If-None-Match": etag}, **headers)
+
+        assert (answer.status, answer.headers["Connection"]) == (304, "close")
 
 
 def test_everything_else_is_answered_by_a_thread(world: World) -> None:
