@@ -84,7 +84,8 @@ class _Task(WSGITask):
 
     def set_close_on_finish(self) -> None:
         """Close the connection after this answer, where that is asked for or needed."""
-        is_asked = self.version == "1.0" or self.request.headers.get("CONNECTION", "").lower() == "close"
+        asked: dict[str, str] = getattr(self.request, "headers", {})
+        is_asked = self.version == "1.0" or asked.get("CONNECTION", "").lower() == "close"
         if self.has_body or is_asked:
             super().set_close_on_finish()
 
