@@ -14,6 +14,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedEr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from lnpay.errors import SchemaTooNew, StorageUnavailable
+from lnpay.repository.books import Books
 from lnpay.repository.deliveries import Deliveries
 from lnpay.repository.heartbeats import Heartbeats
 from lnpay.repository.invoices import Invoices
@@ -47,6 +48,7 @@ class Transaction:
         self.limits = Limits(connection)
         self.heartbeats = Heartbeats(connection)
         self.standings = Standings(connection)
+        self.books = Books(connection)
 
 
 class Repository:
