@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    text,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -99,6 +100,15 @@ _ISSUED_COLUMNS = (
 )  # fmt: skip
 _ISSUED_AT_ONCE = " AND ".join(f"(({column} IS NULL) = (strike_invoice_id IS NULL))" for column in _ISSUED_COLUMNS)
 
+IS_ADDRESS_INDEXED = "length(ln_address) <= 320"
+"""What a shop gave as an address may be any text, and PostgreSQL refuses a row whose indexed text is too long."""
+
+
+def _only_where(condition: str) -> dict[str, Any]:
+    """Options of an index that holds some rows alone."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
+
+
 BigId = BigInteger().with_variant(Integer, "sqlite")
 """SQLite counts rows only in a column of the type INTEGER."""
 
@@ -155,6 +165,11 @@ invoices = Table(
     Index("ix_invoices_state_expires_at", "state", "expires_at"),
     Index("ix_invoices_state_payable_until", "state", "payable_until"),
     Index("ix_invoices_state_checked_at", "state", "checked_at"),
+    # And these are for people: lists, searches and sums over days.
+    Index("ix_invoices_opened_at", "opened_at"),
+    Index("ix_invoices_payment_hash", "payment_hash"),
+    Index("ix_invoices_ln_address", "ln_address", "opened_at", **_only_where(IS_ADDRESS_INDEXED)),
+    Index("ix_invoices_paid_at", "paid_at", "id", "state", "received_sats", **_only_where("paid_at IS NOT NULL")),
 )
 
 refunds = Table(
@@ -196,6 +211,8 @@ refunds = Table(
     CheckConstraint("(state = 'sent') = (sent_at IS NOT NULL)", name="ck_refunds_sent_at"),
     Index("ix_refunds_state_next_attempt_at", "state", "next_attempt_at"),
     Index("ix_refunds_started_at", "started_at"),
+    Index("ix_refunds_address", "address"),
+    Index("ix_refunds_sent_at", "sent_at", "id", "amount_sats", **_only_where("sent_at IS NOT NULL")),
 )
 
 refund_attempts = Table(
@@ -265,4 +282,12 @@ heartbeats = Table(
     Column("worker", String(20), primary_key=True),
     Column("ended_at", UtcDateTime, nullable=False),
     Column("trouble", Text),
+)
+
+login_tries = Table(
+    "login_tries",
+    metadata,
+    Column("who", String(80), primary_key=True),
+    Column("wrong", Integer, nullable=False),
+    Column("free_at", UtcDateTime, nullable=False),
 )
