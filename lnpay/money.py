@@ -6,7 +6,7 @@ Sats are whole `int`, fiat and prices are `Decimal`; a float raises, everywhere.
 from __future__ import annotations
 
 import re
-from decimal import ROUND_CEILING, Decimal, localcontext
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal, localcontext
 
 from lnpay.errors import InvalidRequest
 
@@ -156,6 +156,19 @@ def fiat_to_sats(amount_fiat: Decimal, price: Decimal) -> int:
         if exact > MAX_SATS:
             raise InvalidRequest("is more than all the bitcoin there is")
         return int(exact.to_integral_value(rounding=ROUND_CEILING))
+
+
+def sats_to_fiat(sats: int, price: Decimal, currency: str) -> Decimal:
+    """What `sats` are worth at `price` (fiat per bitcoin), for books: rounded to the currency's decimals, half to even.
+
+    Nothing is asked for or paid by it.
+    """
+    if not isinstance(price, Decimal):
+        raise TypeError("prices are Decimal")
+    with localcontext() as context:
+        context.prec = 100
+        exact = _whole(sats) * price / SATS_PER_BTC
+        return exact.quantize(Decimal(1).scaleb(-decimals_of(currency)), rounding=ROUND_HALF_EVEN)
 
 
 def sats_to_btc(sats: int) -> str:

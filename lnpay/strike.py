@@ -118,10 +118,15 @@ class PaymentQuote:
 
 @dataclass(frozen=True)
 class Payment:
-    """An outgoing payment. `status` decides, whatever the HTTP status was."""
+    """An outgoing payment. `status` decides, whatever the HTTP status was.
+
+    amount_sats is what arrives, fee_sats what it costs beside it; None where Strike does not say so in bitcoin.
+    """
 
     payment_id: str
     status: PaymentStatus
+    amount_sats: int | None = None
+    fee_sats: int | None = None
 
 
 class Strike:
@@ -524,9 +529,19 @@ def _read_payment_quote(value: object) -> PaymentQuote:
 def _read_payment(value: object) -> Payment:
     raw = _read_object(value)
     try:
-        return Payment(_text(raw["paymentId"]), PaymentStatus(raw["state"]))
+        payment_id, status = _text(raw["paymentId"]), PaymentStatus(raw["state"])
     except (KeyError, ValueError, TypeError) as error:
         raise StrikeAmbiguous("Strike's payment makes no sense") from error
+    amount, total = _sats_or_none(raw.get("amount")), _sats_or_none(raw.get("totalAmount"))
+    return Payment(payment_id, status, amount, None if amount is None or total is None else total - amount)
+
+
+def _sats_or_none(money: object) -> int | None:
+    """Sats, where they can be read: what became of a payment is known without them."""
+    try:
+        return _sats(money)
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def named_in(error: StrikeError, name: str) -> str | None:

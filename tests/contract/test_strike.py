@@ -571,6 +571,25 @@ class TestPayouts:
 
         assert (payment.payment_id, payment.status) == ("payment-1", state)
 
+    @pytest.mark.parametrize(
+        ("amount", "total", "read"),
+        [
+            ("0.00010000", "0.00010011", (10_000, 11)),
+            ("0.00010000", None, (10_000, None)),
+            (None, "0.00010011", (None, None)),
+            ("much", "0.00010011", (None, None)),
+        ],
+    )
+    def test_a_payment_tells_amount_and_fee_where_they_can_be_read(
+        self, fake: FakeStrike, strike: Strike, amount: str | None, total: str | None, read: tuple[int | None, ...]
+    ) -> None:
+        money = {"amount": {"amount": amount, "currency": "BTC"}, "totalAmount": {"amount": total, "currency": "BTC"}}
+        fake.answer(200, {**PAYMENT, **money})
+
+        payment = strike.get_payment("payment-1")
+
+        assert (payment.amount_sats, payment.fee_sats) == read
+
     @pytest.mark.parametrize("change", [{"state": "SUCCESS"}, {"state": None}, {"paymentId": None}, {"paymentId": ""}])
     def test_a_payment_that_makes_no_sense_is_ambiguous(
         self, fake: FakeStrike, strike: Strike, change: dict[str, Any]

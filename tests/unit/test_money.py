@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, getcontext
+from decimal import Decimal, getcontext, localcontext
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from lnpay.money import (
     msats_to_sats,
     parse_fiat,
     sats_to_btc,
+    sats_to_fiat,
     sats_to_msats,
 )
 
@@ -314,3 +315,35 @@ def sats_or_refusal(amount: Decimal, price: Decimal) -> int | str:
         return fiat_to_sats(amount, price)
     except InvalidRequest as refusal:
         return str(refusal)
+
+
+class TestSatsToFiat:
+    @pytest.mark.parametrize(
+        ("sats", "price", "currency", "worth"),
+        [
+            (100_000_000, "97123.45", "usd", "97123.45"),
+            (12_346, "100000", "usd", "12.35"),
+            (500, "1000000", "usd", "5.00"),
+            (1_500, "100000", "jpy", "2"),
+            (2_500, "100000", "jpy", "2"),
+            (1, "30000", "kwd", "0.000"),
+            (0, "97123.45", "usd", "0.00"),
+        ],
+    )
+    def test_it_has_the_decimals_of_the_currency_and_halves_go_to_even(
+        self, sats: int, price: str, currency: str, worth: str
+    ) -> None:
+        assert str(sats_to_fiat(sats, Decimal(price), currency)) == worth
+
+    @given(SATS, PRICES)
+    def test_it_is_off_by_half_a_cent_at_most(self, sats: int, price: Decimal) -> None:
+        with localcontext() as context:
+            context.prec = 100
+            exact = sats * price / SATS_PER_BTC
+
+            assert abs(sats_to_fiat(sats, price, "usd") - exact) <= Decimal("0.005")
+
+    @pytest.mark.parametrize(("sats", "price"), [(1.0, Decimal(1)), (True, Decimal(1)), (1, 1.0), (1, "1")])
+    def test_a_float_raises(self, sats: Any, price: Any) -> None:
+        with pytest.raises(TypeError):
+            sats_to_fiat(sats, price, "usd")
