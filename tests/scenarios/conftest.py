@@ -1,4 +1,4 @@
-"""A fresh database on each engine."""
+"""What scenarios begin with: a fresh database on each engine, or streets in which programs are killed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
+
+from tests.scenarios.streets import Streets
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -25,3 +27,11 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     admin.dispose()
+
+
+@pytest.fixture(scope="module")
+def streets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streets]:
+    """Streets beside one simulator."""
+    made = Streets(tmp_path_factory.mktemp("streets"))
+    yield made
+    made.close()

@@ -1,4 +1,4 @@
-"""Power cuts: our programs are killed before and after every commit and every call to somebody outside.
+"""Power cuts in a sale: our programs are killed before and after every commit and every call to somebody outside.
 
 After each death somebody comes back: the shop repeats its request, the customer pays, and then either the provider
 repeats its webhook, or a worker makes one pass. Whichever it is, everything must end as if nothing had happened.
@@ -6,177 +6,15 @@ repeats its webhook, or a worker makes one pass. Whichever it is, everything mus
 
 from __future__ import annotations
 
-import signal
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-import requests
 
-from lnpay.backend import Backend
-from lnpay.deliveries import CLAIM
-from lnpay.model import Invoice
 from lnpay.passes import main_pass
-from lnpay.repository import Repository
-from lnpay.sandbox import SandboxServer, Simulator, SimulatorConfig
 from lnpay.sandbox.server import wait_until
-from lnpay.states import DeliveryState, InvoiceState
-from tests.scenarios.doomed import start
-from tests.scenarios.live import (
-    START_SECONDS,
-    ask,
-    build_live_backend,
-    environment,
-    free_port,
-    is_up,
-    serving,
-    subscribe,
-)
-
-CHUNKS = 4
-"""The walk is cut into so many tests, for machines with several cores."""
-
-PAUSE_SECONDS = CLAIM.total_seconds() + 1
-"""From a death to the restart: whoever was sending to the shop has lost its claim by then."""
-
-
-@dataclass
-class Street:
-    """One shop, one customer, one provider, and an LNPay that may die."""
-
-    provider: SandboxServer
-    simulator: Simulator
-    folder: Path
-    fatal: int
-    port: int = field(default_factory=free_port)
-    shown: list[str] = field(default_factory=list)
-    """Payment requests that the customer saw."""
-
-    @property
-    def url(self) -> str:
-        """Where LNPay listens, whenever it is alive."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def database_url(self) -> str:
-        """LNPay's database, which survives it."""
-        return f"sqlite:///{self.folder}/invoices.sqlite"
-
-    @property
-    def trace(self) -> list[str]:
-        """The crash points that were passed."""
-        return (self.folder / "trace").read_text().splitlines()
-
-    @contextmanager
-    def doomed(self, program: str) -> Iterator[BaseProcess]:
-        """Run a program that dies at the fatal point. At the end of the block it must have died, or it is ended."""
-        settings = environment(self.provider.url, self.database_url, self.port)
-        process = start(program, settings, self.folder, fatal=self.fatal)
-        try:
-            yield process
-            if not self.fatal and program == "main.py":
-                process.terminate()
-            process.join(START_SECONDS)
-            assert process.exitcode == (-signal.SIGKILL if self.fatal else 0), self.log
-            assert not self.fatal or len(self.trace) == self.fatal
-        finally:
-            process.kill()
-            process.join()
-
-    @property
-    def log(self) -> str:
-        """What the doomed program said."""
-        return (self.folder / "log").read_text()
-
-    def buy(self) -> bool:
-        """The shop asks for its order, and the customer sees the answer. False when there is none."""
-        try:
-            answer = ask(self.url, correlation_id="the-order", amount_fiat="12.34")
-        except requests.ConnectionError:
-            return False
-        assert answer.status_code == 200, answer.text
-        self.shown.append(answer.json()["data"]["quote"]["lnInvoice"])
-        return True
-
-    def pay(self) -> None:
-        """The customer pays what was shown, once."""
-        if not self.simulator.ledger.entries:
-            self.simulator.pay_invoice(self.shown[0])
-
-    def wake_up(self) -> Backend:
-        """LNPay starts again, some time later."""
-        self.simulator.clock.advance(PAUSE_SECONDS)
-        return self.open_up()
-
-    def open_up(self) -> Backend:
-        """LNPay in this process."""
-        return build_live_backend(self.provider.url, self.database_url, self.simulator.clock.now)
-
-    def buy_and_pay(self) -> None:
-        """What is left to do for shop and customer when LNPay is back."""
-        if not self.simulator.ledger.entries:
-            assert self.buy()
-            self.pay()
-
-    def is_done(self) -> bool:
-        """Whether everything that was paid was delivered, as far as LNPay knows."""
-        paid = [entry.invoice_id or "" for entry in self.simulator.ledger.entries]
-        return bool(paid) and all(self.states_of(one)[1] == [DeliveryState.DELIVERED] for one in paid)
-
-    def check(self) -> None:
-        """The shop was told of what was paid, under one id; we know all that was shown; the books agree."""
-        ids = Counter(delivery.headers["webhook-id"] for delivery in self.simulator.shop.accepted())
-        assert len(ids) == 1
-        assert {delivery.json()["invoice"] for delivery in self.simulator.shop.accepted()} == {self.shown[0]}
-        assert set(self.shown) == {self.shown[0]}
-        (entry,) = self.simulator.ledger.entries
-        invoice, deliveries = self.states_of(entry.invoice_id or "")
-        assert invoice is not None
-        assert invoice.issue.bolt11 == self.shown[0] == entry.payment_request
-        assert invoice.state is InvoiceState.SETTLED
-        assert invoice.amount_sats == invoice.received_sats == entry.sats
-        assert deliveries == [DeliveryState.DELIVERED]
-
-    def states_of(self, strike_invoice_id: str) -> tuple[Invoice | None, list[DeliveryState]]:
-        """Our row of an invoice and the states of its messages."""
-        repository = Repository(self.database_url)
-        with repository.reading() as tx:
-            invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
-            deliveries = tx.deliveries.of_invoice(invoice.id) if invoice else []
-        repository.close()
-        return invoice, [delivery.state for delivery in deliveries]
-
-
-class Streets:
-    """Builds streets beside one listening simulator, each with a world of its own."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._provider = SandboxServer(Simulator()).start()
-
-    def build(self, fatal: int) -> Street:
-        """A street where a doomed program dies at crash point `fatal` (0: never)."""
-        simulator = Simulator(config=SimulatorConfig(rate_limits="off"))
-        self._provider.simulator = simulator
-        folder = self._folder / f"street{len(list(self._folder.iterdir()))}"
-        folder.mkdir()
-        return Street(self._provider, simulator, folder, fatal)
-
-    def close(self) -> None:
-        """End the simulator."""
-        self._provider.stop()
-
-
-@pytest.fixture(scope="module")
-def streets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streets]:
-    made = Streets(tmp_path_factory.mktemp("streets"))
-    yield made
-    made.close()
+from tests.scenarios.live import START_SECONDS, is_up, serving, subscribe
+from tests.scenarios.streets import CHUNKS, PAUSE_SECONDS, Street, Streets, walk
 
 
 def live_until_death(street: Street) -> None:
@@ -196,22 +34,6 @@ def work_until_death(street: Street) -> None:
         street.buy_and_pay()
     with street.doomed("workers/main_worker.py"):
         pass
-
-
-def count_points(streets: Streets, live: Callable[[Street], None]) -> int:
-    """How many crash points there are in a life without death."""
-    street = streets.build(fatal=0)
-    live(street)
-    street.check()
-    return len(street.trace)
-
-
-def walk(streets: Streets, live: Callable[[Street], None], chunk: int) -> Iterator[Street]:
-    """Streets after a death, one for each crash point of a chunk."""
-    for fatal in range(chunk + 1, count_points(streets, live) + 1, CHUNKS):
-        street = streets.build(fatal)
-        live(street)
-        yield street
 
 
 def test_the_walk_passes_every_step_of_a_sale(streets: Streets) -> None:

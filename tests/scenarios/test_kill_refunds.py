@@ -1,0 +1,87 @@
+"""Power cuts in a refund: the workers are killed before and after every commit and every call to Strike.
+
+However far it came, the workers that cron starts next must end it with one payment out, neither none nor two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from lnpay.model import utc_now
+from lnpay.passes import expired_pass, main_pass, refund_pass
+from lnpay.repository import Repository
+from lnpay.states import RefundState
+from tests.scenarios.live import build_live_backend, serving
+from tests.scenarios.streets import CHUNKS, Street, Streets, walk
+
+ADDRESS = "customer@wallet.example"
+LATE_SECONDS = 600
+ROUNDS = 10
+
+
+def find_until_death(street: Street) -> None:
+    """The worker dies that finds a late payment and starts to pay it back."""
+    pay_late(street)
+    with street.doomed("workers/expired_worker.py"):
+        pass
+
+
+def refund_until_death(street: Street) -> None:
+    """The worker dies that sends what another one has found."""
+    pay_late(street)
+    # By the worker's clock, which does not know that the provider's has been moved: the refund is due at once.
+    finder = build_live_backend(street.provider.url, street.database_url, utc_now)
+    main_pass(finder)
+    finder.close()
+    with street.doomed("workers/refund_failure_worker.py"):
+        pass
+
+
+def pay_late(street: Street) -> None:
+    """A customer with an address pays too late, and no webhook tells of it."""
+    with serving(street.open_up(), street.port, is_sending=False):
+        assert street.buy(ln_address=ADDRESS)
+    street.simulator.pay_invoice(street.shown[0], late_seconds=LATE_SECONDS)
+
+
+def come_back(street: Street) -> None:
+    """What cron starts in the minutes after a death."""
+    for _ in range(ROUNDS):
+        backend = street.wake_up()
+        expired_pass(backend)
+        refund_pass(backend)
+        backend.close()
+
+
+def check_refund(street: Street) -> None:
+    """The ledger shows one payment out, of what came in, and we know it."""
+    ledger = street.simulator.ledger
+    assert ledger.payouts_per_destination() == {ADDRESS: 1}, street.log
+    assert ledger.sent(ADDRESS) == ledger.received() > 0
+    repository = Repository(street.database_url)
+    with repository.reading() as tx:
+        (refund,) = tx.refunds.in_states(list(RefundState), limit=10)
+    repository.close()
+    assert (refund.state, refund.amount_sats) == (RefundState.SENT, ledger.received())
+
+
+@pytest.mark.parametrize("live", [find_until_death, refund_until_death])
+def test_the_walk_passes_every_step_of_a_refund(streets: Streets, live: Callable[[Street], None]) -> None:
+    street = streets.build(fatal=0)
+    live(street)
+
+    points = iter(street.trace)
+    steps = ("commit", "POST /v1/payment-quotes/lightning/lnurl", "commit", "PATCH /v1/payment-quotes/*/execute")
+    assert all(f"after {step}" in points for step in (*steps, "commit"))
+
+
+@pytest.mark.parametrize("live", [find_until_death, refund_until_death])
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_a_worker_killed_anywhere_leaves_one_payment_out(
+    streets: Streets, live: Callable[[Street], None], chunk: int
+) -> None:
+    for street in walk(streets, live, chunk, check_refund):
+        come_back(street)
+        check_refund(street)
