@@ -19,12 +19,18 @@ from lnpay.web.stages import is_final, stage_of, standing_of
 
 STATIC = Path(__file__).parent / "static"
 
+CUSTOMER_PATHS = ("/checkout/", "/refund/")
+
 SOURCE_NAMES = {"coingecko": "CoinGecko", "coinbase": "Coinbase", "strike": "Strike"}
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors "
 )
+
+
+_TROUBLES = {404: "missing", 429: "busy", 503: "busy"}
+"""What the customer can do about an error; any other status is "broken"."""
 
 
 def set_up_customer_page(app: Flask) -> None:
@@ -59,8 +65,30 @@ def customer_page(
         given=given,
         parents=here.access.cors_origins,
     )
+    return _answer(page, status)
+
+
+def wants_trouble_page() -> bool:
+    """Whether an error is shown to a customer: somebody whose browser asked for a payment page or a refund page."""
+    # Only so deep, because links of the page are relative.
+    is_page = request.path.startswith(CUSTOMER_PATHS) and request.path.count("/") == 2
+    return is_page and request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+
+
+def trouble_page(status: int, retry_after_seconds: int) -> Response:
+    """An error in the look and language of the pages it stands for. Nothing of the inside is said."""
+    kind = _TROUBLES.get(status, "broken")
+    response = _answer(render_template("trouble.html", kind=kind), status)
+    response.vary.add("Accept")
+    if kind == "busy":
+        # Works without a script too. There is nothing on the page that a reload could take away.
+        response.headers["Refresh"] = str(retry_after_seconds)
+    return response
+
+
+def _answer(page: str, status: int) -> Response:
     response = make_response(page, status)
-    response.headers["Content-Security-Policy"] = _POLICY + (" ".join(here.access.cors_origins) or "'none'")
+    response.headers["Content-Security-Policy"] = _POLICY + (" ".join(backend().access.cors_origins) or "'none'")
     mark_language(response)
     return response
 

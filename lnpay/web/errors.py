@@ -1,4 +1,4 @@
-"""Every error as {"status": "error", "code", "message", "errors"}.
+"""Every error as {"status": "error", "code", "message", "errors"}, or as a page where a customer's browser asks.
 
 Never a stack trace, a provider's text or a secret.
 """
@@ -11,6 +11,7 @@ from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 
 from lnpay import errors as e
+from lnpay.web.customer_page import trouble_page, wants_trouble_page
 
 log = logging.getLogger(__name__)
 
@@ -57,8 +58,11 @@ def error_response(
     status: int, code: str, message: str, fields: dict[str, str] | None = None, retry_after_seconds: int | None = None
 ) -> Response:
     """The one shape. `fields` maps a field of the request to what is wrong with it."""
-    response = jsonify(status="error", code=code, message=message, errors=fields or {})
-    response.status_code = status
+    if wants_trouble_page():
+        response = trouble_page(status, retry_after_seconds or RETRY_AFTER_SECONDS)
+    else:
+        response = jsonify(status="error", code=code, message=message, errors=fields or {})
+        response.status_code = status
     if retry_after_seconds is not None:
         response.headers["Retry-After"] = str(max(1, retry_after_seconds))
     if status == 401:
@@ -80,7 +84,10 @@ def _answer_lnpay_error(error: e.LnpayError) -> Response:
 def _answer_http_exception(error: HTTPException) -> Response:
     status = error.code or 500
     code, message = _HTTP_WORDS.get(status, (error.name.lower().replace(" ", "_"), error.name))
-    response = error_response(status, code, message)
+    retry_after = getattr(error, "retry_after", None)
+    response = error_response(
+        status, code, message, retry_after_seconds=retry_after if isinstance(retry_after, int) else None
+    )
     for name, value in error.get_headers():
         if name in ("Allow", "Location"):
             response.headers[name] = value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy.exc import OperationalError
+from werkzeug.exceptions import TooManyRequests
 
 from lnpay import errors
 from lnpay.errors import LnpayError, StorageUnavailable
@@ -101,3 +102,83 @@ def test_every_error_of_ours_names_a_stable_word() -> None:
 
     assert len(kinds) > 10
     assert all(kind.code.islower() and kind.code.isidentifier() for kind in kinds)
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"}
+
+
+class TestACustomersBrowser:
+    """What a browser is shown where a program gets JSON."""
+
+    @pytest.mark.parametrize("path", ["/checkout/unknown", "/refund/unknown", "/checkout/", "/checkout/%00"])
+    def test_an_unknown_link_leads_to_a_page(self, world: World, path: str) -> None:
+        page = world.client.get(path, headers=BROWSER)
+
+        assert (page.status_code, page.mimetype) == (404, "text/html")
+        assert "This page does not exist" in page.text
+        assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+        assert "unsafe" not in page.headers["Content-Security-Policy"]
+        assert page.headers["Cache-Control"] == "no-store"
+        assert "Refresh" not in page.headers
+
+    def test_the_page_speaks_the_customers_language(self, world: World) -> None:
+        page = world.client.get("/checkout/unknown?lang=ar", headers=BROWSER)
+
+        assert '<html lang="ar" dir="rtl">' in page.text
+        assert page.headers["Content-Language"] == "ar"
+        assert {"Accept", "Accept-Language"} <= set(page.headers["Vary"].split(", "))
+
+    def test_a_database_that_is_away_is_a_page_that_comes_again(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def away(self: Repository) -> None:
+            raise StorageUnavailable("the database is not available right now")
+
+        invoice = world.sell()
+        monkeypatch.setattr(Repository, "reading", away)
+
+        page = world.client.get(f"/checkout/{invoice.token}", headers=BROWSER)
+
+        assert (page.status_code, page.mimetype) == (503, "text/html")
+        assert page.headers["Refresh"] == page.headers["Retry-After"] == "5"
+        assert "your payment is not lost" in page.text
+        assert "database" not in page.text
+
+    def test_too_many_requests_are_told_when_to_come_again(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        def refuse(self: Repository) -> None:
+            raise TooManyRequests(retry_after=7)
+
+        monkeypatch.setattr(Repository, "reading", refuse)
+
+        page = world.client.get("/checkout/x", headers=BROWSER)
+
+        assert (page.status_code, page.mimetype) == (429, "text/html")
+        assert page.headers["Refresh"] == page.headers["Retry-After"] == "7"
+
+    def test_a_bug_is_a_page_without_its_text(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        def buggy(self: Repository) -> None:
+            raise ZeroDivisionError("a very secret detail")
+
+        monkeypatch.setattr(Repository, "reading", buggy)
+
+        page = world.client.get("/refund/x", headers=BROWSER)
+
+        assert (page.status_code, page.mimetype) == (500, "text/html")
+        assert "Something went wrong" in page.text
+        assert "secret" not in page.text
+        assert "Traceback" not in page.text
+        assert "Refresh" not in page.headers
+
+    def test_a_method_that_the_page_does_not_take(self, world: World) -> None:
+        page = world.client.post("/checkout/x", headers=BROWSER)
+
+        assert (page.status_code, page.mimetype) == (405, "text/html")
+        assert "GET" in page.headers["Allow"]
+
+    @pytest.mark.parametrize("accept", ["", "*/*", "application/json", "application/json, text/html"])
+    def test_a_program_gets_json(self, world: World, accept: str) -> None:
+        assert_error(world.client.get("/checkout/unknown", headers={"Accept": accept}), 404, "not_found")
+
+    @pytest.mark.parametrize("path", ["/", "/invoices/x", "/checkout/x/status", "/checkout/x/y", "/checkouts/x"])
+    def test_only_the_customers_pages_have_pages_for_errors(self, world: World, path: str) -> None:
+        assert_error(world.client.get(path, headers=BROWSER), 404, "not_found")
