@@ -87,12 +87,18 @@ def mark_language(response: Response) -> None:
 
 def in_fiat(amount: Decimal, currency: str) -> str:
     """An amount of money as people write it. Never rounded: a decimal that is there is shown."""
-    return format_currency(amount, currency.upper(), locale=_locale(), decimal_quantization=False)
+    return _in_order(format_currency(amount, currency.upper(), locale=_locale(), decimal_quantization=False))
 
 
 def as_price(price: Decimal, currency: str) -> str:
     """The price of one bitcoin, for people: with no more decimals than money has."""
-    return format_currency(price, currency.upper(), locale=_locale())
+    return _in_order(format_currency(price, currency.upper(), locale=_locale()))
+
+
+def _in_order(amount: str) -> str:
+    """From right to left, "US$" at the end would be shown as "$US": a mark keeps its sign where it belongs."""
+    is_from_right = amount.startswith("\N{RIGHT-TO-LEFT MARK}") and not amount.endswith("\N{RIGHT-TO-LEFT MARK}")
+    return amount + "\N{LEFT-TO-RIGHT MARK}" if is_from_right else amount
 
 
 def grouped(number: int) -> str:
