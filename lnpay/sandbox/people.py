@@ -19,14 +19,15 @@ from lnpay.sandbox.products import with_currency
 MOST_SECONDS = 30 * 86_400
 
 POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; script-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; frame-ancestors 'none'"
 )
-"""Nothing from elsewhere, no script, no style inside a page."""
+"""Nothing from elsewhere, and no script or style inside a page."""
 
 HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 STATIC = Path(__file__).parent / "static"
-_TYPES = {"sandbox.css": "text/css", "icon.svg": "image/svg+xml"}
+_TYPES = {"sandbox.css": "text/css", "icon.svg": "image/svg+xml", "order.js": "text/javascript"}
 
 pages = Blueprint("pages", __name__)
 
@@ -49,7 +50,12 @@ def people_app() -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.context_processor(lambda: {"sim": simulator(), "now": simulator().now(), "static_url": _static_url})
     app.after_request(_with_headers)
+    app.register_error_handler(404, _show_nothing)
     return app
+
+
+def _show_nothing(error: Exception) -> Page:
+    return show("nothing.html"), 404
 
 
 def _with_headers(response: Response) -> Response:
@@ -83,7 +89,7 @@ def _static_url(name: str) -> str:
 
 @pages.get("/static/<name>")
 def static_file(name: str) -> Response:
-    """The style sheet, the icon."""
+    """The style sheet, the icon, the script of an order's page."""
     if name not in _TYPES:
         abort(404)
     response = Response((STATIC / name).read_bytes(), mimetype=_TYPES[name])
