@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from lnpay.backend import Backend
 from lnpay.model import Invoice, Refund
@@ -20,6 +21,7 @@ from lnpay.sandbox import SandboxServer
 from lnpay.sandbox.server import wait_until
 from lnpay.sandbox.simulator import Simulator
 from tests.scenarios.live import ask, build_live_backend, serving, subscribe
+from tests.world import empty_database
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -105,21 +107,30 @@ class Stand:
 
 
 @pytest.fixture
-def make_stand(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Stand]]:
-    """Make stands with settings of their own: make_stand(currency="jpy")."""
+def new_context(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
+    """Open the browser as somebody new; `options` are Playwright's."""
     with ExitStack() as stack:
 
-        def new_context(**options: Any) -> BrowserContext:
+        def make(**options: Any) -> BrowserContext:
             context = browser.new_context(**{"locale": "en-US", **options})
             context.set_default_timeout(10_000)
             stack.callback(context.close)
             return context
 
+        yield make
+
+
+@pytest.fixture
+def make_stand(new_context: Callable[..., BrowserContext], tmp_path: Path) -> Iterator[Callable[..., Stand]]:
+    """Make stands with settings of their own: make_stand(currency="jpy")."""
+    with ExitStack() as stack:
+
         def make(**changes: Any) -> Stand:
             simulator = Simulator(seed=1)
             world = stack.enter_context(SandboxServer(simulator))
-            database_url = f"sqlite:///{tmp_path}/{len(list(tmp_path.iterdir()))}.sqlite"
-            backend = build_live_backend(world.url, database_url, simulator.clock.now, **changes)
+            database = tmp_path / f"{len(list(tmp_path.iterdir()))}.sqlite"
+            database.write_bytes(empty_database())
+            backend = build_live_backend(world.url, f"sqlite:///{database}", simulator.clock.now, **changes)
             url = stack.enter_context(serving(backend))
             subscribe(world, url)
             return Stand(url, backend, simulator, new_context)
@@ -133,8 +144,26 @@ def stand(make_stand: Callable[..., Stand]) -> Stand:
     return make_stand()
 
 
-def picture(page: Page, name: str) -> bytes:
-    """A screenshot of the whole page; kept where LNPAY_PICTURES says."""
-    page.mouse.move(0, 0)
-    page.wait_for_timeout(700)
-    return page.screenshot(full_page=True, path=Path(PICTURES) / f"{name}.png" if PICTURES else None)
+def picture(page: Page, name: str) -> None:
+    """A screenshot of the whole page, where LNPAY_PICTURES says."""
+    if PICTURES:
+        page.mouse.move(0, 0)
+        # Until nothing moves any more.
+        page.wait_for_timeout(700)
+        page.screenshot(full_page=True, path=Path(PICTURES) / f"{name}.png")
+
+
+def assert_stage(page: Page, stage: str) -> None:
+    """Wait until a payment page shows this stage."""
+    expect(page.locator(f"#page[data-stage={stage}]")).to_be_visible(timeout=10_000)
+
+
+def assert_accessible(page: Page) -> None:
+    """Have axe look for what keeps people out."""
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+
+
+def assert_fits(page: Page) -> None:
+    """Check that nothing is wider than the window."""
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")

@@ -8,25 +8,18 @@ from typing import Any
 
 import pytest
 import zxingcpp
-from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Request, expect
 
+from lnpay.errors import StorageUnavailable
 from lnpay.model import Invoice
+from lnpay.refunds_by_hand import approve
+from lnpay.repository import Repository
 from lnpay.settlement import reconcile_invoice
 from lnpay.states import InvoiceState, RefundState
-from tests.browser.conftest import PHONE, Stand, picture
+from tests.browser.conftest import PHONE, Stand, assert_accessible, assert_fits, assert_stage, picture
 
 LINKS = {"return_url": "https://coffee.example/orders/7", "retry_url": "https://coffee.example/cart"}
-
-
-def assert_stage(page: Page, stage: str) -> None:
-    expect(page.locator(f"#page[data-stage={stage}]")).to_be_visible(timeout=10_000)
-
-
-def assert_accessible(page: Page) -> None:
-    found = Axe().run(page)
-    assert found.violations_count == 0, found.generate_report()
 
 
 def has_refund(stand: Stand, invoice: Invoice, state: RefundState) -> Callable[[], bool]:
@@ -116,6 +109,22 @@ def test_no_address_and_the_form_brings_the_money_back(stand: Stand) -> None:
     assert [receipt.sats for receipt in stand.simulator.wallet.receipts] == [invoice.amount_sats]
 
 
+def test_a_refund_that_waits_for_the_shop_goes_out_when_the_shop_agrees(make_stand: Callable[..., Stand]) -> None:
+    stand = make_stand(refund_max_sats=1)
+    invoice = make_late(stand, "ann@wallet.test", RefundState.HELD)
+    page = stand.open(invoice)
+    assert_stage(page, "refund_held")
+    expect(page.get_by_text("As soon as the shop agrees")).to_be_visible()
+    assert stand.simulator.wallet.receipts == []
+
+    approve(stand.backend.repository, invoice.strike_invoice_id, stand.backend.clock())
+    stand.work_until(has_refund(stand, invoice, RefundState.SENT))
+    page.reload()
+
+    assert_stage(page, "refunded")
+    assert [receipt.sats for receipt in stand.simulator.wallet.receipts] == [invoice.amount_sats]
+
+
 def test_without_any_javascript(stand: Stand) -> None:
     invoice = stand.sell(**LINKS)
     page = stand.open(invoice, java_script_enabled=False, viewport=PHONE)
@@ -193,10 +202,11 @@ def test_the_picture_of_the_smallest_phone_can_be_scanned(stand: Stand) -> None:
 
     for scheme in ("light", "dark"):
         page = stand.open(invoice, viewport=PHONE, color_scheme=scheme)
-        shot = Image.open(io.BytesIO(picture(page, f"phone-{scheme}")))
+        picture(page, f"phone-{scheme}")
+        shot = Image.open(io.BytesIO(page.screenshot(full_page=True)))
 
         assert [code.text for code in zxingcpp.read_barcodes(shot)] == [f"LIGHTNING:{invoice.issue.bolt11.upper()}"]
-        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+        assert_fits(page)
 
 
 def make_waiting(stand: Stand) -> Invoice:
@@ -238,6 +248,7 @@ STAGES: dict[str, Callable[[Stand], Invoice]] = {
     "expired": make_expired,
     "refunding": lambda stand: make_late(stand, "pending@wallet.test", RefundState.IN_FLIGHT),
     "refunded": lambda stand: make_late(stand, "ann@wallet.test", RefundState.SENT),
+    "refund_held": lambda stand: make_late(stand, "ann@wallet.test", RefundState.HELD),
     "needs_address": late_without_address,
 }
 
@@ -248,8 +259,9 @@ LOOKS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_nothing_keeps_anybody_out(stand: Stand, stage: str) -> None:
+def test_nothing_keeps_anybody_out(make_stand: Callable[..., Stand], stage: str) -> None:
     """axe finds no violation, in the light and in the dark, and from right to left."""
+    stand = make_stand(refunds_enabled=stage != "refund_held")
     invoice = STAGES[stage](stand)
 
     for look, options in LOOKS.items():
@@ -258,6 +270,7 @@ def test_nothing_keeps_anybody_out(stand: Stand, stage: str) -> None:
             assert_stage(page, stage)
             picture(page, f"{stage}-{look}-{language}")
             assert_accessible(page)
+            assert_fits(page)
 
 
 @pytest.mark.parametrize("language", ["de", "es", "fr", "hi", "it", "ja", "pt-BR", "zh-CN"])
@@ -266,7 +279,7 @@ def test_every_language_fits_the_smallest_phone(stand: Stand, language: str) -> 
 
     expect(page.locator(f"html[lang={language}]")).to_be_visible()
     picture(page, f"waiting-{language}")
-    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert_fits(page)
 
 
 def test_it_is_light_and_asks_nobody_else(stand: Stand) -> None:
@@ -293,3 +306,73 @@ def test_it_is_light_and_asks_nobody_else(stand: Stand) -> None:
     assert all(one.url.startswith(stand.url) for one in asked)
     assert said == []
     assert took_ms < 1_000
+
+
+@pytest.mark.parametrize("path", ["/checkout/unknown", "/refund/unknown"])
+def test_a_link_that_leads_nowhere_says_so_in_the_customers_language(stand: Stand, path: str) -> None:
+    page = stand.new_context(locale="de", viewport=PHONE).new_page()
+
+    answer = page.goto(stand.url + path)
+
+    assert answer is not None
+    assert answer.status == 404
+    expect(page.get_by_role("heading", name="Diese Seite gibt es nicht")).to_be_visible()
+    picture(page, f"missing-{path.split('/')[1]}")
+    assert_accessible(page)
+    assert_fits(page)
+    page.locator("summary").click()
+    page.get_by_role("link", name="العربية").click()
+    expect(page.locator("html[dir=rtl]")).to_be_visible()
+    picture(page, f"missing-{path.split('/')[1]}-ar")
+    assert_accessible(page)
+
+
+@pytest.mark.parametrize("has_scripts", [True, False])
+def test_a_page_that_cannot_be_shown_now_comes_by_itself(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, has_scripts: bool
+) -> None:
+    def away(self: Repository) -> None:
+        raise StorageUnavailable("the database is not available right now")
+
+    invoice = stand.sell()
+    with monkeypatch.context() as patched:
+        patched.setattr("lnpay.web.errors.RETRY_AFTER_SECONDS", 1)
+        patched.setattr(Repository, "reading", away)
+        page = stand.open(invoice, java_script_enabled=has_scripts)
+        expect(page.get_by_role("heading", name="Please wait a moment")).to_be_visible()
+
+    assert_stage(page, "waiting")
+
+
+@pytest.mark.parametrize(
+    ("error", "heading"),
+    [(StorageUnavailable("away"), "Please wait a moment"), (ZeroDivisionError(), "Something went wrong")],
+)
+def test_the_page_of_an_error_keeps_nobody_out(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, error: Exception, heading: str
+) -> None:
+    def failing(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("lnpay.web.checkout.customer_page", failing)
+    page = stand.open(stand.sell(), color_scheme="dark", viewport=PHONE)
+
+    expect(page.get_by_role("heading", name=heading)).to_be_visible()
+    picture(page, heading.replace(" ", "-").lower())
+    assert_accessible(page)
+    assert_fits(page)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_description_of_the_api_keeps_nobody_out(stand: Stand, look: str) -> None:
+    page = stand.new_context(**LOOKS[look]).new_page()
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+
+    page.goto(f"{stand.url}/docs")
+
+    expect(page.get_by_role("heading", name="POST /generate-invoice")).to_be_visible()
+    picture(page, f"docs-{look}")
+    assert_accessible(page)
+    assert_fits(page)
+    assert said == []

@@ -1,0 +1,233 @@
+"""The tour of the product, as somebody takes it who has started `python main.py --sandbox`, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.browser.conftest import PHONE, assert_accessible, assert_fits, assert_stage, picture
+from tests.sandbox_process import RunningSandbox, running_sandbox
+
+
+@pytest.fixture(scope="module")
+def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSandbox]:
+    """One for all tests: each has orders of its own."""
+    with running_sandbox(tmp_path_factory.mktemp("sandbox"), CURRENCY="usd") as running:
+        yield running
+
+
+@dataclass
+class Visitor:
+    """Somebody with a browser. complaints: what it had to say about our pages."""
+
+    sandbox: RunningSandbox
+    context: BrowserContext
+    complaints: list[str] = field(default_factory=list)
+
+    def open(self, path: str) -> Page:
+        """A tab with one of the sandbox's pages."""
+        page = self.context.new_page()
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.goto(f"{self.sandbox.world}{path}")
+        return page
+
+    def order(self, product: str = "Croissant", address: str = "ann@wallet.example") -> Page:
+        """A tab with the page of a new order for one product."""
+        page = self.open("/shop")
+        page.get_by_role("button", name=f"Add {product} to cart").click()
+        page.get_by_label("Lightning address for refunds").fill(address)
+        page.get_by_role("button", name="Order and pay").click()
+        expect(page.get_by_role("heading", name="Waiting for the payment")).to_be_visible()
+        return page
+
+    def refunds(self) -> int:
+        """How many have come into the wallet."""
+        page = self.open("/wallet")
+        count = page.get_by_role("group", name="Refunds that came in").locator("td.plus").count()
+        page.close()
+        return count
+
+
+@pytest.fixture
+def visit(sandbox: RunningSandbox, new_context: Callable[..., BrowserContext]) -> Iterator[Callable[..., Visitor]]:
+    """Make visitors; `options` are Playwright's for a context. None may find an error in the console."""
+    made: list[Visitor] = []
+
+    def make(**options: Any) -> Visitor:
+        made.append(Visitor(sandbox, new_context(**options)))
+        return made[-1]
+
+    yield make
+    assert [visitor.complaints for visitor in made if visitor.complaints] == []
+
+
+def payment_code(checkout: Page) -> str:
+    """The text that a customer copies from a payment page."""
+    checkout.get_by_text("Show the payment code as text").click()
+    return checkout.get_by_label("Payment code").input_value()
+
+
+def assert_says(page: Page, heading: str) -> None:
+    """Wait until an order's page says where it stands."""
+    expect(page.get_by_role("heading", name=heading)).to_be_visible(timeout=15_000)
+
+
+def wait_for(page: Page, is_true: Callable[[], bool]) -> None:
+    """Look again and again."""
+    for _ in range(40):
+        if is_true():
+            return
+        page.wait_for_timeout(250)
+    assert is_true()
+
+
+def test_from_the_shop_to_a_paid_order(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    page = visitor.open("/shop")
+    page.get_by_role("button", name="Add A bag of coffee to cart").click()
+    page.get_by_role("button", name="One A bag of coffee more").click()
+    page.get_by_role("button", name="Order and pay $25.00").click()
+    assert_says(page, "Waiting for the payment")
+    page.get_by_text("Payment request", exact=True).click()
+    page.evaluate("window.isTheSame = true")
+
+    checkout = visitor.open(page.url.removeprefix(visitor.sandbox.world))
+    checkout.get_by_role("link", name="Open the payment page").click()
+    expect(checkout.get_by_role("heading", name="$25.00")).to_be_visible()
+    wallet = visitor.open("/wallet")
+    wallet.get_by_label("Payment request").fill(payment_code(checkout))
+    wallet.get_by_role("button", name="Pay now").click()
+    expect(wallet.get_by_role("status")).to_contain_text("Paid.")
+
+    assert_stage(checkout, "paid")
+    assert_says(page, "Paid. Thank you!")
+    assert page.evaluate("window.isTheSame")
+    expect(page.locator("#news")).to_have_text("Paid. Thank you!")
+    expect(page.get_by_text("the shop answered 200")).to_be_visible()
+    checkout.get_by_role("link", name="Back to 127.0.0.1").click()
+    assert_says(checkout, "Paid. Thank you!")
+
+
+def test_a_payment_after_the_time_is_over_comes_back(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    order = visitor.order()
+    before = visitor.refunds()
+
+    visitor.open("/faults").get_by_role("button", name="+ 3 minutes").click()
+    assert_says(order, "The time to pay is over")
+    order.get_by_role("link", name="Pay all the same, too late").click()
+    expect(order.get_by_text("to the demo shop")).to_be_visible()
+    order.get_by_role("button", name="Pay now").click()
+    order.get_by_role("link", name="Back to the order").click()
+
+    assert_says(order, "It came too late, and the money is back")
+    order.get_by_role("link", name="See it in the wallet").click()
+    expect(order.get_by_role("group", name="Refunds that came in")).to_contain_text("ann@wallet.example")
+    assert visitor.refunds() == before + 1
+
+
+def test_pay_late_without_an_address_and_give_one(visit: Callable[..., Visitor]) -> None:
+    visitor = visit(viewport=PHONE)
+    order = visitor.order(address="")
+    before = visitor.refunds()
+
+    order.get_by_role("link", name="Pay with the sandbox wallet").click()
+    order.get_by_role("button", name="Pay late").click()
+    expect(order.get_by_role("status")).to_contain_text("Paid late.")
+    order.get_by_role("link", name="Back to the order").click()
+    assert_says(order, "where should the money go?")
+    order.get_by_role("link", name="Give an address").click()
+    order.get_by_label("Lightning address or LNURL").fill("ann@wallet.example")
+    order.get_by_role("button", name="Send my money back").click()
+
+    assert_stage(order, "refunded")
+    wait_for(order, lambda: visitor.refunds() == before + 1)
+
+
+def test_without_any_javascript(visit: Callable[..., Visitor]) -> None:
+    visitor = visit(java_script_enabled=False)
+    order = visitor.order("Green tea")
+    checkout = visitor.open(order.url.removeprefix(visitor.sandbox.world))
+    checkout.get_by_role("link", name="Open the payment page").click()
+    link = checkout.get_by_role("link", name="Open in wallet").get_attribute("href")
+
+    wallet = visitor.open("/wallet")
+    wallet.get_by_label("Payment request").fill(link or "")
+    wallet.get_by_role("button", name="Pay now").click()
+
+    assert_stage(checkout, "paid")
+    assert_says(order, "Paid. Thank you!")
+
+
+def test_an_order_whose_time_is_over_is_ordered_again_from_its_payment_page(visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    checkout = visitor.order("Teapot")
+    checkout.get_by_role("link", name="Open the payment page").click()
+
+    visitor.open("/faults").get_by_role("button", name="+ 3 minutes").click()
+    assert_stage(checkout, "expired")
+    checkout.get_by_role("link", name="Get a new payment code").click()
+
+    expect(checkout.get_by_role("heading", name="Your cart")).to_be_visible()
+    expect(checkout.get_by_role("button", name="Order and pay $34.00")).to_be_visible()
+
+
+def test_a_fault_is_set_and_cleared(visit: Callable[..., Visitor]) -> None:
+    page = visit().open("/faults")
+
+    page.locator("button[value=webhook-twice]").click()
+    expect(page.get_by_role("group", name="Set now")).to_contain_text("webhook_duplicate")
+    page.get_by_role("button", name="Clear all").click()
+
+    expect(page.get_by_text("Nothing. All is well.")).to_be_visible()
+
+
+LOOKS: dict[str, dict[str, Any]] = {
+    "light": {"color_scheme": "light"},
+    "dark": {"color_scheme": "dark", "viewport": PHONE},
+}
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_nothing_keeps_anybody_out(visit: Callable[..., Visitor], look: str) -> None:
+    """axe finds no violation on any page, and none is wider than its window."""
+    visitor = visit(**LOOKS[look])
+    late, paid, order = visitor.order("Candle"), visitor.order("Teapot"), visitor.order("Cappuccino")
+    for one, button in ((paid, "Pay now"), (late, "Pay late")):
+        one.get_by_role("link", name="Pay with the sandbox wallet").click()
+        one.get_by_role("button", name=button).click()
+        one.get_by_role("link", name="Back to the order").click()
+    faults = visitor.open("/faults")
+    faults.locator("button[value=list-blocked]").click()
+    assert_says(late, "It came too late, and the money is back")
+    waiting = visitor.order("Green tea")
+    request = waiting.get_by_role("link", name="Pay with the sandbox wallet").get_attribute("href")
+    visitor.open("/shop").get_by_role("button", name="Add Cappuccino to cart").click()
+
+    pages = {"faults": faults, "order-late": late, "order-paid": paid, "order-over": order, "order-waiting": waiting}
+    paths = {"tour": "/", "shop": "/shop", "cart": "/shop/cart", "ledger": "/ledger"}
+    pages |= {name: visitor.open(path) for name, path in {**paths, "wallet": "/wallet", "pay": request or ""}.items()}
+    for name, page in pages.items():
+        picture(page, f"sandbox-{name}-{look}")
+        assert_accessible(page)
+        assert_fits(page)
+
+
+def test_an_order_of_yesterday_leads_to_the_shop(
+    sandbox: RunningSandbox, new_context: Callable[..., BrowserContext]
+) -> None:
+    page = new_context().new_page()
+
+    answer = page.goto(f"{sandbox.world}/shop/orders/unknown")
+
+    assert answer is not None
+    assert answer.status == 404
+    assert_accessible(page)
+    page.get_by_role("link", name="To the shop").click()
+    expect(page).to_have_url(re.compile("/shop$"))
