@@ -11,9 +11,12 @@ import logging
 import re
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from enum import StrEnum
 from itertools import pairwise
 from math import ceil
 from typing import Any, Protocol
@@ -150,6 +153,28 @@ class StrikeTicker:
         return rows
 
 
+class Refresh(StrEnum):
+    """What a refresh of the price came to."""
+
+    FETCHED = "fetched"
+    FAILED = "failed"  # no source answered with a price
+    DISAGREED = "disagreed"  # two did, and neither is believed
+
+
+@dataclass(frozen=True)
+class RateStanding:
+    """What is known of the price, for whoever watches.
+
+    rate: the last one that was believed, however old. spread: how far apart the sources were when they were last
+    asked, as a part of the lower price; None when fewer than two answered.
+    """
+
+    rate: Rate | None
+    max_age: timedelta
+    spread: Decimal | None
+    refreshes: Mapping[Refresh, int]
+
+
 def start_daemon_thread(task: Callable[[], None]) -> None:
     """Run `task` beside everything else; it does not keep the process alive."""
     threading.Thread(target=task, name="rate-refresh", daemon=True).start()
@@ -194,6 +219,8 @@ class Rates:
         self._fetched_at: datetime | None = None
         self._failed_at: datetime | None = None
         self._is_refreshing = False
+        self._spread: Decimal | None = None
+        self._refreshes: Counter[Refresh] = Counter()
 
     def current(self) -> Rate:
         """Price of one bitcoin, never older than `max_age_seconds`.
@@ -215,6 +242,12 @@ class Rates:
             is_due = self._stored is None and self._claim()
         if is_due:
             self._refresh_in_background()
+
+    def standing(self) -> RateStanding:
+        """What is known of the price now. Asks nobody."""
+        with self._changed:
+            counted = {one: self._refreshes[one] for one in Refresh}
+            return RateStanding(self._stored, self._max_age, self._spread, counted)
 
     # The methods from here to _claim are called with the lock held.
 
@@ -267,7 +300,7 @@ class Rates:
         except RuntimeError:
             # No more threads: the stored price still holds, and a later request tries again.
             log.warning("rate refresh could not be started")
-            self._finish(None, is_trusted=True)
+            self._finish([], is_trusted=True)
 
     def _refresh(self) -> None:
         """Ask the sources and store what may be believed. For whoever has claimed it."""
@@ -278,17 +311,19 @@ class Rates:
             is_trusted = self._do_agree(answers)
         finally:
             # Also after a bug in a source: nobody else could ever refresh otherwise.
-            self._finish(answers[0] if answers and is_trusted else None, is_trusted=is_trusted)
+            self._finish(answers, is_trusted=is_trusted)
 
-    def _finish(self, rate: Rate | None, *, is_trusted: bool) -> None:
+    def _finish(self, answers: Sequence[Rate], *, is_trusted: bool) -> None:
         """Let the next one refresh, with a new price, with the old one, or (not trusted) with none."""
         with self._changed:
             now = self._clock()
-            if rate is not None:
-                self._stored, self._fetched_at, self._failed_at = rate, now, None
+            if answers and is_trusted:
+                self._stored, self._fetched_at, self._failed_at = answers[0], now, None
             else:
                 self._stored = self._stored if is_trusted else None
                 self._failed_at = now
+            self._spread = _spread(answers)
+            self._refreshes[_outcome(answers, is_trusted=is_trusted)] += 1
             self._is_refreshing = False
             self._changed.notify_all()
 
@@ -328,6 +363,17 @@ class Rates:
                 )
                 return False
         return True
+
+
+def _spread(answers: Sequence[Rate]) -> Decimal | None:
+    prices = [answer.price for answer in answers]
+    return (max(prices) - min(prices)) / min(prices) if len(prices) > 1 else None
+
+
+def _outcome(answers: Sequence[Rate], *, is_trusted: bool) -> Refresh:
+    if not is_trusted:
+        return Refresh.DISAGREED
+    return Refresh.FETCHED if answers else Refresh.FAILED
 
 
 def _key_header(base_url: str) -> str:

@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from lnpay.errors import SchemaTooNew, StorageUnavailable
 from lnpay.repository.books import Books
 from lnpay.repository.deliveries import Deliveries
+from lnpay.repository.figures import Figures
 from lnpay.repository.heartbeats import Heartbeats
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.limits import Limits
@@ -48,6 +49,7 @@ class Transaction:
         self.limits = Limits(connection)
         self.heartbeats = Heartbeats(connection)
         self.standings = Standings(connection)
+        self.figures = Figures(connection)
         self.books = Books(connection)
 
 

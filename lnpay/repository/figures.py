@@ -1,0 +1,81 @@
+"""Rows counted, for whoever watches: by index, so that no row of history is read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, Connection, func, select, text
+
+from lnpay.repository.tables import deliveries, invoices, refunds
+from lnpay.states import DeliveryState, InvoiceState, RefundState
+
+_State = TypeVar("_State", bound=StrEnum)
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How many rows wait for the same thing, and since when the oldest of them does."""
+
+    count: int
+    since: datetime
+
+
+class Figures:
+    """Counts inside one transaction. What has no row is in no answer."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def invoices(self, states: Collection[InvoiceState]) -> dict[InvoiceState, int]:
+        """How many issued invoices are in each of `states`."""
+        # opened_at is there once Strike has issued it, and stands in an index beside the state.
+        return self._by_state(invoices.c.state, func.count(invoices.c.opened_at), states)
+
+    def refunds(self, states: Collection[RefundState]) -> dict[RefundState, int]:
+        """How many refunds are in each of `states`."""
+        return self._by_state(refunds.c.state, func.count(), states)
+
+    def deliveries(self, states: Collection[DeliveryState]) -> dict[DeliveryState, int]:
+        """How many messages are in each of `states`."""
+        return self._by_state(deliveries.c.state, func.count(), states)
+
+    def _by_state(
+        self, column: ColumnElement[str], count: ColumnElement[int], states: Collection[_State]
+    ) -> dict[_State, int]:
+        statement = select(column, count).where(column.in_(states)).group_by(column)
+        found = dict(self._connection.execute(statement).all())
+        return {state: found[state] for state in states if state in found}
+
+    def waiting_refunds(self, states: Collection[RefundState]) -> dict[RefundState, Waiting]:
+        """Refunds in each of `states`, since they are owed; those in flight, since they were started.
+
+        Reads these rows: for states that money leaves again.
+        """
+        r = refunds.c
+        statement = (
+            select(r.state, func.count(), func.min(r.created_at), func.min(r.started_at))
+            .where(r.state.in_(states))
+            .group_by(r.state)
+        )
+        return {
+            RefundState(state): Waiting(count, (started_at if state == RefundState.IN_FLIGHT else None) or created_at)
+            for state, count, created_at, started_at in self._connection.execute(statement)
+        }
+
+    def pending_deliveries(self) -> dict[str, Waiting]:
+        """Messages that the shop has not taken yet, by type of event, since they are owed. Reads these rows."""
+        d = deliveries.c
+        statement = (
+            select(d.event_type, func.count(), func.min(d.created_at))
+            .where(d.state == DeliveryState.PENDING)
+            .group_by(d.event_type)
+        )
+        return {event_type: Waiting(count, since) for event_type, count, since in self._connection.execute(statement)}
+
+    def schema_version(self) -> str:
+        """The newest migration that was made here."""
+        return str(self._connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
