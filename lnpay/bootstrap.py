@@ -18,6 +18,7 @@ from lnpay.model import Clock, Event, utc_now
 from lnpay.rates import Coinbase, CoinGecko, Rates, RateSource, StrikeTicker, start_daemon_thread
 from lnpay.refunds import RefundDesk, RefundRules, refund_dispatcher
 from lnpay.repository import Repository
+from lnpay.restored import notice_restore
 from lnpay.settlement import Ledger
 from lnpay.strike import Strike, pooled_session
 
@@ -93,6 +94,7 @@ def build_backend(
     """
     repository = Repository(settings.database_url)
     repository.upgrade()
+    notice_restore(repository, clock())
     budget = Budget(repository, clock)
     sweep_budget = Budget(repository, clock, share=SWEEPS_SHARE)
     session = session or pooled_session()

@@ -7,6 +7,8 @@ What makes it at most once, in the order in which it happens:
 4. Only what Strike says of that payment ends the doubt. A new key needs a payment that FAILED, or a quote that was
    surely never executed: refused in its first and only execution, as told by whoever still holds the claim.
 What even Strike's answers cannot settle stays in flight, with a reason for the operator.
+
+All of this rests on nothing being forgotten. After a restore from a backup something is: see `restored`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from lnpay.events import EventType
 from lnpay.model import Clock, Refund
 from lnpay.outbox import owe_delivery
 from lnpay.repository import Repository, Transaction
+from lnpay.restored import why_doubted
 from lnpay.states import RefundState
 from lnpay.strike import PATIENT, Payment, PaymentQuote, PaymentStatus, Strike, Timeout, named_in
 
@@ -184,7 +187,9 @@ def fresh_try() -> dict[str, object]:
 def _price(desk: RefundDesk, refund: Refund) -> Refund | None:
     """REQUESTED becomes QUOTED: ask what it costs under the stored key, and store the answer. Moves no money."""
     assert refund.address is not None  # noqa: S101 - the database has no REQUESTED refund without one
-    held = _why_held_before_quote(desk, refund)
+    with desk.repository.reading() as tx:
+        doubt = why_doubted(tx, refund)
+    held = doubt or _why_held_before_quote(desk, refund)
     if held is not None:
         return _hold(desk, refund, held)
     try:

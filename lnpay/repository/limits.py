@@ -9,6 +9,12 @@ from sqlalchemy import Connection, delete, func, select
 from lnpay.repository.rows import upsert
 from lnpay.repository.tables import milestones, provider_blocks, provider_calls
 
+COPIED = "copied"
+"""The milestone that a backup carries: when it was taken. The database it was taken of goes on without it."""
+
+RESTORED = "restored"
+"""The milestone that says since when such a copy is the database."""
+
 
 class Limits:
     """Queries about call budgets inside one transaction."""
@@ -49,6 +55,11 @@ class Limits:
     def milestone(self, name: str) -> datetime | None:
         """When `name` was last done."""
         return self._connection.execute(select(milestones.c.reached_at).where(milestones.c.name == name)).scalar()
+
+    def is_new_copy(self) -> bool:
+        """Whether this is a backup that nobody has taken over as the database yet."""
+        copied_at, restored_at = self.milestone(COPIED), self.milestone(RESTORED)
+        return copied_at is not None and (restored_at is None or restored_at < copied_at)
 
     def reach_milestone(self, name: str, at: datetime) -> None:
         """Remember that `name` was done at `at`."""

@@ -20,14 +20,20 @@ def migrate(connection: Connection) -> None:
     """
     config = alembic_config()
     version = MigrationContext.configure(connection).get_current_revision()
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if version is not None and version not in known:
+    if version is not None:
+        check_known(version)
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def check_known(version: str) -> None:
+    """Return when this program has the migration `version`. Raises SchemaTooNew."""
+    known = {script.revision for script in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
+    if version not in known:
         raise SchemaTooNew(
             f"the database is at version {version}, which this LNPay does not know: "
             "start the newer LNPay that made it, or restore a backup from before"
         )
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
 
 
 def alembic_config() -> Config:

@@ -1,0 +1,112 @@
+"""`python main.py backup ...` and `restore ...`: copy the database while it is in use, and put a copy back."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lnpay.commands.form import DatabaseSettings, Subparsers
+from lnpay.errors import InvalidRequest
+from lnpay.model import utc_now
+
+if TYPE_CHECKING:
+    from lnpay.repository.backup import Restore
+    from lnpay.repository.contents import Contents
+
+
+def add_backup(commands: Subparsers) -> None:
+    """Add `backup`."""
+    parser = commands.add_parser("backup", help="copy the database into a file, while it is in use, and check the copy")
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="the new file, or a folder for a file with a dated name"
+    )
+    parser.add_argument("--force", action="store_true", help="overwrite FILE")
+    parser.set_defaults(on_settings=_back_up)
+
+
+def add_restore(commands: Subparsers) -> None:
+    """Add `restore`."""
+    parser = commands.add_parser("restore", help="put a backup into the place of the database; stop everything before")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("file", nargs="?", type=Path, metavar="FILE", help="what `backup` has written")
+    what.add_argument("--mark", action="store_true", help="an old database was put into place in another way: "
+                      "hold the refunds that may have been sent since then")  # fmt: skip
+    parser.add_argument("--force", action="store_true", help="the present database is damaged, and all is stopped")
+    parser.set_defaults(on_settings=_restore)
+
+
+# What these need is imported in them, because the server loads the commands too.
+
+
+def _back_up(settings: DatabaseSettings, options: argparse.Namespace) -> int:
+    from lnpay.repository.backup import back_up, choose_target, sqlite_path
+    from lnpay.repository.dump import dump
+
+    now = utc_now()
+    database = sqlite_path(settings.database_url)
+    suffix = ".dump" if database is None else ".sqlite"
+    target = choose_target(options.file, now, suffix, may_overwrite=options.force)
+    made = dump(settings.database_url, target) if database is None else back_up(database, target, now)
+    print(f"backup written and checked: {made.path} ({made.size_bytes:,} bytes)")
+    print(_describe(made.contents))
+    print("It holds customers' addresses and the links of their pages: keep it where nobody else can read it.")
+    return 0
+
+
+def _describe(contents: Contents) -> str:
+    rows = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in contents.rows.items())
+    newest = contents.newest_invoice_at
+    when = "there is no invoice yet" if newest is None else f"newest invoice made at {newest:%Y-%m-%d %H:%M:%S} UTC"
+    return f"It has {rows}; {when}; tables of version {contents.schema}."
+
+
+def _restore(settings: DatabaseSettings, options: argparse.Namespace) -> int:
+    from lnpay.repository.backup import restore, sqlite_path
+    from lnpay.repository.dump import restore_command
+
+    if options.mark:
+        return _mark(settings)
+    database = sqlite_path(settings.database_url)
+    if database is None:
+        raise InvalidRequest(
+            "PostgreSQL's own tool puts a dump back. Stop the servers, the workers and cron's calls of them. Then:\n"
+            f"    {restore_command(settings.database_url, options.file)}\n"
+            "    python main.py restore --mark\n"
+            "Do not leave out the second line: without it refunds may be sent twice."
+        )
+    _explain(restore(options.file, database, utc_now(), is_forced=options.force), database)
+    return 0
+
+
+def _mark(settings: DatabaseSettings) -> int:
+    from lnpay.repository import Repository
+    from lnpay.restored import doubt_refunds
+
+    repository = Repository(settings.database_url)
+    try:
+        repository.upgrade()
+        with repository.transaction() as tx:
+            doubt_refunds(tx, utc_now())
+    finally:
+        repository.close()
+    print("marked: refunds of payments up to now are held until you approve them; see python main.py refunds list")
+    return 0
+
+
+def _explain(restored: Restore, database: Path) -> None:
+    contents = restored.contents
+    taken = f"{contents.copied_at:%Y-%m-%d %H:%M:%S} UTC" if contents.copied_at else "an unknown time"
+    print(f"restored: {database} is as it was at {taken}")
+    print(_describe(contents))
+    if restored.aside is not None:
+        print(f"The database before it is kept: {restored.aside}")
+    print(
+        "What happened since the backup is not known any more:\n"
+        "- Refunds may have been sent. Each one of a payment made before the next start is held, until you have\n"
+        "  looked for it in Strike's dashboard: python main.py refunds list, then refunds settle or refunds approve.\n"
+        "- Orders made since then are unknown here. Look in Strike's dashboard for those that were paid.\n"
+        "- Orders of the backup that were paid since then are found again, and your shop is told again, under a new\n"
+        "  webhook-id: know them by correlation_id.\n"
+        "Now start LNPay again."
+    )

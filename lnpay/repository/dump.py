@@ -1,0 +1,69 @@
+"""A backup of a PostgreSQL database, by PostgreSQL's own pg_dump."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from sqlalchemy import URL, create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
+
+from lnpay.errors import StorageUnavailable
+from lnpay.repository.backup import Backup
+from lnpay.repository.contents import read_contents
+from lnpay.repository.files import new_beside, put_into_place
+
+
+def dump(database_url: str, target: Path) -> Backup:
+    """Dump a database as it is at one moment, in pg_dump's custom format, and read the dump once.
+
+    Raises StorageUnavailable when pg_dump is missing or fails, InvalidRequest when it is no database of LNPay.
+    """
+    url = make_url(database_url)
+    pg_dump, pg_restore = _tool("pg_dump"), _tool("pg_restore")
+    engine = create_engine(url, poolclass=NullPool, isolation_level="REPEATABLE READ")
+    with new_beside(target) as part:
+        try:
+            with engine.connect() as connection:
+                contents = read_contents(connection)
+                # What was counted is what is dumped.
+                snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
+                options = ["--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}"]
+                _run(url, [pg_dump, *options, f"--file={part}", f"--dbname={_address(url)}"])
+        except OperationalError as error:
+            raise StorageUnavailable("the database is not available right now") from error
+        _run(url, [pg_restore, f"--file={os.devnull}", str(part)])
+        put_into_place(part, target)
+    return Backup(target, target.stat().st_size, contents)
+
+
+def restore_command(database_url: str, file: Path) -> str:
+    """What a person types to put a dump back."""
+    url = make_url(database_url)
+    options = "--clean --if-exists --no-owner --single-transaction --exit-on-error"
+    return f"pg_restore {options} --dbname='{_address(url)}' '{file}'"
+
+
+def _tool(name: str) -> str:
+    found = shutil.which(name)
+    if found is None:
+        raise StorageUnavailable(f"{name} is not installed here: install PostgreSQL's client tools, of its version")
+    return found
+
+
+def _run(url: URL, command: list[str]) -> None:
+    # The password goes where no list of processes shows it.
+    environ = {**os.environ, **({"PGPASSWORD": str(url.password)} if url.password else {})}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        why = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        raise StorageUnavailable(f"{Path(command[0]).name} failed: {why[-1]}")
+
+
+def _address(url: URL) -> str:
+    """The database as PostgreSQL's tools are told it, without the password."""
+    return url.set(drivername="postgresql", password=None).render_as_string()

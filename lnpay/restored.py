@@ -1,0 +1,76 @@
+"""Use cases: a database that came out of a backup has missed what was sent since; none of it may be sent again.
+
+A backup carries a mark (COPIED). Whoever starts first on a database with a new mark notices it, and from then on:
+1. A refund of a payment from before that moment may have been sent by the history that is lost. Wherever a refund is
+   priced, `why_doubted` is asked, and such a refund is held until a person has looked at Strike and approves it anew.
+   It makes no difference whether the backup knew of the refund or a sweep has found its late payment once more.
+2. A quote that was stored before is executed again only when it is too old to send anything: Strike then says what
+   became of it. Between backup and restore it may have been refused, and another one sent in its place.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+from lnpay.model import Refund
+from lnpay.repository import Repository, Transaction
+from lnpay.repository.limits import COPIED, RESTORED
+from lnpay.states import RefundState
+
+log = logging.getLogger(__name__)
+
+S = RefundState
+
+CLOCKS_DIFFER = timedelta(minutes=15)
+"""So much may Strike's clock, which dates payments, be ahead of ours."""
+
+QUOTES_LAST = timedelta(hours=1)
+"""Longer than any payment quote is valid."""
+
+MOST_REFUNDS = 1_000_000
+
+
+def notice_restore(repository: Repository, now: datetime) -> None:
+    """Take over a database that came out of a backup. Each process asks at its start; it may be repeated."""
+    with repository.reading() as tx:
+        is_new = tx.limits.is_new_copy()
+    if is_new:
+        with repository.transaction() as tx:
+            doubt_refunds(tx, now)
+
+
+def doubt_refunds(tx: Transaction, now: datetime) -> None:
+    """From now on believe of no refund that it was not sent, unless a person says so."""
+    tx.limits.reach_milestone(RESTORED, max(now, tx.limits.milestone(COPIED) or now))
+    reason = _reason(tx)
+    for refund in tx.refunds.in_states((S.REQUESTED, S.QUOTED), MOST_REFUNDS):
+        held = tx.refunds.move(refund, S.HELD, reason=reason, claimed_until=None)
+        assert held is not None  # noqa: S101 - read in this transaction
+        tx.refunds.note(held, now, "restore", reason)
+    for refund in tx.refunds.in_states((S.HELD,), MOST_REFUNDS):
+        tx.refunds.change(refund, reason=reason)
+    for refund in tx.refunds.in_states((S.IN_FLIGHT,), MOST_REFUNDS):
+        if refund.payment_id is None:
+            tx.refunds.change(refund, next_attempt_at=now + QUOTES_LAST, claimed_until=None)
+    log.warning("the database came out of a backup: refunds that may have been sent already wait for a person")
+
+
+def why_doubted(tx: Transaction, refund: Refund) -> str | None:
+    """Why this refund may have been sent by a history that is lost; None when it was not, or a person says so."""
+    restored_at = tx.limits.milestone(RESTORED)
+    if restored_at is None or (refund.approved_at is not None and refund.approved_at >= restored_at):
+        return None
+    invoice = tx.invoices.find(refund.invoice_id)
+    assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
+    assert invoice.paid_at is not None  # noqa: S101 - a refund is owed for a payment
+    return None if invoice.paid_at > restored_at + CLOCKS_DIFFER else _reason(tx)
+
+
+def _reason(tx: Transaction) -> str:
+    copied_at = tx.limits.milestone(COPIED)
+    backup = "a backup" if copied_at is None else f"a backup of {copied_at:%Y-%m-%d %H:%M} UTC"
+    return (
+        f"the database was restored from {backup}, so it may have been sent already. Look for it in Strike's "
+        "dashboard: if it is there, python main.py refunds settle; if it is not, refunds approve"
+    )
