@@ -1,0 +1,230 @@
+"""A month in which all is well is said to balance; one that could not be compared to the end is not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import update
+
+from lnpay.breaks import BreakKind
+from lnpay.repository.tables import invoices
+from lnpay.settlement import reconcile_invoice
+from lnpay.states import RefundState
+from lnpay.strike import PAGE_SIZE, Bucket
+from lnpay.sweeps import expire_due, lapse_due, sweep
+from tests.reconciliation.month import Month
+
+LIST, INVOICE, PAYMENT = "/v1/invoices", "/v1/invoices/*", "/v1/payments/*"
+HOUR = 3_600
+
+
+def live(month: Month) -> None:
+    """A month with everything that may rightly happen."""
+    for _ in range(3):
+        month.sale()
+    month.late()
+    assert month.refund(month.late(amount_fiat="100")).state is RefundState.HELD
+    assert month.refund(month.late(address=None)).state is RefundState.NEEDS_ADDRESS
+    month.stranger(correlation_id=None)
+    month.world.sell()
+    month.world.wait(2 * HOUR)
+    found = sweep(month.world.backend.sweep_ledger, lambda: 100, is_deep=True)
+    assert (expire_due(month.world.backend.sweep_ledger, found), found.settled) == (1, 0)
+    assert lapse_due(month.world.backend.sweep_ledger, found) == 0
+    month.world.sell()
+    month.sale()
+
+
+def test_a_clean_month_balances(month_of_each_engine: Month) -> None:
+    month = month_of_each_engine
+    live(month)
+
+    found = month.reconcile()
+
+    assert (found.breaks, found.unfinished, found.is_balanced) == ([], None, True)
+    assert (found.payments, found.refunds, found.foreign) == (7, 3, 1)
+
+
+def test_a_clean_month_balances_when_every_payment_is_read(month_of_each_engine: Month) -> None:
+    month = month_of_each_engine
+    live(month)
+
+    found = month.reconcile(is_thorough=True)
+
+    assert (found.breaks, found.is_balanced) == ([], True)
+
+
+def test_a_month_of_several_pages_balances(month: Month) -> None:
+    for _ in range(PAGE_SIZE + 1):
+        month.sale()
+    before = len(month.world.calls())
+
+    found = month.reconcile()
+
+    assert (found.is_balanced, found.payments) == (True, PAGE_SIZE + 1)
+    assert len(month.world.calls()) - before == 2
+
+
+def test_an_empty_month_balances(month: Month) -> None:
+    assert month.reconcile().is_balanced
+
+
+def test_what_happened_in_other_months_is_theirs(month: Month) -> None:
+    month.sale()
+    month.world.pay(month.world.sell())
+    month.world.wait(40 * 24 * HOUR)
+    month.world.pay(month.world.sell())
+
+    found = month.reconcile()
+
+    assert [one.kind for one in found.breaks] == [BreakKind.NOT_COUNTED]
+
+
+def test_what_was_paid_a_moment_ago_is_not_compared_yet(month: Month) -> None:
+    month.world.wait(HOUR)
+    month.world.pay(month.world.sell())
+
+    assert month.reconcile(clock=lambda: month.world.backend.clock() - timedelta(minutes=20)).is_balanced
+
+
+def test_what_may_be_another_program_s_is_a_break_until_somebody_says_so(month: Month) -> None:
+    month.stranger("theirs-1")
+
+    assert [one.kind for one in month.reconcile().breaks] == [BreakKind.UNKNOWN_HERE]
+    shared = month.reconcile(is_shared=True)
+    assert (shared.is_balanced, shared.foreign) == (True, 1)
+
+
+def test_a_refund_that_a_person_paid_back_cannot_be_compared(month: Month) -> None:
+    invoice = month.late(address=None)
+    with month.world.backend.repository.transaction() as tx:
+        now = month.world.backend.clock()
+        tx.refunds.move(month.refund(invoice), RefundState.SENT, sent_at=now, reason="by hand: paid in cash")
+
+    found = month.reconcile()
+
+    assert (found.is_balanced, found.by_hand) == (True, 1)
+
+
+def test_without_messages_to_the_shop_none_is_missed(month: Month) -> None:
+    month.world.restart(delivery_events=frozenset())
+    month.sale()
+
+    assert month.reconcile().is_balanced
+
+
+def test_another_time_of_payment_is_found_when_every_payment_is_read(month: Month) -> None:
+    invoice = month.sale()
+    month.at_strike(invoice).transactions[0].created_at = invoice.expires_at + timedelta(seconds=1)
+
+    assert month.reconcile().is_balanced
+    found = month.reconcile(is_thorough=True)
+
+    assert [(one.kind, one.invoice_id) for one in found.breaks] == [
+        (BreakKind.LATE_BUT_SETTLED, invoice.strike_invoice_id)
+    ]
+
+
+class TestStrikeDoesNotAnswer:
+    def test_a_list_that_is_refused_is_not_a_clean_month(self, month: Month) -> None:
+        month.sale()
+        month.world.fault("GET", LIST, "html403", times=None)
+
+        found = month.reconcile()
+
+        assert found.breaks == []
+        assert not found.is_balanced
+        assert found.unfinished is not None
+        assert "refuses its list" in found.unfinished
+
+    def test_without_the_list_what_lnpay_knows_is_read_one_by_one(self, month: Month) -> None:
+        unpaid_there, unnoticed, wrong = month.sale(), month.world.sell(), month.sale()
+        month.at_strike(unpaid_there).state = "UNPAID"
+        month.world.pay(unnoticed)
+        month.spoil(update(invoices).where(invoices.c.id == wrong.id).values(received_sats=1))
+        month.world.simulator.config.filter_policy = "block_all"
+
+        found = month.reconcile()
+
+        assert {(one.kind, one.invoice_id) for one in found.breaks} == {
+            (BreakKind.NOT_PAID_AT_STRIKE, unpaid_there.strike_invoice_id),
+            (BreakKind.NOT_COUNTED, unnoticed.strike_invoice_id),
+            (BreakKind.AMOUNT_DIFFERS, wrong.strike_invoice_id),
+        }
+
+    @pytest.mark.parametrize("path", [LIST, PAYMENT])
+    @pytest.mark.parametrize("kind", ["unreachable", "error", "garbage", "lost_answer"])
+    def test_trouble_that_lasts_is_never_a_balance(self, month: Month, path: str, kind: str) -> None:
+        month.late()
+        month.world.fault("GET", path, kind, times=None)
+
+        found = month.reconcile()
+
+        assert (found.breaks, found.is_balanced) == ([], False)
+        assert found.unfinished is not None
+        assert "run this again later" in found.unfinished
+
+    @pytest.mark.parametrize("path", [LIST, PAYMENT])
+    def test_trouble_that_passes_is_waited_out(self, month: Month, path: str) -> None:
+        month.late()
+        month.world.fault("GET", path, "unreachable", times=2)
+
+        assert month.reconcile().is_balanced
+        assert month.pauses == [2, 10]
+
+    @pytest.mark.parametrize(
+        ("status", "code", "words"), [(401, "UNAUTHORIZED", "STRIKE_API_KEY"), (403, "FORBIDDEN", "scope")]
+    )
+    def test_a_key_that_may_not_look_is_named(self, month: Month, status: int, code: str, words: str) -> None:
+        month.sale()
+        month.world.fault("GET", "*", "error", times=None, status=status, code=code)
+
+        found = month.reconcile()
+
+        assert found.unfinished is not None
+        assert words in found.unfinished
+
+
+class TestTheBudget:
+    def test_calls_are_left_for_sales_and_it_goes_on_when_there_are_more(self, month: Month) -> None:
+        month.late()
+        month.world.wait(HOUR)
+        backend = month.world.backend
+        with backend.repository.transaction() as tx:
+            for _ in range(600):
+                tx.limits.count_call(Bucket.OTHER, backend.clock() + timedelta(seconds=1_200), 60)
+
+        found = month.reconcile()
+
+        assert found.is_balanced
+        assert set(month.pauses) == {60}
+        assert 9 <= len(month.pauses) <= 12
+
+    def test_a_lock_out_is_not_waited_for_and_not_made_longer(self, month: Month) -> None:
+        month.sale()
+        month.world.fault("GET", LIST, "rate_limited", seconds=HOUR)
+        before = len(month.world.calls())
+
+        found = month.reconcile()
+
+        assert found.unfinished == "Strike asks to wait: run this again in 60 minutes"
+        assert (month.pauses, len(month.world.calls()) - before) == ([], 1)
+
+    def test_a_short_wait_is_kept(self, month: Month) -> None:
+        month.sale()
+        month.world.fault("GET", LIST, "rate_limited", seconds=30)
+
+        assert month.reconcile().is_balanced
+        assert month.pauses == [30]
+
+
+def test_nothing_is_changed_by_looking(month: Month) -> None:
+    unnoticed = month.world.sell()
+    month.world.pay(unnoticed)
+    month.late()
+
+    month.reconcile()
+
+    assert month.world.invoice(unnoticed.strike_invoice_id) == unnoticed
+    assert reconcile_invoice(month.world.backend.ledger, unnoticed.strike_invoice_id) == "settled"
