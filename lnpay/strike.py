@@ -129,6 +129,15 @@ class Payment:
     fee_sats: int | None = None
 
 
+@dataclass(frozen=True)
+class StrikeAnswer:
+    """What Strike says to a call whose result does not matter: its status, its word for an error, its clock."""
+
+    status: int
+    code: str | None
+    told_at: datetime | None
+
+
 class Strike:
     """The client. One per process: it holds a pool of connections and is safe to share between threads."""
 
@@ -140,10 +149,12 @@ class Strike:
         *,
         session: requests.Session | None = None,
         clock: Clock = utc_now,
+        patience: Timeout = PATIENT,
     ) -> None:
         self._base_url = base_url.rstrip("/")
         self._budget = budget
         self._clock = clock
+        self._patience = patience
         self._session = session or pooled_session()
         self._auth = _Bearer(api_key)
 
@@ -266,12 +277,53 @@ class Strike:
         """Stop a subscription for good. Source: "Delete subscription"."""
         self._call("DELETE", f"/subscriptions/{_segment(subscription_id)}", Bucket.OTHER)
 
+    def list_events(self) -> list[dict[str, Any]]:
+        """The newest hundred events of the account, the newest first; `deliverySuccess` says whether they arrived.
+
+        Without a filter, which Strike's front door may refuse. Source: "Get events".
+        """
+        params = {"$orderby": "created desc", "$top": str(PAGE_SIZE)}
+        return _read_array(_read_items(self._call("GET", "/events", Bucket.OTHER, params=params)))
+
+    def newest_invoice(self) -> StrikeInvoice | None:
+        """The invoice that was made last, by whatever program; None when there is none. Source: "Get invoices"."""
+        return next(iter(self._list_invoices({"$orderby": "created desc", "$top": "1"})), None)
+
+    def get_profile(self, account_id: str) -> dict[str, Any]:
+        """What an account may do; `currencies` says what it can invoice in. Source: "Fetch public profile by id"."""
+        return _read_object(self._call("GET", f"/accounts/{_segment(account_id)}/profile", Bucket.OTHER))
+
+    def available_sats(self) -> int:
+        """Bitcoin of the account that can be spent now. Source: "Get balance details"."""
+        rows = _read_array(self._call("GET", "/balances", Bucket.OTHER))
+        try:
+            return sum(btc_to_sats(_text(row["available"])) for row in rows if row.get("currency") == "BTC")
+        except (KeyError, ValueError, TypeError) as error:
+            raise StrikeAmbiguous("Strike's balances make no sense") from error
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        bucket: Bucket,
+        *,
+        body: dict[str, Any] | None = None,
+        params: dict[str, str] | None = None,
+    ) -> StrikeAnswer:
+        """Make a call for the sake of its status: a refusal is an answer too.
+
+        Raises StrikeUnavailable and StrikeAmbiguous when there is none.
+        """
+        response = self._send(method, path, bucket, body=body, params=params)
+        if response.status_code == 429:
+            raise self._refusal(method, path, bucket, response)
+        code = _error_data(response).get("code")
+        return StrikeAnswer(response.status_code, code, _read_date(response.headers.get("Date")))
+
     def _list_invoices(self, params: dict[str, str]) -> list[StrikeInvoice]:
-        answer = self._call("GET", "/invoices", Bucket.OTHER, params=params)
-        items = _read_object(answer).get("items")
-        if not isinstance(items, list):
-            raise StrikeAmbiguous("Strike's list has no items")
-        return [_read_invoice(item) for item in items]
+        return [
+            _read_invoice(item) for item in _read_items(self._call("GET", "/invoices", Bucket.OTHER, params=params))
+        ]
 
     def _call(
         self,
@@ -282,26 +334,40 @@ class Strike:
         body: dict[str, Any] | None = None,
         params: dict[str, str] | None = None,
         headers: dict[str, str] | None = None,
-        timeout: Timeout = PATIENT,
+        timeout: Timeout | None = None,
     ) -> object:
-        """Make one call and return its JSON (None when there is no body). The one place that knows `requests`."""
+        """Make one call and return its JSON (None when there is no body)."""
+        response = self._send(method, path, bucket, body=body, params=params, headers=headers, timeout=timeout)
+        if 200 <= response.status_code < 300:
+            return _read_json(method, path, response)
+        raise self._refusal(method, path, bucket, response)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        bucket: Bucket,
+        *,
+        body: dict[str, Any] | None = None,
+        params: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+        timeout: Timeout | None = None,
+    ) -> requests.Response:
+        """Make one call, within the budget. The one place that knows `requests`."""
         self._budget.take(bucket)
         try:
-            response = self._session.request(
+            return self._session.request(
                 method,
                 self._base_url + path,
                 json=body,
                 params=params,
                 headers=headers,
                 auth=self._auth,
-                timeout=timeout,
+                timeout=timeout or self._patience,
                 allow_redirects=False,
             )
         except requests.RequestException as error:
             raise _unanswered(method, path, error) from error
-        if 200 <= response.status_code < 300:
-            return _read_json(method, path, response)
-        raise self._refusal(method, path, bucket, response)
 
     def _refusal(self, method: str, path: str, bucket: Bucket, response: requests.Response) -> StrikeError:
         data = _error_data(response)
@@ -460,6 +526,22 @@ def _read_array(value: object) -> list[dict[str, Any]]:
     if not isinstance(value, list):
         raise StrikeAmbiguous("Strike's answer is not a list")
     return [item for item in value if isinstance(item, dict)]
+
+
+def _read_items(value: object) -> list[object]:
+    items = _read_object(value).get("items")
+    if not isinstance(items, list):
+        raise StrikeAmbiguous("Strike's list has no items")
+    return items
+
+
+def _read_date(header: str | None) -> datetime | None:
+    """The moment in a Date header; None without one that can be read."""
+    try:
+        moment = parsedate_to_datetime(header or "")
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _read_invoice(value: object) -> StrikeInvoice:

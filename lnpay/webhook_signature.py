@@ -41,6 +41,11 @@ def verify_strike_signature(body: bytes, header: str | None, *secrets: str) -> N
         raise SignatureMismatch("the signature does not fit the body")
 
 
+def sign_as_strike(body: bytes, secret: str) -> str:
+    """What Strike puts into `X-Webhook-Signature`: for whoever asks our own /webhook whether it knows a secret."""
+    return _strike_signature(body, secret).hex().upper()
+
+
 def _strike_signature(body: bytes, secret: str) -> bytes:
     return hmac.digest(secret.encode(), body, hashlib.sha256)
 

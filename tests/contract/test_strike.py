@@ -111,6 +111,10 @@ CALLS: dict[str, tuple[Call, str, Bucket, Any]] = {
         lambda s: s.update_subscription("s", {"enabled": False}), "PATCH", Bucket.OTHER, SUBSCRIPTION,
     ),
     "delete_subscription": (lambda s: s.delete_subscription("s"), "DELETE", Bucket.OTHER, None),
+    "list_events": (lambda s: s.list_events(), "GET", Bucket.OTHER, {"items": []}),
+    "newest_invoice": (lambda s: s.newest_invoice(), "GET", Bucket.OTHER, {"items": []}),
+    "get_profile": (lambda s: s.get_profile("a"), "GET", Bucket.OTHER, {"currencies": []}),
+    "available_sats": (lambda s: s.available_sats(), "GET", Bucket.OTHER, []),
 }  # fmt: skip
 READS = [name for name, (_, method, _, _) in CALLS.items() if method == "GET"]
 WRITES = [name for name, (_, method, _, _) in CALLS.items() if method != "GET"]
@@ -1160,3 +1164,78 @@ def read_paid(fake: FakeStrike, strike: Strike, transactions: list[Any] | None) 
     more = {} if transactions is None else {"transactions": transactions}
     fake.answers = [(200, {}, json.dumps({**INVOICE, "state": "PAID", **more}).encode())]
     return strike.get_invoice(INVOICE_ID)
+
+
+class TestLookingAtAnAccount:
+    def test_the_events_are_the_newest_and_asked_for_without_a_filter(self, fake: FakeStrike, strike: Strike) -> None:
+        fake.answer(200, {"items": [{"id": "e1"}, "nonsense"], "count": 2})
+
+        assert strike.list_events() == [{"id": "e1"}]
+
+        assert fake.asked[0].params == {"$orderby": "created desc", "$top": "100"}
+
+    def test_the_newest_invoice_is_the_only_one_asked_for(self, fake: FakeStrike, strike: Strike) -> None:
+        fake.answer(200, {"items": [INVOICE]})
+
+        newest = strike.newest_invoice()
+
+        assert newest is not None
+        assert newest.invoice_id == INVOICE["invoiceId"]
+        assert fake.asked[0].params == {"$orderby": "created desc", "$top": "1"}
+
+    def test_the_balance_is_that_of_bitcoin(self, fake: FakeStrike, strike: Strike) -> None:
+        fake.answer(200, [{"currency": "USD", "available": "7.00"}, {"currency": "BTC", "available": "0.00012345"}])
+
+        assert strike.available_sats() == 12_345
+
+    @pytest.mark.parametrize("row", [{"currency": "BTC"}, {"currency": "BTC", "available": 1}])
+    def test_a_balance_that_makes_no_sense_is_ambiguous(
+        self, fake: FakeStrike, strike: Strike, row: dict[str, Any]
+    ) -> None:
+        fake.answer(200, [row])
+
+        with pytest.raises(StrikeAmbiguous, match="make no sense"):
+            strike.available_sats()
+
+    @pytest.mark.parametrize(
+        ("status", "body", "code"),
+        [
+            (200, {}, None),
+            (400, {"data": {"code": "INVALID_DATA"}}, "INVALID_DATA"),
+            (403, {"data": {"code": "FORBIDDEN"}}, "FORBIDDEN"),
+            (403, BLOCKED_PAGE, None),
+            (503, b"", None),
+        ],
+    )
+    def test_to_ask_gives_any_status_with_its_code(
+        self, fake: FakeStrike, strike: Strike, status: int, body: object, code: str | None
+    ) -> None:
+        fake.answer(status, body)
+
+        answer = strike.ask("POST", "/invoices", Bucket.INVOICE_CREATE, body={})
+
+        assert (answer.status, answer.code) == (status, code)
+        assert fake.asked[0].body == b"{}"
+
+    @pytest.mark.parametrize(
+        ("header", "told_at"),
+        [
+            ("Wed, 18 May 2022 12:00:30 GMT", datetime(2022, 5, 18, 12, 0, 30, tzinfo=UTC)),
+            ("Wed, 18 May 2022 12:00:30 -0000", datetime(2022, 5, 18, 12, 0, 30, tzinfo=UTC)),
+            ("soon", None),
+        ],
+    )
+    def test_to_ask_tells_the_time_at_strike(
+        self, fake: FakeStrike, strike: Strike, header: str, told_at: datetime | None
+    ) -> None:
+        fake.answer(200, {}, Date=header)
+
+        assert strike.ask("GET", "/rates/ticker", Bucket.RATES).told_at == told_at
+
+    def test_to_ask_honours_a_lock_out(self, fake: FakeStrike, strike: Strike, budget: Notebook) -> None:
+        fake.answer(429, b"", Retry_After="90")
+
+        with pytest.raises(StrikeUnavailable):
+            strike.ask("GET", "/rates/ticker", Bucket.RATES)
+
+        assert budget.blocks == [(Bucket.RATES, 90)]
