@@ -8,18 +8,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from lnpay.errors import SchemaTooNew, StorageUnavailable
+from lnpay.repository.backlog import Backlog
 from lnpay.repository.books import Books
 from lnpay.repository.deliveries import Deliveries
 from lnpay.repository.figures import Figures
 from lnpay.repository.heartbeats import Heartbeats
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.limits import Limits
+from lnpay.repository.looking import open_to_look, version_of
 from lnpay.repository.refunds import Refunds
 from lnpay.repository.standings import Standings
 
@@ -50,14 +52,16 @@ class Transaction:
         self.heartbeats = Heartbeats(connection)
         self.standings = Standings(connection)
         self.figures = Figures(connection)
+        self.backlog = Backlog(connection)
         self.books = Books(connection)
 
 
 class Repository:
     """The database behind LNPay. Safe to share between threads."""
 
-    def __init__(self, database_url: str) -> None:
-        self.engine = _create_engine(database_url)
+    def __init__(self, database_url: str, *, can_write: bool = True) -> None:
+        """can_write: False for whoever only looks; then nothing is made or set either, not even WAL."""
+        self.engine = _create_engine(database_url) if can_write else open_to_look(database_url)
         # SQLite lets writers poll for its lock, at random and up to a tenth of a second apart. Inside one process a
         # lock of our own is fair and quick; between processes SQLite's busy timeout does it.
         self._write_turn = threading.Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
@@ -98,10 +102,7 @@ class Repository:
 
     def _version(self) -> str | None:
         with self.engine.connect() as connection:
-            connection = connection.execution_options(isolation_level="AUTOCOMMIT")
-            if not inspect(connection).has_table("alembic_version"):
-                return None
-            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            return version_of(connection.execution_options(isolation_level="AUTOCOMMIT"))
 
 
 @contextmanager
