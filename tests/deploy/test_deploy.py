@@ -1,0 +1,135 @@
+"""The files of deploy/: each is read by the program that it is written for, or by one that knows its format."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from lnpay.sandbox.server import wait_until
+from tests.scenarios.live import free_port, is_up
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = ROOT / "deploy"
+DOCKERFILE = DEPLOY / "docker" / "Dockerfile"
+TASKS = sorted((DEPLOY / "windows").glob("*.xml"))
+TASK = "{http://schemas.microsoft.com/windows/2004/02/mit/task}"
+
+
+def tool(name: str) -> str:
+    """The path of a checker; it comes with the packages of requirements-dev.txt or with those of .ci/run."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"], "/usr/sbin"])
+    found = shutil.which(name, path=path)
+    if found is None:
+        pytest.skip(f"{name} is not installed")
+    return found
+
+
+def check(name: str, *arguments: str | Path) -> None:
+    """Run a checker, and fail with what it says."""
+    done = subprocess.run([tool(name), *map(str, arguments)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+class TestDocker:
+    def test_the_dockerfile_is_as_its_linter_wants_it(self) -> None:
+        check("hadolint", DOCKERFILE)
+
+    def test_compose_knows_every_key(self) -> None:
+        check("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "docker" / "compose.yaml")
+
+    def test_what_is_copied_into_the_image_is_enough_to_serve(self, tmp_path: Path) -> None:
+        copy_as_the_image_does(tmp_path)
+        port = free_port()
+        settings = {
+            "STRIKE_API_KEY": "a-key-of-the-tests",
+            "PORT": str(port),
+            "DATABASE_URL": f"sqlite:///{tmp_path}/db",
+        }
+        # As in the image: no coincurve, and nothing of the checkout on the path.
+        program = "import sys, runpy; sys.modules['coincurve'] = None; sys.argv = ['main.py', '--with-workers']; "
+        program += "sys.path.insert(0, '.'); runpy.run_path('main.py', run_name='__main__')"
+
+        server = subprocess.Popen([sys.executable, "-P", "-c", program], cwd=tmp_path, env={**os.environ, **settings})
+        try:
+            assert wait_until(lambda: server.poll() is not None or is_up(f"http://127.0.0.1:{port}"), 20)
+            assert server.poll() is None
+        finally:
+            server.terminate()
+            assert server.wait(20) == 0
+
+    def test_no_secret_can_get_into_the_image(self, tmp_path: Path) -> None:
+        copy_as_the_image_does(tmp_path)
+
+        assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".") or path.suffix == ".sqlite"]
+
+
+def copy_as_the_image_does(folder: Path) -> None:
+    """Do the COPY lines of the last stage: without --from, from the checkout into the working directory."""
+    last_stage = DOCKERFILE.read_text("utf-8").rpartition("\nFROM ")[2]
+    for line in re.findall(r"^COPY (?!--from)(.*)$", last_stage, re.MULTILINE):
+        *sources, target = shlex.split(line)
+        for source in sources:
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, folder / target, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                (folder / target).mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / source, folder / target)
+
+
+class TestProxies:
+    def test_caddy_takes_its_file(self) -> None:
+        check("caddy", "validate", "--adapter", "caddyfile", "--config", DEPLOY / "proxy" / "Caddyfile")
+
+    def test_nginx_takes_its_file(self, tmp_path: Path) -> None:
+        (tmp_path / "pid").touch()
+        key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+        check("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=pay.shop.example",
+              "-keyout", key, "-out", certificate)  # fmt: skip
+        site = (DEPLOY / "proxy" / "nginx.conf").read_text("utf-8")
+        folder = "/etc/letsencrypt/live/pay.shop.example"
+        site = site.replace(f"{folder}/fullchain.pem", str(certificate)).replace(f"{folder}/privkey.pem", str(key))
+        (tmp_path / "site.conf").write_text(site)
+        whole = f"pid {tmp_path}/pid; error_log stderr; events {{}} http {{ include {tmp_path}/site.conf; }}"
+        (tmp_path / "nginx.conf").write_text(whole)
+
+        check("nginx", "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf")
+
+
+class TestTaskScheduler:
+    @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
+    def test_each_task_is_well_formed_and_starts_a_program_of_ours(self, path: Path) -> None:
+        check("xmllint", "--noout", path)
+        task = ElementTree.parse(path).getroot()  # noqa: S314 - our own file
+
+        arguments = task.findtext(f"{TASK}Actions/{TASK}Exec/{TASK}Arguments", "").replace("\\", "/")
+
+        assert task.tag == f"{TASK}Task"
+        assert (ROOT / arguments.split()[0]).is_file()
+        assert [child.tag.removeprefix(TASK) for child in task] == [
+            "RegistrationInfo", "Triggers", "Principals", "Settings", "Actions",
+        ]  # fmt: skip
+
+    def test_a_server_is_never_ended_for_having_run_long(self) -> None:
+        server = ElementTree.parse(DEPLOY / "windows" / "server.xml").getroot()  # noqa: S314 - our own file
+
+        assert server.findtext(f"{TASK}Settings/{TASK}ExecutionTimeLimit") == "PT0S"
+        assert server.findtext(f"{TASK}Settings/{TASK}MultipleInstancesPolicy") == "IgnoreNew"
+
+
+class TestCrontab:
+    def test_every_worker_is_there_and_every_line_is_one_that_cron_takes(self) -> None:
+        lines = (DEPLOY / "crontab").read_text("utf-8").splitlines()
+        jobs = [line for line in lines if line and not line.startswith("#") and "=" not in line.split()[0]]
+
+        field = r"(\*|\*/[1-9]\d?|\d{1,2})"
+        assert all(re.match(rf"{field}( +{field}){{4}} +\S", job) for job in jobs)
+        started = {name for job in jobs for name in re.findall(r"workers/\w+\.py", job)}
+        assert started == {f"workers/{path.name}" for path in (ROOT / "workers").glob("*_worker.py")}
