@@ -242,6 +242,7 @@ class TestPending:
 
         assert refund_of(world, invoice).state is S.IN_FLIGHT
         assert later(world, invoice) == 10
+        assert [line.step for line in history(world, invoice)] == ["execute", "look"]
 
         world.wait(10)
         assert send(world) == {S.SENT: 1}
@@ -451,9 +452,10 @@ class TestTheExecutionIsNotAnswered:
         assert executions(world) == ["COMPLETED"]
         assert len(world.simulator.payments.quotes) == 1
 
-    def test_the_front_door_lets_nothing_through(self, world: World) -> None:
+    @pytest.mark.parametrize("fault", [{"kind": "html403"}, {"kind": "error", "status": 401, "code": ""}])
+    def test_the_front_door_lets_nothing_through(self, world: World, fault: dict[str, Any]) -> None:
         invoice = owe(world)
-        world.fault("PATCH", EXECUTE, "html403")
+        world.fault("PATCH", EXECUTE, **fault)
 
         assert send(world) == {S.FAILED: 1}
         assert refund_of(world, invoice).reason
@@ -674,13 +676,22 @@ class TestTheExecutionNeverArrived:
         assert executions(world) == ["COMPLETED"]
         assert len(world.simulator.payments.quotes) == 1
 
-    def test_strikes_word_that_it_is_busy_with_it_does_not_end_the_doubt(self, world: World) -> None:
+    @pytest.mark.parametrize(
+        ("status", "code", "count"),
+        [(409, "PROCESSING_CONFLICT", "unanswered"), (422, "PROCESSING_PAYMENT", S.IN_FLIGHT)],
+    )
+    def test_strikes_word_that_it_is_busy_with_it_does_not_end_the_doubt(
+        self, world: World, status: int, code: str, count: str
+    ) -> None:
         invoice = owe(world)
-        world.fault("PATCH", EXECUTE, "error", status=409, code="PROCESSING_CONFLICT")
+        world.fault("PATCH", EXECUTE, "error", status=status, code=code)
 
-        send(world)
+        assert send(world) == {count: 1}
 
-        assert refund_of(world, invoice).is_in_doubt
+        refund, (line,) = refund_of(world, invoice), history(world, invoice)
+        assert (refund.is_in_doubt, refund.claimed_until, later(world, invoice)) == (True, None, 5)
+        assert line.outcome == refund.reason == f"Strike answered {status} {code}"
+        assert (line.step, line.strike_code, bool(line.trace_id)) == ("execute", code, True)
         drain(world)
         assert len(payouts(world)) == len(world.simulator.payments.quotes) == 1
 
@@ -1055,6 +1066,43 @@ class TestClaims:
         assert len(payouts(world)) == 1
         other.close()
 
+    def test_a_late_sleeper_does_not_ask_for_an_address_again(self, make_world: MakeWorld) -> None:
+        world = make_world(delivery_events=ALL_EVENTS)
+        invoice = owe(world, "unknown@example.com")
+        other = twin(world)
+        before_call(world, POST_QUOTE, partial(oversleep, world, other))
+
+        assert send(world) == {"taken": 1}
+
+        assert refund_of(world, invoice).state is S.NEEDS_ADDRESS
+        assert len(history(world, invoice)) == len(told_of(world, invoice)) == 1
+        other.close()
+
+    def test_a_late_sleeper_does_not_hold_what_is_held(self, make_world: MakeWorld) -> None:
+        world = make_world(refunds_enabled=False)
+        invoice = owe(world)
+        other = twin(world)
+        steal_after_the_claim(world, partial(oversleep, world, other))
+
+        assert send(world) == {"taken": 1}
+
+        assert refund_of(world, invoice).state is S.HELD
+        assert [line.step for line in history(world, invoice)] == ["hold"]
+        other.close()
+
+    def test_a_late_sleeper_does_not_execute_again(self, world: World) -> None:
+        owe(world)
+        world.fault("PATCH", EXECUTE, "unreachable")
+        send(world)
+        world.wait(5)
+        other = twin(world)
+        steal_after_the_claim(world, partial(oversleep, world, other))
+
+        assert send(world) == {"taken": 1}
+
+        assert executions(world) == ["COMPLETED"]
+        other.close()
+
     def test_a_payment_of_a_refund_that_is_not_in_flight_here_is_reported(
         self, world: World, caplog: pytest.LogCaptureFixture
     ) -> None:
@@ -1093,6 +1141,11 @@ def steal_once(world: World, steal: Callable[[], object]) -> None:
         return plain()
 
     setattr(world.backend.repository, "transaction", stolen)  # noqa: B010
+
+
+def steal_after_the_claim(world: World, steal: Callable[[], object]) -> None:
+    """Do `steal` just before the transaction that follows the one that takes the refund."""
+    steal_once(world, partial(steal_once, world, steal))
 
 
 def crash() -> None:
