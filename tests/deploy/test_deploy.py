@@ -32,10 +32,12 @@ def tool(name: str) -> str:
     return found
 
 
-def check(name: str, *arguments: str | Path) -> None:
-    """Run a checker, and fail with what it says."""
+def check(name: str, *arguments: str | Path) -> str:
+    """Run a checker, and fail with what it says. Gives what it says otherwise."""
     done = subprocess.run([tool(name), *map(str, arguments)], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, said
+    return said
 
 
 class TestDocker:
@@ -82,6 +84,35 @@ def copy_as_the_image_does(folder: Path) -> None:
             else:
                 (folder / target).mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / source, folder / target)
+
+
+class TestSystemd:
+    def test_every_unit_is_one_that_systemd_takes(self, tmp_path: Path) -> None:
+        for path in (DEPLOY / "systemd").iterdir():
+            # The checker wants the programs to be there.
+            text = path.read_text("utf-8").replace("/srv/lnpay/.venv/bin/python", sys.executable)
+            (tmp_path / path.name).write_text(text.replace("/srv/lnpay", str(ROOT)))
+        names = [path.name.replace("@.", "@main.") for path in tmp_path.iterdir()]
+        assert len(names) == 5
+
+        said = check("systemd-analyze", "verify", "--man=no", *(tmp_path / name for name in names))
+
+        # An unknown key is only ignored, with a word.
+        assert str(tmp_path) not in said
+
+    @pytest.mark.parametrize("unit", ["lnpay.service", "lnpay-worker@.service"])
+    def test_a_service_is_shut_in(self, unit: str) -> None:
+        check("systemd-analyze", "security", "--offline=true", "--threshold=20", DEPLOY / "systemd" / unit)
+
+    def test_every_timer_starts_a_worker_that_is_there(self) -> None:
+        timers = list((DEPLOY / "systemd").glob("*.timer"))
+        started = [
+            re.findall(r"^Unit=lnpay-worker@(\w+)\.service$", timer.read_text("utf-8"), re.M) for timer in timers
+        ]
+
+        assert sorted(f"{name}_worker.py" for (name,) in started) == sorted(
+            path.name for path in (ROOT / "workers").glob("*_worker.py")
+        )
 
 
 class TestProxies:
