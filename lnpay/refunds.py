@@ -18,7 +18,7 @@ import logging
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
@@ -70,7 +70,7 @@ _ADDRESS_CODES = frozenset(
 _IN_PROGRESS_CODES = frozenset({"PROCESSING_PAYMENT", "PROCESSING_CONFLICT"})
 """Strike is working on this very payment."""
 
-_REASONS = {
+_REASONS: Mapping[str | None, str] = {
     "BALANCE_TOO_LOW": "the balance at Strike is too low: add bitcoin to the account",
     "LN_ROUTE_NOT_FOUND": "no route to the customer's wallet was found; it is often there later",
     "PAYMENT_QUOTE_EXPIRED": "the quote had expired before it was used; a new one is asked for",
@@ -218,7 +218,7 @@ def _quote_refused(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> R
 
 
 def _ask_for_address(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> Refund | None:
-    reason = _REASONS.get(error.strike_code or "", "Strike refuses the customer's address: it needs another one")
+    reason = _REASONS.get(error.strike_code, "Strike refuses the customer's address: it needs another one")
     with desk.repository.transaction() as tx:
         asking = tx.refunds.move(refund, S.NEEDS_ADDRESS, reason=reason, claimed_until=None)
         if asking is not None:
@@ -456,7 +456,7 @@ def _pause(index: int) -> timedelta:
 
 
 def _reason_of(error: StrikeError) -> str:
-    return _REASONS.get(error.strike_code or "", error.message)
+    return _REASONS.get(error.strike_code, error.message)
 
 
 def _note(

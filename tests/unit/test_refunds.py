@@ -1371,7 +1371,9 @@ class TestTheWebhook:
 
         assert caught.value.retry_after_seconds == 3
 
-    def test_a_person_who_settles_it_meanwhile_is_believed(self, world: World) -> None:
+    def test_a_person_who_settles_it_meanwhile_is_believed(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """The webhook's look at Strike ends after a person has settled the refund by hand."""
         invoice = owe(world, "pending@example.com")
         send(world)
@@ -1388,6 +1390,7 @@ class TestTheWebhook:
 
         assert reconcile_payment(world.backend.refund_desk, str(refund.payment_id)) is S.SENT
         assert str(refund_of(world, invoice).reason).startswith("by hand: ")
+        assert "not in flight here" not in caplog.text
 
     def test_one_that_is_put_off_after_its_claim_was_lost_says_nothing(self, world: World) -> None:
         invoice = owe(world, "pending@example.com")
