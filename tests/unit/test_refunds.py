@@ -31,6 +31,7 @@ from lnpay.refunds import (
 )
 from lnpay.refunds_by_hand import approve, change_address, give_address, retry, settle_by_hand
 from lnpay.repository import Transaction
+from lnpay.repository.limits import RESTORED
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.states import RefundState
 from lnpay.strike import HURRIED, Payment, PaymentStatus
@@ -889,6 +890,15 @@ class TestLimits:
         send(world)
 
         assert refund_of(world, invoice).state is S.HELD
+
+    def test_what_a_lost_history_may_have_sent_is_held_and_nothing_is_asked(self, world: World) -> None:
+        invoice = owe(world)
+        with world.backend.repository.transaction() as tx:
+            tx.limits.reach_milestone(RESTORED, world.backend.clock())
+
+        assert send(world) == {S.HELD: 1}
+        assert "the database was restored from a backup" in str(refund_of(world, invoice).reason)
+        assert world.calls(POST_QUOTE) == []
 
     def test_an_approval_outlives_a_failure(self, make_world: MakeWorld) -> None:
         world = make_world(refunds_enabled=False)
