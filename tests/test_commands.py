@@ -169,8 +169,8 @@ class TestRefunds:
         assert ended.value.code == 2
 
 
-def start(*arguments: str, folder: Path, **environ: str) -> subprocess.Popen[str]:
-    """python main.py, without the settings of whoever runs the tests."""
+def start(*arguments: str, folder: Path, script: str = "main.py", **environ: str) -> subprocess.Popen[str]:
+    """python main.py, or another script, without the settings of whoever runs the tests."""
     clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "SYSTEMROOT") if name in os.environ}
     nowhere = "http://127.0.0.1:1"
     settings = {
@@ -180,7 +180,7 @@ def start(*arguments: str, folder: Path, **environ: str) -> subprocess.Popen[str
         **dict.fromkeys(("STRIKE_API_URL", "COINGECKO_API_URL", "COINBASE_API_URL"), nowhere),
     }
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "main.py"), *arguments],
+        [sys.executable, str(ROOT / script), *arguments],
         env={**clean, **settings, **environ},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -95,11 +95,14 @@ def restore(backup: Path, database: Path, now: datetime, *, is_forced: bool = Fa
             # A plain copy of the file, made without `backup`, has no mark; it is one all the same.
             if not Limits(copy).is_new_copy():
                 _mark(copy, now)
-        aside = _put_aside(database, now, is_forced=is_forced) if database.exists() else None
+        was_sound = _close(database, is_forced=is_forced)
+        aside = _keep(database, now)
         _give_to_owner(part, database)
         put_into_place(part, database)
-    if aside is not None:
-        _mark_as_copy(aside, now)
+    if aside is not None and was_sound:
+        # Whoever puts it back one day must mind what was sent until then, as with any other backup.
+        with opened(aside, "rw") as before:
+            _mark(before, now)
     return Restore(contents, aside)
 
 
@@ -121,15 +124,25 @@ def _mark(connection: Connection, at: datetime) -> None:
     Limits(connection).reach_milestone(COPIED, at)
 
 
-def _put_aside(database: Path, now: datetime, *, is_forced: bool) -> Path:
+def _close(database: Path, *, is_forced: bool) -> bool:
+    """Whether the database is whole and at rest. Raises Conflict when it is in use, or may be, unless forced."""
     try:
-        close_out(database)
+        if database.exists():
+            close_out(database)
     except (InvalidRequest, StorageUnavailable) as error:
-        if not is_forced:
-            raise Conflict(
-                f"{error.message}. So it cannot be seen whether LNPay still runs: stop everything, then use --force",
-                code="database_busy",
-            ) from error
+        if is_forced:
+            return False
+        raise Conflict(
+            f"{error.message}. So it cannot be seen whether LNPay still runs: stop everything, then use --force",
+            code="database_busy",
+        ) from error
+    return True
+
+
+def _keep(database: Path, now: datetime) -> Path | None:
+    """Give the database a second name, which it keeps. None when there is none."""
+    if not database.exists():
+        return None
     aside = database.with_name(f"{database.name}.before-{now:%Y%m%dT%H%M%SZ}")
     _link_or_copy(database, aside)
     for suffix in COMPANIONS:
@@ -144,12 +157,6 @@ def _link_or_copy(database: Path, aside: Path) -> None:
         os.link(database, aside)
     except OSError:
         shutil.copy2(database, aside)
-
-
-def _mark_as_copy(aside: Path, now: datetime) -> None:
-    """Whoever puts it back one day must mind what was sent until then, as with any other backup."""
-    with suppress(InvalidRequest, StorageUnavailable), opened(aside, "rw") as connection:
-        _mark(connection, now)
 
 
 def _give_to_owner(part: Path, database: Path) -> None:

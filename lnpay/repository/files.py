@@ -61,7 +61,13 @@ def copy_into(source: Connection, target: Connection) -> None:
 
 
 def close_out(path: Path) -> None:
-    """See that nobody has a database open, and fold its companions into the file. Raises Conflict when somebody has."""
+    """See that nobody has a database open, and fold its companions into the file.
+
+    Raises Conflict when somebody has; InvalidRequest when it is damaged, StorageUnavailable: then nothing was changed.
+    """
+    with opened(path) as connection:
+        # SQLite throws away the companions of a file that it can write to and not understand.
+        connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
     try:
         with opened(path, "rw") as connection:
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(QUIET_SECONDS * 1000)}")

@@ -1,0 +1,258 @@
+"""A database of the first release, with data in it, becomes one of today; nothing is lost on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, event, inspect, text
+from sqlalchemy.pool import NullPool
+
+from lnpay.errors import SchemaTooNew
+from lnpay.model import Draft, Invoice, Order, Refund
+from lnpay.repository import Repository
+from lnpay.repository.migrate import alembic_config
+from lnpay.repository.repository import SCHEMA_VERSION
+from lnpay.states import DeliveryState, InvoiceState, RefundState
+from tests.databases import fresh_postgres
+from tests.test_commands import start
+
+FIRST = "0001"
+DATA = Path(__file__).parent / "data" / "0001.sql"
+TABLES = ("invoices", "refunds", "refund_attempts", "deliveries", "milestones", "provider_blocks", "provider_calls")
+S, R, D = InvoiceState, RefundState, DeliveryState
+
+
+def migrate_to(url: str, version: str) -> None:
+    """Make the tables of an older version, as that version did."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, version)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def old_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """A database of the first release, of each engine, in which every kind of row is."""
+    with contextlib.ExitStack() as stack:
+        url = f"sqlite:///{tmp_path}/invoices.sqlite"
+        if request.param == "postgresql":
+            url = stack.enter_context(fresh_postgres(request.getfixturevalue("postgres_server")))
+        migrate_to(url, FIRST)
+        fill(url)
+        yield url
+
+
+def fill(url: str) -> None:
+    """Insert the rows of 0001.sql with plain SQL, as they were written then."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            connection.execute(text("SET TIME ZONE 'UTC'"))
+        for statement in DATA.read_text("utf-8").split(";\n"):
+            if statement.strip():
+                connection.exec_driver_sql(statement.replace("%", "%%") if "postgres" in url else statement)
+        if "postgres" in url:
+            for table in ("invoices", "refunds", "refund_attempts", "deliveries"):
+                connection.execute(text(f"SELECT setval('{table}_id_seq', (SELECT max(id) FROM {table}))"))  # noqa: S608
+
+
+def rows_of(url: str) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of every table of the first release, in its columns."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
+        found = {}
+        for table in TABLES:
+            columns = ", ".join(FIRST_COLUMNS[table])
+            rows = connection.execute(text(f"SELECT {columns} FROM {table}"))  # noqa: S608
+            found[table] = sorted((tuple(row) for row in rows), key=repr)
+    return found
+
+
+def version_of(url: str) -> str:
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.connect() as connection:
+        return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
+
+
+def first_columns() -> dict[str, list[str]]:
+    """The columns of the first release, asked of its own migration."""
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, FIRST)
+        inspector = inspect(connection)
+        return {table: [column["name"] for column in inspector.get_columns(table)] for table in TABLES}
+
+
+FIRST_COLUMNS = first_columns()
+
+
+@pytest.fixture
+def upgraded(old_url: str) -> Iterator[Repository]:
+    """The same, upgraded by today's program."""
+    repository = Repository(old_url)
+    repository.upgrade()
+    yield repository
+    repository.close()
+
+
+class TestUpgrade:
+    def test_every_row_is_as_it_was(self, old_url: str) -> None:
+        before = rows_of(old_url)
+        assert {table: len(rows) > 0 for table, rows in before.items()} == dict.fromkeys(TABLES, True)
+
+        repository = Repository(old_url)
+        repository.upgrade()
+        repository.ping()
+        repository.close()
+
+        assert rows_of(old_url) == before
+        assert version_of(old_url) == SCHEMA_VERSION
+
+    def test_every_state_of_the_first_release_is_in_the_data(self, upgraded: Repository) -> None:
+        with upgraded.engine.connect() as connection:
+            states = {
+                table: set(connection.execute(text(f"SELECT state FROM {table}")).scalars())  # noqa: S608
+                for table in ("invoices", "refunds", "deliveries")
+            }
+
+        assert states == {"invoices": {*S}, "refunds": {*R}, "deliveries": {*D}}
+
+    def test_every_row_can_be_read(self, upgraded: Repository) -> None:
+        with upgraded.reading() as tx:
+            draft = tx.invoices.find_by_correlation_id("order-draft")
+            settled = tx.invoices.find_by_strike_id("strike-settled")
+            refunds = tx.refunds.in_states([*R], 100)
+            histories = {refund.state: tx.refunds.history(refund) for refund in refunds}
+            assert settled is not None
+            deliveries = tx.deliveries.of_invoice(settled.id)
+
+        assert type(draft) is Draft
+        assert draft.order == Order(Decimal("0.01"), "usd", None, None)
+        assert_settled(settled)
+        assert sorted(refund.state for refund in refunds) == sorted(R)
+        assert [line.outcome for line in histories[R.FAILED]] == ["the balance at Strike is too low", "sent 50% — no"]
+        assert [delivery.body for delivery in deliveries] == ['{"status":"success","metadata":"☕"}']
+
+    def test_what_was_begun_goes_on(self, upgraded: Repository) -> None:
+        later = datetime(2026, 6, 1, tzinfo=UTC)
+        with upgraded.transaction() as tx:
+            due = tx.refunds.due([*R], later, limit=100)
+            assert {R.REQUESTED, R.QUOTED, R.IN_FLIGHT, R.FAILED} <= {refund.state for refund in due}
+            (waiting,) = tx.refunds.in_states([R.REQUESTED], 10)
+            held = tx.refunds.move(waiting, R.HELD, reason="after the upgrade")
+            unpaid = tx.invoices.find_by_strike_id("strike-unpaid")
+            assert unpaid is not None
+            assert tx.invoices.mark_paid(unpaid.id, S.SETTLED, paid_at=later, received_sats=7, at=later)
+
+        assert isinstance(held, Refund)
+        assert held.state is R.HELD
+
+    def test_new_rows_get_new_numbers(self, upgraded: Repository) -> None:
+        with upgraded.transaction() as tx:
+            old = tx.invoices.find_by_strike_id("strike-settled")
+            assert old is not None
+            new = tx.invoices.add_draft("order-new", "token-new", old.order, 7, old.rate, old.created_at)
+        assert new is not None
+
+        with upgraded.engine.connect() as connection:
+            ids = connection.execute(text("SELECT id FROM invoices ORDER BY id DESC")).scalars().all()
+        assert (ids[0], len(ids), len(set(ids))) == (new.id, len(ids), len(ids))
+
+    def test_a_crash_in_the_middle_leaves_the_old_version_whole(
+        self, old_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The process ends at the last statement of the last migration, when its tables are made already."""
+        before = rows_of(old_url)
+        repository = Repository(old_url)
+        statements: list[str] = []
+
+        def end(*arguments: object) -> None:
+            statements.append(str(arguments[2]))
+            if str(arguments[2]).startswith("UPDATE alembic_version") and SCHEMA_VERSION in str(arguments[2]):
+                raise KeyboardInterrupt
+
+        event.listen(repository.engine, "before_cursor_execute", end)
+        with pytest.raises(KeyboardInterrupt):
+            repository.upgrade()
+        event.remove(repository.engine, "before_cursor_execute", end)
+        repository.close()
+
+        assert any("CREATE TABLE heartbeats" in one for one in statements)
+        assert (version_of(old_url), rows_of(old_url)) == (FIRST, before)
+        engine = create_engine(old_url, poolclass=NullPool)
+        assert not inspect(engine).has_table("heartbeats")
+        again = Repository(old_url)
+        again.upgrade()
+        again.close()
+        assert (version_of(old_url), rows_of(old_url)) == (SCHEMA_VERSION, before)
+
+    def test_each_migration_can_be_the_last_one_that_was_made(self, old_url: str) -> None:
+        before = rows_of(old_url)
+        versions = [one.revision for one in ScriptDirectory.from_config(alembic_config()).walk_revisions()]
+
+        for version in reversed(versions):
+            migrate_to(old_url, version)
+            assert (version_of(old_url), rows_of(old_url)) == (version, before)
+
+
+def assert_settled(invoice: Invoice) -> None:
+    assert invoice.order == Order(
+        Decimal("1234567890.12"), "eur", "Zwei Kaffee ☕", "alice@example.com",
+        "https://shop.example/paid", "https://shop.example/again", {"table": "7"},
+    )  # fmt: skip
+    assert invoice.rate.price == Decimal("103456.78901234567890123")
+    assert invoice.amount_sats == 2_100_000_000_000_000
+    assert invoice.paid_at == datetime(2026, 5, 18, 12, 0, 31, 123_456, tzinfo=UTC)
+    assert invoice.issue.strike_quote["conversionRate"]["amount"] == Decimal("1.0000000000000001")
+    assert invoice.expires_at - invoice.created_at == timedelta(seconds=120)
+
+
+class TestTooNew:
+    """A database that a newer LNPay has made: each door says it in one line, and changes nothing."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        migrate_to(f"sqlite:///{tmp_path}/invoices.sqlite", "head")
+        with contextlib.closing(sqlite3.connect(tmp_path / "invoices.sqlite")) as connection, connection:
+            connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        return tmp_path
+
+    @pytest.mark.parametrize("arguments", [(), ("--with-workers",), ("refunds", "list"), ("restore", "--mark")])
+    def test_main_refuses(self, folder: Path, arguments: tuple[str, ...]) -> None:
+        process = start(*arguments, folder=folder)
+
+        out, err = process.communicate(timeout=60)
+
+        assert (process.returncode, out) == (1, "")
+        assert err == (
+            "the database is at version 9999, which this LNPay does not know: "
+            "start the newer LNPay that made it, or restore a backup from before\n"
+        )
+
+    @pytest.mark.parametrize("worker", ["main_worker", "expired_worker", "refund_failure_worker"])
+    def test_a_worker_refuses(self, folder: Path, worker: str) -> None:
+        process = start(folder=folder, script=f"workers/{worker}.py")
+
+        out, err = process.communicate(timeout=60)
+
+        assert (process.returncode, out, err.count("\n")) == (1, "", 1)
+        assert "start the newer LNPay that made it" in err
+
+    def test_the_program_that_finds_it_so_while_it_runs_says_so(self, folder: Path) -> None:
+        repository = Repository(f"sqlite:///{folder}/invoices.sqlite")
+
+        with pytest.raises(SchemaTooNew, match="the database is at version 9999"):
+            repository.ping()
+
+        repository.close()
