@@ -9,13 +9,13 @@ from threading import Thread
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PHONE, Stand, picture
+from tests.browser.conftest import PHONE, Stand, assert_accessible, picture
 from tests.scenarios.live import free_port
 
-SHOP = """<!doctype html><html lang="en"><title>Shop</title><h1>Shop</h1>
+SHOP = """<!doctype html><html lang="en"><title>Shop</title><main><h1>Shop</h1>
 <script src="{url}/lnpay.js"></script>
 <lnpay-button checkout-url="{checkout}">Pay 12.34</lnpay-button>
-<button id="bare" type="button">Open</button>
+<button id="bare" type="button">Open</button></main>
 <script src="/shop.js"></script>"""
 
 SCRIPT = """
@@ -98,6 +98,7 @@ def test_a_customer_pays_without_leaving_the_shop(shop: ShopPage, make_stand: Ca
     frame = page.frame_locator("dialog iframe")
     expect(frame.get_by_role("link", name="Open in wallet")).to_be_visible()
     picture(page, "modal")
+    assert_accessible(page)
     stand.simulator.pay_invoice(bolt11)
     expect(frame.get_by_role("heading", name="Paid")).to_be_visible(timeout=10_000)
     assert_heard(page, ["paid"])
