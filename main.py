@@ -5,7 +5,6 @@ python main.py --with-workers           the same, and do the workers' passes ins
 python main.py --sandbox                no key, no account: a simulated Strike, a demo shop and a wallet beside it
 python main.py redeliver INVOICE_ID     tell the shop of an invoice once more
 python main.py refunds list             refunds that are not sent yet, and why; see also refunds --help
-python main.py backup FILE              copy the database while it is in use; restore FILE puts it back
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.sandbox:
             return _serve_sandbox()
         settings = load_settings()
-        set_up_logging(settings.log_level)
+        set_up_logging(settings.log_level, settings.log_format)
         if options.on_settings is not None:
             return int(options.on_settings(settings, options))
         backend = build_backend(settings, deliver)
@@ -105,7 +104,7 @@ def _serve_sandbox() -> int:
     from lnpay.sandbox.simulator import Simulator
 
     settings = _sandbox_settings()
-    set_up_logging(settings.log_level)
+    set_up_logging(settings.log_level, settings.log_format)
     simulator = Simulator()
     simulator.config.backend_url = f"http://127.0.0.1:{settings.port}"
     simulator.config.shop_currency = settings.currency

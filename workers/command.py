@@ -29,7 +29,7 @@ def run_worker(name: str, description: str, one_pass: Pass) -> int:
     watch = parser.parse_args().watch
     try:
         settings = load_settings()
-        set_up_logging(settings.log_level)
+        set_up_logging(settings.log_level, settings.log_format)
         backend = build_backend(settings, deliver)
     except (SettingsError, LnpayError) as error:
         print(error, file=sys.stderr)

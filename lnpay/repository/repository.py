@@ -118,9 +118,10 @@ def _translating() -> Iterator[None]:
 
 def _create_engine(database_url: str) -> Engine:
     url = make_url(database_url)
+    # Parameters are tokens and addresses; an error that is logged must not bring them along.
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
-    engine = create_engine(url, pool_size=20, max_overflow=20)
+        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, hide_parameters=True)
+    engine = create_engine(url, pool_size=20, max_overflow=20, hide_parameters=True)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediate)
     return engine
