@@ -48,6 +48,7 @@ ONLY_THERE = {
     "alembic": {"lnpay.repository"},
     "requests": {"lnpay.strike", "lnpay.rates", "lnpay.bootstrap", "lnpay.sandbox", "config.delivery"},
     "waitress": {"lnpay.web.serving"},
+    "prometheus_client": {"lnpay.web.metrics"},
     "dotenv": {"config.settings"},
 }
 """A foreign library is met in one place, and translated there."""

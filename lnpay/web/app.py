@@ -6,9 +6,11 @@ from flask import Flask, Response
 from flask_cors import CORS
 
 from lnpay.backend import Backend
-from lnpay.web import api, checkout, docs, errors, health, refund, script, webhook
+from lnpay.web import api, checkout, docs, errors, health, metrics, refund, script, webhook
 from lnpay.web.customer_page import set_up_customer_page
 from lnpay.web.languages import set_up_languages
+from lnpay.web.metrics import set_up_metrics
+from lnpay.web.request_log import set_up_request_log
 from lnpay.web.status import StatusBoard, StatusDoor
 
 MAX_BODY_BYTES = 64 * 1024
@@ -31,9 +33,11 @@ def create_app(backend: Backend) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = STATIC_MAX_AGE_SECONDS
     app.extensions["lnpay"] = backend
+    set_up_metrics(app, backend)
+    set_up_request_log(app)
     set_up_languages(app)
     set_up_customer_page(app)
-    for part in (api, webhook, checkout, refund, script, health, docs):
+    for part in (api, webhook, checkout, refund, script, health, metrics, docs):
         app.register_blueprint(part.blueprint)
     errors.register(app)
     app.after_request(_protect)
@@ -44,7 +48,7 @@ def create_app(backend: Backend) -> Flask:
             resources=[r"/generate-invoice", r"/invoices/.*"],
             methods=["GET", "POST", "OPTIONS"],
             allow_headers=["Authorization", "Content-Type"],
-            expose_headers=["Retry-After"],
+            expose_headers=["Retry-After", "X-Request-Id"],
             max_age=3600,
         )
     board = StatusBoard(backend.repository, backend.clock)

@@ -47,7 +47,10 @@ def _document() -> dict[str, Any]:
 
         here = backend()
         known = openapi_document(
-            here.currency, needs_key=bool(here.access.api_keys), server_url=here.access.public_url or "/"
+            here.currency,
+            needs_key=bool(here.access.api_keys),
+            needs_token=bool(here.access.metrics_token),
+            server_url=here.access.public_url or "/",
         )
         current_app.extensions[_CACHE] = known
     return known

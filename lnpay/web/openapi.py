@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from lnpay.events import WORDS, EventType
+from lnpay.version import version
 from lnpay.web import answers as a
+from lnpay.web.bearer import NEEDS_KEY
 from lnpay.web.schemas import GenerateInvoice, amount_schema
 
 Json = dict[str, Any]
@@ -46,7 +45,7 @@ class ErrorCode:
 ERRORS: dict[str, ErrorCode] = {
     "invalid_request": ErrorCode(400, "amount_fiat is missing", {"amount_fiat": "is missing"}),
     "invalid_json": ErrorCode(400, "the body is not JSON that can be read"),
-    "unauthorized": ErrorCode(401, "send one of the keys of API_KEYS, as Authorization: Bearer <key>"),
+    "unauthorized": ErrorCode(401, NEEDS_KEY),
     "signature_mismatch": ErrorCode(401, "the signature does not fit the body"),
     "not_found": ErrorCode(404, "there is nothing at this address"),
     "correlation_id_taken": ErrorCode(409, "this correlation_id was used for a different request: use a new one"),
@@ -61,7 +60,7 @@ ERRORS: dict[str, ErrorCode] = {
     "rate_unavailable": ErrorCode(503, "no price is known that may be used"),
     "storage_unavailable": ErrorCode(503, "the database is not available right now"),
     "webhook_not_configured": ErrorCode(503, "WEBHOOK_SECRET is not set here"),
-    "not_ready": ErrorCode(503, "the database is not ready; see the log"),
+    "not_ready": ErrorCode(503, "the database does not answer; the log says why"),
 }
 """Every `code` that an operation below may answer with."""
 
@@ -204,6 +203,18 @@ OPERATIONS = (
         a.Alive,
         errors=("not_ready",),
     ),
+    Operation(
+        "get",
+        "/metrics",
+        "showMetrics",
+        OPERATOR,
+        "Figures for Prometheus",
+        content_type="text/plain",
+        description="What waits and since when, the price, the calls to Strike, the workers, the requests. Rules for "
+        "alerts are in `deploy/prometheus`.",
+        errors=("unauthorized",),
+        security="metricsToken",
+    ),
     Operation("get", "/openapi.json", "showOpenapi", SHOP, "This document", content_type="application/json"),
     Operation("get", "/docs", "showDocs", SHOP, "This document for people", content_type="text/html"),
 )
@@ -235,10 +246,11 @@ class _WithoutTitles(GenerateJsonSchema):
         return False
 
 
-def openapi_document(currency: str, *, needs_key: bool, server_url: str = "/") -> Json:
-    """The document for a shop in `currency`. needs_key: whether API_KEYS is set."""
+def openapi_document(currency: str, *, needs_key: bool, needs_token: bool = False, server_url: str = "/") -> Json:
+    """The document for a shop in `currency`. needs_key, needs_token: whether API_KEYS and METRICS_TOKEN are set."""
     schemes: Json = {
         "apiKey": {"type": "http", "scheme": "bearer", "description": "One of API_KEYS, where those are set."},
+        "metricsToken": {"type": "http", "scheme": "bearer", "description": "METRICS_TOKEN, where it is set."},
         "strikeSignature": {
             "type": "apiKey",
             "in": "header",
@@ -248,6 +260,8 @@ def openapi_document(currency: str, *, needs_key: bool, server_url: str = "/") -
     }
     if not needs_key:
         del schemes["apiKey"]
+    if not needs_token:
+        del schemes["metricsToken"]
     paths: dict[str, Json] = {}
     for one in OPERATIONS:
         paths.setdefault(one.path, {})[one.method] = _operation(one, schemes)
@@ -255,7 +269,7 @@ def openapi_document(currency: str, *, needs_key: bool, server_url: str = "/") -
         "openapi": "3.1.0",
         "info": {
             "title": "LNPay",
-            "version": _version(),
+            "version": version(),
             "description": _INTRODUCTION,
             "license": {"name": "MIT", "identifier": "MIT"},
         },
@@ -265,12 +279,6 @@ def openapi_document(currency: str, *, needs_key: bool, server_url: str = "/") -
         "webhooks": {str(event_type): _webhook(event_type) for event_type in EventType},
         "components": {"schemas": _schemas(currency), "securitySchemes": schemes},
     }
-
-
-@cache
-def _version() -> str:
-    project = Path(__file__).resolve().parents[2] / "pyproject.toml"
-    return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
 
 
 def _schemas(currency: str) -> Json:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, g, jsonify, request
 
 from lnpay.errors import StrikeRejected, StrikeUnavailable
+from lnpay.settlement import Outcome
+from lnpay.states import RefundState
 from lnpay.web.answers import EventTaken
 from lnpay.web.context import backend
 from lnpay.web.errors import error_response
+from lnpay.web.metrics import meters
 from lnpay.webhook_invoice import receive_event
 from lnpay.webhook_signature import verify_strike_signature
 
@@ -32,4 +35,24 @@ def receive() -> Response:
         raise StrikeUnavailable("the invoice could not be read") from error
     here.dispatcher.wake()
     here.refunder.wake()
+    g.outcome = outcome
     return jsonify(EventTaken(status="success", outcome=outcome or "ignored"))
+
+
+@blueprint.after_request
+def count(response: Response) -> Response:
+    """Count what became of a call."""
+    meters().saw_webhook(_taken(g.outcome) if "outcome" in g else _refused(response.status_code))
+    return response
+
+
+def _taken(outcome: Outcome | RefundState | None) -> str:
+    if isinstance(outcome, RefundState):
+        return "refund"
+    return str(outcome) if outcome in (Outcome.SETTLED, Outcome.PAID_LATE) else "ignored"
+
+
+def _refused(status: int) -> str:
+    if not backend().access.webhook_secrets:
+        return "not_configured"
+    return {401: "refused_signature", 500: "error", 503: "put_off"}.get(status, "refused_body")

@@ -22,7 +22,8 @@ def test_a_database_of_this_version_is_ready(world: World) -> None:
 
 def test_health_needs_no_database_and_no_provider(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.fault("*", "*", "unreachable", times=None)
-    monkeypatch.setattr(Repository, "ping", lambda _: pytest.fail("asked"))
+    for name in ("ping", "reading", "transaction"):
+        monkeypatch.setattr(Repository, name, lambda _: pytest.fail("asked"))
 
     assert world.client.get("/healthz").status_code == 200
 
@@ -32,7 +33,10 @@ def test_a_database_of_another_version_is_not_ready(world: World, damage: str) -
     with world.backend.repository.engine.begin() as connection:
         connection.execute(text(damage))
 
-    assert_error(world.client.get("/readyz"), 503, "not_ready")
+    answer = world.client.get("/readyz")
+
+    assert_error(answer, 503, "not_ready")
+    assert answer.get_json()["message"].startswith("the tables are not those of this LNPay: restart it")
     assert world.client.get("/healthz").status_code == 200
 
 
@@ -40,4 +44,7 @@ def test_a_database_that_cannot_be_reached_is_not_ready(world: World, monkeypatc
     gone = Repository("sqlite:////nowhere/at/all/invoices.sqlite")
     monkeypatch.setattr(world.backend.repository, "engine", gone.engine)
 
-    assert_error(world.client.get("/readyz"), 503, "not_ready")
+    answer = world.client.get("/readyz")
+
+    assert_error(answer, 503, "not_ready")
+    assert answer.get_json()["message"] == "the database does not answer; the log says why"

@@ -121,6 +121,14 @@ class TestDocument:
         assert "security" not in without
         assert "401" not in without["responses"]
 
+    def test_a_token_for_the_figures_is_asked_for_only_where_one_is_set(self) -> None:
+        with_one = openapi_document("usd", needs_key=False, needs_token=True)["paths"]["/metrics"]["get"]
+
+        assert with_one["security"] == [{"metricsToken": []}]
+        assert "401" in with_one["responses"]
+        assert "security" not in DOCUMENT["paths"]["/metrics"]["get"]
+        assert "401" not in DOCUMENT["paths"]["/metrics"]["get"]["responses"]
+
     def test_every_example_is_what_it_is_an_example_of(self) -> None:
         for name, schema in DOCUMENT["components"]["schemas"].items():
             for field, one in schema.get("properties", {}).items():
@@ -251,6 +259,7 @@ class TestAnswers:
 
     def test_the_rest(self, shop: World, make_world: Callable[..., World]) -> None:
         assert check_answer(shop, "get", "/healthz")[0] == check_answer(shop, "get", "/readyz")[0] == 200
+        assert check_answer(shop, "get", "/metrics")[0] == 200
         assert check_answer(shop, "get", "/docs")[0] == check_answer(shop, "get", "/openapi.json")[0] == 200
         assert check_answer(shop, "get", "/invoices/none", "/invoices/{invoice_id}")[0] == 404
         assert check_answer(shop, "post", "/webhook", data=b"{}")[0] == 401
