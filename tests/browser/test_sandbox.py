@@ -48,7 +48,7 @@ class Visitor:
 
     def order_at_once(self, product: str) -> tuple[str, str]:
         """The path of a new order's page and its payment request, for who has seen how one orders."""
-        form = {"product": product, "amount": "4.90", "address": "ann@wallet.example"}
+        form: dict[str, str | float | bool] = {"product": product, "amount": "4.90", "address": "ann@wallet.example"}
         page = self.context.request.post(f"{self.sandbox.world}/shop", form=form)
         request = re.search("lnbc[0-9a-z]+", page.text())
         assert request is not None
