@@ -4,6 +4,7 @@ python main.py                          serve, with the settings of config/.env
 python main.py --with-workers           the same, and do the workers' passes inside (for people without cron)
 python main.py --sandbox                no key, no account: a simulated Strike, a demo shop and a wallet beside it
 python main.py redeliver INVOICE_ID     tell the shop of an invoice once more
+python main.py backup FILE              copy the database while it is in use; restore FILE puts it back
 python main.py refunds list             refunds that are not sent yet, and why; see also refunds --help
 """
 
