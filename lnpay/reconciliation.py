@@ -89,7 +89,7 @@ def reconcile_books(auditor: Auditor, period: Period) -> Reconciliation:
     try:
         audit.run()
     except StrikeError as error:
-        log.warning("reconciliation stopped error=%s", error.message)
+        log.info("reconciliation stopped error=%s", error.message)
         audit.result.unfinished = _why_stopped(error)
     return audit.result
 

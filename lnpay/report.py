@@ -252,7 +252,8 @@ class Totals:
             self.owed += 1
             self.owed_sats += line.amount_sats
         else:
-            self.by_currency.setdefault(line.currency, Sum()).add(line)
+            nothing = line.amount_fiat * 0  # with the decimals of the currency
+            self.by_currency.setdefault(line.currency, Sum(received=nothing, refunded=nothing, fees=nothing)).add(line)
 
     @property
     def all_sats(self) -> Sum:

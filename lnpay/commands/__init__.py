@@ -6,11 +6,13 @@ from lnpay.commands.backup import add_backup, add_restore
 from lnpay.commands.form import Subparsers
 from lnpay.commands.redeliver import add_redeliver
 from lnpay.commands.refunds import add_refunds
+from lnpay.commands.report import add_report
 
 
 def add_commands(commands: Subparsers) -> None:
     """Add the operator's commands; each sets `command` to the function that does it."""
     add_redeliver(commands)
     add_refunds(commands)
+    add_report(commands)
     add_backup(commands)
     add_restore(commands)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -24,4 +25,9 @@ def print_table(table: Table) -> None:
     """Print a table as wide as the terminal, or as wide as it wants to be."""
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else COLUMNS_WITHOUT_TERMINAL).print(table)
+    Console(width=columns_of_output()).print(table)
+
+
+def columns_of_output() -> int:
+    """How wide a line may be."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else COLUMNS_WITHOUT_TERMINAL

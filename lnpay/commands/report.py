@@ -1,0 +1,217 @@
+"""`python main.py report ...`: close the books of a month, and hold them against Strike's."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from datetime import date
+from itertools import islice
+from typing import TextIO
+from zoneinfo import ZoneInfo
+
+from lnpay.backend import Backend
+from lnpay.breaks import Reconciliation
+from lnpay.budget import Budget
+from lnpay.commands.form import Subparsers
+from lnpay.commands.report_forms import (
+    LONGEST_TABLE,
+    print_lines,
+    print_reconciliation,
+    print_summary,
+    write_csv,
+    write_json,
+)
+from lnpay.errors import InvalidRequest
+from lnpay.reconciliation import CALLS_SHARE, Auditor, Progress, reconcile_books, silent
+from lnpay.report import Line, Period, Totals, counted, make_period, report_lines
+
+STANDARD_OUTPUT = "-"
+
+BALANCED, BROKEN, UNFINISHED = 0, 1, 2
+"""Exit codes. A wrong command line is 2 as well: nothing was compared then either."""
+
+TELL_EVERY = 1_000
+"""Lines between two signs of life."""
+
+
+def add_report(commands: Subparsers) -> None:
+    """Add `report`."""
+    parser = commands.add_parser("report", help="every payment and refund of a month, and whether Strike agrees")
+    parser.add_argument("--from", dest="first", type=_day, metavar="DATE", help="first day; without it: last month")
+    parser.add_argument("--to", dest="last", type=_day, metavar="DATE", help="last day, which counts; else today")
+    parser.add_argument(
+        "--timezone", type=_zone, default="UTC", metavar="NAME", help="where days begin, such as Europe/Berlin (UTC)"
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--csv", nargs="?", const=STANDARD_OUTPUT, metavar="FILE", help="all lines for a spreadsheet")
+    form.add_argument("--json", nargs="?", const=STANDARD_OUTPUT, metavar="FILE", help="all of it for programs")
+    parser.add_argument(
+        "--reconcile",
+        action=argparse.BooleanOptionalAction,
+        help="compare with Strike; without --csv or --json this is done unless you say --no-reconcile",
+    )
+    parser.add_argument(
+        "--shared-account", action="store_true", help="other programs make invoices in this Strike account too"
+    )
+    parser.add_argument(
+        "--thorough", action="store_true", help="also compare the time of each payment, with a call to Strike for each"
+    )
+    parser.set_defaults(command=_report)
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day: write it as 2026-10-31") from error
+
+
+def _zone(text: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(text)
+    except (LookupError, ValueError, OSError) as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time zone: write it as Europe/Berlin") from error
+
+
+def _report(backend: Backend, options: argparse.Namespace) -> int:
+    try:
+        period = make_period(options.first, options.last, options.timezone, backend.clock())
+    except InvalidRequest as error:
+        print(error.message, file=sys.stderr)
+        return UNFINISHED
+    is_for_people = options.csv is None and options.json is None
+    is_wanted = is_for_people if options.reconcile is None else options.reconcile
+    try:
+        found = _Report(backend, options, period, is_compared=is_wanted).write()
+    except BrokenPipeError:
+        # Whoever read it has seen enough. What is still buffered has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BALANCED
+    except OSError as error:
+        print(f"cannot write {options.csv or options.json}: {error.strerror}", file=sys.stderr)
+        return BROKEN
+    except KeyboardInterrupt:
+        print("stopped: nothing was changed, run it again", file=sys.stderr)
+        return UNFINISHED
+    return _exit_code(found)
+
+
+def _exit_code(found: Reconciliation | None) -> int:
+    if found is None or found.is_balanced:
+        return BALANCED
+    return BROKEN if found.breaks else UNFINISHED
+
+
+class _Report:
+    """One report in the form that was asked for."""
+
+    def __init__(self, backend: Backend, options: argparse.Namespace, period: Period, *, is_compared: bool) -> None:
+        self._backend, self._options, self._period, self._is_compared = backend, options, period, is_compared
+        self._totals = Totals()
+
+    def write(self) -> Reconciliation | None:
+        """Write it. Gives what the comparison came to, None when it was not asked for."""
+        if self._options.csv is not None:
+            return self._csv(self._options.csv)
+        if self._options.json is not None:
+            return self._json(self._options.json)
+        return self._text()
+
+    def _csv(self, path: str) -> Reconciliation | None:
+        with _progress(path) as tell:
+            with _opened(path) as file:
+                write_csv(self._lines(tell), self._period.zone, file)
+            found = self._compare(tell)
+        if path != STANDARD_OUTPUT:
+            print_summary(self._period, self._totals)
+        if found is not None:
+            print_reconciliation(found, sys.stderr if path == STANDARD_OUTPUT else sys.stdout)
+        return found
+
+    def _json(self, path: str) -> Reconciliation | None:
+        kept: list[Reconciliation | None] = []
+        with _progress(path) as tell, _opened(path) as file:
+
+            def compare() -> Reconciliation | None:
+                kept.append(self._compare(tell))
+                return kept[-1]
+
+            write_json(self._lines(tell), self._totals, self._period, compare, file)
+        return kept[-1]
+
+    def _text(self) -> Reconciliation | None:
+        with _progress() as tell:
+            lines = self._lines(tell)
+            first = list(islice(lines, LONGEST_TABLE))
+            total = len(first) + sum(1 for _ in lines)
+            found = self._compare(tell)
+        print_summary(self._period, self._totals)
+        print_lines(first, self._period.zone, total)
+        if found is None:
+            print("\nNot compared with Strike.")
+        else:
+            print_reconciliation(found, sys.stdout)
+        return found
+
+    def _lines(self, tell: Progress) -> Iterator[Line]:
+        """Every line; each is added to the totals as it passes."""
+        for number, line in enumerate(counted(report_lines(self._backend.repository, self._period), self._totals)):
+            if number % TELL_EVERY == 0:
+                tell("reading our books", number)
+            yield line
+
+    def _compare(self, tell: Progress) -> Reconciliation | None:
+        return reconcile_books(self._auditor(tell), self._period) if self._is_compared else None
+
+    def _auditor(self, tell: Progress) -> Auditor:
+        backend = self._backend
+        return Auditor(
+            repository=backend.repository,
+            strike=backend.sweep_ledger.strike,
+            clock=backend.clock,
+            events=backend.ledger.events,
+            calls_left=Budget(backend.repository, backend.clock, share=CALLS_SHARE).remaining,
+            pause=backend.stop.wait,
+            progress=tell,
+            is_shared=self._options.shared_account,
+            is_thorough=self._options.thorough,
+        )
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[TextIO]:
+    if path == STANDARD_OUTPUT:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # on Windows it would be of an old encoding, with ends of its own
+            sys.stdout.reconfigure(encoding="utf-8", newline="")
+        yield sys.stdout
+        sys.stdout.flush()
+        return
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        yield file
+
+
+@contextlib.contextmanager
+def _progress(path: str = "") -> Iterator[Progress]:
+    """A line on the terminal that says how far it is, and is gone at the end; silence where nobody looks.
+
+    path: where the report is written meanwhile; on the terminal itself the two would be in each other's way.
+    """
+    if not sys.stderr.isatty() or (path == STANDARD_OUTPUT and sys.stdout.isatty()):
+        yield silent
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def tell(words: str, done: int, total: int | None = None) -> None:
+            bar.update(task, description=words, completed=done, total=total)
+
+        yield tell
