@@ -6,7 +6,7 @@ Sats are whole `int`, fiat and prices are `Decimal`; a float raises, everywhere.
 from __future__ import annotations
 
 import re
-from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal, localcontext
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context, Decimal, localcontext
 
 from lnpay.errors import InvalidRequest
 
@@ -77,6 +77,12 @@ _DECIMALS = {
 }
 """ISO 4217 minor units that are not 2."""
 
+_SMALLEST = {0: Decimal("1"), 2: Decimal("0.01"), 3: Decimal("0.001")}
+"""The smallest amount in a currency of so many decimals."""
+
+_ARITHMETIC = Context(prec=2 * MAX_AMOUNT_CHARACTERS + 1000, rounding=ROUND_HALF_EVEN)
+"""More digits than any amount has, and the same in every thread, whatever has been set there."""
+
 _PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"(?P<whole>[0-9]+),(?P<fraction>[0-9]+)")
 _EXPONENT = re.compile(r"[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}")
@@ -98,13 +104,13 @@ def parse_fiat(value: str | int | Decimal, currency: str) -> Decimal:
     if amount <= 0:
         raise InvalidRequest("must be more than zero")
     decimals = decimals_of(currency)
-    with localcontext() as context:
-        context.prec = 2 * MAX_AMOUNT_CHARACTERS + 1000
-        # An amount is never rounded to fit: 0.001 USD is a mistake at the shop, not a cent.
-        if amount != amount.quantize(Decimal(1).scaleb(-decimals)):
-            unit = "no decimals" if decimals == 0 else f"at most {decimals} decimals"
-            raise InvalidRequest(f"is too fine: {currency.upper()} has {unit}")
-        return amount.quantize(Decimal(1).scaleb(-decimals))
+    with localcontext(_ARITHMETIC):
+        exact = amount.quantize(_SMALLEST[decimals])
+    # An amount is never rounded to fit: 0.001 USD is a mistake at the shop, not a cent.
+    if exact != amount:
+        unit = "no decimals" if decimals == 0 else f"at most {decimals} decimals"
+        raise InvalidRequest(f"is too fine: {currency.upper()} has {unit}")
+    return exact
 
 
 def _read_decimal(value: str | int | Decimal) -> Decimal:
@@ -148,8 +154,7 @@ def fiat_to_sats(amount_fiat: Decimal, price: Decimal) -> int:
         raise TypeError("fiat amounts and prices are Decimal")
     if price <= 0:
         raise ValueError("a price is more than zero")
-    with localcontext() as context:
-        context.prec = 100
+    with localcontext(_ARITHMETIC):
         exact = amount_fiat * SATS_PER_BTC / price
         if exact < 1:
             raise InvalidRequest("is worth less than one sat")
@@ -165,10 +170,9 @@ def sats_to_fiat(sats: int, price: Decimal, currency: str) -> Decimal:
     """
     if not isinstance(price, Decimal):
         raise TypeError("prices are Decimal")
-    with localcontext() as context:
-        context.prec = 100
+    with localcontext(_ARITHMETIC):
         exact = _whole(sats) * price / SATS_PER_BTC
-        return exact.quantize(Decimal(1).scaleb(-decimals_of(currency)), rounding=ROUND_HALF_EVEN)
+        return exact.quantize(_SMALLEST[decimals_of(currency)])
 
 
 def sats_to_btc(sats: int) -> str:
@@ -196,8 +200,7 @@ def btc_to_msats(text: str) -> int:
         raise TypeError("bitcoin amounts are strings")
     if len(text) > MAX_AMOUNT_CHARACTERS or not (_PLAIN.fullmatch(text) or _EXPONENT.fullmatch(text)):
         raise ValueError("not an amount of bitcoin")
-    with localcontext() as context:
-        context.prec = 2 * MAX_AMOUNT_CHARACTERS
+    with localcontext(_ARITHMETIC):
         msats = Decimal(text) * SATS_PER_BTC * MSATS_PER_SAT
         if msats > MAX_SATS * MSATS_PER_SAT:
             raise ValueError("more than all the bitcoin there is")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, getcontext, localcontext
+from decimal import ROUND_DOWN, ROUND_UP, Context, Decimal, Inexact, localcontext
 from typing import Any
 
 import pytest
@@ -190,16 +190,6 @@ class TestFiatToSats:
         assert sats * scaled_price >= scaled_amount * SATS_PER_BTC
         assert (sats - 1) * scaled_price < scaled_amount * SATS_PER_BTC
 
-    @given(FIAT, PRICES, st.integers(min_value=1, max_value=9))
-    def test_the_precision_of_the_caller_changes_nothing(self, amount: Decimal, price: Decimal, digits: int) -> None:
-        expected = sats_or_refusal(amount, price)
-        context = getcontext()
-        before, context.prec = context.prec, digits
-        try:
-            assert sats_or_refusal(amount, price) == expected
-        finally:
-            context.prec = before
-
     def test_less_than_one_sat_is_refused_although_it_could_be_rounded_up(self) -> None:
         with pytest.raises(InvalidRequest, match="less than one sat"):
             fiat_to_sats(Decimal("0.01"), Decimal("1000001"))
@@ -345,5 +335,26 @@ class TestSatsToFiat:
 
     @pytest.mark.parametrize(("sats", "price"), [(1.0, Decimal(1)), (True, Decimal(1)), (1, 1.0), (1, "1")])
     def test_a_float_raises(self, sats: Any, price: Any) -> None:
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"^(sats and msats are whole numbers|prices are Decimal)$"):
             sats_to_fiat(sats, price, "usd")
+
+
+class TestTheCallersArithmetic:
+    """What Decimal rounds to, and how, belongs to the thread: whatever has been set there, money comes out the same."""
+
+    CONTEXTS = (Context(prec=2, rounding=ROUND_UP), Context(prec=2, rounding=ROUND_DOWN), Context(traps=[Inexact]))
+
+    @pytest.mark.parametrize("context", CONTEXTS)
+    def test_it_changes_no_amount(self, context: Context) -> None:
+        with localcontext(context):
+            assert parse_fiat("1234.56", "usd") == Decimal("1234.56")
+            assert fiat_to_sats(Decimal("10.99"), Decimal("21283.6006")) == 51_636
+            assert [str(sats_to_fiat(sats, Decimal(100_000), "usd")) for sats in (12_345, 12_355)] == ["12.34", "12.36"]
+            assert btc_to_msats("20999999.99999999999") == MAX_SATS * 1_000 - 1
+
+    @given(FIAT, PRICES, st.sampled_from(CONTEXTS))
+    def test_it_changes_no_price(self, amount: Decimal, price: Decimal, context: Context) -> None:
+        expected = sats_or_refusal(amount, price)
+
+        with localcontext(context):
+            assert sats_or_refusal(amount, price) == expected
