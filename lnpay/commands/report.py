@@ -7,7 +7,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from itertools import islice
 from typing import TextIO
@@ -92,7 +92,7 @@ def _report(backend: Backend, options: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BALANCED
     except OSError as error:
-        print(f"cannot write {options.csv or options.json}: {error.strerror}", file=sys.stderr)
+        print(f"cannot write {options.csv or options.json or 'the report'}: {error.strerror}", file=sys.stderr)
         return BROKEN
     except KeyboardInterrupt:
         print("stopped: nothing was changed, run it again", file=sys.stderr)
@@ -127,9 +127,9 @@ class _Report:
                 write_csv(self._lines(tell), self._period.zone, file)
             found = self._compare(tell)
         if path != STANDARD_OUTPUT:
-            print_summary(self._period, self._totals)
-        if found is not None:
-            print_reconciliation(found, sys.stderr if path == STANDARD_OUTPUT else sys.stdout)
+            self._tell_people(found)
+        elif found is not None:
+            print_reconciliation(found, sys.stderr)
         return found
 
     def _json(self, path: str) -> Reconciliation | None:
@@ -141,6 +141,8 @@ class _Report:
                 return kept[-1]
 
             write_json(self._lines(tell), self._totals, self._period, compare, file)
+        if path != STANDARD_OUTPUT:
+            self._tell_people(kept[-1])
         return kept[-1]
 
     def _text(self) -> Reconciliation | None:
@@ -149,13 +151,17 @@ class _Report:
             first = list(islice(lines, LONGEST_TABLE))
             total = len(first) + sum(1 for _ in lines)
             found = self._compare(tell)
+        self._tell_people(found, lambda: print_lines(first, self._period.zone, total))
+        return found
+
+    def _tell_people(self, found: Reconciliation | None, show_lines: Callable[[], None] = lambda: None) -> None:
+        """The sums first, the verdict last: that is what a terminal leaves in sight."""
         print_summary(self._period, self._totals)
-        print_lines(first, self._period.zone, total)
+        show_lines()
         if found is None:
             print("\nNot compared with Strike.")
         else:
             print_reconciliation(found, sys.stdout)
-        return found
 
     def _lines(self, tell: Progress) -> Iterator[Line]:
         """Every line; each is added to the totals as it passes."""

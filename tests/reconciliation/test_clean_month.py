@@ -96,6 +96,16 @@ def test_what_may_be_another_program_s_is_a_break_until_somebody_says_so(month: 
     assert (shared.is_balanced, shared.foreign) == (True, 1)
 
 
+def test_an_order_that_never_got_its_paid_invoice_is_no_stranger(month: Month) -> None:
+    paid = month.stranger("order-9")
+    assert month.world.ask(correlation_id="order-9").status_code == 409
+
+    found = month.reconcile(is_shared=True)
+
+    assert [(one.kind, one.invoice_id) for one in found.breaks] == [(BreakKind.UNKNOWN_HERE, paid.invoice_id)]
+    assert found.breaks[0].here == "an order without an invoice"
+
+
 def test_a_refund_that_a_person_paid_back_cannot_be_compared(month: Month) -> None:
     invoice = month.late(address=None)
     with month.world.backend.repository.transaction() as tx:
