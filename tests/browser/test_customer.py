@@ -210,6 +210,21 @@ def test_the_picture_of_the_smallest_phone_can_be_scanned(stand: Stand) -> None:
         assert_fits(page)
 
 
+@pytest.mark.parametrize(("currency", "amount"), [("usd", "99999.99"), ("idr", "123456789"), ("idr", "12345678901")])
+def test_a_large_amount_is_never_broken_in_the_middle(
+    make_stand: Callable[..., Stand], currency: str, amount: str
+) -> None:
+    stand = make_stand(currency=currency)
+    invoice = stand.sell(amount_fiat=amount, description="W" * 200, **LINKS)
+
+    for width in (320, 1280):
+        page = stand.open(invoice, viewport={"width": width, "height": 640})
+        lines = page.locator("h1").evaluate("h1 => h1.offsetHeight / parseFloat(getComputedStyle(h1).lineHeight)")
+        picture(page, f"amount-{amount}-{width}")
+        assert lines < 1.5
+        assert_fits(page)
+
+
 def make_waiting(stand: Stand) -> Invoice:
     return stand.sell(**LINKS)
 
