@@ -5,6 +5,7 @@ python main.py --with-workers           the same, and do the workers' passes ins
 python main.py --sandbox                no key, no account: a simulated Strike, a demo shop and a wallet beside it
 python main.py redeliver INVOICE_ID     tell the shop of an invoice once more
 python main.py backup FILE              copy the database while it is in use; restore FILE puts it back
+python main.py copy-database URL        from SQLite to PostgreSQL, compared value by value
 python main.py refunds list             refunds that are not sent yet, and why; see also refunds --help
 python main.py report                   what came in and went back last month, and whether Strike agrees
 """

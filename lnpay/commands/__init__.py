@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lnpay.commands.backup import add_backup, add_restore
+from lnpay.commands.copy_database import add_copy_database
 from lnpay.commands.form import Subparsers
 from lnpay.commands.redeliver import add_redeliver
 from lnpay.commands.refunds import add_refunds
@@ -16,3 +17,4 @@ def add_commands(commands: Subparsers) -> None:
     add_report(commands)
     add_backup(commands)
     add_restore(commands)
+    add_copy_database(commands)

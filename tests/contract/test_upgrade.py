@@ -54,15 +54,14 @@ def old_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def fill(url: str) -> None:
     """Insert the rows of 0001.sql with plain SQL, as they were written then."""
     engine = create_engine(url, poolclass=NullPool)
+    is_postgres = engine.dialect.name == "postgresql"
     with engine.begin() as connection:
-        if connection.dialect.name == "postgresql":
+        if is_postgres:
             connection.execute(text("SET TIME ZONE 'UTC'"))
-        for statement in DATA.read_text("utf-8").split(";\n"):
-            if statement.strip():
-                connection.exec_driver_sql(statement.replace("%", "%%") if "postgres" in url else statement)
-        if "postgres" in url:
-            for table in ("invoices", "refunds", "refund_attempts", "deliveries"):
-                connection.execute(text(f"SELECT setval('{table}_id_seq', (SELECT max(id) FROM {table}))"))  # noqa: S608
+        for statement in filter(str.strip, DATA.read_text("utf-8").split(";\n")):
+            connection.exec_driver_sql(statement.replace("%", "%%") if is_postgres else statement)
+        for table in ("invoices", "refunds", "refund_attempts", "deliveries") if is_postgres else ():
+            connection.execute(text(f"SELECT setval('{table}_id_seq', (SELECT max(id) FROM {table}))"))  # noqa: S608
 
 
 def rows_of(url: str) -> dict[str, list[tuple[object, ...]]]:

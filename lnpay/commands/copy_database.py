@@ -1,0 +1,44 @@
+"""`python main.py copy-database URL`: from SQLite to PostgreSQL, compared value by value."""
+
+from __future__ import annotations
+
+import argparse
+
+from lnpay.commands.form import DatabaseSettings, Subparsers
+from lnpay.model import utc_now
+
+
+def add_copy_database(commands: Subparsers) -> None:
+    """Add `copy-database`."""
+    parser = commands.add_parser(
+        "copy-database", help="copy an SQLite database into PostgreSQL; stop everything before"
+    )
+    parser.add_argument(
+        "url", metavar="URL", help="the new, empty database: postgresql+psycopg://user@host/name (PGPASSWORD is read)"
+    )
+    parser.set_defaults(on_settings=_copy)
+
+
+def _copy(settings: DatabaseSettings, options: argparse.Namespace) -> int:
+    # Here, because the server loads the commands too.
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from lnpay.repository.copying import copy_database
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        tasks = {}
+
+        def show(step: str, done: int, total: int) -> None:
+            if step not in tasks:
+                tasks[step] = bar.add_task(step, total=total)
+            bar.update(tasks[step], completed=done)
+
+        counts = copy_database(settings.database_url, options.url, utc_now(), show)
+    for name, count in counts.items():
+        print(f"{name}: {count:,} rows copied, and every value compared")
+    print(
+        "Now put the new address into DATABASE_URL (config/.env) and start LNPay.\n"
+        "Do not start it on the old file again: what happens from now on is not in there."
+    )
+    return 0
