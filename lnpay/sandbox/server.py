@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from email.utils import format_datetime
 from types import TracebackType
 from typing import Any
 
@@ -26,6 +27,10 @@ class _QuietHandler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: object) -> None:
         """Say nothing: the ledger and the deliveries tell what happened."""
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """The Date of every answer, by the simulator's clock."""
+        return format_datetime(self.server.clock.now(), usegmt=True)  # type: ignore[attr-defined]
+
 
 class SandboxServer:
     """Serve a simulator on a port (0: any free one) until `stop`. Usable as a context manager."""
@@ -35,6 +40,7 @@ class SandboxServer:
         self._server: BaseWSGIServer = make_server(
             host, port, self._answer, threaded=True, request_handler=_QuietHandler
         )
+        self._server.clock = simulator.clock  # type: ignore[attr-defined]
         # A delayed answer must not hold up the end of the program.
         self._server.daemon_threads = True  # type: ignore[attr-defined]
         self._server.block_on_close = False  # type: ignore[attr-defined]

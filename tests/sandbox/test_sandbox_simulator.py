@@ -6,6 +6,7 @@ import hmac
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from hashlib import sha256
 from threading import Thread
 
@@ -205,3 +206,11 @@ def test_the_account_shows_its_balances_and_profile(strike: Client) -> None:
 def test_a_method_a_path_does_not_know_is_refused(strike: Client, method: str, status: int) -> None:
     assert strike.call(method, "/v1/invoices").status_code == status
     assert strike.call(method, "/v1/nothing/at/all").status_code == 404
+
+
+def test_answers_carry_the_date_of_the_simulator_s_clock(strike_over_http: Client) -> None:
+    strike_over_http.simulator.clock.advance(600)
+
+    date = strike_over_http.get("/v1/rates/ticker").headers["Date"]
+
+    assert parsedate_to_datetime(date) == strike_over_http.simulator.clock.now().replace(microsecond=0)
