@@ -4,10 +4,11 @@ python main.py                          serve, with the settings of config/.env
 python main.py --with-workers           the same, and do the workers' passes inside (for people without cron)
 python main.py --sandbox                no key, no account: a simulated Strike, a demo shop and a wallet beside it
 python main.py redeliver INVOICE_ID     tell the shop of an invoice once more
-python main.py backup FILE              copy the database while it is in use; restore FILE puts it back
-python main.py copy-database URL        from SQLite to PostgreSQL, compared value by value
+python main.py doctor                   look at every part, and say what is wrong and what to do
 python main.py refunds list             refunds that are not sent yet, and why; see also refunds --help
 python main.py report                   what came in and went back last month, and whether Strike agrees
+python main.py backup FILE              copy the database while it is in use; restore FILE puts it back
+python main.py copy-database URL        from SQLite to PostgreSQL, compared value by value
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.on_settings is not None:
             return int(options.on_settings(settings, options))
         backend = build_backend(settings, deliver)
-    except (SettingsError, LnpayError) as error:
+    except SettingsError as error:
+        return _refuse(error, options)
+    except LnpayError as error:
         print(error, file=sys.stderr)
         return 1
     try:
@@ -70,9 +73,17 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="LNPay: Lightning payments for a shop, through Strike.")
     parser.add_argument("--sandbox", action="store_true", help="try everything out: no key, no account, no money")
     parser.add_argument("--with-workers", action="store_true", help="do the workers' passes inside this process")
-    parser.set_defaults(command=None, on_settings=None)
+    parser.set_defaults(command=None, on_settings=None, on_wrong_settings=None)
     add_commands(parser.add_subparsers(metavar="COMMAND"))
     return parser.parse_args(arguments)
+
+
+def _refuse(error: SettingsError, options: argparse.Namespace) -> int:
+    """Say what is wrong with the settings, in the form that the command has for it."""
+    if options.on_wrong_settings is not None:
+        return int(options.on_wrong_settings(error.problems, options))
+    print(error, file=sys.stderr)
+    return 1
 
 
 def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from difflib import get_close_matches
 from io import StringIO
@@ -113,6 +113,8 @@ class Settings:
     """debug, info, warning or error."""
     log_format: str
     """text or json."""
+    env_file: Path = field(default=ENV_FILE, compare=False)
+    """The file that was read beside the environment; it need not exist."""
 
 
 def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:
@@ -124,9 +126,10 @@ def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | Non
     """
     from_environment = os.environ if environ is None else environ
     named = Path(from_environment.get("LNPAY_ENV_FILE") or ENV_FILE)
-    from_file, problems = _read_env_file(named if env_file is None else env_file)
+    path = named if env_file is None else env_file
+    from_file, problems = _read_env_file(path)
     reader = _Reader({**from_file, **_without_empty(from_environment)}, problems)
-    settings = _read_settings(reader)
+    settings = replace(_read_settings(reader), env_file=path)
     problems.extend(_find_misspelt(from_file, reader.names))
     if problems:
         raise SettingsError(problems)

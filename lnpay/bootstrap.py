@@ -151,19 +151,23 @@ def _rates(
     clock: Clock,
     run_in_background: Callable[[Callable[[], None]], None],
 ) -> Rates:
-    sources: list[RateSource] = [
-        CoinGecko(session, settings.coingecko_api_url, settings.coingecko_api_key, clock),
-        Coinbase(session, settings.coinbase_api_url, clock),
-        StrikeTicker(strike.ticker, clock),
-    ]
     return Rates(
-        sources,
+        rate_sources(settings, strike, session, clock),
         settings.currency,
         clock=clock,
         max_age_seconds=settings.rate_max_age_seconds,
         max_spread_percent=settings.rate_max_spread_percent,
         run_in_background=run_in_background,
     )
+
+
+def rate_sources(settings: Settings, strike: Strike, session: requests.Session, clock: Clock) -> list[RateSource]:
+    """Everybody who can be asked for the price, in the order in which they are."""
+    return [
+        CoinGecko(session, settings.coingecko_api_url, settings.coingecko_api_key, clock),
+        Coinbase(session, settings.coinbase_api_url, clock),
+        StrikeTicker(strike.ticker, clock),
+    ]
 
 
 def _refund_rules(settings: Settings) -> RefundRules:

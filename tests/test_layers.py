@@ -1,8 +1,9 @@
 """Who may import whom: top to bottom and never back up.
 
-main, workers, command lines   config, bootstrap, passes, web: they know all parts
+main, workers, command lines   config, bootstrap, passes, web, commands: they know all parts
 bootstrap, web                 wire the parts; answer HTTP with them
-backend, passes, commands      the parts of a process, and what it does
+doctor, commands               look at every part from outside; what an operator does with them
+backend, passes                the parts of a process, and what it does
 use cases                      what LNPay is for
 the outside                    repository, strike, rates, and the forms of what is exchanged
 the ground                     states, model, money, errors: the standard library and each other
@@ -24,8 +25,8 @@ OUTSIDE = {
     "lnpay.addresses", "lnpay.bolt11", "lnpay.events", "lnpay.logs", "lnpay.qr", "lnpay.rates", "lnpay.repository",
     "lnpay.strike", "lnpay.webhook_signature",
 }  # fmt: skip
-PROCESS = {"lnpay.backend", "lnpay.passes", "lnpay.commands"}
-TOP = {"lnpay.bootstrap", "lnpay.web"}
+PROCESS = {"lnpay.backend", "lnpay.passes"}
+TOP = {"lnpay.bootstrap", "lnpay.web", "lnpay.doctor", "lnpay.commands"}
 
 SANDBOX_MAY_IMPORT = {"lnpay.money", "lnpay.bolt11"}
 """It must not share the code it tests."""
@@ -46,7 +47,9 @@ ONLY_THERE = {
     "werkzeug": {"lnpay.web", "lnpay.sandbox"},
     "sqlalchemy": {"lnpay.repository", "config.settings"},
     "alembic": {"lnpay.repository"},
-    "requests": {"lnpay.strike", "lnpay.rates", "lnpay.bootstrap", "lnpay.sandbox", "config.delivery"},
+    "requests": {
+        "lnpay.strike", "lnpay.rates", "lnpay.bootstrap", "lnpay.sandbox", "lnpay.doctor.knock", "config.delivery",
+    },
     "waitress": {"lnpay.web.serving"},
     "prometheus_client": {"lnpay.web.metrics"},
     "dotenv": {"config.settings"},

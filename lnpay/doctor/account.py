@@ -1,0 +1,226 @@
+"""The account at Strike: is it there, does it take the key, may the key do what we do, is there money for refunds?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from lnpay.doctor.check import Check
+from lnpay.doctor.findings import Finding, cannot_tell, fail, ok, warn
+from lnpay.doctor.patient import Patient
+from lnpay.doctor.words import in_words, moment
+from lnpay.errors import StrikeError, StrikeRejected
+from lnpay.states import RefundState
+from lnpay.strike import Bucket, StrikeAnswer
+
+CLOCK_WARN = timedelta(seconds=5)
+"""What networks and Strike's own clock may account for."""
+
+CLOCK_FAIL = timedelta(seconds=60)
+"""Half of the time that a customer has by default: from here on, who paid in time may look late."""
+
+FEW_CALLS = 150
+"""With so few calls left, sweeps pause and leave them to webhooks and refunds."""
+
+OWED = (
+    RefundState.REQUESTED, RefundState.QUOTED, RefundState.FAILED, RefundState.NEEDS_ADDRESS, RefundState.HELD,
+)  # fmt: skip
+"""Refunds for which money must still leave the account."""
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
+"""The id of nothing: what is asked of it can do nothing."""
+
+NEW_KEY = "make a key at https://dashboard.strike.me with the scopes that README.md names, and put it into config/.env"
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """A call that cannot do anything: Strike looks at the key's scopes before it finds that out.
+
+    is_vital: without the scope no invoice is made, no payment found, or no refund sent.
+    """
+
+    scope: str
+    method: str
+    path: str
+    bucket: Bucket
+    is_vital: bool = True
+    body: dict[str, Any] | None = None
+
+
+SELLING = (
+    _Probe("partner.invoice.create", "POST", "/invoices", Bucket.INVOICE_CREATE, body={}),
+    _Probe("partner.invoice.read", "GET", f"/invoices/{NOBODY}", Bucket.OTHER),
+    _Probe("partner.invoice.quote.generate", "POST", f"/invoices/{NOBODY}/quote", Bucket.INVOICE_QUOTE),
+    _Probe("partner.rates.ticker", "GET", "/rates/ticker", Bucket.RATES, is_vital=False),
+    _Probe("partner.webhooks.manage", "GET", f"/subscriptions/{NOBODY}", Bucket.OTHER, is_vital=False),
+)
+REFUNDING = (
+    _Probe(
+        "partner.payment-quote.lightning.create", "POST", "/payment-quotes/lightning/lnurl", Bucket.PAYMENT_QUOTE,
+        body={},
+    ),
+    _Probe("partner.payment-quote.execute", "PATCH", f"/payment-quotes/{NOBODY}/execute", Bucket.PAYMENT_EXECUTE),
+    _Probe("partner.payment.read", "GET", f"/payments/{NOBODY}", Bucket.OTHER),
+)  # fmt: skip
+
+
+def _check_key(patient: Patient) -> Iterator[Finding]:
+    asked_at = patient.clock()
+    try:
+        answer = patient.strike.ask("GET", f"/invoices/{NOBODY}", Bucket.OTHER)
+    except StrikeError as error:
+        # When we or Strike only ask to wait, it is there; `strike_budget` says for how long.
+        if error.retry_after_seconds is None:
+            yield fail("strike", error.message, "look at this machine's network, DNS and firewall, and STRIKE_API_URL")
+        raise
+    answered_at = patient.clock()
+    yield _reach(answer)
+    yield _clock(answer, asked_at + (answered_at - asked_at) / 2)
+    if answer.status == 401:
+        yield fail("strike_key", "Strike does not accept STRIKE_API_KEY", NEW_KEY)
+    elif _is_telling(answer):
+        yield ok("strike_key", "Strike accepts STRIKE_API_KEY")
+        yield _scopes(patient)
+
+
+def _reach(answer: StrikeAnswer) -> Finding:
+    if answer.status == 403 and answer.code is None:
+        return fail(
+            "strike",
+            "Strike's front door refuses calls from this network (403 without a reason)",
+            "try again later; if it stays, ask Strike's support, or call from another network",
+        )
+    if answer.status >= 500:
+        return fail("strike", f"Strike answers {answer.status}", "wait: https://status.strike.me tells how it is")
+    return ok("strike", "Strike answers")
+
+
+def _is_telling(answer: StrikeAnswer) -> bool:
+    """Whether Strike has looked at the key."""
+    return answer.status < 500 and (answer.status != 403 or answer.code is not None)
+
+
+def _clock(answer: StrikeAnswer, here: datetime) -> Finding:
+    name = "clock"
+    if answer.told_at is None:
+        return cannot_tell(name, "Strike's answer has no date", "compare this machine's clock with a good one")
+    # A Date header is cut off to whole seconds: half a second more is the best guess.
+    ahead = here - (answer.told_at + timedelta(seconds=0.5))
+    off, side = abs(ahead), "ahead of" if ahead > timedelta() else "behind"
+    if off <= CLOCK_WARN:
+        return ok(name, f"within {CLOCK_WARN.seconds} seconds of Strike's")
+    say = fail if off > CLOCK_FAIL else warn
+    return say(
+        name,
+        f"this machine's clock is {in_words(off)} {side} Strike's",
+        "let the system set it (timedatectl set-ntp true; on Windows w32tm /resync): "
+        "it decides who paid in time, and shops refuse messages from another time",
+    )
+
+
+def _scopes(patient: Patient) -> Finding:
+    probes = SELLING + (REFUNDING if patient.settings.refunds_enabled else ())
+    answers = [(probe, patient.strike.ask(probe.method, probe.path, probe.bucket, body=probe.body)) for probe in probes]
+    missing = [probe for probe, answer in answers if answer.status == 403 and answer.code is not None]
+    unknown = [probe.scope for probe, answer in answers if not _is_telling(answer)]
+    if missing:
+        say = fail if any(probe.is_vital for probe in missing) else warn
+        return say("strike_scopes", f"the key lacks {', '.join(probe.scope for probe in missing)}", NEW_KEY)
+    if unknown:
+        return cannot_tell("strike_scopes", f"Strike did not say whether the key has {', '.join(unknown)}")
+    return ok("strike_scopes", f"the key has all {len(probes)} that are needed")
+
+
+def _check_invoicing(patient: Patient) -> Iterator[Finding]:
+    name = "strike_invoicing"
+    newest = patient.strike.newest_invoice()
+    if newest is None:
+        yield cannot_tell(name, "the account has no invoice yet", "make one for a small amount, then run this again")
+        return
+    try:
+        profile = patient.strike.get_profile(str(newest.raw.get("issuerId")))
+    except StrikeRejected as error:
+        if error.status == 403 and newest.amount_sats is not None:
+            yield ok(name, "the account's newest invoice is in bitcoin")
+            return
+        advice = "a key with the scope partner.account.profile.read would tell"
+        yield cannot_tell(name, "the account's profile cannot be read", advice)
+        return
+    if _can_invoice_bitcoin(profile):
+        yield ok(name, "the account can ask for bitcoin")
+    else:
+        yield fail(
+            name,
+            "the account cannot ask for bitcoin, so every invoice is refused",
+            "in Strike's app finish what it asks for before bitcoin can be received, or ask Strike's support",
+        )
+
+
+def _can_invoice_bitcoin(profile: dict[str, Any]) -> bool:
+    currencies = [one for one in profile.get("currencies") or () if isinstance(one, dict)]
+    return any(one.get("currency") == "BTC" and one.get("isInvoiceable") is True for one in currencies)
+
+
+def _check_balance(patient: Patient) -> Iterator[Finding]:
+    name = "strike_balance"
+    with patient.reading() as tx:
+        owed = tx.backlog.owed_sats(OWED)
+    try:
+        available = patient.strike.available_sats()
+    except StrikeRejected as error:
+        if error.status != 403:
+            raise
+        if owed:
+            why = f"{owed:,} sats are owed back, and the key may not read the balance"
+            yield cannot_tell(name, why, "a key with the scope partner.balances.read would tell")
+        else:
+            yield ok(name, "nothing is owed back")
+        return
+    if available < owed:
+        yield fail(
+            name,
+            f"{owed:,} sats are owed back and the account has {available:,}",
+            f"put {owed - available:,} sats and something for fees into the account: refunds wait for it",
+        )
+    else:
+        yield ok(name, f"{available:,} sats, and {owed:,} are owed back")
+
+
+def _check_budget(patient: Patient) -> Iterator[Finding]:
+    name = "strike_budget"
+    now = patient.clock()
+    with patient.reading() as tx:
+        blocks = {bucket: tx.limits.blocked_until(bucket) for bucket in Bucket}
+    locked = {bucket: until for bucket, until in blocks.items() if until is not None and until > now}
+    left = patient.calls_left()
+    if locked:
+        until = max(locked.values())
+        yield fail(
+            name,
+            f"Strike has locked us out ({', '.join(locked)}) until {moment(until)}",
+            f"wait {in_words(until - now)}: it ends by itself. Find out who else calls Strike from this address",
+        )
+    elif left == 0:
+        yield fail(name, *_spent(left))
+    elif left <= FEW_CALLS:
+        yield warn(name, *_spent(left))
+    else:
+        yield ok(name, f"{left} calls are left in these ten minutes")
+
+
+def _spent(left: int) -> tuple[str, str]:
+    return (
+        f"{left or 'no'} calls to Strike are left in these ten minutes",
+        "wait ten minutes; if it happens again, let the workers run less often, and see what else uses this database",
+    )
+
+
+CHECKS = (
+    Check(("strike", "clock", "strike_key", "strike_scopes"), _check_key),
+    Check(("strike_invoicing",), _check_invoicing),
+    Check(("strike_balance",), _check_balance),
+    Check(("strike_budget",), _check_budget),
+)

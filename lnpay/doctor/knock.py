@@ -1,0 +1,63 @@
+"""Ask an address for a word over HTTP. The one place here that knows `requests`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import requests
+
+from lnpay.doctor.patient import PATIENCE
+
+MAX_ANSWER_BYTES = 4_096
+"""Enough for an error of ours; a shop may answer with a whole page."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an address says. status: None when there is no answer, and `trouble` says why. code: LNPay's own word."""
+
+    status: int | None
+    code: str | None = None
+    trouble: str = ""
+
+
+def knock(method: str, url: str, *, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
+    """Make one call; redirects are not followed, as neither Strike nor LNPay follows them."""
+    try:
+        with requests.request(
+            method, url, data=body, headers=headers, timeout=PATIENCE, allow_redirects=False, stream=True
+        ) as response:
+            return Answer(response.status_code, _code(response))
+    except requests.RequestException as error:
+        return Answer(None, trouble=_in_words(error))
+
+
+def place_of(url: str) -> str:
+    """Scheme, host and port of an address: what may be shown, because a secret stands before or behind them."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}"
+
+
+def _code(response: requests.Response) -> str | None:
+    try:
+        content = next(response.iter_content(MAX_ANSWER_BYTES), b"")
+        answer = json.loads(content)
+    except (ValueError, requests.RequestException):
+        return None
+    code = answer.get("code") if isinstance(answer, dict) else None
+    return code if isinstance(code, str) else None
+
+
+def _in_words(error: requests.RequestException) -> str:
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its TLS certificate is not accepted: expired, self-signed, or for another name"
+    if isinstance(error, requests.Timeout):
+        return f"it does not answer within {sum(PATIENCE):g} seconds"
+    if "NameResolutionError" in repr(error):
+        return "its name is not known (DNS)"
+    if isinstance(error, requests.ConnectionError):
+        return "nothing listens there, or the connection is cut"
+    return f"it cannot be called ({type(error).__name__})"

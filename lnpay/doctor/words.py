@@ -1,0 +1,19 @@
+"""Times as people say them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+
+def in_words(length: timedelta) -> str:
+    """A length of time: "40 seconds", "5 minutes", "3 hours", "2 days"."""
+    seconds = round(abs(length.total_seconds()))
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}s"
+    return f"{seconds} second{'' if seconds == 1 else 's'}"
+
+
+def moment(at: datetime) -> str:
+    """A moment, to the minute."""
+    return f"{at:%Y-%m-%d %H:%M} UTC"

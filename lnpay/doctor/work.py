@@ -1,0 +1,106 @@
+"""Work in hand: refunds that hang or wait for a person, and workers that are silent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+
+from lnpay.doctor.check import Check
+from lnpay.doctor.findings import Finding, fail, ok, warn
+from lnpay.doctor.patient import Patient
+from lnpay.doctor.words import in_words
+from lnpay.model import Heartbeat
+from lnpay.passes import INSIDE_EVERY_SECONDS
+from lnpay.refunds import STUCK
+from lnpay.repository.figures import Waiting
+from lnpay.states import RefundState
+
+LATE = timedelta(minutes=15)
+VERY_LATE = timedelta(hours=1)
+
+WAITING_FOR_A_PERSON = (RefundState.HELD, RefundState.NEEDS_ADDRESS)
+UNSENT = (RefundState.REQUESTED, RefundState.QUOTED, RefundState.FAILED)
+
+SEE = "python main.py refunds list"
+"""Each of them is there with its reason."""
+
+START = (
+    "put workers/{name}_worker.py into cron or a systemd timer, or start the server with python main.py --with-workers"
+)
+FILES = {"main": "main", "expired": "expired", "refund": "refund_failure"}
+"""Worker to the beginning of its file's name."""
+
+
+def _check_refunds(patient: Patient) -> Iterator[Finding]:
+    with patient.reading() as tx:
+        open_ones = tx.figures.waiting_refunds([state for state in RefundState if state is not RefundState.SENT])
+        in_flight = tx.refunds.in_states((RefundState.IN_FLIGHT,), limit=1_000)
+    stuck = sum(refund.reason == STUCK for refund in in_flight)
+    yield _in_flight(patient, open_ones.get(RefundState.IN_FLIGHT), stuck)
+    yield _unsent(patient, [open_ones[state] for state in UNSENT if state in open_ones])
+    yield _for_a_person(open_ones)
+
+
+def _in_flight(patient: Patient, flying: Waiting | None, stuck: int) -> Finding:
+    name = "refunds_in_flight"
+    if flying is None:
+        return ok(name, "none")
+    age = patient.clock() - flying.since
+    text = f"{flying.count} under way, the oldest for {in_words(age)}"
+    if stuck:
+        return fail(
+            name,
+            f"{text}; of {stuck} Strike cannot say any more whether they were sent",
+            f"{SEE}, look for each in Strike's dashboard, then: refunds settle if it was sent, refunds retry if not",
+        )
+    if age <= LATE:
+        return ok(name, text)
+    say = fail if age > VERY_LATE else warn
+    return say(name, text, f"see that workers/refund_failure_worker.py runs, then {SEE} and Strike's dashboard")
+
+
+def _unsent(patient: Patient, waiting: list[Waiting]) -> Finding:
+    name = "refunds_unsent"
+    if not waiting:
+        return ok(name, "none")
+    age = patient.clock() - min(one.since for one in waiting)
+    text = f"{sum(one.count for one in waiting)} to be sent, the oldest for {in_words(age)}"
+    if age <= VERY_LATE:
+        return ok(name, text)
+    return warn(name, text, f"{SEE} says why: mostly a wallet that does not answer, a high fee, or too little money")
+
+
+def _for_a_person(open_ones: Mapping[RefundState, Waiting]) -> Finding:
+    name = "refunds_waiting"
+    counts = {state: open_ones[state].count for state in WAITING_FOR_A_PERSON if state in open_ones}
+    if not counts:
+        return ok(name, "none waits for a person")
+    text = ", ".join(f"{count} {state}" for state, count in counts.items())
+    advice = f"{SEE}, then refunds approve what is held, and refunds address where the customer tells you one"
+    return warn(name, text, advice)
+
+
+def _check_workers(patient: Patient) -> Iterator[Finding]:
+    with patient.reading() as tx:
+        beats = {beat.worker: beat for beat in tx.heartbeats.every()}
+    for worker in INSIDE_EVERY_SECONDS:
+        yield _worker(patient, worker, beats.get(worker))
+
+
+def _worker(patient: Patient, worker: str, beat: Heartbeat | None) -> Finding:
+    name, start = f"worker_{worker}", START.format(name=FILES[worker])
+    if beat is None:
+        return warn(name, "it has never made a pass", start)
+    age = patient.clock() - beat.ended_at
+    text = f"its last pass ended {in_words(age)} ago"
+    if age > LATE:
+        return (fail if age > VERY_LATE else warn)(name, text, f"see that it is started: {start}")
+    if beat.trouble is not None:
+        return warn(name, f"{text} in trouble: {beat.trouble}", "do what it says; the log has more")
+    return ok(name, text)
+
+
+CHECKS = (
+    Check(("refunds_in_flight", "refunds_unsent", "refunds_waiting"), _check_refunds),
+    Check(tuple(f"worker_{worker}" for worker in INSIDE_EVERY_SECONDS), _check_workers),
+)

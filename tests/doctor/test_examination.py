@@ -1,0 +1,99 @@
+"""The checks together: each is independent of the others, and the list of findings is always whole."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+import pytest
+
+from config.settings import load_settings
+from lnpay.doctor import Finding, Verdict, examination
+from lnpay.doctor.check import Check
+from lnpay.doctor.examination import CHECKS, make_checks
+from lnpay.doctor.findings import ok
+from lnpay.doctor.patient import Patient, admit
+from lnpay.doctor.words import in_words
+from lnpay.errors import StorageUnavailable
+from tests.doctor.installation import Installation
+
+
+@pytest.fixture
+def patient(shop: Installation) -> Iterator[Patient]:
+    with admit(load_settings({}, shop.env_file), shop.now) as admitted:
+        yield admitted
+
+
+def healthy(_: Patient) -> Iterator[Finding]:
+    yield ok("healthy", "well")
+
+
+def half_seen(_: Patient) -> Iterator[Finding]:
+    yield ok("seen", "well")
+    raise StorageUnavailable("the database has gone")
+
+
+def broken(_: Patient) -> list[Finding]:
+    raise ZeroDivisionError("a secret perhaps")
+
+
+def hanging(_: Patient) -> Iterator[Finding]:
+    yield ok("quick", "well")
+    threading.Event().wait(30)
+
+
+class TestMakeChecks:
+    def test_what_a_check_has_seen_counts_when_it_fails_later(self, patient: Patient) -> None:
+        findings = make_checks([Check(("seen", "unseen"), half_seen), Check(("healthy",), healthy)], patient)
+
+        assert [(one.name, one.verdict, one.message) for one in findings] == [
+            ("seen", Verdict.OK, "well"),
+            ("unseen", Verdict.WARN, "cannot tell: the database has gone"),
+            ("healthy", Verdict.OK, "well"),
+        ]
+
+    def test_a_check_that_is_broken_hides_no_other_and_shows_no_text_of_its_own(self, patient: Patient) -> None:
+        findings = make_checks([Check(("broken",), broken), Check(("healthy",), healthy)], patient)
+
+        assert [one.name for one in findings] == ["broken", "healthy"]
+        assert findings[0].message == "cannot tell: the check itself failed (ZeroDivisionError)"
+
+    def test_a_check_that_hangs_is_left_behind(self, patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(examination, "LIMIT_SECONDS", 0.2)
+
+        findings = make_checks([Check(("quick", "slow"), hanging), Check(("healthy",), healthy)], patient)
+
+        assert [(one.name, one.verdict) for one in findings] == [
+            ("quick", Verdict.OK),
+            ("slow", Verdict.WARN),
+            ("healthy", Verdict.OK),
+        ]
+        assert "there was no answer within" in findings[1].message
+
+
+class TestNames:
+    def test_every_name_is_given_once_and_in_order_whatever_is_broken(self, shop: Installation) -> None:
+        names = [name for check in CHECKS for name in check.names]
+        well = [finding.name for finding in shop.examine()]
+        shop.stop()
+        shop.set(DATABASE_URL="sqlite:///no-such-file.sqlite", WEBHOOK_URL="", WEBHOOK_SECRET="")
+        shop.simulator.config.api_keys = {}
+
+        assert names == well == [finding.name for finding in shop.examine()]
+
+
+class TestWords:
+    @pytest.mark.parametrize(
+        ("length", "words"),
+        [
+            (timedelta(seconds=1), "1 second"),
+            (timedelta(seconds=-90), "90 seconds"),
+            (timedelta(minutes=10), "10 minutes"),
+            (timedelta(minutes=119), "119 minutes"),
+            (timedelta(hours=2), "2 hours"),
+            (timedelta(days=9), "9 days"),
+        ],
+    )
+    def test_a_length_of_time_as_people_say_it(self, length: timedelta, words: str) -> None:
+        assert in_words(length) == words

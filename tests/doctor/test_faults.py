@@ -1,0 +1,543 @@
+"""One planted fault each: the doctor names it, says what to do, and blames nothing else."""
+
+from __future__ import annotations
+
+import socket
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from lnpay.doctor import Finding, Verdict
+from lnpay.doctor.account import REFUNDING, SELLING
+from lnpay.model import Heartbeat
+from lnpay.refunds import STUCK
+from lnpay.repository.repository import SCHEMA_VERSION
+from lnpay.states import InvoiceState, RefundState
+from lnpay.strike import Bucket
+from tests.contract.test_looking import make_read_only
+from tests.doctor.installation import Installation
+from tests.scenarios.live import free_port, subscribe
+
+KEY = "a-key-of-the-tests"
+WARN, FAIL = Verdict.WARN, Verdict.FAIL
+HOUR = timedelta(hours=1)
+
+ALL_SCOPES = [
+    "partner.balances.read", "partner.account.profile.read", *(probe.scope for probe in (*SELLING, *REFUNDING)),
+]  # fmt: skip
+
+
+def without(*scopes: str) -> dict[str, list[str]]:
+    """A key with every scope but these."""
+    return {KEY: [scope for scope in ALL_SCOPES if scope not in scopes]}
+
+
+def only(troubles: dict[str, Finding], name: str, verdict: Verdict, words: str) -> None:
+    """Nothing is wrong but `name`."""
+    assert set(troubles) == {name}
+    among(troubles, name, verdict, words)
+
+
+def among(troubles: dict[str, Finding], name: str, verdict: Verdict, words: str) -> None:
+    """`name` is wrong, as `words` say, and there is something to do."""
+    found = troubles[name]
+    assert found.verdict is verdict, found
+    assert words in found.message
+    assert found.advice
+
+
+class TestHealthy:
+    def test_everything_is_ok_and_nothing_is_to_be_done(self, shop: Installation) -> None:
+        findings = shop.examine()
+
+        assert [finding for finding in findings if finding.verdict is not Verdict.OK or finding.advice] == []
+        assert len({finding.name for finding in findings}) == len(findings)
+
+    def test_it_makes_no_invoice_no_quote_and_no_payment(self, shop: Installation) -> None:
+        sold = len(shop.simulator.invoices.by_id)
+        quotes = sum(len(invoice.quotes) for invoice in shop.simulator.invoices.by_id.values())
+
+        shop.examine()
+
+        assert len(shop.simulator.invoices.by_id) == sold
+        assert sum(len(invoice.quotes) for invoice in shop.simulator.invoices.by_id.values()) == quotes
+        assert (shop.simulator.payments.quotes, shop.simulator.payments.payments) == ({}, {})
+        assert len(shop.simulator.shop.deliveries) == 2  # the one message, and one OPTIONS
+
+    def test_its_calls_are_counted_with_everybody_s(self, shop: Installation) -> None:
+        with shop.rows() as tx:
+            before = tx.limits.calls_since(Bucket.OTHER, shop.now() - HOUR, 60)
+
+        shop.examine()
+
+        with shop.rows() as tx:
+            assert before < tx.limits.calls_since(Bucket.OTHER, shop.now() - HOUR, 60) <= before + 12
+
+
+class TestStrike:
+    def test_a_wrong_key(self, shop: Installation) -> None:
+        shop.simulator.config.api_keys = {"another-key": ["*"]}
+
+        troubles = shop.troubles()
+
+        among(troubles, "strike_key", FAIL, "does not accept STRIKE_API_KEY")
+        assert "cannot tell" in troubles["strike_scopes"].message
+
+    @pytest.mark.parametrize("scope", [probe.scope for probe in (*SELLING, *REFUNDING) if probe.is_vital])
+    def test_a_missing_scope(self, shop: Installation, scope: str) -> None:
+        shop.simulator.config.api_keys = without(scope)
+
+        among(shop.troubles(), "strike_scopes", FAIL, scope)
+
+    def test_a_missing_scope_that_money_does_not_need(self, shop: Installation) -> None:
+        shop.simulator.config.api_keys = without("partner.webhooks.manage", "partner.rates.ticker")
+
+        among(shop.troubles(), "strike_scopes", WARN, "partner.rates.ticker, partner.webhooks.manage")
+
+    def test_the_scopes_for_refunds_are_not_asked_for_where_refunds_are_off(self, shop: Installation) -> None:
+        shop.simulator.config.api_keys = without(*(probe.scope for probe in REFUNDING))
+        shop.set(REFUNDS_ENABLED="off")
+
+        assert shop.troubles() == {}
+
+    def test_scopes_that_only_the_doctor_uses_are_not_asked_for(self, shop: Installation) -> None:
+        shop.simulator.config.api_keys = without("partner.balances.read", "partner.account.profile.read")
+
+        assert shop.troubles() == {}
+
+    def test_an_account_that_cannot_ask_for_bitcoin(self, shop: Installation) -> None:
+        shop.simulator.config.invoiceable_currencies = ["USD"]
+
+        only(shop.troubles(), "strike_invoicing", FAIL, "cannot ask for bitcoin")
+
+    def test_an_account_without_any_invoice_cannot_be_judged(self, shop: Installation) -> None:
+        shop.simulator.invoices.by_id.clear()
+
+        only(shop.troubles(), "strike_invoicing", WARN, "no invoice yet")
+
+    def test_too_little_money_for_refunds(self, shop: Installation) -> None:
+        owed = owe(shop)
+        shop.simulator.balances.available["BTC"] = 5
+
+        troubles = shop.troubles()
+
+        among(troubles, "strike_balance", FAIL, f"{owed:,} sats are owed back and the account has 5")
+        assert set(troubles) == {"strike_balance", "refunds_waiting"}
+
+    @pytest.mark.parametrize(
+        ("ahead", "verdict", "words"),
+        [
+            (timedelta(minutes=10, seconds=5), FAIL, "10 minutes ahead of"),
+            (timedelta(minutes=-10), FAIL, "minutes behind"),
+            (timedelta(seconds=30), WARN, "ahead of"),
+        ],
+    )
+    def test_a_clock_that_is_off(self, shop: Installation, ahead: timedelta, verdict: Verdict, words: str) -> None:
+        shop.clock_is_ahead = ahead
+
+        among(shop.troubles(), "clock", verdict, words)
+
+    def test_strike_is_not_there(self, shop: Installation) -> None:
+        shop.set(STRIKE_API_URL=f"http://127.0.0.1:{free_port()}/v1")
+
+        troubles = shop.troubles()
+
+        among(troubles, "strike", FAIL, "could not be reached")
+        assert "server" not in troubles
+
+    def test_strike_is_down(self, shop: Installation) -> None:
+        shop.fault("*", "/v1/*", "error", status=503, code="MAINTENANCE_MODE")
+
+        among(shop.troubles(), "strike", FAIL, "answers 503")
+
+    def test_strike_s_front_door_is_shut(self, shop: Installation) -> None:
+        shop.fault("*", "/v1/*", "html403")
+
+        among(shop.troubles(), "strike", FAIL, "front door")
+
+    def test_the_calls_are_used_up(self, shop: Installation) -> None:
+        spend(shop, 950)
+
+        among(shop.troubles(), "strike_budget", FAIL, "no calls to Strike are left")
+
+    def test_few_calls_are_left(self, shop: Installation) -> None:
+        spend(shop, 850)
+
+        only(shop.troubles(), "strike_budget", WARN, "calls to Strike are left")
+
+    def test_strike_has_locked_us_out(self, shop: Installation) -> None:
+        with shop.rows() as tx:
+            tx.limits.block(Bucket.OTHER, shop.now() + HOUR)
+
+        among(shop.troubles(), "strike_budget", FAIL, "locked us out (other) until")
+
+
+class TestPrices:
+    @pytest.mark.parametrize(
+        ("source", "path"), [("coingecko", "/coingecko/*"), ("coinbase", "/coinbase/*"), ("strike", "/v1/rates/*")]
+    )
+    def test_one_source_is_dead(self, shop: Installation, source: str, path: str) -> None:
+        shop.fault("GET", path, "error", status=500)
+
+        among(shop.troubles(), f"rate_{source}", WARN, source)
+        assert "rates" not in shop.troubles()
+
+    def test_all_are_dead(self, shop: Installation) -> None:
+        for path in ("/coingecko/*", "/coinbase/*", "/v1/rates/*"):
+            shop.fault("GET", path, "error", status=500)
+
+        among(shop.troubles(), "rates", FAIL, "no invoice can be made")
+
+    def test_one_is_left(self, shop: Installation) -> None:
+        for path in ("/coingecko/*", "/v1/rates/*"):
+            shop.fault("GET", path, "error", status=500)
+
+        among(shop.troubles(), "rates", WARN, "only coinbase has a price")
+
+    def test_the_two_that_count_disagree(self, shop: Installation) -> None:
+        shop.simulator.rates.factors["coinbase"] *= 2
+
+        only(shop.troubles(), "rates", FAIL, "coingecko and coinbase differ by 100.00 percent")
+
+    def test_the_third_disagrees(self, shop: Installation) -> None:
+        shop.simulator.rates.factors["strike"] *= 2
+
+        only(shop.troubles(), "rates", WARN, "strike differ by 100.00 percent")
+
+    def test_a_disagreement_that_is_allowed(self, shop: Installation) -> None:
+        shop.simulator.rates.factors["coinbase"] *= 2
+        shop.set(RATE_MAX_SPREAD_PERCENT="0")
+
+        assert shop.troubles() == {}
+
+    def test_a_price_that_is_too_old(self, shop: Installation) -> None:
+        shop.simulator.rates.ages["coingecko"] = 900
+
+        only(shop.troubles(), "rate_coingecko", WARN, "15 minutes old, more than RATE_MAX_AGE")
+
+    def test_a_currency_that_one_does_not_know_is_no_fault(self, shop: Installation) -> None:
+        shop.set(CURRENCY="zar")
+        shop.simulator.rates.set_price("zar", None, "coinbase")
+
+        assert shop.troubles() == {}
+
+
+class TestWebhook:
+    def test_nothing_is_subscribed(self, shop: Installation) -> None:
+        shop.simulator.webhooks.subscriptions.clear()
+
+        only(shop.troubles(), "webhook_subscription", FAIL, "not told to call WEBHOOK_URL")
+
+    def test_the_subscription_is_disabled(self, shop: Installation) -> None:
+        [subscription] = shop.simulator.webhooks.subscriptions.values()
+        subscription.is_enabled = False
+
+        only(shop.troubles(), "webhook_subscription", FAIL, "disabled")
+
+    def test_it_is_subscribed_to_the_wrong_events(self, shop: Installation) -> None:
+        [subscription] = shop.simulator.webhooks.subscriptions.values()
+        subscription.event_types = ["invoice.created", "payment.updated"]
+
+        only(shop.troubles(), "webhook_subscription", FAIL, "lacks invoice.updated, payment.created")
+
+    def test_it_is_subscribed_twice(self, shop: Installation) -> None:
+        subscribe(shop.world, shop.values["WEBHOOK_URL"].removesuffix("/webhook"))
+
+        only(shop.troubles(), "webhook_subscription", WARN, "2 subscriptions have this address")
+
+    def test_strike_signs_with_another_secret(self, shop: Installation) -> None:
+        [subscription] = shop.simulator.webhooks.subscriptions.values()
+        subscription.secret = "what-strike-was-told"
+        for _ in range(2):
+            shop.pay()
+        wait_for(lambda: sum(sent.status == 401 for sent in shop.simulator.webhooks.sent) >= 2)
+        shop.let_pass(timedelta(minutes=2))
+
+        only(shop.troubles(), "webhook_events", FAIL, "1 of 3 arrived, and the newest did not")
+
+    def test_the_server_knows_another_secret(self, shop: Installation) -> None:
+        shop.set(WEBHOOK_SECRET="changed-without-restart")
+
+        only(shop.troubles(), "webhook_secret", FAIL, "refuses what is signed with the WEBHOOK_SECRET")
+
+    def test_there_is_no_secret(self, shop: Installation) -> None:
+        shop.set(WEBHOOK_SECRET="")
+
+        only(shop.troubles(), "webhook_secret", FAIL, "WEBHOOK_SECRET is not set")
+
+    def test_there_is_no_address(self, shop: Installation) -> None:
+        shop.set(WEBHOOK_URL="")
+
+        troubles = shop.troubles()
+
+        among(troubles, "webhook_url", WARN, "WEBHOOK_URL is not set")
+        assert {finding.verdict for finding in troubles.values()} == {WARN}
+
+    def test_the_address_leads_elsewhere(self, shop: Installation) -> None:
+        shop.set(WEBHOOK_URL=f"{shop.world.url}/shop/webhook")
+
+        among(shop.troubles(), "webhook_url", FAIL, "it is not LNPay that does")
+
+    def test_the_address_cannot_be_reached_and_lnpay_does_not_run(self, shop: Installation) -> None:
+        shop.stop()
+
+        troubles = shop.troubles()
+
+        among(troubles, "webhook_url", FAIL, "nothing listens there")
+        among(troubles, "server", WARN, "does not answer")
+
+    def test_the_address_cannot_be_reached_from_here_but_calls_arrive(self, shop: Installation) -> None:
+        [subscription] = shop.simulator.webhooks.subscriptions.values()
+        shop.set(WEBHOOK_URL=f"http://localhost:{free_port()}/webhook")
+        subscription.url = shop.values["WEBHOOK_URL"]
+
+        among(shop.troubles(), "webhook_url", WARN, "cannot be reached from here")
+
+
+class TestShop:
+    def test_the_shop_is_not_there(self, shop: Installation) -> None:
+        shop.let_pass(2 * HOUR)
+        shop.set(DELIVERY_URL=f"http://127.0.0.1:{free_port()}/webhook")
+
+        only(shop.troubles(), "delivery_url", FAIL, "nothing listens there")
+
+    def test_the_shop_answers_500(self, shop: Installation) -> None:
+        shop.let_pass(2 * HOUR)
+        shop.fault("OPTIONS", "/shop/webhook", "error", status=500)
+
+        only(shop.troubles(), "delivery_url", FAIL, "it answers 500")
+
+    def test_the_shop_answers_500_and_yet_takes_messages(self, shop: Installation) -> None:
+        shop.fault("OPTIONS", "/shop/webhook", "error", status=500)
+
+        only(shop.troubles(), "delivery_url", WARN, "yet a message was taken in the last hour")
+
+    def test_the_address_is_unknown_to_the_shop(self, shop: Installation) -> None:
+        shop.fault("OPTIONS", "/shop/webhook", "error", status=404, code="NOT_FOUND")
+
+        only(shop.troubles(), "delivery_url", WARN, "answers 404")
+
+    @pytest.mark.parametrize(
+        ("age", "verdict"), [(timedelta(minutes=10), WARN), (timedelta(hours=2), FAIL)], ids=["minutes", "hours"]
+    )
+    def test_a_message_is_refused_for_long(self, shop: Installation, age: timedelta, verdict: Verdict) -> None:
+        shop.simulator.shop.answer_with(500, None)
+        shop.sell_and_pay()
+        wait_for(lambda: shop.simulator.shop.deliveries[-1].status == 500)
+        shop.let_pass(age)
+
+        only(shop.troubles(), "deliveries", verdict, "1 messages wait for the shop, the oldest for")
+        assert "the shop answered 500" in shop.troubles()["deliveries"].message
+
+    def test_a_message_was_given_up(self, shop: Installation) -> None:
+        shop.simulator.shop.answer_with(410, None)
+        shop.sell_and_pay()
+        wait_for(lambda: shop.simulator.shop.deliveries[-1].status == 410)
+
+        only(shop.troubles(), "deliveries", FAIL, "given up: the shop answered 410")
+
+
+class TestDatabase:
+    def test_it_is_read_only(self, shop: Installation) -> None:
+        shop.stop()
+        make_read_only(shop.database)
+
+        troubles = shop.troubles()
+
+        among(troubles, "database_write", FAIL, "it is read-only for this user")
+        assert not {"strike_key", "strike_scopes", "deliveries", "worker_main"} & set(troubles)
+
+    def test_it_is_locked(self, shop: Installation) -> None:
+        with closing(sqlite3.connect(shop.database, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+
+            only(shop.troubles(), "database_write", FAIL, "another process has kept it locked")
+
+    def test_its_tables_are_old(self, shop: Installation) -> None:
+        shop.stop()
+        shop.execute("DROP TABLE heartbeats", "UPDATE alembic_version SET version_num = '0001'")
+        before = shop.database.read_bytes()
+
+        troubles = shop.troubles()
+
+        among(troubles, "database_schema", FAIL, f"version 0001 is older than the {SCHEMA_VERSION}")
+        assert "cannot tell" in troubles["worker_main"].message
+        assert "deliveries" not in troubles
+        assert shop.database.read_bytes() == before
+
+    def test_its_tables_are_newer(self, shop: Installation) -> None:
+        shop.stop()
+        shop.execute("UPDATE alembic_version SET version_num = '9999'")
+
+        among(shop.troubles(), "database_schema", FAIL, "a newer LNPay has been here")
+
+    def test_it_has_no_tables(self, shop: Installation, tmp_path: Path) -> None:
+        (tmp_path / "new.sqlite").touch()
+        shop.set(DATABASE_URL=f"sqlite:///{tmp_path}/new.sqlite")
+
+        troubles = shop.troubles()
+
+        among(troubles, "database_schema", FAIL, "there are no tables")
+        among(troubles, "deliveries", WARN, "cannot tell: the database has no tables")
+
+    def test_it_is_missing(self, shop: Installation, tmp_path: Path) -> None:
+        shop.set(DATABASE_URL=f"sqlite:///{tmp_path}/gone.sqlite")
+
+        troubles = shop.troubles()
+
+        among(troubles, "database", FAIL, "there is no such file")
+        assert not {"strike", "strike_key", "strike_scopes", "rates", "webhook_url"} & set(troubles)
+        assert not (tmp_path / "gone.sqlite").exists()
+
+    def test_it_is_not_in_wal(self, shop: Installation) -> None:
+        shop.stop()
+        shop.execute("PRAGMA journal_mode = DELETE")
+
+        among(shop.troubles(), "database_wal", FAIL, "its journal is delete, not WAL")
+
+    def test_it_is_damaged(self, shop: Installation) -> None:
+        shop.stop()
+        shop.execute("CREATE TABLE big (x)", "INSERT INTO big SELECT randomblob(3000) FROM refunds, invoices")
+        shop.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        content = bytearray(shop.database.read_bytes())
+        # The sixth page on: the tables' own pages, not the list of tables.
+        content[6 * 4096 :] = b"\x55" * (len(content) - 6 * 4096)
+        shop.database.write_bytes(content)
+
+        damaged = {"database", "database_integrity"} & set(shop.troubles())
+
+        assert damaged
+
+    def test_postgresql_is_not_there_and_its_password_stays_hidden(self, shop: Installation) -> None:
+        shop.set(DATABASE_URL="postgresql+psycopg://lnpay:shop-password@127.0.0.1:1/lnpay")
+
+        among(shop.troubles(), "database", FAIL, "the server cannot be reached")
+
+
+class TestWork:
+    def test_a_worker_is_silent(self, shop: Installation) -> None:
+        with shop.rows() as tx:
+            tx.heartbeats.beat(Heartbeat("refund", shop.now() - timedelta(minutes=130), None))
+
+        only(shop.troubles(), "worker_refund", FAIL, "its last pass ended 2 hours ago")
+        assert "refund_failure_worker.py" in shop.troubles()["worker_refund"].advice
+
+    def test_a_worker_is_slow(self, shop: Installation) -> None:
+        with shop.rows() as tx:
+            tx.heartbeats.beat(Heartbeat("main", shop.now() - timedelta(minutes=30), None))
+
+        only(shop.troubles(), "worker_main", WARN, "its last pass ended 30 minutes ago")
+
+    def test_a_worker_was_never_started(self, shop: Installation) -> None:
+        shop.execute("DELETE FROM heartbeats WHERE worker = 'expired'")
+
+        only(shop.troubles(), "worker_expired", WARN, "never made a pass")
+        assert "--with-workers" in shop.troubles()["worker_expired"].advice
+
+    def test_a_worker_is_in_trouble(self, shop: Installation) -> None:
+        with shop.rows() as tx:
+            tx.heartbeats.beat(Heartbeat("main", shop.now(), "3 invoices could not be reconciled: see the log"))
+
+        only(shop.troubles(), "worker_main", WARN, "3 invoices could not be reconciled")
+
+    @pytest.mark.parametrize(("age", "verdict"), [(timedelta(minutes=30), WARN), (timedelta(hours=2), FAIL)])
+    def test_a_refund_hangs(self, shop: Installation, age: timedelta, verdict: Verdict) -> None:
+        owe(shop)
+        fly(shop, since=age)
+
+        only(shop.troubles(), "refunds_in_flight", verdict, "1 under way, the oldest for")
+
+    def test_a_refund_of_which_strike_cannot_tell(self, shop: Installation) -> None:
+        owe(shop)
+        fly(shop, since=timedelta(minutes=1), reason=STUCK)
+
+        only(shop.troubles(), "refunds_in_flight", FAIL, "of 1 Strike cannot say")
+
+    def test_refunds_wait_for_a_person(self, shop: Installation) -> None:
+        owe(shop)
+
+        only(shop.troubles(), "refunds_waiting", WARN, "1 needs_address")
+
+    def test_a_refund_fails_for_long(self, shop: Installation) -> None:
+        owe(shop)
+        shop.execute("UPDATE refunds SET state = 'failed', address = 'a@b.example'")
+        shop.let_pass(2 * HOUR)
+
+        only(shop.troubles(), "refunds_unsent", WARN, "1 to be sent, the oldest for 2 hours")
+
+
+class TestMachine:
+    def test_every_user_can_read_the_settings(self, shop: Installation) -> None:
+        shop.env_file.chmod(0o644)
+
+        only(shop.troubles(), "settings_file", WARN, "every user of this machine can read")
+
+    @pytest.mark.parametrize(("free", "verdict"), [(500_000_000, WARN), (50_000_000, FAIL)])
+    def test_the_disk_is_nearly_full(
+        self, shop: Installation, monkeypatch: pytest.MonkeyPatch, free: int, verdict: Verdict
+    ) -> None:
+        monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": free}))
+
+        only(shop.troubles(), "disk", verdict, f"{free // 1_000_000} MB are free")
+
+
+class TestNothingAnswers:
+    def test_all_together_takes_less_than_fifteen_seconds(self, shop: Installation) -> None:
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            silent.listen(64)
+            nowhere = f"http://127.0.0.1:{silent.getsockname()[1]}"
+            addresses = {
+                "STRIKE_API_URL": f"{nowhere}/v1", "COINGECKO_API_URL": nowhere, "COINBASE_API_URL": nowhere,
+                "WEBHOOK_URL": f"{nowhere}/webhook", "DELIVERY_URL": nowhere, "PORT": nowhere.rpartition(":")[2],
+            }  # fmt: skip
+            shop.set(**addresses)
+            start = time.monotonic()
+
+            troubles = shop.troubles()
+
+            assert time.monotonic() - start < 15
+        assert {"server", "strike", "rates", "webhook_url", "delivery_url"} <= set(troubles)
+        assert not {"database", "deliveries", "worker_main"} & set(troubles)
+
+
+def wait_for(is_true: Callable[[], object]) -> None:
+    end = time.monotonic() + 10
+    while not is_true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def spend(shop: Installation, calls: int) -> None:
+    """So many calls were made just now."""
+    with shop.rows() as tx:
+        made = tx.limits.calls_since(Bucket.OTHER, shop.now() - timedelta(minutes=10), 60)
+        for _ in range(calls - made):
+            tx.limits.count_call(Bucket.OTHER, shop.now(), 60)
+
+
+def owe(shop: Installation) -> int:
+    """A refund for which the customer has given no address. Gives its sats."""
+    invoice = shop.pay(late_seconds=200)
+    wait_for(lambda: shop.invoice(invoice.strike_invoice_id).state is InvoiceState.PAID_LATE)
+    shop.let_pass(timedelta())
+    with shop.rows() as tx:
+        [refund] = tx.refunds.in_states((RefundState.NEEDS_ADDRESS,), 10)
+    return refund.amount_sats
+
+
+def fly(shop: Installation, *, since: timedelta, reason: str | None = None) -> None:
+    """Have the refund be in flight."""
+    with shop.rows() as tx:
+        [refund] = tx.refunds.in_states((RefundState.NEEDS_ADDRESS,), 10)
+        refund = tx.refunds.move(refund, RefundState.REQUESTED, address="a@b.example") or refund
+        refund = tx.refunds.move(refund, RefundState.QUOTED, payment_quote_id="q", fee_sats=1) or refund
+        later = shop.now() + HOUR
+        tx.refunds.move(
+            refund, RefundState.IN_FLIGHT, started_at=shop.now() - since, reason=reason, next_attempt_at=later
+        )
