@@ -167,7 +167,8 @@ def print_lines(lines: Sequence[Line], zone: tzinfo, total: int) -> None:
     )
     _align_right(table, first=3, last=6)
     for column in table.columns:
-        column.no_wrap = True
+        # Where a terminal is too narrow, an order's id is cut, never an amount.
+        column.no_wrap = column.header != "order"
     for line in lines:
         cells = _texts(line, zone) + (_more_texts(line, zone) if is_wide else ())
         table.add_row(*(_cell(text) for text in cells))
@@ -204,7 +205,7 @@ def _cell(text: str) -> Any:  # noqa: ANN401 - rich is loaded when something is 
     # As it is: in a plain string, rich would take [brackets] for its own words.
     from rich.text import Text
 
-    return Text(text)
+    return Text(text, no_wrap=True, overflow="ellipsis")
 
 
 def _align_right(table: Table, first: int, last: int | None = None) -> None:
