@@ -68,6 +68,8 @@ def _restore(settings: DatabaseSettings, options: argparse.Namespace) -> int:
     if options.mark:
         return _mark(settings)
     database = sqlite_path(settings.database_url)
+    if not options.file.is_file():
+        raise InvalidRequest(f"there is no file {options.file}: name what `backup` has written")
     if database is None:
         raise InvalidRequest(
             "PostgreSQL's own tool puts a dump back. Stop the servers, the workers and cron's calls of them. Then:\n"

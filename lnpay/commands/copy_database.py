@@ -36,7 +36,8 @@ def _copy(settings: DatabaseSettings, options: argparse.Namespace) -> int:
 
         counts = copy_database(settings.database_url, options.url, utc_now(), show)
     for name, count in counts.items():
-        print(f"{name}: {count:,} rows copied, and every value compared")
+        print(f"{name}: {count:,} copied")
+    print("Every value was compared: the copy is the same.")
     print(
         "Now put the new address into DATABASE_URL (config/.env) and start LNPay.\n"
         "Do not start it on the old file again: what happens from now on is not in there."

@@ -45,7 +45,7 @@ def restore_command(database_url: str, file: Path) -> str:
     """What a person types to put a dump back."""
     url = make_url(database_url)
     options = "--clean --if-exists --no-owner --single-transaction --exit-on-error"
-    return f"pg_restore {options} --dbname='{_address(url)}' '{file}'"
+    return f'pg_restore {options} --dbname="{_address(url)}" "{file}"'
 
 
 def _tool(name: str) -> str:
@@ -60,10 +60,11 @@ def _run(url: URL, command: list[str]) -> None:
     environ = {**os.environ, **({"PGPASSWORD": str(url.password)} if url.password else {})}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
-        why = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
-        raise StorageUnavailable(f"{Path(command[0]).name} failed: {why[-1]}")
+        why = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise StorageUnavailable(f"{Path(command[0]).name} failed: {why}")
 
 
 def _address(url: URL) -> str:
     """The database as PostgreSQL's tools are told it, without the password."""
-    return url.set(drivername="postgresql", password=None).render_as_string()
+    # `set` takes None for "leave it".
+    return url.set(drivername="postgresql")._replace(password=None).render_as_string()

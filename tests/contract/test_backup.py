@@ -414,14 +414,18 @@ class TestPostgres:
     @pytest.mark.usefixtures("with_tools")
     def test_no_password_is_shown(self, world: World, tmp_path: Path) -> None:
         world.database_url = "postgresql+psycopg://lnpay:hidden-word@127.0.0.1:1/lnpay"
+        file = tmp_path / "copy.dump"
 
+        with pytest.raises(InvalidRequest, match="there is no file"):
+            run(world, "restore", str(file))
+        file.touch()
         with pytest.raises(StorageUnavailable) as failed:
-            run(world, "backup", str(tmp_path / "copy.dump"))
+            run(world, "backup", str(file), "--force")
         with pytest.raises(InvalidRequest) as told:
-            run(world, "restore", str(tmp_path / "copy.dump"))
+            run(world, "restore", str(file))
 
         assert "hidden-word" not in f"{failed.value}{told.value}"
-        assert "127.0.0.1:1/lnpay" in str(told.value)
+        assert '--dbname="postgresql://lnpay@127.0.0.1:1/lnpay"' in str(told.value)
 
 
 def test_the_mark_by_hand_needs_no_file(world: World, capsys: pytest.CaptureFixture[str]) -> None:
