@@ -4,7 +4,7 @@ PYTHON ?= $(shell for one in python3 python3.14 python3.13 python3.12 python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-MONEY := lnpay/money.py,lnpay/states.py,lnpay/settlement.py
+MONEY := lnpay/money.py,lnpay/states.py,lnpay/settlement.py,lnpay/refunds*.py,lnpay/sweeps.py,lnpay/deliveries.py
 
 .DEFAULT_GOAL := help
 .PHONY: help sandbox test simulate mutate lint format types check bench stale

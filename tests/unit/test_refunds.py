@@ -611,6 +611,7 @@ class TestTheExecutionIsNotAnswered:
         refund = refund_of(world, invoice)
         assert refund.reason == "the balance at Strike is too low: add bitcoin to the account"
         assert refund.is_in_doubt
+        assert [(line.step, line.strike_code) for line in history(world, invoice)] == [("execute", "BALANCE_TOO_LOW")]
 
         drain(world)
         assert len(payouts(world)) == len(world.simulator.payments.quotes) == 1
