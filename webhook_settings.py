@@ -1,10 +1,11 @@
-"""Tell Strike where to call when an invoice is paid: list, subscribe, update, unsubscribe.
+"""Tell Strike where to call when an invoice is paid, and see whether its calls arrive.
 
 python webhook_settings.py                       a small menu, on a terminal
 python webhook_settings.py list                  every subscription of the account
 python webhook_settings.py subscribe             have Strike call WEBHOOK_URL; safe to repeat
 python webhook_settings.py update ID --disable   change one: --url, --enable, --disable, --rotate-secret
 python webhook_settings.py unsubscribe ID        end one for good, after a question (--yes: without)
+python webhook_settings.py test                  what became of Strike's last calls
 
 Exit codes: 0 done, 1 not done (the reason is on standard error), 2 the command line is wrong. No secret is printed.
 """
@@ -17,18 +18,29 @@ import logging
 import sys
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any, TextIO
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from config.settings import Settings, SettingsError, load_settings, parse_webhook_url, require_webhook
 from lnpay.bootstrap import open_strike
+from lnpay.commands.tables import new_table, print_table
 from lnpay.errors import LnpayError, StrikeAmbiguous, StrikeError, StrikeUnavailable
+from lnpay.model import utc_now
 from lnpay.strike import Strike
 from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
+from lnpay.webhook_subscriptions import (
+    Record,
+    StrikeEvent,
+    is_same_url,
+    judge,
+    missing_events,
+    read_events,
+    subscriptions_of,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 Json = dict[str, Any]
 Ask = Callable[[str], str]
@@ -36,8 +48,8 @@ Ask = Callable[[str], str]
 SHOWN_FIELDS = ("id", "webhookUrl", "webhookVersion", "enabled", "created", "eventTypes")
 """What is shown of a subscription. Strike never sends the secret back; should it ever, it stops here."""
 
-COLUMNS_WITHOUT_TERMINAL = 200
-"""Wide enough that no id is folded in a file or a pipe."""
+SHOWN_EVENTS = 20
+"""The newest events that `test` shows."""
 
 SCOPE = "partner.webhooks.manage"
 
@@ -109,6 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     unsubscribe = command("unsubscribe", _unsubscribe, "end a subscription for good")
     unsubscribe.add_argument("id", metavar="ID", type=_id, help="as `list` shows it")
     unsubscribe.add_argument("--yes", action="store_true", help="do not ask first")
+    command("test", _test, "show what became of Strike's last calls, and say what to do when they do not arrive")
     return parser
 
 
@@ -159,9 +172,17 @@ class Desk:
         if self.as_json:
             print(json.dumps([_shown(one) for one in subscriptions], indent=2))
         elif subscriptions:
-            _console(sys.stdout).print(_table(subscriptions, self.settings.webhook_url, is_numbered=is_numbered))
+            print_table(_table(subscriptions, self.settings.webhook_url, is_numbered=is_numbered))
         else:
             print("There is no subscription. Make one: python webhook_settings.py subscribe")
+
+    def show_events(self, events: Sequence[StrikeEvent], do_arrive: bool | None, sentence: str) -> None:
+        """Print what became of Strike's last calls. The sentence stands beside them as JSON; people get it below."""
+        if self.as_json:
+            shown = [_shown_event(one) for one in events]
+            print(json.dumps({"arrive": do_arrive, "message": sentence, "events": shown}, indent=2))
+        elif events:
+            print_table(_event_table(events))
 
     def show_one(self, subscription: Json, sentence: str) -> None:
         """Print what became of a subscription."""
@@ -184,19 +205,18 @@ def _subscribe(desk: Desk, _options: argparse.Namespace) -> None:
     """Make sure that exactly what we need is subscribed for WEBHOOK_URL. Strike itself would take it twice."""
     require_webhook(desk.settings)
     url, secret = desk.settings.webhook_url, desk.settings.webhook_secret
-    ours = [one for one in desk.strike.list_subscriptions() if _is_same_url(one.get("webhookUrl"), url)]
+    ours = subscriptions_of(desk.strike.list_subscriptions(), url)
     if not ours:
         made = desk.strike.create_subscription(url, secret, SUBSCRIBED_EVENTS)
         desk.show_one(made, f"Subscribed: Strike calls {url} from now on.")
         return
     # The secret at Strike cannot be read, so it is always sent again.
-    kept = max(ours, key=lambda one: one.get("enabled") is True)
+    kept, *others = ours
     changes = {"secret": secret, "enabled": True, "eventTypes": sorted(SUBSCRIBED_EVENTS)}
     updated = desk.strike.update_subscription(_id_of(kept), changes)
     desk.show_one(updated, "There was a subscription for this address: its secret and events are up to date now.")
-    for other in ours:
-        if other is not kept:
-            desk.warn(f"{_id_of(other)} has the same address, so Strike calls twice: unsubscribe it.")
+    for other in others:
+        desk.warn(f"{_id_of(other)} has the same address, so Strike calls twice: unsubscribe it.")
 
 
 def _update(desk: Desk, options: argparse.Namespace) -> None:
@@ -226,10 +246,49 @@ def _unsubscribe(desk: Desk, options: argparse.Namespace) -> None:
     desk.say("Unsubscribed.")
 
 
+def _test(desk: Desk, _options: argparse.Namespace) -> None:
+    """Say whether Strike's calls arrive, by what Strike itself says of the newest. Raises CommandFailed if not."""
+    require_webhook(desk.settings)
+    subscriptions = desk.strike.list_subscriptions()
+    events = read_events(desk.strike.list_events(), utc_now())
+    record = judge(events)
+    trouble = _trouble(desk.settings.webhook_url, subscriptions, record)
+    sentence = trouble or _good_news(record)
+    desk.show_events(events[:SHOWN_EVENTS], False if trouble else record.do_arrive, sentence)
+    if trouble:
+        raise CommandFailed(trouble)
+    desk.say(sentence)
+
+
+def _trouble(url: str, subscriptions: Sequence[Json], record: Record) -> str | None:
+    """What keeps Strike's calls from arriving, and what to do; None when nothing is known to."""
+    ours = subscriptions_of(subscriptions, url)
+    if not ours:
+        return f"Strike is not told to call {url}: `subscribe` tells it."
+    if ours[0].get("enabled") is not True:
+        return "The subscription of this address is disabled: `subscribe` enables it."
+    if missing := missing_events(ours[0]):
+        return f"The subscription lacks {', '.join(missing)}: `subscribe` adds them."
+    if record.do_arrive is not False:
+        return None
+    others = " Another subscriber of the account may be the one who refuses." if len(subscriptions) > 1 else ""
+    return (
+        f"Strike's newest call did not arrive ({record.arrived} of the last {record.judged} did). See that LNPay runs "
+        f"and that {url} reaches it from outside; `subscribe` gives Strike the WEBHOOK_SECRET that is set here. "
+        f"`python main.py doctor` looks at all of this.{others}"
+    )
+
+
+def _good_news(record: Record) -> str:
+    if record.do_arrive is None:
+        return "Strike has had nothing to tell yet: pay an invoice for a small amount, wait a minute, and try again."
+    return f"Strike's calls arrive: {record.arrived} of the last {record.judged} did, and the newest."
+
+
 # The menu.
 
 _MENU = """
-s  subscribe, or mend ours    e  enable     r  send WEBHOOK_SECRET anew
+s  subscribe, or mend ours    e  enable     r  send WEBHOOK_SECRET anew    t  test
 u  unsubscribe                d  disable    q  quit
 choose: """
 _CHANGES: dict[str, Json] = {
@@ -265,6 +324,8 @@ def _menu(desk: Desk, _options: argparse.Namespace) -> None:
 def _do(desk: Desk, choice: str, subscriptions: Sequence[Json]) -> None:
     if choice == "s":
         _subscribe(desk, argparse.Namespace())
+    elif choice == "t":
+        _test(desk, argparse.Namespace())
     elif choice in _CHANGES:
         chosen = _choose(desk, subscriptions)
         _update(desk, argparse.Namespace(id=chosen, url=None, **_CHANGES[choice]))
@@ -291,15 +352,15 @@ def _choose(desk: Desk, subscriptions: Sequence[Json]) -> str:
 
 
 def _table(subscriptions: Sequence[Json], our_url: str, *, is_numbered: bool) -> Table:
-    table = Table()
-    for name in ("#", "id", "address", "on", "events", "made"):
-        if name != "#" or is_numbered:
-            table.add_column(name, overflow="fold", no_wrap=name == "id")
+    names = ("id", "address", "on", "events", "made")
+    table = new_table(*(("#", *names) if is_numbered else names))
+    for column in table.columns:
+        column.overflow, column.no_wrap = "fold", column.header == "id"
     for number, one in enumerate(subscriptions, 1):
         url = _plain(one.get("webhookUrl"))
         cells = (
             _plain(one.get("id")),
-            f"{url} (this LNPay)" if _is_same_url(url, our_url) else url,
+            f"{url} (this LNPay)" if is_same_url(url, our_url) else url,
             "yes" if one.get("enabled") is True else "no",
             "\n".join(_plain(event) for event in one.get("eventTypes") or ()),
             _plain(one.get("created"))[:10],
@@ -308,8 +369,21 @@ def _table(subscriptions: Sequence[Json], our_url: str, *, is_numbered: bool) ->
     return table
 
 
-def _console(stream: TextIO) -> Console:
-    return Console(file=stream, width=None if stream.isatty() else COLUMNS_WITHOUT_TERMINAL)
+def _event_table(events: Sequence[StrikeEvent]) -> Table:
+    table = new_table("time (UTC)", "event", "of", "what became of it")
+    for one in events:
+        cells = (f"{one.created_at:%Y-%m-%d %H:%M:%S}", one.event_type, _plain(one.entity_id), one.arrival)
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _shown_event(event: StrikeEvent) -> Json:
+    return {
+        "created": event.created_at.isoformat(),
+        "eventType": event.event_type,
+        "entityId": event.entity_id,
+        "arrival": event.arrival,
+    }
 
 
 def _shown(subscription: Json) -> Json:
@@ -317,24 +391,12 @@ def _shown(subscription: Json) -> Json:
 
 
 def _plain(value: object) -> str:
-    """A value of Strike's answer as text that cannot move the cursor."""
-    return "".join(one if one.isprintable() else "?" for one in str(value or ""))
+    """A value of Strike's answer as text that cannot move the cursor, and that every terminal can show."""
+    return "".join(one if one.isascii() and one.isprintable() else "?" for one in str(value or ""))
 
 
 def _id_of(subscription: Json) -> str:
     return str(subscription.get("id"))
-
-
-def _is_same_url(one: object, other: str) -> bool:
-    return isinstance(one, str) and bool(other) and _url_parts(one) == _url_parts(other)
-
-
-def _url_parts(url: str) -> tuple[str, str, str]:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "", "", url
-    return parts.scheme.lower(), parts.netloc.lower().removesuffix(":443"), parts.path
 
 
 _UNKNOWN = "Strike knows no subscription of this id: `python webhook_settings.py list` shows them."

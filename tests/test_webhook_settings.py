@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
+import re
 import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 
 import webhook_settings
 from config import settings as settings_module
 from lnpay.sandbox.faults import Fault
-from lnpay.sandbox.models import Subscription
-from lnpay.sandbox.server import SandboxServer
+from lnpay.sandbox.models import Event, Subscription
+from lnpay.sandbox.server import SandboxServer, wait_until
 from lnpay.sandbox.simulator import Simulator
 from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
+from tests.scenarios.live import ask, build_live_backend, free_port, serving
 
 ROOT = Path(__file__).resolve().parent.parent
 KEY = "strike-key-of-these-tests"
@@ -441,6 +447,173 @@ class TestMenu:
         assert terminal.out == ""
 
 
+class TestTest:
+    def happened(self, terminal: Terminal, *, age: timedelta = timedelta(minutes=5)) -> Event:
+        """Something of which Strike should tell, a while ago."""
+        with terminal.simulator.lock:
+            event = terminal.simulator.webhooks.emit("invoice.updated", NO_ID, ["state"])
+            event.created_at -= age
+        return event
+
+    def test_nothing_is_subscribed(self, terminal: Terminal) -> None:
+        assert terminal.run("test") == 1
+
+        assert f"not told to call {URL}: `subscribe`" in terminal.err
+
+    def test_nothing_has_happened_yet(self, terminal: Terminal) -> None:
+        terminal.subscribed()
+
+        assert terminal.run("test") == 0
+
+        assert "pay an invoice for a small amount" in terminal.out
+
+    def test_the_newest_call_did_not_arrive(self, terminal: Terminal) -> None:
+        terminal.subscribed()
+        self.happened(terminal)
+
+        assert terminal.run("test") == 1
+
+        assert re.search(rf"invoice\.updated +{NO_ID} +refused", terminal.out)
+        assert "did not arrive (0 of the last 1 did)" in terminal.err
+        assert "doctor" in terminal.err
+        assert "Another subscriber" not in terminal.err
+
+    def test_of_two_subscribers_the_other_may_be_the_one(
+        self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        terminal.subscribed()
+        monkeypatch.setenv("WEBHOOK_URL", "https://other.example/webhook")
+        assert terminal.run("subscribe") == 0
+        self.happened(terminal)
+
+        assert terminal.run("test") == 1
+
+        assert "Another subscriber" in terminal.err
+
+    def test_a_call_of_this_minute_is_not_judged(self, terminal: Terminal) -> None:
+        terminal.subscribed()
+        self.happened(terminal, age=timedelta())
+
+        assert terminal.run("test") == 0
+
+        assert "trying" in terminal.out
+
+    @pytest.mark.parametrize(("is_enabled", "events"), [(False, SUBSCRIBED_EVENTS), (True, ("invoice.updated",))])
+    def test_a_subscription_that_cannot_do_is_said(
+        self, terminal: Terminal, is_enabled: bool, events: tuple[str, ...]
+    ) -> None:
+        made = terminal.subscribed()
+        made.is_enabled, made.event_types = is_enabled, list(events)
+
+        assert terminal.run("test") == 1
+
+        assert ("lacks payment.created, payment.updated" if is_enabled else "is disabled") in terminal.err
+        assert "`subscribe`" in terminal.err
+
+    def test_as_json_it_says_the_same(self, terminal: Terminal) -> None:
+        terminal.subscribed()
+        event = self.happened(terminal)
+
+        assert terminal.run("test", "--json") == 1
+
+        answer = terminal.answer_json()
+        assert answer["arrive"] is False
+        assert answer["message"] + "\n" == terminal.err
+        assert answer["events"] == [
+            {
+                "created": event.created_at.isoformat(),
+                "eventType": "invoice.updated",
+                "entityId": NO_ID,
+                "arrival": "refused",
+            }
+        ]
+
+    def test_without_settings_for_it_it_names_them(self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("WEBHOOK_SECRET")
+
+        assert terminal.run("test") == 1
+
+        assert "WEBHOOK_SECRET is missing" in terminal.err
+
+    def test_in_the_menu(self, terminal: Terminal) -> None:
+        terminal.subscribed()
+
+        assert terminal.run(answers=["t", "q"]) == 0
+
+        assert "pay an invoice for a small amount" in terminal.out
+
+
+class Server:
+    """LNPay with no worker: what it knows of a payment it knows from a call. One restart for each change of secrets."""
+
+    def __init__(self, terminal: Terminal, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._terminal, self._environ, self._monkeypatch = terminal, environ, monkeypatch
+        self._port = free_port()
+        self._running = ExitStack()
+        monkeypatch.setenv("WEBHOOK_URL", f"http://127.0.0.1:{self._port}/webhook")
+
+    def restart(self, secret: str, old: str = "") -> None:
+        """Put these secrets into the settings, and start anew."""
+        self._monkeypatch.setenv("WEBHOOK_SECRET", secret)
+        self._monkeypatch.setenv("WEBHOOK_SECRET_OLD", old)
+        self.stop()
+        world = self._environ["STRIKE_API_URL"].removesuffix("/v1")
+        backend = build_live_backend(
+            world,
+            self._environ["DATABASE_URL"],
+            self._terminal.simulator.clock.now,
+            webhook_secret=secret,
+            webhook_secret_old=old,
+        )
+        self.url = self._running.enter_context(serving(backend, self._port))
+
+    def stop(self) -> None:
+        self._running.close()
+
+    def sees_a_payment(self) -> bool:
+        """Whether LNPay learns of a new payment from Strike's call."""
+        made = ask(self.url).json()["data"]
+        self._terminal.simulator.pay_invoice(made["quote"]["lnInvoice"])
+        address = f"{self.url}/invoices/{made['invoice']['invoiceId']}"
+        return wait_until(lambda: requests.get(address, timeout=5).json()["state"] == "settled")
+
+    def takes_a_call_signed_with(self, secret: str) -> bool:
+        """Whether a call that was signed before the change is taken when it comes late."""
+        body = b'{"eventType": "invoice.created", "data": {}}'
+        headers = {"X-Webhook-Signature": hmac.digest(secret.encode(), body, "sha256").hex()}
+        return requests.post(f"{self.url}/webhook", data=body, headers=headers, timeout=5).ok
+
+
+@pytest.fixture
+def server(terminal: Terminal, environ: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    made = Server(terminal, environ, monkeypatch)
+    yield made
+    made.stop()
+
+
+class TestRotation:
+    def test_no_call_is_lost_while_the_secret_is_changed(self, terminal: Terminal, server: Server) -> None:
+        server.restart(SECRET)
+        made = terminal.subscribed()
+        assert server.sees_a_payment()
+
+        # Strike still signs with the old one.
+        server.restart(OTHER_SECRET, old=SECRET)
+        assert server.sees_a_payment()
+
+        assert terminal.run("update", made.subscription_id, "--rotate-secret") == 0
+        assert made.secret == OTHER_SECRET
+        assert server.sees_a_payment()
+        assert server.takes_a_call_signed_with(SECRET)
+
+        server.restart(OTHER_SECRET)
+        assert server.sees_a_payment()
+        assert not server.takes_a_call_signed_with(SECRET)
+
+        assert terminal.run("test") == 0
+        assert "Strike's calls arrive: 4 of the last 4 did" in terminal.out
+
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -494,4 +667,13 @@ class TestAsACommand:
         ended = command("--help", STRIKE_API_KEY="")
 
         assert ended.returncode == 0
-        assert all(word in ended.stdout for word in ("list", "subscribe", "update", "unsubscribe"))
+        assert all(word in ended.stdout for word in ("list", "subscribe", "update", "unsubscribe", "test"))
+
+    def test_a_table_in_a_pipe_is_plain_ascii(self, command: Command) -> None:
+        assert command("subscribe").returncode == 0
+
+        listed = command("list", PYTHONIOENCODING="ascii:strict")
+
+        assert listed.returncode == 0
+        assert listed.stdout.isascii()
+        assert "\x1b" not in listed.stdout
