@@ -1,9 +1,9 @@
 """Use cases: a database that came out of a backup has missed what was sent since; none of it may be sent again.
 
 A backup carries a mark (COPIED). Whoever starts first on a database with a new mark notices it, and from then on:
-1. A refund of a payment from before that moment may have been sent by the history that is lost. Wherever a refund is
-   priced, `why_doubted` is asked, and such a refund is held until a person has looked at Strike and approves it anew.
-   It makes no difference whether the backup knew of the refund or a sweep has found its late payment once more.
+1. A refund of an order, or of a payment, from before that moment may have been sent by the history that is lost.
+   Wherever a refund is priced, `why_doubted` is asked, and such a refund is held until a person has looked at Strike
+   and approves it anew. Whether the backup knew of it, or a sweep has found its late payment again, is all the same.
 2. A quote that was stored before is executed again only when it is too old to send anything: Strike then says what
    became of it. Between backup and restore it may have been refused, and another one sent in its place.
 """
@@ -42,29 +42,40 @@ def notice_restore(repository: Repository, now: datetime) -> None:
 
 def doubt_refunds(tx: Transaction, now: datetime) -> None:
     """From now on believe of no refund that it was not sent, unless a person says so."""
-    tx.limits.reach_milestone(RESTORED, max(now, tx.limits.milestone(COPIED) or now))
+    tx.limits.reach_milestone(RESTORED, _end_of_the_old(tx, now))
     reason = _reason(tx)
-    for refund in tx.refunds.in_states((S.REQUESTED, S.QUOTED), MOST_REFUNDS):
-        held = tx.refunds.move(refund, S.HELD, reason=reason, claimed_until=None)
-        assert held is not None  # noqa: S101 - read in this transaction
-        tx.refunds.note(held, now, "restore", reason)
-    for refund in tx.refunds.in_states((S.HELD,), MOST_REFUNDS):
-        tx.refunds.change(refund, reason=reason)
-    for refund in tx.refunds.in_states((S.IN_FLIGHT,), MOST_REFUNDS):
-        if refund.payment_id is None:
-            tx.refunds.change(refund, next_attempt_at=now + QUOTES_LAST, claimed_until=None)
+    # An approval of before is no word on what was sent since.
+    for refund in tx.refunds.in_states(set(S) - {S.SENT}, MOST_REFUNDS):
+        if refund.state in (S.REQUESTED, S.QUOTED):
+            held = tx.refunds.move(refund, S.HELD, reason=reason, claimed_until=None, approved_at=None)
+            assert held is not None  # noqa: S101 - read in this transaction
+            tx.refunds.note(held, now, "restore", reason)
+        elif refund.state is S.HELD:
+            tx.refunds.change(refund, reason=reason, approved_at=None)
+        elif refund.state is S.IN_FLIGHT and refund.payment_id is None:
+            tx.refunds.change(refund, next_attempt_at=now + QUOTES_LAST, claimed_until=None, approved_at=None)
+        else:
+            tx.refunds.change(refund, approved_at=None)
     log.warning("the database came out of a backup: refunds that may have been sent already wait for a person")
+
+
+def _end_of_the_old(tx: Transaction, now: datetime) -> datetime:
+    """Now; but never before anything that the database knows, whatever the clock of this machine says."""
+    known = (now, tx.limits.milestone(COPIED), tx.invoices.newest_created_at())
+    return max(moment for moment in known if moment is not None)
 
 
 def why_doubted(tx: Transaction, refund: Refund) -> str | None:
     """Why this refund may have been sent by a history that is lost; None when it was not, or a person says so."""
     restored_at = tx.limits.milestone(RESTORED)
-    if restored_at is None or (refund.approved_at is not None and refund.approved_at >= restored_at):
+    if restored_at is None or refund.approved_at is not None:
         return None
     invoice = tx.invoices.find(refund.invoice_id)
     assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
     assert invoice.paid_at is not None  # noqa: S101 - a refund is owed for a payment
-    return None if invoice.paid_at > restored_at + CLOCKS_DIFFER else _reason(tx)
+    # An order that is new here need not be new: a shop repeats it, and Strike leads back to the invoice of then.
+    is_new = invoice.created_at > restored_at and invoice.paid_at > restored_at + CLOCKS_DIFFER
+    return None if is_new else _reason(tx)
 
 
 def _reason(tx: Transaction) -> str:

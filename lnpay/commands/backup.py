@@ -92,7 +92,7 @@ def _mark(settings: DatabaseSettings) -> int:
             doubt_refunds(tx, utc_now())
     finally:
         repository.close()
-    print("marked: refunds of payments up to now are held until you approve them; see python main.py refunds list")
+    print("marked: refunds of orders up to now are held until you approve them; see python main.py refunds list")
     return 0
 
 
@@ -105,8 +105,8 @@ def _explain(restored: Restore, database: Path) -> None:
         print(f"The database before it is kept: {restored.aside}")
     print(
         "What happened since the backup is not known any more:\n"
-        "- Refunds may have been sent. Each one of a payment made before the next start is held, until you have\n"
-        "  looked for it in Strike's dashboard: python main.py refunds list, then refunds settle or refunds approve.\n"
+        "- Refunds may have been sent. Each one of an order from before the next start is held, until you have looked\n"
+        "  for it in Strike's dashboard: python main.py refunds list, then refunds settle or refunds approve.\n"
         "- Orders made since then are unknown here. Look in Strike's dashboard for those that were paid.\n"
         "- Orders of the backup that were paid since then are found again, and your shop is told again, under a new\n"
         "  webhook-id: know them by correlation_id.\n"

@@ -9,8 +9,8 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, func, inspect, select, table
 
 from lnpay.errors import InvalidRequest
+from lnpay.repository.invoices import Invoices
 from lnpay.repository.limits import COPIED, Limits
-from lnpay.repository.tables import invoices
 
 COUNTED = ("invoices", "refunds", "refund_attempts", "deliveries")
 """The tables that are history: they only grow, and a copy that has fewer rows has lost some."""
@@ -37,6 +37,6 @@ def read_contents(connection: Connection) -> Contents:
     return Contents(
         version,
         {name: connection.execute(select(func.count()).select_from(table(name))).scalar_one() for name in COUNTED},
-        connection.execute(select(func.max(invoices.c.created_at))).scalar(),
+        Invoices(connection).newest_created_at(),
         Limits(connection).milestone(COPIED),
     )

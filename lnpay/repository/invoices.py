@@ -131,6 +131,10 @@ class Invoices:
         ]
         return min((moment for moment in moments if moment is not None), default=None)
 
+    def newest_created_at(self) -> datetime | None:
+        """When the newest order came, by our clock; None when there is none."""
+        return self._connection.execute(select(func.max(t.c.created_at))).scalar()
+
     def least_recently_checked(self, limit: int) -> list[str]:
         """Strike ids of watched invoices, the longest unasked first."""
         found: list[tuple[bool, Any, str]] = []

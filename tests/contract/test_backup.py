@@ -69,6 +69,19 @@ class TestBackup:
         assert execute(target, "SELECT * FROM invoices") == execute(file_of(world), "SELECT * FROM invoices")
         assert execute(target, "SELECT * FROM refunds") == execute(file_of(world), "SELECT * FROM refunds")
 
+    def test_no_secret_of_the_settings_is_in_it(self, world: World, tmp_path: Path) -> None:
+        world.subscribe()
+        world.pay(world.sell())
+        world.pump()
+        settings = WorldSettings(world.database_url)
+
+        made = back_up(file_of(world), tmp_path / "copy.sqlite", NOW)
+
+        content = made.path.read_bytes()
+        assert made.contents.rows["deliveries"] == 1
+        assert settings.strike_api_key.encode() not in content
+        assert settings.webhook_secret.encode() not in content
+
     def test_an_empty_database_can_be_saved(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(world, "backup", str(file_of(world).with_name("copy.sqlite"))) == 0
 

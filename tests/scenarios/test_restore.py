@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -15,9 +15,10 @@ import pytest
 from lnpay.model import Invoice
 from lnpay.passes import expired_pass, main_pass, refund_pass
 from lnpay.refunds_by_hand import approve, change_address, give_address, settle_by_hand
+from lnpay.repository import Repository
 from lnpay.repository.backup import back_up, restore
 from lnpay.repository.limits import RESTORED
-from lnpay.restored import CLOCKS_DIFFER, QUOTES_LAST, doubt_refunds
+from lnpay.restored import CLOCKS_DIFFER, QUOTES_LAST, doubt_refunds, notice_restore
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.states import InvoiceState, RefundState
 from tests.owing import EXECUTE, QUOTE, Moments, drain, executions, history, owe, payouts, refund_of, send
@@ -266,14 +267,46 @@ class TestAfterwards:
 
         assert refund_of(world, invoice).state is S.SENT
 
-    def test_a_payment_is_not_believed_to_be_later_by_the_difference_of_two_clocks(self, world: World) -> None:
-        invoice = world.sell(ln_address="alice@example.com", correlation_id="late")
+    def test_an_order_of_before_that_is_paid_after_is_held(self, world: World) -> None:
+        invoice = world.sell(ln_address="alice@example.com")
         put_back(world, take_backup(world))
-        world.pay(invoice, late_seconds=CLOCKS_DIFFER.total_seconds())
+        world.pay(invoice, late_seconds=2 * CLOCKS_DIFFER.total_seconds())
 
         work(world, hours=0.1)
 
         assert refund_of(world, invoice).state is S.HELD
+
+    def test_an_order_that_is_lost_and_comes_again_is_held(self, world: World) -> None:
+        """The shop repeats it, and Strike leads back to its invoice, which was paid late and refunded."""
+        backup = take_backup(world)
+        invoice = world.sell(ln_address="alice@example.com", correlation_id="lost")
+        world.pay(invoice, late_seconds=180)
+        work(world, hours=0.1)
+        assert len(payouts(world)) == 1
+        put_back(world, backup)
+        world.wait(1)
+
+        world.ask(ln_address="alice@example.com", correlation_id="lost")
+        work(world)
+
+        assert len(payouts(world)) == 1
+
+    @pytest.mark.parametrize("clock_is_wrong_by", [timedelta(days=-30), timedelta(days=30)])
+    def test_it_does_not_rest_on_the_clock_of_the_new_machine(self, world: World, clock_is_wrong_by: timedelta) -> None:
+        invoice = owe(world)
+        backup = take_backup(world)
+        work(world, hours=0.1)
+        world.backend.close()
+        restore(backup, database_of(world), world.simulator.clock.now() + clock_is_wrong_by)
+        repository = Repository(world.database_url)
+        notice_restore(repository, world.simulator.clock.now() + clock_is_wrong_by)
+        repository.close()
+
+        world.restart()
+        work(world)
+
+        assert refund_of(world, invoice).state is S.HELD
+        assert len(payouts(world)) == 1
 
     def test_an_old_quote_is_left_alone_until_it_can_send_nothing(self, world: World) -> None:
         invoice = owe(world)
