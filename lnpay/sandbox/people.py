@@ -27,7 +27,7 @@ POLICY = (
 HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 STATIC = Path(__file__).parent / "static"
-_TYPES = {"sandbox.css": "text/css", "icon.svg": "image/svg+xml", "order.js": "text/javascript"}
+_TYPES = {"sandbox.css": "text/css", "icon.svg": "image/svg+xml", "live.js": "text/javascript"}
 
 pages = Blueprint("pages", __name__)
 
@@ -89,7 +89,7 @@ def _static_url(name: str) -> str:
 
 @pages.get("/static/<name>")
 def static_file(name: str) -> Response:
-    """The style sheet, the icon, the script of an order's page."""
+    """The style sheet, the icon, the script of pages that change."""
     if name not in _TYPES:
         abort(404)
     response = Response((STATIC / name).read_bytes(), mimetype=_TYPES[name])

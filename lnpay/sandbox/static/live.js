@@ -1,28 +1,29 @@
-// The page of an open order looks again every two seconds and shows what has changed. A reload would do the same, and
-// take away where one reads and what one has opened; it is for browsers without scripts.
+// A page with a part that changes by itself looks again every two seconds, and replaces that part. A reload would take
+// away what one has typed or opened, and where one reads; it is for browsers without scripts.
 (() => {
   "use strict";
   const PAUSE = 2000;
-  const main = () => document.getElementById("main");
+  const part = () => document.querySelector("[data-live]");
 
   async function look() {
     try {
-      const answer = await fetch(location.href);
-      if (answer.ok) show(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      const answer = document.hidden ? null : await fetch(location.href);
+      if (answer && answer.ok) show(new DOMParser().parseFromString(await answer.text(), "text/html"));
     } catch {
       // The sandbox has ended, or is being started again.
     }
-    if (main().dataset.final === "false") setTimeout(look, PAUSE);
+    if (part()) setTimeout(look, PAUSE);
   }
 
   function show(fresh) {
-    const next = fresh.getElementById("main");
+    const now = part(), next = fresh.getElementById(now.id);
     document.querySelector("header time").replaceWith(fresh.querySelector("header time"));
-    if (next.dataset.state === main().dataset.state) return;
-    const hadFocus = main().contains(document.activeElement);
-    main().replaceWith(next);
+    // The part of an order that is finished is not alive any more.
+    if (!next || next.dataset.live === now.dataset.live) return;
+    const hadFocus = now.contains(document.activeElement);
+    now.replaceWith(next);
     document.title = fresh.title;
-    document.getElementById("news").textContent = next.querySelector("h2").textContent;
+    document.getElementById("news").textContent = next.dataset.says;
     if (hadFocus) next.focus();
   }
 
