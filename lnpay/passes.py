@@ -35,8 +35,16 @@ class Summary:
         return self.trouble is not None or any(self.counts.values())
 
     def __str__(self) -> str:
-        done = " ".join(f"{name}={count}" for name, count in self.counts.items())
-        return f"{done} trouble: {self.trouble}" if self.trouble else done
+        return f"{self._done} trouble: {self.trouble}" if self.trouble else self._done
+
+    @property
+    def fields(self) -> str:
+        """The same for the log, where all is key=value."""
+        return f"{self._done} trouble={self.trouble}" if self.trouble else self._done
+
+    @property
+    def _done(self) -> str:
+        return " ".join(f"{name}={count}" for name, count in self.counts.items())
 
 
 Pass = Callable[[Backend], Summary]
@@ -116,7 +124,7 @@ def repeat(one_pass: Callable[[], Summary], seconds: float, stop: threading.Even
     while not stop.is_set():
         try:
             summary = one_pass()
-            log.log(logging.INFO if summary.is_eventful else logging.DEBUG, "pass done %s", summary)
+            log.log(logging.INFO if summary.is_eventful else logging.DEBUG, "pass done %s", summary.fields)
         except Stopping:
             return
         except LnpayError as error:

@@ -41,9 +41,7 @@ def _end(response: Response) -> Response:
     meters().saw_request(route, response.status_code, seconds)
     response.headers[HEADER] = request_id.get()
     # The route and never the path: a token in it opens a customer's page.
-    log.debug(
-        "request method=%s route=%s status=%d ms=%.1f", request.method, route, response.status_code, seconds * 1000
-    )
+    log.debug("request method=%s route=%s status=%d ms=%d", request.method, route, response.status_code, seconds * 1000)
     return response
 
 

@@ -165,8 +165,10 @@ class TestRepeating:
     def test_a_pass_that_fails_is_followed_by_the_next(self, caplog: pytest.LogCaptureFixture) -> None:
         caplog.set_level(logging.DEBUG, "lnpay")
         stop = threading.Event()
-        done = Summary({"settled": 1})
-        one_pass = self.endless(stop, StorageUnavailable("locked"), ZeroDivisionError("a bug"), done, Summary({"x": 0}))
+        done, wrong = Summary({"settled": 1}), Summary({"settled": 0}, "look at it")
+        one_pass = self.endless(
+            stop, StorageUnavailable("locked"), ZeroDivisionError("a bug"), done, wrong, Summary({"x": 0})
+        )
 
         repeat(one_pass, 0, stop)
 
@@ -174,6 +176,7 @@ class TestRepeating:
             ("ERROR", "pass failed error=locked"),
             ("ERROR", "pass failed, the next one tries again"),
             ("INFO", "pass done settled=1"),
+            ("INFO", "pass done settled=0 trouble=look at it"),
             ("DEBUG", "pass done x=0"),
         ]
 
