@@ -37,7 +37,8 @@ from lnpay.web.serving import make_server, run_until
 from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
 
 SHOP_SETTINGS = (
-    "API_KEYS", "CORS_ORIGINS", "CURRENCY", "DELIVERY_EVENTS", "DELIVERY_SECRET", "DELIVERY_URL", "TIME_OFFSET",
+    "API_KEYS", "CORS_ORIGINS", "CURRENCY", "DELIVERY_EVENTS", "DELIVERY_SECRET", "DELIVERY_URL", "LOG_FORMAT",
+    "LOG_LEVEL", "METRICS_TOKEN", "TIME_OFFSET",
 )  # fmt: skip
 """What a sandbox takes from the environment: with them it is the backend of a shop that is being built."""
 
