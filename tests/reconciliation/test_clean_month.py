@@ -8,7 +8,9 @@ import pytest
 from sqlalchemy import update
 
 from lnpay.breaks import BreakKind
-from lnpay.repository.tables import invoices
+from lnpay.reconciliation import MOST_PAUSES
+from lnpay.repository.tables import invoices, refund_attempts, refunds
+from lnpay.sandbox.models import Money
 from lnpay.settlement import reconcile_invoice
 from lnpay.states import RefundState
 from lnpay.strike import PAGE_SIZE, Bucket
@@ -117,6 +119,47 @@ def test_a_refund_that_a_person_paid_back_cannot_be_compared(month: Month) -> No
     assert (found.is_balanced, found.by_hand) == (True, 1)
 
 
+def test_a_refund_without_a_payment_id_cannot_be_compared(month: Month) -> None:
+    invoice = month.late()
+    month.spoil(update(refunds).where(refunds.c.invoice_id == invoice.id).values(payment_id=None))
+    month.spoil(update(refund_attempts).values(payment_id=None))
+
+    found = month.reconcile()
+
+    assert (found.is_balanced, found.unnamed) == (True, 1)
+
+
+def test_a_payment_that_comes_while_pages_are_read_disturbs_nothing(month: Month) -> None:
+    for _ in range(PAGE_SIZE + 1):
+        month.sale()
+
+    def pay_after_the_first_page(words: str, done: int, total: int | None = None) -> None:
+        if (words, done) == ("paid invoices at Strike", PAGE_SIZE):
+            month.stranger(correlation_id=None)
+
+    found = month.reconcile(progress=pay_after_the_first_page)
+
+    assert (found.is_balanced, found.payments) == (True, PAGE_SIZE + 1)
+    assert month.world.calls("GET /v1/invoices/")[PAGE_SIZE + 1 :] == []
+
+
+def test_a_payment_whose_time_strike_does_not_say_is_not_passed_over(month: Month) -> None:
+    invoice = month.world.sell()
+    month.world.pay(invoice)
+    month.world.simulator.config.transactions = "missing"
+
+    assert [one.kind for one in month.reconcile().breaks] == [BreakKind.NOT_COUNTED]
+
+
+def test_another_currency_at_strike_is_another_amount(month: Month) -> None:
+    invoice = month.sale()
+    month.at_strike(invoice).amount = Money(1_234, "USD")
+
+    [found] = month.reconcile().breaks
+
+    assert (found.kind, found.there) == (BreakKind.AMOUNT_DIFFERS, "not in bitcoin")
+
+
 def test_without_messages_to_the_shop_none_is_missed(month: Month) -> None:
     month.world.restart(delivery_events=frozenset())
     month.sale()
@@ -220,6 +263,15 @@ class TestTheBudget:
 
         assert found.unfinished == "Strike asks to wait: run this again in 60 minutes"
         assert (month.pauses, len(month.world.calls()) - before) == ([], 1)
+
+    def test_calls_that_never_come_back_end_it(self, month: Month) -> None:
+        month.sale()
+
+        found = month.reconcile(calls_left=lambda: 0)
+
+        assert not found.is_balanced
+        assert "there are no calls left" in (found.unfinished or "")
+        assert len(month.pauses) == MOST_PAUSES
 
     def test_a_short_wait_is_kept(self, month: Month) -> None:
         month.sale()

@@ -119,6 +119,17 @@ class TestForms:
         assert [line["kind"] for line in said["lines"]] == ["payment", "refund"]
         assert said["reconciliation"]["balanced"] is True
 
+    def test_json_into_a_file_leaves_sums_and_verdict_for_people(
+        self, month: Month, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        month.sale()
+        path = tmp_path / "books.json"
+
+        assert run(month, "--json", str(path), "--reconcile") == 0
+
+        assert json.loads(path.read_text("utf-8"))["totals"]["currencies"]["usd"]["payments"] == 1
+        assert "Books balance." in capsys.readouterr().out
+
     def test_a_file_that_cannot_be_written_is_one_line(
         self, month: Month, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ) -> None:
