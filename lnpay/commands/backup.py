@@ -63,14 +63,13 @@ def _describe(contents: Contents) -> str:
 
 def _restore(settings: DatabaseSettings, options: argparse.Namespace) -> int:
     from lnpay.repository.backup import restore, sqlite_path
-    from lnpay.repository.dump import restore_command
+    from lnpay.repository.dump import check_dump, restore_command
 
     if options.mark:
         return _mark(settings)
     database = sqlite_path(settings.database_url)
-    if not options.file.is_file():
-        raise InvalidRequest(f"there is no file {options.file}: name what `backup` has written")
     if database is None:
+        check_dump(options.file)
         raise InvalidRequest(
             "PostgreSQL's own tool puts a dump back. Stop the servers, the workers and cron's calls of them. Then:\n"
             f"    {restore_command(settings.database_url, options.file)}\n"

@@ -14,7 +14,16 @@ from sqlalchemy.engine import make_url
 
 from lnpay.errors import Conflict, InvalidRequest, StorageUnavailable
 from lnpay.repository.contents import Contents, read_contents
-from lnpay.repository.files import COMPANIONS, check_sound, close_out, copy_into, new_beside, opened, put_into_place
+from lnpay.repository.files import (
+    COMPANIONS,
+    check_sound,
+    close_out,
+    copy_into,
+    new_beside,
+    opened,
+    put_into_place,
+    telling_of_files,
+)
 from lnpay.repository.limits import COPIED, Limits
 from lnpay.repository.migrate import check_known
 
@@ -42,6 +51,7 @@ def sqlite_path(database_url: str) -> Path | None:
     return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
+@telling_of_files()
 def choose_target(file: Path, now: datetime, suffix: str, *, may_overwrite: bool) -> Path:
     """Where a backup goes: `file`, or a dated name in it when it is a folder. Raises Conflict, InvalidRequest."""
     target = file / f"lnpay-{now:%Y%m%dT%H%M%SZ}{suffix}" if file.is_dir() else file
@@ -52,6 +62,7 @@ def choose_target(file: Path, now: datetime, suffix: str, *, may_overwrite: bool
     return target
 
 
+@telling_of_files()
 def back_up(database: Path, target: Path, now: datetime) -> Backup:
     """Copy the database as it is at one moment; servers and workers go on meanwhile.
 
@@ -80,6 +91,7 @@ def check_backup(backup: Path) -> Contents:
     return contents
 
 
+@telling_of_files()
 def restore(backup: Path, database: Path, now: datetime, *, is_forced: bool = False) -> Restore:
     """Put a backup into the place of the database, which is kept under another name.
 

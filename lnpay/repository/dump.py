@@ -15,16 +15,17 @@ from sqlalchemy.pool import NullPool
 from lnpay.errors import StorageUnavailable
 from lnpay.repository.backup import Backup
 from lnpay.repository.contents import read_contents
-from lnpay.repository.files import new_beside, put_into_place
+from lnpay.repository.files import new_beside, put_into_place, telling_of_files
 
 
+@telling_of_files()
 def dump(database_url: str, target: Path) -> Backup:
     """Dump a database as it is at one moment, in pg_dump's custom format, and read the dump once.
 
     Raises StorageUnavailable when pg_dump is missing or fails, InvalidRequest when it is no database of LNPay.
     """
     url = make_url(database_url)
-    pg_dump, pg_restore = _tool("pg_dump"), _tool("pg_restore")
+    pg_dump = _tool("pg_dump")
     engine = create_engine(url, poolclass=NullPool, isolation_level="REPEATABLE READ")
     with new_beside(target) as part:
         try:
@@ -36,9 +37,14 @@ def dump(database_url: str, target: Path) -> Backup:
                 _run(url, [pg_dump, *options, f"--file={part}", f"--dbname={_address(url)}"])
         except OperationalError as error:
             raise StorageUnavailable("the database is not available right now") from error
-        _run(url, [pg_restore, f"--file={os.devnull}", str(part)])
+        check_dump(part)
         put_into_place(part, target)
     return Backup(target, target.stat().st_size, contents)
+
+
+def check_dump(file: Path) -> None:
+    """Read all of a dump. Raises StorageUnavailable when it cannot be read, or pg_restore is missing."""
+    _run(None, [_tool("pg_restore"), f"--file={os.devnull}", str(file)])
 
 
 def restore_command(database_url: str, file: Path) -> str:
@@ -55,9 +61,10 @@ def _tool(name: str) -> str:
     return found
 
 
-def _run(url: URL, command: list[str]) -> None:
+def _run(url: URL | None, command: list[str]) -> None:
     # The password goes where no list of processes shows it.
-    environ = {**os.environ, **({"PGPASSWORD": str(url.password)} if url.password else {})}
+    password = {} if url is None or url.password is None else {"PGPASSWORD": str(url.password)}
+    environ = {**os.environ, **password}
     done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         why = " ".join(done.stderr.split()) or f"exit code {done.returncode}"

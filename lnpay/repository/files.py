@@ -23,6 +23,15 @@ QUIET_SECONDS = 2.0
 
 
 @contextmanager
+def telling_of_files() -> Iterator[None]:
+    """Say in words what a disk or a folder refuses. Raises StorageUnavailable."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageUnavailable(f"{error.filename or 'the disk'} cannot be used: {error.strerror}") from error
+
+
+@contextmanager
 def opened(path: Path, mode: str = "ro") -> Iterator[Connection]:
     """A connection to an SQLite file that is there, without a transaction. mode: "ro" or "rw".
 
@@ -87,10 +96,7 @@ def close_out(path: Path) -> None:
 @contextmanager
 def new_beside(path: Path) -> Iterator[Path]:
     """An empty file in the folder of `path` that only we may read; gone at the end unless it was renamed."""
-    try:
-        number, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise StorageUnavailable(f"{path.parent} cannot be written to: {error.strerror}") from error
+    number, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(number)
     try:
         yield Path(name)

@@ -25,6 +25,7 @@ from lnpay.commands import add_commands
 from lnpay.errors import Conflict, InvalidRequest, SchemaTooNew, StorageUnavailable
 from lnpay.repository import Repository
 from lnpay.repository.backup import back_up, check_backup, restore
+from lnpay.repository.dump import restore_command
 from lnpay.repository.repository import SCHEMA_VERSION
 from tests.databases import fresh_postgres
 from tests.owing import owe
@@ -81,6 +82,11 @@ class TestBackup:
         assert made.contents.rows["deliveries"] == 1
         assert settings.strike_api_key.encode() not in content
         assert settings.webhook_secret.encode() not in content
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="root may write to every folder but /proc")
+    def test_a_folder_that_cannot_be_written_to_is_said(self, world: World) -> None:
+        with pytest.raises(StorageUnavailable, match=r"/proc/.* cannot be used: "):
+            run(world, "backup", "/proc/copy.sqlite")
 
     def test_an_empty_database_can_be_saved(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(world, "backup", str(file_of(world).with_name("copy.sqlite"))) == 0
@@ -388,6 +394,8 @@ class TestPostgres:
     @pytest.fixture
     def with_tools(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """PostgreSQL's tools of the server's own version, where the server came from its wheel."""
+        if "TEST_POSTGRES_URL" in os.environ:
+            return  # whoever names a server has the tools that fit it
         pgserver = pytest.importorskip("pgserver")
         folder = Path(pgserver.__file__).parent / "pginstall" / "bin"
         monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
@@ -429,16 +437,14 @@ class TestPostgres:
         world.database_url = "postgresql+psycopg://lnpay:hidden-word@127.0.0.1:1/lnpay"
         file = tmp_path / "copy.dump"
 
-        with pytest.raises(InvalidRequest, match="there is no file"):
-            run(world, "restore", str(file))
-        file.touch()
         with pytest.raises(StorageUnavailable) as failed:
-            run(world, "backup", str(file), "--force")
-        with pytest.raises(InvalidRequest) as told:
+            run(world, "backup", str(file))
+        with pytest.raises(StorageUnavailable, match="could not open input file"):
             run(world, "restore", str(file))
+        told = restore_command(world.database_url, file)
 
-        assert "hidden-word" not in f"{failed.value}{told.value}"
-        assert '--dbname="postgresql://lnpay@127.0.0.1:1/lnpay"' in str(told.value)
+        assert "hidden-word" not in f"{failed.value}{told}"
+        assert '--dbname="postgresql://lnpay@127.0.0.1:1/lnpay"' in told
 
 
 def test_the_mark_by_hand_needs_no_file(world: World, capsys: pytest.CaptureFixture[str]) -> None:
