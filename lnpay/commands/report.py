@@ -90,7 +90,7 @@ def _report(backend: Backend, options: argparse.Namespace) -> int:
     except BrokenPipeError:
         # Whoever read it has seen enough. What is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BALANCED
+        return UNFINISHED if is_wanted else BALANCED
     except OSError as error:
         print(f"cannot write {options.csv or options.json or 'the report'}: {error.strerror}", file=sys.stderr)
         return BROKEN
@@ -215,9 +215,13 @@ def _progress(path: str = "") -> Iterator[Progress]:
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
+        task, phase = bar.add_task("", total=None), ""
 
         def tell(words: str, done: int, total: int | None = None) -> None:
-            bar.update(task, description=words, completed=done, total=total)
+            nonlocal task, phase
+            if words != phase:
+                bar.remove_task(task)
+                task, phase = bar.add_task(words, total=total), words
+            bar.update(task, completed=done)
 
         yield tell
