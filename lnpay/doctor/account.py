@@ -72,9 +72,7 @@ def _check_key(patient: Patient) -> Iterator[Finding]:
     try:
         answer = patient.strike.ask("GET", f"/invoices/{NOBODY}", Bucket.OTHER)
     except StrikeError as error:
-        # When we or Strike only ask to wait, it is there; `strike_budget` says for how long.
-        if error.retry_after_seconds is None:
-            yield fail("strike", error.message, "look at this machine's network, DNS and firewall, and STRIKE_API_URL")
+        yield from _no_answer(error)
         raise
     answered_at = patient.clock()
     yield _reach(answer)
@@ -84,6 +82,14 @@ def _check_key(patient: Patient) -> Iterator[Finding]:
     elif _is_telling(answer):
         yield ok("strike_key", "Strike accepts STRIKE_API_KEY")
         yield _scopes(patient)
+
+
+def _no_answer(error: StrikeError) -> Iterator[Finding]:
+    if error.status == 429:
+        yield fail("strike", "Strike refuses our calls for now", "wait: it ends by itself; strike_budget says more")
+    # When it is our own count that ends the calls, nothing is known of Strike, and `strike_budget` says so.
+    elif error.retry_after_seconds is None:
+        yield fail("strike", error.message, "look at this machine's network, DNS and firewall, and STRIKE_API_URL")
 
 
 def _reach(answer: StrikeAnswer) -> Finding:
@@ -135,28 +141,30 @@ def _scopes(patient: Patient) -> Finding:
 
 
 def _check_invoicing(patient: Patient) -> Iterator[Finding]:
+    """Whose profile to read, an invoice of the account tells."""
     name = "strike_invoicing"
     newest = patient.strike.newest_invoice()
     if newest is None:
         yield cannot_tell(name, "the account has no invoice yet", "make one for a small amount, then run this again")
         return
     try:
-        profile = patient.strike.get_profile(str(newest.raw.get("issuerId")))
+        yield _profile(name, patient.strike.get_profile(str(newest.raw.get("issuerId"))))
     except StrikeRejected as error:
         if error.status == 403 and newest.amount_sats is not None:
             yield ok(name, "the account's newest invoice is in bitcoin")
-            return
-        advice = "a key with the scope partner.account.profile.read would tell"
-        yield cannot_tell(name, "the account's profile cannot be read", advice)
-        return
+        else:
+            advice = "a key with the scope partner.account.profile.read would tell"
+            yield cannot_tell(name, "the account's profile cannot be read", advice)
+
+
+def _profile(name: str, profile: dict[str, Any]) -> Finding:
     if _can_invoice_bitcoin(profile):
-        yield ok(name, "the account can ask for bitcoin")
-    else:
-        yield fail(
-            name,
-            "the account cannot ask for bitcoin, so every invoice is refused",
-            "in Strike's app finish what it asks for before bitcoin can be received, or ask Strike's support",
-        )
+        return ok(name, "the account can ask for bitcoin")
+    return fail(
+        name,
+        "the account cannot ask for bitcoin, so every invoice is refused",
+        "in Strike's app finish what it asks for before bitcoin can be received, or ask Strike's support",
+    )
 
 
 def _can_invoice_bitcoin(profile: dict[str, Any]) -> bool:
@@ -169,7 +177,7 @@ def _check_balance(patient: Patient) -> Iterator[Finding]:
     with patient.reading() as tx:
         owed = tx.backlog.owed_sats(OWED)
     try:
-        available = patient.strike.available_sats()
+        yield _balance(name, owed, patient.strike.available_sats())
     except StrikeRejected as error:
         if error.status != 403:
             raise
@@ -178,15 +186,16 @@ def _check_balance(patient: Patient) -> Iterator[Finding]:
             yield cannot_tell(name, why, "a key with the scope partner.balances.read would tell")
         else:
             yield ok(name, "nothing is owed back")
-        return
-    if available < owed:
-        yield fail(
-            name,
-            f"{owed:,} sats are owed back and the account has {available:,}",
-            f"put {owed - available:,} sats and something for fees into the account: refunds wait for it",
-        )
-    else:
-        yield ok(name, f"{available:,} sats, and {owed:,} are owed back")
+
+
+def _balance(name: str, owed: int, available: int) -> Finding:
+    if available >= owed:
+        return ok(name, f"{available:,} sats, and {owed:,} are owed back")
+    return fail(
+        name,
+        f"{owed:,} sats are owed back and the account has {available:,}",
+        f"put {owed - available:,} sats and something for fees into the account: refunds wait for it",
+    )
 
 
 def _check_budget(patient: Patient) -> Iterator[Finding]:

@@ -52,7 +52,8 @@ def _is_fresh(patient: Patient, rate: Rate) -> bool:
 def _source_finding(patient: Patient, source: str, answer: Answer) -> Finding:
     name, currency = f"rate_{source}", patient.settings.currency
     if isinstance(answer, RateSourceError):
-        return warn(name, f"{source} {answer}", REACH)
+        # Without the class of a foreign library's error, which follows the colon.
+        return warn(name, f"{source} {answer.message.partition(':')[0]}", REACH)
     if answer is None:
         return ok(name, f"{source} does not know {currency}: the others are asked")
     age = in_words(patient.clock() - answer.as_of)

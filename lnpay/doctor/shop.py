@@ -61,7 +61,7 @@ def _check_deliveries(patient: Patient) -> Iterator[Finding]:
     if abandoned:
         yield fail(
             name,
-            f"{abandoned} messages of the last 30 days were given up{_because(refusal)}",
+            f"given up in the last 30 days: {abandoned}{_because(refusal)}",
             "python main.py redeliver INVOICE_ID sends one again; the log names each (delivery abandoned)",
         )
     elif waiting:
@@ -73,7 +73,7 @@ def _check_deliveries(patient: Patient) -> Iterator[Finding]:
 def _waiting(name: str, waiting: list[Waiting], refusal: str | None, patient: Patient) -> Finding:
     count = sum(one.count for one in waiting)
     age = patient.clock() - min(one.since for one in waiting)
-    text = f"{count} messages wait for the shop, the oldest for {in_words(age)}{_because(refusal)}"
+    text = f"messages that wait for the shop: {count}, the oldest for {in_words(age)}{_because(refusal)}"
     if age <= LATE:
         return ok(name, text)
     say = fail if age > VERY_LATE else warn
@@ -83,7 +83,7 @@ def _waiting(name: str, waiting: list[Waiting], refusal: str | None, patient: Pa
 
 
 def _because(refusal: str | None) -> str:
-    return f": {refusal}" if refusal else ""
+    return f" ({refusal})" if refusal else ""
 
 
 CHECKS = (Check(("delivery_url",), _check_address), Check(("deliveries",), _check_deliveries))

@@ -33,6 +33,9 @@ SECRETS = {
     "METRICS_TOKEN": "a-token-of-the-tests",
     "COINGECKO_API_KEY": "a-gecko-key-of-the-tests",
 }
+WAIT_SECONDS = 30.0
+"""For what takes a moment, on a machine that does other things too."""
+
 HIDDEN_IN_DELIVERY_URL = ("shop-user", "shop-password", "shop-token")
 
 
@@ -86,8 +89,8 @@ class Installation:
         """An invoice that was paid in time, as LNPay knows and Strike knows that LNPay knows."""
         invoice = self.pay(**fields)
         state = InvoiceState.SETTLED
-        assert wait_until(lambda: self.invoice(invoice.strike_invoice_id).state is state)
-        assert wait_until(lambda: all(event.delivery_success is not False for event in self.events()))
+        assert wait_until(lambda: self.invoice(invoice.strike_invoice_id).state is state, WAIT_SECONDS)
+        assert wait_until(lambda: all(event.delivery_success is not False for event in self.events()), WAIT_SECONDS)
         return self.invoice(invoice.strike_invoice_id)
 
     def pay(self, *, late_seconds: float = 0, **fields: Any) -> Invoice:
@@ -169,7 +172,7 @@ def installed(folder: Path) -> Iterator[Installation]:
         made.start()
         subscribe(world, made.values["WEBHOOK_URL"].removesuffix("/webhook"), SUBSCRIBED_EVENTS)
         made.sell_and_pay()
-        assert wait_until(made.was_delivered)
+        assert wait_until(made.was_delivered, WAIT_SECONDS)
         try:
             yield made
         finally:

@@ -16,11 +16,14 @@ from lnpay.doctor import Finding, Verdict
 from lnpay.doctor.account import REFUNDING, SELLING
 from lnpay.model import Heartbeat
 from lnpay.refunds import STUCK
+from lnpay.repository import Repository
 from lnpay.repository.repository import SCHEMA_VERSION
+from lnpay.sandbox.server import wait_until
 from lnpay.states import InvoiceState, RefundState
 from lnpay.strike import Bucket
 from tests.contract.test_looking import make_read_only
-from tests.doctor.installation import Installation
+from tests.databases import fresh_postgres
+from tests.doctor.installation import WAIT_SECONDS, Installation
 from tests.scenarios.live import free_port, subscribe
 
 KEY = "a-key-of-the-tests"
@@ -174,7 +177,10 @@ class TestStrike:
         with shop.rows() as tx:
             tx.limits.block(Bucket.OTHER, shop.now() + HOUR)
 
-        among(shop.troubles(), "strike_budget", FAIL, "locked us out (other) until")
+        troubles = shop.troubles()
+
+        among(troubles, "strike_budget", FAIL, "locked us out (other) until")
+        among(troubles, "strike", FAIL, "refuses our calls")
 
 
 class TestPrices:
@@ -331,7 +337,7 @@ class TestShop:
         wait_for(lambda: shop.simulator.shop.deliveries[-1].status == 500)
         shop.let_pass(age)
 
-        only(shop.troubles(), "deliveries", verdict, "1 messages wait for the shop, the oldest for")
+        only(shop.troubles(), "deliveries", verdict, "messages that wait for the shop: 1, the oldest for")
         assert "the shop answered 500" in shop.troubles()["deliveries"].message
 
     def test_a_message_was_given_up(self, shop: Installation) -> None:
@@ -339,7 +345,7 @@ class TestShop:
         shop.sell_and_pay()
         wait_for(lambda: shop.simulator.shop.deliveries[-1].status == 410)
 
-        only(shop.troubles(), "deliveries", FAIL, "given up: the shop answered 410")
+        only(shop.troubles(), "deliveries", FAIL, "given up in the last 30 days: 1 (the shop answered 410")
 
 
 class TestDatabase:
@@ -417,6 +423,20 @@ class TestDatabase:
         shop.set(DATABASE_URL="postgresql+psycopg://lnpay:shop-password@127.0.0.1:1/lnpay")
 
         among(shop.troubles(), "database", FAIL, "the server cannot be reached")
+
+    def test_postgresql_is_looked_at_in_the_same_way(self, shop: Installation, postgres_server: str) -> None:
+        with fresh_postgres(postgres_server) as url:
+            repository = Repository(url)
+            repository.upgrade()
+            repository.close()
+            shop.set(DATABASE_URL=url)
+
+            troubles = shop.troubles()
+            with shop.rows() as tx:
+                counted = tx.limits.calls_since(Bucket.OTHER, shop.now() - HOUR, 60)
+
+        assert {finding.message for finding in troubles.values()} == {"it has never made a pass"}
+        assert counted > 0
 
 
 class TestWork:
@@ -507,10 +527,7 @@ class TestNothingAnswers:
 
 
 def wait_for(is_true: Callable[[], object]) -> None:
-    end = time.monotonic() + 10
-    while not is_true():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+    assert wait_until(is_true, WAIT_SECONDS)
 
 
 def spend(shop: Installation, calls: int) -> None:
