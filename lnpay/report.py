@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from enum import StrEnum
@@ -75,6 +75,7 @@ class Line:
 
     at: when it was paid or sent; a refund that is not sent stands where it began to be owed, and counts for nothing.
     amount_fiat, fee_fiat: at the price of the sale. fee_sats: what Strike took for sending a refund, if known.
+    payment_id: of that sending, at Strike. note: why a refund waits, or how a person closed it.
     """
 
     at: datetime
@@ -90,8 +91,8 @@ class Line:
     price: Decimal
     price_source: str
     price_at: datetime
-    payment_id: str | None
-    note: str | None
+    payment_id: str | None = None
+    note: str | None = None
 
     @property
     def is_owed(self) -> bool:
@@ -154,43 +155,31 @@ def refund_place(refund: BookedRefund) -> Place:
 def _payment_line(invoice: BookedInvoice) -> Line:
     assert invoice.paid_at is not None  # noqa: S101 - what is read by the time of payment has one
     assert invoice.received_sats is not None  # noqa: S101 - the database has no time of payment without an amount
-    return Line(
-        at=invoice.paid_at,
-        kind=LineKind.PAYMENT,
-        state=invoice.state,
-        invoice_id=invoice.strike_invoice_id,
-        correlation_id=invoice.correlation_id,
-        currency=invoice.currency,
-        amount_fiat=_worth(invoice, invoice.received_sats),
-        amount_sats=invoice.received_sats,
-        fee_fiat=None,
-        fee_sats=None,
-        price=invoice.rate_price,
-        price_source=invoice.rate_source,
-        price_at=invoice.rate_as_of,
-        payment_id=None,
-        note=None,
-    )
+    return _line(invoice, invoice.paid_at, LineKind.PAYMENT, invoice.state, invoice.received_sats)
 
 
 def _refund_line(refund: BookedRefund) -> Line:
-    invoice, fee = refund.invoice, refund.fee_sats
+    line = _line(refund.invoice, refund.at, LineKind.REFUND, refund.state, refund.amount_sats, refund.fee_sats)
+    return replace(line, payment_id=refund.payment_id, note=refund.reason)
+
+
+def _line(
+    invoice: BookedInvoice, at: datetime, kind: LineKind, state: str, amount_sats: int, fee_sats: int | None = None
+) -> Line:
     return Line(
-        at=refund.at,
-        kind=LineKind.REFUND,
-        state=refund.state,
+        at=at,
+        kind=kind,
+        state=state,
         invoice_id=invoice.strike_invoice_id,
         correlation_id=invoice.correlation_id,
         currency=invoice.currency,
-        amount_fiat=_worth(invoice, refund.amount_sats),
-        amount_sats=refund.amount_sats,
-        fee_fiat=None if fee is None else sats_to_fiat(fee, invoice.rate_price, invoice.currency),
-        fee_sats=fee,
+        amount_fiat=_worth(invoice, amount_sats),
+        amount_sats=amount_sats,
+        fee_fiat=None if fee_sats is None else sats_to_fiat(fee_sats, invoice.rate_price, invoice.currency),
+        fee_sats=fee_sats,
         price=invoice.rate_price,
         price_source=invoice.rate_source,
         price_at=invoice.rate_as_of,
-        payment_id=refund.payment_id,
-        note=refund.reason,
     )
 
 

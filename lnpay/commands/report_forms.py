@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, TextIO
 
 from lnpay.breaks import Break, Reconciliation
@@ -225,7 +226,10 @@ def print_reconciliation(found: Reconciliation, file: TextIO) -> None:
         print(f"   invoice    {one.invoice_id}", file=file)
         print(f"   here       {one.here}", file=file)
         print(f"   at Strike  {one.there}", file=file)
-        print(f"   do         {one.advice}", file=file)
+        print(
+            fill(one.advice, columns_of_output() - 1, initial_indent="   do         ", subsequent_indent=" " * 14),
+            file=file,
+        )
     if found.breaks:
         print(f"\nBooks do not balance: {_count(len(found.breaks), 'break')}.", file=file)
     if found.unfinished is not None:
