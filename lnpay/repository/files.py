@@ -45,10 +45,15 @@ def opened(path: Path, mode: str = "ro") -> Iterator[Connection]:
     try:
         with engine.connect() as connection:
             yield connection.execution_options(isolation_level="AUTOCOMMIT")
-    except OperationalError as error:
-        raise StorageUnavailable(f"{path} cannot be used: {error.orig}") from error
-    except DatabaseError as error:
-        raise InvalidRequest(f"{path} is damaged, or no database: {error.orig}") from error
+    except (OperationalError, sqlite3.OperationalError) as error:
+        raise StorageUnavailable(f"{path} cannot be used: {_words(error)}") from error
+    except (DatabaseError, sqlite3.DatabaseError) as error:
+        raise InvalidRequest(f"{path} is damaged, or no database: {_words(error)}") from error
+
+
+def _words(error: Exception) -> str:
+    """What SQLite says, without the statement."""
+    return str(error.orig if isinstance(error, DatabaseError) else error)
 
 
 def check_sound(connection: Connection, path: Path) -> None:

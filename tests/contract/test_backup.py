@@ -83,6 +83,23 @@ class TestBackup:
         assert settings.strike_api_key.encode() not in content
         assert settings.webhook_secret.encode() not in content
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="there is no limit of files to stand for a full disk")
+    def test_a_full_disk_is_said_and_leaves_nothing_behind(self, world: World, tmp_path: Path) -> None:
+        import resource
+
+        folder = tmp_path / "backups"
+        folder.mkdir()
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+
+        try:
+            with pytest.raises(StorageUnavailable, match="cannot be used: "):
+                run(world, "backup", str(folder))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+        assert os.listdir(folder) == []
+
     @pytest.mark.skipif(sys.platform != "linux", reason="root may write to every folder but /proc")
     def test_a_folder_that_cannot_be_written_to_is_said(self, world: World) -> None:
         with pytest.raises(StorageUnavailable, match=r"/proc/.* cannot be used: "):
