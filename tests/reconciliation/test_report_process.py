@@ -1,4 +1,4 @@
-"""python main.py report as a process: on a terminal, and into a pipe whose reader has seen enough."""
+"""python main.py report as a process: over a real network, on a terminal, and into a pipe that closes early."""
 
 from __future__ import annotations
 
@@ -8,12 +8,18 @@ import sqlite3
 import subprocess
 import sys
 from contextlib import closing, suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
 
 import pytest
 
 from bench.million import fill
-from tests.scenarios.live import ROOT, environment
+from lnpay.invoices import create_invoice
+from lnpay.model import Order
+from lnpay.sandbox import SandboxServer, Simulator, VirtualClock
+from lnpay.settlement import reconcile_invoice
+from tests.scenarios.live import ROOT, build_live_backend, environment
 
 pty = pytest.importorskip("pty", reason="there are no such terminals on Windows")
 
@@ -31,6 +37,33 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as connection, connection:
         connection.execute("UPDATE invoices SET correlation_id = correlation_id || '-of-a-shop-of-many-words'")
     return environment("http://127.0.0.1:1", url, 1)
+
+
+def test_a_sale_is_compared_over_a_real_network(tmp_path: Path) -> None:
+    two_hours_ago = datetime.now(UTC) - timedelta(hours=2)
+    url = f"sqlite:///{tmp_path}/invoices.sqlite"
+    with SandboxServer(Simulator(clock=VirtualClock(two_hours_ago))) as server:
+        sell(server, url)
+
+        days = ("--from", str(two_hours_ago.date()))
+        command = [sys.executable, str(ROOT / "main.py"), "report", *days]
+        ended = subprocess.run(
+            command, env=environment(server.url, url, 1), capture_output=True, text=True, timeout=LIMIT_SECONDS
+        )
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "1 payment and 0 refunds" in ended.stdout
+    assert ended.stdout.endswith("Books balance.\n")
+
+
+def sell(server: SandboxServer, database_url: str) -> None:
+    """An order that is paid in time, in a server that has ended since."""
+    simulator = server.simulator
+    backend = build_live_backend(server.url, database_url, simulator.clock.now)
+    invoice = create_invoice(backend.till, simulator.new_id(), Order(Decimal("12.34"), "usd", None, None))
+    simulator.pay_invoice(invoice.issue.bolt11)
+    reconcile_invoice(backend.ledger, invoice.strike_invoice_id)
+    backend.close()
 
 
 def test_a_reader_who_goes_away_is_no_error(environ: dict[str, str]) -> None:
