@@ -103,9 +103,9 @@ def _host(url: str | None) -> str | None:
 
 
 def beside(endpoint: str, **values: Any) -> str:  # noqa: ANN401 - as url_for takes them
-    """A link from a customer's page to another route, relative: it holds under whatever path a proxy puts us."""
-    # The customer's pages are all one folder deep.
-    return ".." + url_for(endpoint, **values).removeprefix(request.script_root)
+    """A link from the page of this request to a route, relative: it holds under whatever path a proxy puts us."""
+    upward = "../" * (request.path.count("/") - 1)
+    return upward + url_for(endpoint, **values).removeprefix(request.script_root).removeprefix("/")
 
 
 def static(name: str) -> str:
