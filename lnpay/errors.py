@@ -3,6 +3,7 @@
 LnpayError
 ├── InvalidRequest           400  the caller must change the request; `errors` names the fields
 ├── Unauthorized             401  no key, or a wrong one
+├── TooManyTries             429  too many wrong passwords: the next try is free after `retry_after_seconds`
 ├── NotFound                 404
 ├── Conflict                 409  the request contradicts what is stored
 ├── SignatureMismatch        401  refused before anything is parsed
@@ -47,6 +48,16 @@ class Unauthorized(LnpayError):
     """The caller gave no API key, or a wrong one."""
 
     code = "unauthorized"
+
+
+class TooManyTries(LnpayError):
+    """Too many wrong passwords, by this caller or by all strangers together."""
+
+    code = "too_many_tries"
+
+    def __init__(self, message: str, *, retry_after_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
 
 
 class NotFound(LnpayError):

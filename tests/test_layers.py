@@ -36,6 +36,9 @@ WEB_NEVER_IMPORTS = {
 }  # fmt: skip
 
 WEB_MAY_IMPORT_REPOSITORY = {
+    "lnpay.web.admin.chart",  # draws sums
+    "lnpay.web.admin.filters",  # says what is looked for
+    "lnpay.web.admin.pages",  # shows what is found
     "lnpay.web.health",  # tells a schema that is too new from a database that is away
     "lnpay.web.stages",  # reads where many payments stand in one query, past the use cases
     "lnpay.web.status",

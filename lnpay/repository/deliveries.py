@@ -117,6 +117,15 @@ class Deliveries:
         )
         return self._connection.execute(statement).rowcount == 1
 
+    def waiting(self, state: DeliveryState, since: datetime | None, until: datetime, limit: int) -> list[Delivery]:
+        """Messages in `state` that are owed from `since` (None: ever) to `until`, the oldest first."""
+        statement = select(t).where(t.c.state == state, t.c.created_at <= until)
+        if since is not None:
+            statement = statement.where(t.c.created_at >= since)
+        # By time, not by id: a database might read all rows in the order of their ids otherwise, to save sorting a few.
+        statement = statement.order_by(t.c.created_at, t.c.id).limit(limit)
+        return [_to_delivery(row) for row in self._connection.execute(statement)]
+
     def of_invoice(self, invoice_id: int) -> list[Delivery]:
         """Every message about an invoice, the oldest first."""
         statement = select(t).where(t.c.invoice_id == invoice_id).order_by(t.c.id)

@@ -21,8 +21,10 @@ from lnpay.repository.figures import Figures
 from lnpay.repository.heartbeats import Heartbeats
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.limits import Limits
+from lnpay.repository.logins import Logins
 from lnpay.repository.looking import open_to_look, version_of
 from lnpay.repository.refunds import Refunds
+from lnpay.repository.searches import Searches
 from lnpay.repository.standings import Standings
 
 log = logging.getLogger(__name__)
@@ -51,9 +53,11 @@ class Transaction:
         self.limits = Limits(connection)
         self.heartbeats = Heartbeats(connection)
         self.standings = Standings(connection)
-        self.figures = Figures(connection)
+        self.searches = Searches(connection)
+        self.logins = Logins(connection)
         self.backlog = Backlog(connection)
         self.books = Books(connection)
+        self.figures = Figures(connection)
 
 
 class Repository:

@@ -7,6 +7,7 @@ from flask_cors import CORS
 
 from lnpay.backend import Backend
 from lnpay.web import api, checkout, docs, errors, health, metrics, refund, script, webhook
+from lnpay.web.admin import set_up_admin
 from lnpay.web.customer_page import set_up_customer_page
 from lnpay.web.languages import set_up_languages
 from lnpay.web.metrics import set_up_metrics
@@ -39,6 +40,7 @@ def create_app(backend: Backend) -> Flask:
     set_up_customer_page(app)
     for part in (api, webhook, checkout, refund, script, health, metrics, docs):
         app.register_blueprint(part.blueprint)
+    set_up_admin(app, backend)
     errors.register(app)
     app.after_request(_protect)
     if backend.access.cors_origins:

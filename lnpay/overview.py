@@ -1,0 +1,158 @@
+"""Use case: what the operator wants to see first: what needs a person, and how the last days went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+
+from lnpay.budget import LIMITS
+from lnpay.figures import WORKERS
+from lnpay.model import Delivery, Heartbeat, Invoice, Refund
+from lnpay.refunds import STUCK
+from lnpay.refunds_by_hand import BY_HAND_AFTER
+from lnpay.repository import Repository, Transaction
+from lnpay.repository.searches import Sum
+from lnpay.states import DeliveryState, InvoiceState, RefundState
+from lnpay.strike import Bucket
+
+S = RefundState
+
+MOST_SHOWN = 20
+"""Of each kind; the list of invoices has them all."""
+
+FAILS_LONG_AFTER = timedelta(hours=1)
+"""A refund that has been tried in vain for so long hardly mends itself."""
+
+UNTOLD_AFTER = timedelta(minutes=10)
+"""A shop that does not take a message for so long has more than a hiccup."""
+
+ABANDONED_SHOWN_FOR = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Owed:
+    """A refund and the invoice that it is for."""
+
+    refund: Refund
+    invoice: Invoice
+
+
+@dataclass(frozen=True)
+class Untold:
+    """A message that the shop does not take, and what it is about."""
+
+    delivery: Delivery
+    invoice: Invoice
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What needs a person, the oldest first, at most MOST_SHOWN of each kind.
+
+    unclear: in flight, and Strike cannot say any more whether it was sent. has_more: there are more of some kind.
+    """
+
+    unclear: list[Owed]
+    held: list[Owed]
+    without_address: list[Owed]
+    failing: list[Owed]
+    untold: list[Untold]
+    has_more: bool
+
+    @property
+    def count(self) -> int:
+        """How many things wait."""
+        kinds = (self.unclear, self.held, self.without_address, self.failing, self.untold)
+        return sum(len(kind) for kind in kinds)
+
+
+@dataclass(frozen=True)
+class Day:
+    """What one day (UTC) brought: paid in time, paid late, and sent back."""
+
+    date: date
+    paid: Sum = field(default_factory=Sum)
+    late: Sum = field(default_factory=Sum)
+    refunded: Sum = field(default_factory=Sum)
+
+
+def attention(repository: Repository, now: datetime) -> Attention:
+    """What needs a person. Raises StorageUnavailable."""
+    with repository.reading() as tx:
+        unclear = [one for one in _owed(tx, S.IN_FLIGHT) if _is_unclear(one.refund, now)]
+        held = _owed(tx, S.HELD)
+        without_address = _owed(tx, S.NEEDS_ADDRESS)
+        failing = [one for one in _owed(tx, S.FAILED) if now - one.refund.created_at >= FAILS_LONG_AFTER]
+        untold = _untold(tx, now)
+    most = max(len(unclear), len(held), len(without_address), len(failing), len(untold))
+    n = MOST_SHOWN
+    return Attention(unclear[:n], held[:n], without_address[:n], failing[:n], untold[:n], most > n)
+
+
+def _owed(tx: Transaction, state: RefundState) -> list[Owed]:
+    # One more than is shown, to know whether there are more. Those that wait the longest are the oldest.
+    refunds = tx.refunds.in_states((state,), MOST_SHOWN + 1)
+    return [Owed(refund, _invoice(tx, refund.invoice_id)) for refund in refunds]
+
+
+def _is_unclear(refund: Refund, now: datetime) -> bool:
+    return refund.reason == STUCK or (refund.started_at is not None and now - refund.started_at >= BY_HAND_AFTER)
+
+
+def _untold(tx: Transaction, now: datetime) -> list[Untold]:
+    deliveries = [
+        *tx.deliveries.waiting(DeliveryState.PENDING, None, now - UNTOLD_AFTER, MOST_SHOWN + 1),
+        *tx.deliveries.waiting(DeliveryState.ABANDONED, now - ABANDONED_SHOWN_FOR, now, MOST_SHOWN + 1),
+    ]
+    return [Untold(delivery, _invoice(tx, delivery.invoice_id)) for delivery in deliveries]
+
+
+def _invoice(tx: Transaction, invoice_id: int) -> Invoice:
+    invoice = tx.invoices.find(invoice_id)
+    assert invoice is not None  # noqa: S101 - a foreign key to an issued invoice
+    return invoice
+
+
+def last_days(repository: Repository, now: datetime, count: int) -> list[Day]:
+    """The last `count` days, with today as the last. Raises StorageUnavailable."""
+    today = now.astimezone(UTC).date()
+    with repository.reading() as tx:
+        return [_day(tx, today - timedelta(days=ago)) for ago in reversed(range(count))]
+
+
+def _day(tx: Transaction, day: date) -> Day:
+    start = datetime.combine(day, time(), UTC)
+    end = start + timedelta(days=1)
+    came = tx.searches.paid_between(start, end)
+    return Day(
+        day,
+        came.get(InvoiceState.SETTLED, Sum()),
+        came.get(InvoiceState.PAID_LATE, Sum()),
+        tx.searches.refunded_between(start, end),
+    )
+
+
+@dataclass(frozen=True)
+class Provider:
+    """What Strike lets us do: calls made of the most that are allowed in the window, and what is blocked until when."""
+
+    calls_made: int
+    calls_allowed: int
+    blocks: dict[str, datetime]
+
+
+def provider(repository: Repository, now: datetime) -> Provider:
+    """How we stand with Strike. Raises StorageUnavailable."""
+    limit = LIMITS[Bucket.OTHER]
+    with repository.reading() as tx:
+        made = tx.limits.calls_since(Bucket.OTHER, now - limit.window, limit.slot_seconds)
+        blocks = {str(bucket): tx.limits.blocked_until(bucket) for bucket in Bucket}
+    still = {bucket: until for bucket, until in blocks.items() if until is not None and until > now}
+    return Provider(made, limit.calls, still)
+
+
+def last_passes(repository: Repository) -> dict[str, Heartbeat | None]:
+    """The last pass of each worker. Raises StorageUnavailable."""
+    with repository.reading() as tx:
+        known = {heartbeat.worker: heartbeat for heartbeat in tx.heartbeats.every()}
+    return {worker: known.get(worker) for worker in WORKERS}

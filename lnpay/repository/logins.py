@@ -1,0 +1,38 @@
+"""Who has tried to log in with a wrong password, for every process to know."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, select
+
+from lnpay.repository.rows import insert_into, upsert
+from lnpay.repository.tables import login_tries as t
+
+
+class Logins:
+    """Queries about logins inside one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def tries(self, who: str, now: datetime) -> tuple[int, datetime]:
+        """How often `who` was wrong, and when the next try is free. Nobody else can ask before our commit."""
+        new = {"who": who, "wrong": 0, "free_at": now}
+        self._connection.execute(insert_into(self._connection, t).values(new).on_conflict_do_nothing())
+        statement = select(t.c.wrong, t.c.free_at).where(t.c.who == who).with_for_update()
+        wrong, free_at = self._connection.execute(statement).one()
+        return wrong, free_at
+
+    def set_tries(self, who: str, wrong: int, free_at: datetime) -> None:
+        """Remember how often `who` was wrong."""
+        change = {"wrong": wrong, "free_at": free_at}
+        self._connection.execute(upsert(self._connection, t, {"who": who}, change, change))
+
+    def forget(self, who: str) -> None:
+        """`who` knows the password."""
+        self._connection.execute(delete(t).where(t.c.who == who))
+
+    def forget_before(self, moment: datetime) -> None:
+        """Forget whoever has not tried since `moment`."""
+        self._connection.execute(delete(t).where(t.c.free_at < moment))

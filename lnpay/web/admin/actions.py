@@ -1,0 +1,90 @@
+"""What the buttons do: each calls the use case that the command line calls, and goes back to where it was pressed.
+
+The states and their conditional updates decide, so a second click, or a second operator, changes nothing more.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from flask import abort, redirect, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from lnpay.backend import Backend
+from lnpay.deliveries import send_again
+from lnpay.errors import Conflict, InvalidRequest
+from lnpay.refunds_by_hand import approve, change_address, retry, settle_by_hand
+from lnpay.web.admin.blueprint import blueprint
+from lnpay.web.admin.door import say
+from lnpay.web.context import backend
+from lnpay.web.customer_page import beside
+
+log = logging.getLogger(__name__)
+
+MAX_NOTE_CHARACTERS = 500
+
+
+@blueprint.post("/invoices/<invoice_id>/<action>")
+def act(invoice_id: str, action: str) -> AnyResponse:
+    """Do what a button says about one invoice."""
+    do = _ACTIONS.get(action)
+    if do is None:
+        abort(404)
+    try:
+        said = do(backend(), invoice_id)
+    except (Conflict, InvalidRequest) as error:
+        say(f"Nothing was done: {error.message}.", is_good=False)
+    else:
+        log.info("the operator has pressed a button action=%s invoice_id=%s", action, invoice_id)
+        say(said)
+    if request.form.get("back") == "overview":
+        return redirect(beside("admin.show_overview"), 303)
+    return redirect(beside("admin.show_invoice", invoice_id=invoice_id), 303)
+
+
+def _approve(here: Backend, invoice_id: str) -> str:
+    refund = approve(here.repository, invoice_id, here.clock())
+    here.refunder.wake()
+    return f"Approved: {refund.amount_sats:,} sats are being sent to {refund.address}."
+
+
+def _address(here: Backend, invoice_id: str) -> str:
+    refund = change_address(here.repository, invoice_id, request.form.get("ln_address", ""), here.clock())
+    here.refunder.wake()
+    return f"The refund goes to {refund.address} now."
+
+
+def _retry(here: Backend, invoice_id: str) -> str:
+    refund = retry(here.repository, invoice_id, _note(), here.clock())
+    here.refunder.wake()
+    return f"Tried again: {refund.amount_sats:,} sats are being sent to {refund.address}."
+
+
+def _settle(here: Backend, invoice_id: str) -> str:
+    refund = settle_by_hand(here.repository, invoice_id, _note(), here.refund_desk.events, here.clock())
+    here.dispatcher.wake()
+    return f"Closed: the refund of {refund.amount_sats:,} sats counts as sent."
+
+
+def _note() -> str:
+    """How the operator knows. Money depends on it, so there is one, and the box beside it is ticked."""
+    note = " ".join(request.form.get("note", "").split())
+    if "sure" not in request.form or not note or len(note) > MAX_NOTE_CHARACTERS or not note.isprintable():
+        raise InvalidRequest(f"tick the box and write how you know it, in at most {MAX_NOTE_CHARACTERS} letters")
+    return note
+
+
+def _redeliver(here: Backend, invoice_id: str) -> str:
+    count = len(send_again(here.repository, invoice_id, here.clock()))
+    here.dispatcher.wake()
+    return f"{count} message{'s are' if count > 1 else ' is'} being sent to the shop again."
+
+
+_ACTIONS: dict[str, Callable[[Backend, str], str]] = {
+    "approve": _approve,
+    "address": _address,
+    "retry": _retry,
+    "settle": _settle,
+    "redeliver": _redeliver,
+}

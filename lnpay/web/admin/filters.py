@@ -1,0 +1,80 @@
+"""What the list of invoices is asked for, read from its address; what makes no sense there is left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import TypeVar
+
+from lnpay.repository.searches import MAX_TEXT_CHARACTERS, Place, Wanted
+from lnpay.states import DeliveryState, InvoiceState, RefundState
+
+_PLACE = re.compile(r"(\d{1,17})-(\d{1,18})", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+_State = TypeVar("_State", bound=StrEnum)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is listed. fields: what the form shows, by name; only what is understood is in it."""
+
+    wanted: Wanted
+    before: Place | None
+    after: Place | None
+    fields: dict[str, str]
+
+
+def read_question(arguments: Mapping[str, str]) -> Question:
+    """Read the arguments of an address."""
+    first, last = (_day(arguments.get(name, "")) for name in ("from", "to"))
+    wanted = Wanted(
+        text=arguments.get("q", "").strip()[:MAX_TEXT_CHARACTERS],
+        state=_word(InvoiceState, arguments.get("state")),
+        refund_state=_word(RefundState, arguments.get("refund")),
+        delivery_state=_word(DeliveryState, arguments.get("delivery")),
+        opened_from=first,
+        # To the end of that day.
+        opened_before=None if last is None else last + timedelta(days=1),
+    )
+    fields = {
+        "q": wanted.text,
+        "state": wanted.state or "",
+        "refund": wanted.refund_state or "",
+        "delivery": wanted.delivery_state or "",
+        "from": f"{first:%Y-%m-%d}" if first else "",
+        "to": f"{last:%Y-%m-%d}" if last else "",
+    }
+    understood = {name: str(value) for name, value in fields.items() if value}
+    before, after = (_place(arguments.get(name, "")) for name in ("before", "after"))
+    return Question(wanted, before, after, understood)
+
+
+def name_of(place: Place) -> str:
+    """A place in the list, for an address."""
+    return f"{(place.opened_at - _EPOCH) // _MICROSECOND}-{place.id}"
+
+
+def _place(text: str) -> Place | None:
+    found = _PLACE.fullmatch(text)
+    try:
+        return Place(_EPOCH + int(found[1]) * _MICROSECOND, int(found[2])) if found else None
+    except OverflowError:
+        return None
+
+
+def _word(words: type[_State], text: str | None) -> _State | None:
+    return words(text) if text in list(words) else None
+
+
+def _day(text: str) -> datetime | None:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return None
+    # No shop is older than bitcoin, and no time is later than the last.
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) if 2009 <= day.year < 9999 else None

@@ -1,0 +1,114 @@
+"""What the operator sees: the overview, the list of invoices, and one invoice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import render_template, request, url_for
+
+from lnpay.backend import Backend
+from lnpay.errors import NotFound
+from lnpay.model import Refund
+from lnpay.overview import attention, last_days, last_passes, provider
+from lnpay.refunds_by_hand import BY_HAND_AFTER
+from lnpay.repository.searches import Found, Sum
+from lnpay.states import DeliveryState, InvoiceState, RefundState
+from lnpay.web.admin.blueprint import blueprint
+from lnpay.web.admin.chart import draw
+from lnpay.web.admin.filters import Question, name_of, read_question
+from lnpay.web.admin.timeline import timeline
+from lnpay.web.context import backend
+
+DAYS_SHOWN = 30
+PAGE = 50
+
+_MEASURES: dict[str, Callable[[Sum], int]] = {"payments": lambda one: one.count, "sats": lambda one: one.sats}
+
+
+@blueprint.get("")
+def show_overview() -> str:
+    """What needs a person first; then how things stand."""
+    here = backend()
+    now = here.clock()
+    days = last_days(here.repository, now, DAYS_SHOWN)
+    unit = "sats" if request.args.get("chart") == "sats" else "payments"
+    return render_template(
+        "admin/overview.html",
+        attention=attention(here.repository, now),
+        days=days,
+        unit=unit,
+        chart=draw(days, _MEASURES[unit]),
+        passes=last_passes(here.repository),
+        provider=provider(here.repository, now),
+        rate=here.till.rates.standing().rate,
+        now=now,
+        refund_link=refund_link,
+        by_hand_from=by_hand_from,
+    )
+
+
+@blueprint.get("/invoices")
+def show_invoices() -> str:
+    """A page of invoices, the newest first."""
+    question = read_question(request.args)
+    rows, has_newer, has_older = _page(backend(), question)
+    return render_template(
+        "admin/invoices.html",
+        rows=rows,
+        fields=question.fields,
+        newer=name_of(rows[0].place) if rows and has_newer else None,
+        older=name_of(rows[-1].place) if rows and has_older else None,
+        invoice_states=InvoiceState,
+        refund_states=RefundState,
+        delivery_states=DeliveryState,
+    )
+
+
+def _page(here: Backend, question: Question) -> tuple[list[Found], bool, bool]:
+    """The rows of a page, and whether there are newer and older ones."""
+    with here.repository.reading() as tx:
+        if question.after is not None:
+            rows = tx.searches.oldest(question.wanted, PAGE + 1, after=question.after)
+            return rows[-PAGE:], len(rows) > PAGE, True
+        rows = tx.searches.newest(question.wanted, PAGE + 1, before=question.before)
+        return rows[:PAGE], question.before is not None, len(rows) > PAGE
+
+
+@blueprint.get("/invoices/<invoice_id>")
+def show_invoice(invoice_id: str) -> str:
+    """One invoice: everything that is known of it, and what can be done."""
+    here = backend()
+    now = here.clock()
+    with here.repository.reading() as tx:
+        invoice = tx.invoices.find_by_strike_id(invoice_id)
+        if invoice is None:
+            raise NotFound("there is no such invoice")
+        refund = tx.refunds.find_by_invoice(invoice.id)
+        attempts = [] if refund is None else tx.refunds.history(refund)
+        deliveries = tx.deliveries.of_invoice(invoice.id)
+    return render_template(
+        "admin/invoice.html",
+        invoice=invoice,
+        refund=refund,
+        deliveries=deliveries,
+        moments=timeline(invoice, refund, attempts, deliveries, now),
+        now=now,
+        refund_link=refund_link,
+        by_hand_from=by_hand_from,
+    )
+
+
+def refund_link(refund: Refund) -> str:
+    """The page on which the customer gives an address, for the operator to send on."""
+    path = url_for("refund.show", token=refund.token)
+    public_url = backend().access.public_url
+    return url_for("refund.show", token=refund.token, _external=True) if public_url is None else public_url + path
+
+
+def by_hand_from(refund: Refund) -> str | None:
+    """Until when a refund in flight is left to the workers; None when a person may decide."""
+    now = backend().clock()
+    if refund.state is not RefundState.IN_FLIGHT or refund.started_at is None:
+        return None
+    free_at = refund.started_at + BY_HAND_AFTER
+    return f"{free_at:%H:%M}" if free_at > now else None

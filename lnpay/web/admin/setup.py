@@ -1,0 +1,46 @@
+"""Adding the operator's page to the app."""
+
+from __future__ import annotations
+
+from flask import Flask, Response
+
+from lnpay.backend import Backend
+from lnpay.web.admin import actions, door, errors, pages, words
+from lnpay.web.admin.blueprint import blueprint
+from lnpay.web.admin.session import form_token, set_up_sessions
+
+_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+ROUTES = (actions, door, errors, pages)
+"""Each adds its routes to the blueprint when it is loaded."""
+
+
+def set_up_admin(app: Flask, backend: Backend) -> None:
+    """Give `app` the operator's page, if there is a password for it; without one its addresses are unknown."""
+    if not backend.access.admin_password:
+        return
+    set_up_sessions(app, backend.access)
+    app.register_blueprint(blueprint)
+    app.jinja_env.globals["form_token"] = form_token
+    app.jinja_env.filters.update(
+        tone=words.tone,
+        plain=words.plain,
+        moment=words.moment,
+        lasting=words.length,
+        in_fiat=words.fiat,
+        in_price=words.price,
+        in_sats=words.sats,
+    )
+
+
+@blueprint.after_request
+def protect(response: Response) -> Response:
+    """Let a page of ours run nothing, load nothing foreign, be in no frame and be kept nowhere."""
+    response.headers["Content-Security-Policy"] = _POLICY
+    # Not "no-referrer": with that, browsers would not say where a form comes from.
+    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers["Cache-Control"] = "no-store"
+    response.headers["X-Robots-Tag"] = "noindex"
+    return response

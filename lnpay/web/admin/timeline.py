@@ -1,0 +1,109 @@
+"""One invoice's history, in the order in which it happened: of its own row, its refund's and its messages'."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from lnpay.model import Delivery, Invoice, Refund, RefundAttempt
+from lnpay.states import DeliveryState, InvoiceState, RefundState
+from lnpay.web.admin.words import length, price, sats
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Something that happened, or will. facts: what is known of it, by name. tone: good, bad, or open."""
+
+    at: datetime
+    title: str
+    text: str = ""
+    facts: tuple[tuple[str, str], ...] = ()
+    tone: str = "open"
+
+
+def timeline(
+    invoice: Invoice,
+    refund: Refund | None,
+    attempts: Sequence[RefundAttempt],
+    deliveries: Sequence[Delivery],
+    now: datetime,
+) -> list[Moment]:
+    """Everything that is known to have happened, the oldest first; then what is due next."""
+    moments = [*_of_invoice(invoice, now), *_of_refund(refund, attempts)]
+    for delivery in deliveries:
+        moments += _of_delivery(delivery)
+    # sorted() keeps what happened at one moment in the order of the code.
+    return sorted(moments, key=lambda one: one.at)
+
+
+def _of_invoice(invoice: Invoice, now: datetime) -> Iterator[Moment]:
+    rate = invoice.rate
+    facts = (
+        ("One bitcoin", price(rate.price, rate.currency)),
+        ("By", rate.source),
+        ("Price is", f"{length(invoice.created_at - rate.as_of)} old"),
+    )
+    yield Moment(invoice.created_at, "Ordered", f"The shop asked for it; it became {sats(invoice.amount_sats)}.", facts)
+    yield Moment(invoice.issue.opened_at, "Issued", "Strike made the Lightning invoice.")
+    if invoice.seen_at is not None:
+        yield Moment(invoice.seen_at, "Money seen", "Strike saw a payment that was not final yet.")
+    if invoice.expires_at <= now and invoice.state is not InvoiceState.SETTLED:
+        yield Moment(invoice.expires_at, "Time to pay over", "A payment from now on is late.")
+    if invoice.paid_at is not None:
+        yield _payment(invoice, invoice.paid_at)
+    if invoice.settled_at is not None:
+        yield Moment(invoice.settled_at, "Settled", "It counts as paid, and the shop is told.", tone="good")
+    if invoice.state is InvoiceState.LAPSED:
+        yield Moment(invoice.issue.payable_until, "Lapsed", "The Lightning invoice itself cannot be paid any more.")
+
+
+def _payment(invoice: Invoice, paid_at: datetime) -> Moment:
+    received = sats(invoice.received_sats or 0)
+    if invoice.state is InvoiceState.SETTLED:
+        return Moment(paid_at, "Paid", f"The customer paid {received} in time.", tone="good")
+    late = length(paid_at - invoice.expires_at)
+    return Moment(paid_at, "Paid late", f"The customer paid {received}, {late} too late.", tone="bad")
+
+
+def _of_refund(refund: Refund | None, attempts: Sequence[RefundAttempt]) -> Iterator[Moment]:
+    if refund is None:
+        return
+    to = f"to {refund.address}" if refund.address else "and there is no address"
+    owed = f"{sats(refund.amount_sats)} are owed back {to if not attempts else ''}".rstrip()
+    yield Moment(refund.created_at, "Refund owed", f"{owed}.")
+    for attempt in attempts:
+        yield _attempt(attempt)
+    if refund.state in (RefundState.REQUESTED, RefundState.QUOTED, RefundState.FAILED, RefundState.IN_FLIGHT):
+        title = "Next look" if refund.state is RefundState.IN_FLIGHT else "Next try"
+        yield Moment(refund.next_attempt_at, title, "By the server, or by the next pass of a worker.")
+
+
+def _attempt(attempt: RefundAttempt) -> Moment:
+    known = (
+        ("To", attempt.address),
+        ("Fee", None if attempt.fee_sats is None else sats(attempt.fee_sats)),
+        ("Strike's code", attempt.strike_code),
+        ("Trace id", attempt.trace_id),
+        ("Quote", attempt.payment_quote_id),
+        ("Payment", attempt.payment_id),
+    )
+    facts = tuple((name, value) for name, value in known if value)
+    if attempt.outcome == "sent":
+        return Moment(attempt.at, "Refund sent", "Strike says that it is paid.", facts, "good")
+    tone = "open" if attempt.step == "by hand" else "bad"
+    return Moment(attempt.at, f"Refund: {attempt.step}", f"{attempt.outcome}.", facts, tone)
+
+
+def _of_delivery(delivery: Delivery) -> Iterator[Moment]:
+    name = delivery.event_type
+    yield Moment(delivery.created_at, "Message owed", f"The shop is to be told {name}.", (("Id", delivery.webhook_id),))
+    tries = f"{delivery.attempts} attempt{'' if delivery.attempts == 1 else 's'}"
+    if delivery.delivered_at is not None:
+        yield Moment(delivery.delivered_at, "Shop told", f"It took {name} after {tries}.", tone="good")
+    elif delivery.state is DeliveryState.ABANDONED:
+        text = f"{name} was given up after {tries}: {delivery.last_error}."
+        yield Moment(delivery.next_attempt_at, "Message abandoned", text, tone="bad")
+    elif delivery.attempts:
+        text = f"{name} was refused {tries.replace('attempt', 'time')}, the last time: {delivery.last_error}."
+        yield Moment(delivery.next_attempt_at, "Next attempt", text, tone="bad")

@@ -1,0 +1,59 @@
+"""How the operator's page writes states, times and amounts: in English, whatever the browser asks for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from babel.numbers import format_currency
+
+_GOOD = ("settled", "delivered", "sent")
+_BAD = ("paid_late", "needs_address", "held", "failed", "abandoned")
+_OVER = ("expired", "lapsed")
+
+_UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
+
+
+def tone(state: str) -> str:
+    """The colour of a state: good, bad (look at it), over, or open."""
+    if state in _GOOD:
+        return "good"
+    if state in _BAD:
+        return "bad"
+    return "over" if state in _OVER else "open"
+
+
+def plain(state: str) -> str:
+    """A state as people write it: "needs_address" is "needs address"."""
+    return state.replace("_", " ")
+
+
+def moment(at: datetime) -> str:
+    """A time to the second: "23 Nov 2026, 05:12:40"."""
+    utc = at.astimezone(UTC)
+    return f"{utc.day} {utc:%b %Y, %H:%M:%S}"
+
+
+def length(span: timedelta) -> str:
+    """About how long: "3 hours"."""
+    seconds = int(span.total_seconds())
+    for size, unit in _UNITS:
+        if seconds >= size:
+            count = seconds // size
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return "a moment"
+
+
+def fiat(amount: Decimal, currency: str) -> str:
+    """An amount of money, never rounded."""
+    return format_currency(amount, currency.upper(), locale="en", decimal_quantization=False)
+
+
+def price(amount: Decimal, currency: str) -> str:
+    """The price of one bitcoin, with no more decimals than money has."""
+    return format_currency(amount, currency.upper(), locale="en")
+
+
+def sats(amount: int) -> str:
+    """An amount in whole sats: "1,234 sats"."""
+    return f"{amount:,} sat{'' if amount == 1 else 's'}"
