@@ -26,7 +26,8 @@ def _copy(settings: DatabaseSettings, options: argparse.Namespace) -> int:
 
     from lnpay.repository.copying import copy_database
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         tasks = {}
 
         def show(step: str, done: int, total: int) -> None:

@@ -32,12 +32,12 @@ from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 from sqlalchemy.types import String, TypeDecorator, TypeEngine
 
-from lnpay.errors import Conflict, InvalidRequest, SchemaTooNew, StorageUnavailable
+from lnpay.errors import Conflict, InvalidRequest, StorageUnavailable
 from lnpay.repository.backup import sqlite_path
 from lnpay.repository.contents import read_contents
 from lnpay.repository.files import check_sound, close_out, opened
 from lnpay.repository.limits import COPIED, Limits
-from lnpay.repository.migrate import migrate
+from lnpay.repository.migrate import check_known, migrate
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.repository.tables import UtcDateTime, metadata
 
@@ -58,7 +58,7 @@ def copy_database(source_url: str, target_url: str, now: datetime, on_progress: 
 
     Nobody can write to the source meanwhile. Afterwards it counts as a backup of this moment: should LNPay start on it
     again, it holds the refunds that the copy may have sent by then.
-    Raises InvalidRequest, Conflict (the source is in use, the target is not empty), SchemaTooNew, CopyDiffers,
+    Raises InvalidRequest, Conflict (the source is in use or old, the target is not empty), SchemaTooNew, CopyDiffers,
     StorageUnavailable. Then the target is as it was.
     """
     source = sqlite_path(source_url)
@@ -94,11 +94,9 @@ def _target(target_url: str) -> str:
 
 def _check_version(old: Connection) -> None:
     version = read_contents(old).schema
+    check_known(version)
     if version != SCHEMA_VERSION:
-        raise SchemaTooNew(
-            f"the database is at version {version}, this LNPay needs {SCHEMA_VERSION}: start this LNPay on it once, "
-            "or take the LNPay that made it"
-        )
+        raise Conflict(f"the database has the tables of an older version ({version}): start this LNPay on it once")
 
 
 def _copy_all(old: Connection, new: Connection, on_progress: Progress) -> dict[str, int]:
