@@ -89,8 +89,8 @@ def _refuse(error: SettingsError, options: argparse.Namespace) -> int:
 
 def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
     """Answer requests until SIGTERM or Ctrl-C; then finish what is in hand."""
+    app = create_app(backend)
     try:
-        app = create_app(backend)
         server = make_server(app, settings.host, settings.port, app.extensions[BOARD].is_fresh)
     except OSError as error:
         print(_port_trouble(settings.host, settings.port, error), file=sys.stderr)
