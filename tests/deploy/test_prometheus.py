@@ -13,6 +13,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+import main
 from lnpay.passes import main_pass
 from lnpay.web.metrics import WEBHOOK_OUTCOMES
 from tests.deploy.test_deploy import DEPLOY, check, tool
@@ -80,6 +81,10 @@ class TestRules:
         assert rule["labels"]["severity"] in ("critical", "warning")
         assert len(notes["description"]) > 80
         assert f'alertname="{rule["alert"]}"' in RULE_TESTS.read_text() or rule["alert"] == "LnpayDown"
+
+    @pytest.mark.parametrize("line", sorted(set(re.findall(r'"python main\.py ([^"]+)"', RULES.read_text()))))
+    def test_the_commands_that_they_name_are_there(self, line: str) -> None:
+        assert vars(main._parse(line.replace("LN_ADDRESS", "a@b.example").split()))
 
     def test_their_names_are_their_own(self) -> None:
         assert len({rule["alert"] for rule in ALERTS}) == len(ALERTS)
