@@ -68,7 +68,7 @@ def back_up(database: Path, target: Path, now: datetime) -> Backup:
 
     The copy is checked before it gets its name. Raises StorageUnavailable, InvalidRequest.
     """
-    if target.absolute() == database.absolute():
+    if target.exists() and database.exists() and target.samefile(database):
         raise InvalidRequest("this is the database itself: choose another name for the backup")
     with new_beside(target) as part:
         # "rw", though nothing is written: the last one who leaves a database in WAL tidies up after itself.

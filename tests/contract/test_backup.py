@@ -174,9 +174,15 @@ class TestBackup:
 
     @pytest.mark.parametrize(
         ("name", "error"),
-        [("nowhere/copy.sqlite", "make it first"), ("invoices.sqlite", "the database itself")],
+        [
+            ("nowhere/copy.sqlite", "make it first"),
+            ("invoices.sqlite", "the database itself"),
+            ("link", "the database itself"),
+        ],
     )
     def test_a_place_that_cannot_be_is_said(self, world: World, name: str, error: str) -> None:
+        (file_of(world).parent / "link").symlink_to(file_of(world))
+
         with pytest.raises(InvalidRequest, match=error):
             run(world, "backup", str(file_of(world).parent / name), "--force")
 
