@@ -78,7 +78,7 @@ def wants_trouble_page() -> bool:
 def trouble_page(status: int, retry_after_seconds: int) -> Response:
     """An error in the look and language of the pages it stands for. Nothing of the inside is said."""
     kind = _TROUBLES.get(status, "broken")
-    response = _answer(render_template("trouble.html", kind=kind), status)
+    response = _answer(render_template("trouble.html", kind=kind, parents=backend().access.cors_origins), status)
     response.vary.add("Accept")
     if kind == "busy":
         # Works without a script too. There is nothing on the page that a reload could take away.

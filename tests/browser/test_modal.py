@@ -148,6 +148,20 @@ def test_words_of_another_origin_are_not_believed(shop: ShopPage, make_stand: Ca
     assert page.evaluate("window.heard") == []
 
 
+def test_a_link_that_leads_nowhere_keeps_the_customer_in_the_shop(
+    shop: ShopPage, make_stand: Callable[..., Stand]
+) -> None:
+    stand = make_stand(cors_origins=(shop.origin,))
+    page, _ = shop.sell(stand)
+
+    page.evaluate(f"void LNPay.open('{stand.url}/checkout/unknown')")
+
+    # So the modal has heard that the page is there; it does not leave for it.
+    expect(page.get_by_role("dialog", name="This page does not exist")).to_be_visible()
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator("dialog")).to_have_count(0)
+
+
 def test_a_shop_that_is_not_named_gets_no_frame_but_the_page_itself(
     shop: ShopPage, make_stand: Callable[..., Stand]
 ) -> None:

@@ -136,8 +136,10 @@
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") tell({ type: "close" });
   });
-  document.addEventListener("visibilitychange", () => { if (!document.hidden && page().dataset.final !== "true") ask(); });
-  window.addEventListener("online", ask);
+  // The page of an error is final too: it only tells the page around it that it is there.
+  const askNow = () => { if (!document.hidden && page().dataset.final !== "true") ask(); };
+  document.addEventListener("visibilitychange", askNow);
+  window.addEventListener("online", askNow);
   document.addEventListener("webln:ready", offerWallet);
   set();
   plan();
