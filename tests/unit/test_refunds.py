@@ -1401,6 +1401,7 @@ class TestTheWebhook:
 
         assert reconcile_payment(world.backend.refund_desk, str(refund.payment_id)) is S.SENT
         assert str(refund_of(world, invoice).reason).startswith("by hand: ")
+        assert history(world, invoice)[-1].step == "by hand"
         assert "not in flight here" not in caplog.text
 
     def test_one_that_is_put_off_after_its_claim_was_lost_says_nothing(self, world: World) -> None:
