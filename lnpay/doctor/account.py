@@ -79,9 +79,13 @@ def _check_key(patient: Patient) -> Iterator[Finding]:
     yield _clock(answer, asked_at + (answered_at - asked_at) / 2)
     if answer.status == 401:
         yield fail("strike_key", "Strike does not accept STRIKE_API_KEY", NEW_KEY)
+        yield cannot_tell("strike_scopes", "Strike does not accept the key", "see strike_key")
     elif _is_telling(answer):
         yield ok("strike_key", "Strike accepts STRIKE_API_KEY")
         yield _scopes(patient)
+    else:
+        for name in ("strike_key", "strike_scopes"):
+            yield cannot_tell(name, "Strike has not looked at the key", "see strike")
 
 
 def _no_answer(error: StrikeError) -> Iterator[Finding]:
@@ -136,7 +140,9 @@ def _scopes(patient: Patient) -> Finding:
         say = fail if any(probe.is_vital for probe in missing) else warn
         return say("strike_scopes", f"the key lacks {', '.join(probe.scope for probe in missing)}", NEW_KEY)
     if unknown:
-        return cannot_tell("strike_scopes", f"Strike did not say whether the key has {', '.join(unknown)}")
+        return cannot_tell(
+            "strike_scopes", f"Strike did not say whether the key has {', '.join(unknown)}", "run this again"
+        )
     return ok("strike_scopes", f"the key has all {len(probes)} that are needed")
 
 

@@ -20,7 +20,7 @@ def _check_database(patient: Patient) -> Iterator[Finding]:
     if condition.trouble is not None:
         yield fail(NAMES[0], f"{_place(condition)}: {condition.trouble}", _way_in(condition))
         for name in NAMES[1:]:
-            yield cannot_tell(name, "the database cannot be read")
+            yield cannot_tell(name, "the database cannot be read", "see database")
         return
     yield ok(NAMES[0], f"{_place(condition)} is open")
     yield _schema(condition.version)

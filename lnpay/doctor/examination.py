@@ -12,7 +12,7 @@ from lnpay.doctor.at_once import run_at_once
 from lnpay.doctor.check import Check
 from lnpay.doctor.findings import Finding, cannot_tell
 from lnpay.doctor.patient import Patient, Settings, admit
-from lnpay.errors import LnpayError
+from lnpay.errors import LnpayError, StorageUnavailable, StrikeError
 from lnpay.model import Clock, utc_now
 
 log = logging.getLogger(__name__)
@@ -26,12 +26,20 @@ CHECKS: tuple[Check, ...] = (
 )  # fmt: skip
 
 
+_SEE: dict[type[LnpayError], str] = {
+    StorageUnavailable: "see database and database_schema",
+    StrikeError: "see strike, strike_key and strike_scopes",
+}
+"""Which findings say more about an error."""
+
+
 @dataclass
 class _Notes:
     """What a check has found so far, and why it found no more."""
 
     findings: list[Finding] = field(default_factory=list)
     trouble: str = f"there was no answer within {LIMIT_SECONDS:g} seconds"
+    advice: str = "run this again, when what is said about the rest is mended"
 
 
 def examine(settings: Settings, clock: Clock = utc_now) -> list[Finding]:
@@ -53,6 +61,7 @@ def _make(check: Check, notes: _Notes, patient: Patient) -> None:
             notes.findings.append(finding)
     except LnpayError as error:
         notes.trouble = error.message
+        notes.advice = next((advice for kind, advice in _SEE.items() if isinstance(error, kind)), notes.advice)
     # A check that is broken must not keep the others from being read.
     except Exception as error:
         log.exception("check failed names=%s", ",".join(check.names))
@@ -63,4 +72,4 @@ def _complete(check: Check, notes: _Notes) -> list[Finding]:
     """What was found, and "cannot tell" for the rest."""
     found = list(notes.findings)
     told = {finding.name for finding in found}
-    return found + [cannot_tell(name, notes.trouble) for name in check.names if name not in told]
+    return found + [cannot_tell(name, notes.trouble, notes.advice) for name in check.names if name not in told]

@@ -42,6 +42,6 @@ def fail(name: str, message: str, advice: str) -> Finding:
     return Finding(name, Verdict.FAIL, message, advice)
 
 
-def cannot_tell(name: str, why: str, advice: str = "mend what is said about the rest, then run this again") -> Finding:
+def cannot_tell(name: str, why: str, advice: str) -> Finding:
     """Nothing was seen."""
     return warn(name, f"cannot tell: {why}", advice)

@@ -28,7 +28,7 @@ def settings_are_wrong(problems: Sequence[str]) -> Finding:
 
 def _check_settings(patient: Patient) -> Iterator[Finding]:
     file = patient.settings.env_file
-    if not file.exists():
+    if not file.is_file():
         yield ok("settings", f"read from the environment alone: there is no {file}")
         yield ok("settings_file", "there is none")
         return

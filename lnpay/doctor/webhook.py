@@ -35,7 +35,7 @@ def _check_address(patient: Patient) -> Iterator[Finding]:
         advice = "python key_generator.py makes one; put it into config/.env, restart, then: " + SUBSCRIBE
         yield fail("webhook_secret", f"WEBHOOK_SECRET is not set, so every call is refused: {WITHOUT}", advice)
     elif unsigned.code not in ("signature_mismatch", "webhook_not_configured"):
-        yield cannot_tell("webhook_secret", "LNPay does not answer at WEBHOOK_URL")
+        yield cannot_tell("webhook_secret", "LNPay does not answer at WEBHOOK_URL", "see webhook_url")
     else:
         yield _secret(
             knock("POST", url, body=NO_EVENT, headers={"X-Webhook-Signature": sign_as_strike(NO_EVENT, secret)})
