@@ -30,7 +30,7 @@ class RefundState(StrEnum):
     SENT = "sent"  # Strike says it is paid
     FAILED = "failed"  # Strike says it was not paid; tried again with a new key
     NEEDS_ADDRESS = "needs_address"  # there is no address, or it was refused
-    HELD = "held"  # a limit wants a person to approve it
+    HELD = "held"  # a limit, or a restore, wants a person to approve it
 
 
 class DeliveryState(StrEnum):

@@ -106,7 +106,7 @@ def _explain(restored: Restore, database: Path) -> None:
         "What happened since the backup is not known any more:\n"
         "- Refunds may have been sent. Each one of an order from before the next start is held, until you have looked\n"
         "  for it in Strike's dashboard: python main.py refunds list, then refunds settle or refunds approve.\n"
-        "- Orders made since then are unknown here. Look in Strike's dashboard for those that were paid.\n"
+        "- Orders made since then are unknown here: python main.py report --from DAY names those that were paid.\n"
         "- Orders of the backup that were paid since then are found again, and your shop is told again, under a new\n"
         "  webhook-id: know them by correlation_id.\n"
         "Now start LNPay again."

@@ -181,7 +181,7 @@ class TestBackup:
         ],
     )
     def test_a_place_that_cannot_be_is_said(self, world: World, name: str, error: str) -> None:
-        (file_of(world).parent / "link").symlink_to(file_of(world))
+        (file_of(world).parent / "link").hardlink_to(file_of(world))
 
         with pytest.raises(InvalidRequest, match=error):
             run(world, "backup", str(file_of(world).parent / name), "--force")
