@@ -103,7 +103,7 @@ def test_a_customer_pays_without_leaving_the_shop(shop: ShopPage, make_stand: Ca
     expect(frame.get_by_role("heading", name="Paid")).to_be_visible(timeout=10_000)
     assert_heard(page, ["paid"])
     page.get_by_role("button", name="Close").click()
-    expect(dialog).to_have_count(0)
+    expect(page.locator("dialog")).to_have_count(0)
     assert page.evaluate("window.heard") == ["paid", "close"]
 
 
