@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import io
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -137,6 +138,7 @@ def _serve_sandbox() -> int:
     with world:
         backend.strike.create_subscription(settings.webhook_url, settings.webhook_secret, SUBSCRIBED_EVENTS)
         print(f"Shop    {world.url}/shop\nWallet  {world.url}/wallet\nLedger  {world.url}/ledger")
+        print(f"Admin   http://127.0.0.1:{settings.port}/admin (password: {settings.admin_password})")
         try:
             return serve(backend, settings, with_workers=True)
         finally:
@@ -162,6 +164,7 @@ def _sandbox_settings() -> Settings:
         # One file for each port: a second sandbox must not empty the first one's.
         "DATABASE_URL": f"sqlite:///sandbox-{port}.sqlite",
         "PORT": str(port),
+        "ADMIN_PASSWORD": secrets.token_urlsafe(12),
     }
     given = {name: os.environ[name] for name in SHOP_SETTINGS if os.environ.get(name)}
     return load_settings({**environ, **given}, no_file)

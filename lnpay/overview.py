@@ -17,7 +17,7 @@ from lnpay.strike import Bucket
 
 S = RefundState
 
-MOST_SHOWN = 20
+MOST_SHOWN = 10
 """Of each kind; the list of invoices has them all."""
 
 FAILS_LONG_AFTER = timedelta(hours=1)

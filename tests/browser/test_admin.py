@@ -114,7 +114,7 @@ def test_settle_by_hand_asks_how_one_knows(desk: Stand) -> None:
     invoice = late(desk, S.HELD, amount_fiat="50")
     page = log_in(desk, f"/invoices/{invoice.strike_invoice_id}")
     expect(page.get_by_role("button", name="Close it")).to_be_hidden()
-    page.get_by_text("It was sent, or paid back otherwise").click()
+    page.get_by_text("Sent, or paid back").click()
     page.get_by_label("How you know").fill("paid back in cash")
     page.get_by_role("button", name="Close it").click()
     # The browser itself asks for the tick.
@@ -124,7 +124,7 @@ def test_settle_by_hand_asks_how_one_knows(desk: Stand) -> None:
     page.get_by_role("button", name="Close it").click()
 
     expect(page.get_by_role("status")).to_contain_text("counts as sent")
-    expect(page.get_by_text("the operator settled it: paid back in cash")).to_be_visible()
+    expect(page.get_by_text("The operator settled it: paid back in cash")).to_be_visible()
     assert desk.simulator.wallet.receipts == []
 
 

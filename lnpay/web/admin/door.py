@@ -109,4 +109,4 @@ def _after_login() -> str:
 
 def say(text: str, *, is_good: bool = True) -> None:
     """Show a sentence at the top of the next page."""
-    flash(text, "good" if is_good else "bad")
+    flash(text, "fine" if is_good else "wrong")

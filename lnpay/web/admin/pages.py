@@ -9,7 +9,7 @@ from flask import render_template, request, url_for
 from lnpay.backend import Backend
 from lnpay.errors import NotFound
 from lnpay.model import Refund
-from lnpay.overview import attention, last_days, last_passes, provider
+from lnpay.overview import MOST_SHOWN, attention, last_days, last_passes, provider
 from lnpay.refunds_by_hand import BY_HAND_AFTER
 from lnpay.repository.searches import Found, Sum
 from lnpay.states import DeliveryState, InvoiceState, RefundState
@@ -41,6 +41,7 @@ def show_overview() -> str:
         passes=last_passes(here.repository),
         provider=provider(here.repository, now),
         rate=here.till.rates.standing().rate,
+        most_shown=MOST_SHOWN,
         now=now,
         refund_link=refund_link,
         by_hand_from=by_hand_from,

@@ -9,11 +9,12 @@ from datetime import datetime
 from lnpay.model import Delivery, Invoice, Refund, RefundAttempt
 from lnpay.states import DeliveryState, InvoiceState, RefundState
 from lnpay.web.admin.words import length, price, sats
+from lnpay.web.customer_page import SOURCE_NAMES
 
 
 @dataclass(frozen=True)
 class Moment:
-    """Something that happened, or will. facts: what is known of it, by name. tone: good, bad, or open."""
+    """Something that happened, or will. facts: what is known of it, by name. tone: fine, wrong, or open."""
 
     at: datetime
     title: str
@@ -41,7 +42,7 @@ def _of_invoice(invoice: Invoice, now: datetime) -> Iterator[Moment]:
     rate = invoice.rate
     facts = (
         ("One bitcoin", price(rate.price, rate.currency)),
-        ("By", rate.source),
+        ("By", SOURCE_NAMES.get(rate.source, rate.source)),
         ("Price is", f"{length(invoice.created_at - rate.as_of)} old"),
     )
     yield Moment(invoice.created_at, "Ordered", f"The shop asked for it; it became {sats(invoice.amount_sats)}.", facts)
@@ -53,7 +54,7 @@ def _of_invoice(invoice: Invoice, now: datetime) -> Iterator[Moment]:
     if invoice.paid_at is not None:
         yield _payment(invoice, invoice.paid_at)
     if invoice.settled_at is not None:
-        yield Moment(invoice.settled_at, "Settled", "It counts as paid, and the shop is told.", tone="good")
+        yield Moment(invoice.settled_at, "Settled", "It counts as paid, and the shop is told.", tone="fine")
     if invoice.state is InvoiceState.LAPSED:
         yield Moment(invoice.issue.payable_until, "Lapsed", "The Lightning invoice itself cannot be paid any more.")
 
@@ -61,9 +62,9 @@ def _of_invoice(invoice: Invoice, now: datetime) -> Iterator[Moment]:
 def _payment(invoice: Invoice, paid_at: datetime) -> Moment:
     received = sats(invoice.received_sats or 0)
     if invoice.state is InvoiceState.SETTLED:
-        return Moment(paid_at, "Paid", f"The customer paid {received} in time.", tone="good")
+        return Moment(paid_at, "Paid", f"The customer paid {received} in time.", tone="fine")
     late = length(paid_at - invoice.expires_at)
-    return Moment(paid_at, "Paid late", f"The customer paid {received}, {late} too late.", tone="bad")
+    return Moment(paid_at, "Paid late", f"The customer paid {received}, {late} too late.", tone="wrong")
 
 
 def _of_refund(refund: Refund | None, attempts: Sequence[RefundAttempt]) -> Iterator[Moment]:
@@ -90,9 +91,10 @@ def _attempt(attempt: RefundAttempt) -> Moment:
     )
     facts = tuple((name, value) for name, value in known if value)
     if attempt.outcome == "sent":
-        return Moment(attempt.at, "Refund sent", "Strike says that it is paid.", facts, "good")
-    tone = "open" if attempt.step == "by hand" else "bad"
-    return Moment(attempt.at, f"Refund: {attempt.step}", f"{attempt.outcome}.", facts, tone)
+        return Moment(attempt.at, "Refund sent", "Strike says that it is paid.", facts, "fine")
+    tone = "open" if attempt.step in ("by hand", "look") else "wrong"
+    outcome = attempt.outcome[:1].upper() + attempt.outcome[1:]
+    return Moment(attempt.at, f"Refund: {attempt.step}", f"{outcome}.", facts, tone)
 
 
 def _of_delivery(delivery: Delivery) -> Iterator[Moment]:
@@ -100,10 +102,10 @@ def _of_delivery(delivery: Delivery) -> Iterator[Moment]:
     yield Moment(delivery.created_at, "Message owed", f"The shop is to be told {name}.", (("Id", delivery.webhook_id),))
     tries = f"{delivery.attempts} attempt{'' if delivery.attempts == 1 else 's'}"
     if delivery.delivered_at is not None:
-        yield Moment(delivery.delivered_at, "Shop told", f"It took {name} after {tries}.", tone="good")
+        yield Moment(delivery.delivered_at, "Shop told", f"It took {name} after {tries}.", tone="fine")
     elif delivery.state is DeliveryState.ABANDONED:
         text = f"{name} was given up after {tries}: {delivery.last_error}."
-        yield Moment(delivery.next_attempt_at, "Message abandoned", text, tone="bad")
+        yield Moment(delivery.next_attempt_at, "Message abandoned", text, tone="wrong")
     elif delivery.attempts:
         text = f"{name} was refused {tries.replace('attempt', 'time')}, the last time: {delivery.last_error}."
-        yield Moment(delivery.next_attempt_at, "Next attempt", text, tone="bad")
+        yield Moment(delivery.next_attempt_at, "Next attempt", text, tone="wrong")

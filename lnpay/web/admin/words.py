@@ -7,19 +7,19 @@ from decimal import Decimal
 
 from babel.numbers import format_currency
 
-_GOOD = ("settled", "delivered", "sent")
-_BAD = ("paid_late", "needs_address", "held", "failed", "abandoned")
-_OVER = ("expired", "lapsed")
+_FINE = ("settled", "delivered", "sent")
+_WRONG = ("needs_address", "held", "failed", "abandoned")
+_OVER = ("expired", "lapsed", "paid_late")
 
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 
 
 def tone(state: str) -> str:
-    """The colour of a state: good, bad (look at it), over, or open."""
-    if state in _GOOD:
-        return "good"
-    if state in _BAD:
-        return "bad"
+    """The colour of a state: fine, wrong (look at it), over (its refund says more), or open."""
+    if state in _FINE:
+        return "fine"
+    if state in _WRONG:
+        return "wrong"
     return "over" if state in _OVER else "open"
 
 
