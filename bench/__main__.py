@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 
-from bench import create, idle_pass, memory, qr, report, scrape, start, status, throughput
+from bench import admin, create, idle_pass, memory, qr, report, scrape, start, status, throughput
 from bench.figures import Figure, show
 
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -17,6 +17,7 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "start": start.measure,
     "idle_pass": idle_pass.measure,
     "report": report.measure,
+    "admin": admin.measure,
     "scrape": scrape.measure,
 }
 

@@ -79,7 +79,7 @@ def delayed(provider_url: str, path_pattern: str, seconds: float) -> Iterator[No
         requests.delete(f"{provider_url}/_control/faults", timeout=5)
 
 
-def environment(provider_url: str, folder: Path, port: int) -> dict[str, str]:
+def environment(provider_url: str, folder: Path, port: int, **changes: str) -> dict[str, str]:
     """The environment of LNPay's programs beside a provider, with their database in `folder`."""
     return {
         **{name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT", "TEMP") if name in os.environ},
@@ -91,14 +91,15 @@ def environment(provider_url: str, folder: Path, port: int) -> dict[str, str]:
         "DELIVERY_URL": f"{provider_url}/shop/webhook",
         "DATABASE_URL": f"sqlite:///{folder.as_posix()}/invoices.sqlite",
         "PORT": str(port),
+        **changes,
     }
 
 
 @contextmanager
-def lnpay(provider_url: str, folder: Path) -> Iterator[tuple[str, int]]:
-    """LNPay's server; gives its URL and its process id."""
+def lnpay(provider_url: str, folder: Path, **changes: str) -> Iterator[tuple[str, int]]:
+    """LNPay's server, with `changes` to its environment; gives its URL and its process id."""
     port = free_port()
-    with running("main.py", port=port, environ=environment(provider_url, folder, port)) as pid:
+    with running("main.py", port=port, environ=environment(provider_url, folder, port, **changes)) as pid:
         yield f"http://127.0.0.1:{port}", pid
 
 
