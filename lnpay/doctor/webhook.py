@@ -49,7 +49,9 @@ def _address(patient: Patient, answer: Answer) -> Finding:
     if answer.code == "webhook_not_configured":
         return ok(name, f"{url} answers")
     if answer.status is not None:
-        return fail(name, f"{url} answers {answer.status}, and it is not LNPay that does", LOOK_AT_SERVER)
+        return fail(
+            name, f"{url} answers {answer.status}, which is not what LNPay's own /webhook answers", LOOK_AT_SERVER
+        )
     if is_server_here(patient) and _do_calls_arrive(patient):
         return warn(
             name,

@@ -7,17 +7,20 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from lnpay.doctor import Finding, Verdict
+from config.settings import load_settings
+from lnpay.doctor import Finding, Verdict, examine
 from lnpay.doctor.account import REFUNDING, SELLING
 from lnpay.model import Heartbeat
 from lnpay.refunds import STUCK
 from lnpay.repository import Repository
 from lnpay.repository.repository import SCHEMA_VERSION
+from lnpay.sandbox.models import Money
 from lnpay.sandbox.server import wait_until
 from lnpay.states import InvoiceState, RefundState
 from lnpay.strike import Bucket
@@ -132,6 +135,25 @@ class TestStrike:
 
         among(troubles, "strike_balance", FAIL, f"{owed:,} sats are owed back and the account has 5")
         assert set(troubles) == {"strike_balance", "refunds_waiting"}
+
+    def test_money_for_refunds_that_the_key_may_not_see(self, shop: Installation) -> None:
+        owed = owe(shop)
+        shop.simulator.config.api_keys = without("partner.balances.read")
+
+        troubles = shop.troubles()
+
+        among(troubles, "strike_balance", WARN, f"cannot tell: {owed:,} sats are owed back")
+        assert "partner.balances.read" in troubles["strike_balance"].advice
+
+    def test_a_profile_that_the_key_may_not_see(self, shop: Installation) -> None:
+        for invoice in shop.simulator.invoices.by_id.values():
+            invoice.amount = Money(100, "USD")
+        shop.simulator.config.api_keys = without("partner.account.profile.read")
+
+        troubles = shop.troubles()
+
+        among(troubles, "strike_invoicing", WARN, "cannot tell")
+        assert "partner.account.profile.read" in troubles["strike_invoicing"].advice
 
     @pytest.mark.parametrize(
         ("ahead", "verdict", "words"),
@@ -294,7 +316,7 @@ class TestWebhook:
     def test_the_address_leads_elsewhere(self, shop: Installation) -> None:
         shop.set(WEBHOOK_URL=f"{shop.world.url}/shop/webhook")
 
-        among(shop.troubles(), "webhook_url", FAIL, "it is not LNPay that does")
+        among(shop.troubles(), "webhook_url", FAIL, "which is not what LNPay's own")
 
     def test_the_address_cannot_be_reached_and_lnpay_does_not_run(self, shop: Installation) -> None:
         shop.stop()
@@ -312,12 +334,30 @@ class TestWebhook:
         among(shop.troubles(), "webhook_url", WARN, "cannot be reached from here")
 
 
+class TestServer:
+    def test_its_port_is_another_program_s(self, shop: Installation) -> None:
+        shop.set(PORT=shop.world.url.rpartition(":")[2])
+
+        only(shop.troubles(), "server", FAIL, "is not LNPay")
+
+    def test_it_runs_over_other_tables(self, shop: Installation) -> None:
+        shop.execute("UPDATE alembic_version SET version_num = '9999'")
+
+        among(shop.troubles(), "server", FAIL, "cannot use its database")
+
+
 class TestShop:
     def test_the_shop_is_not_there(self, shop: Installation) -> None:
         shop.let_pass(2 * HOUR)
         shop.set(DELIVERY_URL=f"http://127.0.0.1:{free_port()}/webhook")
 
         only(shop.troubles(), "delivery_url", FAIL, "nothing listens there")
+
+    def test_the_shop_s_name_is_not_known(self, shop: Installation) -> None:
+        shop.let_pass(2 * HOUR)
+        shop.set(DELIVERY_URL="http://shop.invalid/webhook")
+
+        only(shop.troubles(), "delivery_url", FAIL, "its name is not known (DNS)")
 
     def test_the_shop_answers_500(self, shop: Installation) -> None:
         shop.let_pass(2 * HOUR)
@@ -499,6 +539,14 @@ class TestWork:
 
 
 class TestMachine:
+    def test_settings_may_stand_in_the_environment_alone(self, shop: Installation) -> None:
+        settings = replace(load_settings({}, shop.env_file), env_file=shop.env_file.with_name("none.env"))
+
+        found = {finding.name: finding for finding in examine(settings, shop.now)}
+
+        assert found["settings"].message.startswith("read from the environment alone")
+        assert found["settings_file"].verdict is Verdict.OK
+
     def test_every_user_can_read_the_settings(self, shop: Installation) -> None:
         shop.env_file.chmod(0o644)
 
