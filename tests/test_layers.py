@@ -51,7 +51,12 @@ ONLY_THERE = {
     "sqlalchemy": {"lnpay.repository", "config.settings"},
     "alembic": {"lnpay.repository"},
     "requests": {
-        "lnpay.strike", "lnpay.rates", "lnpay.bootstrap", "lnpay.sandbox", "lnpay.doctor.knock", "config.delivery",
+        "lnpay.strike",
+        "lnpay.rates",
+        "lnpay.bootstrap",
+        "lnpay.sandbox",
+        "lnpay.doctor.knock",
+        "config.delivery",
     },
     "waitress": {"lnpay.web.serving"},
     "prometheus_client": {"lnpay.web.metrics"},
