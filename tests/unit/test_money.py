@@ -30,6 +30,14 @@ FIAT = st.decimals(min_value="0.001", max_value="1000000000", places=3)
 PRICES = st.decimals(min_value="0.01", max_value="10000000000", places=8)
 
 
+AMBIGUOUS = (
+    "is ambiguous: a comma could separate thousands or decimals; "
+    'write it without thousands separators and with a decimal point, as in "1234.50"'
+)
+
+NO_BITCOIN = r"^(not an amount of bitcoin|more than all the bitcoin there is|finer than a millisat)$"
+
+
 class TestCurrencies:
     def test_there_are_forty_six(self) -> None:
         assert len(CURRENCIES) == 46
@@ -66,6 +74,8 @@ class TestParseFiat:
             ("0.001", "kwd", "0.001"),
             (10**30, "usd", f"{10**30}.00"),
             (2**63, "usd", f"{2**63}.00"),
+            (10**39, "usd", f"{10**39}.00"),
+            ("1".zfill(40), "usd", "1.00"),
         ],
     )
     def test_an_amount_gets_exactly_the_decimals_of_its_currency(
@@ -80,12 +90,11 @@ class TestParseFiat:
         if sent == "0,001":
             assert parse_fiat(sent, "kwd") == Decimal("0.001")
         else:
-            assert "is ambiguous" in refusal_of(sent, "kwd")
+            assert refusal_of(sent, "kwd") == AMBIGUOUS
 
     @pytest.mark.parametrize("sent", ["1,234.50", "1.234,50", "1,234,567", "1,234", ",5", "5,", ","])
     def test_thousands_separators_are_refused_as_ambiguous(self, sent: str) -> None:
-        assert "is ambiguous" in refusal_of(sent, "usd")
-        assert '"1234.50"' in refusal_of(sent, "usd")
+        assert refusal_of(sent, "usd") == AMBIGUOUS
 
     @pytest.mark.parametrize(
         ("sent", "currency", "words"),
@@ -103,7 +112,7 @@ class TestParseFiat:
     def test_an_amount_finer_than_its_currency_is_refused_not_rounded(
         self, sent: str | Decimal, currency: str, words: str
     ) -> None:
-        assert words in refusal_of(sent, currency)
+        assert refusal_of(sent, currency) == f"is too fine: {words}"
 
     @pytest.mark.parametrize(
         "sent", [0, "0", "0.00", "0,0", "0e5", -1, "-1", "−1", "-0", "-1,5", Decimal(-1), -(10**9)]
@@ -113,7 +122,7 @@ class TestParseFiat:
 
     @pytest.mark.parametrize("sent", ["", " ", "\t\n"])
     def test_an_empty_amount_is_called_empty(self, sent: str) -> None:
-        assert "is empty" in refusal_of(sent, "usd")
+        assert refusal_of(sent, "usd") == 'is empty: send an amount such as "12.34"'
 
     @pytest.mark.parametrize(
         "sent",
@@ -124,22 +133,22 @@ class TestParseFiat:
         ],
     )  # fmt: skip
     def test_what_is_no_number_in_plain_digits_is_refused(self, sent: str | Decimal) -> None:
-        assert "is not an amount" in refusal_of(sent, "usd")
+        assert refusal_of(sent, "usd") == 'is not an amount: send a number such as "12.34"'
 
     @pytest.mark.parametrize(
         "sent", ["9" * 41, "0." + "0" * 38 + "1", 10**40, pytest.param(10**5000, id="5001 digits")]
     )
     def test_an_endless_amount_is_refused_before_it_is_read(self, sent: str | int) -> None:
-        assert "longer than 40 characters" in refusal_of(sent, "usd")
+        assert refusal_of(sent, "usd") == "is longer than 40 characters"
 
     @pytest.mark.parametrize("sent", [1.5, 1.0, float("nan"), float("inf")])
     def test_a_float_is_a_mistake_of_ours_and_raises_type_error(self, sent: Any) -> None:
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"^money is never a float$"):
             parse_fiat(sent, "usd")
 
     @pytest.mark.parametrize("sent", [True, False, None, [], {}, b"5", ("1",)])
     def test_what_is_neither_text_nor_number_is_refused(self, sent: Any) -> None:
-        assert "must be a string" in refusal_of(sent, "usd")
+        assert refusal_of(sent, "usd") == 'must be a string such as "12.34", or a number'
 
     @given(st.text())
     def test_any_text_is_a_positive_amount_or_an_invalid_request(self, sent: str) -> None:
@@ -191,22 +200,22 @@ class TestFiatToSats:
         assert (sats - 1) * scaled_price < scaled_amount * SATS_PER_BTC
 
     def test_less_than_one_sat_is_refused_although_it_could_be_rounded_up(self) -> None:
-        with pytest.raises(InvalidRequest, match="less than one sat"):
+        with pytest.raises(InvalidRequest, match=r"^is worth less than one sat$"):
             fiat_to_sats(Decimal("0.01"), Decimal("1000001"))
 
     @pytest.mark.parametrize("amount", [Decimal("21000000.01"), Decimal(10**30), Decimal("1e999")])
     def test_more_than_all_bitcoin_is_refused(self, amount: Decimal) -> None:
-        with pytest.raises(InvalidRequest, match="more than all the bitcoin"):
+        with pytest.raises(InvalidRequest, match=r"^is more than all the bitcoin there is$"):
             fiat_to_sats(amount, Decimal(1))
 
     @pytest.mark.parametrize("price", [Decimal(0), Decimal(-1)])
     def test_a_price_that_is_none_raises_value_error(self, price: Decimal) -> None:
-        with pytest.raises(ValueError, match="more than zero"):
+        with pytest.raises(ValueError, match=r"^a price is more than zero$"):
             fiat_to_sats(Decimal(1), price)
 
     @pytest.mark.parametrize(("amount", "price"), [(1.0, Decimal(1)), (Decimal(1), 1.0), ("1", Decimal(1))])
     def test_floats_and_texts_raise_type_error(self, amount: Any, price: Any) -> None:
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"^fiat amounts and prices are Decimal$"):
             fiat_to_sats(amount, price)
 
 
@@ -242,6 +251,8 @@ class TestBitcoinAmounts:
             ("1", 100_000_000_000),
             ("0.0001", 10_000_000),
             ("20999999.99999999999", MAX_SATS * 1_000 - 1),
+            ("21000000", MAX_SATS * 1_000),
+            ("1".zfill(40), 100_000_000_000),
         ],
     )
     def test_a_text_of_bitcoin_is_read_to_the_msat(self, text: str, msats: int) -> None:
@@ -259,22 +270,22 @@ class TestBitcoinAmounts:
         ],
     )  # fmt: skip
     def test_what_is_no_amount_of_bitcoin_raises_value_error(self, text: str) -> None:
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=NO_BITCOIN):
             btc_to_msats(text)
 
     @pytest.mark.parametrize("value", [1.5, 1, Decimal("0.1"), None, b"1"])
     def test_an_amount_of_bitcoin_is_read_from_text_only(self, value: Any) -> None:
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"^bitcoin amounts are strings$"):
             btc_to_msats(value)
 
     @pytest.mark.parametrize("convert", [sats_to_btc, sats_to_msats, msats_to_sats])
     @pytest.mark.parametrize("value", [1.0, 1.5, float("nan"), True, Decimal(1), "1", None])
     def test_sats_and_msats_are_whole_numbers_and_nothing_else(self, convert: Any, value: Any) -> None:
-        with pytest.raises(TypeError):
+        with pytest.raises(TypeError, match=r"^sats and msats are whole numbers$"):
             convert(value)
 
     def test_negative_sats_have_no_text(self) -> None:
-        with pytest.raises(ValueError, match="not negative"):
+        with pytest.raises(ValueError, match=r"^an amount of bitcoin is not negative$"):
             sats_to_btc(-1)
 
 
