@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypedDict, Unpack
 from urllib.parse import quote as url_quote
 
 import requests
@@ -136,6 +136,15 @@ class StrikeAnswer:
     status: int
     code: str | None
     told_at: datetime | None
+
+
+class _More(TypedDict, total=False):
+    """What a call may have beside its method and path."""
+
+    body: dict[str, Any] | None
+    params: dict[str, str] | None
+    headers: dict[str, str] | None
+    timeout: Timeout | None
 
 
 class Strike:
@@ -325,45 +334,25 @@ class Strike:
             _read_invoice(item) for item in _read_items(self._call("GET", "/invoices", Bucket.OTHER, params=params))
         ]
 
-    def _call(
-        self,
-        method: str,
-        path: str,
-        bucket: Bucket,
-        *,
-        body: dict[str, Any] | None = None,
-        params: dict[str, str] | None = None,
-        headers: dict[str, str] | None = None,
-        timeout: Timeout | None = None,
-    ) -> object:
+    def _call(self, method: str, path: str, bucket: Bucket, **more: Unpack[_More]) -> object:
         """Make one call and return its JSON (None when there is no body)."""
-        response = self._send(method, path, bucket, body=body, params=params, headers=headers, timeout=timeout)
+        response = self._send(method, path, bucket, **more)
         if 200 <= response.status_code < 300:
             return _read_json(method, path, response)
         raise self._refusal(method, path, bucket, response)
 
-    def _send(
-        self,
-        method: str,
-        path: str,
-        bucket: Bucket,
-        *,
-        body: dict[str, Any] | None = None,
-        params: dict[str, str] | None = None,
-        headers: dict[str, str] | None = None,
-        timeout: Timeout | None = None,
-    ) -> requests.Response:
+    def _send(self, method: str, path: str, bucket: Bucket, **more: Unpack[_More]) -> requests.Response:
         """Make one call, within the budget. The one place that knows `requests`."""
         self._budget.take(bucket)
         try:
             return self._session.request(
                 method,
                 self._base_url + path,
-                json=body,
-                params=params,
-                headers=headers,
+                json=more.get("body"),
+                params=more.get("params"),
+                headers=more.get("headers"),
                 auth=self._auth,
-                timeout=timeout or self._patience,
+                timeout=more.get("timeout") or self._patience,
                 allow_redirects=False,
             )
         except requests.RequestException as error:
