@@ -3,6 +3,8 @@
 Wrong passwords are counted in the database, for each address and for all strangers together, so that neither many
 processes nor many addresses give more guesses. Both pauses are short enough that the right operator is never kept out
 for more than some minutes. A browser that has been in before is counted by itself: strangers cannot keep it out at all.
+
+Behind a proxy all strangers have the proxy's address and count as one: what a header says of theirs can be made up.
 """
 
 from __future__ import annotations

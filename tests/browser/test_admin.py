@@ -183,8 +183,7 @@ def _abandon(desk: Stand) -> None:
     object.__setattr__(outbox, "deliver", deliver)
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [320, 768, 1280])
+@pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (768, "dark"), (1280, "light")])
 def test_every_page_is_for_everybody_in_every_window(desk: Stand, width: int, scheme: str) -> None:
     invoices = a_busy_day(desk)
     page = log_in(desk, viewport={"width": width, "height": 900}, color_scheme=scheme)
