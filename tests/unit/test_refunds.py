@@ -470,6 +470,7 @@ class TestTheExecutionIsNotAnswered:
         waiting = refund_of(world, invoice)
         assert (waiting.state, waiting.is_in_doubt, waiting.claimed_until) == (S.IN_FLIGHT, True, None)
         assert later(world, invoice) == 5
+        assert [line.step for line in history(world, invoice)] == ["execute"]
 
         drain(world)
         assert refund_of(world, invoice).state is S.SENT
