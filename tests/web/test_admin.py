@@ -19,7 +19,7 @@ from lnpay.passes import Summary, make_pass
 from lnpay.refunds_by_hand import BY_HAND_AFTER
 from lnpay.repository.searches import Wanted
 from lnpay.settlement import reconcile_invoice
-from lnpay.states import RefundState
+from lnpay.states import InvoiceState, RefundState
 from lnpay.strike import Bucket
 from lnpay.web import create_app
 from lnpay.web.admin.session import IDLE, LONGEST
@@ -467,6 +467,7 @@ class TestButtons:
         send_due(shop.backend.outbox)
         log_in(shop)
         assert "Messages that the shop does not take" in shop.client.get("/admin").text
+        assert "invoice.settled was given up after 1 attempt: the shop answered 410." in page_of(shop, invoice)
         shop.deliver = shop.post_to_shop
 
         assert press(shop, invoice, "redeliver") == "1 message is being sent to the shop again."
@@ -715,6 +716,17 @@ class TestInvoice:
 
         for words in ("$12.34", "19,207 sats", "Two coffees", "table", invoice.issue.payment_hash, "in time"):
             assert words in page
+
+    def test_money_that_is_seen_and_an_end_without_any_are_told(self, shop: World) -> None:
+        seen, lapsed = shop.sell(), shop.sell()
+        with shop.backend.repository.transaction() as tx:
+            tx.invoices.mark_seen(seen.id, shop.backend.clock())
+            tx.invoices.move(lapsed.id, InvoiceState.UNPAID, InvoiceState.EXPIRED)
+            tx.invoices.move(lapsed.id, InvoiceState.EXPIRED, InvoiceState.LAPSED)
+        log_in(shop)
+
+        assert "Money seen" in page_of(shop, seen)
+        assert "Lapsed" in page_of(shop, lapsed)
 
     def test_hostile_words_are_only_text(self, shop: World) -> None:
         invoice = owe(shop, HOSTILE, description=HOSTILE, correlation_id='"><script>x', metadata={"<b>": HOSTILE})
