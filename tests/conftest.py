@@ -13,9 +13,23 @@ from hypothesis import settings
 
 from tests.world import World
 
+TESTS = Path(__file__).parent
+
 # An example is not wrong because the machine is busy.
 settings.register_profile("lnpay", deadline=None)
 settings.load_profile("lnpay")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """For `-n auto`: many tests wait for processes, browsers and servers, so two for each core keep it busy."""
+    return 2 * (os.cpu_count() or 1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count no lines in whole worlds: that doubles their time, and what they prove is no line."""
+    for item in items:
+        if item.path.is_relative_to(TESTS / "scenarios") or item.path.is_relative_to(TESTS / "simulation"):
+            item.add_marker("no_cover")
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
