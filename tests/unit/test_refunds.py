@@ -769,6 +769,20 @@ class TestStrikeAsksToWait:
 
         assert send(world) == {"unanswered": 2 * (PATIENCE - 1), S.SENT: 1}
 
+    def test_the_pauses_begin_anew_once_it_is_sent(self, world: World) -> None:
+        """However long its price could not be had: what Strike says of a payment is worth asking for soon."""
+        invoice = owe(world)
+        world.fault("POST", QUOTE, "unreachable", times=2)
+        for _ in range(2):
+            send(world)
+            world.wait(60)
+        assert refund_of(world, invoice).looks == 2
+        world.fault("PATCH", EXECUTE, "lost_answer", times=None)
+
+        send(world)
+
+        assert (refund_of(world, invoice).state, refund_of(world, invoice).looks) == (S.IN_FLIGHT, 1)
+
 
 class TestTheFee:
     @pytest.mark.parametrize(("fee", "is_sent"), [(10, True), (11, False)])
@@ -787,6 +801,15 @@ class TestTheFee:
 
         assert send(world) == {S.SENT if is_sent else S.FAILED: 1}
         assert len(payouts(world)) == len(executions(world)) == is_sent
+
+    @pytest.mark.parametrize(("fee", "is_sent"), [(384, True), (385, False)])
+    def test_a_part_of_a_sat_is_none(self, make_world: MakeWorld, fee: int, is_sent: bool) -> None:
+        """2.003 % of 19,207 sats are 384.7 sats."""
+        config = SimulatorConfig(payout_fee_base_sats=fee, payout_fee_ppm=0)
+        world = make_world(config=config, refund_max_fee_percent=Decimal("2.003"))
+        owe(world)
+
+        assert send(world) == {S.SENT if is_sent else S.FAILED: 1}
 
     def test_the_operator_reads_by_how_much_and_it_is_tried_again(self, make_world: MakeWorld) -> None:
         world = make_world(config=SimulatorConfig(payout_fee_base_sats=400, payout_fee_ppm=0))
@@ -808,6 +831,7 @@ class TestTheFee:
 
         assert send(world) == {S.FAILED: 1}
         assert f"Strike's quote sends {19_207 + more} sats" in str(refund_of(world, invoice).reason)
+        assert [line.step for line in history(world, invoice)] == ["quote"]
         assert executions(world) == []
 
         world.restart()
