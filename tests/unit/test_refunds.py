@@ -762,12 +762,12 @@ class TestStrikeAsksToWait:
         assert len(world.calls(POST_QUOTE)) == PATIENCE
 
     def test_an_answer_in_between_restores_our_patience(self, world: World) -> None:
-        for _ in range(2 * PATIENCE - 1):
+        for _ in range(2 * PATIENCE):
             owe(world)
         world.fault("POST", QUOTE, "unreachable", times=PATIENCE - 1)
         world.fault("POST", QUOTE, "unreachable", times=PATIENCE - 1, skip=1)
 
-        assert send(world) == {"unanswered": 2 * (PATIENCE - 1), S.SENT: 1}
+        assert send(world) == {"unanswered": 2 * (PATIENCE - 1), S.SENT: 2}
 
     def test_the_pauses_begin_anew_once_it_is_sent(self, world: World) -> None:
         """However long its price could not be had: what Strike says of a payment is worth asking for soon."""
@@ -777,6 +777,7 @@ class TestStrikeAsksToWait:
             send(world)
             world.wait(60)
         assert refund_of(world, invoice).looks == 2
+        assert [line.step for line in history(world, invoice)] == ["quote", "quote"]
         world.fault("PATCH", EXECUTE, "lost_answer", times=None)
 
         send(world)
@@ -1022,15 +1023,16 @@ class TestOneBrokenRefund:
         assert "refund could not be worked on" in caplog.text
 
     def test_it_is_tried_again_when_its_claim_has_run_out(self, world: World) -> None:
-        owe(world)
+        for _ in range(2):
+            owe(world)
         change_quotes(world, lambda _: 1 / 0)
-        assert send(world) == {"error": 1}
+        assert send(world) == {"error": 2}
         world.restart()
 
         assert send(world) == {}
         world.wait(CLAIM_SECONDS)
         drain(world)
-        assert len(payouts(world)) == 1
+        assert len(payouts(world)) == 2
 
 
 class TestClaims:
