@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
 
 from tests.world import World
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+CHROMIUM_FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
 
 TESTS = Path(__file__).parent
 
@@ -53,6 +62,21 @@ def _skipped_in_ci(config: pytest.Config) -> list[Any]:
     if reporter is None or os.environ.get("CI", "").lower() in ("", "0", "false"):
         return []
     return list(reporter.stats.get("skipped", []))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """The machine's Chromium, without a window. One for all: two drivers in one process stand in each other's way."""
+    path = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.skip("there is no Chromium here: install it (Debian: apt-get install chromium), or name one in CHROMIUM")
+    # Most tests need none, and start the sooner for it.
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=path, args=CHROMIUM_FLAGS)
+        yield started
+        started.close()
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 import requests
 from flask import Flask
+from playwright.sync_api import Browser
 from standardwebhooks import Webhook
 from werkzeug.serving import make_server
 
@@ -215,12 +216,8 @@ def test_the_shop_does_nothing_twice_and_only_for_a_settled_invoice(reader: Read
 
 
 @pytest.fixture
-def customer(sandbox: RunningSandbox, shop_port: int) -> Iterator[Any]:
+def customer(browser: Browser, sandbox: RunningSandbox, shop_port: int) -> Iterator[Any]:
     """A browser, in front of a shop that shows the pages of the guide: the first at /0, the second at /1."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("there is no Chromium on this machine, so the modal of docs/shop.md is not tested")
     environment = exported(SHELL[1], shop_port)
     shop = Flask("shop")
 
@@ -235,12 +232,10 @@ def customer(sandbox: RunningSandbox, shop_port: int) -> Iterator[Any]:
     server = make_server("127.0.0.1", shop_port, shop, threaded=True)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
-        with playwright.sync_playwright() as driver:
-            browser = driver.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-            page = browser.new_page()
-            page.set_default_timeout(60_000)
-            yield page
-            browser.close()
+        page = browser.new_page()
+        page.set_default_timeout(60_000)
+        yield page
+        page.close()
     finally:
         server.shutdown()
         server.server_close()
