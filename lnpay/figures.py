@@ -28,7 +28,7 @@ WORKERS = ("main", "expired", "refund")
 OPEN_REFUNDS = tuple(state for state in RefundState if state is not RefundState.SENT)
 
 RECOUNT_SECONDS = 60.0
-"""How long a count of rows that are done with is good for: to count a million takes some ten milliseconds."""
+"""How long a count of rows that are done with is good for: to count a million takes a good part of a second."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 import requests
 from flask import Flask
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, expect
 from standardwebhooks import Webhook
 from werkzeug.serving import make_server
 
@@ -251,9 +251,9 @@ def test_the_customer_pays_in_the_modal(customer: Any, sandbox: RunningSandbox, 
     (checkout,) = [one.url for one in customer.frames if "/checkout/" in one.url]
     sandbox.pay(payment_request(checkout))
 
-    frame.get_by_text("Paid").first.wait_for()
+    expect(frame.get_by_text("Paid").first).to_be_visible(timeout=60_000)
     if number == 1:
-        customer.get_by_text("Thank you! Your order is on its way.").wait_for()
+        expect(customer.get_by_text("Thank you! Your order is on its way.")).to_be_visible(timeout=60_000)
 
 
 def test_every_language_has_both_steps() -> None:

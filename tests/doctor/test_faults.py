@@ -43,13 +43,13 @@ def without(*scopes: str) -> dict[str, list[str]]:
     return {KEY: [scope for scope in ALL_SCOPES if scope not in scopes]}
 
 
-def only(troubles: dict[str, Finding], name: str, verdict: Verdict, words: str) -> None:
+def assert_only(troubles: dict[str, Finding], name: str, verdict: Verdict, words: str) -> None:
     """Nothing is wrong but `name`."""
     assert set(troubles) == {name}
-    among(troubles, name, verdict, words)
+    assert_among(troubles, name, verdict, words)
 
 
-def among(troubles: dict[str, Finding], name: str, verdict: Verdict, words: str) -> None:
+def assert_among(troubles: dict[str, Finding], name: str, verdict: Verdict, words: str) -> None:
     """`name` is wrong, as `words` say, and there is something to do."""
     found = troubles[name]
     assert found.verdict is verdict, found
@@ -91,20 +91,20 @@ class TestStrike:
 
         troubles = shop.troubles()
 
-        among(troubles, "strike_key", FAIL, "does not accept STRIKE_API_KEY")
-        among(troubles, "strike_scopes", WARN, "cannot tell: Strike does not accept the key")
-        among(troubles, "webhook_events", WARN, "cannot tell: Strike answered 401")
+        assert_among(troubles, "strike_key", FAIL, "does not accept STRIKE_API_KEY")
+        assert_among(troubles, "strike_scopes", WARN, "cannot tell: Strike does not accept the key")
+        assert_among(troubles, "webhook_events", WARN, "cannot tell: Strike answered 401")
 
     @pytest.mark.parametrize("scope", [probe.scope for probe in (*SELLING, *REFUNDING) if probe.is_vital])
     def test_a_missing_scope(self, shop: Installation, scope: str) -> None:
         shop.simulator.config.api_keys = without(scope)
 
-        among(shop.troubles(), "strike_scopes", FAIL, scope)
+        assert_among(shop.troubles(), "strike_scopes", FAIL, scope)
 
     def test_a_missing_scope_that_money_does_not_need(self, shop: Installation) -> None:
         shop.simulator.config.api_keys = without("partner.webhooks.manage", "partner.rates.ticker")
 
-        among(shop.troubles(), "strike_scopes", WARN, "partner.rates.ticker, partner.webhooks.manage")
+        assert_among(shop.troubles(), "strike_scopes", WARN, "partner.rates.ticker, partner.webhooks.manage")
 
     def test_the_scopes_for_refunds_are_not_asked_for_where_refunds_are_off(self, shop: Installation) -> None:
         shop.simulator.config.api_keys = without(*(probe.scope for probe in REFUNDING))
@@ -120,12 +120,12 @@ class TestStrike:
     def test_an_account_that_cannot_ask_for_bitcoin(self, shop: Installation) -> None:
         shop.simulator.config.invoiceable_currencies = ["USD"]
 
-        only(shop.troubles(), "strike_invoicing", FAIL, "cannot ask for bitcoin")
+        assert_only(shop.troubles(), "strike_invoicing", FAIL, "cannot ask for bitcoin")
 
     def test_an_account_without_any_invoice_cannot_be_judged(self, shop: Installation) -> None:
         shop.simulator.invoices.by_id.clear()
 
-        only(shop.troubles(), "strike_invoicing", WARN, "no invoice yet")
+        assert_only(shop.troubles(), "strike_invoicing", WARN, "no invoice yet")
 
     def test_too_little_money_for_refunds(self, shop: Installation) -> None:
         owed = owe(shop)
@@ -133,7 +133,7 @@ class TestStrike:
 
         troubles = shop.troubles()
 
-        among(troubles, "strike_balance", FAIL, f"{owed:,} sats are owed back and the account has 5")
+        assert_among(troubles, "strike_balance", FAIL, f"{owed:,} sats are owed back and the account has 5")
         assert set(troubles) == {"strike_balance", "refunds_waiting"}
 
     def test_money_for_refunds_that_the_key_may_not_see(self, shop: Installation) -> None:
@@ -142,7 +142,7 @@ class TestStrike:
 
         troubles = shop.troubles()
 
-        among(troubles, "strike_balance", WARN, f"cannot tell: {owed:,} sats are owed back")
+        assert_among(troubles, "strike_balance", WARN, f"cannot tell: {owed:,} sats are owed back")
         assert "partner.balances.read" in troubles["strike_balance"].advice
 
     def test_a_profile_that_the_key_may_not_see(self, shop: Installation) -> None:
@@ -152,7 +152,7 @@ class TestStrike:
 
         troubles = shop.troubles()
 
-        among(troubles, "strike_invoicing", WARN, "cannot tell")
+        assert_among(troubles, "strike_invoicing", WARN, "cannot tell")
         assert "partner.account.profile.read" in troubles["strike_invoicing"].advice
 
     @pytest.mark.parametrize(
@@ -166,14 +166,14 @@ class TestStrike:
     def test_a_clock_that_is_off(self, shop: Installation, ahead: timedelta, verdict: Verdict, words: str) -> None:
         shop.clock_is_ahead = ahead
 
-        among(shop.troubles(), "clock", verdict, words)
+        assert_among(shop.troubles(), "clock", verdict, words)
 
     def test_strike_is_not_there(self, shop: Installation) -> None:
         shop.set(STRIKE_API_URL=f"http://127.0.0.1:{free_port()}/v1")
 
         troubles = shop.troubles()
 
-        among(troubles, "strike", FAIL, "could not be reached")
+        assert_among(troubles, "strike", FAIL, "could not be reached")
         assert "server" not in troubles
 
     def test_strike_is_down(self, shop: Installation) -> None:
@@ -181,26 +181,26 @@ class TestStrike:
 
         troubles = shop.troubles()
 
-        among(troubles, "strike", FAIL, "answers 503")
-        among(troubles, "strike_key", WARN, "cannot tell: Strike has not looked at the key")
+        assert_among(troubles, "strike", FAIL, "answers 503")
+        assert_among(troubles, "strike_key", WARN, "cannot tell: Strike has not looked at the key")
 
     def test_strike_s_front_door_is_shut(self, shop: Installation) -> None:
         shop.fault("*", "/v1/*", "html403")
 
         troubles = shop.troubles()
 
-        among(troubles, "strike", FAIL, "front door")
+        assert_among(troubles, "strike", FAIL, "front door")
         assert troubles["strike_scopes"].advice == "see strike"
 
     def test_the_calls_are_used_up(self, shop: Installation) -> None:
         spend(shop, 950)
 
-        among(shop.troubles(), "strike_budget", FAIL, "no calls to Strike are left")
+        assert_among(shop.troubles(), "strike_budget", FAIL, "no calls to Strike are left")
 
     def test_few_calls_are_left(self, shop: Installation) -> None:
         spend(shop, 850)
 
-        only(shop.troubles(), "strike_budget", WARN, "calls to Strike are left")
+        assert_only(shop.troubles(), "strike_budget", WARN, "calls to Strike are left")
 
     def test_strike_has_locked_us_out(self, shop: Installation) -> None:
         with shop.rows() as tx:
@@ -208,8 +208,8 @@ class TestStrike:
 
         troubles = shop.troubles()
 
-        among(troubles, "strike_budget", FAIL, "locked us out (other) until")
-        among(troubles, "strike", FAIL, "refuses our calls")
+        assert_among(troubles, "strike_budget", FAIL, "locked us out (other) until")
+        assert_among(troubles, "strike", FAIL, "refuses our calls")
 
 
 class TestPrices:
@@ -219,30 +219,30 @@ class TestPrices:
     def test_one_source_is_dead(self, shop: Installation, source: str, path: str) -> None:
         shop.fault("GET", path, "error", status=500)
 
-        among(shop.troubles(), f"rate_{source}", WARN, source)
+        assert_among(shop.troubles(), f"rate_{source}", WARN, source)
         assert "rates" not in shop.troubles()
 
     def test_all_are_dead(self, shop: Installation) -> None:
         for path in ("/coingecko/*", "/coinbase/*", "/v1/rates/*"):
             shop.fault("GET", path, "error", status=500)
 
-        among(shop.troubles(), "rates", FAIL, "no invoice can be made")
+        assert_among(shop.troubles(), "rates", FAIL, "no invoice can be made")
 
     def test_one_is_left(self, shop: Installation) -> None:
         for path in ("/coingecko/*", "/v1/rates/*"):
             shop.fault("GET", path, "error", status=500)
 
-        among(shop.troubles(), "rates", WARN, "only coinbase has a price")
+        assert_among(shop.troubles(), "rates", WARN, "only coinbase has a price")
 
     def test_the_two_that_count_disagree(self, shop: Installation) -> None:
         shop.simulator.rates.factors["coinbase"] *= 2
 
-        only(shop.troubles(), "rates", FAIL, "coingecko and coinbase differ by 100.00 percent")
+        assert_only(shop.troubles(), "rates", FAIL, "coingecko and coinbase differ by 100.00 percent")
 
     def test_the_third_disagrees(self, shop: Installation) -> None:
         shop.simulator.rates.factors["strike"] *= 2
 
-        only(shop.troubles(), "rates", WARN, "strike differ by 100.00 percent")
+        assert_only(shop.troubles(), "rates", WARN, "strike differ by 100.00 percent")
 
     def test_a_disagreement_that_is_allowed(self, shop: Installation) -> None:
         shop.simulator.rates.factors["coinbase"] *= 2
@@ -253,7 +253,7 @@ class TestPrices:
     def test_a_price_that_is_too_old(self, shop: Installation) -> None:
         shop.simulator.rates.ages["coingecko"] = 900
 
-        only(shop.troubles(), "rate_coingecko", WARN, "15 minutes old, more than RATE_MAX_AGE")
+        assert_only(shop.troubles(), "rate_coingecko", WARN, "15 minutes old, more than RATE_MAX_AGE")
 
     def test_a_currency_that_one_does_not_know_is_no_fault(self, shop: Installation) -> None:
         shop.set(CURRENCY="zar")
@@ -266,24 +266,24 @@ class TestWebhook:
     def test_nothing_is_subscribed(self, shop: Installation) -> None:
         shop.simulator.webhooks.subscriptions.clear()
 
-        only(shop.troubles(), "webhook_subscription", FAIL, "not told to call WEBHOOK_URL")
+        assert_only(shop.troubles(), "webhook_subscription", FAIL, "not told to call WEBHOOK_URL")
 
     def test_the_subscription_is_disabled(self, shop: Installation) -> None:
         [subscription] = shop.simulator.webhooks.subscriptions.values()
         subscription.is_enabled = False
 
-        only(shop.troubles(), "webhook_subscription", FAIL, "disabled")
+        assert_only(shop.troubles(), "webhook_subscription", FAIL, "disabled")
 
     def test_it_is_subscribed_to_the_wrong_events(self, shop: Installation) -> None:
         [subscription] = shop.simulator.webhooks.subscriptions.values()
         subscription.event_types = ["invoice.created", "payment.updated"]
 
-        only(shop.troubles(), "webhook_subscription", FAIL, "lacks invoice.updated, payment.created")
+        assert_only(shop.troubles(), "webhook_subscription", FAIL, "lacks invoice.updated, payment.created")
 
     def test_it_is_subscribed_twice(self, shop: Installation) -> None:
         subscribe(shop.world, shop.values["WEBHOOK_URL"].removesuffix("/webhook"))
 
-        only(shop.troubles(), "webhook_subscription", WARN, "2 subscriptions have this address")
+        assert_only(shop.troubles(), "webhook_subscription", WARN, "2 subscriptions have this address")
 
     def test_strike_signs_with_another_secret(self, shop: Installation) -> None:
         [subscription] = shop.simulator.webhooks.subscriptions.values()
@@ -293,57 +293,57 @@ class TestWebhook:
         wait_for(lambda: sum(sent.status == 401 for sent in shop.simulator.webhooks.sent) >= 2)
         shop.let_pass(timedelta(minutes=2))
 
-        only(shop.troubles(), "webhook_events", FAIL, "1 of 3 arrived, and the newest did not")
+        assert_only(shop.troubles(), "webhook_events", FAIL, "1 of 3 arrived, and the newest did not")
 
     def test_the_server_knows_another_secret(self, shop: Installation) -> None:
         shop.set(WEBHOOK_SECRET="changed-without-restart")
 
-        only(shop.troubles(), "webhook_secret", FAIL, "refuses what is signed with the WEBHOOK_SECRET")
+        assert_only(shop.troubles(), "webhook_secret", FAIL, "refuses what is signed with the WEBHOOK_SECRET")
 
     def test_there_is_no_secret(self, shop: Installation) -> None:
         shop.set(WEBHOOK_SECRET="")
 
-        only(shop.troubles(), "webhook_secret", FAIL, "WEBHOOK_SECRET is not set")
+        assert_only(shop.troubles(), "webhook_secret", FAIL, "WEBHOOK_SECRET is not set")
 
     def test_there_is_no_address(self, shop: Installation) -> None:
         shop.set(WEBHOOK_URL="")
 
         troubles = shop.troubles()
 
-        among(troubles, "webhook_url", WARN, "WEBHOOK_URL is not set")
+        assert_among(troubles, "webhook_url", WARN, "WEBHOOK_URL is not set")
         assert {finding.verdict for finding in troubles.values()} == {WARN}
 
     def test_the_address_leads_elsewhere(self, shop: Installation) -> None:
         shop.set(WEBHOOK_URL=f"{shop.world.url}/shop/webhook")
 
-        among(shop.troubles(), "webhook_url", FAIL, "which is not what LNPay's own")
+        assert_among(shop.troubles(), "webhook_url", FAIL, "which is not what LNPay's own")
 
     def test_the_address_cannot_be_reached_and_lnpay_does_not_run(self, shop: Installation) -> None:
         shop.stop()
 
         troubles = shop.troubles()
 
-        among(troubles, "webhook_url", FAIL, "nothing listens there")
-        among(troubles, "server", WARN, "does not answer")
+        assert_among(troubles, "webhook_url", FAIL, "nothing listens there")
+        assert_among(troubles, "server", WARN, "does not answer")
 
     def test_the_address_cannot_be_reached_from_here_but_calls_arrive(self, shop: Installation) -> None:
         [subscription] = shop.simulator.webhooks.subscriptions.values()
         shop.set(WEBHOOK_URL=f"http://localhost:{free_port()}/webhook")
         subscription.url = shop.values["WEBHOOK_URL"]
 
-        among(shop.troubles(), "webhook_url", WARN, "cannot be reached from here")
+        assert_among(shop.troubles(), "webhook_url", WARN, "cannot be reached from here")
 
 
 class TestServer:
     def test_its_port_is_another_program_s(self, shop: Installation) -> None:
         shop.set(PORT=shop.world.url.rpartition(":")[2])
 
-        only(shop.troubles(), "server", FAIL, "is not LNPay")
+        assert_only(shop.troubles(), "server", FAIL, "is not LNPay")
 
     def test_it_runs_over_other_tables(self, shop: Installation) -> None:
         shop.execute("UPDATE alembic_version SET version_num = '9999'")
 
-        among(shop.troubles(), "server", FAIL, "cannot use its database")
+        assert_among(shop.troubles(), "server", FAIL, "cannot use its database")
 
 
 class TestShop:
@@ -351,29 +351,29 @@ class TestShop:
         shop.let_pass(2 * HOUR)
         shop.set(DELIVERY_URL=f"http://127.0.0.1:{free_port()}/webhook")
 
-        only(shop.troubles(), "delivery_url", FAIL, "nothing listens there")
+        assert_only(shop.troubles(), "delivery_url", FAIL, "nothing listens there")
 
     def test_the_shop_s_name_is_not_known(self, shop: Installation) -> None:
         shop.let_pass(2 * HOUR)
         shop.set(DELIVERY_URL="http://shop.invalid/webhook")
 
-        only(shop.troubles(), "delivery_url", FAIL, "its name is not known (DNS)")
+        assert_only(shop.troubles(), "delivery_url", FAIL, "its name is not known (DNS)")
 
     def test_the_shop_answers_500(self, shop: Installation) -> None:
         shop.let_pass(2 * HOUR)
         shop.fault("OPTIONS", "/shop/webhook", "error", status=500)
 
-        only(shop.troubles(), "delivery_url", FAIL, "it answers 500")
+        assert_only(shop.troubles(), "delivery_url", FAIL, "it answers 500")
 
     def test_the_shop_answers_500_and_yet_takes_messages(self, shop: Installation) -> None:
         shop.fault("OPTIONS", "/shop/webhook", "error", status=500)
 
-        only(shop.troubles(), "delivery_url", WARN, "yet a message was taken in the last hour")
+        assert_only(shop.troubles(), "delivery_url", WARN, "yet a message was taken in the last hour")
 
     def test_the_address_is_unknown_to_the_shop(self, shop: Installation) -> None:
         shop.fault("OPTIONS", "/shop/webhook", "error", status=404, code="NOT_FOUND")
 
-        only(shop.troubles(), "delivery_url", WARN, "answers 404")
+        assert_only(shop.troubles(), "delivery_url", WARN, "answers 404")
 
     @pytest.mark.parametrize(
         ("age", "verdict"), [(timedelta(minutes=10), WARN), (timedelta(hours=2), FAIL)], ids=["minutes", "hours"]
@@ -384,7 +384,7 @@ class TestShop:
         wait_for(lambda: shop.simulator.shop.deliveries[-1].status == 500)
         shop.let_pass(age)
 
-        only(shop.troubles(), "deliveries", verdict, "messages that wait for the shop: 1, the oldest for")
+        assert_only(shop.troubles(), "deliveries", verdict, "messages that wait for the shop: 1, the oldest for")
         assert "the shop answered 500" in shop.troubles()["deliveries"].message
 
     def test_a_message_was_given_up(self, shop: Installation) -> None:
@@ -392,7 +392,7 @@ class TestShop:
         shop.sell_and_pay()
         wait_for(lambda: shop.simulator.shop.deliveries[-1].status == 410)
 
-        only(shop.troubles(), "deliveries", FAIL, "given up in the last 30 days: 1 (the shop answered 410")
+        assert_only(shop.troubles(), "deliveries", FAIL, "given up in the last 30 days: 1 (the shop answered 410")
 
 
 class TestDatabase:
@@ -402,14 +402,14 @@ class TestDatabase:
 
         troubles = shop.troubles()
 
-        among(troubles, "database_write", FAIL, "it is read-only for this user")
+        assert_among(troubles, "database_write", FAIL, "it is read-only for this user")
         assert not {"strike_key", "strike_scopes", "deliveries", "worker_main"} & set(troubles)
 
     def test_it_is_locked(self, shop: Installation) -> None:
         with closing(sqlite3.connect(shop.database, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
 
-            only(shop.troubles(), "database_write", FAIL, "another process has kept it locked")
+            assert_only(shop.troubles(), "database_write", FAIL, "another process has kept it locked")
 
     def test_its_tables_are_old(self, shop: Installation) -> None:
         shop.stop()
@@ -418,7 +418,7 @@ class TestDatabase:
 
         troubles = shop.troubles()
 
-        among(troubles, "database_schema", FAIL, f"version 0001 is older than the {SCHEMA_VERSION}")
+        assert_among(troubles, "database_schema", FAIL, f"version 0001 is older than the {SCHEMA_VERSION}")
         assert "cannot tell" in troubles["worker_main"].message
         assert "deliveries" not in troubles
         assert shop.database.read_bytes() == before
@@ -427,7 +427,7 @@ class TestDatabase:
         shop.stop()
         shop.execute("UPDATE alembic_version SET version_num = '9999'")
 
-        among(shop.troubles(), "database_schema", FAIL, "a newer LNPay has been here")
+        assert_among(shop.troubles(), "database_schema", FAIL, "a newer LNPay has been here")
 
     def test_it_has_no_tables(self, shop: Installation, tmp_path: Path) -> None:
         (tmp_path / "new.sqlite").touch()
@@ -435,15 +435,15 @@ class TestDatabase:
 
         troubles = shop.troubles()
 
-        among(troubles, "database_schema", FAIL, "there are no tables")
-        among(troubles, "deliveries", WARN, "cannot tell: the database has no tables")
+        assert_among(troubles, "database_schema", FAIL, "there are no tables")
+        assert_among(troubles, "deliveries", WARN, "cannot tell: the database has no tables")
 
     def test_it_is_missing(self, shop: Installation, tmp_path: Path) -> None:
         shop.set(DATABASE_URL=f"sqlite:///{tmp_path}/gone.sqlite")
 
         troubles = shop.troubles()
 
-        among(troubles, "database", FAIL, "there is no such file")
+        assert_among(troubles, "database", FAIL, "there is no such file")
         assert not {"strike", "strike_key", "strike_scopes", "rates", "webhook_url"} & set(troubles)
         assert not (tmp_path / "gone.sqlite").exists()
 
@@ -451,7 +451,7 @@ class TestDatabase:
         shop.stop()
         shop.execute("PRAGMA journal_mode = DELETE")
 
-        among(shop.troubles(), "database_wal", FAIL, "its journal is delete, not WAL")
+        assert_among(shop.troubles(), "database_wal", FAIL, "its journal is delete, not WAL")
 
     def test_it_is_damaged(self, shop: Installation) -> None:
         shop.stop()
@@ -469,7 +469,7 @@ class TestDatabase:
     def test_postgresql_is_not_there_and_its_password_stays_hidden(self, shop: Installation) -> None:
         shop.set(DATABASE_URL="postgresql+psycopg://lnpay:shop-password@127.0.0.1:1/lnpay")
 
-        among(shop.troubles(), "database", FAIL, "the server cannot be reached")
+        assert_among(shop.troubles(), "database", FAIL, "the server cannot be reached")
 
     def test_postgresql_is_looked_at_in_the_same_way(self, shop: Installation, postgres_server: str) -> None:
         with fresh_postgres(postgres_server) as url:
@@ -491,51 +491,51 @@ class TestWork:
         with shop.rows() as tx:
             tx.heartbeats.beat(Heartbeat("refund", shop.now() - timedelta(minutes=130), None))
 
-        only(shop.troubles(), "worker_refund", FAIL, "its last pass ended 2 hours ago")
+        assert_only(shop.troubles(), "worker_refund", FAIL, "its last pass ended 2 hours ago")
         assert "refund_failure_worker.py" in shop.troubles()["worker_refund"].advice
 
     def test_a_worker_is_slow(self, shop: Installation) -> None:
         with shop.rows() as tx:
             tx.heartbeats.beat(Heartbeat("main", shop.now() - timedelta(minutes=30), None))
 
-        only(shop.troubles(), "worker_main", WARN, "its last pass ended 30 minutes ago")
+        assert_only(shop.troubles(), "worker_main", WARN, "its last pass ended 30 minutes ago")
 
     def test_a_worker_was_never_started(self, shop: Installation) -> None:
         shop.execute("DELETE FROM heartbeats WHERE worker = 'expired'")
 
-        only(shop.troubles(), "worker_expired", WARN, "never made a pass")
+        assert_only(shop.troubles(), "worker_expired", WARN, "never made a pass")
         assert "--with-workers" in shop.troubles()["worker_expired"].advice
 
     def test_a_worker_is_in_trouble(self, shop: Installation) -> None:
         with shop.rows() as tx:
             tx.heartbeats.beat(Heartbeat("main", shop.now(), "3 invoices could not be reconciled: see the log"))
 
-        only(shop.troubles(), "worker_main", WARN, "3 invoices could not be reconciled")
+        assert_only(shop.troubles(), "worker_main", WARN, "3 invoices could not be reconciled")
 
     @pytest.mark.parametrize(("age", "verdict"), [(timedelta(minutes=30), WARN), (timedelta(hours=2), FAIL)])
     def test_a_refund_hangs(self, shop: Installation, age: timedelta, verdict: Verdict) -> None:
         owe(shop)
         fly(shop, since=age)
 
-        only(shop.troubles(), "refunds_in_flight", verdict, "1 under way, the oldest for")
+        assert_only(shop.troubles(), "refunds_in_flight", verdict, "1 under way, the oldest for")
 
     def test_a_refund_of_which_strike_cannot_tell(self, shop: Installation) -> None:
         owe(shop)
         fly(shop, since=timedelta(minutes=1), reason=STUCK)
 
-        only(shop.troubles(), "refunds_in_flight", FAIL, "of 1 Strike cannot say")
+        assert_only(shop.troubles(), "refunds_in_flight", FAIL, "of 1 Strike cannot say")
 
     def test_refunds_wait_for_a_person(self, shop: Installation) -> None:
         owe(shop)
 
-        only(shop.troubles(), "refunds_waiting", WARN, "1 needs_address")
+        assert_only(shop.troubles(), "refunds_waiting", WARN, "1 needs_address")
 
     def test_a_refund_fails_for_long(self, shop: Installation) -> None:
         owe(shop)
         shop.execute("UPDATE refunds SET state = 'failed', address = 'a@b.example'")
         shop.let_pass(2 * HOUR)
 
-        only(shop.troubles(), "refunds_unsent", WARN, "1 to be sent, the oldest for 2 hours")
+        assert_only(shop.troubles(), "refunds_unsent", WARN, "1 to be sent, the oldest for 2 hours")
 
 
 class TestMachine:
@@ -550,7 +550,7 @@ class TestMachine:
     def test_every_user_can_read_the_settings(self, shop: Installation) -> None:
         shop.env_file.chmod(0o644)
 
-        only(shop.troubles(), "settings_file", WARN, "every user of this machine can read")
+        assert_only(shop.troubles(), "settings_file", WARN, "every user of this machine can read")
 
     @pytest.mark.parametrize(("free", "verdict"), [(500_000_000, WARN), (50_000_000, FAIL)])
     def test_the_disk_is_nearly_full(
@@ -558,7 +558,7 @@ class TestMachine:
     ) -> None:
         monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": free}))
 
-        only(shop.troubles(), "disk", verdict, f"{free // 1_000_000} MB are free")
+        assert_only(shop.troubles(), "disk", verdict, f"{free // 1_000_000} MB are free")
 
 
 class TestNothingAnswers:
