@@ -43,6 +43,8 @@ class SimulatorConfig:
     """True: a payment request that was issued can still be paid after its invoice was cancelled."""
     invoice_pending_seconds: float = 0
     """How long a paid invoice stays PENDING before it is PAID."""
+    invoice_read_lag_seconds: float = 0
+    """For so long after an invoice changed, reading it by id still shows its state before."""
     transactions: str = "present"
     """ "present", "empty" (an empty list) or "missing" (no such field) with includeTransactions."""
     transaction_fields_missing: list[str] = field(default_factory=list)
@@ -62,7 +64,8 @@ class SimulatorConfig:
     execute_status: str = "auto"
     """Answer to execute: "200", "202", or "auto" (202 while pending)."""
     execute_again_done: str = "without_id"
-    """Executing a completed quote: 422 PAYMENT_PROCESSED "with_id", "without_id", or "payment" (200)."""
+    """Executing a completed quote: 422 PAYMENT_PROCESSED "with_id", "without_id", or "payment" (200). With "with_id",
+    PAYMENT_PROCESSED names the payment also where it failed."""
     execute_again_pending: str = "PROCESSING_PAYMENT"
     """ "PROCESSING_PAYMENT" (422), "PROCESSING_CONFLICT" (409) or "payment" (202)."""
     execute_again_failed: str = "payment"

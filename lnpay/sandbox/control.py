@@ -121,6 +121,7 @@ def pay(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
         late_seconds=float(body.get("late_seconds", 0)),
         pending_seconds=body.get("pending_seconds"),
         reverts=bool(body.get("reverts", False)),
+        received_sats=body.get("received_sats"),
     )
     return {"payment_request": text, **_transaction(transaction)}
 

@@ -79,19 +79,30 @@ class InvoiceBook:
             return config.same_currency_quote_seconds
         return config.cross_currency_quote_seconds
 
+    def state_shown(self, invoice: Invoice) -> str:
+        """The state that reading it by id shows now: for a while after a change, the one before."""
+        lag = timedelta(seconds=self._sim.config.invoice_read_lag_seconds)
+        if invoice.changed_at is not None and self._sim.now() < invoice.changed_at + lag:
+            return invoice.state_before
+        return invoice.state
+
     def cancel(self, invoice: Invoice) -> None:
         """Cancel an unpaid invoice. Raises ApiError in any other state."""
         require_unpaid(invoice)
         self._move(invoice, "CANCELLED")
 
-    def pay(self, payment_request: str, pending_seconds: float, reverts: bool) -> Transaction:
+    def pay(
+        self, payment_request: str, pending_seconds: float, reverts: bool, received_sats: int | None = None
+    ) -> Transaction:
         """Receive a payment now. Raises PaymentRefused.
 
-        pending_seconds: how long it stays PENDING; reverts: it then comes to nothing.
+        pending_seconds: how long it stays PENDING; reverts: it then comes to nothing. received_sats: what arrives for
+        an invoice in bitcoin (None: what it asks for).
         """
         quote = self._payable_quote(payment_request)
         invoice = quote.invoice
-        transaction = Transaction(self._sim.new_id(), invoice.amount, self._sim.now())
+        amount = invoice.amount if received_sats is None else Money(received_sats, "BTC")
+        transaction = Transaction(self._sim.new_id(), amount, self._sim.now())
         invoice.transactions.append(transaction)
         if not pending_seconds:
             self._complete(quote, transaction)
@@ -118,11 +129,12 @@ class InvoiceBook:
     def _complete(self, quote: InvoiceQuote, transaction: Transaction) -> None:
         sim, invoice = self._sim, quote.invoice
         transaction.completed_at = sim.now()
-        sim.balances.credit(invoice.amount)
-        sim.wallet.sats -= quote.sats
+        sats = transaction.amount.units if transaction.amount != invoice.amount else quote.sats
+        sim.balances.credit(transaction.amount)
+        sim.wallet.sats -= sats
         sim.ledger.add(
             LedgerEntry(
-                transaction.created_at, "in", quote.sats, invoice_id=invoice.invoice_id,
+                transaction.created_at, "in", sats, invoice_id=invoice.invoice_id,
                 quote_id=quote.quote_id, payment_id=transaction.transaction_id,
                 payment_request=quote.payment_request,
             )
@@ -134,6 +146,7 @@ class InvoiceBook:
         self._move(quote.invoice, "UNPAID")
 
     def _move(self, invoice: Invoice, state: str) -> None:
+        invoice.state_before, invoice.changed_at = invoice.state, self._sim.now()
         invoice.state = state
         self._sim.webhooks.emit("invoice.updated", invoice.invoice_id, ["state"])
 

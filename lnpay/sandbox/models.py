@@ -58,6 +58,10 @@ class Invoice:
     description: str | None = None
     transactions: list[Transaction] = field(default_factory=list)
     quotes: list[InvoiceQuote] = field(default_factory=list)
+    state_before: str = "UNPAID"
+    changed_at: datetime | None = None
+    oddities: dict[str, object] = field(default_factory=dict)
+    """Fields that Strike shows of it instead of the true ones; None leaves a field out."""
 
 
 @dataclass(slots=True)

@@ -112,7 +112,7 @@ class PaymentDesk:
         answer = answers[payment.state]
         if answer == "payment":
             return payment
-        has_id = payment.state == "COMPLETED" and config.execute_again_done == "with_id"
+        has_id = answer == "PAYMENT_PROCESSED" and config.execute_again_done == "with_id"
         raise ApiError(answer, values={"paymentId": payment.payment_id} if has_id else None)
 
     def complete(self, payment: Payment) -> bool:

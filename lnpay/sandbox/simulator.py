@@ -123,11 +123,13 @@ class Simulator:
         late_seconds: float = 0,
         pending_seconds: float | None = None,
         reverts: bool = False,
+        received_sats: int | None = None,
     ) -> Transaction:
         """Pay a BOLT11 payment request (any case, with or without "lightning:") from the wallet.
 
         late_seconds: the clock moves forward that much first. pending_seconds: the payment takes that long
-        (None: as configured); with `reverts` it then comes to nothing. Raises PaymentRefused.
+        (None: as configured); with `reverts` it then comes to nothing. received_sats: what arrives for an invoice in
+        bitcoin, when it is not what was asked. Raises PaymentRefused.
         """
         if late_seconds:
             self.clock.advance(late_seconds)
@@ -135,7 +137,7 @@ class Simulator:
             self.tick()
             text = payment_request.strip().lower().removeprefix("lightning:")
             seconds = self.config.invoice_pending_seconds if pending_seconds is None else pending_seconds
-            return self.invoices.pay(text, seconds, reverts)
+            return self.invoices.pay(text, seconds, reverts, received_sats)
 
     def complete_payment(self, payment_id: str) -> bool:
         """End a pending payout well. False when it had ended; KeyError when there is none."""

@@ -78,7 +78,9 @@ def _filter_row(invoice: Invoice) -> Row:
 def read_invoice(call: Call) -> Reply:
     """GET /v1/invoices/{invoiceId}."""
     with_transactions = call.request.arguments.get("includeTransactions", "").lower() == "true"
-    return json_reply(200, invoice_json(_find(call), call.sim.config, with_transactions))
+    invoice = _find(call)
+    view = invoice_json(invoice, call.sim.config, with_transactions)
+    return json_reply(200, {**view, "state": call.sim.invoices.state_shown(invoice)})
 
 
 @route("POST", "/invoices/{invoiceId}/quote", "partner.invoice.quote.generate", QUOTE_INVOICE)

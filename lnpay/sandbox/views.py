@@ -58,6 +58,10 @@ def invoice_json(invoice: Invoice, config: SimulatorConfig, with_transactions: b
     if with_transactions and config.transactions != "missing":
         rows = invoice.transactions if config.transactions == "present" else []
         view["transactions"] = [transaction_json(row, config) for row in rows]
+    for name, value in invoice.oddities.items():
+        view[name] = value
+        if value is None:
+            del view[name]
     return view
 
 

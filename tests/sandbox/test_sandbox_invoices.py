@@ -330,3 +330,35 @@ def test_several_values_in_a_filter_can_be_refused(strike: Client) -> None:
 
     assert error_of(several) == (400, "INVALID_DATA_QUERY")
     assert strike.get("/v1/invoices", **{"$filter": "state in ('PAID')"}).status_code == 200
+
+
+def test_a_payment_may_bring_another_amount_than_was_asked(strike: Client) -> None:
+    invoice = strike.invoice(1_000)
+    request = strike.quote(invoice["invoiceId"])["lnInvoice"]
+
+    strike.control("/pay", payment_request=request, received_sats=1_250)
+
+    read = strike.call("GET", f"/v1/invoices/{invoice['invoiceId']}?includeTransactions=true").json()
+    assert (read["state"], read["amount"]["amount"]) == ("PAID", "0.00001000")
+    assert read["transactions"][0]["amountReceived"] == {"amount": "0.00001250", "currency": "BTC"}
+    assert strike.simulator.ledger.received(invoice["invoiceId"]) == 1_250
+
+
+def test_reading_an_invoice_by_id_may_lag_behind(strike: Client) -> None:
+    strike.simulator.config.invoice_read_lag_seconds = 5
+    invoice = strike.invoice()
+    strike.control("/pay", payment_request=strike.quote(invoice["invoiceId"])["lnInvoice"])
+
+    assert strike.call("GET", f"/v1/invoices/{invoice['invoiceId']}").json()["state"] == "UNPAID"
+    strike.simulator.clock.advance(5)
+    assert strike.call("GET", f"/v1/invoices/{invoice['invoiceId']}").json()["state"] == "PAID"
+
+
+def test_an_invoice_may_be_shown_with_odd_fields_and_without_others(strike: Client) -> None:
+    made = strike.invoice()
+    strike.simulator.invoices.by_id[made["invoiceId"]].oddities = {"amount": {"currency": "BTC"}, "created": None}
+
+    (row,) = strike.call("GET", "/v1/invoices").json()["items"]
+
+    assert row["amount"] == {"currency": "BTC"}
+    assert "created" not in row

@@ -125,6 +125,18 @@ def test_executing_a_failed_quote_again_is_answered_as_configured(strike: Client
     assert error_of(strike.execute(quote_id)) == (422, variant)
 
 
+@pytest.mark.parametrize("variant", ["with_id", "without_id"])
+def test_payment_processed_names_a_failed_payment_where_it_names_any(strike: Client, variant: str) -> None:
+    strike.simulator.config.execute_again_failed = "PAYMENT_PROCESSED"
+    strike.simulator.config.execute_again_done = variant
+    quote_id = strike.payment_quote("fail@wallet.example")
+    payment_id = strike.execute(quote_id).json()["paymentId"]
+
+    values = strike.execute(quote_id).json()["data"].get("values")
+
+    assert values == ({"paymentId": payment_id} if variant == "with_id" else None)
+
+
 def test_a_person_can_end_a_pending_payment(strike: Client) -> None:
     first, second = (
         strike.execute(strike.payment_quote("pending@wallet.example")).json()["paymentId"] for _ in range(2)
