@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 
-from tests.simulation.host import Disk
+from tests.simulation.host import Disks
 from tests.simulation.mutants import MUTANTS, seeds_to_notice
 from tests.simulation.world import Report, SimulatedWorld
 
@@ -19,11 +19,8 @@ SHOWN_LINES = 60
 
 def run_seeds(seeds: Sequence[int]) -> list[Report]:
     """Run some seeds in this process, one after another."""
-    disk = Disk()
-    try:
-        return [SimulatedWorld(seed, disk).run() for seed in seeds]
-    finally:
-        disk.close()
+    with Disks() as disks:
+        return [SimulatedWorld(seed, disks).run() for seed in seeds]
 
 
 def _run_all(seeds: Sequence[int], jobs: int) -> Iterator[Report]:
@@ -56,11 +53,8 @@ def _try_mutants(jobs: int) -> int:
 
 
 def _try_mutant(number: int) -> tuple[int, str] | None:
-    disk = Disk()
-    try:
-        return seeds_to_notice(MUTANTS[number], disk)
-    finally:
-        disk.close()
+    with Disks() as disks:
+        return seeds_to_notice(MUTANTS[number], disks)
 
 
 def main() -> int:

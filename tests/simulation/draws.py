@@ -46,26 +46,55 @@ OTHER_REQUEST = write_payment_request(
 """A good payment request, which asks for another amount."""
 
 
+ODD_FIELDS: tuple[dict[str, object], ...] = (
+    {}, {"amount": {"currency": "BTC"}}, {"amount": None}, {"amount": "0.5"}, {"created": None},
+    {"created": "yesterday"}, {"state": "SOMETHING_NEW"}, {"invoiceId": 7}, {"invoiceId": None},
+    {"amount": {"amount": "x", "currency": "BTC"}},
+)  # fmt: skip
+"""What a list may show of an invoice that another program has made on the account."""
+
+HOURS: tuple[float, ...] = ()
+NEIGHBOURS = False
+ODD_ROWS = False
+RESTORES = False
+
+
 @dataclass(frozen=True)
 class Scene:
-    """Who takes part. is_tight: the rate limits, here and at the provider, are a twentieth of the real ones."""
+    """Who takes part, and what kind of world it is.
+
+    is_tight: the rate limits, here and at the provider, are a fiftieth of the real ones. skew_seconds: how far the
+    clocks of processes are off at most. has_restore: a raw copy of the database takes its place.
+    """
 
     has_webhooks: bool
     has_workers: bool
     is_tight: bool
     customers: int
     activities: int
+    installations: int
+    skew_seconds: float
+    has_long_pending: bool
+    has_odd_rows: bool
+    has_restore: bool
 
 
 def draw_scene(chance: random.Random) -> Scene:
     """Who takes part."""
     part = chance.random()
+    is_tight = chance.random() < 0.1
+    has_restore = chance.random() < 0.1 and RESTORES and not is_tight
     return Scene(
         has_webhooks=part > 0.2,
         has_workers=part < 0.85,
-        is_tight=chance.random() < 0.1,
+        is_tight=is_tight,
         customers=chance.choice((1, 2, 2, 3, 3, 4)),
         activities=chance.randint(16, 40),
+        installations=2 if chance.random() < 0.15 and NEIGHBOURS and not is_tight else 1,
+        skew_seconds=chance.choice((0.0, 30.0, 300.0, 300.0, *HOURS)) * (not is_tight),
+        has_long_pending=chance.random() < 0.25,
+        has_odd_rows=chance.random() < 0.2 and ODD_ROWS,
+        has_restore=has_restore,
     )
 
 
@@ -77,6 +106,7 @@ def draw_config(chance: random.Random, scene: Scene) -> SimulatorConfig:
         retry_after_form=pick(("seconds", "date")),
         start_balance_sats=pick((0, 10_000_000, 10_000_000, 10_000_000)),
         same_currency_quote_seconds=pick((30, 600, 3600, 3600, 3600, 3600)),
+        invoice_read_lag_seconds=pick((0.0, 0.0, 0.0, 2.0, 8.0)),
         transactions=pick(("present",) * 10 + ("empty", "missing")),
         transaction_fields_missing=pick(([], [], [], ["completed"], ["created"], ["amountReceived"])),
         timestamp_digits=pick(([3], [6], [7], [3, 6, 7])),
@@ -98,7 +128,7 @@ def draw_config(chance: random.Random, scene: Scene) -> SimulatorConfig:
     )
     if scene.is_tight:
         busy = ("invoice_creation", "invoice_quote", "rates")
-        config.rate_limit_table = {**{name: [250, 60, 60] for name in busy}, "others": [50, 600, 3_600]}
+        config.rate_limit_table = {**{name: [250, 60, 60] for name in busy}, "others": [20, 600, 3_600]}
         config.rate_limit_table.update(
             {"payment_quote_creation": [12, 60, 60], "payment_quote_execution": [12, 60, 60]}
         )
@@ -113,13 +143,15 @@ def draw_settings(chance: random.Random) -> dict[str, Any]:
         "refund_max_fee_percent": Decimal(chance.choice((0, 1, 2, 2))),
         "refunds_enabled": chance.random() > 0.04,
         "refund_max_sats": chance.choice((None,) * 9 + (5_000,)),
-        "refund_daily_max_sats": chance.choice((None,) * 9 + (20_000,)),
+        "refund_daily_max_sats": chance.choice((None,) * 7 + (1_600, 13_000, 20_000)),
     }
 
 
-def draw_chances(chance: random.Random) -> Chances:
+def draw_chances(chance: random.Random, config: SimulatorConfig) -> Chances:
     """How often processes crash, are stopped for a while, and find the database locked."""
     return Chances(
+        stall=chance.choice((0.0, 0.0, 0.0, 0.3)),
+        stall_seconds=(15.0, config.payment_quote_seconds + 60.0),
         crash=chance.choice((0.0, 0.0, 0.005, 0.02, 0.05)),
         pause=chance.choice((0.0, 0.0, 0.005, 0.02)),
         locked=chance.choice((0.0, 0.0, 0.0, 0.01, 0.05)),

@@ -1,4 +1,4 @@
-"""The machine that the simulated processes run on: its database file, its network, its clock."""
+"""The machine that the simulated processes run on: its database files and its network."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 from urllib.parse import urlsplit
 
@@ -32,6 +31,9 @@ from lnpay.repository import Repository, Transaction
 from lnpay.sandbox.simulator import Simulator
 from lnpay.sandbox.transport import WsgiAdapter
 from tests.simulation.scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from tests.simulation.watch_rows import RowWatch
 
 RAM_DISK = Path("/dev/shm")  # noqa: S108 - only the parent of a folder with a random name
 
@@ -84,6 +86,25 @@ class Disk:
         self._folder.cleanup()
 
 
+class Disks:
+    """A disk for each installation, by its name; made when it is first needed."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Disk] = {}
+
+    def __getitem__(self, name: str) -> Disk:
+        if name not in self._made:
+            self._made[name] = Disk()
+        return self._made[name]
+
+    def __enter__(self) -> Disks:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for disk in self._made.values():
+            disk.close()
+
+
 class PointedRepository(Repository):
     """The product's repository with a point before each BEGIN, one before and one after each COMMIT.
 
@@ -93,7 +114,8 @@ class PointedRepository(Repository):
     host: Host
 
     def __init__(self, database_url: str) -> None:
-        with mock.patch.object(repository_module, "_create_engine", return_value=self.host.disk.engine):
+        self.disk, self.rows = self.host.of_url[database_url]
+        with mock.patch.object(repository_module, "_create_engine", return_value=self.disk.engine):
             super().__init__(database_url)
 
     def upgrade(self) -> None:
@@ -107,12 +129,12 @@ class PointedRepository(Repository):
         """As the product's."""
         scheduler = self.host.scheduler
         scheduler.point("begin")
-        with self.host.locked_now_and_then(), super().transaction() as tx:
+        with self.host.locked_now_and_then(self.disk), super().transaction() as tx:
             yield tx
             if scheduler.is_unlucky(scheduler.chances.crash):
                 scheduler.note("before commit")
                 scheduler.crash()
-        self.host.on_commit()
+        self.rows.check()
         scheduler.point("committed")
 
 
@@ -129,14 +151,16 @@ class QuietRates(Rates):
 class Network(WsgiAdapter):
     """The way to the simulator, with a point before and after each call; waiting lets the others run."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Host, rows: RowWatch) -> None:
         super().__init__(host.simulator.wsgi_app, host)
         self._host = host
+        self._rows = rows
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
         """Answer a request as WsgiAdapter does."""
         path = urlsplit(request.url or "").path
         self._host.scheduler.point(f"-> {request.method} {path}")
+        self._rows.see_call(request.method or "", path, request.headers.get("idempotency-key"))
         back = "<- /execute" if path.endswith("/execute") else "<-"
         try:
             response = super().send(request, *args, **options)
@@ -173,39 +197,35 @@ class _Errors(logging.Handler):
 
 
 class Host:
-    """One machine in one world. Its clock strays from the provider's by `skew_seconds`."""
+    """The machines of one world."""
 
     is_running = False
     """As a clock for the transport: it stands still until somebody waits."""
 
-    def __init__(self, disk: Disk, simulator: Simulator, scheduler: Scheduler) -> None:
-        self.disk = disk
+    def __init__(self, simulator: Simulator, scheduler: Scheduler) -> None:
         self.simulator = simulator
         self.scheduler = scheduler
-        self.skew_seconds = 0.0
-        self.on_commit: Callable[[], None] = lambda: None
         self.errors = _Errors()
-        self.session = requests.Session()
-        self.session.trust_env = False
-        self.session.mount("http://", Network(self))
+        self.of_url: dict[str, tuple[Disk, RowWatch]] = {}
+        self.post: Callable[..., requests.Response] = requests.post
 
-    def now(self) -> datetime:
-        """The machine's own time."""
-        return self.simulator.clock.now() + timedelta(seconds=self.skew_seconds)
+    def add(self, disk: Disk, rows: RowWatch) -> None:
+        """A database of this world, and what watches it."""
+        self.of_url[disk.url] = (disk, rows)
 
     def advance(self, seconds: float) -> None:
         """Wait for an answer."""
         self.scheduler.sleep(seconds)
 
     @contextmanager
-    def locked_now_and_then(self) -> Iterator[None]:
+    def locked_now_and_then(self, disk: Disk) -> Iterator[None]:
         """At times somebody else is in the middle of writing and does not come to an end."""
         if not self.scheduler.is_unlucky(self.scheduler.chances.locked):
             yield
             return
         self.scheduler.counts["database locked"] += 1
         self.scheduler.note("  database is locked")
-        other = sqlite3.connect(self.disk.path, isolation_level=None)
+        other = sqlite3.connect(disk.path, isolation_level=None)
         try:
             other.execute("BEGIN IMMEDIATE")
             yield
@@ -237,7 +257,7 @@ class Host:
                 mock.patch.object(lnpay.bootstrap, "Repository", PointedRepository),
                 mock.patch.object(lnpay.bootstrap, "Rates", QuietRates),
                 mock.patch.object(lnpay.passes, "send_due", partial(send_due, senders=1)),
-                mock.patch.object(requests, "post", self.session.post),
+                mock.patch.object(requests, "post", self.post),
                 mock.patch.object(lnpay.web.api, "qr_png", return_value=b""),
                 mock.patch.object(uuid, "uuid4", new_uuid),
                 mock.patch.object(secrets, "token_hex", new_token),
@@ -249,4 +269,3 @@ class Host:
             logger.setLevel(before[0])
             logger.propagate = before[1]
             random.setstate(state)
-            self.session.close()

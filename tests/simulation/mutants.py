@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
-from lnpay import deliveries, invoices, refunds, settlement, strike
+from lnpay import deliveries, invoices, refunds, settlement, strike, sweeps, webhook_invoice
+from lnpay.repository.deliveries import Deliveries
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.refunds import Refunds
 from lnpay.web import webhook
-from tests.simulation.host import Disk
+from tests.simulation.host import Disks
 from tests.simulation.world import SimulatedWorld
 
 
@@ -133,6 +134,43 @@ MUTANTS = (
         (Change(invoices._checked_issue, "if request.amount_msats != sats_to_msats(draft.amount_sats):", "if False:"),),
         known=9,
     ),
+    Mutant(
+        "a refund is changed without looking at its claim",
+        (Change(Refunds._change, ", t.c.claims == refund.claims", ""),),
+    ),
+    Mutant(
+        "a list is called without counting it",
+        (Change(strike.Strike._send, "self._budget.take(bucket)",
+                'if not (method == "GET" and path == "/invoices"):\n        self._budget.take(bucket)'),),
+    ),
+    Mutant(
+        "what was asked, not what was received, is refunded",
+        (Change(settlement.settle, "seen.received_sats or invoice.amount_sats", "invoice.amount_sats"),),
+    ),
+    Mutant(
+        "an invoice lapses without a look at the list of pending ones",
+        (Change(sweeps._note_pending, "found.unclear.update(page)", "pass"),),
+    ),
+    Mutant(
+        "the daily limit counts only what was sent",
+        (Change(Refunds.started_sats, "(RefundState.IN_FLIGHT, RefundState.SENT)", "(RefundState.SENT,)"),),
+    ),
+    Mutant(
+        "PAYMENT_PROCESSED is believed without reading the payment that it names",
+        (Change(refunds._processed, 'named_in(error, "paymentId")', "None"),),
+    ),
+    Mutant(
+        "a webhook whose invoice is not final is answered 200",
+        (Change(webhook_invoice._receive_invoice, "outcome in (Outcome.NOT_PAID, Outcome.NOT_FINAL)", "False"),),
+    ),
+    Mutant(
+        "a message is claimed without looking at the counter of claims",
+        (Change(Deliveries.claim, ", t.c.claims == delivery.claims", ""),),
+    ),
+    Mutant(
+        "a message is claimed without counting the claim",
+        (Change(Deliveries.claim, "claims=delivery.claims + 1, ", ""),),
+    ),
 )  # fmt: skip
 
 
@@ -163,11 +201,11 @@ def _changed(function: FunctionType, changes: list[Change]) -> CodeType:
     return code
 
 
-def seeds_to_notice(mutant: Mutant, disk: Disk, first: int = 0) -> tuple[int, str] | None:
+def seeds_to_notice(mutant: Mutant, disks: Disks, first: int = 0) -> tuple[int, str] | None:
     """How many seeds it takes until a promise is seen broken, and which; None when `within` are not enough."""
     with switched_off(mutant):
         for count in range(mutant.within):
-            violation = SimulatedWorld(first + count, disk).run().violation
+            violation = SimulatedWorld(first + count, disks).run().violation
             if violation is not None:
                 return count + 1, violation
     return None

@@ -18,6 +18,9 @@ TRACE_LINES = 5_000
 MORE_WHERE_MONEY_MOVES = 4
 """Crashes are so many times likelier before and after an execution."""
 
+STALLS = ("-> PATCH", "-> POST /v1/payment-quotes", "-> POST /shop")
+"""The points before which a task may stall: an execution, a payment quote, a message to the shop."""
+
 
 class Crash(BaseException):
     """The process is gone: nothing of it runs any more, not even what it would do at its end."""
@@ -62,12 +65,17 @@ class Task:
 
 @dataclass
 class Chances:
-    """How often what happens at a point where a task may be suspended."""
+    """How often what happens at a point where a task may be suspended.
+
+    stall: just before money moves or the shop is told, for long enough that others take up the work.
+    """
 
     crash: float = 0.0
     pause: float = 0.0
     locked: float = 0.0
+    stall: float = 0.0
     longest_pause_seconds: float = 300.0
+    stall_seconds: tuple[float, float] = (15.0, 120.0)
 
 
 class Scheduler:
@@ -113,8 +121,7 @@ class Scheduler:
         task.wake_at = None
         self._switch(task, task.greenlet.switch)
         if not task.process.is_alive:
-            for other in [one for one in self.tasks if one.process is task.process]:
-                self._kill(other)
+            self.kill_process(task.process)
 
     def _kill(self, task: Task) -> None:
         if task.greenlet:
@@ -150,7 +157,18 @@ class Scheduler:
             seconds = self.random.uniform(0.5, self.chances.longest_pause_seconds)
             self.note(f"  is stopped for {seconds:.0f} s")
             task.wake_at = self.clock.now() + timedelta(seconds=seconds)
+        elif self.chances.stall and what.startswith(STALLS) and self.random.random() < self.chances.stall:
+            self.counts["stalls"] += 1
+            seconds = self.random.uniform(*self.chances.stall_seconds)
+            self.note(f"  stalls for {seconds:.0f} s")
+            task.wake_at = self.clock.now() + timedelta(seconds=seconds)
         self._suspend(task)
+
+    def kill_process(self, process: Process) -> None:
+        """End a process and everything that it is doing."""
+        process.is_alive = False
+        for task in [one for one in self.tasks if one.process is process]:
+            self._kill(task)
 
     def crash(self) -> None:
         """End the current task's process."""

@@ -6,17 +6,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.simulation.host import Disk
+from tests.simulation.host import Disks
 from tests.simulation.mutants import MUTANTS, Mutant, seeds_to_notice
 
 
 @pytest.fixture(scope="module")
-def disk() -> Iterator[Disk]:
-    made = Disk()
-    yield made
-    made.close()
+def disks() -> Iterator[Disks]:
+    with Disks() as made:
+        yield made
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
-def test_a_safeguard_that_is_switched_off_is_noticed(mutant: Mutant, disk: Disk) -> None:
-    assert seeds_to_notice(mutant, disk, mutant.known) is not None
+def test_a_safeguard_that_is_switched_off_is_noticed(mutant: Mutant, disks: Disks) -> None:
+    assert seeds_to_notice(mutant, disks, mutant.known) is not None

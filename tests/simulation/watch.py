@@ -6,32 +6,26 @@ import json
 import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lnpay.sandbox.models import Invoice, Payment
 from lnpay.sandbox.simulator import Simulator
-from lnpay.states import DELIVERY_MOVES, INVOICE_MOVES, REFUND_MOVES
+from tests.simulation.limits import check_limits
 from tests.simulation.scheduler import Violation
 
-MOVES: dict[str, dict[str, set[str]]] = {
-    "invoices": {str(old): {str(new) for new in moves} for old, moves in INVOICE_MOVES.items()},
-    "refunds": {str(old): {str(new) for new in moves} for old, moves in REFUND_MOVES.items()},
-    "deliveries": {str(old): {str(new) for new in moves} for old, moves in DELIVERY_MOVES.items()},
-}
-MOVES["refunds"]["in_flight"].add("requested")  # by hand, through "failed", in one commit
-
-QUERIES = {
-    "invoices": "SELECT id, state, strike_invoice_id FROM invoices",
-    "refunds": "SELECT id, state, invoice_id FROM refunds",
-    "deliveries": "SELECT id, state, webhook_id FROM deliveries",
-}
+if TYPE_CHECKING:
+    from tests.simulation.installation import Installation
 
 
 @dataclass(eq=False)
 class Customer:
-    """Somebody who orders, and what the shop showed. plan: "in time", "late", "never" or "some time"."""
+    """A customer of the shop `home`, and what the shop showed.
+
+    plan: "in time", "late", "never" or "some time". is_forgotten: an older database knows nothing of it.
+    """
 
     number: int
+    home: str
     order_id: str
     amount: str
     address: str | None
@@ -39,6 +33,7 @@ class Customer:
     invoice_id: str | None = None
     bolt11: str = ""
     expires_at: datetime | None = None
+    is_forgotten: bool = False
 
     def __str__(self) -> str:
         return f"customer {self.number}"
@@ -47,24 +42,20 @@ class Customer:
 class Watch:
     """Knows what is true, and compares."""
 
-    def __init__(self, simulator: Simulator, eye: sqlite3.Connection) -> None:
+    def __init__(self, simulator: Simulator) -> None:
+        self.homes: dict[str, Installation] = {}
         self.customers: dict[str, Customer] = {}
         self.owners: dict[str, Customer] = {}
         self.exempt: set[Customer] = set()
+        self.approved: set[tuple[str, str]] = set()
+        """What a person has approved: the provider's invoice and the address."""
         self.unpaid: set[str] = set()
         """Invoices that were shown, and nobody has tried to pay yet."""
         self._sim = simulator
-        self._eye = eye
-        self._states: dict[str, dict[int, str]] = {name: {} for name in QUERIES}
-        self._strike_ids: dict[int, str] = {}
         self._payments = 0
         self._entries = 0
         self._told = 0
         self._webhook_ids: dict[tuple[str, str], tuple[str, bytes]] = {}
-
-    def rows(self, query: str, *values: object) -> list[sqlite3.Row]:
-        """What stands in the database now."""
-        return self._eye.execute(query, values).fetchall()
 
     # What is true.
 
@@ -105,36 +96,40 @@ class Watch:
 
     # After each commit.
 
-    def check_rows(self) -> None:
-        """Nothing vanishes, nothing moves backwards, and nothing is called what it is not."""
-        for name, query in QUERIES.items():
-            states = self._states[name]
-            now = {row[0]: row for row in self._eye.execute(query)}
-            if states.keys() - now.keys():
+    def check_vanished(self, name: str, rows: list[sqlite3.Row]) -> None:
+        """Only an order that nobody has paid may be forgotten."""
+        for row in rows:
+            if name != "invoices" or row["state"] in ("settled", "paid_late"):
                 raise Violation(f"a row of {name} has vanished")
-            for row_id, row in now.items():
-                old, new = states.get(row_id), row["state"]
-                if old == new:
-                    continue
-                if old is not None and new not in MOVES[name][old]:
-                    raise Violation(f"{name} {row_id}: {old} became {new}")
-                states[row_id] = new
-                if name == "invoices":
-                    self._check_invoice(row)
+            strike_id = row["strike_invoice_id"]
+            if strike_id is not None and self._sim.invoices.by_id[strike_id].state in ("PENDING", "PAID"):
+                raise Violation("an invoice that is paid has vanished")
 
-    def _check_invoice(self, row: sqlite3.Row) -> None:
-        if row["state"] not in ("settled", "paid_late"):
+    def check_invoice(self, home: str, strike_id: str, state: str) -> None:
+        """An invoice is called what it is, by the one who has sold it."""
+        if state not in ("settled", "paid_late", "lapsed"):
             return
-        strike_id = row["strike_invoice_id"]
         invoice = self._sim.invoices.by_id[strike_id]
+        if state == "lapsed":
+            if invoice.state in ("PENDING", "PAID"):
+                raise Violation(f"an invoice has lapsed, and is {invoice.state} at the provider")
+            return
         if invoice.state != "PAID":
-            raise Violation(f"an invoice is {row['state']} and was not paid")
+            raise Violation(f"an invoice is {state} and was not paid")
         customer = self.customers.get(strike_id)
         if customer is None:
-            raise Violation(f"an invoice is {row['state']} that nobody was shown")
+            raise Violation(f"an invoice is {state} that nobody was shown")
+        if customer.home != home:
+            raise Violation(f"{home} calls {state} what {customer} has paid to {customer.home}")
         is_late = self.is_late(customer)
-        if is_late != (row["state"] == "paid_late"):
-            raise Violation(f"{customer} paid {'late' if is_late else 'in time'}, and the invoice is {row['state']}")
+        if is_late != (state == "paid_late"):
+            raise Violation(f"{customer} paid {'late' if is_late else 'in time'}, and the invoice is {state}")
+
+    def check_teller(self, strike_id: str, home: str) -> None:
+        """Each shop is told of its own orders."""
+        customer = self.customers.get(strike_id)
+        if customer is not None and customer.home != home:
+            raise Violation(f"{home} tells its shop of what {customer} has ordered from {customer.home}")
 
     # After each step.
 
@@ -158,8 +153,9 @@ class Watch:
             if not self.is_late(customer):
                 raise Violation(f"{customer} paid in time and gets the money back")
             received = self._sim.ledger.received(customer.invoice_id)
-            if payment.quote.sats > received:
-                raise Violation(f"{customer} paid {received} sats and gets {payment.quote.sats}")
+            if payment.quote.sats != received:
+                raise Violation(f"{customer} paid {received} sats and gets {payment.quote.sats} back")
+            check_limits(self, customer, payment)
             alive = [one for one in self.payments_of(customer) if one.state != "FAILED"]
             if len(alive) > 1:
                 raise Violation(f"{customer} is paid back twice: {[one.quote.quote_id[:8] for one in alive]}")
@@ -201,8 +197,19 @@ class Watch:
         if kind == "refund.sent" and not is_sent and not self.is_taken_for_sent(customer):
             raise Violation(f"the shop is told that {customer} was paid back, and nothing was sent")
 
+    def forget_told(self, webhook_ids: set[str], home: str) -> None:
+        """An older database came back: only the messages that it knows must be told as before."""
+        for key, said in list(self._webhook_ids.items()):
+            customer = self.customers.get(key[0])
+            if said[0] not in webhook_ids and (customer is None or customer.home == home):
+                del self._webhook_ids[key]
+
     def is_taken_for_sent(self, customer: Customer) -> bool:
-        """Whether the provider itself calls this customer's failed payment processed: nobody can know better."""
-        if self._sim.config.execute_again_failed == "PAYMENT_PROCESSED" and self.payments_of(customer):
+        """Whether the provider calls this customer's failed payment processed, and does not name it: who has only the
+        API cannot know better.
+        """
+        config = self._sim.config
+        is_unnamed = config.execute_again_failed == "PAYMENT_PROCESSED" and config.execute_again_done != "with_id"
+        if is_unnamed and any(payment.state == "FAILED" for payment in self.payments_of(customer)):
             self.exempt.add(customer)
         return customer in self.exempt

@@ -1,0 +1,296 @@
+"""What may begin in a world: what customers, shops, operators and processes do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from werkzeug.test import TestResponse
+
+from lnpay.deliveries import send_again, send_due
+from lnpay.passes import expired_pass, main_pass, refund_pass
+from lnpay.refunds import WAITING, send_due_refunds
+from lnpay.refunds_by_hand import approve, change_address, retry
+from lnpay.sandbox.bolt11_writer import format_amount
+from lnpay.sandbox.envelope import parse_units
+from lnpay.sandbox.faults import Fault
+from lnpay.sandbox.invoices import PaymentRefused
+from tests.simulation.installation import Installation, LnpayProcess
+from tests.simulation.scheduler import Violation
+from tests.simulation.trouble import Trouble
+from tests.simulation.watch import Customer
+
+if TYPE_CHECKING:
+    from tests.simulation.world import SimulatedWorld
+
+EXPECTED_STATUSES = {
+    "/generate-invoice": {200, 400, 409, 502, 503},
+    "/webhook": {200, 503},
+    "/refund": {200, 303, 400, 409, 503},
+    "/invoices": {200, 503},
+}
+
+PASSES: dict[str, Callable[..., object]] = {"main": main_pass, "expired": expired_pass, "refund": refund_pass}
+
+LONG_PENDING_SECONDS = (4_000.0, 9_000.0, 20_000.0)
+"""Longer than a payment request lives, and the time after it in which one is still looked for."""
+
+
+class Activities:
+    """Starts what people and processes do."""
+
+    def __init__(self, world: SimulatedWorld) -> None:
+        self.world = world
+        self.trouble = Trouble(world, self)
+        self.wants = 0
+
+    def start_something(self) -> None:
+        """Begin one thing."""
+        home = self.world.random.choice(self.world.homes)
+        choices = [(weight, start) for weight, start in self._choices(home) if weight]
+        self.world.random.choices([start for _, start in choices], [weight for weight, _ in choices])[0](home)
+
+    def _choices(self, home: Installation) -> list[tuple[float, Callable[[Installation], None]]]:
+        """What may begin now; what gets things on is likelier."""
+        world, query, trouble = self.world, home.rows.query, self.trouble
+        customers = self._customers(home)
+        is_any_unshown = any(customer.invoice_id is None for customer in customers)
+        is_any_payable = any(customer.invoice_id in world.watch.unpaid for customer in customers)
+        is_any_unseen = self._is_any_unseen(home)
+        is_any_owed = bool(query("SELECT 1 FROM refunds WHERE state <> 'sent' LIMIT 1"))
+        is_any_untold = bool(query("SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1"))
+        scene = world.scene
+        due_at = world.simulator.next_webhook_at()
+        is_webhook_due = due_at is not None and due_at <= world.simulator.clock.now()
+        return [
+            (6 if is_any_unshown else 0.2, self._start_order),
+            (5 if is_any_payable else 0.1, self._start_payment),
+            ((4 if is_any_unseen else 0.5) * scene.has_workers, self._start_looker),
+            ((4 if is_any_owed else 0.2) * scene.has_workers, self._start_refund_worker),
+            (3 if is_any_owed else 0.2, self._start_refunder),
+            (2 if is_any_untold else 0.2, self._start_teller),
+            (3 * is_webhook_due, trouble.start_webhook),
+            (1.2, lambda home: trouble.add_fault()),
+            (0.4, trouble.trouble_shop),
+            (0.3, trouble.trouble_rates),
+            (0.5 * is_any_owed, self._start_operator),
+            (1.0 * is_any_owed, self._start_refund_page),
+            (0.3, trouble.change_address_behaviour),
+            (0.2, self._look_at_invoice),
+            (0.3 * scene.has_webhooks, trouble.forge_webhook),
+            (0.4 * (not scene.is_tight), trouble.move_clock),
+            (0.5 * scene.has_odd_rows, trouble.add_foreign_row),
+            (0.6 * scene.has_restore * (home.copy is None and not home.is_copied), trouble.take_copy),
+            (0.4 * (home.copy is not None), trouble.put_copy_back),
+        ]
+
+    def _customers(self, home: Installation) -> list[Customer]:
+        return [one for one in self.world.customers if one.home == home.name]
+
+    def _is_any_unseen(self, home: Installation) -> bool:
+        watched = home.rows.query("SELECT strike_invoice_id FROM invoices WHERE state IN ('unpaid', 'expired')")
+        book = self.world.simulator.invoices.by_id
+        return any(row[0] is not None and book[row[0]].state == "PAID" for row in watched)
+
+    def server(self, home: Installation) -> LnpayProcess:
+        """One of the servers."""
+        return home.processes[self.world.random.choice(("server 1", "server 2"))]
+
+    def request(self, server: LnpayProcess, method: str, path: str, **options: Any) -> TestResponse:
+        """One HTTP request to LNPay, answered as it may be."""
+        answer = server.request(method, path, **options)
+        self.world.scheduler.note(f"answers {answer.status_code} to {method} {path[:20]}")
+        expected = next(statuses for start, statuses in EXPECTED_STATUSES.items() if path.startswith(start))
+        if answer.status_code not in expected:
+            raise Violation(f"{method} {path} is answered {answer.status_code}: {answer.text[:200]}")
+        return answer
+
+    # Customers and shops.
+
+    def _start_order(self, home: Installation) -> None:
+        chance = self.world.random
+        customers = [one for one in self._customers(home) if not one.is_forgotten]
+        if not customers:
+            return
+        unshown = [one for one in customers if one.invoice_id is None]
+        customer = chance.choice(unshown if unshown and chance.random() < 0.8 else customers)
+        body: dict[str, Any] = {
+            "amount_fiat": customer.amount,
+            "correlation_id": customer.order_id,
+            "description": customer.order_id,
+        }
+        if customer.address is not None:
+            body["ln_address"] = customer.address
+        is_other = chance.random() < 0.05
+        if is_other:
+            body["amount_fiat"] = "3.33"
+        is_heard = chance.random() < 0.9
+
+        def ask(server: LnpayProcess) -> None:
+            answer = self.request(server, "POST", "/generate-invoice", json=body)
+            if answer.status_code == 200 and is_heard:
+                self._show(customer, answer.get_json()["data"])
+
+        for _ in range(chance.choice((1, 1, 1, 2))):
+            server = self.server(home)
+            self.world.scheduler.spawn(f"{customer} asks", server, lambda server=server: ask(server))  # type: ignore[misc]
+
+    def _show(self, customer: Customer, data: dict[str, Any]) -> None:
+        watch = self.world.watch
+        invoice, quote = data["invoice"], data["quote"]
+        sats = parse_units(invoice["amount"]["amount"], "BTC") or 0
+        if not quote["lnInvoice"].startswith(f"lnbc{format_amount(sats)}1"):
+            raise Violation(f"{customer} is shown a payment request that does not ask for {sats} sats")
+        expires_at = datetime.fromisoformat(data["expiration_time"])
+        shown = (invoice["invoiceId"], quote["lnInvoice"], expires_at)
+        if customer.invoice_id is not None and (customer.invoice_id, customer.bolt11, customer.expires_at) != shown:
+            raise Violation(f"{customer} is shown two invoices for one order")
+        if watch.customers.get(invoice["invoiceId"], customer) is not customer:
+            raise Violation(f"{customer} is shown the invoice of {watch.customers[invoice['invoiceId']]}")
+        customer.invoice_id, customer.bolt11, customer.expires_at = shown
+        if invoice["invoiceId"] not in watch.customers and customer.plan != "never":
+            watch.unpaid.add(invoice["invoiceId"])
+        watch.customers[invoice["invoiceId"]] = customer
+
+    def _look_at_invoice(self, home: Installation) -> None:
+        customer = self.world.random.choice(self._customers(home))
+        if customer.invoice_id is not None and not customer.is_forgotten:
+            server, path = self.server(home), f"/invoices/{customer.invoice_id}"
+            self.world.scheduler.spawn("shop looks", server, lambda: self.request(server, "GET", path))
+
+    def _start_payment(self, home: Installation) -> None:
+        world, chance = self.world, self.world.random
+        shown = [one for one in self._customers(home) if one.invoice_id is not None and one.plan != "never"]
+        payable = [one for one in shown if one.invoice_id in world.watch.unpaid]
+        if not shown:
+            return
+        customer = chance.choice(payable if payable and chance.random() < 0.95 else shown)
+        world.watch.unpaid.discard(customer.invoice_id or "")
+        assert customer.expires_at is not None
+        if customer.plan == "late" and world.simulator.clock.now() <= customer.expires_at:
+            # It is late enough when the customer comes back.
+            left = (customer.expires_at - world.simulator.clock.now()).total_seconds()
+            world.advance(left + chance.choice((0.001, 1.0, 60.0)))
+        seconds = chance.choice((0.0, 0.0, 0.0, 0.0, 20.0, 400.0))
+        if world.scene.has_long_pending and chance.random() < 0.5:
+            seconds = chance.choice(LONG_PENDING_SECONDS)
+        try:
+            world.simulator.pay_invoice(
+                customer.bolt11, pending_seconds=seconds, reverts=bool(seconds) and chance.random() < 0.2,
+                received_sats=self._received(customer),
+            )  # fmt: skip
+            world.scheduler.note(f"{customer} pays ({customer.plan}, pending {seconds:.0f} s)")
+        except PaymentRefused as refusal:
+            world.scheduler.note(f"{customer} cannot pay: {refusal.reason}")
+
+    def _received(self, customer: Customer) -> int | None:
+        """What arrives, where it is not what was asked; only where the provider says so."""
+        config, chance = self.world.simulator.config, self.world.random
+        is_said = config.transactions == "present" and "amountReceived" not in config.transaction_fields_missing
+        if not is_said or chance.random() < 0.8:
+            return None
+        asked = self.world.watch.invoice_of(customer).amount.units
+        return chance.choice((asked + 1, asked * 2, asked + 500, max(1, asked - 1)))
+
+    def _start_refund_page(self, home: Installation) -> None:
+        world, chance = self.world, self.world.random
+        rows = home.rows.query(
+            "SELECT r.token, i.strike_invoice_id FROM refunds r JOIN invoices i ON i.id = r.invoice_id"
+        )
+        if not rows:
+            return
+        row = chance.choice(rows)
+        customer = world.watch.customers[row[1]]
+        self.wants += 1
+        name = chance.choice(("dear", "good", "good", "bad", "more"))
+        address = {"dear": f"dear{900 + self.wants}@wallet.test", "bad": "nonsense"}.get(
+            name, f"c{customer.number}-{self.wants}@wallet.test"
+        )
+        if name == "more":
+            world.behave(address)
+        world.watch.owners[address] = customer
+        server = self.server(home)
+        for _ in range(chance.choice((1, 2))):
+            world.scheduler.spawn(
+                f"{customer} gives", server,
+                lambda: self.request(server, "POST", f"/refund/{row[0]}", data={"ln_address": address}),
+            )  # fmt: skip
+
+    def new_address(self, strike_id: str) -> str:
+        """Another address of the same customer; nothing is wrong with it."""
+        customer = self.world.watch.customers[strike_id]
+        self.wants += 1
+        address = f"c{customer.number}-{self.wants}@wallet.test"
+        self.world.watch.owners[address] = customer
+        return address
+
+    def give_good_address(self, home: Installation, token: str, strike_id: str) -> None:
+        """The customer gives an address on the page."""
+        address = self.new_address(strike_id)
+        self.request(self.server(home), "POST", f"/refund/{token}", data={"ln_address": address})
+
+    # Whoever does the work.
+
+    def _start_teller(self, home: Installation) -> None:
+        server = self.server(home)
+        self.world.scheduler.spawn(f"{server.name} tells", server, lambda: send_due(server.backend.outbox, senders=1))
+
+    def _start_refunder(self, home: Installation) -> None:
+        server = self.server(home)
+        self.world.scheduler.spawn(
+            f"{server.name} refunds", server, lambda: send_due_refunds(server.backend.refund_desk, WAITING)
+        )
+
+    def _start_looker(self, home: Installation) -> None:
+        self._start_worker(home, self.world.random.choice(("main", "expired")))
+
+    def _start_refund_worker(self, home: Installation) -> None:
+        self._start_worker(home, self.world.random.choice(("refund", "refund", "refund", "expired")))
+
+    def _start_worker(self, home: Installation, kind: str) -> None:
+        process = home.processes[f"{kind} {self.world.random.choice((1, 2))}"]
+        if not any(task.process is process for task in self.world.scheduler.tasks):
+            self.world.scheduler.spawn(f"{process.name} works", process, lambda: PASSES[kind](process.backend))
+
+    def _start_operator(self, home: Installation) -> None:
+        rows = home.rows.query(
+            "SELECT i.strike_invoice_id, r.state, r.address FROM refunds r JOIN invoices i ON i.id = r.invoice_id"
+        )
+        if not rows:
+            return
+        strike_id, state, address = self.world.random.choice(rows)
+        process = home.processes["operator"]
+        command = self._command(process, strike_id, state, address)
+        self.world.scheduler.spawn("operator", process, command)
+
+    def _command(self, process: LnpayProcess, strike_id: str, state: str, address: str) -> Callable[[], object]:
+        fresh = self.new_address(strike_id)
+        if state == "held":
+            return lambda: self.approve(process, strike_id, address)
+        if state in ("needs_address", "failed") and self.world.random.random() < 0.7:
+            return lambda: change_address(process.backend.repository, strike_id, fresh, process.now())
+        if state == "failed":
+            return lambda: retry(process.backend.repository, strike_id, "it failed", process.now())
+        return lambda: send_again(process.backend.repository, strike_id, process.now())
+
+    def approve(self, process: LnpayProcess, strike_id: str, address: str) -> None:
+        """The operator approves a held refund, if the provider's dashboard does not show it."""
+        customer = self.world.watch.customers[strike_id]
+        if all(payment.state == "FAILED" for payment in self.world.watch.payments_of(customer)):
+            self.world.watch.approved.add((strike_id, address))
+            approve(process.backend.repository, strike_id, process.now())
+
+    # What the world asks for.
+
+    def add_fault(self) -> None:
+        """Have something go wrong."""
+        self.trouble.add_fault()
+
+    def set_fault(self, fault: Fault) -> None:
+        """Have this go wrong."""
+        self.trouble.set_fault(fault)
+
+    def record_webhooks(self) -> None:
+        """Note the answers that the provider has got by now."""
+        self.trouble.record_webhooks()

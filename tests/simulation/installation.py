@@ -1,0 +1,132 @@
+"""One LNPay in a world: its database, its processes, its clocks, its shop. A world may have two on one account."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import requests
+from flask import Flask
+from werkzeug.test import TestResponse
+
+from config.delivery import deliver
+from lnpay.backend import Backend
+from lnpay.bootstrap import build_backend
+from lnpay.errors import ShopGone
+from lnpay.model import Event
+from lnpay.web import create_app
+from tests.simulation.host import Disk, Host, Network
+from tests.simulation.scheduler import Process
+from tests.simulation.watch_rows import RowWatch
+from tests.world import WorldSettings
+
+if TYPE_CHECKING:
+    from tests.simulation.watch import Watch
+
+_APPS: dict[str, Flask] = {}
+
+
+class LnpayProcess(Process):
+    """A server, a worker or a command line; its parts are built when it first does something.
+
+    skew_seconds: how far its clock is ahead of the provider's.
+    """
+
+    def __init__(self, name: str, home: Installation, skew_seconds: float) -> None:
+        super().__init__(name)
+        self.home = home
+        self.skew_seconds = skew_seconds
+        self._backend: Backend | None = None
+
+    def now(self) -> datetime:
+        """The time as this process believes it to be."""
+        return self.home.host.simulator.clock.now() + timedelta(seconds=self.skew_seconds)
+
+    @property
+    def backend(self) -> Backend:
+        """The parts of this process."""
+        if self._backend is None:
+            self._backend = build_backend(
+                self.home.settings,
+                self.home.deliver,
+                clock=self.now,
+                session=self.home.session,
+                run_in_background=lambda task: task(),
+            )
+        return self._backend
+
+    def request(self, method: str, path: str, **options: Any) -> TestResponse:
+        """Answer one HTTP request. Flask's app has no memory of its own, so that it outlives the process."""
+        name = f"{self.home.name} {self.name}"
+        app = _APPS.get(name)
+        if app is None:
+            app = _APPS[name] = create_app(self.backend)
+        app.extensions["lnpay"] = self.backend
+        return app.test_client(use_cookies=False).open(path, method=method, **options)
+
+
+@dataclass(eq=False)
+class Installation:
+    """One LNPay with a shop of its own."""
+
+    name: str
+    host: Host
+    disk: Disk
+    settings: WorldSettings
+    watch: Watch
+    names: tuple[str, ...]
+    is_copied: bool = False
+    """Whether a raw copy of the database has been taken, or put back, in this world."""
+    processes: dict[str, LnpayProcess] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)
+    """Invoices about which the shop has answered 410."""
+
+    def __post_init__(self) -> None:
+        self.rows = RowWatch(self.name, self.disk.renew(), self.watch, self.host.scheduler)
+        self.session = requests.Session()
+        self.session.trust_env = False
+        self.session.mount("http://", Network(self.host, self.rows))
+        self.host.add(self.disk, self.rows)
+        self.copy: sqlite3.Connection | None = None
+        for name in self.names:
+            self.start(name)
+
+    def start(self, name: str) -> None:
+        """Start a process, in place of the one of that name if there was one: the clock is the machine's."""
+        old = self.processes.get(name)
+        self.processes[name] = LnpayProcess(name, self, old.skew_seconds if old else 0.0)
+
+    def deliver(self, event: Event) -> None:
+        """The merchant's hook as it is shipped; who sends a message must have claimed it."""
+        self.watch.check_teller(event.body["data"]["invoice_id"], self.name)
+        self.rows.use_claim(event.id)
+        try:
+            deliver(event)
+        except ShopGone:
+            self.gone.add(str(event.body["data"]["invoice_id"]))
+            raise
+
+    def take_copy(self) -> None:
+        """Copy the database as a snapshot of its disk would be: no mark tells the copy from the original."""
+        self.copy = sqlite3.connect(":memory:")
+        self.rows.eye.backup(self.copy)
+
+    def put_copy_back(self) -> None:
+        """Put the copy in place of the database. Every process ends, and starts again on it."""
+        assert self.copy is not None
+        for process in list(self.processes.values()):
+            self.host.scheduler.kill_process(process)
+        self.copy.backup(self.rows.eye)
+        self.copy.close()
+        self.copy = None
+        self.rows.begin_again()
+        for name in self.names:
+            self.start(name)
+
+    def close(self) -> None:
+        """End it."""
+        self.session.close()
+        if self.copy is not None:
+            self.copy.close()

@@ -1,0 +1,45 @@
+"""The limits that a merchant has set, held against what the provider has sent."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from lnpay.sandbox.models import Payment
+from tests.simulation.scheduler import Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.watch import Customer, Watch
+
+FREE_FEE_SATS = 10
+
+DAY = timedelta(hours=20)
+"""A refund counts from its start by the clock of its process, and is executed up to an hour later."""
+
+
+def check_limits(watch: Watch, customer: Customer, payment: Payment) -> None:
+    """Nothing leaves above a limit that no person has lifted."""
+    home = watch.homes[customer.home]
+    quote, rules = payment.quote, home.settings
+    most = max(FREE_FEE_SATS, int(quote.sats * rules.refund_max_fee_percent / 100))
+    if quote.fee_sats > most:
+        raise Violation(f"a refund of {quote.sats} sats costs {quote.fee_sats}, and {most} are allowed")
+    if (customer.invoice_id, quote.destination) in watch.approved:
+        return
+    if not rules.refunds_enabled:
+        raise Violation("a refund is sent that no person approved, and REFUNDS_ENABLED is off")
+    if rules.refund_max_sats is not None and quote.sats > rules.refund_max_sats:
+        raise Violation(f"a refund of {quote.sats} sats is sent, and REFUND_MAX_SATS is {rules.refund_max_sats}")
+    if rules.refund_daily_max_sats is not None and not home.is_copied:
+        sent = sum(
+            one.quote.sats
+            for other in watch.customers.values()
+            if other.home == customer.home
+            for one in watch.payments_of(other)
+            if one.state != "FAILED"
+            and one.created_at > payment.created_at - DAY
+            # A refund that was started within the limit may be sent after one that a person has approved meanwhile.
+            and (other.invoice_id, one.quote.destination) not in watch.approved
+        )
+        if sent > rules.refund_daily_max_sats:
+            raise Violation(f"{sent} sats are sent in a day, above REFUND_DAILY_MAX_SATS {rules.refund_daily_max_sats}")

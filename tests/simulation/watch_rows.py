@@ -1,0 +1,124 @@
+"""What is held against one database after each of its commits, and its count of calls against the provider's."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import TYPE_CHECKING
+
+from lnpay.states import DELIVERY_MOVES, INVOICE_MOVES, REFUND_MOVES
+from tests.simulation.scheduler import Scheduler, Task, Violation
+
+if TYPE_CHECKING:
+    from tests.simulation.watch import Watch
+
+MOVES: dict[str, dict[str, set[str]]] = {
+    "invoices": {str(old): {str(new) for new in moves} for old, moves in INVOICE_MOVES.items()},
+    "refunds": {str(old): {str(new) for new in moves} for old, moves in REFUND_MOVES.items()},
+    "deliveries": {str(old): {str(new) for new in moves} for old, moves in DELIVERY_MOVES.items()},
+}
+MOVES["refunds"]["in_flight"].add("requested")  # by hand, through "failed", in one commit
+
+QUERIES = {
+    "invoices": "SELECT id, state, strike_invoice_id FROM invoices",
+    "refunds": "SELECT id, state, claims, claimed_until, idempotency_key, payment_quote_id FROM refunds",
+    "deliveries": "SELECT id, state, claims, claimed_until, webhook_id FROM deliveries",
+}
+
+OWN_BUCKETS = ("/quote", "/execute", "/v1/invoices", "/lnurl")
+"""How the paths end that do not count among the "others", when they are posted or patched."""
+
+
+def is_other_call(method: str, path: str) -> bool:
+    """Whether Strike counts a call among the "others", past 1,000 of which in ten minutes it locks for an hour."""
+    is_own = method in ("POST", "PATCH") and path.endswith(OWN_BUCKETS)
+    return path.startswith("/v1/") and not is_own and not path.startswith("/v1/rates/")
+
+
+class RowWatch:
+    """Watches one database through a connection of its own."""
+
+    def __init__(self, name: str, eye: sqlite3.Connection, watch: Watch, scheduler: Scheduler) -> None:
+        self.name = name
+        self.eye = eye
+        self._watch = watch
+        self._scheduler = scheduler
+        self._rows: dict[str, dict[int, sqlite3.Row]] = {name: {} for name in QUERIES}
+        self._claims: set[tuple[Task | None, str, object]] = set()
+        """Who has claimed what: a message by its webhook-id, a refund by its number."""
+        self._counted: dict[str, int] = {}
+        self._calls_made = 0
+
+    def query(self, query: str, *values: object) -> list[sqlite3.Row]:
+        """What stands in the database now."""
+        return self.eye.execute(query, values).fetchall()
+
+    def begin_again(self) -> None:
+        """Take what stands in the database now as it is: it is another one."""
+        self._rows = {name: {row[0]: row for row in self.eye.execute(query)} for name, query in QUERIES.items()}
+        self._counted.clear()
+        self.count_calls()
+        self._calls_made = sum(self._counted.values())
+
+    def check(self) -> None:
+        """Nothing vanishes, nothing moves backwards, nothing is called what it is not, nobody takes a taken claim."""
+        for name, query in QUERIES.items():
+            before = self._rows[name]
+            now = self._rows[name] = {row[0]: row for row in self.eye.execute(query)}
+            if before.keys() - now.keys():
+                self._watch.check_vanished(name, [before[row_id] for row_id in before.keys() - now.keys()])
+            for row_id, row in now.items():
+                old = before.get(row_id)
+                if old == row:
+                    continue
+                self._check_move(name, None if old is None else old["state"], row)
+                if old is not None and name != "invoices":
+                    self._check_claim(name, old, row)
+        self.count_calls()
+
+    def _check_move(self, name: str, old: str | None, row: sqlite3.Row) -> None:
+        new = row["state"]
+        if old == new:
+            return
+        if old is not None and new not in MOVES[name][old]:
+            raise Violation(f"{name} {row['id']}: {old} became {new}")
+        if name == "invoices":
+            self._watch.check_invoice(self.name, row["strike_invoice_id"], new)
+
+    def _check_claim(self, name: str, old: sqlite3.Row, row: sqlite3.Row) -> None:
+        until = row["claimed_until"]
+        if until is None or until == old["claimed_until"]:
+            return
+        if row["claims"] <= old["claims"]:
+            raise Violation(f"a claim of {name} {row['id']} was taken, and its counter stands still")
+        self._claims.add((self._scheduler.current, name, row["webhook_id" if name == "deliveries" else "id"]))
+
+    def use_claim(self, webhook_id: str) -> None:
+        """The current task sends a message: once for each claim of its own."""
+        try:
+            self._claims.remove((self._scheduler.current, "deliveries", webhook_id))
+        except KeyError:
+            raise Violation("a message is sent by a task that has not claimed it") from None
+
+    def _check_payout(self, path: str, key: str | None) -> None:
+        quote_id = path.removesuffix("/execute").rpartition("/")[2]
+        for row in self._rows["refunds"].values():
+            is_this = row["idempotency_key"] == key if key is not None else row["payment_quote_id"] == quote_id
+            if is_this and (self._scheduler.current, "refunds", row["id"]) not in self._claims:
+                raise Violation(f"refund {row['id']} is worked on by a task that has not claimed it")
+
+    # The count of calls.
+
+    def count_calls(self) -> None:
+        """Note which calls the database has counted by now; it forgets them after an hour."""
+        for row in self.eye.execute("SELECT slot_at, calls FROM provider_calls WHERE bucket = 'other'"):
+            self._counted[row[0]] = max(row[1], self._counted.get(row[0], 0))
+
+    def see_call(self, method: str, path: str, key: str | None) -> None:
+        """A call goes to the provider: it must have been counted before, and what pays out must be claimed."""
+        if key is not None or path.endswith("/execute"):
+            self._check_payout(path, key)
+        if not is_other_call(method, path):
+            return
+        self._calls_made += 1
+        if self._calls_made > sum(self._counted.values()):
+            raise Violation(f"{method} {path} is called, and the database has not counted it")
