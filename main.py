@@ -31,7 +31,7 @@ from lnpay.bootstrap import build_backend
 from lnpay.commands import add_commands
 from lnpay.errors import LnpayError
 from lnpay.logs import set_up_logging
-from lnpay.passes import start_workers
+from lnpay.passes import start_timekeeper, start_workers
 from lnpay.web import create_app
 from lnpay.web.checkout import BOARD
 from lnpay.web.serving import make_server, run_until
@@ -98,6 +98,7 @@ def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
         return 1
     _end_on_signals(backend.stop)
     backend.till.rates.warm_up()
+    start_timekeeper(backend)
     backend.dispatcher.start()
     backend.refunder.start()
     if with_workers:

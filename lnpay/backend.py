@@ -36,6 +36,7 @@ class Access:
 class Backend:
     """The parts of a process. `sweep_ledger` and `sweep_budget` are for workers, who leave calls to the others.
 
+    clock: Strike's time, as far as it is known; everything is judged by it. See `lnpay.strike_time`.
     stop: set it to end the process: whoever works through rows finishes the one in hand.
     """
 

@@ -21,6 +21,7 @@ from lnpay.repository import Repository
 from lnpay.restored import notice_restore
 from lnpay.settlement import Ledger
 from lnpay.strike import Strike, pooled_session
+from lnpay.strike_time import StrikeTime
 
 SWEEPS_SHARE = 0.8
 """The part of Strike's ten-minute budget that sweeps may use up; the rest is for webhooks and refunds."""
@@ -84,21 +85,26 @@ def build_backend(
     deliver: Callable[[Event], None],
     *,
     clock: Clock = utc_now,
+    steady: Callable[[], float] | None = None,
     session: requests.Session | None = None,
     run_in_background: Callable[[Callable[[], None]], None] = start_daemon_thread,
 ) -> Backend:
     """Build the parts of one process and bring the database up to date.
 
     deliver: the merchant's hook. The others are what a test replaces, to hold time, network and threads still.
+    clock: this machine's. The parts use Strike's time instead, from the first answer of Strike on.
+    steady: seconds that only go forward, whatever happens to `clock`.
     Raises SchemaTooNew and StorageUnavailable.
     """
     repository = Repository(settings.database_url)
     repository.upgrade()
     notice_restore(repository, clock())
+    strike_time = StrikeTime(clock, steady)
+    clock = strike_time.now
     budget = Budget(repository, clock)
     sweep_budget = Budget(repository, clock, share=SWEEPS_SHARE)
     session = session or pooled_session()
-    strike = _strike(settings, budget, session, clock)
+    strike = _strike(settings, budget, session, strike_time)
     stop = threading.Event()
     outbox = Outbox(repository, deliver, clock, settings.delivery_url, settings.delivery_secret, stop)
     refund_desk = RefundDesk(repository, strike, clock, settings.delivery_events, _refund_rules(settings), stop)
@@ -116,7 +122,7 @@ def build_backend(
         ),
         ledger=Ledger(repository, strike, clock, settings.delivery_events, stop),
         sweep_ledger=Ledger(
-            repository, _strike(settings, sweep_budget, session, clock), clock, settings.delivery_events, stop
+            repository, _strike(settings, sweep_budget, session, strike_time), clock, settings.delivery_events, stop
         ),
         sweep_budget=sweep_budget,
         outbox=outbox,
@@ -135,13 +141,14 @@ def open_strike(settings: Settings, *, clock: Clock = utc_now) -> Iterator[Strik
     try:
         repository.upgrade()
         with pooled_session() as session:
-            yield _strike(settings, Budget(repository, clock), session, clock)
+            strike_time = StrikeTime(clock)
+            yield _strike(settings, Budget(repository, strike_time.now), session, strike_time)
     finally:
         repository.close()
 
 
-def _strike(settings: Settings, budget: Budget, session: requests.Session, clock: Clock) -> Strike:
-    return Strike(settings.strike_api_key, settings.strike_api_url, budget, session=session, clock=clock)
+def _strike(settings: Settings, budget: Budget, session: requests.Session, time: StrikeTime) -> Strike:
+    return Strike(settings.strike_api_key, settings.strike_api_url, budget, session=session, time=time)
 
 
 def _rates(

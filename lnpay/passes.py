@@ -53,8 +53,10 @@ Pass = Callable[[Backend], Summary]
 def main_pass(backend: Backend, *, is_patient: bool = False) -> Summary:
     """Learn of payments, end what nobody paid, tell the shop what is due.
 
+    Strike's time comes first, because it dates what a pass writes.
     is_patient: also see out the messages that another process is sending at this moment.
     """
+    backend.strike.measure_time()
     found = sweep(backend.sweep_ledger, backend.sweep_budget.remaining)
     ended = _end_unpaid(backend, found)
     told = (send_due_and_wait if is_patient else send_due)(backend.outbox)
@@ -64,6 +66,7 @@ def main_pass(backend: Backend, *, is_patient: bool = False) -> Summary:
 
 def expired_pass(backend: Backend) -> Summary:
     """Look back as far as a payment can still come, end what nobody paid, start the refunds of what came too late."""
+    backend.strike.measure_time()
     found = sweep(backend.sweep_ledger, backend.sweep_budget.remaining, is_deep=True)
     ended = _end_unpaid(backend, found)
     refunded = send_due_refunds(backend.refund_desk, STARTING)
@@ -72,6 +75,7 @@ def expired_pass(backend: Backend) -> Summary:
 
 def refund_pass(backend: Backend) -> Summary:
     """Ask what became of refunds in flight, send what is due, try again what failed."""
+    backend.strike.measure_time()
     counts = send_due_refunds(backend.refund_desk)
     with backend.repository.reading() as tx:
         waiting = len(tx.refunds.in_states((RefundState.HELD,), limit=1_000))
@@ -132,6 +136,26 @@ def repeat(one_pass: Callable[[], Summary], seconds: float, stop: threading.Even
         except Exception:
             log.exception("pass failed, the next one tries again")
         stop.wait(seconds)
+
+
+TIME_EVERY_SECONDS = 60.0
+"""How often a server makes sure that it knows Strike's time; it asks only where no answer has told it lately."""
+
+
+def start_timekeeper(backend: Backend) -> threading.Thread:
+    """Know Strike's time in a thread of this process, until `backend.stop` is set: pages show it, sales or none."""
+
+    def keep() -> None:
+        while not backend.stop.is_set():
+            try:
+                backend.strike.measure_time()
+            except LnpayError as error:
+                log.error("strike's time could not be asked for error=%s", error.message)
+            backend.stop.wait(TIME_EVERY_SECONDS)
+
+    thread = threading.Thread(target=keep, name="timekeeper", daemon=True)
+    thread.start()
+    return thread
 
 
 INSIDE_EVERY_SECONDS = {"main": (main_pass, 5.0), "expired": (expired_pass, 60.0), "refund": (refund_pass, 15.0)}

@@ -25,6 +25,7 @@ import urllib3.exceptions
 from lnpay.errors import StrikeAmbiguous, StrikeError, StrikeRejected, StrikeUnavailable
 from lnpay.model import Clock, utc_now
 from lnpay.money import btc_to_sats, sats_to_btc
+from lnpay.strike_time import StrikeTime
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,10 @@ HURRIED: Timeout = (1.0, 2.5)
 
 PAGE_SIZE = 100
 """The most Strike puts on one page."""
+
+
+MEASUREMENTS = 3
+"""Answers that are enough to know Strike's time even where the machine's clock, or one of them, is wrong."""
 
 
 class Bucket(StrEnum):
@@ -148,7 +153,10 @@ class _More(TypedDict, total=False):
 
 
 class Strike:
-    """The client. One per process: it holds a pool of connections and is safe to share between threads."""
+    """The client. One per process: it holds a pool of connections and is safe to share between threads.
+
+    time: Strike's time, which every answer of Strike tells. Clients of one process share it.
+    """
 
     def __init__(
         self,
@@ -158,11 +166,12 @@ class Strike:
         *,
         session: requests.Session | None = None,
         clock: Clock = utc_now,
+        time: StrikeTime | None = None,
         patience: Timeout = PATIENT,
     ) -> None:
+        self.time = time or StrikeTime(clock)
         self._base_url = base_url.rstrip("/")
         self._budget = budget
-        self._clock = clock
         self._patience = patience
         self._session = session or pooled_session()
         self._auth = _Bearer(api_key)
@@ -329,6 +338,18 @@ class Strike:
         code = _error_data(response).get("code")
         return StrikeAnswer(response.status_code, code, _read_date(response.headers.get("Date")))
 
+    def measure_time(self) -> bool:
+        """Make sure that Strike's time is known, with a call or two if need be. False when Strike does not tell it."""
+        for _ in range(MEASUREMENTS):
+            if self.time.certain() is not None:
+                return True
+            try:
+                self.ask("GET", "/rates/ticker", Bucket.RATES)
+            except StrikeError as error:
+                log.warning("strike's time is not known error=%s", error.message)
+                return False
+        return self.time.certain() is not None
+
     def _list_invoices(self, params: dict[str, str]) -> list[StrikeInvoice]:
         return [
             _read_invoice(item) for item in _read_items(self._call("GET", "/invoices", Bucket.OTHER, params=params))
@@ -344,8 +365,9 @@ class Strike:
     def _send(self, method: str, path: str, bucket: Bucket, **more: Unpack[_More]) -> requests.Response:
         """Make one call, within the budget. The one place that knows `requests`."""
         self._budget.take(bucket)
+        asked_at = self.time.steady()
         try:
-            return self._session.request(
+            response = self._session.request(
                 method,
                 self._base_url + path,
                 json=more.get("body"),
@@ -357,10 +379,14 @@ class Strike:
             )
         except requests.RequestException as error:
             raise _unanswered(method, path, error) from error
+        if _tells_strikes_time(response):
+            self.time.observe(_read_date(response.headers.get("Date")), asked_at, self.time.steady())
+        return response
 
     def _refusal(self, method: str, path: str, bucket: Bucket, response: requests.Response) -> StrikeError:
         data = _error_data(response)
-        retry_after = _retry_after_seconds(response.headers.get("Retry-After"), self._clock())
+        told_at = _read_date(response.headers.get("Date")) or self.time.now()
+        retry_after = _retry_after_seconds(response.headers.get("Retry-After"), told_at)
         if response.status_code == 429:
             self._budget.block(bucket, retry_after)
         kind = _kind_of(method, response.status_code, data.get("code"))
@@ -522,6 +548,12 @@ def _read_items(value: object) -> list[object]:
     if not isinstance(items, list):
         raise StrikeAmbiguous("Strike's list has no items")
     return items
+
+
+def _tells_strikes_time(response: requests.Response) -> bool:
+    """Whether the Date is that of Strike's own answer, made just now; pages of proxies and caches carry other dates."""
+    is_cached = response.headers.get("Age", "0").strip() != "0"
+    return not is_cached and "json" in response.headers.get("Content-Type", "")
 
 
 def _read_date(header: str | None) -> datetime | None:

@@ -53,11 +53,13 @@ class Sweep:
 
     since: every invoice made at Strike since then was looked at, as it was at `started_at`; None when it was not so.
     looked_at: those that were looked at one by one. unclear: those of which nothing final can be said.
+    asked_at: the steady seconds of this process at `started_at`: what was Strike's time then is known at the end.
     is_pending_known: whether all money that Strike has seen and not yet counted is among the unclear ones.
     stopped_by: why it ended early, if it did; what was found before that is kept.
     """
 
     started_at: datetime
+    asked_at: float
     since: datetime | None = None
     looked_at: set[str] = field(default_factory=set)
     unclear: set[str] = field(default_factory=set)
@@ -82,11 +84,12 @@ def sweep(ledger: Ledger, calls_left: Callable[[], int], *, is_deep: bool | None
     is_deep: look back as far as the oldest expired invoice, otherwise only as far as the oldest unpaid one. None: when
     a minute has passed since any process last did.
     """
-    found = Sweep(ledger.clock())
+    found = Sweep(ledger.clock(), ledger.strike.time.steady())
     with ledger.repository.reading() as tx:
         if is_deep is None:
             last = tx.limits.milestone(DEEP_SWEEP)
-            is_deep = last is None or found.started_at - last >= DEEP_SWEEP_EVERY
+            # One in the future was written by a clock that was wrong.
+            is_deep = last is None or not timedelta() <= found.started_at - last < DEEP_SWEEP_EVERY
         since = tx.invoices.oldest_opened_at(WATCHED if is_deep else (InvoiceState.UNPAID,))
         is_any_to_lapse = bool(tx.invoices.to_lapse(found.started_at - LAPSE_MARGIN, 1))
     if since is None:
@@ -199,19 +202,29 @@ def _count(found: Sweep, strike_invoice_id: str, outcome: Outcome) -> None:
 
 
 def expire_due(ledger: Ledger, found: Sweep) -> int:
-    """Move to EXPIRED what the sweep has not found paid, a little after its time to pay. Returns how many."""
+    """Move to EXPIRED what the sweep has not found paid, a little after its time to pay. Returns how many.
+
+    Nothing where Strike's time is not known: our clock alone ends no invoice.
+    """
+    strikes_time = ledger.strike.time.certain(found.asked_at)
+    if strikes_time is None:
+        return 0
     with ledger.repository.reading() as tx:
-        due = tx.invoices.to_expire(found.started_at - EXPIRE_MARGIN, MOST_ENDED)
+        due = tx.invoices.to_expire(strikes_time - EXPIRE_MARGIN, MOST_ENDED)
     return _end(ledger, [one for one in due if found.clears(one)], InvoiceState.EXPIRED)
 
 
 def lapse_due(ledger: Ledger, found: Sweep) -> int:
     """Move to LAPSED what the sweep has not found paid, well after it could be paid for the last time.
 
-    Money that Strike has seen and not yet counted (PENDING) keeps its invoice. Returns how many.
+    Money that Strike has seen and not yet counted (PENDING) keeps its invoice. Returns how many; none where Strike's
+    time is not known.
     """
+    strikes_time = ledger.strike.time.certain(found.asked_at)
+    if strikes_time is None:
+        return 0
     with ledger.repository.reading() as tx:
-        due = tx.invoices.to_lapse(found.started_at - LAPSE_MARGIN, MOST_ENDED)
+        due = tx.invoices.to_lapse(strikes_time - LAPSE_MARGIN, MOST_ENDED)
     if not found.is_pending_known:
         due = [one for one in due if one.strike_invoice_id in found.looked_at]
     return _end(ledger, [one for one in due if found.clears(one)], InvoiceState.LAPSED)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -95,11 +96,15 @@ class RecordingAdapter(WsgiAdapter):
 
 @dataclass
 class World:
-    """One world. `restart` gives a new process over the same database and the same provider."""
+    """One world. `restart` gives a new process over the same database and the same provider.
+
+    skew_seconds: how far the clock of this LNPay is ahead of the provider's; a change of it is a step of that clock.
+    """
 
     database_url: str
     simulator: Simulator
     changes: dict[str, Any] = field(default_factory=dict)
+    skew_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self.session = requests.Session()
@@ -107,6 +112,7 @@ class World:
         self.adapter = RecordingAdapter(self.simulator)
         self.session.mount(BASE_URL, self.adapter)
         self.deliver: Callable[[Event], None] = self.post_to_shop
+        self.neighbours: list[Backend] = []
         self.restart()
 
     @classmethod
@@ -124,14 +130,28 @@ class World:
         self.changes.update(changes)
         if hasattr(self, "backend"):
             self.backend.close()
-        self.backend: Backend = build_backend(
+        self.backend: Backend = self._process(self.clock)
+        self.client: FlaskClient = create_app(self.backend).test_client()
+
+    def clock(self) -> datetime:
+        """The clock of the machine that this LNPay runs on."""
+        return self.simulator.clock.now() + timedelta(seconds=self.skew_seconds)
+
+    def neighbour(self, *, skew_seconds: float) -> Backend:
+        """One more process over the same database, on a machine whose clock is so far ahead of the provider's."""
+        skew = timedelta(seconds=skew_seconds)
+        self.neighbours.append(self._process(lambda: self.simulator.clock.now() + skew))
+        return self.neighbours[-1]
+
+    def _process(self, clock: Callable[[], datetime]) -> Backend:
+        return build_backend(
             WorldSettings(self.database_url, **self.changes),
             lambda event: self.deliver(event),
-            clock=self.simulator.clock.now,
+            clock=clock,
+            steady=lambda: self.simulator.clock.now().timestamp(),
             session=self.session,
             run_in_background=lambda task: task(),
         )
-        self.client: FlaskClient = create_app(self.backend).test_client()
 
     def post_to_shop(self, event: Event) -> None:
         """What config/delivery.py does, without a network."""
@@ -225,5 +245,6 @@ class World:
 
     def close(self) -> None:
         """End the world."""
-        self.backend.close()
+        for process in (self.backend, *self.neighbours):
+            process.close()
         self.session.close()

@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from email.utils import format_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +65,8 @@ def answer_wsgi(simulator: Simulator, environ: dict[str, Any], start_response: A
         environ["sandbox.simulator"] = simulator
         return people_app().wsgi_app(environ, start_response)
     headers = [*reply.headers, ("Content-Length", str(len(reply.body)))]
+    if "Date" not in dict(headers):
+        headers.append(("Date", format_datetime(simulator.clock.now(), usegmt=True)))
     start_response(f"{reply.status} {_phrase(reply.status)}", headers)
     return [reply.body]
 
@@ -177,6 +180,12 @@ def _change_field(fault: Fault, simulator: Simulator, reply: Reply) -> Reply:
     return Reply(reply.status, json.dumps(answer).encode(), reply.headers)
 
 
+def _change_date(fault: Fault, simulator: Simulator, reply: Reply) -> Reply:
+    """Send the fault's value as the Date; without a value a Date that is `seconds` off."""
+    wrong = format_datetime(simulator.clock.now() + timedelta(seconds=fault.seconds), usegmt=True)
+    return Reply(reply.status, reply.body, [*reply.headers, ("Date", wrong if fault.value is None else fault.value)])
+
+
 _AFTER: dict[str, Callable[[Fault, Simulator, Reply], Reply]] = {
     "error_after": lambda fault, simulator, reply: _error(fault, simulator),
     "lost_answer": lambda fault, simulator, reply: _drop("reset"),
@@ -184,6 +193,7 @@ _AFTER: dict[str, Callable[[Fault, Simulator, Reply], Reply]] = {
     "delay_after": _delay_after,
     "garbage": _garbage,
     "truncated": _truncated,
+    "date": _change_date,
     "field_missing": _change_field,
     "field_changed": _change_field,
 }

@@ -24,6 +24,7 @@ REQUEST_KINDS = (
     "truncated",  # it happened, the answer's JSON ends in the middle
     "field_missing",  # it happened, `field` (dotted) is left out of the answer
     "field_changed",  # it happened, `field` (dotted) of the answer is `value`
+    "date",  # it happened, the answer's Date is `value`, or (None) `seconds` off
 )
 WEBHOOK_KINDS = (
     "webhook_drop",  # never sent, and the provider believes it was

@@ -27,9 +27,10 @@ class _QuietHandler(WSGIRequestHandler):
     def log(self, type: str, message: str, *args: object) -> None:
         """Say nothing: the ledger and the deliveries tell what happened."""
 
-    def date_time_string(self, timestamp: float | None = None) -> str:
-        """The Date of every answer, by the simulator's clock."""
-        return format_datetime(self.server.clock.now(), usegmt=True)  # type: ignore[attr-defined]
+    def send_response(self, code: int, message: str | None = None) -> None:
+        """Begin an answer without a Date of this machine: each answer brings its own."""
+        self.send_response_only(code, message)
+        self.send_header("Server", self.version_string())
 
 
 class SandboxServer:
@@ -40,7 +41,6 @@ class SandboxServer:
         self._server: BaseWSGIServer = make_server(
             host, port, self._answer, threaded=True, request_handler=_QuietHandler
         )
-        self._server.clock = simulator.clock  # type: ignore[attr-defined]
         # A delayed answer must not hold up the end of the program.
         self._server.daemon_threads = True  # type: ignore[attr-defined]
         self._server.block_on_close = False  # type: ignore[attr-defined]
@@ -109,7 +109,9 @@ class SandboxServer:
                 status, headers, chunks = self._call(environ, body)
             if DROP in marks:
                 return _hang_up(environ)
-        start_response(status, [pair for pair in headers if pair[0] not in (DELAY, RESUME)])
+        date = ("Date", format_datetime(self.simulator.clock.now(), usegmt=True))
+        dated = headers if "Date" in dict(headers) else [*headers, date]
+        start_response(status, [pair for pair in dated if pair[0] not in (DELAY, RESUME)])
         return chunks
 
     def _call(self, environ: dict[str, Any], body: bytes) -> tuple[str, list[tuple[str, str]], Iterable[bytes]]:

@@ -52,6 +52,7 @@ class LnpayProcess(Process):
                 self.home.settings,
                 self.home.deliver,
                 clock=self.now,
+                steady=lambda: self.home.host.simulator.clock.now().timestamp(),
                 session=self.home.session,
                 run_in_background=lambda task: task(),
             )

@@ -219,3 +219,30 @@ class TestRepeating:
 
         assert wait_until(lambda: all(made.count(name) >= 2 for name in paces))
         world.backend.stop.set()
+
+
+class TestTimekeeper:
+    def test_a_server_knows_strikes_time_before_it_has_sold_anything(self, world: World) -> None:
+        thread = passes.start_timekeeper(world.backend)
+
+        assert wait_until(lambda: world.backend.strike.time.certain() is not None)
+        world.backend.stop.set()
+        thread.join(5)
+        assert not thread.is_alive()
+
+    def test_a_database_that_is_away_does_not_end_it(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(passes, "TIME_EVERY_SECONDS", 0.01)
+        failures = iter([StorageUnavailable("away")])
+        measure = world.backend.strike.measure_time
+
+        def measure_or_fail() -> bool:
+            for failure in failures:
+                raise failure
+            return measure()
+
+        monkeypatch.setattr(world.backend.strike, "measure_time", measure_or_fail)
+        thread = passes.start_timekeeper(world.backend)
+
+        assert wait_until(lambda: world.backend.strike.time.certain() is not None)
+        world.backend.stop.set()
+        thread.join(5)

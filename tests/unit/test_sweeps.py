@@ -502,7 +502,7 @@ class TestExpiring:
         look(world)
         monkeypatch.setattr("lnpay.repository.invoices.Invoices.to_expire", lambda *_: [invoice])
 
-        stale = Sweep(world.backend.clock(), since=invoice.issue.opened_at)
+        stale = Sweep(world.backend.clock(), world.backend.strike.time.steady(), since=invoice.issue.opened_at)
         assert expire_due(world.backend.sweep_ledger, stale) == 0
         assert state(world, invoice) is InvoiceState.SETTLED
 

@@ -1,0 +1,156 @@
+"""Clocks of our machines that are wrong, jump and disagree: deadlines stay Strike's, and no payment is lost by them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from lnpay.passes import expired_pass, main_pass
+from lnpay.states import InvoiceState
+from lnpay.sweeps import LAPSE_MARGIN
+from tests.world import World
+
+HOUR = 3_600.0
+LAPSED_AFTER = HOUR + LAPSE_MARGIN.total_seconds()
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    return make_world(time_offset_seconds=600)
+
+
+def start_server(world: World, *, skew_seconds: float) -> None:
+    """A server on a machine whose clock is wrong; it asks Strike for the time, as main.py does."""
+    world.skew_seconds = skew_seconds
+    world.restart()
+    assert world.backend.strike.measure_time()
+
+
+def pass_all(world: World) -> None:
+    for one_pass in (main_pass, expired_pass):
+        one_pass(world.backend)
+
+
+def stage(world: World, token: str) -> str:
+    return str(world.client.get(f"/checkout/{token}/status").get_json()["state"])
+
+
+def seconds_left(world: World, token: str) -> int:
+    """What the payment page counts down from."""
+    found = re.search(r'data-left="(\d+)"', world.client.get(f"/checkout/{token}").text)
+    assert found
+    return int(found[1])
+
+
+class TestAClockThatIsAhead:
+    def test_a_step_while_passes_run_ends_no_invoice_that_can_be_paid(self, world: World) -> None:
+        invoice = world.sell()
+        world.skew_seconds = 2 * HOUR
+        for _ in range(5):
+            world.wait(3)
+            pass_all(world)
+        world.skew_seconds = 0
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
+
+        world.pay(invoice)
+        pass_all(world)
+
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+        assert len(world.told()) == 1
+
+    @pytest.mark.parametrize("skew", [30, 660, 2 * HOUR, 72 * HOUR])
+    def test_a_worker_on_a_machine_that_is_ahead_ends_nothing(self, world: World, skew: float) -> None:
+        invoice = world.sell()
+        worker = world.neighbour(skew_seconds=skew)
+        for _ in range(3):
+            main_pass(worker)
+            expired_pass(worker)
+            world.wait(5)
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
+
+        world.pay(invoice)
+        main_pass(worker)
+
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+        assert len(world.told()) == 1
+
+    def test_an_invoice_is_sold_and_shown_although_the_server_started_with_a_wrong_clock(self, world: World) -> None:
+        start_server(world, skew_seconds=2 * HOUR)
+
+        invoice = world.sell()
+
+        assert stage(world, invoice.token) == "waiting"
+        assert seconds_left(world, invoice.token) in (599, 600)
+
+    def test_what_is_over_at_strike_still_ends(self, world: World) -> None:
+        start_server(world, skew_seconds=2 * HOUR)
+        invoice = world.sell()
+        world.wait(620)
+        pass_all(world)
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.EXPIRED
+
+        world.wait(LAPSED_AFTER)
+        pass_all(world)
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.LAPSED
+
+
+class TestAClockThatIsBehind:
+    def test_a_page_does_not_wait_after_the_end(self, world: World) -> None:
+        start_server(world, skew_seconds=-300)
+        invoice = world.sell()
+        world.wait(598)
+        assert stage(world, invoice.token) == "waiting"
+
+        world.wait(5)
+        assert stage(world, invoice.token) == "expired"
+
+    def test_the_same_order_is_refused_when_its_time_is_over(self, world: World) -> None:
+        start_server(world, skew_seconds=-300)
+        world.sell(correlation_id="order-1")
+        world.wait(602)
+
+        assert world.ask(correlation_id="order-1").get_json()["code"] == "invoice_closed"
+
+    def test_a_worker_that_is_behind_ends_what_is_over(self, world: World) -> None:
+        invoice = world.sell()
+        worker = world.neighbour(skew_seconds=-2 * HOUR)
+        world.wait(620)
+        main_pass(worker)
+
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.EXPIRED
+
+
+class TestStrikesDate:
+    def test_without_a_date_nothing_ends(self, world: World) -> None:
+        invoice = world.sell()
+        world.restart()
+        world.fault("*", "/v1/*", "date", value="", times=None)
+        world.wait(2 * HOUR)
+        pass_all(world)
+
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
+
+    @pytest.mark.parametrize("wrong", ["soon", "Thu, 01 Jan 1970 00:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT"])
+    def test_an_absurd_date_is_ignored(self, world: World, wrong: str) -> None:
+        invoice = world.sell()
+        world.restart()
+        world.fault("*", "/v1/*", "date", value=wrong, times=None)
+        pass_all(world)
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
+        assert world.backend.strike.time.certain() is None
+
+    def test_one_answer_with_the_date_of_another_hour_ends_nothing(self, world: World) -> None:
+        invoice = world.sell()
+        world.fault("GET", "/v1/invoices", "date", seconds=2 * HOUR)
+        pass_all(world)
+
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
+
+    def test_the_page_of_a_proxy_says_nothing_about_the_time(self, world: World) -> None:
+        world.restart()
+        world.fault("*", "/v1/*", "html403", times=None)
+        pass_all(world)
+
+        assert world.backend.strike.time.offset() is None
