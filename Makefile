@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MONEY := lnpay/money.py,lnpay/states.py,lnpay/settlement.py,lnpay/refunds*.py,lnpay/sweeps.py,lnpay/deliveries.py
 
 .DEFAULT_GOAL := help
-.PHONY: help sandbox test simulate mutate lint format types check bench stale
+.PHONY: help sandbox test simulate soak mutate lint format types check bench stale
 
 help:                           ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -24,8 +24,12 @@ ifndef ARGS
 		{ $(BIN)/coverage report --include="$(MONEY)"; echo "where money is counted, every branch must be tested"; exit 1; }
 endif
 
-simulate: $(VENV)/ready-dev     ## whole small worlds with every fault, one seed each (SEEDS=10000; SEED=123 shows one again)
-	$(BIN)/python -m tests.simulation --jobs 2 $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000))
+simulate: $(VENV)/ready-dev     ## whole small worlds with every fault, one seed each (SEEDS=10000; others each day unless FIRST=0; SEED=123 again)
+	$(BIN)/python -m tests.simulation --jobs 2 $(if $(SEED),--seed $(SEED),--seeds $(or $(SEEDS),1000)) \
+		$(if $(FIRST),--first $(FIRST))
+
+soak: $(VENV)/ready-dev         ## a day of real processes whose clocks are hours apart, in a quarter of an hour (HOURS=24)
+	$(BIN)/python -m tests.soak --hours $(or $(HOURS),24)
 
 mutate: $(VENV)/ready-dev       ## break states, money and refunds in a thousand ways and see the tests notice (docs/mutation.md)
 	$(PIP) mutmut==3.8.1

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
 
 from tests.simulation.host import Disks
 from tests.simulation.mutants import MUTANTS, seeds_to_notice
@@ -57,18 +58,25 @@ def _try_mutant(number: int) -> tuple[int, str] | None:
         return seeds_to_notice(MUTANTS[number], disks)
 
 
+def seed_of_today() -> int:
+    """The first seed of today, with room for a million: other worlds are tried each day."""
+    return datetime.now(UTC).date().toordinal() * 1_000_000
+
+
 def main() -> int:
     """The command line. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1_000, help="how many")
-    parser.add_argument("--first", type=int, default=0, help="the first of them")
+    parser.add_argument("--first", type=int, help="the first of them; without it, other seeds each day")
     parser.add_argument("--jobs", type=int, default=2, help="processes that share the work")
     parser.add_argument("--seed", type=int, help="only this one, with its whole trace if it fails")
     parser.add_argument("--mutants", action="store_true", help="switch off one safeguard after another instead")
     options = parser.parse_args()
     if options.mutants:
         return _try_mutants(options.jobs)
-    seeds = range(options.first, options.first + options.seeds) if options.seed is None else [options.seed]
+    first = seed_of_today() if options.first is None else options.first
+    seeds = range(first, first + options.seeds) if options.seed is None else [options.seed]
+    print(f"seeds {seeds[0]} to {seeds[-1]}", flush=True)
     started = time.perf_counter()
     total: Counter[str] = Counter()
     failed: list[Report] = []

@@ -269,17 +269,17 @@ class Activities:
         if state == "held":
             return lambda: self.approve(process, strike_id, address)
         if state in ("needs_address", "failed") and self.world.random.random() < 0.7:
-            return lambda: change_address(process.backend.repository, strike_id, fresh, process.now())
+            return lambda: change_address(process.backend.repository, strike_id, fresh, process.backend.clock())
         if state == "failed":
-            return lambda: retry(process.backend.repository, strike_id, "it failed", process.now())
-        return lambda: send_again(process.backend.repository, strike_id, process.now())
+            return lambda: retry(process.backend.repository, strike_id, "it failed", process.backend.clock())
+        return lambda: send_again(process.backend.repository, strike_id, process.backend.clock())
 
     def approve(self, process: LnpayProcess, strike_id: str, address: str) -> None:
         """The operator approves a held refund, if the provider's dashboard does not show it."""
         customer = self.world.watch.customers[strike_id]
         if all(payment.state == "FAILED" for payment in self.world.watch.payments_of(customer)):
             self.world.watch.approved.add((strike_id, address))
-            approve(process.backend.repository, strike_id, process.now())
+            approve(process.backend.repository, strike_id, process.backend.clock())
 
     # What the world asks for.
 

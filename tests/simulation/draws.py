@@ -53,7 +53,7 @@ ODD_FIELDS: tuple[dict[str, object], ...] = (
 )  # fmt: skip
 """What a list may show of an invoice that another program has made on the account."""
 
-HOURS: tuple[float, ...] = ()
+HOURS: tuple[float, ...] = (10_800.0, 36_000.0)
 NEIGHBOURS = False
 ODD_ROWS = False
 RESTORES = False
@@ -173,6 +173,9 @@ def draw_fault(chance: random.Random, scene: Scene) -> Fault:
         return Fault("POST", "*", chance.choice(kinds), times=chance.choice((1, 3)), seconds=chance.uniform(1, 90))
     if chance.random() < 0.15:
         return draw_doubt(chance)
+    if chance.random() < 0.05:
+        off_seconds = chance.choice((-90_000.0, -7_200.0, 3.0, 7_200.0, 90_000.0))
+        return Fault("*", "/v1/*", "date", times=chance.choice((1, 3)), seconds=off_seconds)
     if chance.random() < 0.06:
         return Fault("POST", "/v1/invoices/*/quote", "field_changed", field="lnInvoice", value=OTHER_REQUEST)
     method, path = chance.choice(PATHS)

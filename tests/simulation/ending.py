@@ -109,7 +109,7 @@ def _round_of(world: SimulatedWorld, home: Installation) -> None:
 def _help(world: SimulatedWorld, home: Installation) -> None:
     """What people do: give addresses, approve, and say of a stuck refund what the provider's book says."""
     operator, activities = home.processes["operator"], world.activities
-    repository, now = operator.backend.repository, operator.now()
+    repository, now = operator.backend.repository, operator.backend.clock()
     with repository.reading() as tx:
         refunds = tx.refunds.in_states([one for one in RefundState if one is not RefundState.SENT], 100)
         ids = {refund.id: getattr(tx.invoices.find(refund.invoice_id), "strike_invoice_id", "") for refund in refunds}
@@ -131,13 +131,13 @@ def _decide(world: SimulatedWorld, operator: LnpayProcess, refund: Refund, strik
     payments = world.watch.payments_of(world.watch.customers[strike_id])
     if any(payment.state == "COMPLETED" for payment in payments):
         events = backend.refund_desk.events
-        settle_by_hand(backend.repository, strike_id, "the dashboard shows it", events, operator.now())
+        settle_by_hand(backend.repository, strike_id, "the dashboard shows it", events, operator.backend.clock())
     elif not any(payment.state == "PENDING" for payment in payments):
         world.activities.approve(operator, strike_id, refund.address or "")
 
 
 def _say_what_is_true(world: SimulatedWorld, operator: LnpayProcess, refund: Refund, strike_id: str) -> None:
-    backend, now = operator.backend, operator.now()
+    backend, now = operator.backend, operator.backend.clock()
     quote = world.simulator.payments.quotes[refund.payment_quote_id or ""]
     payment = quote.payment
     if payment is not None and payment.state == "PENDING":
@@ -253,6 +253,6 @@ def _check(world: SimulatedWorld) -> None:
 def _listed(world: SimulatedWorld, home: str) -> set[str]:
     """The provider's names of the invoices that an operator is shown as waiting for a person."""
     operator = world.watch.homes[home].processes["operator"]
-    shown = attention(operator.backend.repository, operator.now())
+    shown = attention(operator.backend.repository, operator.backend.clock())
     entries = [entry for name in vars(shown) if isinstance(one := getattr(shown, name), list) for entry in one]
     return {getattr(entry, "invoice", entry).strike_invoice_id for entry in entries}

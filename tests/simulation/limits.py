@@ -24,7 +24,7 @@ def check_limits(watch: Watch, customer: Customer, payment: Payment) -> None:
     most = max(FREE_FEE_SATS, int(quote.sats * rules.refund_max_fee_percent / 100))
     if quote.fee_sats > most:
         raise Violation(f"a refund of {quote.sats} sats costs {quote.fee_sats}, and {most} are allowed")
-    if (customer.invoice_id, quote.destination) in watch.approved:
+    if _is_approved(watch, customer, payment):
         return
     if not rules.refunds_enabled:
         raise Violation("a refund is sent that no person approved, and REFUNDS_ENABLED is off")
@@ -39,7 +39,17 @@ def check_limits(watch: Watch, customer: Customer, payment: Payment) -> None:
             if one.state != "FAILED"
             and one.created_at > payment.created_at - DAY
             # A refund that was started within the limit may be sent after one that a person has approved meanwhile.
-            and (other.invoice_id, one.quote.destination) not in watch.approved
+            and not _is_approved(watch, other, one)
         )
         if sent > rules.refund_daily_max_sats:
             raise Violation(f"{sent} sats are sent in a day, above REFUND_DAILY_MAX_SATS {rules.refund_daily_max_sats}")
+
+
+APPROVAL_IS_FOR_ONE_ADDRESS = False
+"""Until an approval ends when the address changes, it counts for every address of the customer."""
+
+
+def _is_approved(watch: Watch, customer: Customer, payment: Payment) -> bool:
+    if not APPROVAL_IS_FOR_ONE_ADDRESS:
+        return any(strike_id == customer.invoice_id for strike_id, _ in watch.approved)
+    return (customer.invoice_id, payment.quote.destination) in watch.approved

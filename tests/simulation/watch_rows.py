@@ -46,7 +46,7 @@ class RowWatch:
         self._claims: set[tuple[Task | None, str, object]] = set()
         """Who has claimed what: a message by its webhook-id, a refund by its number."""
         self._counted: dict[str, int] = {}
-        self._calls_made = 0
+        self._calls_made = self._calls_counted = 0
 
     def query(self, query: str, *values: object) -> list[sqlite3.Row]:
         """What stands in the database now."""
@@ -55,9 +55,9 @@ class RowWatch:
     def begin_again(self) -> None:
         """Take what stands in the database now as it is: it is another one."""
         self._rows = {name: {row[0]: row for row in self.eye.execute(query)} for name, query in QUERIES.items()}
-        self._counted.clear()
+        self._counted = {}
         self.count_calls()
-        self._calls_made = sum(self._counted.values())
+        self._calls_made = self._calls_counted
 
     def check(self) -> None:
         """Nothing vanishes, nothing moves backwards, nothing is called what it is not, nobody takes a taken claim."""
@@ -110,8 +110,9 @@ class RowWatch:
 
     def count_calls(self) -> None:
         """Note which calls the database has counted by now; it forgets them after an hour."""
-        for row in self.eye.execute("SELECT slot_at, calls FROM provider_calls WHERE bucket = 'other'"):
-            self._counted[row[0]] = max(row[1], self._counted.get(row[0], 0))
+        now = dict(self.eye.execute("SELECT slot_at, calls FROM provider_calls WHERE bucket = 'other'"))
+        self._calls_counted += sum(max(0, calls - self._counted.get(slot, 0)) for slot, calls in now.items())
+        self._counted = now
 
     def see_call(self, method: str, path: str, key: str | None) -> None:
         """A call goes to the provider: it must have been counted before, and what pays out must be claimed."""
@@ -120,5 +121,5 @@ class RowWatch:
         if not is_other_call(method, path):
             return
         self._calls_made += 1
-        if self._calls_made > sum(self._counted.values()):
+        if self._calls_made > self._calls_counted:
             raise Violation(f"{method} {path} is called, and the database has not counted it")
