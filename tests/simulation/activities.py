@@ -81,8 +81,8 @@ class Activities:
             (0.3 * scene.has_webhooks, trouble.forge_webhook),
             (0.4 * (not scene.is_tight), trouble.move_clock),
             (0.5 * scene.has_odd_rows, trouble.add_foreign_row),
-            (0.6 * scene.has_restore * (home.copy is None and not home.is_copied), trouble.take_copy),
-            (0.4 * (home.copy is not None), trouble.put_copy_back),
+            ((2 if is_any_owed else 0.5) * (scene.has_restore and home.may_be_copied), trouble.take_copy),
+            (1.0 * (home.copy is not None), trouble.put_copy_back),
         ]
 
     def _customers(self, home: Installation) -> list[Customer]:

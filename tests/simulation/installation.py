@@ -109,6 +109,11 @@ class Installation:
             self.gone.add(str(event.body["data"]["invoice_id"]))
             raise
 
+    @property
+    def may_be_copied(self) -> bool:
+        """Whether no copy was taken or put back yet."""
+        return self.copy is None and not self.is_copied
+
     def take_copy(self) -> None:
         """Copy the database as a snapshot of its disk would be: no mark tells the copy from the original."""
         self.copy = sqlite3.connect(":memory:")
