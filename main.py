@@ -3,7 +3,8 @@
 python main.py                          serve, with the settings of config/.env
 python main.py --with-workers           the same, and do the workers' passes inside (for people without cron)
 python main.py --sandbox                no key, no account: a simulated Strike, a demo shop and a wallet beside it
-python main.py redeliver INVOICE_ID     tell the shop of an invoice once more
+python main.py deliveries list          messages that the shop has not taken, and why
+python main.py redeliver ORDER          send the shop the messages about an order again
 python main.py doctor                   look at every part, and say what is wrong and what to do
 python main.py refunds list             refunds that are not sent yet, and why; see also refunds --help
 python main.py report                   what came in and went back last month, and whether Strike agrees

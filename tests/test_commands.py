@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from lnpay.commands import add_commands
+from lnpay.deliveries import send_due
 from lnpay.errors import Conflict, NotFound
 from lnpay.model import Invoice
 from lnpay.refunds import send_due_refunds
@@ -51,6 +52,14 @@ class Operator:
     def work(self) -> None:
         """What the server's thread or a worker does."""
         send_due_refunds(self.world.backend.refund_desk)
+
+    def sell_and_pay(self, order: str) -> Invoice:
+        """An order that was paid in time; the shop has been called about it once."""
+        invoice = self.world.sell(correlation_id=order)
+        self.world.pay(invoice)
+        self.world.pump()
+        send_due(self.world.backend.outbox)
+        return invoice
 
     def refund_state(self, invoice: Invoice) -> RefundState:
         with self.world.backend.repository.reading() as tx:
@@ -91,6 +100,106 @@ class TestRedeliver:
     def test_an_invoice_that_owes_nothing(self, operator: Operator) -> None:
         with pytest.raises(NotFound):
             operator.run("redeliver", operator.world.sell().strike_invoice_id)
+
+
+class TestDeliveries:
+    def test_the_list_shows_what_the_shop_has_not_taken_and_why(self, operator: Operator) -> None:
+        assert operator.run("deliveries", "list") == 0
+        assert operator.out == "the shop has taken every message\n"
+        operator.sell_and_pay("4001")
+        operator.world.simulator.shop.answer_with(500, 1)
+        refused = operator.sell_and_pay("4002")
+
+        assert operator.run("deliveries", "list") == 0
+
+        [line] = [line for line in operator.out.splitlines() if "4002" in line]
+        assert refused.strike_invoice_id in line
+        assert "invoice.settled" in line
+        assert "the shop answered 500" in line
+        assert "4001" not in operator.out
+
+    def test_one_that_was_given_up_is_listed_first_and_never_comes(self, operator: Operator) -> None:
+        for order, status in (("4001", 410), ("4002", 500)):
+            operator.world.simulator.shop.answer_with(status, 1)
+            operator.sell_and_pay(order)
+
+        assert operator.run("deliveries", "list") == 0
+
+        _, first, second = operator.out.splitlines()
+        assert "4001" in first
+        assert "abandoned" in first
+        assert " never " in first
+        assert "pending" in second
+
+    def test_a_state_can_be_asked_for(self, operator: Operator) -> None:
+        operator.sell_and_pay("4001")
+
+        assert operator.run("deliveries", "list", "--state", "abandoned") == 0
+        assert operator.out == "no messages in this state\n"
+        assert operator.run("deliveries", "list", "--state", "delivered") == 0
+        assert "4001" in operator.out
+
+    def test_show_gives_every_message_about_an_order(self, operator: Operator) -> None:
+        invoice = operator.world.sell(correlation_id="4001")
+
+        assert operator.run("deliveries", "show", "4001") == 0
+        assert f"no message is owed about order 4001 (invoice {invoice.strike_invoice_id})" in operator.out
+        operator.world.pay(invoice)
+        operator.world.pump()
+        assert operator.run("deliveries", "show", invoice.strike_invoice_id) == 0
+        assert "invoice.settled" in operator.out
+
+
+class TestNames:
+    """Every command that is about one order takes the shop's id of it as well as Strike's."""
+
+    COMMANDS = (
+        ("deliveries", "show"), ("redeliver",), ("refunds", "show"), ("refunds", "approve"),
+        ("refunds", "address", "a@b.example"), ("refunds", "retry", "--note", "seen"),
+        ("refunds", "settle", "--note", "seen"),
+    )  # fmt: skip
+
+    @staticmethod
+    def named(command: tuple[str, ...], name: str) -> tuple[str, ...]:
+        """The command line about `name`."""
+        verbs, more = command[:2], command[2:]
+        return (*verbs, name, *more) if command[0] != "redeliver" else ("redeliver", name)
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    @pytest.mark.parametrize("name", ["", "4001", "'; --", "é", "\ud800", "x" * 5_000])
+    def test_a_name_that_nobody_has_is_said(self, operator: Operator, command: tuple[str, ...], name: str) -> None:
+        with pytest.raises(NotFound, match="no invoice is called"):
+            operator.run(*self.named(command, name))
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_a_name_of_two_invoices_changes_nothing_and_names_both(
+        self, operator: Operator, command: tuple[str, ...]
+    ) -> None:
+        first = operator.paid_late()
+        second = operator.paid_late(correlation_id=first.strike_invoice_id)
+
+        with pytest.raises(Conflict) as raised:
+            operator.run(*self.named(command, first.strike_invoice_id))
+
+        for invoice in (first, second):
+            assert f"  {invoice.strike_invoice_id}  paid_late" in raised.value.message
+            assert operator.refund_state(invoice) is RefundState.NEEDS_ADDRESS
+
+    def test_an_order_s_refund_is_shown_addressed_and_settled(self, operator: Operator) -> None:
+        invoice = operator.paid_late(correlation_id="Order 4001")
+
+        assert operator.run("refunds", "show", "Order 4001") == 0
+        assert "is needs_address" in operator.out
+        assert operator.run("refunds", "address", " Order 4001 ", "customer@wallet.example") == 0
+        operator.work()
+        assert operator.refund_state(invoice) is RefundState.SENT
+
+    def test_an_order_is_told_again(self, operator: Operator) -> None:
+        operator.sell_and_pay("4001")
+
+        assert operator.run("redeliver", "4001") == 0
+
+        assert len(operator.world.simulator.shop.accepted()) == 2
 
 
 class TestRefunds:

@@ -43,7 +43,7 @@ from tests.world import World
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
 NO_FILE = Path("no such file")
-PLACEHOLDERS = {"INVOICE_ID": "x", "LN_ADDRESS": "a@b.example", "TEXT": "seen", "STATE": "held"}
+PLACEHOLDERS = {"ORDER": "x", "LN_ADDRESS": "a@b.example", "TEXT": "seen", "STATE": "held"}
 
 
 def section(title: str) -> str:

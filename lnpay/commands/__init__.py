@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lnpay.commands.backup import add_backup, add_restore
 from lnpay.commands.copy_database import add_copy_database
+from lnpay.commands.deliveries import add_deliveries
 from lnpay.commands.doctor import add_doctor
 from lnpay.commands.form import Subparsers
 from lnpay.commands.redeliver import add_redeliver
@@ -14,6 +15,7 @@ from lnpay.commands.report import add_report
 def add_commands(commands: Subparsers) -> None:
     """Add the operator's commands; each sets `command` to the function that does it."""
     add_doctor(commands)
+    add_deliveries(commands)
     add_redeliver(commands)
     add_refunds(commands)
     add_report(commands)

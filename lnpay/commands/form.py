@@ -7,6 +7,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from lnpay.backend import Backend
+from lnpay.errors import Conflict, NotFound
+from lnpay.model import Invoice
+from lnpay.repository import Repository
 
 Command = Callable[[Backend, argparse.Namespace], int]
 """Does what the options say with a backend that is ready. Gives the exit code. A parser keeps it as `command`.
@@ -31,5 +34,24 @@ class Subparsers(Protocol):
 
 
 def add_invoice_id(parser: argparse.ArgumentParser) -> None:
-    """Let a command name an invoice."""
-    parser.add_argument("invoice_id", help="Strike's invoiceId, as in the answer to /generate-invoice")
+    """Let a command name an invoice; `find_named_invoice` reads it."""
+    parser.add_argument("invoice_id", metavar="ORDER", help="your order's id (correlation_id), or Strike's invoiceId")
+
+
+def find_named_invoice(repository: Repository, name: str) -> Invoice:
+    """The one invoice that goes by `name`: Strike's invoiceId, or the shop's id of the order.
+
+    Raises NotFound; Conflict when it names several, with the invoiceId of each.
+    """
+    with repository.reading() as tx:
+        found = tx.invoices.named(name.strip())
+    if not found:
+        raise NotFound(f"no invoice is called {name}: give the order's correlation_id, or Strike's invoiceId")
+    if len(found) > 1:
+        lines = "\n".join(
+            f"  {one.strike_invoice_id}  {one.state}, order {one.correlation_id}, {one.amount_sats:,} sats,"
+            f" {one.created_at:%Y-%m-%d %H:%M} UTC"
+            for one in found
+        )
+        raise Conflict(f"{name} names {len(found)} invoices; repeat the command with one of these ids:\n{lines}")
+    return found[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lnpay.backend import Backend
-from lnpay.commands.form import Subparsers, add_invoice_id
+from lnpay.commands.form import Subparsers, add_invoice_id, find_named_invoice
 from lnpay.deliveries import send_again, send_due_and_wait
 from lnpay.states import DeliveryState
 
@@ -18,7 +18,8 @@ def add_redeliver(commands: Subparsers) -> None:
 
 
 def _redeliver(backend: Backend, options: argparse.Namespace) -> int:
-    again = send_again(backend.repository, options.invoice_id, backend.clock())
+    invoice = find_named_invoice(backend.repository, options.invoice_id)
+    again = send_again(backend.repository, invoice.strike_invoice_id, backend.clock())
     # The server may be quicker with it than we are.
     send_due_and_wait(backend.outbox)
     with backend.repository.reading() as tx:

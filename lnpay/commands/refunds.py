@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from lnpay.backend import Backend
-from lnpay.commands.form import Command, Subparsers, add_invoice_id
+from lnpay.commands.form import Command, Subparsers, add_invoice_id, find_named_invoice
 from lnpay.commands.tables import new_table, print_table
 from lnpay.model import Refund
 from lnpay.refunds_by_hand import approve, change_address, retry, settle_by_hand
@@ -65,12 +65,12 @@ def _strike_id(invoice: object) -> str:
 
 
 def _show(backend: Backend, options: argparse.Namespace) -> int:
+    invoice = find_named_invoice(backend.repository, options.invoice_id)
     with backend.repository.reading() as tx:
-        invoice = tx.invoices.find_by_strike_id(options.invoice_id)
-        refund = None if invoice is None else tx.refunds.find_by_invoice(invoice.id)
+        refund = tx.refunds.find_by_invoice(invoice.id)
         history = [] if refund is None else tx.refunds.history(refund)
     if refund is None:
-        print("no refund is owed for an invoice of this id")
+        print(f"no refund is owed for order {invoice.correlation_id} (invoice {invoice.strike_invoice_id})")
         return 1
     print(_sentence(refund))
     table = new_table("time (UTC)", "step", "what came of it", "quote", "fee", "code", "trace id")
@@ -83,20 +83,26 @@ def _show(backend: Backend, options: argparse.Namespace) -> int:
 
 
 def _approve(backend: Backend, options: argparse.Namespace) -> int:
-    return _say(approve(backend.repository, options.invoice_id, backend.clock()))
+    return _say(approve(backend.repository, _invoice_id(backend, options), backend.clock()))
 
 
 def _retry(backend: Backend, options: argparse.Namespace) -> int:
-    return _say(retry(backend.repository, options.invoice_id, options.note, backend.clock()))
+    return _say(retry(backend.repository, _invoice_id(backend, options), options.note, backend.clock()))
 
 
 def _settle(backend: Backend, options: argparse.Namespace) -> int:
     events = backend.refund_desk.events
-    return _say(settle_by_hand(backend.repository, options.invoice_id, options.note, events, backend.clock()))
+    return _say(
+        settle_by_hand(backend.repository, _invoice_id(backend, options), options.note, events, backend.clock())
+    )
 
 
 def _address(backend: Backend, options: argparse.Namespace) -> int:
-    return _say(change_address(backend.repository, options.invoice_id, options.ln_address, backend.clock()))
+    return _say(change_address(backend.repository, _invoice_id(backend, options), options.ln_address, backend.clock()))
+
+
+def _invoice_id(backend: Backend, options: argparse.Namespace) -> str:
+    return find_named_invoice(backend.repository, options.invoice_id).strike_invoice_id
 
 
 def _say(refund: Refund) -> int:

@@ -62,7 +62,7 @@ def _check_deliveries(patient: Patient) -> Iterator[Finding]:
         yield fail(
             name,
             f"given up in the last 30 days: {abandoned}{_because(refusal)}",
-            "python main.py redeliver INVOICE_ID sends one again; the log names each (delivery abandoned)",
+            "python main.py redeliver ORDER sends one again; the log names each (delivery abandoned)",
         )
     elif waiting:
         yield _waiting(name, waiting, refusal, patient)
@@ -77,9 +77,7 @@ def _waiting(name: str, waiting: list[Waiting], refusal: str | None, patient: Pa
     if age <= LATE:
         return ok(name, text)
     say = fail if age > VERY_LATE else warn
-    return say(
-        name, text, "mend the shop; LNPay goes on trying, and python main.py redeliver INVOICE_ID does so at once"
-    )
+    return say(name, text, "mend the shop; LNPay goes on trying, and python main.py redeliver ORDER does so at once")
 
 
 def _because(refusal: str | None) -> str:

@@ -126,6 +126,11 @@ class Deliveries:
         statement = statement.order_by(t.c.created_at, t.c.id).limit(limit)
         return [_to_delivery(row) for row in self._connection.execute(statement)]
 
+    def newest(self, state: DeliveryState, limit: int) -> list[Delivery]:
+        """The messages in `state` that were owed last, the newest first."""
+        statement = select(t).where(t.c.state == state).order_by(t.c.id.desc()).limit(limit)
+        return [_to_delivery(row) for row in self._connection.execute(statement)]
+
     def of_invoice(self, invoice_id: int) -> list[Delivery]:
         """Every message about an invoice, the oldest first."""
         statement = select(t).where(t.c.invoice_id == invoice_id).order_by(t.c.id)

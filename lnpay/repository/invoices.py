@@ -16,6 +16,9 @@ from lnpay.states import InvoiceState, check_invoice_move
 WATCHED = (InvoiceState.UNPAID, InvoiceState.EXPIRED)
 """The states in which a payment may still come."""
 
+MAX_NAMESAKES = 50
+"""As many as a person reads through."""
+
 
 class Invoices:
     """Queries about invoices inside one transaction."""
@@ -101,6 +104,18 @@ class Invoices:
     def find_by_token(self, token: str) -> Invoice | None:
         """The invoice behind a checkout link."""
         return self._named(t.c.token, token)
+
+    def named(self, name: str) -> list[Invoice]:
+        """Issued invoices that a person may call `name`, the oldest first: by Strike's id or the shop's order id."""
+        if not name.isprintable():
+            return []
+        # A query for each name, so that each has its index.
+        ways = (t.c.strike_invoice_id == name.lower(), t.c.correlation_id == name)
+        found: dict[int, Invoice] = {}
+        for way in ways:
+            statement = select(t).where(way, t.c.strike_invoice_id.is_not(None)).order_by(t.c.id).limit(MAX_NAMESAKES)
+            found.update({row.id: _to_invoice(row) for row in self._connection.execute(statement)})
+        return [found[row_id] for row_id in sorted(found)]
 
     def find(self, invoice_id: int) -> Invoice | None:
         """The invoice with our own number `invoice_id`."""

@@ -195,6 +195,16 @@ class TestInvoices:
             assert tx.invoices.find_by_strike_id("strike-order-1") == invoice
             assert tx.invoices.find_by_token("token-order-1") == invoice
             assert tx.invoices.find_by_correlation_id("order-1") == invoice
+            assert tx.invoices.named("order-1") == tx.invoices.named("STRIKE-order-1") == [invoice]
+
+    def test_a_name_of_several_finds_them_all_and_no_draft(self, repository: Repository) -> None:
+        first = add_invoice(repository)
+        second = add_invoice(repository, "strike-order-1")
+        add_draft(repository, "draft")
+
+        with repository.reading() as tx:
+            assert tx.invoices.named("strike-order-1") == [first, second]
+            assert tx.invoices.named("draft") == []
 
     @pytest.mark.parametrize("name", ["", "unknown", "a\x00b", "'; DROP TABLE invoices", "é", "\ud800", "x" * 5_000])
     def test_a_name_that_nobody_has_finds_nothing(self, repository: Repository, name: str) -> None:
@@ -203,6 +213,7 @@ class TestInvoices:
         with repository.reading() as tx:
             assert tx.invoices.find_by_strike_id(name) is None
             assert tx.invoices.find_by_token(name) is None
+            assert tx.invoices.named(name) == []
             assert tx.invoices.find(10**9) is None
 
     @pytest.mark.parametrize("state", [S.SETTLED, S.PAID_LATE])

@@ -1,0 +1,75 @@
+"""`python main.py deliveries ...`: messages to the shop, where each stands and why."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import datetime
+
+from lnpay.backend import Backend
+from lnpay.commands.form import Subparsers, add_invoice_id, find_named_invoice
+from lnpay.commands.tables import new_table, print_table
+from lnpay.model import Delivery, Invoice
+from lnpay.states import DeliveryState
+
+LONGEST_LIST = 1_000
+
+OPEN = (DeliveryState.ABANDONED, DeliveryState.PENDING)
+"""Not taken by the shop, those that need a person first."""
+
+
+def add_deliveries(commands: Subparsers) -> None:
+    """Add `deliveries` and its actions."""
+    deliveries = commands.add_parser("deliveries", help="see messages to the shop, and why one was not taken")
+    actions = deliveries.add_subparsers(required=True, metavar="ACTION")
+    listing = actions.add_parser("list", help="messages by state; without a state, those that the shop has not taken")
+    listing.add_argument("--state", choices=[str(state) for state in DeliveryState])
+    listing.set_defaults(command=_list)
+    showing = actions.add_parser("show", help="every message about one order")
+    add_invoice_id(showing)
+    showing.set_defaults(command=_show)
+
+
+def _list(backend: Backend, options: argparse.Namespace) -> int:
+    states = [DeliveryState(options.state)] if options.state else OPEN
+    with backend.repository.reading() as tx:
+        found = [one for state in states for one in tx.deliveries.newest(state, LONGEST_LIST)]
+        invoices = {one.invoice_id: tx.invoices.find(one.invoice_id) for one in found}
+    if found:
+        _print([(one, invoices[one.invoice_id]) for one in found], backend.clock())
+    else:
+        print("no messages in this state" if options.state else "the shop has taken every message")
+    return 0
+
+
+def _show(backend: Backend, options: argparse.Namespace) -> int:
+    invoice = find_named_invoice(backend.repository, options.invoice_id)
+    with backend.repository.reading() as tx:
+        found = tx.deliveries.of_invoice(invoice.id)
+    if found:
+        _print([(one, invoice) for one in found], backend.clock())
+    else:
+        print(f"no message is owed about order {invoice.correlation_id} (invoice {invoice.strike_invoice_id})")
+    return 0
+
+
+def _print(rows: list[tuple[Delivery, Invoice | None]], now: datetime) -> None:
+    table = new_table(
+        "order", "invoice", "message", "state", "attempts", "next or delivered (UTC)", "why not delivered"
+    )
+    # The id is whole in every window, because the next command needs it.
+    table.columns[1].no_wrap, table.columns[1].min_width = True, 36
+    for delivery, invoice in rows:
+        names = ("?", "?") if invoice is None else (invoice.correlation_id, invoice.strike_invoice_id)
+        table.add_row(
+            *names, delivery.event_type, delivery.state, f"{delivery.attempts:,}", _moment(delivery, now),
+            delivery.last_error or "-",
+        )  # fmt: skip
+    print_table(table)
+
+
+def _moment(delivery: Delivery, now: datetime) -> str:
+    if delivery.state is DeliveryState.ABANDONED:
+        return "never"
+    if delivery.delivered_at is None and delivery.next_attempt_at <= now:
+        return "now"
+    return f"{delivery.delivered_at or delivery.next_attempt_at:%Y-%m-%d %H:%M:%S}"
