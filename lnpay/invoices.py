@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NoReturn
@@ -17,6 +16,7 @@ from lnpay.rates import Rates
 from lnpay.repository import Repository
 from lnpay.states import InvoiceState
 from lnpay.strike import InvoiceStatus, Strike, StrikeInvoice, StrikeQuote
+from lnpay.strike_names import new_strike_name
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ _AMOUNT_REFUSALS = {
     "INVALID_AMOUNT": "is no amount for the payment provider",
 }
 """Strike's refusals that the caller can mend."""
+
+_PAID_AT_STRIKE = (InvoiceStatus.PAID, InvoiceStatus.PENDING)
 
 ROUNDS = 4
 """How often to start again when another request for the same order was quicker. Each round, somebody got on."""
@@ -63,9 +65,9 @@ def create_invoice(till: Till, correlation_id: str, order: Order) -> Invoice:
         if isinstance(known, Invoice):
             return _still_open(known, order, till.clock())
         draft = _fresh_draft(till, known, correlation_id, order)
-        if draft is None:
+        issue = None if draft is None else _issue(till, draft)
+        if draft is None or issue is None:
             continue
-        issue = _issue(till, draft)
         _refuse_ended(issue, till.clock())
         with till.repository.transaction() as tx:
             invoice = tx.invoices.issue(draft, issue)
@@ -90,29 +92,58 @@ def _still_open(invoice: Invoice, order: Order, now: datetime) -> Invoice:
 
 
 def _fresh_draft(till: Till, known: Draft | None, correlation_id: str, order: Order) -> Draft | None:
-    """A draft of `order` at today's price. None when another request for it was quicker."""
+    """A draft of `order` at today's price. None when another request for it was quicker.
+
+    Before these names, a draft was called at Strike as the shop calls its order, which another program on the account
+    may do too. Such a draft is named again: what Strike has under the old name may not be ours.
+    """
     now = till.clock()
     good_for = min(DRAFT_GOOD_FOR, timedelta(seconds=till.time_offset_seconds) / 4)
-    if known is not None and known.order == order and now - known.created_at < good_for:
+    is_ours_alone = known is not None and known.strike_correlation_id != correlation_id
+    if known is not None and is_ours_alone and known.order == order and now - known.created_at < good_for:
         return known
     rate = till.rates.current()
     amount_sats = fiat_to_sats(order.amount_fiat, rate.price)
-    if known is None:
-        with till.repository.transaction() as tx:
-            return tx.invoices.add_draft(correlation_id, secrets.token_urlsafe(24), order, amount_sats, rate, now)
-    # No customer has seen anything of the old draft, so nobody can pay what Strike may have made for it.
     with till.repository.transaction() as tx:
-        return tx.invoices.renew_draft(known, str(uuid.uuid4()), order, amount_sats, rate, now)
+        name = new_strike_name(correlation_id, tx.installation.make_name())
+        if known is None:
+            token = secrets.token_urlsafe(24)
+            return tx.invoices.add_draft(correlation_id, name, token, order, amount_sats, rate, now)
+        # No customer has seen anything of the old draft, so nobody can pay what Strike may have made for it.
+        return tx.invoices.renew_draft(known, name, order, amount_sats, rate, now)
 
 
-def _issue(till: Till, draft: Draft) -> Issue:
+def _issue(till: Till, draft: Draft) -> Issue | None:
+    """What Strike issues for a draft. None when the row has changed and must be read again."""
     invoice = _strike_invoice(till.strike, draft)
+    if invoice.status is not InvoiceStatus.UNPAID:
+        _give_up_name(till.repository, draft, invoice)
+        return None
     try:
         quote = till.strike.quote_invoice(invoice.invoice_id)
     except StrikeAmbiguous:
         # A quote whose answer was lost is a payment request that nobody has seen: another one does no harm.
         quote = till.strike.quote_invoice(invoice.invoice_id)
     return _checked_issue(draft, invoice, quote, till.time_offset_seconds)
+
+
+def _give_up_name(repository: Repository, draft: Draft, invoice: StrikeInvoice) -> None:
+    """Let a draft start again under a new name when its invoice at Strike was called off.
+
+    Raises Conflict when that invoice is paid: a database that was put back can have forgotten that it showed it.
+    """
+    with repository.transaction() as tx:
+        if isinstance(tx.invoices.find_by_correlation_id(draft.correlation_id), Invoice):
+            return  # issued by another request meanwhile, and no longer unpaid
+        if invoice.status not in _PAID_AT_STRIKE:
+            name = new_strike_name(draft.correlation_id, tx.installation.make_name())
+            tx.invoices.renew_draft(draft, name, draft.order, draft.amount_sats, draft.rate, draft.created_at)
+            return
+    log.error("order without an invoice is paid at strike invoice_id=%s", invoice.invoice_id)
+    raise Conflict(
+        "Strike has a payment for this order that LNPay has no record of: check the order before you sell it again",
+        code="already_paid",
+    )
 
 
 def _refuse_ended(issue: Issue, now: datetime) -> None:
@@ -132,16 +163,13 @@ def _strike_invoice(strike: Strike, draft: Draft) -> StrikeInvoice:
     except StrikeRejected as error:
         if error.strike_code in _AMOUNT_REFUSALS:
             raise InvalidRequest(_AMOUNT_REFUSALS[error.strike_code]) from error
-        # DUPLICATE_INVOICE; the status says so even where the answer's text was cut off.
+        # DUPLICATE_INVOICE; the status says so even where the answer's text was cut off. Only an earlier call for this
+        # draft can have used its name.
         if error.status != 409:
             raise
     found = strike.find_invoice_by_correlation_id(draft.strike_correlation_id)
     if found is None:
         raise StrikeAmbiguous("Strike knows the order and does not show its invoice")
-    if found.amount_sats != draft.amount_sats or found.status is not InvoiceStatus.UNPAID:
-        raise Conflict(
-            "Strike knows this correlation_id from a different invoice: use a new one", code="correlation_id_taken"
-        )
     return found
 
 

@@ -54,8 +54,8 @@ class Order:
 class Draft:
     """An order with its price, not yet issued at Strike: no customer has seen anything of it.
 
-    `strike_correlation_id` is what makes creating it at Strike safe to repeat. It is the shop's `correlation_id`
-    until a draft has to be priced again: Strike remembers the first price under the first id for ever.
+    `strike_correlation_id` makes creating it at Strike safe to repeat. It is ours alone (see `strike_names`) and new
+    whenever the draft is priced again: Strike keeps the first price under the first name.
     """
 
     id: int

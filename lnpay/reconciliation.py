@@ -28,6 +28,7 @@ from lnpay.report import Period, paid_place, read_all, refund_place
 from lnpay.repository import Repository
 from lnpay.repository.books import IDS_AT_ONCE, BookedInvoice, BookedRefund
 from lnpay.states import InvoiceState
+from lnpay.strangers import report_strangers
 from lnpay.strike import PAGE_SIZE, InvoiceStatus, Payment, PaymentStatus, Strike, StrikeInvoice
 
 log = logging.getLogger(__name__)
@@ -199,7 +200,9 @@ class _Audit:
             invoice = ours.get(one.invoice_id)
             if invoice is not None:
                 self._compare_listed(invoice, one)
-        self._sort_out([one for one in page if one.invoice_id not in ours and one.created_at >= self.start])
+        strangers = [one for one in page if one.invoice_id not in ours and one.created_at >= self.start]
+        auditor = self.auditor
+        report_strangers(auditor.repository, strangers, self.result, _paid_words, is_shared=auditor.is_shared)
 
     def _compare_listed(self, invoice: BookedInvoice, seen: StrikeInvoice) -> None:
         if invoice.id in self._listed:
@@ -226,25 +229,6 @@ class _Audit:
         self.result.add(
             kind, invoice.strike_invoice_id, f"{invoice.state}, {invoice.amount_sats:,} sats", _paid_words(seen)
         )
-
-    def _sort_out(self, strangers: list[StrikeInvoice]) -> None:
-        """Paid invoices of which there is no row: another program's, a second one of an order, or lost here.
-
-        LNPay gives every invoice a correlation id. What has none is not ours for certain.
-        """
-        named = {str(one.raw["correlationId"]): one for one in strangers if one.raw.get("correlationId")}
-        self.result.foreign += len(strangers) - len(named)
-        with self.auditor.repository.reading() as tx:
-            orders = tx.books.orders_among(named)
-        for correlation_id, one in named.items():
-            if orders.get(correlation_id):
-                here = f"order {correlation_id} has the invoice {orders[correlation_id]}"
-                self.result.add(K.SECOND_PAYMENT, one.invoice_id, here, _paid_words(one))
-            elif self.auditor.is_shared and correlation_id not in orders:
-                self.result.foreign += 1
-            else:
-                here = "an order without an invoice" if correlation_id in orders else "no such order"
-                self.result.add(K.UNKNOWN_HERE, one.invoice_id, here, f"order {correlation_id}, {_paid_words(one)}")
 
     # Single invoices.
 

@@ -48,6 +48,14 @@ class BookedInvoice:
 
 
 @dataclass(frozen=True, slots=True)
+class BookedOrder:
+    """What an order has at Strike. strike_invoice_id: None where no invoice was issued."""
+
+    strike_invoice_id: str | None
+    strike_correlation_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class BookedRefund:
     """A refund and its invoice. `at`: when it was sent; while it is not sent, since when it is owed."""
 
@@ -119,11 +127,15 @@ class Books:
         statement = select(*_INVOICE_COLUMNS).where(invoices.c.strike_invoice_id.in_(list(strike_invoice_ids)))
         return {row.strike_invoice_id: _to_invoice(row) for row in self._connection.execute(statement)}
 
-    def orders_among(self, correlation_ids: Iterable[str]) -> dict[str, str | None]:
-        """Those of these that are orders of ours, with the Strike id of each; None where none was issued."""
+    def orders_among(self, correlation_ids: Iterable[str]) -> dict[str, BookedOrder]:
+        """Those of these that are orders of ours."""
         i = invoices.c
-        statement = select(i.correlation_id, i.strike_invoice_id).where(i.correlation_id.in_(list(correlation_ids)))
-        return {row.correlation_id: row.strike_invoice_id for row in self._connection.execute(statement)}
+        columns = (i.correlation_id, i.strike_invoice_id, i.strike_correlation_id)
+        statement = select(*columns).where(i.correlation_id.in_(list(correlation_ids)))
+        return {
+            row.correlation_id: BookedOrder(row.strike_invoice_id, row.strike_correlation_id)
+            for row in self._connection.execute(statement)
+        }
 
     def refunded_among(self, invoice_ids: Iterable[int]) -> set[int]:
         """Which of these invoices have a refund, in any state."""

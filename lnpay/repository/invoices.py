@@ -29,6 +29,7 @@ class Invoices:
     def add_draft(
         self,
         correlation_id: str,
+        strike_correlation_id: str,
         token: str,
         order: Order,
         amount_sats: int,
@@ -39,14 +40,14 @@ class Invoices:
         values = {
             **_priced(order, amount_sats, rate, created_at),
             "correlation_id": correlation_id,
-            "strike_correlation_id": correlation_id,
+            "strike_correlation_id": strike_correlation_id,
             "token": token,
             "state": InvoiceState.UNPAID,
         }
         row_id = insert_unless_there(self._connection, t, values)
         if row_id is None:
             return None
-        return Draft(row_id, correlation_id, correlation_id, token, order, amount_sats, rate, created_at)
+        return Draft(row_id, correlation_id, strike_correlation_id, token, order, amount_sats, rate, created_at)
 
     def renew_draft(
         self,

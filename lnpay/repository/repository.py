@@ -19,6 +19,7 @@ from lnpay.repository.books import Books
 from lnpay.repository.deliveries import Deliveries
 from lnpay.repository.figures import Figures
 from lnpay.repository.heartbeats import Heartbeats
+from lnpay.repository.installation import Installation
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.limits import Limits
 from lnpay.repository.logins import Logins
@@ -29,7 +30,7 @@ from lnpay.repository.standings import Standings
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 """The newest migration. A test holds it against the migrations themselves."""
 
 BUSY_TIMEOUT_MS = 10_000
@@ -57,6 +58,7 @@ class Transaction:
         self.logins = Logins(connection)
         self.backlog = Backlog(connection)
         self.books = Books(connection)
+        self.installation = Installation(connection)
         self.figures = Figures(connection)
 
 

@@ -284,6 +284,14 @@ heartbeats = Table(
     Column("trouble", Text),
 )
 
+installation = Table(
+    "installation",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", String(10), nullable=False),
+    CheckConstraint("id = 1", name="ck_installation_is_one"),
+)
+
 login_tries = Table(
     "login_tries",
     metadata,

@@ -74,7 +74,8 @@ def _kept(address: str | None) -> str | None:
 def _shown(here: Backend, invoice: Invoice) -> OpenInvoice:
     bolt11 = invoice.issue.bolt11
     return {
-        "invoice": invoice.issue.strike_invoice,
+        # What the invoice is called at Strike is ours alone; the shop reads its own name for the order.
+        "invoice": {**invoice.issue.strike_invoice, "correlationId": invoice.correlation_id},
         "quote": invoice.issue.strike_quote,
         "qr_code": base64.b64encode(qr_png(bolt11)).decode(),
         "expiration_time": invoice.expires_at.isoformat(),

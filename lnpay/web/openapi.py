@@ -52,6 +52,10 @@ ERRORS: dict[str, ErrorCode] = {
     "invoice_closed": ErrorCode(
         409, "the invoice of this correlation_id is expired: use a new correlation_id for a new invoice"
     ),
+    "already_paid": ErrorCode(
+        409,
+        "Strike has a payment for this order that LNPay has no record of: check the order before you sell it again",
+    ),
     "order_busy": ErrorCode(409, "this order is being changed by other requests at the same time; repeat it"),
     "payload_too_large": ErrorCode(413, "the body is larger than 64 KiB"),
     "unsupported_media_type": ErrorCode(415, "send the body as JSON, with Content-Type: application/json"),
@@ -131,6 +135,7 @@ OPERATIONS = (
             "unauthorized",
             "correlation_id_taken",
             "invoice_closed",
+            "already_paid",
             "order_busy",
             "payload_too_large",
             "unsupported_media_type",

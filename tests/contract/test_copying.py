@@ -111,7 +111,7 @@ class TestCopy:
         with repository.transaction() as tx:
             old = tx.invoices.find_by_strike_id("strike-settled")
             assert old is not None
-            new = tx.invoices.add_draft("order-new", "token-new", old.order, 7, old.rate, old.created_at)
+            new = tx.invoices.add_draft("order-new", "order-new", "token-new", old.order, 7, old.rate, old.created_at)
         repository.close()
 
         assert new is not None

@@ -116,7 +116,7 @@ class TestDrafts:
         draft = add_draft(repository)
 
         with repository.transaction() as tx:
-            again = tx.invoices.add_draft("order-1", "another-token", ORDER, 5, RATE, LATER)
+            again = tx.invoices.add_draft("order-1", "order-1", "another-token", ORDER, 5, RATE, LATER)
 
         assert again is None
         assert found(repository, "order-1") == draft
@@ -125,7 +125,7 @@ class TestDrafts:
         add_draft(repository)
 
         with repository.transaction() as tx:
-            assert tx.invoices.add_draft("order-2", "token-order-1", ORDER, 5, RATE, NOW) is None
+            assert tx.invoices.add_draft("order-2", "order-2", "token-order-1", ORDER, 5, RATE, NOW) is None
 
     def test_a_draft_is_no_invoice_yet(self, repository: Repository) -> None:
         draft = add_draft(repository)
@@ -839,8 +839,8 @@ class TestTransactions:
         add_draft(repository)
 
         with contextlib.suppress(IntegrityError), repository.transaction() as tx:
-            assert tx.invoices.add_draft("order-2", "token-2", ORDER, 5, RATE, NOW)
-            tx.invoices.add_draft("order-3", "token-3", ORDER, 0, RATE, NOW)
+            assert tx.invoices.add_draft("order-2", "order-2", "token-2", ORDER, 5, RATE, NOW)
+            tx.invoices.add_draft("order-3", "order-3", "token-3", ORDER, 0, RATE, NOW)
 
         assert found(repository, "order-2") is None
 
@@ -873,7 +873,7 @@ class TestTransactions:
         for number in range(3):
             assert found(repository, f"order-{number}") is None
             with contextlib.suppress(ZeroDivisionError), repository.transaction() as tx:
-                tx.invoices.add_draft(f"lost-{number}", f"lost-{number}", ORDER, 5, RATE, NOW)
+                tx.invoices.add_draft(f"lost-{number}", f"lost-{number}", f"lost-{number}", ORDER, 5, RATE, NOW)
                 raise ZeroDivisionError
             add_draft(repository, f"order-{number}")
 
@@ -928,10 +928,24 @@ class TestRaces:
     def test_of_two_processes_one_stores_an_order(self, database_url: str, repository: Repository) -> None:
         def add(tx: Transaction) -> bool:
             name = threading.current_thread().name
-            return tx.invoices.add_draft("order-1", name, ORDER, 5, RATE, NOW) is not None
+            return tx.invoices.add_draft("order-1", "order-1", name, ORDER, 5, RATE, NOW) is not None
 
         assert sorted(race(database_url, add)) == [False] * 7 + [True]
         assert found(repository, "order-1") is not None
+
+    def test_of_two_processes_each_gets_the_same_name_of_the_installation(
+        self, database_url: str, repository: Repository
+    ) -> None:
+        names: list[str] = []
+
+        def name(tx: Transaction) -> bool:
+            names.append(tx.installation.make_name())
+            return True
+
+        race(database_url, name)
+
+        with repository.reading() as tx:
+            assert set(names) == {tx.installation.name()}
 
     def test_no_counted_call_is_lost(self, database_url: str, repository: Repository) -> None:
         def count(tx: Transaction) -> bool:
@@ -1090,7 +1104,7 @@ class TestUnavailable:
 
     def test_a_mistake_of_ours_is_not_called_unavailable(self, repository: Repository) -> None:
         with pytest.raises(IntegrityError), repository.transaction() as tx:
-            tx.invoices.add_draft("order-1", "token", ORDER, -1, RATE, NOW)
+            tx.invoices.add_draft("order-1", "order-1", "token", ORDER, -1, RATE, NOW)
 
     def test_the_address_and_password_of_the_database_are_not_in_the_error(self) -> None:
         url = "postgresql+psycopg://me:hunter2@127.0.0.1:1/shop"
@@ -1208,7 +1222,7 @@ def add_draft(
     created_at: datetime = NOW,
 ) -> Draft:
     with repository.transaction() as tx:
-        return known(tx.invoices.add_draft(name, f"token-{name}", order, amount_sats, RATE, created_at))
+        return known(tx.invoices.add_draft(name, name, f"token-{name}", order, amount_sats, RATE, created_at))
 
 
 def issue_of(

@@ -161,7 +161,7 @@ class TestUpgrade:
         with upgraded.transaction() as tx:
             old = tx.invoices.find_by_strike_id("strike-settled")
             assert old is not None
-            new = tx.invoices.add_draft("order-new", "token-new", old.order, 7, old.rate, old.created_at)
+            new = tx.invoices.add_draft("order-new", "order-new", "token-new", old.order, 7, old.rate, old.created_at)
         assert new is not None
 
         with upgraded.engine.connect() as connection:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 
 import pytest
 from sqlalchemy import update
 
 from lnpay.breaks import BreakKind
+from lnpay.model import Order, Rate
 from lnpay.reconciliation import MOST_PAUSES
 from lnpay.repository.tables import invoices, refund_attempts, refunds
 from lnpay.sandbox.models import Money
 from lnpay.settlement import reconcile_invoice
 from lnpay.states import RefundState
 from lnpay.strike import PAGE_SIZE, Bucket
+from lnpay.strike_names import new_strike_name
 from lnpay.sweeps import expire_due, lapse_due, sweep
 from tests.reconciliation.month import Month
 
@@ -98,9 +101,47 @@ def test_what_may_be_another_program_s_is_a_break_until_somebody_says_so(month: 
     assert (shared.is_balanced, shared.foreign) == (True, 1)
 
 
-def test_an_order_that_never_got_its_paid_invoice_is_no_stranger(month: Month) -> None:
+@pytest.mark.parametrize("name", ["order-1", "order-1.abcdefqqqqqqqqqqqq"])
+def test_a_neighbours_payment_of_the_same_order_id_is_the_neighbours(month: Month, name: str) -> None:
+    month.world.pay(month.world.sell(correlation_id="order-1"))
+    sweep(month.world.backend.sweep_ledger, lambda: 100, is_deep=True)
+    month.stranger(name)
+
+    found = month.reconcile(is_shared=True)
+
+    assert (found.is_balanced, found.foreign) == (True, 1)
+
+
+def test_a_second_payment_under_an_older_name_of_ours_is_found_beside_neighbours(month: Month) -> None:
+    first = month.world.sell(correlation_id="order-1")
+    month.world.pay(first)
+    sweep(month.world.backend.sweep_ledger, lambda: 100, is_deep=True)
+    with month.world.backend.repository.reading() as tx:
+        second = month.stranger(new_strike_name("order-1", tx.installation.name() or ""))
+
+    found = month.reconcile(is_shared=True)
+
+    assert [(one.kind, one.invoice_id) for one in found.breaks] == [(BreakKind.SECOND_PAYMENT, second.invoice_id)]
+
+
+def test_a_draft_of_an_older_version_names_its_payment(month: Month) -> None:
     paid = month.stranger("order-9")
-    assert month.world.ask(correlation_id="order-9").status_code == 409
+    now = month.world.backend.clock()
+    with month.world.backend.repository.transaction() as tx:
+        rate = Rate(Decimal(65_000), "usd", "coingecko", now)
+        tx.invoices.add_draft("order-9", "order-9", "a-token", Order(Decimal(1), "usd", None, None), 5_000, rate, now)
+
+    found = month.reconcile(is_shared=True)
+
+    assert [(one.kind, one.invoice_id) for one in found.breaks] == [(BreakKind.UNKNOWN_HERE, paid.invoice_id)]
+
+
+def test_an_order_that_never_got_its_paid_invoice_is_no_stranger(month: Month) -> None:
+    month.world.fault("POST", "/v1/invoices/*/quote", "error", status=503, times=2)
+    assert month.world.ask(correlation_id="order-9").status_code == 503
+    books = month.world.simulator.invoices
+    paid = next(reversed(books.by_id.values()))
+    month.world.simulator.pay_invoice(books.quote(paid).payment_request)
 
     found = month.reconcile(is_shared=True)
 

@@ -61,7 +61,9 @@ class Crowd:
                 simulator.clock.advance(0.002)
                 number = len(self.invoices)
                 theirs = simulator.invoices.create(Money(SATS, "BTC"), f"order-{number}", None)
-                draft = tx.invoices.add_draft(f"order-{number}", f"token-{number}", ORDER, SATS, rate, now())
+                draft = tx.invoices.add_draft(
+                    f"order-{number}", f"order-{number}", f"token-{number}", ORDER, SATS, rate, now()
+                )
                 assert draft is not None
                 assert tx.invoices.issue(draft, issue_of(theirs, self.world.changes["time_offset_seconds"]))
                 self.invoices.append(theirs)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +20,9 @@ from lnpay.sandbox.bolt11_writer import PaymentTerms, write_payment_request
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.rates import BITCOIN_USD
 from lnpay.states import InvoiceState
-from tests.world import World
+from lnpay.strike_names import read_strike_name
+from lnpay.sweeps import sweep
+from tests.world import World, empty_database
 
 CREATE = "/v1/invoices"
 QUOTE = "/v1/invoices/*/quote"
@@ -61,11 +64,13 @@ class TestIssuing:
         assert (invoice.state, invoice.correlation_id) == (InvoiceState.UNPAID, "order-1")
         assert (invoice.rate.price, invoice.rate.source) == (BITCOIN_USD, "coingecko")
 
-    def test_the_provider_gets_the_shops_order_id_and_description(self, world: World) -> None:
+    def test_the_provider_gets_the_shops_order_id_in_a_name_of_ours_and_the_description(self, world: World) -> None:
         create(world)
 
         (at_strike,) = world.simulator.invoices.by_id.values()
-        assert (at_strike.correlation_id, at_strike.description) == ("order-1", "Two coffees")
+        name = read_strike_name(at_strike.correlation_id or "")
+        assert name is not None
+        assert (name.order, at_strike.description) == ("order-1", "Two coffees")
 
     def test_an_order_without_a_description_has_none_at_the_provider(self, world: World) -> None:
         create(world, Order(Decimal("1.00"), "usd", None, None))
@@ -281,23 +286,64 @@ class TestDuplicates:
 
         assert made_at_strike(world) == [invoice.strike_invoice_id]
 
-    def test_an_order_id_that_another_program_used_at_the_provider_is_refused(self, world: World) -> None:
-        world.backend.strike.create_invoice(77, "order-1", None)
+    @pytest.mark.parametrize("sats", [77, fiat_to_sats(ORDER.amount_fiat, BITCOIN_USD)])
+    def test_an_invoice_that_another_program_named_like_the_order_is_never_adopted(
+        self, world: World, sats: int
+    ) -> None:
+        foreign = world.backend.strike.create_invoice(sats, "order-1", None)
 
-        with pytest.raises(Conflict) as refusal:
-            create(world)
+        invoice = create(world)
 
-        assert refusal.value.code == "correlation_id_taken"
+        assert made_at_strike(world) == [foreign.invoice_id, invoice.strike_invoice_id]
 
-    def test_a_cancelled_invoice_of_the_same_amount_is_not_shown(self, world: World) -> None:
+    def test_a_draft_of_an_older_version_does_not_adopt_what_has_the_orders_name(self, world: World) -> None:
         sats = fiat_to_sats(ORDER.amount_fiat, BITCOIN_USD)
-        old = world.backend.strike.create_invoice(sats, "order-1", None)
-        world.simulator.invoices.cancel(world.simulator.invoices.by_id[old.invoice_id])
+        foreign = world.backend.strike.create_invoice(sats, "order-1", None)
+        rate = world.backend.till.rates.current()
+        with world.backend.repository.transaction() as tx:
+            tx.invoices.add_draft("order-1", "order-1", "a-token", ORDER, sats, rate, world.backend.clock())
+
+        invoice = create(world)
+
+        assert invoice.strike_invoice_id != foreign.invoice_id
+        assert invoice.token == "a-token"
+
+    def test_an_invoice_that_was_cancelled_before_it_was_shown_is_replaced(self, world: World) -> None:
+        leave_draft(world)
+        (cancelled,) = world.simulator.invoices.by_id.values()
+        world.simulator.invoices.cancel(cancelled)
+
+        invoice = create(world)
+
+        assert made_at_strike(world) == [cancelled.invoice_id, invoice.strike_invoice_id]
+
+    @pytest.mark.parametrize("state", ["PAID", "PENDING"])
+    def test_an_order_that_is_paid_at_the_provider_and_unknown_here_is_not_sold_again(
+        self, world: World, state: str
+    ) -> None:
+        leave_draft(world)
+        (at_strike,) = world.simulator.invoices.by_id.values()
+        at_strike.state = state
 
         with pytest.raises(Conflict) as refusal:
             create(world)
 
-        assert refusal.value.code == "correlation_id_taken"
+        assert refusal.value.code == "already_paid"
+
+    def test_an_invoice_that_another_request_issued_and_the_customer_paid_meanwhile_is_no_mystery(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        strike = world.backend.till.strike
+        real = strike.create_invoice
+
+        def slow(*arguments: Any) -> Any:
+            monkeypatch.undo()
+            world.pay(create(world))
+            return real(*arguments)
+
+        monkeypatch.setattr(strike, "create_invoice", slow)
+
+        assert create(world).correlation_id == "order-1"
 
     def test_a_duplicate_that_the_provider_does_not_show_is_asked_for_later(self, world: World) -> None:
         world.fault("POST", CREATE, "error", status=409, code="DUPLICATE_INVOICE")
@@ -308,12 +354,51 @@ class TestDuplicates:
         assert create(world).state is InvoiceState.UNPAID
 
 
+class TestTwoInstallations:
+    """Two shops, or staging beside live, on one account at the provider."""
+
+    @pytest.fixture
+    def other(self, world: World, tmp_path: Path) -> Iterator[World]:
+        Path(tmp_path, "other.sqlite").write_bytes(empty_database())
+        other = World(f"sqlite:///{tmp_path}/other.sqlite", world.simulator)
+        yield other
+        other.close()
+
+    def test_one_payment_settles_one_order(self, world: World, other: World) -> None:
+        ours, theirs = create(world), create(other)
+        world.pay(ours)
+
+        for one in (world, other):
+            sweep(one.backend.sweep_ledger, lambda: 100, is_deep=True)
+
+        assert world.invoice(ours.strike_invoice_id).state is InvoiceState.SETTLED
+        assert other.invoice(theirs.strike_invoice_id).state is InvoiceState.UNPAID
+
+    @pytest.mark.parametrize("kind", LOSSES)
+    def test_a_lost_answer_never_leads_to_the_neighbours_invoice(self, world: World, other: World, kind: str) -> None:
+        ours = create(world)
+        other.fault("POST", CREATE, kind)
+
+        theirs = create(other)
+
+        assert made_at_strike(world) == [ours.strike_invoice_id, theirs.strike_invoice_id]
+
+    def test_another_amount_is_sold_too(self, world: World, other: World) -> None:
+        create(world)
+
+        assert create(other, OTHER).order == OTHER
+
+
+def leave_draft(world: World, order: Order = ORDER) -> None:
+    """Leave a draft behind whose invoice exists at the provider."""
+    world.fault("POST", QUOTE, "error", status=503, times=2)
+    with pytest.raises(StrikeAmbiguous):
+        create(world, order)
+
+
 class TestDrafts:
     def fail_once(self, world: World, order: Order = ORDER) -> None:
-        """Leave a draft behind whose invoice exists at the provider."""
-        world.fault("POST", QUOTE, "error", status=503, times=2)
-        with pytest.raises(StrikeAmbiguous):
-            create(world, order)
+        leave_draft(world, order)
 
     def test_a_fresh_draft_keeps_its_price(self, world: World) -> None:
         self.fail_once(world)
@@ -335,7 +420,9 @@ class TestDrafts:
 
         at_strike = list(world.simulator.invoices.by_id.values())
         assert invoice.rate.price == Decimal(66_000)
-        assert [one.correlation_id == "order-1" for one in at_strike] == [True, False]
+        names = [one.correlation_id or "" for one in at_strike]
+        assert len(set(names)) == 2
+        assert all(name.startswith("order-1.") for name in names)
         assert at_strike[1].invoice_id == invoice.strike_invoice_id
 
     def test_a_renewed_draft_leaves_the_whole_time_to_pay(self, world: World) -> None:
@@ -352,7 +439,7 @@ class TestDrafts:
         invoice = create(world, OTHER)
 
         assert invoice.order == OTHER
-        assert world.simulator.invoices.by_id[invoice.strike_invoice_id].correlation_id != "order-1"
+        assert made_at_strike(world)[1:] == [invoice.strike_invoice_id]
 
     def test_a_short_time_to_pay_shortens_the_life_of_a_draft(self, make_world: Callable[..., World]) -> None:
         world = make_world(time_offset_seconds=20)
