@@ -125,7 +125,7 @@ def test_the_error_codes_are_the_code_s() -> None:
 
     # A conflict always comes with a word of its own.
     ours = {(status, kind.code) for kind, status in web_errors._STATUS.items() if kind is not errors.Conflict}
-    ours |= {(status, code) for status, (code, _) in web_errors._HTTP_WORDS.items()}
+    ours |= {(status, code) for status, (code, _) in web_errors.HTTP_WORDS.items()}
     assert ours <= shown
     source = "".join(file.read_text("utf-8") for file in (ROOT / "lnpay").rglob("*.py"))
     assert all(f'"{code}"' in source for _, code in shown)

@@ -12,10 +12,8 @@ from lnpay.web.customer_page import set_up_customer_page
 from lnpay.web.languages import set_up_languages
 from lnpay.web.metrics import set_up_metrics
 from lnpay.web.request_log import set_up_request_log
+from lnpay.web.serving import MAX_BODY_BYTES
 from lnpay.web.status import StatusBoard, StatusDoor
-
-MAX_BODY_BYTES = 64 * 1024
-"""Much more than any request needs."""
 
 STATIC_MAX_AGE_SECONDS = 86_400
 """Pages name a static file with its fingerprint, so that a changed one has another address."""

@@ -38,7 +38,7 @@ _OUTSIDE_WORDS: dict[type[e.LnpayError], str] = {
 }
 """What a stranger may know of a provider's error."""
 
-_HTTP_WORDS = {
+HTTP_WORDS = {
     400: ("bad_request", "the request cannot be read"),
     404: ("not_found", "there is nothing at this address"),
     405: ("method_not_allowed", "this address does not take that method"),
@@ -83,7 +83,7 @@ def _answer_lnpay_error(error: e.LnpayError) -> Response:
 
 def _answer_http_exception(error: HTTPException) -> Response:
     status = error.code or 500
-    code, message = _HTTP_WORDS.get(status, (error.name.lower().replace(" ", "_"), error.name))
+    code, message = HTTP_WORDS.get(status, (error.name.lower().replace(" ", "_"), error.name))
     retry_after = getattr(error, "retry_after", None)
     response = error_response(
         status, code, message, retry_after_seconds=retry_after if isinstance(retry_after, int) else None

@@ -1,22 +1,32 @@
-"""Waitress, made fit for thousands of open payment pages that each ask a short question every two seconds.
+"""Waitress, tuned for thousands of open payment pages that each send a short request every two seconds.
 
-Measured with `python -m bench status`: as Waitress comes, pages queue up for seconds. What helps:
-- a connection is kept after a 304; Waitress would close it, and every question would bring a new one;
+Measured with `python -m bench status`: with stock Waitress, requests queue up for seconds. What helps:
+- a connection is kept after a 304; Waitress would close it, and every request would need a new one;
 - room for thousands of connections, watched with poll() (select() ends at 1,024);
-- all waiting connections are accepted in one turn of its loop, not one: after a restart every page comes at once;
-- what the status board knows by heart is answered in the loop itself, without a thread.
+- all waiting connections are accepted in one turn of its loop, not one: after a restart every page connects at once;
+- a status that the board has in memory is answered in the loop itself, without a thread.
+
+It also bounds what a client may send: 64 KiB of body (nothing larger is kept in memory or on disk), 32 KiB of headers,
+each request complete within 30 seconds.
 """
 
 from __future__ import annotations
 
+import json
+import socket
 import threading
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from waitress import wasyncore
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 from waitress.server import MultiSocketServer, create_server
-from waitress.task import WSGITask
+from waitress.task import ErrorTask, WSGITask
+
+from lnpay.web.errors import HTTP_WORDS
 
 THREADS = 16
 """Requests served at once. Each mostly waits for Strike, so many more than cores."""
@@ -28,12 +38,24 @@ RESERVED_FILES = 100
 
 ACCEPTED_AT_ONCE = 64
 
+MAX_BODY_BYTES = 64 * 1024
+"""Much more than any request needs. A larger body is refused as soon as its size is known, and never kept."""
+
+MAX_HEADER_BYTES = 32 * 1024
+
+REQUEST_SECONDS = 30.0
+"""From the first byte of a request to its last. A client that is slower is disconnected."""
+
+LINGER_SECONDS = 5.0
+"""After an error that ends a connection, what the client still sends is read and dropped for so long. Closed at once,
+the connection would be reset, and the client would lose the answer."""
+
 STOP_NOTICED_SECONDS = 0.5
 """How long a server without anything to do looks away from `stop`."""
 
 
 def make_server(app: Any, host: str, port: int, is_quick: Callable[[str], bool]) -> Any:  # noqa: ANN401 - untyped there
-    """A server for `app`, for run_until. is_quick: whether a path is answered at once, without waiting for anything.
+    """A server for `app`, for run_until. is_quick: whether GET of a path is answered without waiting for anything.
 
     Raises OSError when the port is taken.
     """
@@ -48,6 +70,9 @@ def make_server(app: Any, host: str, port: int, is_quick: Callable[[str], bool])
         # Browsers keep connections open that they do not use, but not for long.
         channel_timeout=30,
         cleanup_interval=10,
+        # Waitress refuses what reaches the limit, not what exceeds it.
+        max_request_body_size=MAX_BODY_BYTES + 1,
+        max_request_header_size=MAX_HEADER_BYTES,
     )
     # A host with several addresses has a server for each.
     for one in getattr(server, "map", {}).values() if not hasattr(server, "handle_accept") else [server]:
@@ -79,6 +104,19 @@ def _room_for_connections() -> int:
     )
 
 
+class _Parser(HTTPRequestParser):
+    """One request as it arrives."""
+
+    def received(self, data: bytes) -> int:
+        """Take what belongs to this request. Returns how many bytes that were."""
+        consumed: int = super().received(data)
+        # To a request that is refused or has no body, "100 Continue" is no answer; Waitress would send it, and forget
+        # the request.
+        if self.completed:
+            self.expect_continue = False
+        return consumed
+
+
 class _Task(WSGITask):
     """One answer. Waitress closes the connection after one that has no body, although a 304 ends by itself."""
 
@@ -90,22 +128,102 @@ class _Task(WSGITask):
             super().set_close_on_finish()
 
 
-class _Channel(HTTPChannel):
-    """One connection. A quick request is served by the loop that has read it, any other by a thread."""
+class _ErrorTask(ErrorTask):
+    """The answer to what is no HTTP, or too large: in the same shape as every other error."""
 
-    is_quick_now = False
+    def execute(self) -> None:
+        """Write the answer; the connection is closed after it."""
+        error = self.request.error  # type: ignore[attr-defined]
+        code, message = HTTP_WORDS.get(error.code, (error.reason.lower().replace(" ", "_"), error.reason))
+        body = json.dumps({"status": "error", "code": code, "message": message, "errors": {}}).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.append(("Content-Type", "application/json"))  # type: ignore[attr-defined]
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.channel.is_to_linger = True  # type: ignore[attr-defined]
+        self.write(b"" if getattr(self.request, "command", "") == "HEAD" else body)
+
+
+class _Channel(HTTPChannel):
+    """One connection. A quick request is answered by the loop that has read it, any other by a thread.
+
+    Only the loop's thread touches the fields below, but for `is_to_linger`, which is set before the answer is written.
+    """
+
     task_class = _Task
+    error_task_class = _ErrorTask
+    parser_class = _Parser
+
+    reading_thread: int | None = None
+    """The loop's thread, while it reads from this connection."""
+    is_quick_next = False
+    """The request that has just been read, and which no other precedes, is quick."""
+    started_at: float | None = None
+    """Since when a request is being received."""
+    is_to_linger = False
+    lingers_until: float | None = None
 
     def handle_read(self) -> None:
-        super().handle_read()
-        # Not earlier: while it reads, the channel holds the lock that serving needs.
-        if self.is_quick_now:
-            self.is_quick_now = False
+        """Read what has come, and answer it here when it is quick."""
+        if self.lingers_until is not None:
+            self._drop_input()
+            return
+        self.reading_thread = threading.get_ident()
+        try:
+            super().handle_read()
+        finally:
+            self.reading_thread = None
+        if self.request is None:
+            self.started_at = None
+        elif self.started_at is None:
+            self.started_at = time.monotonic()
+        # Not earlier: while it reads, the channel holds the lock that answering needs. Requests that came in the same
+        # packet are handed to a thread after this one, by `service` itself.
+        if self.is_quick_next:
+            self.is_quick_next = False
             self.service()
+
+    def takes_in_loop(self) -> bool:
+        """Whether the loop is reading right now, so that it can answer what it has read. Any other thread cannot."""
+        return self.reading_thread == threading.get_ident()
+
+    def readable(self) -> bool:
+        """Whether the loop should read from this connection."""
+        return self.lingers_until is not None or bool(super().readable())
+
+    def handle_write(self) -> None:
+        """Send what is waiting; close when that was the last."""
+        if self.is_to_linger and self.close_when_flushed and not self.will_close:
+            self._flush_exception(self._flush_some)  # type: ignore[attr-defined]
+            if not self.total_outbufs_len and not self.will_close:
+                self.is_to_linger = self.close_when_flushed = False
+                self.lingers_until = time.monotonic() + LINGER_SECONDS
+                with suppress(OSError):
+                    self.socket.shutdown(socket.SHUT_WR)  # type: ignore[union-attr]
+            if not self.will_close:
+                return
+        super().handle_write()
+
+    def is_overdue(self) -> bool:
+        """Whether its client has had all the time that it gets."""
+        now = time.monotonic()
+        if self.lingers_until is not None:
+            return now > self.lingers_until
+        if self.started_at is not None and self.requests:  # one is being answered: the next cannot be read meanwhile
+            self.started_at = now
+        return self.started_at is not None and now - self.started_at > REQUEST_SECONDS
+
+    def _drop_input(self) -> None:
+        try:
+            self.recv(self.adj.recv_bytes)  # closes the channel itself when the client has
+        except OSError:
+            self.handle_close()
+        if self.is_overdue():
+            self.will_close = True
 
 
 def _make_quick(server: Any, is_quick: Callable[[str], bool]) -> None:  # noqa: ANN401 - untyped there
-    accept_one, hand_over = server.handle_accept, server.add_task
+    accept_one, hand_over, maintain = server.handle_accept, server.add_task, server.maintenance
 
     def handle_accept() -> None:
         for _ in range(ACCEPTED_AT_ONCE):
@@ -115,13 +233,19 @@ def _make_quick(server: Any, is_quick: Callable[[str], bool]) -> None:  # noqa: 
                 return
 
     def add_task(channel: Any) -> None:  # noqa: ANN401 - untyped there
-        # A second request that has come with the first is handed over by the channel itself: to a thread.
         request = channel.requests[0]
-        if channel.is_quick_now or request.error or not is_quick(request.path):
-            hand_over(channel)
+        if channel.takes_in_loop() and not request.error and request.command == "GET" and is_quick(request.path):
+            channel.is_quick_next = True
         else:
-            channel.is_quick_now = True
+            hand_over(channel)
+
+    def maintenance(now: float) -> None:
+        maintain(now)
+        for channel in server.active_channels.values():
+            if channel.is_overdue():
+                channel.will_close = True
 
     server.channel_class = _Channel
     server.handle_accept = handle_accept
     server.add_task = add_task
+    server.maintenance = maintenance

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 FRESH_SECONDS = 0.5
 """What is younger is not asked again."""
 
+IN_LOOP_SECONDS = 0.45
+"""What is younger is answered by the server's loop: it stays fresh until the answer is made, so no query runs there."""
+
 STALE_SECONDS = 1.0
 """What is older is not shown, even while somebody else is asking."""
 
@@ -112,7 +115,7 @@ class StatusBoard:
         """Whether a request for `path` is answered without waiting for anybody."""
         token = _token_of(path)
         entry = None if token is None else self._entries.get(token)
-        return entry is not None and self._monotonic() - entry.read_at <= FRESH_SECONDS
+        return entry is not None and self._monotonic() - entry.read_at <= IN_LOOP_SECONDS
 
     def _refreshed(self, token: str) -> _Entry | None:
         """Read every watched payment again, in one query, unless somebody did so while we waited for our turn."""

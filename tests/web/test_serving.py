@@ -3,54 +3,27 @@
 from __future__ import annotations
 
 import http.client
-import threading
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 
 import pytest
 import requests
 
-from lnpay.web import create_app
-from lnpay.web.checkout import BOARD
-from lnpay.web.serving import make_server, run_until
+from tests.web.live_server import serving
 from tests.world import World
-
-
-@contextmanager
-def serving(world: World) -> Iterator[tuple[str, list[str]]]:
-    """Serve the world on a real port. Gives its URL and the threads that answered, in order."""
-    app = create_app(world.backend)
-    answer = app.wsgi_app
-    answered_by: list[str] = []
-
-    def noting(environ: dict[str, object], start_response: object) -> object:
-        answered_by.append(threading.current_thread().name)
-        return answer(environ, start_response)  # type: ignore[arg-type]
-
-    server = make_server(noting, "127.0.0.1", 0, app.extensions[BOARD].is_fresh)
-    stop = threading.Event()
-    loop = threading.Thread(target=run_until, args=(server, stop), name="loop", daemon=True)
-    loop.start()
-    try:
-        yield f"http://127.0.0.1:{server.effective_port}", answered_by
-    finally:
-        stop.set()
-        loop.join(10)
-        server.close()
 
 
 @pytest.mark.parametrize("keeps_connection", [True, False])
 def test_what_the_board_knows_is_answered_by_the_loop(world: World, keeps_connection: bool) -> None:
     invoice = world.sell()
-    with serving(world) as (url, answered_by), requests.Session() as session:
+    with serving(world) as live, requests.Session() as session:
         session.headers["Connection"] = "keep-alive" if keeps_connection else "close"
 
-        answers = [session.get(f"{url}/checkout/{invoice.token}/status", timeout=5) for _ in range(3)]
+        answers = [session.get(f"{live.url}/checkout/{invoice.token}/status", timeout=5) for _ in range(3)]
 
     assert len({answer.content for answer in answers}) == 1
     assert [answer.status_code for answer in answers] == [200, 200, 200]
-    assert answered_by[0] != "loop"
-    assert answered_by[1:] == ["loop", "loop"]
+    assert live.answered_by[0] != "loop"
+    assert live.answered_by[1:] == ["loop", "loop"]
 
 
 def ask(connection: http.client.HTTPConnection, path: str, **headers: str) -> http.client.HTTPResponse:
@@ -62,7 +35,7 @@ def ask(connection: http.client.HTTPConnection, path: str, **headers: str) -> ht
 
 def test_a_page_that_asks_again_and_again_keeps_its_connection(world: World) -> None:
     path = f"/checkout/{world.sell().token}/status"
-    with serving(world) as (url, _), closing(http.client.HTTPConnection(url.removeprefix("http://"))) as connection:
+    with serving(world) as live, closing(http.client.HTTPConnection("127.0.0.1", live.port)) as connection:
         etag = ask(connection, path).headers["ETag"]
         socket = connection.sock
 
@@ -75,7 +48,7 @@ def test_a_page_that_asks_again_and_again_keeps_its_connection(world: World) -> 
 @pytest.mark.parametrize(("version", "headers"), [("HTTP/1.1", {"Connection": "close"}), ("HTTP/1.0", {})])
 def test_who_wants_the_connection_closed_gets_it_closed(world: World, version: str, headers: dict[str, str]) -> None:
     path = f"/checkout/{world.sell().token}/status"
-    with serving(world) as (url, _), closing(http.client.HTTPConnection(url.removeprefix("http://"))) as connection:
+    with serving(world) as live, closing(http.client.HTTPConnection("127.0.0.1", live.port)) as connection:
         etag = ask(connection, path).headers["ETag"]
         connection._http_vsn_str = version  # type: ignore[attr-defined]
 
@@ -86,8 +59,8 @@ def test_who_wants_the_connection_closed_gets_it_closed(world: World, version: s
 
 def test_everything_else_is_answered_by_a_thread(world: World) -> None:
     invoice = world.sell()
-    with serving(world) as (url, answered_by):
+    with serving(world) as live:
         for path in (f"/checkout/{invoice.token}", "/checkout/x/status", "/healthz"):
-            requests.get(url + path, timeout=5)
+            requests.get(live.url + path, timeout=5)
 
-    assert "loop" not in answered_by
+    assert "loop" not in live.answered_by
