@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import logging
 import os
 import secrets
 import signal
@@ -31,12 +32,15 @@ from lnpay.backend import Backend
 from lnpay.bootstrap import build_backend
 from lnpay.commands import add_commands
 from lnpay.errors import LnpayError
+from lnpay.exposure import why_api_is_open
 from lnpay.logs import set_up_logging
 from lnpay.passes import start_timekeeper, start_workers
 from lnpay.web import create_app
 from lnpay.web.checkout import BOARD
 from lnpay.web.serving import make_server, run_until
 from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
+
+log = logging.getLogger(__name__)
 
 SHOP_SETTINGS = (
     "API_KEYS", "CORS_ORIGINS", "CURRENCY", "DELIVERY_EVENTS", "DELIVERY_SECRET", "DELIVERY_URL", "LOG_FORMAT",
@@ -104,6 +108,9 @@ def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
     backend.refunder.start()
     if with_workers:
         start_workers(backend)
+    why = why_api_is_open(settings.host, settings.webhook_url, settings.api_keys)
+    if why is not None:
+        log.warning("ANYONE MAY MAKE INVOICES FOR YOUR ORDERS: %s. Set API_KEYS (python key_generator.py)", why)
     print(f"LNPay listens on http://{settings.host}:{settings.port} (Ctrl-C ends it)", flush=True)
     try:
         run_until(server, backend.stop)

@@ -154,6 +154,24 @@ def test_a_restart_finds_what_was_owed(tmp_path: Path) -> None:
         again.end()
 
 
+@pytest.mark.parametrize(
+    ("changes", "is_open"),
+    [
+        ({"HOST": "0.0.0.0"}, True),  # noqa: S104
+        ({"WEBHOOK_URL": "https://pay.shop.example/webhook"}, True),
+        ({"HOST": "0.0.0.0", "API_KEYS": "a-key-of-the-tests-for-shops"}, False),  # noqa: S104
+        ({}, False),
+    ],
+)
+def test_a_start_that_lets_strangers_make_invoices_says_so(
+    tmp_path: Path, changes: dict[str, str], is_open: bool
+) -> None:
+    with running(tmp_path, **changes) as main:
+        _, _, err = main.end()
+
+    assert ("ANYONE MAY MAKE INVOICES FOR YOUR ORDERS" in err) is is_open
+
+
 def test_no_secret_is_in_what_it_says(tmp_path: Path) -> None:
     with running(tmp_path, LOG_LEVEL="debug", API_KEYS="an-api-key-of-the-tests") as main:
         main.simulator.config.api_keys = {"another": ["*"]}

@@ -8,6 +8,7 @@ from lnpay.doctor.check import Check
 from lnpay.doctor.findings import Finding, fail, ok, warn
 from lnpay.doctor.knock import Answer, knock
 from lnpay.doctor.patient import Patient
+from lnpay.exposure import why_api_is_open
 
 EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens there because of this
 """Hosts to listen on that nobody can call, and what they mean on this machine."""
@@ -40,4 +41,29 @@ def _check_server(patient: Patient) -> Iterator[Finding]:
         yield warn(name, f"LNPay does not answer at {url}: {answer.trouble}", advice)
 
 
-CHECKS = (Check(("server",), _check_server),)
+def _check_keys(patient: Patient) -> Iterator[Finding]:
+    """An empty order without a key: refused for the key where there is one, and for being empty where there is none."""
+    name, settings = "api_keys", patient.settings
+    why = why_api_is_open(settings.host, settings.webhook_url, settings.api_keys)
+    advice = "python key_generator.py makes a key: put it into API_KEYS, restart, and give it to your shop"
+    if settings.api_keys:
+        yield ok(name, "making an invoice needs one of API_KEYS")
+    elif why is None:
+        yield ok(name, "API_KEYS is empty, and only this machine can call LNPay")
+    elif _is_open_to_the_world(settings.webhook_url):
+        public = settings.webhook_url.removesuffix("/webhook")
+        yield fail(
+            name, f"strangers can make invoices for your orders: {public}/generate-invoice asks for no key", advice
+        )
+    else:
+        yield warn(name, why, advice)
+
+
+def _is_open_to_the_world(webhook_url: str) -> bool:
+    if not webhook_url:
+        return False
+    url = webhook_url.removesuffix("/webhook") + "/generate-invoice"
+    return knock("POST", url, body=b"{}", headers={"Content-Type": "application/json"}).code == "invalid_request"
+
+
+CHECKS = (Check(("server",), _check_server), Check(("api_keys",), _check_keys))

@@ -345,6 +345,26 @@ class TestServer:
 
         assert_among(shop.troubles(), "server", FAIL, "cannot use its database")
 
+    def test_strangers_can_make_invoices(self, shop: Installation) -> None:
+        shop.set(API_KEYS="", HOST="0.0.0.0")  # noqa: S104
+
+        assert_only(shop.troubles(), "api_keys", FAIL, "/generate-invoice asks for no key")
+
+    def test_strangers_may_be_able_to_make_invoices(self, shop: Installation) -> None:
+        shop.set(API_KEYS="", WEBHOOK_URL="https://pay.shop.invalid/webhook")
+
+        assert_among(shop.troubles(), "api_keys", WARN, "the world reaches LNPay at pay.shop.invalid")
+
+    def test_other_machines_may_be_able_to_make_invoices(self, shop: Installation) -> None:
+        shop.set(API_KEYS="", HOST="0.0.0.0", WEBHOOK_URL="")  # noqa: S104
+
+        assert_among(shop.troubles(), "api_keys", WARN, "HOST=0.0.0.0 lets other machines call LNPay")
+
+    def test_without_a_key_nothing_is_wrong_where_only_this_machine_can_call(self, shop: Installation) -> None:
+        shop.set(API_KEYS="")
+
+        assert shop.troubles() == {}
+
 
 class TestShop:
     def test_the_shop_is_not_there(self, shop: Installation) -> None:

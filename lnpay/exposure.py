@@ -1,0 +1,30 @@
+"""Whether others than this machine can make invoices here without a key."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+
+def why_api_is_open(host: str, webhook_url: str, api_keys: Sequence[str]) -> str | None:
+    """Why strangers may be able to make invoices; None where API_KEYS is set, or only this machine can call.
+
+    host: what the server listens on. webhook_url: where the world reaches it, empty when it does not.
+    """
+    if api_keys:
+        return None
+    if not _is_this_machine(host):
+        return f"HOST={host} lets other machines call LNPay, and API_KEYS is empty"
+    public = urlsplit(webhook_url).hostname
+    if public and not _is_this_machine(public):
+        return f"WEBHOOK_URL says that the world reaches LNPay at {public}, and API_KEYS is empty"
+    return None
+
+
+def _is_this_machine(host: str) -> bool:
+    name = host.strip("[]").rstrip(".").lower()
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
