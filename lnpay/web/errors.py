@@ -50,7 +50,7 @@ HTTP_WORDS = {
 def register(app: Flask) -> None:
     """Make `app` answer every error in the one shape."""
     app.register_error_handler(e.LnpayError, _answer_lnpay_error)
-    app.register_error_handler(HTTPException, _answer_http_exception)
+    app.register_error_handler(HTTPException, answer_http_exception)
     app.register_error_handler(Exception, _answer_bug)
 
 
@@ -81,7 +81,8 @@ def _answer_lnpay_error(error: e.LnpayError) -> Response:
     return error_response(status, error.code, message, getattr(error, "errors", None), retry_after)
 
 
-def _answer_http_exception(error: HTTPException) -> Response:
+def answer_http_exception(error: HTTPException) -> Response:
+    """What Flask refuses, in the one shape."""
     status = error.code or 500
     code, message = HTTP_WORDS.get(status, (error.name.lower().replace(" ", "_"), error.name))
     retry_after = getattr(error, "retry_after", None)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from urllib.parse import urljoin
 
 import pytest
 from flask.testing import FlaskClient
@@ -763,6 +764,37 @@ class TestInvoice:
         answer = shop.client.get(f"/admin/invoices/{name}")
 
         assert (answer.status_code, answer.mimetype) == (404, "text/html")
+
+
+class TestAnAddressThatHasNoPage:
+    @pytest.mark.parametrize(
+        "path", ["nothing", "nothing/at/all", "invoices/x/y/z", "login/", "%00", "%C3%BC", "logout", "a" * 3000]
+    )
+    def test_it_is_answered_with_a_page(self, shop: World, path: str) -> None:
+        log_in(shop)
+
+        answer = shop.client.get(f"/admin/{path}")
+
+        assert answer.status_code in (404, 405)
+        assert answer.mimetype == "text/html"
+        assert "To the overview" in answer.text
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'")
+
+    def test_its_link_leads_to_the_overview(self, shop: World) -> None:
+        log_in(shop)
+
+        page = shop.client.get("/admin/some/where/deep").text
+
+        link = re.search(r'<a href="([^"]+)">To the overview', page)
+        assert link is not None
+        assert urljoin("/admin/some/where/deep", link[1]) == "/admin"
+
+    @pytest.mark.parametrize("path", ["/administrator", "/nothing", "/admin-panel/x"])
+    def test_other_addresses_keep_their_json(self, shop: World, path: str) -> None:
+        answer = shop.client.get(path, headers={"Accept": "text/html"})
+
+        assert answer.status_code == 404
+        assert answer.get_json()["code"] == "not_found"
 
 
 class TestEveryPage:

@@ -1,14 +1,16 @@
-"""Errors as pages, for somebody who looks at them."""
+"""Errors of the operator's pages, as pages."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
-from flask import Response, make_response, render_template
+from flask import Flask, Response, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
 from lnpay.errors import LnpayError, NotFound, StorageUnavailable
 from lnpay.web.admin.blueprint import blueprint
+from lnpay.web.errors import answer_http_exception
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +20,7 @@ _WORDS = {
     400: ("This cannot be read", "Go back and try it again."),
     403: ("This form has expired", "Nothing was done. Go back to the overview and do it again from there."),
     404: ("There is no such invoice", "Look for it in the list of invoices, by the id of the order for example."),
+    405: ("This link does nothing by itself", "Open the overview and use its buttons."),
     413: ("This is too long", "Nothing was done. Go back and write less."),
     500: ("Something went wrong here", "The log says what. Look whether it was done before you do it again."),
     503: ("The database does not answer", "Nothing was done. Try it again in a moment."),
@@ -49,6 +52,29 @@ def show_bug(error: Exception) -> Response:
     return _page(500)
 
 
+_NO_PAGE = ("There is no such page", "Check the address, or start from the overview.")
+
+
+def set_up_unrouted(app: Flask, protect: Callable[[Response], Response]) -> None:
+    """Answer requests below /admin that match no route with a page too.
+
+    Flask's router refuses them before it knows their blueprint, so the blueprint's own handlers never see them.
+    protect: adds the headers that every page of the operator has.
+    """
+
+    def show_unrouted(error: HTTPException) -> Response:
+        if request.path != "/admin" and not request.path.startswith("/admin/"):
+            return answer_http_exception(error)
+        status = error.code or 404
+        return protect(_error_page(status, *(_NO_PAGE if status == 404 else _WORDS[status])))
+
+    app.register_error_handler(404, show_unrouted)
+    app.register_error_handler(405, show_unrouted)
+
+
 def _page(status: int) -> Response:
-    title, advice = _WORDS.get(status, _WORDS[400])
+    return _error_page(status, *_WORDS.get(status, _WORDS[400]))
+
+
+def _error_page(status: int, title: str, advice: str) -> Response:
     return make_response(render_template("admin/error.html", title=title, advice=advice), status)

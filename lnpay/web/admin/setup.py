@@ -23,6 +23,7 @@ def set_up_admin(app: Flask, backend: Backend) -> None:
         return
     set_up_sessions(app, backend.access)
     app.register_blueprint(blueprint)
+    errors.set_up_unrouted(app, protect)
     app.jinja_env.globals["form_token"] = form_token
     app.jinja_env.filters.update(
         tone=words.tone,
