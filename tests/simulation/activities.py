@@ -16,6 +16,7 @@ from lnpay.sandbox.bolt11_writer import format_amount
 from lnpay.sandbox.envelope import parse_units
 from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.invoices import PaymentRefused
+from lnpay.sweeps import EXPIRE_MARGIN
 from tests.simulation.installation import Installation, LnpayProcess
 from tests.simulation.scheduler import Violation
 from tests.simulation.trouble import Trouble
@@ -166,12 +167,21 @@ class Activities:
         if not shown:
             return
         customer = chance.choice(payable if payable and chance.random() < 0.95 else shown)
-        world.watch.unpaid.discard(customer.invoice_id or "")
         assert customer.expires_at is not None
+        if customer.plan == "late" and customer.invoice_id in world.watch.unpaid and chance.random() < 0.3:
+            # The customer comes back while a pass ends what nobody has paid.
+            left = (customer.expires_at + EXPIRE_MARGIN - world.simulator.clock.now()).total_seconds()
+            world.advance(max(left, 0.0) + 0.5)
+            if world.scene.has_workers:
+                self._start_looker(home)
+            return
+        world.watch.unpaid.discard(customer.invoice_id or "")
         if customer.plan == "late" and world.simulator.clock.now() <= customer.expires_at:
             # It is late enough when the customer comes back.
             left = (customer.expires_at - world.simulator.clock.now()).total_seconds()
             world.advance(left + chance.choice((0.001, 1.0, 60.0)))
+        if customer.plan == "last second" and world.simulator.clock.now() < customer.expires_at:
+            world.advance((customer.expires_at - world.simulator.clock.now()).total_seconds() * 0.999)
         seconds = chance.choice((0.0, 0.0, 0.0, 0.0, 20.0, 400.0))
         if world.scene.has_long_pending and chance.random() < 0.5:
             seconds = chance.choice(LONG_PENDING_SECONDS)
@@ -243,7 +253,8 @@ class Activities:
         )
 
     def _start_looker(self, home: Installation) -> None:
-        self._start_worker(home, self.world.random.choice(("main", "expired")))
+        for kind in self.world.random.choice((("main",), ("expired",), ("main", "expired"))):
+            self._start_worker(home, kind)
 
     def _start_refund_worker(self, home: Installation) -> None:
         self._start_worker(home, self.world.random.choice(("refund", "refund", "refund", "expired")))

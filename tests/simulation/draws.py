@@ -40,6 +40,14 @@ BEHAVIOURS = (
     "pending:900", "pending:14400", "pendingfail:30", "pendingfail:7200",
 )  # fmt: skip
 
+BEHAVIOURS_OF_KIND = {
+    "any": BEHAVIOURS,
+    "doubt": ("complete", "complete", "fail", "pendingfail:30", "pending:30"),
+    "limits": ("complete", "pending:900", "pending:14400", "pending"),
+}
+
+PLANS = ("in time", "in time", "last second", "late", "late", "late", "late", "some time", "never")
+
 OTHER_REQUEST = write_payment_request(
     PaymentTerms(4_711, int(FROZEN_START.timestamp()), 86_400, b"\1" * 32, b"\2" * 32, "something else")
 )
@@ -63,10 +71,13 @@ RESTORES = False
 class Scene:
     """Who takes part, and what kind of world it is.
 
+    kind: "any"; "doubt": executions whose answers are lost, of payments that fail; "limits": several late payments of
+    the same amount, of which the daily limit lets one go.
     is_tight: the rate limits, here and at the provider, are a fiftieth of the real ones. skew_seconds: how far the
     clocks of processes are off at most. has_restore: a raw copy of the database takes its place.
     """
 
+    kind: str
     has_webhooks: bool
     has_workers: bool
     is_tight: bool
@@ -84,11 +95,13 @@ def draw_scene(chance: random.Random) -> Scene:
     part = chance.random()
     is_tight = chance.random() < 0.1
     has_restore = chance.random() < 0.1 and RESTORES and not is_tight
+    kind = chance.choice(("any",) * 7 + ("doubt", "doubt", "limits"))
     return Scene(
+        kind=kind,
         has_webhooks=part > 0.2,
         has_workers=part < 0.85,
         is_tight=is_tight,
-        customers=chance.choice((1, 2, 2, 3, 3, 4)),
+        customers=chance.choice((1, 2, 2, 3, 3, 4)) if kind == "any" else 3,
         activities=chance.randint(16, 40),
         installations=2 if chance.random() < 0.15 and NEIGHBOURS and not is_tight else 1,
         skew_seconds=chance.choice((0.0, 30.0, 300.0, 300.0, *HOURS)) * (not is_tight),
@@ -126,6 +139,9 @@ def draw_config(chance: random.Random, scene: Scene) -> SimulatorConfig:
         signature_case=pick(("upper", "lower")),
         webhook_jitter_seconds=pick((0.0, 0.0, 2.0)),
     )
+    if scene.kind == "doubt":
+        config.payment_quote_seconds = pick((5, 20, 60))
+        config.execute_again_failed = pick(("PAYMENT_QUOTE_EXPIRED", "PAYMENT_PROCESSED", "PAYMENT_PROCESSED"))
     if scene.is_tight:
         busy = ("invoice_creation", "invoice_quote", "rates")
         config.rate_limit_table = {**{name: [250, 60, 60] for name in busy}, "others": [20, 600, 3_600]}
@@ -135,9 +151,9 @@ def draw_config(chance: random.Random, scene: Scene) -> SimulatorConfig:
     return config
 
 
-def draw_settings(chance: random.Random) -> dict[str, Any]:
+def draw_settings(chance: random.Random, scene: Scene) -> dict[str, Any]:
     """How the shop has set LNPay up."""
-    return {
+    settings: dict[str, Any] = {
         "time_offset_seconds": chance.choice((30, 120, 120, 600)),
         "delivery_events": ALL_EVENTS if chance.random() < 0.6 else frozenset({"invoice.settled"}),
         "refund_max_fee_percent": Decimal(chance.choice((0, 1, 2, 2))),
@@ -145,6 +161,9 @@ def draw_settings(chance: random.Random) -> dict[str, Any]:
         "refund_max_sats": chance.choice((None,) * 9 + (5_000,)),
         "refund_daily_max_sats": chance.choice((None,) * 7 + (1_600, 13_000, 20_000)),
     }
+    if scene.kind == "limits":
+        settings.update(refunds_enabled=True, refund_max_sats=None, refund_daily_max_sats=20_000)
+    return settings
 
 
 def draw_chances(chance: random.Random, config: SimulatorConfig) -> Chances:

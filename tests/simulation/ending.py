@@ -65,7 +65,9 @@ def _heal(world: SimulatedWorld) -> None:
         for process in home.processes.values():
             process.skew_seconds = 0.0
     simulator.faults.remove()
-    simulator.config.payout_behaviours.clear()
+    behaviours = simulator.config.payout_behaviours
+    slow = {address: word for address, word in behaviours.items() if word.startswith("pending:")}
+    simulator.config.payout_behaviours = slow
     simulator.config.payout_fee_ppm = 0
     simulator.rates.factors = dict.fromkeys(simulator.rates.factors, Decimal(1))
     simulator.shop.answer_with(200, 0)

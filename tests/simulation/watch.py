@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Customer:
     """A customer of the shop `home`, and what the shop showed.
 
-    plan: "in time", "late", "never" or "some time". is_forgotten: an older database knows nothing of it.
+    plan: one of draws.PLANS. is_forgotten: an older database knows nothing of it.
     """
 
     number: int

@@ -22,7 +22,15 @@ from lnpay.sandbox.webhooks import Attempt
 from lnpay.strike import Bucket
 from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
 from tests.simulation.activities import Activities
-from tests.simulation.draws import BEHAVIOURS, draw_chances, draw_config, draw_doubt, draw_scene, draw_settings
+from tests.simulation.draws import (
+    BEHAVIOURS_OF_KIND,
+    PLANS,
+    draw_chances,
+    draw_config,
+    draw_doubt,
+    draw_scene,
+    draw_settings,
+)
 from tests.simulation.ending import come_to_rest, moments
 from tests.simulation.host import Disks, Host
 from tests.simulation.installation import Installation, LnpayProcess
@@ -70,7 +78,7 @@ class SimulatedWorld:
         self.chances = draw_chances(self.random, self.simulator.config)
         if self.scene.is_tight:
             self.chances.pause = 0.0
-        settings = draw_settings(self.random)
+        settings = draw_settings(self.random, self.scene)
         self.homes: list[Installation] = []
         for name in ("shop", "neighbour")[: self.scene.installations]:
             disk = disks[name]
@@ -117,15 +125,19 @@ class SimulatedWorld:
             f"order-{number}",
             chance.choice(("0.02", "1.50", "12.34", "12.34", "80", "0,5")),
             address,
-            chance.choice(("in time", "in time", "late", "late", "late", "late", "some time", "never")),
+            chance.choice(PLANS),
         )
+        if self.scene.kind != "any" and chance.random() < 0.8:
+            customer.plan = "late"
+        if self.scene.kind == "limits":
+            customer.amount = "12.34"
         if address is not None and "@" in address:
             self.watch.owners[address] = customer
         return customer
 
     def behave(self, address: str) -> None:
         """Draw how payments to an address go."""
-        self.simulator.config.payout_behaviours[address] = self.random.choice(BEHAVIOURS)
+        self.simulator.config.payout_behaviours[address] = self.random.choice(BEHAVIOURS_OF_KIND[self.scene.kind])
 
     # The time of disorder.
 
@@ -160,7 +172,7 @@ class SimulatedWorld:
                 self._subscribe(home)
             for name in home.names:
                 home.processes[name].skew_seconds = self.draw_skew()
-        if self.random.random() < 0.5:
+        if self.scene.kind == "doubt" or self.random.random() < 0.5:
             self.activities.set_fault(draw_doubt(self.random))
         for _ in range(self.random.choice((0, 0, 1, 2, 3, 5))):
             self.activities.add_fault()
