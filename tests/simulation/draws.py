@@ -62,7 +62,6 @@ ODD_FIELDS: tuple[dict[str, object], ...] = (
 """What a list may show of an invoice that another program has made on the account."""
 
 HOURS: tuple[float, ...] = (10_800.0, 36_000.0)
-NEIGHBOURS = False
 ODD_ROWS = False
 RESTORES = False
 
@@ -103,7 +102,7 @@ def draw_scene(chance: random.Random) -> Scene:
         is_tight=is_tight,
         customers=chance.choice((1, 2, 2, 3, 3, 4)) if kind == "any" else 3,
         activities=chance.randint(16, 40),
-        installations=2 if chance.random() < 0.15 and NEIGHBOURS and not is_tight else 1,
+        installations=2 if chance.random() < 0.15 and not is_tight else 1,
         skew_seconds=chance.choice((0.0, 30.0, 300.0, 300.0, *HOURS)) * (not is_tight),
         has_long_pending=chance.random() < 0.25,
         has_odd_rows=chance.random() < 0.2 and ODD_ROWS,
