@@ -19,6 +19,7 @@ from tests.scenarios.streets import CHUNKS, Street, Streets, walk
 ADDRESS = "customer@wallet.example"
 LATE_SECONDS = 600
 ROUNDS = 10
+TIME_IS_KNOWN_TO_SECONDS = 5
 
 
 def find_until_death(street: Street) -> None:
@@ -31,10 +32,11 @@ def find_until_death(street: Street) -> None:
 def refund_until_death(street: Street) -> None:
     """The worker dies that sends what another one has found."""
     pay_late(street)
-    # By the worker's clock, which does not know that the provider's has been moved: the refund is due at once.
     finder = build_live_backend(street.provider.url, street.database_url, utc_now)
     main_pass(finder)
     finder.close()
+    # Two processes know Strike's time to a second or so: by then, the refund is due for both.
+    street.simulator.clock.advance(TIME_IS_KNOWN_TO_SECONDS)
     with street.doomed("workers/refund_failure_worker.py"):
         pass
 
