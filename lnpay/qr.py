@@ -26,7 +26,7 @@ _WHITE = b"\xff"
 _PIXELS_OF_MODULES = bytes.maketrans(b"\x00\x01", _WHITE + b"\x00")
 """The 8 pixels of a module in one row: white for 0, black for 1."""
 
-Matrix = Sequence[bytearray]
+Matrix = Sequence[bytes]
 """Rows of modules without the quiet zone; 1 is black."""
 
 
@@ -72,7 +72,7 @@ def qr_svg(payment_request: str, title: str = "QR code to pay with a Lightning w
     )
 
 
-def _row_path(row: bytearray, y: int) -> str:
+def _row_path(row: bytes, y: int) -> str:
     """One rectangle for each run of black modules."""
     # A white module after the last one ends the run that reaches the edge.
     edges = [x for x, (left, right) in enumerate(zip((0, *row), (*row, 0), strict=True)) if left != right]
@@ -86,10 +86,14 @@ def _matrix(text: str) -> Matrix:
     L because it is shown on a screen, where nothing is torn off and larger modules help a camera more.
     Raises ValueError when it is longer than the largest code holds.
     """
-    import segno
+    import qrcode
+    from qrcode.util import MODE_ALPHA_NUM, QRData
 
+    code = qrcode.QRCode(error_correction=qrcode.ERROR_CORRECT_L, mask_pattern=_MASK)
+    # Not split into modes by the library: our own text is alphanumeric from end to end.
+    code.add_data(QRData(text.encode("ascii"), mode=MODE_ALPHA_NUM, check_data=False), optimize=0)
     try:
-        code = segno.make_qr(text, error="l", mode="alphanumeric", boost_error=False, mask=_MASK)
-    except segno.DataOverflowError as error:
+        code.make()
+    except (ValueError, qrcode.exceptions.DataOverflowError) as error:
         raise ValueError("a payment request of this length fits in no QR code") from error
-    return code.matrix
+    return [bytes(row) for row in code.modules]
