@@ -8,6 +8,9 @@ until it returns without raising. It may be called twice for the same event, so 
     event.content   the same as JSON bytes: what the signature in event.headers signs
     event.headers   webhook-id, webhook-timestamp, webhook-signature (when DELIVERY_SECRET is set)
     event.url       DELIVERY_URL
+
+If you mark orders paid here instead of over HTTP, compare event.body["data"]["amount_fiat"] and ["currency"] with your
+own order first: the event says what was paid, not that your shop asked for that amount.
 """
 
 import requests

@@ -12,13 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from standardwebhooks import Webhook
 
 import key_generator
 import main
@@ -309,3 +310,46 @@ class TestInTheSandbox:
 def keys_of(value: Any) -> Any:
     """The shape of a JSON object: its keys, with the shapes below them."""
     return {name: keys_of(one) for name, one in value.items()} if isinstance(value, dict) else None
+
+
+class Ordered:
+    """An order of the shop that the README's receiver serves."""
+
+    amount, currency = "12.34", "usd"
+    is_shipped = False
+
+    def ship(self) -> None:
+        self.is_shipped = True
+
+
+def receive(order: Ordered, **changes: str) -> None:
+    """Run the receiver of "Telling your shop" with a signed message about `order`; `changes` are fields of its data."""
+    (receiver,) = re.findall(r"```python\n(.*?)```", section("Telling your shop"), re.DOTALL)
+    secret, now = "whsec_" + "A" * 32, datetime.now(UTC)
+    data = {"correlation_id": "1042", "amount_fiat": "12.34", "currency": "usd", **changes}
+    body = json.dumps({"type": "invoice.settled", "data": data})
+    headers = {
+        "webhook-id": "msg_1",
+        "webhook-timestamp": str(int(now.timestamp())),
+        "webhook-signature": Webhook(secret).sign("msg_1", now, body),
+    }
+    # The README's own code, run as it stands there.
+    exec(receiver, {"DELIVERY_SECRET": secret, "body": body, "headers": headers, "orders": {"1042": order}})  # noqa: S102
+
+
+def test_its_receiver_ships_a_paid_order() -> None:
+    order = Ordered()
+
+    receive(order)
+
+    assert order.is_shipped
+
+
+@pytest.mark.parametrize("other", [{"amount_fiat": "0.01"}, {"currency": "jpy"}])
+def test_its_receiver_ships_nothing_for_another_amount_or_currency(other: dict[str, str]) -> None:
+    order = Ordered()
+
+    with pytest.raises(ValueError, match="not the price"):
+        receive(order, **other)
+
+    assert not order.is_shipped

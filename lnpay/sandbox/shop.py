@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -36,6 +37,7 @@ class Order:
     order_id: str
     product: str
     amount: str
+    currency: str
     created_at: datetime
     answer: Mapping[str, Any]
     cart: Cart = field(default_factory=Cart)
@@ -133,11 +135,19 @@ class Shop:
         text = payment_request.strip().lower().removeprefix("lightning:")
         return next((one for one in self.orders.values() if text and one.payment_request == text), None)
 
-    def mark_paid(self, payment_request: str) -> None:
-        """Note that the order with this payment request is paid."""
+    def mark_paid(self, payment_request: str, amount: object, currency: object) -> None:
+        """Note that the order with this payment request is paid, if the message is about the order's own price."""
         for order in self.orders.values():
-            if payment_request and order.payment_request == payment_request:
+            is_meant = payment_request and order.payment_request == payment_request
+            if is_meant and currency == order.currency and _is_amount(amount, order.amount):
                 order.is_paid = True
+
+
+def _is_amount(told: object, ordered: str) -> bool:
+    try:
+        return isinstance(told, str) and Decimal(told) == Decimal(ordered.strip().replace(",", "."))
+    except ArithmeticError:  # one of them is no number
+        return False
 
 
 def _invoice_in(delivery: ShopDelivery) -> str:
@@ -165,7 +175,8 @@ def place_order(
     if address:
         body["ln_address"] = address
     answer = _ask_backend(simulator, body)
-    order = Order(order_id, product, amount, simulator.now(), answer, cart or Cart(), address)
+    currency = simulator.config.shop_currency
+    order = Order(order_id, product, amount, currency, simulator.now(), answer, cart or Cart(), address)
     with simulator.lock:
         simulator.shop.orders[order_id] = order
     return order
@@ -236,5 +247,6 @@ def receive_webhook(simulator: Simulator, request: Request) -> Reply:
     shop.deliveries.append(delivery)
     told = delivery.json()
     if status == 200 and isinstance(told, dict) and told.get("status") == "success":
-        shop.mark_paid(str(told.get("invoice", "")))
+        data = told["data"] if isinstance(told.get("data"), dict) else {}
+        shop.mark_paid(str(told.get("invoice", "")), data.get("amount_fiat"), data.get("currency"))
     return json_reply(status, {"received": status == 200})

@@ -124,9 +124,12 @@ class Reader:
         except requests.RequestException:
             return None
 
-    def tell(self, webhook_id: str, event_type: str, order_id: str, *, secret: str | None = None) -> int:
-        """Tell the shop something, as LNPay would. Gives the status of its answer."""
-        body = json.dumps({"type": event_type, "data": {"correlation_id": order_id}}, separators=(",", ":"))
+    def tell(
+        self, webhook_id: str, event_type: str, order_id: str, *, secret: str | None = None, **changes: str
+    ) -> int:
+        """Tell the shop something, as LNPay would; `changes` are fields of data. Gives the status of its answer."""
+        data = {"correlation_id": order_id, "amount_fiat": "12.34", "currency": "usd", **changes}
+        body = json.dumps({"type": event_type, "data": data}, separators=(",", ":"))
         now = datetime.now(UTC)
         headers = {
             "Content-Type": "application/json",
@@ -213,6 +216,15 @@ def test_the_shop_does_nothing_twice_and_only_for_a_settled_invoice(reader: Read
         assert reader.tell("msg_2", "invoice.settled", "order-3") == 204
 
         assert [reader.shows(f"order-{number}") for number in (1, 2, 3)] == ["open", "paid", "open"]
+
+
+@pytest.mark.parametrize("other", [{"amount_fiat": "0.01"}, {"currency": "jpy"}, {"amount_fiat": "12.3"}])
+def test_the_shop_ships_nothing_for_another_amount_or_currency(reader: Reader, other: dict[str, str]) -> None:
+    with reader.shop():
+        assert reader.tell("msg_1", "invoice.settled", "order-1", **other) == 204
+        assert reader.tell("msg_2", "invoice.settled", "order-2") == 204
+
+        assert [reader.shows(f"order-{number}") for number in (1, 2)] == ["open", "paid"]
 
 
 @pytest.fixture

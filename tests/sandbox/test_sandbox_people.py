@@ -77,8 +77,10 @@ def path_of(page: requests.Response) -> str:
     return "/" + page.url.partition("test/")[2]
 
 
-def tell_shop(strike: Client, payment_request: str) -> requests.Response:
-    return strike.call("POST", "/shop/webhook", json={"status": "success", "invoice": payment_request})
+def tell_shop(strike: Client, payment_request: str, **changes: object) -> requests.Response:
+    data = {"amount_fiat": "12.50", "currency": "usd", **changes}
+    told = {"status": "success", "invoice": payment_request, "data": data}
+    return strike.call("POST", "/shop/webhook", json=told)
 
 
 def test_an_order_shows_how_to_pay_and_turns_to_paid(strike: Client, backend: Backend) -> None:
@@ -262,7 +264,7 @@ def test_the_shop_answers_as_it_is_told(strike: Client, backend: Backend) -> Non
     assert statuses == [500, 500, 200]
     deliveries = strike.get("/_control/deliveries").json()
     assert [delivery["status"] for delivery in deliveries] == statuses
-    assert deliveries[0]["json"] == {"status": "success", "invoice": "lnbc1"}
+    assert deliveries[0]["json"]["invoice"] == "lnbc1"
     assert deliveries[0]["headers"]["content-type"] == "application/json"
     assert "Waiting" in page.text
 
@@ -278,6 +280,20 @@ def test_a_refused_delivery_does_not_mark_the_order_paid(strike: Client, backend
     strike.control("/shop", status=200, times=0)
     tell_shop(strike, placed.payment_request)
     assert placed.is_paid
+
+
+@pytest.mark.parametrize(
+    "other", [{"amount_fiat": "0.01"}, {"currency": "jpy"}, {"amount_fiat": 12.5}, {"amount_fiat": "a lot"}]
+)
+def test_a_message_about_another_price_does_not_mark_the_order_paid(
+    strike: Client, backend: Backend, other: dict[str, object]
+) -> None:
+    order(strike)
+    (placed,) = strike.simulator.shop.orders.values()
+
+    tell_shop(strike, placed.payment_request, **other)
+
+    assert not placed.is_paid
 
 
 def test_the_wallet_pays_in_time(strike: Client) -> None:
