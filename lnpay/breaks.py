@@ -150,11 +150,13 @@ class Break:
 class Reconciliation:
     """What came of it.
 
-    payments, refunds: how many were compared. foreign: paid invoices of another program of the account.
-    by_hand, unnamed: refunds sent that cannot be compared, because a person paid them back, or Strike gave no payment
-    id. until: what happened later is not compared. unfinished: why not everything could be looked at, if so.
+    since, until: what happened before or later is not compared. payments, refunds: how many in between were looked at.
+    new_payments, new_refunds: how many of the period happened after `until`, too recently to compare.
+    foreign: paid invoices of another program of the account. by_hand, unnamed: refunds sent that cannot be compared,
+    because a person paid them back, or Strike gave no payment id. unfinished: why not everything could be looked at.
     """
 
+    since: datetime
     until: datetime
     breaks: list[Break] = field(default_factory=list)
     payments: int = 0
@@ -162,12 +164,30 @@ class Reconciliation:
     foreign: int = 0
     by_hand: int = 0
     unnamed: int = 0
+    new_payments: int = 0
+    new_refunds: int = 0
     unfinished: str | None = None
 
     @property
+    def compared(self) -> int:
+        """How many payments and refunds were compared."""
+        return self.payments + self.refunds - self.by_hand - self.unnamed
+
+    @property
+    def too_new(self) -> int:
+        """How many payments and refunds of the period happened too recently to compare."""
+        return self.new_payments + self.new_refunds
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the period has nothing to compare, here or at Strike."""
+        return self.until > self.since and not (self.payments or self.refunds or self.too_new)
+
+    @property
     def is_balanced(self) -> bool:
-        """Whether everything was compared and nothing differs."""
-        return not self.breaks and self.unfinished is None
+        """Whether the period was compared to `until` and nothing differs. Never when nothing could be compared."""
+        is_whole = not self.breaks and self.unfinished is None
+        return is_whole and (self.compared > 0 or self.is_empty)
 
     def add(self, kind: BreakKind, invoice_id: str, here: str, there: str) -> None:
         """Note a break."""

@@ -7,7 +7,8 @@
 4. Strike has no list of payments. Each payment that a refund's history names is read by its id.
 
 Nothing is changed. Calls are made within a part of the calls that all processes share; when it is used up, this waits.
-Whatever could not be looked at is said: books that were not compared to the end never "balance".
+What could not be looked at is reported, and so is what is too new to compare. Books that were not compared to the end,
+or of which nothing could be compared yet, never "balance".
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import count, islice
+from itertools import chain, count, islice
 from typing import Protocol, TypeVar
 
 from lnpay.breaks import BreakKind, Reconciliation
@@ -86,7 +87,7 @@ class Auditor:
 def reconcile_books(auditor: Auditor, period: Period) -> Reconciliation:
     """Compare a period with Strike. Never raises StrikeError: what could not be done stands in the answer."""
     until = min(period.end, auditor.clock() - STILL_MOVING)
-    audit = _Audit(auditor, period.start, until, Reconciliation(until))
+    audit = _Audit(auditor, period, until)
     try:
         audit.run()
     except StrikeError as error:
@@ -109,20 +110,43 @@ _Item = TypeVar("_Item")
 
 
 class _Audit:
-    """One comparison: the auditor, the period from `start` to `end`, and what was found so far."""
+    """One comparison: the auditor, what is compared (from `start` to `end`), and what was found so far."""
 
-    def __init__(self, auditor: Auditor, start: datetime, end: datetime, result: Reconciliation) -> None:
-        self.auditor, self.start, self.end, self.result = auditor, start, end, result
+    def __init__(self, auditor: Auditor, period: Period, until: datetime) -> None:
+        self.auditor, self.period = auditor, period
+        self.start, self.end = period.start, until
+        self.result = Reconciliation(self.start, until)
         self._listed: set[int] = set()
-        self._oldest_opened_at = start - LIFE_OF_AN_INVOICE
+        self._too_new: set[str] = set()
+        """Strike's ids of the invoices that were paid too recently."""
+        self._oldest_opened_at = self.start - LIFE_OF_AN_INVOICE
 
     def run(self) -> None:
+        self._count_too_new()
         self._check_own_rows()
         is_listed = self._compare_list()
         if not is_listed:
             self._read_unpaid()
         self._read_unlisted()
         self._compare_refunds()
+
+    # What is too new.
+
+    def _count_too_new(self) -> None:
+        """Count what the period has after `end`, so that nobody takes it for compared."""
+        repository, start, end = self.auditor.repository, max(self.start, self.end), self.period.end
+        paid = read_all(repository, lambda books, after: books.paid(start, end, after), paid_place)
+        self._too_new.update(invoice.strike_invoice_id for invoice in paid)
+        sent = read_all(repository, lambda books, after: books.refunds_sent(start, end, after), refund_place)
+        waiting = read_all(repository, lambda books, after: books.refunds_waiting(start, end, after), refund_place)
+        self.result.new_payments = len(self._too_new)
+        self.result.new_refunds = sum(1 for _ in chain(sent, waiting))
+
+    def _note_too_new(self, page: list[StrikeInvoice]) -> None:
+        """Count what is paid at Strike alone and too new."""
+        start = max(self.start, self.end)
+        self._too_new.update(one.invoice_id for one in page if start <= one.created_at < self.period.end)
+        self.result.new_payments = len(self._too_new)
 
     # Our own rows.
 
@@ -172,6 +196,7 @@ class _Audit:
         """False when Strike refuses its list; what that leaves unseen stands in the result."""
         try:
             for page in self._pages():
+                self._note_too_new(page)
                 self._compare_page([one for one in page if self._oldest_opened_at <= one.created_at < self.end])
         except StrikeRejected as error:
             if error.status == 401:

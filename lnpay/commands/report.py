@@ -32,7 +32,7 @@ from lnpay.report import Line, Period, Totals, counted, make_period, report_line
 STANDARD_OUTPUT = "-"
 
 BALANCED, BROKEN, UNFINISHED = 0, 1, 2
-"""Exit codes. A wrong command line is 2 as well: nothing was compared then either."""
+"""Exit codes. Where nothing could be compared it is 2, and for a wrong command line, too."""
 
 TELL_EVERY = 1_000
 """Lines between two signs of life."""

@@ -123,6 +123,7 @@ def _reconciliation(found: Reconciliation) -> dict[str, Any]:
         "until": _moment(found.until, UTC),
         "payments": found.payments,
         "refunds": found.refunds,
+        "too_new": {"payments": found.new_payments, "refunds": found.new_refunds},
         "foreign_invoices": found.foreign,
         "refunds_by_hand": found.by_hand,
         "refunds_without_payment_id": found.unnamed,
@@ -218,7 +219,7 @@ def print_reconciliation(found: Reconciliation, file: TextIO) -> None:
     """The verdict, and each break with what to do."""
     whole = f": {_count(found.payments, 'payment')} and {_count(found.refunds, 'refund')}"
     compared = whole if found.unfinished is None else ", and not to the end"
-    print(f"\nCompared with Strike, up to {found.until.astimezone(UTC):%Y-%m-%d %H:%M} UTC{compared}", file=file)
+    print(f"\nCompared with Strike, up to {_minute(found.until)}{compared}", file=file)
     for remark in _remarks(found):
         print(f"  {remark}", file=file)
     for number, one in enumerate(found.breaks, 1):
@@ -234,18 +235,34 @@ def print_reconciliation(found: Reconciliation, file: TextIO) -> None:
         print(f"\nBooks do not balance: {_count(len(found.breaks), 'break')}.", file=file)
     if found.unfinished is not None:
         print(f"\nNot finished. {found.unfinished}.", file=file)
-    if found.is_balanced:
-        print("\nBooks balance.", file=file)
+    if not found.breaks and found.unfinished is None:
+        print(f"\n{_verdict(found)}", file=file)
+
+
+def _verdict(found: Reconciliation) -> str:
+    """What a comparison without a break comes to."""
+    if found.is_empty:
+        return "Nothing to compare: there are no payments or refunds, here or at Strike."
+    if not found.is_balanced:
+        soon = " Run this again in 10 minutes." if found.too_new or found.until <= found.since else ""
+        return f"Nothing was compared.{soon}"
+    return f"Books balance up to {_minute(found.until)}." if found.too_new else "Books balance."
 
 
 def _remarks(found: Reconciliation) -> Iterator[str]:
     """What was left out, and why."""
+    if found.too_new:
+        yield f"{_count(found.new_payments, 'payment')} and {_count(found.new_refunds, 'refund')} too new to compare"
     if found.foreign:
         yield f"{_count(found.foreign, 'paid invoice')} of another program in the same account: not compared"
     if found.by_hand:
         yield f"{_count(found.by_hand, 'refund')} closed by a person: not compared"
     if found.unnamed:
         yield f"{_count(found.unnamed, 'refund')} for which Strike gave no payment id: not compared"
+
+
+def _minute(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _count(number: int, noun: str) -> str:

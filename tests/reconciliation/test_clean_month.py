@@ -86,11 +86,35 @@ def test_what_happened_in_other_months_is_theirs(month: Month) -> None:
     assert [one.kind for one in found.breaks] == [BreakKind.NOT_COUNTED]
 
 
-def test_what_was_paid_a_moment_ago_is_not_compared_yet(month: Month) -> None:
+@pytest.mark.parametrize("is_known", [True, False], ids=["here and at Strike", "at Strike alone"])
+def test_what_was_paid_a_moment_ago_is_counted_and_not_compared_yet(month: Month, is_known: bool) -> None:
     month.world.wait(HOUR)
-    month.world.pay(month.world.sell())
+    for _ in range(8):
+        invoice = month.world.sell()
+        month.world.pay(invoice)
+        if is_known:
+            month.learn(invoice)
 
-    assert month.reconcile(clock=lambda: month.world.backend.clock() - timedelta(minutes=20)).is_balanced
+    found = month.reconcile(clock=lambda: month.world.backend.clock() - timedelta(minutes=20))
+
+    assert (found.breaks, found.payments, found.new_payments) == ([], 0, 8)
+    assert not found.is_balanced
+
+
+def test_a_refund_of_a_moment_ago_is_counted_and_not_compared_yet(month: Month) -> None:
+    month.sale()
+    month.world.wait(HOUR)
+    month.late()
+    month.late(address=None)
+
+    found = month.reconcile(clock=lambda: month.world.backend.clock() - timedelta(minutes=20))
+
+    assert (found.payments, found.refunds, found.new_payments, found.new_refunds) == (1, 0, 2, 2)
+    assert found.is_balanced
+
+
+def test_a_period_that_began_a_moment_ago_does_not_balance(month: Month) -> None:
+    assert not month.reconcile(clock=lambda: month.period.start + timedelta(minutes=5)).is_balanced
 
 
 def test_what_may_be_another_program_s_is_a_break_until_somebody_says_so(month: Month) -> None:

@@ -22,13 +22,13 @@ from tests.reconciliation.month import A_WHILE, Month
 COPIES = PAGE + PAGE // 2
 
 
-def run(month: Month, *arguments: str) -> int:
-    """As main.py does, for the days of the month."""
+def run(month: Month, *arguments: str, later: float = A_WHILE) -> int:
+    """As main.py does, for the days of the month; `later` seconds after what was done."""
     parser = argparse.ArgumentParser(prog="main.py")
     add_commands(parser.add_subparsers())
     days = ("--from", str(month.period.first), "--to", str(month.period.last))
     options = parser.parse_args(("report", *days, *arguments))
-    month.world.wait(A_WHILE)
+    month.world.wait(later)
     code: int = options.command(month.world.backend, options)
     return code
 
@@ -76,6 +76,28 @@ class TestForms:
         text = capsys.readouterr().out
         assert "Not finished. Strike does not accept STRIKE_API_KEY" in text
         assert "balance" not in text
+
+    def test_payments_that_are_all_too_new_do_not_balance(
+        self, month: Month, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for _ in range(8):
+            month.sale()
+
+        assert run(month, later=0) == 2
+
+        text = capsys.readouterr().out
+        assert "0 payments and 0 refunds" in text
+        assert "8 payments and 0 refunds too new to compare" in text
+        assert "balance" not in text
+
+    def test_json_counts_what_is_too_new(self, month: Month, capsys: pytest.CaptureFixture[str]) -> None:
+        month.sale()
+
+        assert run(month, "--json", "--reconcile", later=0) == 2
+
+        said = json.loads(capsys.readouterr().out)["reconciliation"]
+        assert (said["balanced"], said["payments"]) == (False, 0)
+        assert said["too_new"] == {"payments": 1, "refunds": 0}
 
     def test_csv_goes_to_the_output_alone_and_asks_strike_nothing(
         self, month: Month, capsys: pytest.CaptureFixture[str]

@@ -26,6 +26,7 @@ from lnpay.repository.tables import invoices, refunds
 COUNT = 3_000
 BERLIN = ZoneInfo("Europe/Berlin")
 NOW = datetime(2026, 11, 23, 5, 30, tzinfo=UTC)
+START = NOW - timedelta(days=30)
 PERIOD = Period(date(2026, 10, 1), date(2026, 10, 31), UTC)
 
 PAYMENT = Line(
@@ -160,7 +161,7 @@ class TestCsv:
 
 class TestJson:
     def test_it_is_one_object_with_lines_totals_and_verdict(self) -> None:
-        found = Reconciliation(NOW)
+        found = Reconciliation(START, NOW)
         found.add(BreakKind.REFUND_FAILED, PAYMENT.invoice_id, "refund sent", "FAILED")
 
         said = as_json(found, PAYMENT, REFUND)
@@ -181,7 +182,7 @@ class TestJson:
 
 class TestWords:
     def test_a_break_says_where_and_what_to_do(self) -> None:
-        found = Reconciliation(NOW, payments=2, refunds=1)
+        found = Reconciliation(START, NOW, payments=2, refunds=1)
         found.add(BreakKind.REFUND_FAILED, "invoice-1", "refund sent, 5 sats", "FAILED")
 
         text = words(found)
@@ -193,11 +194,35 @@ class TestWords:
         assert "Books do not balance: 1 break." in text
 
     def test_only_a_whole_comparison_without_a_break_balances(self) -> None:
-        assert "Books balance." in words(Reconciliation(NOW))
-        assert "balance" not in words(Reconciliation(NOW, unfinished="Strike could not be reached"))
+        assert "Books balance." in words(Reconciliation(START, NOW, payments=1))
+        assert "balance" not in words(Reconciliation(START, NOW, payments=1, unfinished="Strike could not be reached"))
+
+    @pytest.mark.parametrize(
+        ("found", "said"),
+        [
+            (Reconciliation(START, NOW), "Nothing to compare"),
+            (Reconciliation(START, NOW, new_payments=8), "8 payments and 0 refunds too new to compare"),
+            (Reconciliation(START, NOW, new_refunds=1), "Run this again in 10 minutes."),
+            (Reconciliation(NOW, NOW), "Nothing was compared. Run this again in 10 minutes."),
+            (Reconciliation(START, NOW, refunds=2, by_hand=1, unnamed=1), "Nothing was compared."),
+        ],
+        ids=["empty", "new payments", "a new refund", "began just now", "by hand and unnamed"],
+    )
+    def test_where_nothing_was_compared_nothing_balances(self, found: Reconciliation, said: str) -> None:
+        text = words(found)
+
+        assert said in text
+        assert "balance" not in text
+
+    def test_books_balance_only_up_to_what_is_too_new(self) -> None:
+        text = words(Reconciliation(START, NOW, payments=5, new_payments=1_003))
+
+        assert "5 payments and 0 refunds" in text
+        assert "1,003 payments and 0 refunds too new to compare" in text
+        assert text.rstrip().endswith(f"Books balance up to {NOW:%Y-%m-%d %H:%M} UTC.")
 
     def test_what_was_left_out_is_said(self) -> None:
-        text = words(Reconciliation(NOW, foreign=1, by_hand=2, unnamed=3))
+        text = words(Reconciliation(START, NOW, foreign=1, by_hand=2, unnamed=3))
 
         assert "1 paid invoice of another program" in text
         assert "2 refunds closed by a person" in text
