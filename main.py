@@ -26,11 +26,11 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from config.delivery import deliver
 from config.settings import Settings, SettingsError, load_settings
 from lnpay.backend import Backend
 from lnpay.bootstrap import build_backend
 from lnpay.commands import add_commands
+from lnpay.delivery_hook import load_deliver
 from lnpay.errors import LnpayError
 from lnpay.exposure import why_api_is_open
 from lnpay.logs import set_up_logging
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         set_up_logging(settings.log_level, settings.log_format)
         if options.on_settings is not None:
             return int(options.on_settings(settings, options))
-        backend = build_backend(settings, deliver)
+        backend = build_backend(settings, load_deliver(settings.hook_files))
     except SettingsError as error:
         return _refuse(error, options)
     except LnpayError as error:
@@ -129,6 +129,7 @@ def _serve_sandbox() -> int:
     from lnpay.sandbox.simulator import Simulator
 
     settings = _sandbox_settings()
+    deliver = load_deliver(settings.hook_files)
     set_up_logging(settings.log_level, settings.log_format)
     simulator = Simulator()
     simulator.config.backend_url = f"http://127.0.0.1:{settings.port}"

@@ -1,4 +1,7 @@
-"""Where your shop is told. This file is yours: change it to fit your shop.
+"""How your shop is notified: the default hook, and the example for your own.
+
+To change it, copy this file to config/local/delivery.py and edit the copy. LNPay uses the copy if there is one, and no
+upgrade touches it. Changes to this file are lost with the next upgrade.
 
 `deliver` is called for every event the shop is owed: at once, and again with growing pauses for more than three days
 until it returns without raising. It may be called twice for the same event, so drop repeats by `event.id`.

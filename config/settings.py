@@ -21,6 +21,7 @@ from dotenv.parser import parse_stream
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from lnpay.delivery_hook import HookFiles
 from lnpay.events import EventType
 from lnpay.money import CURRENCIES, MAX_SATS
 from lnpay.webhook_signature import decode_delivery_secret
@@ -29,6 +30,9 @@ ROOT = Path(__file__).resolve().parent.parent
 """The project's folder. Relative SQLite paths start here: cron starts elsewhere and must not make a second database."""
 
 ENV_FILE = ROOT / "config" / ".env"
+
+HOOK_FILES = HookFiles(ROOT / "config" / "local" / "delivery.py", ROOT / "config" / "delivery.py")
+"""config/local is the merchant's: upgrades leave it alone."""
 
 MIN_API_KEY_CHARACTERS = 16
 """Random letters and digits of this length are 95 bits: nobody finds one by trying, not even over years."""
@@ -115,6 +119,7 @@ class Settings:
     """text or json."""
     env_file: Path = field(default=ENV_FILE, compare=False)
     """The file that was read beside the environment; it need not exist."""
+    hook_files: HookFiles = field(default=HOOK_FILES, compare=False)
 
 
 def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:

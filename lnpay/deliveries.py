@@ -97,8 +97,8 @@ def _send(outbox: Outbox, delivery: Delivery) -> str:
         _put_off(outbox, delivery, _reason(error))
     # The hook is the merchant's own code: whatever it raises, sys.exit() too, means "again, later".
     except (Exception, SystemExit) as error:
-        log.exception("config/delivery.py failed webhook_id=%s", delivery.webhook_id)
-        _put_off(outbox, delivery, f"config/delivery.py raised {type(error).__name__}")
+        log.exception("delivery hook failed webhook_id=%s", delivery.webhook_id)
+        _put_off(outbox, delivery, f"the delivery hook raised {type(error).__name__}")
     else:
         with outbox.repository.transaction() as tx:
             tx.deliveries.mark_delivered(delivery, outbox.clock())

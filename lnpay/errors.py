@@ -10,6 +10,7 @@ LnpayError
 ├── RateUnavailable          503  no price that may be used: safe to repeat later
 ├── StorageUnavailable       503  the database is locked, full or gone: safe to repeat later
 ├── SchemaTooNew                  the database is not of this version: the start is refused
+├── HookUnusable                  the merchant's delivery hook cannot be loaded: the start is refused
 ├── Stopping                      the process was asked to end; the row in hand is finished
 ├── ShopRefused                   the shop did not take a delivery: it is called again later
 │   └── ShopGone                  ... and does not want to be (410): never called again
@@ -98,6 +99,12 @@ class SchemaTooNew(LnpayError):
     """The tables are not those of this version: most often a newer LNPay has made them."""
 
     code = "schema_too_new"
+
+
+class HookUnusable(LnpayError):
+    """The merchant's delivery hook cannot be loaded. The message names the file and the line."""
+
+    code = "hook_unusable"
 
 
 class Stopping(LnpayError):

@@ -187,7 +187,7 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class Event:
-    """What `config/delivery.py` is given: one message for the shop, ready to be sent.
+    """What the delivery hook is given: one message for the shop, ready to be sent.
 
     `content` is the JSON body as bytes and `headers` go with it (webhook-id, webhook-timestamp and, when
     DELIVERY_SECRET is set, webhook-signature); `body` is the same JSON, parsed.

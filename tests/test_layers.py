@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 GROUND = {"lnpay.states", "lnpay.model", "lnpay.money", "lnpay.errors", "lnpay.strike_names", "lnpay.strike_time"}
 OUTSIDE = {
-    "lnpay.addresses", "lnpay.bolt11", "lnpay.events", "lnpay.logs", "lnpay.qr", "lnpay.rates", "lnpay.repository",
-    "lnpay.strike", "lnpay.webhook_signature",
+    "lnpay.addresses", "lnpay.bolt11", "lnpay.delivery_hook", "lnpay.events", "lnpay.logs", "lnpay.qr", "lnpay.rates",
+    "lnpay.repository", "lnpay.strike", "lnpay.webhook_signature",
 }  # fmt: skip
 PROCESS = {"lnpay.backend", "lnpay.passes"}
 TOP = {"lnpay.bootstrap", "lnpay.web", "lnpay.doctor", "lnpay.commands"}

@@ -8,10 +8,10 @@ import signal
 import sys
 from functools import partial
 
-from config.delivery import deliver
 from config.settings import SettingsError, load_settings
 from lnpay.backend import Backend
 from lnpay.bootstrap import build_backend
+from lnpay.delivery_hook import load_deliver
 from lnpay.errors import LnpayError, Stopping
 from lnpay.logs import set_up_logging
 from lnpay.passes import Pass, make_pass, repeat
@@ -30,7 +30,7 @@ def run_worker(name: str, description: str, one_pass: Pass) -> int:
     try:
         settings = load_settings()
         set_up_logging(settings.log_level, settings.log_format)
-        backend = build_backend(settings, deliver)
+        backend = build_backend(settings, load_deliver(settings.hook_files))
     except (SettingsError, LnpayError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from lnpay import bootstrap
 from lnpay.budget import Budget
+from lnpay.delivery_hook import HookFiles
 from lnpay.errors import StorageUnavailable
 from lnpay.model import Clock
 from lnpay.rates import RateSource
@@ -31,6 +32,8 @@ class Settings(bootstrap.Settings, Protocol):
     def port(self) -> int: ...
     @property
     def env_file(self) -> Path: ...
+    @property
+    def hook_files(self) -> HookFiles: ...
 
 
 @dataclass(frozen=True)

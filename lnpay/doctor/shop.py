@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
+from lnpay.delivery_hook import load_deliver
 from lnpay.doctor.check import Check
 from lnpay.doctor.findings import Finding, fail, ok, warn
 from lnpay.doctor.knock import knock, place_of
 from lnpay.doctor.patient import Patient
 from lnpay.doctor.words import in_words
-from lnpay.errors import LnpayError
+from lnpay.errors import HookUnusable, LnpayError
 from lnpay.repository.figures import Waiting
 
 LATE = timedelta(minutes=5)
@@ -43,7 +44,7 @@ def _check_address(patient: Patient) -> Iterator[Finding]:
 
 
 def _took_something(patient: Patient) -> bool:
-    """config/delivery.py is the merchant's: it may tell the shop in another way than by DELIVERY_URL."""
+    """A hook of the merchant's own may reach the shop in another way than by DELIVERY_URL."""
     try:
         with patient.reading() as tx:
             last = tx.backlog.last_delivered_at()
@@ -84,4 +85,26 @@ def _because(refusal: str | None) -> str:
     return f" ({refusal})" if refusal else ""
 
 
-CHECKS = (Check(("delivery_url",), _check_address), Check(("deliveries",), _check_deliveries))
+def _check_hook(patient: Patient) -> Iterator[Finding]:
+    name, files = "delivery_hook", patient.settings.hook_files
+    own, shipped = files.own, files.shipped
+    try:
+        load_deliver(files)
+    except HookUnusable as error:
+        yield fail(name, error.message, "fix the file: LNPay does not start with it")
+        return
+    if files.is_shipped_changed():
+        used = "" if files.in_use == shipped else f", and has no effect beside {own}"
+        advice = f"copy it to {own} and restore the original" if files.in_use == shipped else "restore the original"
+        yield warn(name, f"{shipped} was changed: the next upgrade overwrites it{used}", advice)
+    elif files.is_own_a_default():
+        yield warn(name, f"{own} is an unchanged default", "remove it, so that upgrades can improve the default")
+    else:
+        yield ok(name, f"{files.in_use} is used")
+
+
+CHECKS = (
+    Check(("delivery_hook",), _check_hook),
+    Check(("delivery_url",), _check_address),
+    Check(("deliveries",), _check_deliveries),
+)

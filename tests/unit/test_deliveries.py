@@ -273,7 +273,7 @@ class TestTheMerchantsHook:
 
         delivery = message(world, invoice)
         assert (delivery.state, delivery.attempts) == (DeliveryState.PENDING, 1)
-        assert delivery.last_error == f"config/delivery.py raised {type(error).__name__}"
+        assert delivery.last_error == f"the delivery hook raised {type(error).__name__}"
 
     def test_one_that_ends_the_process_ends_no_other_delivery(self, world: World) -> None:
         invoices = [paid_order(world) for _ in range(3)]

@@ -1,0 +1,40 @@
+"""Where your shop is told. This file is yours: change it to fit your shop.
+
+`deliver` is called for every event the shop is owed: at once, and again with growing pauses for more than three days
+until it returns without raising. It may be called twice for the same event, so drop repeats by `event.id`.
+
+    event.type      "invoice.settled", or another of DELIVERY_EVENTS
+    event.body      the message as a dict: status, message, invoice, type, timestamp, data {...}
+    event.content   the same as JSON bytes: what the signature in event.headers signs
+    event.headers   webhook-id, webhook-timestamp, webhook-signature (when DELIVERY_SECRET is set)
+    event.url       DELIVERY_URL
+"""
+
+import requests
+
+from lnpay.errors import ShopGone, ShopRefused
+from lnpay.model import Event
+
+TIMEOUT_SECONDS = (3, 12)
+"""To connect, and to answer: 15 in all. Nobody else sends the same event for 20 seconds."""
+
+
+def deliver(event: Event) -> None:
+    """POST the event to the shop. Returns when the shop answered 2xx; raises to be called again."""
+    try:
+        # The answer's status is all that counts, so its body is not waited for.
+        with requests.post(
+            event.url,
+            data=event.content,
+            headers=event.headers,
+            timeout=TIMEOUT_SECONDS,
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            status = response.status_code
+    except requests.RequestException as error:
+        raise ShopRefused(f"the shop could not be reached: {type(error).__name__}") from error
+    if status == 410:
+        raise ShopGone("the shop answered 410: it does not want this message")
+    if not 200 <= status < 300:
+        raise ShopRefused(f"the shop answered {status}")
