@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
@@ -23,3 +26,11 @@ def fresh_postgres(server_url: str) -> Iterator[str]:
     finally:
         with admin.connect() as connection:
             connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def find_postgres_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put pg_dump and pg_restore of the server's own version first in PATH, if the server came from its wheel."""
+    if "TEST_POSTGRES_URL" in os.environ:
+        return  # a named server comes with tools of its version
+    pgserver = pytest.importorskip("pgserver")
+    monkeypatch.setenv("PATH", str(Path(pgserver.__file__).parent / "pginstall" / "bin"), prepend=os.pathsep)

@@ -27,7 +27,7 @@ from lnpay.repository import Repository
 from lnpay.repository.backup import back_up, check_backup, restore
 from lnpay.repository.dump import restore_command
 from lnpay.repository.repository import SCHEMA_VERSION
-from tests.databases import fresh_postgres
+from tests.databases import find_postgres_tools, fresh_postgres
 from tests.owing import owe
 from tests.test_commands import start
 from tests.world import World, WorldSettings
@@ -416,12 +416,7 @@ class TestPostgres:
 
     @pytest.fixture
     def with_tools(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """PostgreSQL's tools of the server's own version, where the server came from its wheel."""
-        if "TEST_POSTGRES_URL" in os.environ:
-            return  # whoever names a server has the tools that fit it
-        pgserver = pytest.importorskip("pgserver")
-        folder = Path(pgserver.__file__).parent / "pginstall" / "bin"
-        monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+        find_postgres_tools(monkeypatch)
 
     @pytest.mark.usefixtures("with_tools")
     def test_a_dump_holds_everything_and_goes_back(

@@ -51,14 +51,15 @@ def old_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield url
 
 
-def fill(url: str) -> None:
-    """Insert the rows of 0001.sql with plain SQL, as they were written then."""
+def fill(url: str, *files: Path) -> None:
+    """Insert the rows of the files (of 0001.sql without any) with plain SQL, as they were written then."""
+    content = ";\n".join(file.read_text("utf-8") for file in files or (DATA,))
     engine = create_engine(url, poolclass=NullPool)
     is_postgres = engine.dialect.name == "postgresql"
     with engine.begin() as connection:
         if is_postgres:
             connection.execute(text("SET TIME ZONE 'UTC'"))
-        for statement in filter(str.strip, DATA.read_text("utf-8").split(";\n")):
+        for statement in filter(str.strip, content.split(";\n")):
             connection.exec_driver_sql(statement.replace("%", "%%") if is_postgres else statement)
         for table in ("invoices", "refunds", "refund_attempts", "deliveries") if is_postgres else ():
             connection.execute(text(f"SELECT setval('{table}_id_seq', (SELECT max(id) FROM {table}))"))  # noqa: S608
