@@ -18,8 +18,9 @@ own order first: the event says what was paid, not that your shop asked for that
 
 import requests
 
-from lnpay.errors import ShopGone, ShopRefused
+from lnpay.errors import ShopRefused
 from lnpay.model import Event
+from lnpay.shop_answer import require_accepted
 
 TIMEOUT_SECONDS = (3, 12)
 """To connect, and to answer: 15 in all. Nobody else sends the same event for 20 seconds."""
@@ -40,7 +41,4 @@ def deliver(event: Event) -> None:
             status = response.status_code
     except requests.RequestException as error:
         raise ShopRefused(f"the shop could not be reached: {type(error).__name__}") from error
-    if status == 410:
-        raise ShopGone("the shop answered 410: it does not want this message")
-    if not 200 <= status < 300:
-        raise ShopRefused(f"the shop answered {status}")
+    require_accepted(status)

@@ -20,7 +20,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
-GROUND = {"lnpay.states", "lnpay.model", "lnpay.money", "lnpay.errors", "lnpay.strike_names", "lnpay.strike_time"}
+GROUND = {
+    "lnpay.shop_answer",
+    "lnpay.states",
+    "lnpay.model",
+    "lnpay.money",
+    "lnpay.errors",
+    "lnpay.strike_names",
+    "lnpay.strike_time",
+}
 OUTSIDE = {
     "lnpay.addresses", "lnpay.bolt11", "lnpay.delivery_hook", "lnpay.events", "lnpay.logs", "lnpay.qr", "lnpay.rates",
     "lnpay.repository", "lnpay.strike", "lnpay.webhook_signature",

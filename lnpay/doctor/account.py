@@ -147,14 +147,14 @@ def _scopes(patient: Patient) -> Finding:
 
 
 def _check_invoicing(patient: Patient) -> Iterator[Finding]:
-    """Whose profile to read, an invoice of the account tells."""
+    """Whose profile to read, an invoice of the account tells: `receiverId`, because accounts may share `issuerId`."""
     name = "strike_invoicing"
     newest = patient.strike.newest_invoice()
     if newest is None:
         yield cannot_tell(name, "the account has no invoice yet", "make one for a small amount, then run this again")
         return
     try:
-        yield _profile(name, patient.strike.get_profile(str(newest.raw.get("issuerId"))))
+        yield _profile(name, patient.strike.get_profile(str(newest.raw.get("receiverId"))))
     except StrikeRejected as error:
         if error.status == 403 and newest.amount_sats is not None:
             yield ok(name, "the account's newest invoice is in bitcoin")

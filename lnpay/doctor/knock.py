@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import requests
 
 from lnpay.doctor.patient import PATIENCE
+from lnpay.strike import Timeout
 
 MAX_ANSWER_BYTES = 4_096
 """Enough for an error of ours; a shop may answer with a whole page."""
@@ -16,22 +18,35 @@ MAX_ANSWER_BYTES = 4_096
 
 @dataclass(frozen=True)
 class Answer:
-    """What an address says. status: None when there is no answer, and `trouble` says why. code: LNPay's own word."""
+    """What an address says. status: None when there is no answer, and `trouble` says why. code: LNPay's own word.
+
+    headers: names in lower case. is_slow: there was no answer in time.
+    """
 
     status: int | None
     code: str | None = None
     trouble: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    is_slow: bool = False
 
 
-def knock(method: str, url: str, *, body: bytes | None = None, headers: dict[str, str] | None = None) -> Answer:
+def knock(
+    method: str,
+    url: str,
+    *,
+    body: bytes | None = None,
+    headers: dict[str, str] | None = None,
+    timeout: Timeout = PATIENCE,
+) -> Answer:
     """Make one call; redirects are not followed, as neither Strike nor LNPay follows them."""
     try:
         with requests.request(
-            method, url, data=body, headers=headers, timeout=PATIENCE, allow_redirects=False, stream=True
+            method, url, data=body, headers=headers, timeout=timeout, allow_redirects=False, stream=True
         ) as response:
-            return Answer(response.status_code, _code(response))
+            named = {name.lower(): value for name, value in response.headers.items()}
+            return Answer(response.status_code, _code(response), headers=named)
     except requests.RequestException as error:
-        return Answer(None, trouble=_in_words(error))
+        return Answer(None, trouble=_in_words(error, timeout), is_slow=isinstance(error, requests.ReadTimeout))
 
 
 def place_of(url: str) -> str:
@@ -51,11 +66,11 @@ def _code(response: requests.Response) -> str | None:
     return code if isinstance(code, str) else None
 
 
-def _in_words(error: requests.RequestException) -> str:
+def _in_words(error: requests.RequestException, timeout: Timeout) -> str:
     if isinstance(error, requests.exceptions.SSLError):
         return "its TLS certificate is not accepted: expired, self-signed, or for another name"
     if isinstance(error, requests.Timeout):
-        return f"it does not answer within {sum(PATIENCE):g} seconds"
+        return f"it does not answer within {sum(timeout):g} seconds"
     if "NameResolutionError" in repr(error):
         return "its name is not known (DNS)"
     if isinstance(error, requests.ConnectionError):

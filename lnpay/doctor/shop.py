@@ -7,12 +7,13 @@ from datetime import timedelta
 
 from lnpay.delivery_hook import load_deliver
 from lnpay.doctor.check import Check
-from lnpay.doctor.findings import Finding, fail, ok, warn
-from lnpay.doctor.knock import knock, place_of
+from lnpay.doctor.findings import Finding, cannot_tell, fail, ok, warn
+from lnpay.doctor.knock import Answer, knock, place_of
 from lnpay.doctor.patient import Patient
 from lnpay.doctor.words import in_words
-from lnpay.errors import HookUnusable, LnpayError
+from lnpay.errors import HookUnusable, LnpayError, ShopRefused
 from lnpay.repository.figures import Waiting
+from lnpay.shop_answer import ANSWER_SECONDS, require_accepted
 
 LATE = timedelta(minutes=5)
 VERY_LATE = timedelta(hours=1)
@@ -23,24 +24,68 @@ RECENT = timedelta(hours=1)
 REMEMBERED = timedelta(days=30)
 """What was given up longer ago is history."""
 
-MEND = "see that the shop runs and that DELIVERY_URL in config/.env is its address"
+PROBE_TIMEOUT = (3.0, 6.0)
+"""Longer than other probes get, because a delivery waits longer; yet all checks together end in time."""
+
+FIX = "see that the shop runs and that DELIVERY_URL in config/.env is its exact address; redirects are not followed"
+"""What to do about an address that does not accept messages."""
+
+_SAYS_NOTHING = (405, 501)
+"""How servers answer OPTIONS where they know only other methods."""
 
 
 def _check_address(patient: Patient) -> Iterator[Finding]:
-    """No order is sent: OPTIONS asks what the address takes, and whatever it says shows that somebody is there."""
-    name, place = "delivery_url", place_of(patient.settings.delivery_url)
-    answer = knock("OPTIONS", patient.settings.delivery_url)
-    if answer.status is None or (answer.status >= 500 and answer.status != 501):
-        seen = f"the shop at {place}: {answer.trouble or f'it answers {answer.status}'}"
-        if _took_something(patient):
-            yield warn(name, f"{seen}; yet a message was taken in the last hour", MEND)
-        else:
-            yield fail(name, seen, MEND)
-    elif answer.status in (404, 410) or 300 <= answer.status < 400:
-        seen = f"the shop at {place} answers {answer.status} to a question"
-        yield warn(name, seen, f"{MEND}, to the letter; redirects are not followed")
+    """Probe DELIVERY_URL with OPTIONS, which carries no order, and judge the answer as a delivery would."""
+    place = place_of(patient.settings.delivery_url)
+    answer = knock("OPTIONS", patient.settings.delivery_url, timeout=PROBE_TIMEOUT)
+    seen = f"the shop at {place}"
+    if answer.status is None:
+        yield _unreachable(patient, seen, answer)
+    elif answer.status in _SAYS_NOTHING:
+        yield _unclear(patient, f"{seen} answers {answer.status} to OPTIONS", answer)
+    elif trouble := _trouble_of(answer):
+        yield _refused(patient, f"{seen}: {trouble}, and a message would be refused in the same way", FIX)
     else:
-        yield ok(name, f"the shop at {place} answers")
+        yield ok("delivery_url", f"{seen} answers")
+
+
+def _trouble_of(answer: Answer) -> str:
+    """Why a delivery with this answer would fail; empty when it would not."""
+    assert answer.status is not None  # noqa: S101 - the caller has looked
+    try:
+        require_accepted(answer.status)
+    except ShopRefused:
+        return f"it answers {answer.status} to OPTIONS"
+    return "it does not allow POST" if _does_allow_post(answer) is False else ""
+
+
+def _does_allow_post(answer: Answer) -> bool | None:
+    """What the answer's Allow header says about POST; None when it says nothing."""
+    allowed = answer.headers.get("allow")
+    return None if allowed is None else "POST" in (method.strip().upper() for method in allowed.split(","))
+
+
+def _unreachable(patient: Patient, seen: str, answer: Answer) -> Finding:
+    if answer.is_slow:
+        slow = f"{seen}: {answer.trouble}; a delivery that takes {ANSWER_SECONDS} seconds has failed"
+        return warn("delivery_url", slow, "have the shop answer first and do its work later")
+    return _refused(patient, f"{seen}: {answer.trouble}", FIX)
+
+
+def _unclear(patient: Patient, seen: str, answer: Answer) -> Finding:
+    allows = _does_allow_post(answer)
+    if allows is False:
+        return _refused(patient, f"{seen} and allows no POST", FIX)
+    if allows or _took_something(patient):
+        return ok("delivery_url", f"{seen}; {'it allows POST' if allows else 'it accepted a message in the last hour'}")
+    advice = "make a small payment and run this again within an hour, or have the shop answer OPTIONS with Allow: POST"
+    return cannot_tell("delivery_url", f"{seen}, which does not show whether it accepts messages", advice)
+
+
+def _refused(patient: Patient, seen: str, advice: str) -> Finding:
+    if _took_something(patient):
+        return warn("delivery_url", f"{seen}; yet a message was accepted in the last hour", advice)
+    return fail("delivery_url", seen, advice)
 
 
 def _took_something(patient: Patient) -> bool:

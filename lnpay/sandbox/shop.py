@@ -242,11 +242,14 @@ def _reason(told: object) -> str:
 def receive_webhook(simulator: Simulator, request: Request) -> Reply:
     """The shop's own webhook: remember the call, mark the order paid, answer as told."""
     shop = simulator.shop
-    status = shop.next_status() if request.method == "POST" else 405
+    is_question = request.method == "OPTIONS"
+    status = shop.next_status() if request.method == "POST" else 204 if is_question else 405
     delivery = ShopDelivery(simulator.now(), request.headers(), request.body, status)
     shop.deliveries.append(delivery)
     told = delivery.json()
     if status == 200 and isinstance(told, dict) and told.get("status") == "success":
         data = told["data"] if isinstance(told.get("data"), dict) else {}
         shop.mark_paid(str(told.get("invoice", "")), data.get("amount_fiat"), data.get("currency"))
+    if is_question:
+        return Reply(status, headers=[("Allow", "OPTIONS, POST")])
     return json_reply(status, {"received": status == 200})

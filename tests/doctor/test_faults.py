@@ -122,6 +122,19 @@ class TestStrike:
 
         assert_only(shop.troubles(), "strike_invoicing", FAIL, "cannot ask for bitcoin")
 
+    @pytest.mark.parametrize(("currencies", "troubles"), [(["BTC"], set()), (["USD"], {"strike_invoicing"})])
+    def test_an_account_is_read_by_receiver_where_accounts_share_an_issuer(
+        self, shop: Installation, currencies: list[str], troubles: set[str]
+    ) -> None:
+        shop.simulator.config.invoiceable_currencies = currencies
+        for invoice in shop.simulator.invoices.by_id.values():
+            invoice.issuer_id = "00000000-0000-4000-8000-000000000000"
+
+        found = shop.troubles()
+
+        assert set(found) == troubles
+        assert not [finding for finding in found.values() if finding.verdict is not FAIL]
+
     def test_an_account_without_any_invoice_cannot_be_judged(self, shop: Installation) -> None:
         shop.simulator.invoices.by_id.clear()
 
@@ -388,7 +401,7 @@ class TestShop:
     def test_the_shop_answers_500_and_yet_takes_messages(self, shop: Installation) -> None:
         shop.fault("OPTIONS", "/shop/webhook", "error", status=500)
 
-        assert_only(shop.troubles(), "delivery_url", WARN, "yet a message was taken in the last hour")
+        assert_only(shop.troubles(), "delivery_url", WARN, "yet a message was accepted in the last hour")
 
     def test_the_address_is_unknown_to_the_shop(self, shop: Installation) -> None:
         shop.fault("OPTIONS", "/shop/webhook", "error", status=404, code="NOT_FOUND")

@@ -1,0 +1,131 @@
+"""The doctor judges the shop's answer to its probe as a delivery would be judged."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from config.delivery import TIMEOUT_SECONDS, deliver
+from lnpay.doctor import Finding, Verdict
+from lnpay.errors import ShopRefused
+from lnpay.model import Event
+from lnpay.shop_answer import ANSWER_SECONDS
+from tests.doctor.installation import Installation
+
+HOUR = timedelta(hours=1)
+STATUSES = (200, 202, 204, 301, 302, 303, 307, 308, 400, 401, 403, 404, 409, 410, 422, 429, 500, 502, 503)
+
+
+@contextmanager
+def a_shop(status: int, *, allow: str | None = None, seconds: float = 0) -> Iterator[str]:
+    """A server that answers everything alike. Gives its URL."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            stopping.wait(seconds)
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            if allow is not None:
+                self.send_header("Allow", allow)
+            if 300 <= status < 400:
+                self.send_header("Location", "/elsewhere")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        do_OPTIONS = do_POST = answer
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    stopping = threading.Event()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/webhook"
+    finally:
+        stopping.set()
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def probe(shop: Installation, url: str) -> Finding:
+    """What the doctor says of a shop there."""
+    shop.set(DELIVERY_URL=url)
+    return {finding.name: finding for finding in shop.examine()}["delivery_url"]
+
+
+def is_accepted(url: str) -> bool:
+    """Whether the hook as shipped takes the shop's answer for a delivery."""
+    try:
+        deliver(Event("msg_1", "invoice.settled", {}, b"{}", {}, url))
+    except ShopRefused:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def quiet_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """An installation whose shop has accepted nothing for two hours; shared, because nothing here changes it."""
+    from tests.doctor.installation import installed
+
+    with installed(tmp_path_factory.mktemp("quiet")) as made:
+        made.let_pass(2 * HOUR)
+        yield made
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_it_is_ok_exactly_where_a_delivery_would_be_accepted(quiet_shop: Installation, status: int) -> None:
+    with a_shop(status) as url:
+        found = probe(quiet_shop, url)
+
+        assert is_accepted(url) is (found.verdict is Verdict.OK)
+    assert found.verdict in (Verdict.OK, Verdict.FAIL)
+
+
+def test_an_address_that_takes_no_post_is_refused(quiet_shop: Installation) -> None:
+    with a_shop(200, allow="GET, HEAD, OPTIONS") as url:
+        found = probe(quiet_shop, url)
+
+    assert (found.verdict, "does not allow POST" in found.message) == (Verdict.FAIL, True)
+
+
+@pytest.mark.parametrize("status", [405, 501])
+@pytest.mark.parametrize(
+    ("allow", "verdict"), [("POST", Verdict.OK), ("get, post", Verdict.OK), ("GET", Verdict.FAIL), (None, Verdict.WARN)]
+)
+def test_an_address_that_does_not_answer_options_is_judged_by_what_it_allows(
+    quiet_shop: Installation, status: int, allow: str | None, verdict: Verdict
+) -> None:
+    with a_shop(status, allow=allow) as url:
+        assert probe(quiet_shop, url).verdict is verdict
+
+
+def test_an_accepted_message_shows_what_options_does_not(shop: Installation) -> None:
+    with a_shop(405) as url:
+        assert probe(shop, url).verdict is Verdict.OK
+
+
+@pytest.mark.parametrize("status", [302, 401, 404, 500])
+def test_what_refuses_the_probe_and_accepted_a_message_lately_is_a_warning(shop: Installation, status: int) -> None:
+    with a_shop(status) as url:
+        assert probe(shop, url).verdict is Verdict.WARN
+
+
+def test_a_shop_that_takes_seven_seconds_is_answered_as_slow_and_not_as_gone(quiet_shop: Installation) -> None:
+    with a_shop(204, seconds=8) as url:
+        found = probe(quiet_shop, url)
+
+    assert found.verdict is Verdict.WARN
+    assert "15 seconds has failed" in found.message
+
+
+def test_the_hook_waits_as_long_as_the_doctor_says() -> None:
+    assert sum(TIMEOUT_SECONDS) == ANSWER_SECONDS
