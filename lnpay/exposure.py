@@ -14,15 +14,16 @@ def why_api_is_open(host: str, webhook_url: str, api_keys: Sequence[str]) -> str
     """
     if api_keys:
         return None
-    if not _is_this_machine(host):
+    if not is_this_machine(host):
         return f"HOST={host} lets other machines call LNPay, and API_KEYS is empty"
     public = urlsplit(webhook_url).hostname
-    if public and not _is_this_machine(public):
+    if public and not is_this_machine(public):
         return f"WEBHOOK_URL says that the world reaches LNPay at {public}, and API_KEYS is empty"
     return None
 
 
-def _is_this_machine(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
+    """Whether a host name or address can only mean this machine."""
     name = host.strip("[]").rstrip(".").lower()
     try:
         return ip_address(name).is_loopback

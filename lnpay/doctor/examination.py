@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from lnpay.doctor import account, database, machine, prices, server, shop, webhook, work
+from lnpay.doctor import account, database, machine, prices, proxy, server, shop, simulated, webhook, work
 from lnpay.doctor.at_once import run_at_once
 from lnpay.doctor.check import Check
 from lnpay.doctor.findings import Finding, cannot_tell
@@ -21,7 +21,8 @@ LIMIT_SECONDS = 10.0
 """For all checks together, after the look at the database, which takes up to four."""
 
 CHECKS: tuple[Check, ...] = (
-    *machine.CHECKS, *server.CHECKS, *database.CHECKS, *account.CHECKS, *prices.CHECKS, *webhook.CHECKS, *shop.CHECKS,
+    *machine.CHECKS, *server.CHECKS, *proxy.CHECKS, *database.CHECKS, *simulated.CHECKS, *account.CHECKS,
+    *prices.CHECKS, *webhook.CHECKS, *shop.CHECKS,
     *work.CHECKS,
 )  # fmt: skip
 

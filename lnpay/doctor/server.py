@@ -47,10 +47,10 @@ def _check_keys(patient: Patient) -> Iterator[Finding]:
     why = why_api_is_open(settings.host, settings.webhook_url, settings.api_keys)
     advice = "python key_generator.py makes a key: put it into API_KEYS, restart, and give it to your shop"
     if settings.api_keys:
-        yield ok(name, "making an invoice needs one of API_KEYS")
+        yield _keys_in_use(patient)
     elif why is None:
         yield ok(name, "API_KEYS is empty, and only this machine can call LNPay")
-    elif _is_open_to_the_world(settings.webhook_url):
+    elif settings.webhook_url and _asks_no_key(settings.webhook_url.removesuffix("/webhook")):
         public = settings.webhook_url.removesuffix("/webhook")
         yield fail(
             name, f"strangers can make invoices for your orders: {public}/generate-invoice asks for no key", advice
@@ -59,10 +59,21 @@ def _check_keys(patient: Patient) -> Iterator[Finding]:
         yield warn(name, why, advice)
 
 
-def _is_open_to_the_world(webhook_url: str) -> bool:
-    if not webhook_url:
-        return False
-    url = webhook_url.removesuffix("/webhook") + "/generate-invoice"
+def _keys_in_use(patient: Patient) -> Finding:
+    """Whether the server that runs knows the keys: it may have been started before they were set."""
+    name, settings = "api_keys", patient.settings
+    addresses = [_url(patient), settings.webhook_url.removesuffix("/webhook")]
+    # Where only this machine can call, no key is needed.
+    can_others_call = why_api_is_open(settings.host, settings.webhook_url, ()) is not None
+    for address in addresses if can_others_call else ():
+        if address and _asks_no_key(address):
+            message = f"API_KEYS is set, yet {address}/generate-invoice asks for no key"
+            return fail(name, message, "restart LNPay, so that it reads the settings again")
+    return ok(name, "making an invoice needs one of API_KEYS")
+
+
+def _asks_no_key(base_url: str) -> bool:
+    url = f"{base_url}/generate-invoice"
     return knock("POST", url, body=b"{}", headers={"Content-Type": "application/json"}).code == "invalid_request"
 
 

@@ -27,6 +27,9 @@ DROP = "X-Sandbox-Drop"
 DELAY = "X-Sandbox-Delay"
 RESUME = "X-Sandbox-Resume"
 
+MARK = ("X-LNPay-Simulator", "1")
+"""In every answer, so that nobody takes it for Strike or for a shop."""
+
 READ_TIMEOUT = "sandbox.read_timeout"
 """Environ key set by a transport inside the process: seconds its caller waits. No one really sleeps then."""
 RESUMED = "sandbox.resumed"
@@ -64,7 +67,7 @@ def answer_wsgi(simulator: Simulator, environ: dict[str, Any], start_response: A
         environ["wsgi.input"] = io.BytesIO(body)
         environ["sandbox.simulator"] = simulator
         return people_app().wsgi_app(environ, start_response)
-    headers = [*reply.headers, ("Content-Length", str(len(reply.body)))]
+    headers = [*reply.headers, ("Content-Length", str(len(reply.body))), MARK]
     if "Date" not in dict(headers):
         headers.append(("Date", format_datetime(simulator.clock.now(), usegmt=True)))
     start_response(f"{reply.status} {_phrase(reply.status)}", headers)

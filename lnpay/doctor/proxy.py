@@ -1,0 +1,59 @@
+"""The way from the world to LNPay: what stands in front of it, and does it let customers through?"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+from lnpay.doctor.check import Check
+from lnpay.doctor.findings import Finding, cannot_tell, fail, ok
+from lnpay.doctor.knock import Answer, knock
+from lnpay.doctor.patient import Patient
+
+NOTHING = "the-doctor-s-probe"
+"""The name of nothing: LNPay answers 404, and shows by its answer that the question arrived."""
+
+PATHS = ("/lnpay.js", f"/checkout/{NOTHING}", f"/refund/{NOTHING}", f"/static/{NOTHING}", f"/invoices/{NOTHING}/qr.png")
+"""One of each kind that customers need."""
+
+MARK = "X-Request-Id"
+"""LNPay repeats it in its answer; what answers in its place does not."""
+
+PUBLISH = "have your web server pass {paths} to LNPay, as the files in deploy/proxy do, without login or redirect"
+
+
+def _check_proxy(patient: Patient) -> Iterator[Finding]:
+    name, public = "proxy", patient.settings.webhook_url.removesuffix("/webhook")
+    if not public:
+        yield ok(name, "WEBHOOK_URL is not set, so no public address is known")
+        return
+    first, *others = PATHS
+    answer, is_ours = _ask(public + first)
+    if answer.status is None:
+        yield cannot_tell(name, f"{public}: {answer.trouble}", "see webhook_url")
+        return
+    hidden = [first] if not is_ours else []
+    hidden += [path for path in others if not _ask(public + path)[1]]
+    if hidden:
+        kinds = ", ".join(path.replace(NOTHING, "...") for path in hidden)
+        yield fail(name, f"at {public} customers do not reach {kinds} of LNPay", PUBLISH.format(paths=kinds))
+    else:
+        yield ok(name, f"customers reach LNPay at {public}, {_through(answer)}")
+
+
+def _ask(url: str) -> tuple[Answer, bool]:
+    """The answer at an address, and whether it is LNPay's."""
+    mark = uuid.uuid4().hex
+    answer = knock("GET", url, headers={MARK: mark})
+    return answer, answer.headers.get(MARK.lower()) == mark
+
+
+def _through(answer: Answer) -> str:
+    """What stands between, as far as the answer shows it."""
+    via = answer.headers.get("via", "").split(",")[0].split(" ")[-1]
+    server = answer.headers.get("server", "").split("/")[0]
+    between = [one for one in (via, server) if one and one not in ("LNPay", "waitress")]
+    return f"through {' and '.join(dict.fromkeys(between))}" if between else "directly or through an unnamed proxy"
+
+
+CHECKS = (Check(("proxy",), _check_proxy),)

@@ -1,0 +1,140 @@
+"""What the doctor says of the way from the world to LNPay, and of simulators where real money is paid."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import requests
+
+from config.settings import load_settings
+from lnpay.doctor import Finding, Verdict, proxy, simulated
+from lnpay.doctor.patient import admit
+from tests.doctor.installation import Installation
+from tests.scenarios.live import free_port
+
+PUBLIC = "https://pay.shop.invalid/webhook"
+REAL = {
+    "STRIKE_API_URL": "https://api.strike.me/v1",
+    "COINGECKO_API_URL": "https://api.coingecko.com/api/v3",
+    "COINBASE_API_URL": "https://api.coinbase.com/v2",
+    "DELIVERY_URL": "http://127.0.0.1:1/webhook",
+}
+
+
+@contextmanager
+def a_proxy(backend: str, passes: Callable[[str], bool]) -> Iterator[str]:
+    """A web server that passes on what `passes` says, and answers 404 itself to the rest."""
+
+    class Handler(BaseHTTPRequestHandler):
+        server_version = "nginx/1.26"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            if not passes(self.path):
+                self.send_error(404)
+                return
+            answer = requests.get(backend + self.path, headers=dict(self.headers), timeout=10)
+            self.send_response(answer.status_code)
+            self.send_header("X-Request-Id", answer.headers["X-Request-Id"])
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def found(shop: Installation, name: str) -> Finding:
+    """One check alone, so that nothing is asked of the real Strike."""
+    [check] = [one for one in (*proxy.CHECKS, *simulated.CHECKS) if one.names == (name,)]
+    with admit(load_settings({}, shop.env_file), shop.now) as patient:
+        [finding] = check.run(patient)
+    return finding
+
+
+class TestProxy:
+    def test_what_stands_in_front_is_named(self, shop: Installation) -> None:
+        with a_proxy(f"http://127.0.0.1:{shop.values['PORT']}", lambda path: True) as url:
+            shop.set(WEBHOOK_URL=f"{url}/webhook")
+
+            finding = found(shop, "proxy")
+
+        assert (finding.verdict, "through nginx" in finding.message) == (Verdict.OK, True)
+
+    @pytest.mark.parametrize("hidden", ["/lnpay.js", "/checkout/", "/refund/", "/static/", "/invoices/"])
+    def test_a_path_that_customers_do_not_reach_is_named(self, shop: Installation, hidden: str) -> None:
+        backend = f"http://127.0.0.1:{shop.values['PORT']}"
+        with a_proxy(backend, lambda path: not path.startswith(hidden)) as url:
+            shop.set(WEBHOOK_URL=f"{url}/webhook")
+
+            finding = found(shop, "proxy")
+
+        assert finding.verdict is Verdict.FAIL
+        assert hidden in finding.message
+        assert hidden in finding.advice
+
+    def test_an_address_where_nothing_answers_cannot_be_judged(self, shop: Installation) -> None:
+        shop.set(WEBHOOK_URL=f"http://127.0.0.1:{free_port()}/webhook")
+
+        assert found(shop, "proxy").verdict is Verdict.WARN
+
+
+class TestSimulator:
+    def test_real_settings_are_ok(self, shop: Installation) -> None:
+        shop.set(WEBHOOK_URL=PUBLIC, **REAL)
+
+        assert found(shop, "simulator").verdict is Verdict.OK
+
+    def test_customers_of_a_public_address_would_pay_simulated_invoices(self, shop: Installation) -> None:
+        shop.set(WEBHOOK_URL=PUBLIC)
+
+        finding = found(shop, "simulator")
+
+        assert (finding.verdict, "nobody pays real money" in finding.message) == (Verdict.FAIL, True)
+
+    @pytest.mark.parametrize("name", ["COINGECKO_API_URL", "COINBASE_API_URL", "DELIVERY_URL"])
+    def test_one_line_of_the_trial_was_left_in_the_settings(self, shop: Installation, name: str) -> None:
+        left = {name: shop.values[name]}
+        shop.set(WEBHOOK_URL=PUBLIC, **{**REAL, **left})
+
+        finding = found(shop, "simulator")
+
+        assert finding.verdict is Verdict.FAIL
+        assert name in finding.message
+        assert name in finding.advice
+
+    @pytest.mark.parametrize("host", ["api.dev.strike.me", "strike.shop.example"])
+    def test_another_host_than_strike_s_is_a_warning(self, shop: Installation, host: str) -> None:
+        shop.set(**{**REAL, "STRIKE_API_URL": f"https://{host}/v1"})
+
+        finding = found(shop, "simulator")
+
+        assert (finding.verdict, host in finding.message) == (Verdict.WARN, True)
+
+    def test_every_answer_of_the_simulator_says_what_it_is(self, shop: Installation) -> None:
+        for path in ("/v1/invoices", "/shop/webhook", "/coinbase/v2/exchange-rates", "/_control/clock"):
+            assert requests.get(shop.world.url + path, timeout=10).headers["X-LNPay-Simulator"] == "1"
+
+
+class TestKeys:
+    def test_a_server_that_was_started_before_its_keys_were_set_is_named(self, shop: Installation) -> None:
+        shop.set(HOST="0.0.0.0")  # noqa: S104
+
+        finding = shop.troubles()["api_keys"]
+
+        assert (finding.verdict, "asks for no key" in finding.message) == (Verdict.FAIL, True)
+        assert "restart LNPay" in finding.advice
