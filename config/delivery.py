@@ -20,25 +20,21 @@ import requests
 
 from lnpay.errors import ShopRefused
 from lnpay.model import Event
+from lnpay.outgoing import call_for_status, pooled_session
 from lnpay.shop_answer import require_accepted
 
 TIMEOUT_SECONDS = (3, 12)
-"""To connect, and to answer: 15 in all. Nobody else sends the same event for 20 seconds."""
+"""To connect, and to answer. After 15 in total the call is cut, before another process may send the same event."""
 
 
 def deliver(event: Event) -> None:
     """POST the event to the shop. Returns when the shop answered 2xx; raises to be called again."""
     try:
         # The answer's status is all that counts, so its body is not waited for.
-        with requests.post(
-            event.url,
-            data=event.content,
-            headers=event.headers,
-            timeout=TIMEOUT_SECONDS,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
-            status = response.status_code
+        with pooled_session() as session:
+            answer = call_for_status(
+                session, "POST", event.url, data=event.content, headers=event.headers, timeout=TIMEOUT_SECONDS
+            )
     except requests.RequestException as error:
         raise ShopRefused(f"the shop could not be reached: {type(error).__name__}") from error
-    require_accepted(status)
+    require_accepted(answer.status_code)

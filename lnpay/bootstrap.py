@@ -15,12 +15,13 @@ from lnpay.budget import Budget
 from lnpay.deliveries import Outbox, delivery_dispatcher
 from lnpay.invoices import Till
 from lnpay.model import Clock, Event, utc_now
+from lnpay.outgoing import pooled_session
 from lnpay.rates import Coinbase, CoinGecko, Rates, RateSource, StrikeTicker, start_daemon_thread
 from lnpay.refunds import RefundDesk, RefundRules, refund_dispatcher
 from lnpay.repository import Repository
 from lnpay.restored import notice_restore
 from lnpay.settlement import Ledger
-from lnpay.strike import Strike, pooled_session
+from lnpay.strike import Strike
 from lnpay.strike_time import StrikeTime
 
 SWEEPS_SHARE = 0.8

@@ -20,6 +20,7 @@ SHIPPED_DIGESTS = frozenset(
     {
         "0196451c0b562551bb50df59d826c78712398198c0e9424300de6a18f07d7abc",  # 0.1.0
         "806f0db38b73b4046f0b169e46ca59cca7c18c1b4ce3774b2c26394b1db250a7",
+        "7b5128eaec393e06aa83a8bf660ad568c212183edc745bfd78fa120b3ff5e1fc",
     }
 )
 """SHA-256 of every default that was ever shipped, with `\\n` line ends. Add to it when config/delivery.py changes."""

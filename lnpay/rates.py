@@ -10,7 +10,6 @@ import json
 import logging
 import re
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,18 +22,14 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
-import urllib3
 
 from lnpay.errors import LnpayError, RateUnavailable
 from lnpay.model import Clock, Rate
+from lnpay.outgoing import AnswerTooLarge, Timeout, call
 
 log = logging.getLogger(__name__)
 
-TIMEOUT = (2.0, 4.0)
-"""Seconds to connect, seconds between two pieces of the answer."""
-
-ANSWER_SECONDS = 8.0
-"""For the whole answer: a source that drips is a source that failed."""
+TIMEOUT: Timeout = (2.0, 4.0)
 
 MAX_ANSWER_BYTES = 1_000_000
 """Coinbase's list of all currencies is some 20,000."""
@@ -42,7 +37,6 @@ MAX_ANSWER_BYTES = 1_000_000
 MAX_WAIT_SECONDS = 15.0
 """How long a request waits for the refresh that another one runs."""
 
-_READ_BYTES = 16_384
 _NUMBER = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
 _UNIX_SECONDS = re.compile(r"[0-9]{1,11}", re.ASCII)
 
@@ -387,35 +381,20 @@ def _get_json(
 ) -> Mapping[str, Any]:
     """JSON object at `url`, its numbers as text. The one place where a failed call becomes a RateSourceError."""
     try:
-        # Redirects are not followed: they would carry the API key along.
-        with session.get(
-            url, params=params, headers=headers, timeout=TIMEOUT, allow_redirects=False, stream=True
-        ) as response:
-            if response.status_code != requests.codes.ok:
-                raise RateSourceError(f"answered HTTP {response.status_code}")
-            body = _read_body(response)
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
+        answer = call(session, "GET", url, params=params, headers=headers, timeout=TIMEOUT, max_bytes=MAX_ANSWER_BYTES)
+    except AnswerTooLarge as error:
+        raise RateSourceError("answered with too much") from error
+    except (requests.RequestException, OSError) as error:
         raise RateSourceError(f"was not reached: {type(error).__name__}") from error
+    if answer.status_code != requests.codes.ok:
+        raise RateSourceError(f"answered HTTP {answer.status_code}")
     try:
-        answer = json.loads(body, parse_float=str, parse_int=str)
+        found = json.loads(answer.content, parse_float=str, parse_int=str)
     except (ValueError, RecursionError) as error:
         raise RateSourceError("answered with something else than JSON") from error
-    if not isinstance(answer, dict):
+    if not isinstance(found, dict):
         raise RateSourceError("answered with another shape")
-    return answer
-
-
-def _read_body(response: requests.Response) -> bytes:
-    """Whole body, bounded in bytes and in time: the read timeout alone lets a byte every few seconds pass."""
-    deadline = time.monotonic() + ANSWER_SECONDS
-    body = b""
-    while piece := response.raw.read1(_READ_BYTES, decode_content=True):
-        body += piece
-        if len(body) > MAX_ANSWER_BYTES:
-            raise RateSourceError("answered with too much")
-        if time.monotonic() > deadline:
-            raise RateSourceError("answered too slowly")
-    return body
+    return found
 
 
 def _member(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -28,10 +28,11 @@ from lnpay.errors import StrikeAmbiguous, StrikeError, StrikeRejected, StrikeUna
 from lnpay.events import EventType
 from lnpay.model import Clock, Refund
 from lnpay.outbox import owe_delivery
+from lnpay.outgoing import Timeout
 from lnpay.repository import Repository, Transaction
 from lnpay.restored import why_doubted
 from lnpay.states import RefundState
-from lnpay.strike import PATIENT, Payment, PaymentQuote, PaymentStatus, Strike, Timeout, named_in
+from lnpay.strike import PATIENT, Payment, PaymentQuote, PaymentStatus, Strike, named_in
 
 log = logging.getLogger(__name__)
 

@@ -17,10 +17,11 @@ from lnpay.addresses import refund_address
 from lnpay.events import EventType
 from lnpay.model import Clock, Invoice
 from lnpay.outbox import owe_delivery
+from lnpay.outgoing import Timeout
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.invoices import WATCHED
 from lnpay.states import InvoiceState
-from lnpay.strike import PATIENT, InvoiceStatus, Strike, StrikeInvoice, Timeout
+from lnpay.strike import PATIENT, InvoiceStatus, Strike, StrikeInvoice
 
 log = logging.getLogger(__name__)
 

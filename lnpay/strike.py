@@ -25,12 +25,13 @@ import urllib3.exceptions
 from lnpay.errors import StrikeAmbiguous, StrikeError, StrikeRejected, StrikeUnavailable
 from lnpay.model import Clock, utc_now
 from lnpay.money import btc_to_sats, sats_to_btc
+from lnpay.outgoing import HttpAnswer, Timeout, call, pooled_session
 from lnpay.strike_time import StrikeTime
 
 log = logging.getLogger(__name__)
 
-Timeout = tuple[float, float]
-"""Seconds to connect, seconds to wait for the answer."""
+MAX_ANSWER_BYTES = 5_000_000
+"""A page of a hundred invoices is some 100,000."""
 
 PATIENT: Timeout = (3.05, 10.0)
 HURRIED: Timeout = (1.0, 2.5)
@@ -362,12 +363,13 @@ class Strike:
             return _read_json(method, path, response)
         raise self._refusal(method, path, bucket, response)
 
-    def _send(self, method: str, path: str, bucket: Bucket, **more: Unpack[_More]) -> requests.Response:
+    def _send(self, method: str, path: str, bucket: Bucket, **more: Unpack[_More]) -> HttpAnswer:
         """Make one call, within the budget. The one place that knows `requests`."""
         self._budget.take(bucket)
         asked_at = self.time.steady()
         try:
-            response = self._session.request(
+            response = call(
+                self._session,
                 method,
                 self._base_url + path,
                 json=more.get("body"),
@@ -375,7 +377,7 @@ class Strike:
                 headers=more.get("headers"),
                 auth=self._auth,
                 timeout=more.get("timeout") or self._patience,
-                allow_redirects=False,
+                max_bytes=MAX_ANSWER_BYTES,
             )
         except requests.RequestException as error:
             raise _unanswered(method, path, error) from error
@@ -383,7 +385,7 @@ class Strike:
             self.time.observe(_read_date(response.headers.get("Date")), asked_at, self.time.steady())
         return response
 
-    def _refusal(self, method: str, path: str, bucket: Bucket, response: requests.Response) -> StrikeError:
+    def _refusal(self, method: str, path: str, bucket: Bucket, response: HttpAnswer) -> StrikeError:
         data = _error_data(response)
         told_at = _read_date(response.headers.get("Date")) or self.time.now()
         retry_after = _retry_after_seconds(response.headers.get("Retry-After"), told_at)
@@ -404,17 +406,8 @@ class Strike:
         )
 
 
-def pooled_session() -> requests.Session:
-    """A session for many threads. It never repeats a call by itself: only callers know what may be repeated."""
-    session = requests.Session()
-    adapter = requests.adapters.HTTPAdapter(pool_connections=4, pool_maxsize=32, max_retries=0)
-    session.mount("https://", adapter)
-    session.mount("http://", adapter)
-    return session
-
-
 class _Bearer(requests.auth.AuthBase):
-    """Adds the key to each request, where a .netrc file cannot replace it and no repr shows it."""
+    """Adds the key to each request; no repr shows it."""
 
     def __init__(self, api_key: str) -> None:
         self._header = f"Bearer {api_key}"
@@ -464,7 +457,7 @@ def _was_never_sent(error: requests.RequestException) -> bool:
     return isinstance(reason, urllib3.exceptions.NewConnectionError | urllib3.exceptions.NameResolutionError)
 
 
-def _read_json(method: str, path: str, response: requests.Response) -> object:
+def _read_json(method: str, path: str, response: HttpAnswer) -> object:
     if not response.content:
         return None
     try:
@@ -486,7 +479,7 @@ def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not JSON")
 
 
-def _error_data(response: requests.Response) -> dict[str, Any]:
+def _error_data(response: HttpAnswer) -> dict[str, Any]:
     """`code`, `traceId` and `values` of the error envelope; empty for the HTML of the front door."""
     try:
         envelope = _parse_json(response.content)
@@ -550,7 +543,7 @@ def _read_items(value: object) -> list[object]:
     return items
 
 
-def _tells_strikes_time(response: requests.Response) -> bool:
+def _tells_strikes_time(response: HttpAnswer) -> bool:
     """Whether the Date is that of Strike's own answer, made just now; pages of proxies and caches carry other dates."""
     is_cached = response.headers.get("Age", "0").strip() != "0"
     return not is_cached and "json" in response.headers.get("Content-Type", "")

@@ -1,4 +1,4 @@
-"""Ask an address for a word over HTTP. The one place here that knows `requests`."""
+"""Probe a URL with one HTTP request."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import requests
 
 from lnpay.doctor.patient import PATIENCE
-from lnpay.strike import Timeout
+from lnpay.outgoing import Timeout, call_for_status, pooled_session
 
 MAX_ANSWER_BYTES = 4_096
 """Enough for an error of ours; a shop may answer with a whole page."""
@@ -40,13 +40,14 @@ def knock(
 ) -> Answer:
     """Make one call; redirects are not followed, as neither Strike nor LNPay follows them."""
     try:
-        with requests.request(
-            method, url, data=body, headers=headers, timeout=timeout, allow_redirects=False, stream=True
-        ) as response:
-            named = {name.lower(): value for name, value in response.headers.items()}
-            return Answer(response.status_code, _code(response), headers=named)
+        with pooled_session() as session:
+            answer = call_for_status(
+                session, method, url, data=body, headers=headers, timeout=timeout, peek_bytes=MAX_ANSWER_BYTES
+            )
     except requests.RequestException as error:
         return Answer(None, trouble=_in_words(error, timeout), is_slow=isinstance(error, requests.ReadTimeout))
+    named = {name.lower(): value for name, value in answer.headers.items()}
+    return Answer(answer.status_code, _code(answer.content), headers=named)
 
 
 def place_of(url: str) -> str:
@@ -56,11 +57,10 @@ def place_of(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}{port}"
 
 
-def _code(response: requests.Response) -> str | None:
+def _code(content: bytes) -> str | None:
     try:
-        content = next(response.iter_content(MAX_ANSWER_BYTES), b"")
         answer = json.loads(content)
-    except (ValueError, requests.RequestException):
+    except (ValueError, RecursionError):
         return None
     code = answer.get("code") if isinstance(answer, dict) else None
     return code if isinstance(code, str) else None

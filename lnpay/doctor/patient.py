@@ -13,11 +13,12 @@ from lnpay.budget import Budget
 from lnpay.delivery_hook import HookFiles
 from lnpay.errors import StorageUnavailable
 from lnpay.model import Clock
+from lnpay.outgoing import Timeout, pooled_session
 from lnpay.rates import RateSource
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.looking import Condition, look
 from lnpay.repository.repository import SCHEMA_VERSION
-from lnpay.strike import Bucket, CallBudget, Strike, Timeout, pooled_session
+from lnpay.strike import Bucket, CallBudget, Strike
 
 PATIENCE: Timeout = (2.0, 4.0)
 """For every call: all checks together must end within 15 seconds, whatever does not answer."""

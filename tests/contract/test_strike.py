@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from lnpay import strike as strike_module
 from lnpay.errors import StrikeAmbiguous, StrikeError, StrikeRejected, StrikeUnavailable
+from lnpay.outgoing import pooled_session
 from lnpay.sandbox import Simulator, VirtualClock, WsgiAdapter
 from lnpay.sandbox.faults import Fault
 from lnpay.strike import (
@@ -931,7 +932,7 @@ class TestSecrets:
         monkeypatch.setenv("NO_PROXY", "*")
         fake.answer(200, [])
 
-        with strike_module.pooled_session() as session:
+        with pooled_session() as session:
             Strike(KEY, fake.url, budget, session=session).ticker()
 
         assert fake.asked[0].headers["Authorization"] == f"Bearer {KEY}"
@@ -1087,7 +1088,7 @@ class TestAgainstTheSimulator:
 @contextmanager
 def client(url: str, budget: Notebook, adapter: requests.adapters.HTTPAdapter | None = None) -> Iterator[Strike]:
     """A client without the proxies of this machine."""
-    with strike_module.pooled_session() as session:
+    with pooled_session() as session:
         session.trust_env = False
         if adapter is not None:
             session.mount("http://", adapter)

@@ -19,9 +19,9 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from config.delivery import deliver
 from lnpay.backend import Backend
 from lnpay.bootstrap import build_backend
+from lnpay.outgoing import pooled_session
 from lnpay.sandbox import SandboxServer
 from lnpay.sandbox.server import wait_until
-from lnpay.strike import pooled_session
 from lnpay.web import create_app
 from tests.world import WEBHOOK_SECRET, WorldSettings
 

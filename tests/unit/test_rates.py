@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from lnpay import rates as rates_module
 from lnpay.errors import LnpayError, RateUnavailable, StrikeUnavailable
 from lnpay.model import Rate
+from lnpay.outgoing import pooled_session
 from lnpay.rates import Coinbase, CoinGecko, Rates, RateSource, RateSourceError, StrikeTicker, start_daemon_thread
 
 NOW = datetime(2026, 5, 18, 12, 0, tzinfo=UTC)
@@ -494,12 +495,18 @@ class Provider:
         self.body: bytes = b"{}"
         self.headers: dict[str, str] = {"Content-Type": "application/json"}
         self.drip_seconds = 0.0
+        self.drips_headers = False
         self.requests: list[tuple[str, dict[str, list[str]], dict[str, str]]] = []
         self.url = ""
 
     def answer(self, body: object, status: int = 200) -> None:
         self.body = body if isinstance(body, bytes) else json.dumps(body).encode()
         self.status = status
+
+    def pieces(self, head: bytes) -> list[bytes]:
+        """What is written after the headers, which are not yet sent where they are to drip."""
+        content = head + self.body if self.drips_headers else self.body
+        return [content[i : i + 1] for i in range(len(content))] if self.drip_seconds else [content]
 
     @contextmanager
     def served(self) -> Iterator[Provider]:
@@ -516,11 +523,13 @@ class Provider:
                 self.end_headers()
                 self.write()
 
+            def flush_headers(self) -> None:
+                self.head = b"".join(self._headers_buffer)  # type: ignore[attr-defined]
+                if not provider.drips_headers:
+                    super().flush_headers()
+
             def write(self) -> None:
-                pieces = [provider.body]
-                if provider.drip_seconds:
-                    pieces = [provider.body[i : i + 1] for i in range(len(provider.body))]
-                for piece in pieces:
+                for piece in provider.pieces(self.head):
                     try:
                         self.wfile.write(piece)
                     except OSError:
@@ -550,7 +559,7 @@ def provider() -> Iterator[Provider]:
 
 @pytest.fixture
 def session() -> Iterator[requests.Session]:
-    with requests.Session() as session:
+    with pooled_session() as session:
         session.trust_env = False
         yield session
 
@@ -701,7 +710,7 @@ class TestCoinGecko:
     def test_broken_compression_is_a_failure(self, source: CoinGecko, provider: Provider) -> None:
         provider.headers["Content-Encoding"] = "gzip"
 
-        with pytest.raises(RateSourceError, match="DecodeError"):
+        with pytest.raises(RateSourceError, match="DecodingError"):
             source.fetch("usd")
 
     def test_a_cut_answer_is_a_failure(self, source: CoinGecko, provider: Provider) -> None:
@@ -719,14 +728,20 @@ class TestCoinGecko:
         with pytest.raises(RateSourceError):
             source.fetch("usd")
 
+    @pytest.mark.parametrize("part", ["headers", "body"])
     def test_a_dripping_source_is_a_failure(
-        self, source: CoinGecko, provider: Provider, monkeypatch: pytest.MonkeyPatch
+        self, source: CoinGecko, provider: Provider, monkeypatch: pytest.MonkeyPatch, part: str
     ) -> None:
-        monkeypatch.setattr(rates_module, "ANSWER_SECONDS", 0.1)
-        provider.drip_seconds = 0.03
+        """Each byte comes well within the read time-out; all of them together would take minutes."""
+        monkeypatch.setattr(rates_module, "TIMEOUT", (0.2, 0.3))
+        provider.drip_seconds = 0.05
+        provider.drips_headers = part == "headers"
+        provider.answer(b" " * 400 + GECKO)
+        started = time.monotonic()
 
-        with pytest.raises(RateSourceError, match="too slowly"):
+        with pytest.raises(RateSourceError, match="ReadTimeout"):
             source.fetch("usd")
+        assert time.monotonic() - started < 2
 
     def test_one_that_is_not_there_is_a_failure_that_does_not_name_the_key(
         self, session: requests.Session, clock: FakeClock
