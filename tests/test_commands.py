@@ -139,6 +139,18 @@ class TestDeliveries:
         assert operator.run("deliveries", "list", "--state", "delivered") == 0
         assert "4001" in operator.out
 
+    def test_the_list_of_one_order_has_what_the_shop_has_taken_too(self, operator: Operator) -> None:
+        operator.sell_and_pay("4001")
+        other = operator.sell_and_pay("4002")
+
+        assert operator.run("deliveries", "list", "4002") == 0
+
+        assert other.strike_invoice_id in operator.out
+        assert "delivered" in operator.out
+        assert "4001" not in operator.out
+        assert operator.run("deliveries", "list", other.strike_invoice_id, "--state", "abandoned") == 0
+        assert operator.out == f"no abandoned message about order 4002 (invoice {other.strike_invoice_id})\n"
+
     def test_show_gives_every_message_about_an_order(self, operator: Operator) -> None:
         invoice = operator.world.sell(correlation_id="4001")
 
@@ -154,7 +166,7 @@ class TestNames:
     """Every command that is about one order takes the shop's id of it as well as Strike's."""
 
     COMMANDS = (
-        ("deliveries", "show"), ("redeliver",), ("refunds", "show"), ("refunds", "approve"),
+        ("deliveries", "list"), ("deliveries", "show"), ("redeliver",), ("refunds", "show"), ("refunds", "approve"),
         ("refunds", "address", "a@b.example"), ("refunds", "retry", "--note", "seen"),
         ("refunds", "settle", "--note", "seen"),
     )  # fmt: skip

@@ -22,14 +22,17 @@ def add_deliveries(commands: Subparsers) -> None:
     deliveries = commands.add_parser("deliveries", help="see messages to the shop, and why one was not taken")
     actions = deliveries.add_subparsers(required=True, metavar="ACTION")
     listing = actions.add_parser("list", help="messages by state; without a state, those that the shop has not taken")
+    add_invoice_id(listing, is_optional=True)
     listing.add_argument("--state", choices=[str(state) for state in DeliveryState])
     listing.set_defaults(command=_list)
     showing = actions.add_parser("show", help="every message about one order")
     add_invoice_id(showing)
-    showing.set_defaults(command=_show)
+    showing.set_defaults(command=_show, state=None)
 
 
 def _list(backend: Backend, options: argparse.Namespace) -> int:
+    if options.invoice_id is not None:
+        return _show(backend, options)
     states = [DeliveryState(options.state)] if options.state else OPEN
     with backend.repository.reading() as tx:
         found = [one for state in states for one in tx.deliveries.newest(state, LONGEST_LIST)]
@@ -45,10 +48,13 @@ def _show(backend: Backend, options: argparse.Namespace) -> int:
     invoice = find_named_invoice(backend.repository, options.invoice_id)
     with backend.repository.reading() as tx:
         found = tx.deliveries.of_invoice(invoice.id)
+    if options.state:
+        found = [one for one in found if one.state == options.state]
     if found:
         _print([(one, invoice) for one in found], backend.clock())
     else:
-        print(f"no message is owed about order {invoice.correlation_id} (invoice {invoice.strike_invoice_id})")
+        what = f"no {options.state} message" if options.state else "no message is owed"
+        print(f"{what} about order {invoice.correlation_id} (invoice {invoice.strike_invoice_id})")
     return 0
 
 

@@ -33,9 +33,10 @@ class Subparsers(Protocol):
         ...
 
 
-def add_invoice_id(parser: argparse.ArgumentParser) -> None:
+def add_invoice_id(parser: argparse.ArgumentParser, *, is_optional: bool = False) -> None:
     """Let a command name an invoice; `find_named_invoice` reads it."""
-    parser.add_argument("invoice_id", metavar="ORDER", help="your order's id (correlation_id), or Strike's invoiceId")
+    words = "your order's id (correlation_id), or Strike's invoiceId"
+    parser.add_argument("invoice_id", metavar="ORDER", help=words, nargs="?" if is_optional else None)
 
 
 def find_named_invoice(repository: Repository, name: str) -> Invoice:
