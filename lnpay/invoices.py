@@ -15,7 +15,8 @@ from lnpay.money import fiat_to_sats, sats_to_msats
 from lnpay.rates import Rates
 from lnpay.repository import Repository
 from lnpay.states import InvoiceState
-from lnpay.strike import InvoiceStatus, Strike, StrikeInvoice, StrikeQuote
+from lnpay.strike import Strike, StrikeQuote
+from lnpay.strike_invoices import InvoiceStatus, StrikeInvoice
 from lnpay.strike_names import new_strike_name
 
 log = logging.getLogger(__name__)

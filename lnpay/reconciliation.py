@@ -30,7 +30,8 @@ from lnpay.repository import Repository
 from lnpay.repository.books import IDS_AT_ONCE, BookedInvoice, BookedRefund
 from lnpay.states import InvoiceState
 from lnpay.strangers import report_strangers
-from lnpay.strike import PAGE_SIZE, InvoiceStatus, Payment, PaymentStatus, Strike, StrikeInvoice
+from lnpay.strike import Payment, PaymentStatus, Strike
+from lnpay.strike_invoices import PAGE_SIZE, InvoicePage, InvoiceStatus, StrikeInvoice
 
 log = logging.getLogger(__name__)
 
@@ -117,6 +118,7 @@ class _Audit:
         self.start, self.end = period.start, until
         self.result = Reconciliation(self.start, until)
         self._listed: set[int] = set()
+        self._odd_rows = 0
         self._too_new: set[str] = set()
         """Strike's ids of the invoices that were paid too recently."""
         self._oldest_opened_at = self.start - LIFE_OF_AN_INVOICE
@@ -196,8 +198,10 @@ class _Audit:
         """False when Strike refuses its list; what that leaves unseen stands in the result."""
         try:
             for page in self._pages():
-                self._note_too_new(page)
-                self._compare_page([one for one in page if self._oldest_opened_at <= one.created_at < self.end])
+                self._note_too_new(page.invoices)
+                first, end = self._oldest_opened_at, self.end
+                self._compare_page([one for one in page.invoices if first <= one.created_at < end])
+                self._compare_odd_rows(page)
         except StrikeRejected as error:
             if error.status == 401:
                 raise
@@ -209,14 +213,29 @@ class _Audit:
             return False
         return True
 
-    def _pages(self) -> Iterator[list[StrikeInvoice]]:
+    def _pages(self) -> Iterator[InvoicePage]:
         """Paid invoices, the newest first, until they are older than any that was paid in the period."""
         for skip in count(0, PAGE_SIZE):
             page = self._ask(partial(self.auditor.strike.list_invoices, InvoiceStatus.PAID, skip))
-            self.auditor.progress("paid invoices at Strike", skip + len(page))
+            self.auditor.progress("paid invoices at Strike", skip + page.rows)
             yield page
-            if len(page) < PAGE_SIZE or min(one.created_at for one in page) < self._oldest_opened_at:
+            if page.is_last or page.reaches(self._oldest_opened_at):
                 return
+
+    def _compare_odd_rows(self, page: InvoicePage) -> None:
+        """Rows that cannot be read: ours are read by their ids; what the others are is not known."""
+        readable = {one.invoice_id for one in page.invoices}
+        with self.auditor.repository.reading() as tx:
+            ours = tx.books.by_strike_ids(one for one in page.ids if one not in readable)
+        for invoice in ours.values():
+            if invoice.paid_at is None:
+                self._compare_unpaid(invoice)
+        self._odd_rows += page.unreadable - len(ours)
+        if self._odd_rows:
+            self.result.unfinished = (
+                f"{self._odd_rows:,} rows of Strike's list cannot be read, so it is not known whose they are: look "
+                "through Strike's dashboard for payments that LNPay does not know"
+            )
 
     def _compare_page(self, page: list[StrikeInvoice]) -> None:
         with self.auditor.repository.reading() as tx:

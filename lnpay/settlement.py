@@ -21,7 +21,8 @@ from lnpay.outgoing import Timeout
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.invoices import WATCHED
 from lnpay.states import InvoiceState
-from lnpay.strike import PATIENT, InvoiceStatus, Strike, StrikeInvoice
+from lnpay.strike import PATIENT, Strike
+from lnpay.strike_invoices import InvoiceStatus, StrikeInvoice
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lnpay.breaks import BreakKind, Reconciliation
 from lnpay.repository import Repository
 from lnpay.repository.books import BookedOrder
-from lnpay.strike import StrikeInvoice
+from lnpay.strike_invoices import StrikeInvoice
 from lnpay.strike_names import read_strike_name
 
 
@@ -24,7 +24,7 @@ def report_strangers(
     is_shared: other programs make invoices in the same account. LNPay names every invoice: one without a name is not
     ours for certain.
     """
-    named = {str(one.raw["correlationId"]): one for one in strangers if one.raw.get("correlationId")}
+    named = {name: one for one in strangers if (name := _name(one)) is not None}
     result.foreign += len(strangers) - len(named)
     with repository.reading() as tx:
         installation = tx.installation.name()
@@ -40,6 +40,12 @@ def report_strangers(
         else:
             here = "no such order" if known is None else "an order without an invoice"
             result.add(BreakKind.UNKNOWN_HERE, one.invoice_id, here, f"order {order}, {describe(one)}")
+
+
+def _name(invoice: StrikeInvoice) -> str | None:
+    """An invoice's name at Strike; None without one, or for one that no shop here can have given to an order."""
+    name = invoice.raw.get("correlationId")
+    return name if isinstance(name, str) and name and name.isprintable() else None
 
 
 def _order_in(name: str) -> str:

@@ -7,16 +7,14 @@ answer: ask). Source: Strike API v1, docs.strike.me.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from typing import Any, NoReturn, Protocol, TypedDict, Unpack
+from typing import Any, Protocol, TypedDict, Unpack
 from urllib.parse import quote as url_quote
 
 import requests
@@ -26,6 +24,18 @@ from lnpay.errors import StrikeAmbiguous, StrikeError, StrikeRejected, StrikeUna
 from lnpay.model import Clock, utc_now
 from lnpay.money import btc_to_sats, sats_to_btc
 from lnpay.outgoing import HttpAnswer, Timeout, call, pooled_session
+from lnpay.strike_invoices import PAGE_SIZE, InvoicePage, InvoiceStatus, StrikeInvoice, read_invoice, read_page
+from lnpay.strike_reading import (
+    ODD,
+    parse_json,
+    parse_time,
+    read_array,
+    read_items,
+    read_object,
+    read_sats,
+    read_sats_or_none,
+    read_text,
+)
 from lnpay.strike_time import StrikeTime
 
 log = logging.getLogger(__name__)
@@ -36,10 +46,6 @@ MAX_ANSWER_BYTES = 5_000_000
 PATIENT: Timeout = (3.05, 10.0)
 HURRIED: Timeout = (1.0, 2.5)
 """For whoever must answer Strike's webhook within five seconds."""
-
-PAGE_SIZE = 100
-"""The most Strike puts on one page."""
-
 
 MEASUREMENTS = 3
 """Answers that are enough to know Strike's time even where the machine's clock, or one of them, is wrong."""
@@ -66,33 +72,6 @@ class CallBudget(Protocol):
     def block(self, bucket: Bucket, retry_after_seconds: int | None) -> None:
         """Remember a 429. None: it came without a Retry-After."""
         ...
-
-
-class InvoiceStatus(StrEnum):
-    """Strike's states of an invoice. PENDING: money was seen, but it is not final."""
-
-    UNPAID = "UNPAID"
-    PENDING = "PENDING"
-    PAID = "PAID"
-    CANCELLED = "CANCELLED"
-    REVERSED = "REVERSED"
-
-
-@dataclass(frozen=True)
-class StrikeInvoice:
-    """Strike's invoice. `amount_sats` is None when it does not ask for bitcoin.
-
-    `paid_at` (the earliest transaction's own time) and `received_sats` are None unless transactions were asked for
-    and are there.
-    """
-
-    invoice_id: str
-    status: InvoiceStatus
-    amount_sats: int | None
-    created_at: datetime
-    paid_at: datetime | None
-    received_sats: int | None
-    raw: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -190,7 +169,7 @@ class Strike:
         }
         if description:
             body["description"] = description
-        return _read_invoice(self._call("POST", "/invoices", Bucket.INVOICE_CREATE, body=body))
+        return read_invoice(self._call("POST", "/invoices", Bucket.INVOICE_CREATE, body=body))
 
     def quote_invoice(self, strike_invoice_id: str) -> StrikeQuote:
         """Ask for a payment request. Every call makes a new one; the older ones stay payable until they expire.
@@ -207,7 +186,7 @@ class Strike:
         """
         path = f"/invoices/{_segment(strike_invoice_id)}"
         params = {"includeTransactions": "true"}
-        return _read_invoice(self._call("GET", path, Bucket.OTHER, params=params, timeout=timeout))
+        return read_invoice(self._call("GET", path, Bucket.OTHER, params=params, timeout=timeout))
 
     def find_invoice_by_correlation_id(self, correlation_id: str) -> StrikeInvoice | None:
         """The invoice made with `correlation_id`, or None. Where filters are refused, the newest hundred are searched.
@@ -218,10 +197,10 @@ class Strike:
             found = self._list_invoices({"$filter": f"correlationId eq {_literal(correlation_id)}"})
         except StrikeRejected:
             found = self._list_invoices({"$orderby": "created desc", "$top": str(PAGE_SIZE)})
-        return next((one for one in found if one.raw.get("correlationId") == correlation_id), None)
+        return next((one for one in found.invoices if one.raw.get("correlationId") == correlation_id), None)
 
-    def list_invoices(self, status: InvoiceStatus, skip: int) -> list[StrikeInvoice]:
-        """One page of the invoices in a state, the newest first. A page of fewer than PAGE_SIZE is the last.
+    def list_invoices(self, status: InvoiceStatus, skip: int) -> InvoicePage:
+        """One page of the invoices in a state, the newest first.
 
         The filter is a lone comparison: Strike's front door has refused compound ones with a 403 page.
         Source: "Get invoices".
@@ -270,11 +249,11 @@ class Strike:
 
     def ticker(self) -> list[dict[str, Any]]:
         """Strike's own prices: rows of amount, sourceCurrency and targetCurrency. Source: "Get rates ticker"."""
-        return _read_array(self._call("GET", "/rates/ticker", Bucket.RATES, timeout=HURRIED))
+        return read_array(self._call("GET", "/rates/ticker", Bucket.RATES, timeout=HURRIED))
 
     def list_subscriptions(self) -> list[dict[str, Any]]:
         """Every webhook subscription of the account. Source: "Get subscriptions"."""
-        return _read_array(self._call("GET", "/subscriptions", Bucket.OTHER))
+        return read_array(self._call("GET", "/subscriptions", Bucket.OTHER))
 
     def create_subscription(self, url: str, secret: str, event_types: Iterable[str]) -> dict[str, Any]:
         """Ask Strike to call `url`, signed with `secret` (10 to 50 characters). Source: "Create subscription"."""
@@ -285,12 +264,12 @@ class Strike:
             "enabled": True,
             "eventTypes": sorted(event_types),
         }
-        return _read_object(self._call("POST", "/subscriptions", Bucket.OTHER, body=body))
+        return read_object(self._call("POST", "/subscriptions", Bucket.OTHER, body=body))
 
     def update_subscription(self, subscription_id: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change some fields of a subscription. Source: "Update subscription"."""
         path = f"/subscriptions/{_segment(subscription_id)}"
-        return _read_object(self._call("PATCH", path, Bucket.OTHER, body=dict(changes)))
+        return read_object(self._call("PATCH", path, Bucket.OTHER, body=dict(changes)))
 
     def delete_subscription(self, subscription_id: str) -> None:
         """Stop a subscription for good. Source: "Delete subscription"."""
@@ -302,22 +281,22 @@ class Strike:
         Without a filter, which Strike's front door may refuse. Source: "Get events".
         """
         params = {"$orderby": "created desc", "$top": str(PAGE_SIZE)}
-        return _read_array(_read_items(self._call("GET", "/events", Bucket.OTHER, params=params)))
+        return read_array(read_items(self._call("GET", "/events", Bucket.OTHER, params=params)))
 
     def newest_invoice(self) -> StrikeInvoice | None:
         """The invoice that was made last, by whatever program; None when there is none. Source: "Get invoices"."""
-        return next(iter(self._list_invoices({"$orderby": "created desc", "$top": "1"})), None)
+        return next(iter(self._list_invoices({"$orderby": "created desc", "$top": "1"}).invoices), None)
 
     def get_profile(self, account_id: str) -> dict[str, Any]:
         """What an account may do; `currencies` says what it can invoice in. Source: "Fetch public profile by id"."""
-        return _read_object(self._call("GET", f"/accounts/{_segment(account_id)}/profile", Bucket.OTHER))
+        return read_object(self._call("GET", f"/accounts/{_segment(account_id)}/profile", Bucket.OTHER))
 
     def available_sats(self) -> int:
         """Bitcoin of the account that can be spent now. Source: "Get balance details"."""
-        rows = _read_array(self._call("GET", "/balances", Bucket.OTHER))
+        rows = read_array(self._call("GET", "/balances", Bucket.OTHER))
         try:
-            return sum(btc_to_sats(_text(row["available"])) for row in rows if row.get("currency") == "BTC")
-        except (KeyError, ValueError, TypeError) as error:
+            return sum(btc_to_sats(read_text(row["available"])) for row in rows if row.get("currency") == "BTC")
+        except ODD as error:
             raise StrikeAmbiguous("Strike's balances make no sense") from error
 
     def ask(
@@ -351,10 +330,8 @@ class Strike:
                 return False
         return self.time.certain() is not None
 
-    def _list_invoices(self, params: dict[str, str]) -> list[StrikeInvoice]:
-        return [
-            _read_invoice(item) for item in _read_items(self._call("GET", "/invoices", Bucket.OTHER, params=params))
-        ]
+    def _list_invoices(self, params: dict[str, str]) -> InvoicePage:
+        return read_page(self._call("GET", "/invoices", Bucket.OTHER, params=params))
 
     def _call(self, method: str, path: str, bucket: Bucket, **more: Unpack[_More]) -> object:
         """Make one call and return its JSON (None when there is no body)."""
@@ -461,28 +438,16 @@ def _read_json(method: str, path: str, response: HttpAnswer) -> object:
     if not response.content:
         return None
     try:
-        return _parse_json(response.content)
+        return parse_json(response.content)
     except ValueError as error:
         log.warning("strike unreadable method=%s path=%s status=%d", method, path, response.status_code)
         raise StrikeAmbiguous("Strike's answer is not JSON", status=response.status_code) from error
 
 
-def _parse_json(content: bytes) -> object:
-    """JSON with Decimals for its fractions. Raises ValueError, whatever the bytes are."""
-    try:
-        return json.loads(content, parse_float=Decimal, parse_constant=_refuse_constant)
-    except (ArithmeticError, RecursionError) as error:  # an exponent that no Decimal has; a thousand brackets
-        raise ValueError("not JSON for us") from error
-
-
-def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not JSON")
-
-
 def _error_data(response: HttpAnswer) -> dict[str, Any]:
     """`code`, `traceId` and `values` of the error envelope; empty for the HTML of the front door."""
     try:
-        envelope = _parse_json(response.content)
+        envelope = parse_json(response.content)
     except ValueError:
         return {}
     if not isinstance(envelope, dict) or not isinstance(envelope.get("data"), dict):
@@ -524,25 +489,6 @@ def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def _read_object(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise StrikeAmbiguous("Strike's answer is not an object")
-    return value
-
-
-def _read_array(value: object) -> list[dict[str, Any]]:
-    if not isinstance(value, list):
-        raise StrikeAmbiguous("Strike's answer is not a list")
-    return [item for item in value if isinstance(item, dict)]
-
-
-def _read_items(value: object) -> list[object]:
-    items = _read_object(value).get("items")
-    if not isinstance(items, list):
-        raise StrikeAmbiguous("Strike's list has no items")
-    return items
-
-
 def _tells_strikes_time(response: HttpAnswer) -> bool:
     """Whether the Date is that of Strike's own answer, made just now; pages of proxies and caches carry other dates."""
     is_cached = response.headers.get("Age", "0").strip() != "0"
@@ -558,104 +504,45 @@ def _read_date(header: str | None) -> datetime | None:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _read_invoice(value: object) -> StrikeInvoice:
-    raw = _read_object(value)
-    try:
-        transactions = [one for one in raw.get("transactions") or [] if isinstance(one, dict)]
-        return StrikeInvoice(
-            invoice_id=_text(raw["invoiceId"]),
-            status=InvoiceStatus(raw["state"]),
-            amount_sats=_sats(raw.get("amount")),
-            created_at=parse_time(raw["created"]),
-            paid_at=_earliest(transactions),
-            received_sats=_received(transactions),
-            raw=raw,
-        )
-    except (KeyError, ValueError, TypeError) as error:
-        raise StrikeAmbiguous("Strike's invoice makes no sense") from error
-
-
-def _earliest(transactions: list[dict[str, Any]]) -> datetime | None:
-    """When the payment was made. `created` is when it reached Strike, `completed` when it was final."""
-    moments = [one.get("created") or one.get("completed") for one in transactions]
-    return min((parse_time(moment) for moment in moments if moment), default=None)
-
-
-def _received(transactions: list[dict[str, Any]]) -> int | None:
-    """Sats received by completed transactions; None unless every one of them is in bitcoin."""
-    amounts = [_sats(one.get("amountReceived")) for one in transactions if one.get("state") == "COMPLETED"]
-    known = [amount for amount in amounts if amount is not None]
-    return sum(known) if known and len(known) == len(amounts) else None
-
-
-def _sats(money: object) -> int | None:
-    if not isinstance(money, dict) or money.get("currency") != "BTC":
-        return None
-    return btc_to_sats(_text(money["amount"]))
-
-
 def _read_quote(value: object) -> StrikeQuote:
-    raw = _read_object(value)
+    raw = read_object(value)
     try:
         return StrikeQuote(
-            bolt11=_text(raw["lnInvoice"]),
+            bolt11=read_text(raw["lnInvoice"]),
             expires_at=parse_time(raw["expiration"]),
             raw=raw,
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except ODD as error:
         raise StrikeAmbiguous("Strike's quote makes no sense") from error
 
 
 def _read_payment_quote(value: object) -> PaymentQuote:
-    raw = _read_object(value)
+    raw = read_object(value)
     try:
-        amount, total = _sats(raw["amount"]), _sats(raw["totalAmount"])
+        amount, total = read_sats(raw["amount"]), read_sats(raw["totalAmount"])
         if amount is None or total is None or total < amount:
             raise ValueError("not in bitcoin, or less than nothing as fee")
         return PaymentQuote(
-            quote_id=_text(raw["paymentQuoteId"]),
+            quote_id=read_text(raw["paymentQuoteId"]),
             amount_sats=amount,
             fee_sats=total - amount,
             valid_until=parse_time(raw["validUntil"]) if raw.get("validUntil") else None,
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except ODD as error:
         raise StrikeAmbiguous("Strike's payment quote makes no sense") from error
 
 
 def _read_payment(value: object) -> Payment:
-    raw = _read_object(value)
+    raw = read_object(value)
     try:
-        payment_id, status = _text(raw["paymentId"]), PaymentStatus(raw["state"])
-    except (KeyError, ValueError, TypeError) as error:
+        payment_id, status = read_text(raw["paymentId"]), PaymentStatus(raw["state"])
+    except ODD as error:
         raise StrikeAmbiguous("Strike's payment makes no sense") from error
-    amount, total = _sats_or_none(raw.get("amount")), _sats_or_none(raw.get("totalAmount"))
+    amount, total = read_sats_or_none(raw.get("amount")), read_sats_or_none(raw.get("totalAmount"))
     return Payment(payment_id, status, amount, None if amount is None or total is None else total - amount)
-
-
-def _sats_or_none(money: object) -> int | None:
-    """Sats, where they can be read: what became of a payment is known without them."""
-    try:
-        return _sats(money)
-    except (KeyError, ValueError, TypeError):
-        return None
 
 
 def named_in(error: StrikeError, name: str) -> str | None:
     """An id that Strike gives in the `values` of an error, such as paymentQuoteId or paymentId."""
     value = error.values.get(name)
     return value if isinstance(value, str) and value else None
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise TypeError("a text is missing")
-    return value
-
-
-def parse_time(value: object) -> datetime:
-    """A UTC-aware time from Strike's ISO 8601, whose fractions have 3 to 7 digits. Raises ValueError or TypeError."""
-    moment = datetime.fromisoformat(_text(value))
-    try:
-        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("a time before the year 1 or after 9999") from error

@@ -1,7 +1,8 @@
 """Use cases of the workers: find payments that no webhook told of, and end what nobody paid.
 
-A sweep reads Strike's list of paid invoices, newest first, back to the oldest one that we still watch; only where the
-list is refused are invoices asked about one by one. Nothing expires or lapses before Strike was asked about it.
+A sweep reads Strike's list of paid invoices, newest first, back to the oldest one that we still watch. A row that
+cannot be read is passed over. Only where the list cannot be read, or may hide an invoice of ours, are invoices asked
+about one by one. Nothing expires or lapses before Strike was asked about it.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from lnpay.errors import Stopping, StrikeAmbiguous, StrikeError, StrikeRejected
+from lnpay.errors import Stopping, StrikeAmbiguous, StrikeError, StrikeUnavailable
 from lnpay.events import EventType
 from lnpay.model import Invoice
 from lnpay.outbox import owe_delivery
 from lnpay.repository.invoices import WATCHED
 from lnpay.settlement import Ledger, Outcome, reconcile_invoice
 from lnpay.states import InvoiceState
-from lnpay.strike import PAGE_SIZE, InvoiceStatus
+from lnpay.strike_invoices import PAGE_SIZE, InvoicePage, InvoiceStatus
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,7 @@ class Sweep:
     looked_at: those that were looked at one by one. unclear: those of which nothing final can be said.
     asked_at: the steady seconds of this process at `started_at`: what was Strike's time then is known at the end.
     is_pending_known: whether all money that Strike has seen and not yet counted is among the unclear ones.
+    unreadable: rows of Strike's list that could not be read.
     stopped_by: why it ended early, if it did; what was found before that is kept.
     """
 
@@ -67,6 +69,7 @@ class Sweep:
     settled: int = 0
     paid_late: int = 0
     failed: int = 0
+    unreadable: int = 0
     stopped_by: StrikeError | None = None
 
     def clears(self, invoice: Invoice) -> bool:
@@ -107,44 +110,71 @@ def sweep(ledger: Ledger, calls_left: Callable[[], int], *, is_deep: bool | None
     return found
 
 
+class _NoList(Exception):
+    """Strike's list cannot be had: refused, or not to be read."""
+
+    def __init__(self, error: StrikeError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
 def _note_pending(ledger: Ledger, found: Sweep, since: datetime) -> None:
     """Note the money that is seen and not final.
 
     It is listed before the paid invoices: what becomes final between the two lists is on one of them for certain.
     """
     try:
-        for page in _pages(ledger, InvoiceStatus.PENDING, since):
-            found.unclear.update(page)
-        found.is_pending_known = True
-    except StrikeRejected as error:
-        log.warning("strike refuses its list of pending invoices status=%s", error.status)
+        nameless = 0
+        for page in _pages(ledger, found, InvoiceStatus.PENDING, since):
+            found.unclear.update(page.ids)
+            nameless += page.nameless
+        found.is_pending_known = nameless == 0
+    except _NoList as refusal:
+        log.warning("strike's list of pending invoices cannot be read error=%s", refusal.error.message)
 
 
 def _sweep_somehow(ledger: Ledger, found: Sweep, since: datetime, calls_left: Callable[[], int]) -> None:
+    nameless = 0
     try:
-        pages = _pages(ledger, InvoiceStatus.PAID, since)
-        first = next(pages)
-    except StrikeRejected as error:
-        if error.status == 401:
-            raise
-        log.warning("strike refuses its list, asking one by one status=%s", error.status)
-        _sweep_one_by_one(ledger, found, calls_left() // SINGLE_READS_SHARE)
-        return
-    _settle_watched(ledger, found, first)
-    for page in pages:
-        _settle_watched(ledger, found, page)
-    found.since = since
+        for page in _pages(ledger, found, InvoiceStatus.PAID, since):
+            _settle_watched(ledger, found, page.ids)
+            nameless += page.nameless
+    except _NoList as refusal:
+        log.warning("strike's list cannot be read, asking one by one error=%s", refusal.error.message)
+    else:
+        if nameless == 0:
+            found.since = since
+            return
+        log.warning("strike's list has rows without an id, asking one by one count=%d", nameless)
+    _sweep_one_by_one(ledger, found, calls_left() // SINGLE_READS_SHARE)
 
 
-def _pages(ledger: Ledger, status: InvoiceStatus, since: datetime) -> Iterator[list[str]]:
-    """Strike ids of the invoices in a state, page by page, from the newest back to those made at `since`."""
+def _pages(ledger: Ledger, found: Sweep, status: InvoiceStatus, since: datetime) -> Iterator[InvoicePage]:
+    """The invoices in a state, page by page, from the newest back to those made at `since`.
+
+    Raises _NoList; StrikeError where single reads would fail too.
+    """
     skip = 0
+    known: set[str] = set()
     while True:
-        page = ledger.strike.list_invoices(status, skip)
-        yield [one.invoice_id for one in page]
-        if len(page) < PAGE_SIZE or min(one.created_at for one in page) < since:
+        page = _page(ledger, status, skip)
+        if skip and known.issuperset(page.ids) and not page.is_last:
+            raise _NoList(StrikeAmbiguous("Strike's list repeats itself"))
+        known.update(page.ids)
+        found.unreadable += page.unreadable
+        yield page
+        if page.is_last or page.reaches(since):
             return
         skip += PAGE_SIZE
+
+
+def _page(ledger: Ledger, status: InvoiceStatus, skip: int) -> InvoicePage:
+    try:
+        return ledger.strike.list_invoices(status, skip)
+    except StrikeError as error:
+        if _is_about_all_calls(error) or (isinstance(error, StrikeUnavailable) and error.status is None):
+            raise
+        raise _NoList(error) from error
 
 
 def _settle_watched(ledger: Ledger, found: Sweep, listed: list[str]) -> None:

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
-from lnpay.strike import parse_time
+from lnpay.strike_reading import parse_time
 from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
 
 Json = dict[str, Any]

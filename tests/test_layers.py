@@ -31,7 +31,8 @@ GROUND = {
 }
 OUTSIDE = {
     "lnpay.addresses", "lnpay.bolt11", "lnpay.delivery_hook", "lnpay.events", "lnpay.logs", "lnpay.outgoing",
-    "lnpay.qr", "lnpay.rates", "lnpay.repository", "lnpay.strike", "lnpay.webhook_signature",
+    "lnpay.qr", "lnpay.rates", "lnpay.repository", "lnpay.strike", "lnpay.strike_invoices", "lnpay.strike_reading",
+    "lnpay.webhook_signature",
 }  # fmt: skip
 PROCESS = {"lnpay.backend", "lnpay.passes"}
 TOP = {"lnpay.bootstrap", "lnpay.web", "lnpay.doctor", "lnpay.commands"}

@@ -28,17 +28,9 @@ from lnpay.errors import StrikeAmbiguous, StrikeError, StrikeRejected, StrikeUna
 from lnpay.outgoing import pooled_session
 from lnpay.sandbox import Simulator, VirtualClock, WsgiAdapter
 from lnpay.sandbox.faults import Fault
-from lnpay.strike import (
-    LONGEST_WAIT_SECONDS,
-    PAGE_SIZE,
-    Bucket,
-    InvoiceStatus,
-    PaymentStatus,
-    Strike,
-    StrikeInvoice,
-    named_in,
-    parse_time,
-)
+from lnpay.strike import LONGEST_WAIT_SECONDS, Bucket, PaymentStatus, Strike, named_in
+from lnpay.strike_invoices import PAGE_SIZE, InvoiceStatus, StrikeInvoice
+from lnpay.strike_reading import parse_time
 
 KEY = "a-key-that-nobody-may-see"
 NOW = datetime(2022, 11, 5, 15, 20, tzinfo=UTC)
@@ -434,16 +426,15 @@ class TestInvoices:
             {"amount": {"currency": "BTC", "amount": 0.5}},
             {"amount": {"currency": "BTC", "amount": "-1"}},
             {"amount": {"currency": "BTC", "amount": "1e999"}},
-            {"transactions": 5},
-            {"transactions": [{"created": "soon"}]},
+            {"transactions": [{"state": "COMPLETED", "created": "soon"}]},
         ],
     )
-    def test_an_invoice_that_makes_no_sense_is_ambiguous(
+    def test_an_invoice_that_cannot_be_read_is_ambiguous(
         self, fake: FakeStrike, strike: Strike, changes: dict[str, Any]
     ) -> None:
         fake.answer(200, {**INVOICE, **changes})
 
-        with pytest.raises(StrikeAmbiguous, match="makes no sense"):
+        with pytest.raises(StrikeAmbiguous, match="cannot be read"):
             strike.get_invoice(INVOICE_ID)
 
     @pytest.mark.parametrize("missing", ["invoiceId", "state", "created"])
@@ -463,13 +454,41 @@ class TestTransactions:
         assert invoice.paid_at == datetime(2022, 11, 5, 15, 15, 59, tzinfo=UTC)
         assert invoice.received_sats == 51_636
 
-    @pytest.mark.parametrize("transactions", [None, [], ["nonsense", None]])
+    @pytest.mark.parametrize("transactions", [None, [], ["nonsense", None], 5, {}])
     def test_without_transactions_the_time_is_not_known(
         self, fake: FakeStrike, strike: Strike, transactions: list[Any] | None
     ) -> None:
         invoice = read_paid(fake, strike, transactions)
 
         assert (invoice.status, invoice.paid_at, invoice.received_sats) == (InvoiceStatus.PAID, None, None)
+
+    def test_money_that_is_not_final_does_not_date_a_payment(self, fake: FakeStrike, strike: Strike) -> None:
+        """A first try was PENDING in time and came to nothing; what was paid came late."""
+        pending = {**transaction("0.00051636", created="T15:15:00"), "state": "PENDING"}
+        late = transaction("0.00051636", created="T15:40:00")
+
+        invoice = read_paid(fake, strike, [pending, late])
+
+        assert (invoice.paid_at, invoice.received_sats) == (datetime(2022, 11, 5, 15, 40, tzinfo=UTC), 51_636)
+        assert read_paid(fake, strike, [pending]).paid_at is None
+
+    @pytest.mark.parametrize("created", ["soon", 5, {}, "0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"])
+    def test_a_transaction_that_cannot_be_dated_hides_no_other(
+        self, fake: FakeStrike, strike: Strike, created: object
+    ) -> None:
+        odd = {**transaction("0.0001"), "created": created, "completed": None}
+
+        assert read_paid(fake, strike, [odd, transaction("0.0004", created="T15:16:00")]).paid_at == datetime(
+            2022, 11, 5, 15, 16, tzinfo=UTC
+        )
+
+    @pytest.mark.parametrize("amount", [None, 5, "much", {"currency": "BTC"}, {"currency": "BTC", "amount": "1e999"}])
+    def test_what_was_received_is_not_known_where_a_part_cannot_be_read(
+        self, fake: FakeStrike, strike: Strike, amount: object
+    ) -> None:
+        odd = {**transaction("0.0001"), "amountReceived": amount}
+
+        assert read_paid(fake, strike, [odd, transaction("0.0004")]).received_sats is None
 
     def test_without_created_the_end_of_the_payment_is_its_time(self, fake: FakeStrike, strike: Strike) -> None:
         invoice = read_paid(fake, strike, [without(transaction("0.00051636"), "created")])
@@ -612,7 +631,73 @@ class TestLists:
 
         page = strike.list_invoices(InvoiceStatus.PAID, 0)
 
-        assert [one.invoice_id for one in page] == ["i0", "i1", "i2"]
+        assert [one.invoice_id for one in page.invoices] == page.ids == ["i0", "i1", "i2"]
+        assert (page.rows, page.unreadable, page.nameless, page.is_last) == (3, 0, 0, True)
+
+    @pytest.mark.parametrize(
+        ("row", "ids", "nameless", "dated"),
+        [
+            (None, [], 1, 0),
+            ("nonsense", [], 1, 0),
+            ([], [], 1, 0),
+            ({}, [], 1, 0),
+            ({"amount": {"currency": "BTC"}}, [], 1, 0),
+            ({**INVOICE, "invoiceId": None}, [], 1, 1),
+            ({**INVOICE, "invoiceId": 5}, [], 1, 1),
+            ({**INVOICE, "amount": {"currency": "BTC"}}, [INVOICE_ID], 0, 1),
+            ({**INVOICE, "amount": {"currency": "BTC", "amount": 1}}, [INVOICE_ID], 0, 1),
+            ({**INVOICE, "amount": {"currency": "BTC", "amount": "1e999999999"}}, [INVOICE_ID], 0, 1),
+            ({**INVOICE, "amount": {"currency": "BTC", "amount": None}}, [INVOICE_ID], 0, 1),
+            ({**INVOICE, "state": "EXPLODED"}, [INVOICE_ID], 0, 1),
+            ({**INVOICE, "state": ["PAID"]}, [INVOICE_ID], 0, 1),
+            ({**INVOICE, "state": {}}, [INVOICE_ID], 0, 1),
+            ({**INVOICE, "created": "soon"}, [INVOICE_ID], 0, 0),
+            ({**INVOICE, "created": 5}, [INVOICE_ID], 0, 0),
+            ({**INVOICE, "created": "0001-01-01T00:00:00+05:00"}, [INVOICE_ID], 0, 0),
+            ({"invoiceId": "a\x00b", "state": "PAID"}, [], 0, 0),
+            ({"invoiceId": "\ud800", "state": "PAID"}, [], 0, 0),
+            ({"invoiceId": "i" * 5_000, "state": "PAID"}, [], 0, 0),
+        ],
+    )
+    def test_a_row_that_cannot_be_read_hides_no_other(
+        self,
+        fake: FakeStrike,
+        strike: Strike,
+        caplog: pytest.LogCaptureFixture,
+        row: object,
+        ids: list[str],
+        nameless: int,
+        dated: int,
+    ) -> None:
+        """The row's own id counts where it shows one: it may be an invoice of ours."""
+        good = {**INVOICE, "invoiceId": "good"}
+        fake.answer(200, {"items": [row, good]})
+
+        page = strike.list_invoices(InvoiceStatus.PAID, 0)
+
+        assert [one.invoice_id for one in page.invoices] == ["good"]
+        assert (page.ids, page.nameless, len(page.created_at)) == ([*ids, "good"], nameless, 1 + dated)
+        assert (page.rows, page.unreadable) == (2, 1)
+        assert "rows that cannot be read count=1 rows=2" in caplog.text
+
+    @pytest.mark.parametrize("number", ["1e9999999999999999999", "-1E-9999999999999999999", "9" * 5_000])
+    def test_a_number_beyond_all_measure_hides_no_other_row(
+        self, fake: FakeStrike, strike: Strike, number: str
+    ) -> None:
+        rows = f'{{"invoiceId": "odd", "created": {number}}}, {json.dumps(INVOICE)}'
+        fake.answer(200, f'{{"items": [{rows}]}}'.encode())
+
+        page = strike.list_invoices(InvoiceStatus.PAID, 0)
+
+        assert (page.ids, page.unreadable) == (["odd", INVOICE_ID], 1)
+
+    def test_a_date_in_no_order_says_nothing_about_where_a_page_ends(self, fake: FakeStrike, strike: Strike) -> None:
+        since = datetime(2022, 11, 1, tzinfo=UTC)
+        odd = [{**INVOICE, "created": "2020-01-01T00:00:00Z"}, {**INVOICE, "created": "0001-01-01T00:00:00Z"}]
+        fake.answer(200, {"items": [INVOICE, *odd, INVOICE]})
+
+        assert not strike.list_invoices(InvoiceStatus.PAID, 0).reaches(since)
+        assert strike.list_invoices(InvoiceStatus.PAID, 0).reaches(since + timedelta(days=30))
 
     @pytest.mark.parametrize("answer", [{}, {"items": None}, {"items": {}}, [], "items", None])
     def test_a_list_without_items_is_ambiguous(self, fake: FakeStrike, strike: Strike, answer: object) -> None:
@@ -822,7 +907,7 @@ class TestClassification:
 
     @pytest.mark.parametrize(
         "content",
-        [b"<html>fine</html>", b'{"invoiceId":', b"\xff", b"[" * 100_000, b"NaN", b'{"a":1e9999999999999999999}'],
+        [b"<html>fine</html>", b'{"invoiceId":', b"\xff", b"[" * 100_000, b"NaN"],
     )
     def test_an_answer_that_is_not_json_tells_nothing(self, fake: FakeStrike, strike: Strike, content: bytes) -> None:
         fake.answer(200, content)
@@ -977,8 +1062,8 @@ class TestAgainstTheSimulator:
         assert (made.status, made.amount_sats) == (InvoiceStatus.UNPAID, 51_636)
         assert (paid.status, paid.received_sats) == (InvoiceStatus.PAID, 51_636)
         assert paid.paid_at == simulator.now()
-        assert [one.invoice_id for one in simulated.list_invoices(InvoiceStatus.PAID, 0)] == [made.invoice_id]
-        assert simulated.list_invoices(InvoiceStatus.PAID, 1) == []
+        assert simulated.list_invoices(InvoiceStatus.PAID, 0).ids == [made.invoice_id]
+        assert simulated.list_invoices(InvoiceStatus.PAID, 1).rows == 0
 
     def test_a_repeated_correlation_id_leads_to_the_first_invoice(self, simulated: Strike) -> None:
         first = simulated.create_invoice(5, "O'Brien", None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import update
@@ -15,7 +16,8 @@ from lnpay.repository.tables import invoices, refund_attempts, refunds
 from lnpay.sandbox.models import Money
 from lnpay.settlement import reconcile_invoice
 from lnpay.states import RefundState
-from lnpay.strike import PAGE_SIZE, Bucket
+from lnpay.strike import Bucket
+from lnpay.strike_invoices import PAGE_SIZE
 from lnpay.strike_names import new_strike_name
 from lnpay.sweeps import expire_due, lapse_due, sweep
 from tests.reconciliation.month import Month
@@ -355,3 +357,62 @@ def test_nothing_is_changed_by_looking(month: Month) -> None:
 
     assert month.world.invoice(unnoticed.strike_invoice_id) == unnoticed
     assert reconcile_invoice(month.world.backend.ledger, unnoticed.strike_invoice_id) == "settled"
+
+
+class TestOddRows:
+    """Rows of Strike's list that cannot be read, whosever they are."""
+
+    def with_row(self, month: Month, row: object) -> None:
+        """Put `row` before those of Strike's list."""
+        strike = month.world.backend.sweep_ledger.strike
+        real = strike._call
+
+        def call(method: str, path: str, *more: Any, **options: Any) -> object:
+            answer = real(method, path, *more, **options)
+            is_list = path == "/invoices" and isinstance(answer, dict)
+            return {**answer, "items": [row, *answer["items"]]} if is_list and isinstance(answer, dict) else answer
+
+        strike._call = call  # type: ignore[method-assign]
+
+    @pytest.mark.parametrize(
+        "row", [None, {"amount": {"currency": "BTC"}}, {"invoiceId": "x", "state": "PAID", "created": "soon"}]
+    )
+    def test_a_row_that_cannot_be_read_is_said_and_the_rest_is_compared(self, month: Month, row: object) -> None:
+        month.sale()
+        month.world.pay(lost := month.world.sell())
+        self.with_row(month, row)
+
+        found = month.reconcile()
+
+        assert [(one.kind, one.invoice_id) for one in found.breaks] == [(BreakKind.NOT_COUNTED, lost.strike_invoice_id)]
+        assert "1 rows of Strike's list cannot be read" in (found.unfinished or "")
+        assert not found.is_balanced
+
+    def test_one_that_is_ours_is_read_by_its_id(self, month: Month) -> None:
+        lost, sold = month.world.sell(), month.sale()
+        month.world.pay(lost)
+        strike = month.world.backend.sweep_ledger.strike
+        real = strike._call
+
+        def call(method: str, path: str, *more: Any, **options: Any) -> object:
+            answer = real(method, path, *more, **options)
+            if path == "/invoices" and isinstance(answer, dict):
+                return {**answer, "items": [{**one, "state": "SHIPPED"} for one in answer["items"]]}
+            return answer
+
+        strike._call = call  # type: ignore[method-assign]
+
+        found = month.reconcile()
+
+        assert [(one.kind, one.invoice_id) for one in found.breaks] == [(BreakKind.NOT_COUNTED, lost.strike_invoice_id)]
+        assert (found.payments, found.unfinished) == (1, None), sold.strike_invoice_id
+
+    @pytest.mark.parametrize("name", ["a\x00b", "\x1b[2J", "name\nwith lines"])
+    def test_a_foreign_name_that_no_database_takes_is_foreign(self, month_of_each_engine: Month, name: str) -> None:
+        month = month_of_each_engine
+        month.sale()
+        month.stranger(name)
+
+        found = month.reconcile()
+
+        assert (found.breaks, found.foreign, found.unfinished) == ([], 1, None)

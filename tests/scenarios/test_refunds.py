@@ -19,7 +19,7 @@ from lnpay.refunds import CLAIM, send_due_refunds
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.settlement import Outcome, settle
 from lnpay.states import RefundState
-from lnpay.strike import InvoiceStatus, StrikeInvoice
+from lnpay.strike_invoices import InvoiceStatus, StrikeInvoice
 from tests.owing import EXECUTE, Crash, drain, executions, owe, payouts, refund_of, send, twin
 from tests.world import World
 

@@ -16,7 +16,7 @@ from lnpay.model import Invoice
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.settlement import Outcome, reconcile_invoice, settle
 from lnpay.states import DeliveryState, InvoiceState, RefundState
-from lnpay.strike import InvoiceStatus, StrikeInvoice
+from lnpay.strike_invoices import InvoiceStatus, StrikeInvoice
 from tests.world import ALL_EVENTS, World
 
 

@@ -12,7 +12,7 @@ from lnpay.model import Invoice
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.models import Money
 from lnpay.states import InvoiceState
-from lnpay.strike import PAGE_SIZE
+from lnpay.strike_invoices import PAGE_SIZE
 from lnpay.sweeps import (
     DEEP_SWEEP_EVERY,
     EXPIRE_MARGIN,
@@ -206,7 +206,7 @@ class TestHowDeep:
 
     def test_a_deep_sweep_that_did_not_end_is_made_again(self, world: World) -> None:
         self.expire(world, world.sell())
-        world.fault("GET", LIST, "error", status=503)
+        world.fault("GET", LIST, "unreachable")
 
         look(world)
         look(world)
@@ -217,7 +217,17 @@ class TestHowDeep:
 
 class TestWithoutTheList:
     @pytest.mark.parametrize(
-        "fault", [{"kind": "html403"}, {"kind": "error", "status": 400, "code": "INVALID_DATA_QUERY"}]
+        "fault",
+        [
+            {"kind": "html403"},
+            {"kind": "error", "status": 400, "code": "INVALID_DATA_QUERY"},
+            {"kind": "error", "status": 500},
+            {"kind": "error", "status": 503, "code": "SERVICE_UNAVAILABLE"},
+            {"kind": "garbage"},
+            {"kind": "truncated"},
+            {"kind": "field_missing", "field": "items"},
+            {"kind": "field_changed", "field": "items", "value": {}},
+        ],
     )
     def test_invoices_are_asked_about_one_by_one(self, world: World, fault: dict[str, Any]) -> None:
         paid, unpaid = world.sell(), world.sell()
@@ -291,14 +301,164 @@ class TestWithoutTheList:
         assert isinstance(found.stopped_by, StrikeRejected)
         assert (found.stopped_by.status, single_reads(world)) == (401, [])
 
-    def test_a_list_that_is_only_down_is_not_replaced_by_single_reads(self, world: World) -> None:
+    def test_a_provider_that_is_not_reached_is_not_asked_one_by_one(self, world: World) -> None:
         world.sell()
-        world.fault("GET", LIST, "error", status=503)
+        world.fault("GET", LIST, "unreachable")
 
         found = look(world)
 
         assert isinstance(found.stopped_by, StrikeUnavailable)
         assert single_reads(world) == []
+
+
+ODD_ROWS: list[object] = [
+    None,
+    "PAID",
+    7,
+    [],
+    {},
+    {"amount": {"currency": "BTC"}},
+    {"invoiceId": None, "state": "PAID"},
+    {"invoiceId": 5, "state": "PAID", "created": "2026-01-01T00:00:00Z"},
+    {"invoiceId": "\x00", "state": "PAID", "created": "2026-01-01T00:00:00Z"},
+    {"invoiceId": "\ud800"},
+    {"invoiceId": "i" * 100_000},
+    {"invoiceId": "x", "state": "SHIPPED", "created": "2026-01-01T00:00:00Z"},
+    {"invoiceId": "x", "state": ["PAID"], "created": "2026-01-01T00:00:00Z"},
+    {"invoiceId": "x", "state": "PAID", "created": "0001-01-01T00:00:00+05:00"},
+    {"invoiceId": "x", "state": "PAID", "created": "9999-12-31T23:59:59-05:00"},
+    {"invoiceId": "x", "state": "PAID", "created": 10**30},
+    {"invoiceId": "x", "state": "PAID", "amount": {"amount": "1e999999999", "currency": "BTC"}},
+    {"invoiceId": "x", "state": "PAID", "amount": {"amount": 10**400, "currency": "BTC"}},
+]
+
+
+class TestOddRows:
+    """Rows of other programs on the account, or of a version of Strike that we do not know."""
+
+    def with_rows(self, world: World, *rows: object, own: Callable[[dict[str, Any]], object] | None = None) -> None:
+        """Put `rows` before those of Strike's list, and change its own rows by `own`."""
+        real = world.backend.sweep_ledger.strike._call
+
+        def call(method: str, path: str, *more: Any, **options: Any) -> object:
+            answer = real(method, path, *more, **options)
+            if path != "/invoices" or not isinstance(answer, dict):
+                return answer
+            items = answer["items"] if own is None else [own(one) for one in answer["items"]]
+            return {**answer, "items": [*rows, *items]}
+
+        world.backend.sweep_ledger.strike._call = call  # type: ignore[method-assign]
+
+    @pytest.mark.parametrize("row", ODD_ROWS)
+    def test_an_odd_row_stops_no_payment(self, world: World, row: object) -> None:
+        invoices = [world.sell() for _ in range(3)]
+        for invoice in invoices:
+            world.pay(invoice)
+        self.with_rows(world, row)
+
+        found = look(world)
+
+        assert (found.settled, found.failed, found.unreadable, found.stopped_by) == (3, 0, 1, None)
+
+    def test_an_odd_row_of_another_program_lets_unpaid_invoices_expire(self, world: World) -> None:
+        invoice = world.sell()
+        world.wait(EXPIRED_AFTER + 1)
+        self.with_rows(world, {"invoiceId": "x", "amount": {"currency": "BTC"}})
+
+        assert end(world, look(world)) == (1, 0)
+        assert single_reads(world) == []
+        assert state(world, invoice) is InvoiceState.EXPIRED
+
+    @pytest.mark.parametrize(
+        "changes", [{"amount": {"currency": "BTC"}}, {"state": "SHIPPED"}, {"created": "soon"}, {"state": None}]
+    )
+    def test_an_odd_row_of_ours_is_read_by_its_id(self, world: World, changes: dict[str, Any]) -> None:
+        invoice = world.sell()
+        world.pay(invoice)
+        self.with_rows(world, own=lambda row: {**row, **changes})
+
+        assert look(world).settled == 1
+        assert state(world, invoice) is InvoiceState.SETTLED
+
+    def test_a_row_without_an_id_may_be_ours_and_ends_nothing_unread(self, world: World) -> None:
+        """Strike shows nothing of our paid row but that there is one."""
+        paid, others = world.sell(), [world.sell() for _ in range(2)]
+        world.pay(paid)
+        world.wait(EXPIRED_AFTER + 1)
+        self.with_rows(world, own=lambda row: None)
+
+        found = look(world, calls_left=20)
+
+        assert found.since is None
+        assert (found.settled, len(single_reads(world))) == (1, 2)
+        assert end(world, found) == (1, 0)
+        assert sorted(state(world, one) for one in (paid, *others)) == ["expired", "settled", "unpaid"]
+
+    @pytest.mark.parametrize("created", ["0001-01-01T00:00:00Z", "2020-01-01T00:00:00Z", "soon", None])
+    def test_odd_dates_do_not_end_the_list_before_our_payment(self, roomy: World, created: object) -> None:
+        """Our payment is on the second page."""
+        invoice = roomy.sell()
+        roomy.pay(invoice)
+        others_sell_and_are_paid(roomy, PAGE_SIZE + 20)
+        odd = iter(range(PAGE_SIZE))
+        self.with_rows(roomy, own=lambda row: {**row, "created": created} if next(odd, 99) < 40 else row)
+
+        assert look(roomy).settled == 1
+        assert state(roomy, invoice) is InvoiceState.SETTLED
+
+    def test_a_page_of_nothing_but_odd_rows_is_not_the_last(self, roomy: World) -> None:
+        invoice = roomy.sell()
+        roomy.pay(invoice)
+        others_sell_and_are_paid(roomy, PAGE_SIZE)
+        odd = iter(range(PAGE_SIZE))
+        self.with_rows(roomy, own=lambda row: {"invoiceId": row["invoiceId"]} if next(odd, None) is not None else row)
+
+        found = look(roomy)
+
+        assert (found.settled, found.unreadable, len(lists(roomy))) == (1, PAGE_SIZE, 2)
+
+    def test_a_list_that_repeats_itself_is_replaced_by_single_reads(self, roomy: World) -> None:
+        """A provider, or a cache before it, that takes no notice of $skip."""
+        invoice = roomy.sell()
+        roomy.pay(invoice)
+        others_sell_and_are_paid(roomy, PAGE_SIZE)
+        real = roomy.backend.sweep_ledger.strike.list_invoices
+        roomy.backend.sweep_ledger.strike.list_invoices = (  # type: ignore[method-assign]
+            lambda status, skip: real(status, 0 * skip)
+        )
+
+        found = look(roomy)
+
+        assert (found.settled, len(lists(roomy)), found.since) == (1, 2, None)
+
+    def test_a_later_page_that_cannot_be_read_is_replaced_by_single_reads(self, roomy: World) -> None:
+        invoice = roomy.sell()
+        roomy.pay(invoice)
+        others_sell_and_are_paid(roomy, PAGE_SIZE)
+        roomy.fault("GET", LIST, "garbage", skip=1)
+
+        found = look(roomy)
+
+        assert (found.settled, found.since, found.stopped_by) == (1, None, None)
+
+    def test_pending_rows_without_an_id_keep_what_was_not_read_alone(self, roomy: World) -> None:
+        invoice = roomy.sell()
+        roomy.wait(EXPIRED_AFTER + 1)
+        end(roomy, look(roomy))
+        roomy.wait(LAPSED_AFTER)
+        pages = iter([[None]])
+        real = roomy.backend.sweep_ledger.strike._call
+
+        def call(*arguments: Any, **options: Any) -> object:
+            answer = real(*arguments, **options)
+            extra = next(pages, []) if arguments[1] == "/invoices" else []
+            return {**answer, "items": [*extra, *answer["items"]]} if extra and isinstance(answer, dict) else answer
+
+        roomy.backend.sweep_ledger.strike._call = call  # type: ignore[method-assign]
+
+        assert end(roomy, look(roomy, is_deep=True)) == (0, 0)
+        assert end(roomy, look(roomy, is_deep=True)) == (0, 1)
+        assert state(roomy, invoice) is InvoiceState.LAPSED
 
 
 class TestTrouble:

@@ -14,7 +14,7 @@ from lnpay.errors import StorageUnavailable
 from lnpay.model import Invoice
 from lnpay.settlement import reconcile_invoice, settle
 from lnpay.states import RefundState
-from lnpay.strike import InvoiceStatus, StrikeInvoice
+from lnpay.strike_invoices import InvoiceStatus, StrikeInvoice
 from lnpay.web.stages import REFUND_STAGES, Stage
 from lnpay.web.status import FORGET_SECONDS, FRESH_SECONDS, STALE_SECONDS, StatusBoard
 from tests.web.answers import assert_error
