@@ -6,6 +6,7 @@ LnpayError
 ├── TooManyTries             429  too many wrong passwords: the next try is free after `retry_after_seconds`
 ├── NotFound                 404
 ├── Conflict                 409  the request contradicts what is stored
+│   └── OrderConflict        409  ... and names the invoice that it contradicts
 ├── SignatureMismatch        401  refused before anything is parsed
 ├── RateUnavailable          503  no price that may be used: safe to repeat later
 ├── StorageUnavailable       503  the database is locked, full or gone: safe to repeat later
@@ -71,6 +72,23 @@ class Conflict(LnpayError):
     """The request contradicts what is stored."""
 
     code = "conflict"
+
+
+class OrderConflict(Conflict):
+    """An invoice stands in the way of the request.
+
+    state: how the invoice stands, in the words of InvoiceState; None when only Strike has a record of it.
+    invoice_id, correlation_id: its names at Strike and in the shop. token: of its payment page, if it has one.
+    """
+
+    def __init__(
+        self, message: str, *, code: str, state: str | None, invoice_id: str, correlation_id: str, token: str | None
+    ) -> None:
+        super().__init__(message, code=code)
+        self.state = state
+        self.invoice_id = invoice_id
+        self.correlation_id = correlation_id
+        self.token = token
 
 
 class SignatureMismatch(LnpayError):

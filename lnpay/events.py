@@ -45,6 +45,7 @@ def event_body(event_type: EventType, invoice: Invoice, at: datetime, **more: st
     data: dict[str, Any] = {
         "invoice_id": invoice.strike_invoice_id,
         "correlation_id": invoice.correlation_id,
+        "order_id": invoice.order_id,
         "amount_fiat": format(invoice.order.amount_fiat, "f"),
         "currency": invoice.order.currency,
         "amount_sats": invoice.amount_sats,

@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from typing import NoReturn
 
 from lnpay.bolt11 import Bolt11Error, decode
-from lnpay.errors import Conflict, InvalidRequest, StrikeAmbiguous, StrikeRejected, StrikeUnavailable
+from lnpay.errors import Conflict, InvalidRequest, OrderConflict, StrikeAmbiguous, StrikeRejected, StrikeUnavailable
 from lnpay.model import Clock, Draft, Invoice, Issue, Order
 from lnpay.money import fiat_to_sats, sats_to_msats
+from lnpay.order_conflicts import already_paid, conflict_of
 from lnpay.rates import Rates
 from lnpay.repository import Repository
-from lnpay.states import InvoiceState
 from lnpay.strike import Strike, StrikeQuote
 from lnpay.strike_invoices import InvoiceStatus, StrikeInvoice
 from lnpay.strike_names import new_strike_name
@@ -57,14 +57,21 @@ def create_invoice(till: Till, correlation_id: str, order: Order) -> Invoice:
     4. All of it is stored in one commit; only then does anybody see it.
 
     Whatever is lost on the way, the same call goes on where the last one stopped.
-    Raises Conflict when `correlation_id` stands for another request, or for an invoice that is not open any more;
+    Raises OrderConflict when `correlation_id` stands for another request or for an invoice that is no longer open, or
+    when another attempt of the same order was paid; Conflict when other requests change the order all the time;
     InvalidRequest, RateUnavailable and StrikeError as their docstrings say.
     """
     for _ in range(ROUNDS):
         with till.repository.reading() as tx:
             known = tx.invoices.find_by_correlation_id(correlation_id)
+            paid = tx.invoices.settled_attempt(order.order_id or correlation_id)
+        if paid is not None:
+            raise already_paid(paid)
         if isinstance(known, Invoice):
-            return _still_open(known, order, till.clock())
+            conflict = conflict_of(known, order, till.clock())
+            if conflict is not None:
+                raise conflict
+            return known
         draft = _fresh_draft(till, known, correlation_id, order)
         issue = None if draft is None else _issue(till, draft)
         if draft is None or issue is None:
@@ -76,20 +83,6 @@ def create_invoice(till: Till, correlation_id: str, order: Order) -> Invoice:
             log.info("invoice issued invoice_id=%s amount_sats=%d", issue.strike_invoice_id, draft.amount_sats)
             return invoice
     raise Conflict("this order is being changed by other requests at the same time; repeat it", code="order_busy")
-
-
-def _still_open(invoice: Invoice, order: Order, now: datetime) -> Invoice:
-    if invoice.order != order:
-        raise Conflict(
-            "this correlation_id was used for a different request: use a new one", code="correlation_id_taken"
-        )
-    if invoice.state is not InvoiceState.UNPAID or now >= invoice.expires_at:
-        state = "expired" if invoice.state is InvoiceState.UNPAID else invoice.state.replace("_", " ")
-        raise Conflict(
-            f"the invoice of this correlation_id is {state}: use a new correlation_id for a new invoice",
-            code="invoice_closed",
-        )
-    return invoice
 
 
 def _fresh_draft(till: Till, known: Draft | None, correlation_id: str, order: Order) -> Draft | None:
@@ -141,9 +134,13 @@ def _give_up_name(repository: Repository, draft: Draft, invoice: StrikeInvoice) 
             tx.invoices.renew_draft(draft, name, draft.order, draft.amount_sats, draft.rate, draft.created_at)
             return
     log.error("order without an invoice is paid at strike invoice_id=%s", invoice.invoice_id)
-    raise Conflict(
+    raise OrderConflict(
         "Strike has a payment for this order that LNPay has no record of: check the order before you sell it again",
         code="already_paid",
+        state=None,
+        invoice_id=invoice.invoice_id,
+        correlation_id=draft.correlation_id,
+        token=None,
     )
 
 

@@ -39,6 +39,7 @@ class Order:
 
     return_url, retry_url: where the customer goes when it is paid, and for a new invoice when the time is over.
     metadata: what the shop wants to read again in everything that it is told about the order.
+    order_id: the shop's order when it may have several attempts, each with a correlation id of its own.
     """
 
     amount_fiat: Decimal
@@ -48,6 +49,7 @@ class Order:
     return_url: str | None = None
     retry_url: str | None = None
     metadata: dict[str, str] = field(default_factory=dict)
+    order_id: str | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,11 @@ class Draft:
     amount_sats: int
     rate: Rate
     created_at: datetime
+
+    @property
+    def order_id(self) -> str:
+        """The shop's order that this is an attempt to sell. Without an id of its own it is the correlation id."""
+        return self.order.order_id or self.correlation_id
 
 
 @dataclass(frozen=True)

@@ -326,7 +326,7 @@ def receive(order: Ordered, **changes: str) -> None:
     """Run the receiver of "Telling your shop" with a signed message about `order`; `changes` are fields of its data."""
     (receiver,) = re.findall(r"```python\n(.*?)```", section("Telling your shop"), re.DOTALL)
     secret, now = "whsec_" + "A" * 32, datetime.now(UTC)
-    data = {"correlation_id": "1042", "amount_fiat": "12.34", "currency": "usd", **changes}
+    data = {"correlation_id": "1042-2", "order_id": "1042", "amount_fiat": "12.34", "currency": "usd", **changes}
     body = json.dumps({"type": "invoice.settled", "data": data})
     headers = {
         "webhook-id": "msg_1",

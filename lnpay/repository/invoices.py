@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, func, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Row, Select, func, select, update
 
 from lnpay.model import Draft, Invoice, Issue, Order, Rate
 from lnpay.repository.rows import insert_unless_there
@@ -18,6 +18,9 @@ WATCHED = (InvoiceState.UNPAID, InvoiceState.EXPIRED)
 
 MAX_NAMESAKES = 50
 """As many as a person reads through."""
+
+MAX_ATTEMPTS = 100
+"""The newest attempts of one order that are listed."""
 
 
 class Invoices:
@@ -98,6 +101,27 @@ class Invoices:
         row = self._connection.execute(select(t).where(t.c.correlation_id == correlation_id)).one_or_none()
         return None if row is None else _to_record(row)
 
+    def find_invoice_by_correlation_id(self, correlation_id: str) -> Invoice | None:
+        """The invoice that the shop calls `correlation_id`; None for a draft. Takes any text."""
+        known = self.find_by_correlation_id(correlation_id) if is_storable(correlation_id) else None
+        return known if isinstance(known, Invoice) else None
+
+    def attempts(self, order_id: str) -> list[Invoice]:
+        """The issued invoices for a shop's order, the newest first, at most MAX_ATTEMPTS. Takes any text."""
+        if not is_storable(order_id):
+            return []
+        found = [row for way in _attempts_of(order_id) for row in self._connection.execute(way.limit(MAX_ATTEMPTS))]
+        newest = sorted(found, key=lambda row: row.id, reverse=True)[:MAX_ATTEMPTS]
+        return [_to_invoice(row) for row in newest]
+
+    def settled_attempt(self, order_id: str) -> Invoice | None:
+        """An invoice of a shop's order that was paid in time: the order is paid. None when there is none."""
+        for way in _attempts_of(order_id):
+            row = self._connection.execute(way.where(t.c.state == InvoiceState.SETTLED).limit(1)).first()
+            if row is not None:
+                return _to_invoice(row)
+        return None
+
     def find_by_strike_id(self, strike_invoice_id: str) -> Invoice | None:
         """The invoice that Strike calls `strike_invoice_id`."""
         return self._named(t.c.strike_invoice_id, strike_invoice_id)
@@ -107,11 +131,11 @@ class Invoices:
         return self._named(t.c.token, token)
 
     def named(self, name: str) -> list[Invoice]:
-        """Issued invoices that a person may call `name`, the oldest first: by Strike's id or the shop's order id."""
+        """Issued invoices that a person may call `name`, the oldest first: by Strike's id or one of the shop's ids."""
         if not name.isprintable():
             return []
         # A query for each name, so that each has its index.
-        ways = (t.c.strike_invoice_id == name.lower(), t.c.correlation_id == name)
+        ways = (t.c.strike_invoice_id == name.lower(), t.c.correlation_id == name, t.c.order_id == name)
         found: dict[int, Invoice] = {}
         for way in ways:
             statement = select(t).where(way, t.c.strike_invoice_id.is_not(None)).order_by(t.c.id).limit(MAX_NAMESAKES)
@@ -215,6 +239,19 @@ class Invoices:
         return {state: found.get(state, 0) for state in InvoiceState}
 
 
+def is_storable(text: str) -> bool:
+    """Whether a database can compare `text` with what it has: PostgreSQL takes no NUL, and halves of characters."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _attempts_of(order_id: str) -> list[Select[Any]]:
+    """Queries for the attempts of an order, each with its own index: those that name it, and the one named as it."""
+    return [
+        select(t).where(way, t.c.strike_invoice_id.is_not(None)).order_by(t.c.id.desc())
+        for way in (t.c.order_id == order_id, (t.c.correlation_id == order_id) & t.c.order_id.is_(None))
+    ]
+
+
 def _priced(order: Order, amount_sats: int, rate: Rate, created_at: datetime) -> dict[str, Any]:
     return {
         **vars(order),
@@ -248,6 +285,7 @@ def _order(row: Row[Any]) -> Order:
         row.return_url,
         row.retry_url,
         row.metadata,
+        row.order_id,
     )
 
 

@@ -212,6 +212,7 @@ def _names_in(words: str) -> list[list[ColumnElement[bool] | TextClause]]:
     return [
         [i.strike_invoice_id == name],
         [i.correlation_id == words],
+        [i.order_id == words],
         [i.payment_hash == _hash_in(words)],
         [i.ln_address == words, text(IS_ADDRESS_INDEXED)],
         [i.ln_address == name, text(IS_ADDRESS_INDEXED)],

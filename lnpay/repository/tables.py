@@ -120,6 +120,7 @@ invoices = Table(
     Column("id", BigId, primary_key=True),
     # The shop's request, stored before Strike is asked.
     Column("correlation_id", String(40), nullable=False, unique=True),
+    Column("order_id", String(40)),
     Column("strike_correlation_id", String(40), nullable=False),
     Column("token", String(64), nullable=False, unique=True),
     Column("amount_fiat", ExactDecimal, nullable=False),
@@ -168,6 +169,7 @@ invoices = Table(
     # And these are for people: lists, searches and sums over days.
     Index("ix_invoices_opened_at", "opened_at"),
     Index("ix_invoices_payment_hash", "payment_hash"),
+    Index("ix_invoices_order_id", "order_id", **_only_where("order_id IS NOT NULL")),
     Index("ix_invoices_ln_address", "ln_address", "opened_at", **_only_where(IS_ADDRESS_INDEXED)),
     Index("ix_invoices_paid_at", "paid_at", "id", "state", "received_sats", **_only_where("paid_at IS NOT NULL")),
 )

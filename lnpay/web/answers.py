@@ -69,7 +69,14 @@ StrikeInvoiceObject = Annotated[dict[str, Any], WithJsonSchema(_STRIKE_INVOICE)]
 StrikeQuoteObject = Annotated[dict[str, Any], WithJsonSchema(_STRIKE_QUOTE)]
 
 InvoiceId = Annotated[str, Field(description="Strike's `invoiceId`.", examples=[INVOICE_ID])]
-CorrelationId = Annotated[str, Field(description="Your id of the order.", examples=["order-1042"])]
+CorrelationId = Annotated[str, Field(description="Your id of the invoice.", examples=["order-1042"])]
+OrderId = Annotated[
+    str,
+    Field(
+        description="Your order, which may have several attempts; the correlation_id if you gave none.",
+        examples=["1042"],
+    ),
+]
 AmountFiat = Annotated[str, Field(description="In the shop's currency.", examples=["12.34"])]
 Currency = Annotated[str, Field(description="Lower-case code.", examples=["usd"])]
 AmountSats = Annotated[int, Field(description="What was asked of the customer.", examples=[19_207], gt=0)]
@@ -146,6 +153,7 @@ class InvoiceStanding(TypedDict):
 
     invoice_id: InvoiceId
     correlation_id: CorrelationId
+    order_id: OrderId
     state: Annotated[
         InvoiceState,
         Field(
@@ -162,6 +170,13 @@ class InvoiceStanding(TypedDict):
     delivery: Annotated[DeliveryStanding | None, Field(description="null: nothing to tell so far.")]
     refund: Annotated[RefundStanding | None, Field(description="null: nothing is owed back.")]
     metadata: Metadata
+
+
+class OrderAttempts(TypedDict):
+    """The attempts to sell one order."""
+
+    order_id: OrderId
+    invoices: Annotated[list[InvoiceStanding], Field(description="The newest first, at most 100.", examples=[[]])]
 
 
 class EventTaken(TypedDict):
@@ -189,11 +204,36 @@ class Problem(TypedDict):
     ]
 
 
+class OrderProblem(Problem):
+    """A 409 about an invoice that stands in the way: how it stands, and its names."""
+
+    state: NotRequired[
+        Annotated[
+            InvoiceState | None,
+            Field(
+                description="How that invoice stands; null when only Strike has a record of it.", examples=["settled"]
+            ),
+        ]
+    ]
+    invoice_id: NotRequired[InvoiceId]
+    correlation_id: NotRequired[CorrelationId]
+    checkout_url: NotRequired[
+        Annotated[
+            str | None,
+            Field(
+                description="Its payment page, which shows how it stands.",
+                examples=["https://pay.shop.example/checkout/tJFDFF-ynntxIgBUDYHQfwn3d2QpYugk"],
+            ),
+        ]
+    ]
+
+
 class DeliveryData(TypedDict):
     """What the message is about."""
 
     invoice_id: InvoiceId
     correlation_id: CorrelationId
+    order_id: OrderId
     amount_fiat: AmountFiat
     currency: Currency
     amount_sats: AmountSats

@@ -8,15 +8,16 @@ from flask import Blueprint, Response, jsonify, request, url_for
 
 from lnpay.addresses import MAX_ADDRESS_CHARACTERS, refund_address
 from lnpay.backend import Backend
-from lnpay.errors import InvalidRequest, NotFound
+from lnpay.errors import InvalidRequest, NotFound, OrderConflict
 from lnpay.events import EventType
 from lnpay.invoices import create_invoice
 from lnpay.model import Delivery, Invoice, Order, Refund
 from lnpay.money import parse_fiat
 from lnpay.qr import payment_uri, qr_png, qr_svg
-from lnpay.web.answers import InvoiceMade, InvoiceStanding, OpenInvoice
+from lnpay.web.answers import InvoiceMade, InvoiceStanding, OpenInvoice, OrderAttempts
 from lnpay.web.bearer import check_bearer
 from lnpay.web.context import backend
+from lnpay.web.errors import error_response
 from lnpay.web.schemas import AMOUNT_LIMIT, GenerateInvoice, invalid_fields, read_json
 
 blueprint = Blueprint("api", __name__)
@@ -35,7 +36,9 @@ def generate_invoice() -> Response:
     wanted = read_json(request, GenerateInvoice)
     order = _to_order(wanted, here.currency)
     try:
-        invoice = create_invoice(here.till, wanted.order_id(), order)
+        invoice = create_invoice(here.till, wanted.invoice_name(), order)
+    except OrderConflict as conflict:
+        return _conflict_response(here, conflict)
     except InvalidRequest as error:
         # Only the price of the moment tells that an amount is less than a sat.
         raise invalid_fields({"amount_fiat": error.message}) from error
@@ -43,6 +46,17 @@ def generate_invoice() -> Response:
     if wanted.ln_address and refund_address(wanted.ln_address) is None:
         data["warnings"] = [ADDRESS_WARNING]
     return jsonify(InvoiceMade(status="success", data=data))
+
+
+def _conflict_response(here: Backend, conflict: OrderConflict) -> Response:
+    """The error, with the invoice that it is about."""
+    about = {
+        "state": conflict.state,
+        "invoice_id": conflict.invoice_id,
+        "correlation_id": conflict.correlation_id,
+        "checkout_url": None if conflict.token is None else _checkout_url(here, conflict.token),
+    }
+    return error_response(409, conflict.code, conflict.message, about=about)
 
 
 def _to_order(wanted: GenerateInvoice, currency: str) -> Order:
@@ -61,6 +75,7 @@ def _to_order(wanted: GenerateInvoice, currency: str) -> Order:
         wanted.return_url or None,
         wanted.retry_url or None,
         wanted.metadata or {},
+        None if wanted.order_id == wanted.correlation_id else wanted.order_id,
     )
 
 
@@ -90,6 +105,29 @@ def _checkout_url(here: Backend, token: str) -> str:
     return url_for("checkout.show", token=token, _external=True)
 
 
+@blueprint.get("/invoices")
+def find_invoices() -> Response:
+    """The invoice that the shop calls `correlation_id`, or every attempt of the order that it calls `order_id`."""
+    here = backend()
+    check_bearer(here.access.api_keys)
+    correlation_id, order_id = request.args.get("correlation_id"), request.args.get("order_id")
+    with here.repository.reading() as tx:
+        if correlation_id is not None:
+            invoice = tx.invoices.find_invoice_by_correlation_id(correlation_id.strip())
+            if invoice is None or order_id not in (None, invoice.order_id):
+                raise NotFound("there is no invoice of this correlation_id")
+            return jsonify(
+                _state_of(invoice, tx.refunds.find_by_invoice(invoice.id), tx.deliveries.of_invoice(invoice.id))
+            )
+        if order_id is None:
+            raise NotFound("give the invoice's correlation_id, or the order_id of its order, in the query")
+        attempts = [
+            _state_of(one, tx.refunds.find_by_invoice(one.id), tx.deliveries.of_invoice(one.id))
+            for one in tx.invoices.attempts(order_id.strip())
+        ]
+    return jsonify(OrderAttempts(order_id=order_id.strip(), invoices=attempts))
+
+
 @blueprint.get("/invoices/<invoice_id>")
 def show_invoice(invoice_id: str) -> Response:
     """Where an invoice stands, for the shop."""
@@ -108,6 +146,7 @@ def _state_of(invoice: Invoice, refund: Refund | None, deliveries: list[Delivery
     return {
         "invoice_id": invoice.strike_invoice_id,
         "correlation_id": invoice.correlation_id,
+        "order_id": invoice.order_id,
         "state": invoice.state,
         "amount_fiat": str(invoice.order.amount_fiat),
         "currency": invoice.order.currency,

@@ -81,6 +81,8 @@ def _shortened(example: object) -> object:
 def shape(schema: dict[str, Any]) -> dict[str, Any]:
     """An object's schema, its fields and an example of it, wherever the document keeps them."""
     schema = _resolved(schema)
+    if "anyOf" in schema:
+        return shape(schema["anyOf"][0])
     fields = [_field(name, one, schema) for name, one in schema.get("properties", {}).items()]
     return {**schema, "fields": fields, "example": _example(schema)}
 

@@ -6,6 +6,7 @@ Never a stack trace, a provider's text or a secret.
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
@@ -55,13 +56,18 @@ def register(app: Flask) -> None:
 
 
 def error_response(
-    status: int, code: str, message: str, fields: dict[str, str] | None = None, retry_after_seconds: int | None = None
+    status: int,
+    code: str,
+    message: str,
+    fields: dict[str, str] | None = None,
+    retry_after_seconds: int | None = None,
+    about: Mapping[str, str | None] | None = None,
 ) -> Response:
-    """The one shape. `fields` maps a field of the request to what is wrong with it."""
+    """The one shape. `fields` maps a field of the request to what is wrong with it; `about` names what it is about."""
     if wants_trouble_page():
         response = trouble_page(status, retry_after_seconds or RETRY_AFTER_SECONDS)
     else:
-        response = jsonify(status="error", code=code, message=message, errors=fields or {})
+        response = jsonify(status="error", code=code, message=message, errors=fields or {}, **(about or {}))
         response.status_code = status
     if retry_after_seconds is not None:
         response.headers["Retry-After"] = str(max(1, retry_after_seconds))
@@ -71,7 +77,7 @@ def error_response(
 
 
 def _answer_lnpay_error(error: e.LnpayError) -> Response:
-    status = _STATUS.get(type(error))
+    status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
     if status is None:
         return _answer_bug(error)
     retry_after = None

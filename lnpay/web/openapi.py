@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -12,7 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from lnpay.events import WORDS, EventType
 from lnpay.version import version
 from lnpay.web import answers as a
-from lnpay.web.bearer import NEEDS_KEY
+from lnpay.web.error_codes import ERRORS, problem_example
 from lnpay.web.schemas import GenerateInvoice, amount_schema
 
 Json = dict[str, Any]
@@ -32,41 +32,6 @@ word; `errors` names the fields of the request that are wrong. Beside those list
 A 503 says when to try again (Retry-After). Repeating a request with its `correlation_id` never makes a second invoice.
 """
 
-
-@dataclass(frozen=True)
-class ErrorCode:
-    """One word of `code`: its status and the sentence that goes with it."""
-
-    status: int
-    message: str
-    errors: dict[str, str] = field(default_factory=dict)
-
-
-ERRORS: dict[str, ErrorCode] = {
-    "invalid_request": ErrorCode(400, "amount_fiat is missing", {"amount_fiat": "is missing"}),
-    "invalid_json": ErrorCode(400, "the body is not JSON that can be read"),
-    "unauthorized": ErrorCode(401, NEEDS_KEY),
-    "signature_mismatch": ErrorCode(401, "the signature does not fit the body"),
-    "not_found": ErrorCode(404, "there is nothing at this address"),
-    "correlation_id_taken": ErrorCode(409, "this correlation_id was used for a different request: use a new one"),
-    "invoice_closed": ErrorCode(
-        409, "the invoice of this correlation_id is expired: use a new correlation_id for a new invoice"
-    ),
-    "already_paid": ErrorCode(
-        409,
-        "Strike has a payment for this order that LNPay has no record of: check the order before you sell it again",
-    ),
-    "order_busy": ErrorCode(409, "this order is being changed by other requests at the same time; repeat it"),
-    "payload_too_large": ErrorCode(413, "the body is larger than 64 KiB"),
-    "unsupported_media_type": ErrorCode(415, "send the body as JSON, with Content-Type: application/json"),
-    "provider_rejected": ErrorCode(502, "the payment provider refused; the operator finds the reason in the log"),
-    "provider_unavailable": ErrorCode(503, "the payment provider cannot be used right now; repeat the request later"),
-    "rate_unavailable": ErrorCode(503, "no price is known that may be used"),
-    "storage_unavailable": ErrorCode(503, "the database is not available right now"),
-    "webhook_not_configured": ErrorCode(503, "WEBHOOK_SECRET is not set here"),
-    "not_ready": ErrorCode(503, "the database does not answer; the log says why"),
-}
-"""Every `code` that an operation below may answer with."""
 
 _STATUS_WORDS = {
     400: "The request is wrong; as it stands, it will be refused again.",
@@ -95,6 +60,7 @@ class Operation:
     errors: tuple[str, ...] = ()
     request: Json | None = None
     security: str | None = None
+    query: tuple[str, ...] = ()
     example: Json | None = None
 
 
@@ -127,15 +93,18 @@ OPERATIONS = (
         "Turn an order into a Lightning invoice",
         a.InvoiceMade,
         description="The same `correlation_id` with the same request gives the same open invoice again; with another "
-        "request, or when that invoice is not open any more, it is a conflict. The customer has until "
-        "`expiration_time` to pay.",
+        "request, or when that invoice is no longer open, it is a conflict, whose answer says how that invoice stands. "
+        "An order that may need several attempts has an `order_id`. The customer has until `expiration_time` to pay.",
         errors=(
             "invalid_request",
             "invalid_json",
             "unauthorized",
-            "correlation_id_taken",
-            "invoice_closed",
             "already_paid",
+            "payment_pending",
+            "expired",
+            "paid_late",
+            "amount_differs",
+            "correlation_id_taken",
             "order_busy",
             "payload_too_large",
             "unsupported_media_type",
@@ -149,6 +118,19 @@ OPERATIONS = (
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/GenerateInvoice"}}},
         },
         security="apiKey",
+    ),
+    Operation(
+        "get",
+        "/invoices",
+        "findInvoices",
+        SHOP,
+        "Find an invoice, or the attempts of an order, by your own ids",
+        (a.InvoiceStanding, a.OrderAttempts),
+        description="With `correlation_id` the answer is that of `GET /invoices/{invoice_id}`, or a 404. With "
+        "`order_id` it lists every attempt of the order, none if there is none. Without either it is a 404.",
+        errors=("unauthorized", "not_found", "storage_unavailable"),
+        security="apiKey",
+        query=("correlation_id", "order_id"),
     ),
     Operation(
         "get",
@@ -303,7 +285,14 @@ def _schemas(currency: str) -> Json:
 
 
 def _answer_models() -> Iterable[Any]:
-    return [*(one.answer for one in OPERATIONS if one.answer is not None), a.Problem, a.Delivery]
+    return [*(model for one in OPERATIONS for model in _answers_of(one)), a.Problem, a.OrderProblem, a.Delivery]
+
+
+def _answers_of(one: Operation) -> tuple[Any, ...]:
+    """The models that a success may have."""
+    if one.answer is None:
+        return ()
+    return one.answer if isinstance(one.answer, tuple) else (one.answer,)
 
 
 def _operation(one: Operation, schemes: Json) -> Json:
@@ -311,6 +300,7 @@ def _operation(one: Operation, schemes: Json) -> Json:
     if one.description:
         described["description"] = one.description
     parameters = [_parameter(name) for name in ("invoice_id",) if f"{{{name}}}" in one.path]
+    parameters += [_query_parameter(name) for name in one.query]
     if parameters:
         described["parameters"] = parameters
     if one.request:
@@ -334,10 +324,22 @@ def _parameter(name: str) -> Json:
     }
 
 
+def _query_parameter(name: str) -> Json:
+    return {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": f"The `{name}` that you gave to POST /generate-invoice.",
+        "schema": {"type": "string"},
+        "example": "order-1042",
+    }
+
+
 def _success(one: Operation) -> Json:
     schema: Json
-    if one.answer is not None:
-        schema = {"$ref": _REF.format(model=one.answer.__name__)}
+    models = [{"$ref": _REF.format(model=model.__name__)} for model in _answers_of(one)]
+    if models:
+        schema = models[0] if len(models) == 1 else {"anyOf": models}
     else:
         schema = {"type": "object"} if one.content_type == "application/json" else {"type": "string"}
     answer: Json = {"description": "Done.", "content": {one.content_type: {"schema": schema}}}
@@ -354,7 +356,8 @@ def _failures(codes: Iterable[str]) -> Json:
 
 
 def _failure(status: int, codes: list[str]) -> Json:
-    schema = {"allOf": [{"$ref": "#/components/schemas/Problem"}, {"properties": {"code": {"enum": codes}}}]}
+    model = "OrderProblem" if status == 409 else "Problem"
+    schema = {"allOf": [{"$ref": _REF.format(model=model)}, {"properties": {"code": {"enum": codes}}}]}
     answer: Json = {
         "description": _STATUS_WORDS[status],
         "content": {
@@ -369,12 +372,6 @@ def _failure(status: int, codes: list[str]) -> Json:
     if status == 401:
         answer["headers"] = {"WWW-Authenticate": _AUTHENTICATE}
     return answer
-
-
-def problem_example(code: str) -> Json:
-    """An error as it is answered."""
-    known = ERRORS[code]
-    return {"status": "error", "code": code, "message": known.message, "errors": known.errors}
 
 
 def _webhook(event_type: EventType) -> Json:
@@ -429,6 +426,7 @@ def _delivery_example(event_type: EventType) -> Json:
         "data": {
             "invoice_id": a.INVOICE_ID,
             "correlation_id": "order-1042",
+            "order_id": "1042",
             "amount_fiat": "12.34",
             "currency": "usd",
             "amount_sats": 19_207,

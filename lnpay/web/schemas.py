@@ -172,9 +172,18 @@ class GenerateInvoice(BaseModel):
     correlation_id: Annotated[
         OrderId | None,
         Field(
-            description="Your id of the order, made up when there is none. The same id with the same request gives "
-            "the same open invoice again, so a request may be repeated without fear.",
+            description="Your id of this invoice, generated if omitted. The same id with the same request gives the "
+            "same open invoice again, so a request may be repeated safely.",
             examples=["order-1042"],
+        ),
+    ] = None
+    order_id: Annotated[
+        OrderId | None,
+        Field(
+            description="Your order, where it may need several attempts: each has a correlation_id of its own and the "
+            "same order_id. Everything that you are told carries it. Once an attempt is paid, there are no more. "
+            "Left out, it is the correlation_id.",
+            examples=["1042"],
         ),
     ] = None
     return_url: Annotated[
@@ -200,8 +209,8 @@ class GenerateInvoice(BaseModel):
         ),
     ] = None
 
-    def order_id(self) -> str:
-        """The shop's order id, or one made up when it sent none."""
+    def invoice_name(self) -> str:
+        """The shop's name for this invoice, generated if it sent none."""
         return self.correlation_id or str(uuid.uuid4())
 
 

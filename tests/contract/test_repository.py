@@ -98,6 +98,45 @@ def sqlite(sqlite_template: Path, tmp_path: Path) -> Iterator[Repository]:
         yield made
 
 
+class TestAttempts:
+    ATTEMPT = replace(ORDER, order_id="1042")
+
+    def test_the_attempts_of_an_order_are_those_that_name_it_and_the_one_named_as_it(
+        self, repository: Repository
+    ) -> None:
+        add_invoice(repository, "1042")
+        add_invoice(repository, "1042-2", order=self.ATTEMPT)
+        add_invoice(repository, "1043")
+        add_draft(repository, "1042-3", order=self.ATTEMPT)
+
+        with repository.reading() as tx:
+            assert [one.correlation_id for one in tx.invoices.attempts("1042")] == ["1042-2", "1042"]
+            assert [one.correlation_id for one in tx.invoices.named("1042")] == ["1042", "1042-2"]
+            assert tx.invoices.attempts("1042-2") == []
+
+    @pytest.mark.parametrize("paid", ["1042", "1042-2"])
+    def test_an_order_is_paid_when_one_of_its_attempts_is(self, repository: Repository, paid: str) -> None:
+        for name, order in (("1042", ORDER), ("1042-2", self.ATTEMPT)):
+            add_invoice(repository, name, order=order, state=S.SETTLED if name == paid else S.EXPIRED)
+
+        with repository.reading() as tx:
+            settled = tx.invoices.settled_attempt("1042")
+            assert known(settled).correlation_id == paid
+            assert tx.invoices.settled_attempt("1043") is None
+
+    def test_an_order_that_was_paid_late_is_not_paid(self, repository: Repository) -> None:
+        add_invoice(repository, "1042", state=S.PAID_LATE)
+
+        with repository.reading() as tx:
+            assert tx.invoices.settled_attempt("1042") is None
+
+    @pytest.mark.parametrize("text", ["a\0", "\ud83d", "x" * 5_000])
+    def test_any_text_may_be_asked_for(self, repository: Repository, text: str) -> None:
+        with repository.reading() as tx:
+            assert tx.invoices.attempts(text) == []
+            assert tx.invoices.find_invoice_by_correlation_id(text) is None
+
+
 class TestDrafts:
     def test_a_draft_comes_back_as_it_was_stored(self, repository: Repository) -> None:
         draft = add_draft(repository)
@@ -1245,10 +1284,15 @@ def issue_of(
 
 
 def add_invoice(
-    repository: Repository, name: str = "order-1", *, state: InvoiceState = S.UNPAID, **issue: Any
+    repository: Repository,
+    name: str = "order-1",
+    *,
+    state: InvoiceState = S.UNPAID,
+    order: Order = ORDER,
+    **issue: Any,
 ) -> Invoice:
     """An invoice in any state, brought there over permitted moves."""
-    draft = add_draft(repository, name)
+    draft = add_draft(repository, name, order=order)
     with repository.transaction() as tx:
         assert tx.invoices.issue(draft, issue_of(name, **issue))
         if state in (S.EXPIRED, S.LAPSED):

@@ -111,7 +111,7 @@ class TestAClockThatIsBehind:
         world.sell(correlation_id="order-1")
         world.wait(602)
 
-        assert world.ask(correlation_id="order-1").get_json()["code"] == "invoice_closed"
+        assert world.ask(correlation_id="order-1").get_json()["code"] == "expired"
 
     def test_a_worker_that_is_behind_ends_what_is_over(self, world: World) -> None:
         invoice = world.sell()

@@ -55,6 +55,7 @@ def test_a_settled_invoice_carries_type_time_and_data_of_standard_webhooks() -> 
     assert body["data"] == {
         "invoice_id": "c9454470-76d3-4e75-928d-dc07480e01ba",
         "correlation_id": "order-7",
+        "order_id": "order-7",
         "amount_fiat": "12.30",
         "currency": "usd",
         "amount_sats": 12_300,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -17,7 +18,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from werkzeug.test import TestResponse
 
+from lnpay.deliveries import send_due
+from lnpay.model import Invoice
+from lnpay.passes import expired_pass
 from lnpay.sandbox.config import SimulatorConfig
+from lnpay.settlement import reconcile_invoice
 from tests.web.answers import assert_error
 from tests.world import World
 
@@ -274,16 +279,121 @@ class TestBadBodies:
 
 
 class TestConflicts:
-    def test_an_order_id_of_another_request_is_a_409(self, world: World) -> None:
+    def test_an_order_that_is_paid_is_a_409_that_says_so_and_where_to_look(self, world: World) -> None:
+        invoice = world.sell(correlation_id="order-1")
+        pay_and_tell(world, invoice)
+
+        about = conflict(world.ask(correlation_id="order-1"), "already_paid")
+
+        assert about == {
+            "state": "settled",
+            "invoice_id": invoice.strike_invoice_id,
+            "correlation_id": "order-1",
+            "checkout_url": f"http://localhost/checkout/{invoice.token}",
+        }
+        assert world.client.get(about["checkout_url"]).status_code == 200
+
+    def test_a_paid_order_is_never_advised_to_be_sold_again(self, world: World) -> None:
+        pay_and_tell(world, world.sell(correlation_id="order-1", order_id="1042"))
+
+        for fields in (
+            {"correlation_id": "order-1"},
+            {"correlation_id": "order-1", "amount_fiat": "99"},
+            {"correlation_id": "order-1", "description": "Tea"},
+            {"correlation_id": "order-2", "order_id": "1042"},
+            {"correlation_id": "1042"},
+        ):
+            answer = world.ask(**fields)
+            assert conflict(answer, "already_paid")["state"] == "settled"
+            assert not re.search(r"another attempt|new correlation_id", answer.get_json()["message"])
+
+    @pytest.mark.parametrize("has_pass", [False, True])
+    def test_an_order_whose_time_is_over_is_a_409(self, world: World, has_pass: bool) -> None:
+        invoice = world.sell(correlation_id="order-1")
+        world.wait(300)
+        if has_pass:
+            expired_pass(world.backend)
+
+        about = conflict(world.ask(correlation_id="order-1", amount_fiat="99"), "expired")
+
+        assert (about["state"], about["invoice_id"]) == ("expired", invoice.strike_invoice_id)
+
+    def test_an_order_that_was_paid_late_is_a_409(self, world: World) -> None:
+        invoice = world.sell(correlation_id="order-1")
+        pay_and_tell(world, invoice, late_seconds=200)
+
+        assert conflict(world.ask(correlation_id="order-1"), "paid_late")["state"] == "paid_late"
+
+    def test_a_payment_that_is_not_final_is_waited_for(self, world: World) -> None:
+        invoice = world.sell(correlation_id="order-1")
+        world.simulator.invoices.by_id[invoice.strike_invoice_id].state = "PENDING"
+        reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+
+        assert world.ask(correlation_id="order-1").status_code == 200
+        assert conflict(world.ask(correlation_id="order-1", amount_fiat="99"), "payment_pending")["state"] == "unpaid"
+        world.wait(300)
+        assert conflict(world.ask(correlation_id="order-1"), "payment_pending")["state"] == "expired"
+
+    def test_an_open_invoice_over_another_amount_is_a_409(self, world: World) -> None:
+        invoice = world.sell(correlation_id="order-1")
+
+        answer = world.ask(correlation_id="order-1", amount_fiat="99")
+
+        about = conflict(answer, "amount_differs")
+        assert (about["state"], about["invoice_id"]) == ("unpaid", invoice.strike_invoice_id)
+        assert "12.34 usd, not 99.00 usd" in answer.get_json()["message"]
+
+    def test_a_request_that_differs_otherwise_is_a_409_that_names_the_fields(self, world: World) -> None:
         world.ask(correlation_id="order-1")
 
-        assert_error(world.ask(correlation_id="order-1", amount_fiat="99"), 409, "correlation_id_taken")
+        answer = world.ask(correlation_id="order-1", description="Tea", metadata={"cart": 1}, order_id="1042")
 
-    def test_an_order_id_whose_time_is_over_is_a_409(self, world: World) -> None:
-        world.ask(correlation_id="order-1")
-        world.wait(121)
+        assert conflict(answer, "correlation_id_taken")["state"] == "unpaid"
+        assert "description, metadata, order_id" in answer.get_json()["message"]
 
-        assert_error(world.ask(correlation_id="order-1"), 409, "invoice_closed")
+
+class TestAttempts:
+    def test_an_order_that_expired_is_bought_again_under_its_order_id(self, world: World) -> None:
+        first = world.sell(correlation_id="4001-1", order_id="4001")
+        world.wait(300)
+        second = world.sell(correlation_id="4001-2", order_id="4001")
+        pay_and_tell(world, second)
+
+        assert [one["data"]["order_id"] for one in world.told()] == ["4001"]
+        assert (first.order_id, second.order_id) == ("4001", "4001")
+        conflict(world.ask(correlation_id="4001-1", order_id="4001"), "already_paid")
+        conflict(world.ask(correlation_id="4001-3", order_id="4001"), "already_paid")
+
+    def test_a_first_attempt_without_an_order_id_counts_for_its_order(self, world: World) -> None:
+        pay_and_tell(world, world.sell(correlation_id="4001"))
+
+        about = conflict(world.ask(correlation_id="4001-2", order_id="4001"), "already_paid")
+
+        assert about["correlation_id"] == "4001"
+
+    def test_an_order_id_that_is_the_correlation_id_says_nothing_new(self, world: World) -> None:
+        first = world.ask(correlation_id="order-1")
+
+        assert world.ask(correlation_id="order-1", order_id="order-1").get_json() == first.get_json()
+
+    def test_other_orders_are_sold(self, world: World) -> None:
+        pay_and_tell(world, world.sell(correlation_id="4001-1", order_id="4001"))
+
+        assert world.ask(correlation_id="4002-1", order_id="4002").status_code == 200
+
+
+def pay_and_tell(world: World, invoice: Invoice, *, late_seconds: float = 0) -> None:
+    """The customer pays, LNPay notices it and the shop is told."""
+    world.pay(invoice, late_seconds=late_seconds)
+    reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+    send_due(world.backend.outbox)
+
+
+def conflict(answer: TestResponse, code: str) -> dict[str, Any]:
+    """Check that an answer is a 409 with `code`. Returns what it says about the invoice in the way."""
+    assert (answer.status_code, answer.get_json()["code"]) == (409, code), answer.text
+    names = ("state", "invoice_id", "correlation_id", "checkout_url")
+    return {name: answer.get_json()[name] for name in names}
 
 
 class TestProviderTrouble:

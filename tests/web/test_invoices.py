@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from datetime import timedelta
 from xml.etree import ElementTree
 
 import pytest
 import zxingcpp
 from PIL import Image
+from werkzeug.test import TestResponse
 
 from lnpay.deliveries import send_due
 from lnpay.model import Invoice
@@ -40,6 +42,7 @@ class TestTheState:
         assert {name: told[name] for name in told if name != "metadata"} == {
             "invoice_id": invoice.strike_invoice_id,
             "correlation_id": "order-1",
+            "order_id": "order-1",
             "state": "unpaid",
             "amount_fiat": "12.34",
             "currency": "usd",
@@ -159,3 +162,63 @@ class TestUnknownIds:
     @pytest.mark.parametrize("path", ["", "/qr.png", "/qr.svg"])
     def test_another_method_is_a_405(self, world: World, path: str) -> None:
         assert_error(world.client.post(f"/invoices/x{path}"), 405, "method_not_allowed")
+
+
+class TestFinding:
+    def find(self, world: World, **query: str) -> TestResponse:
+        return world.client.get("/invoices", query_string=query)
+
+    def test_a_paid_order_whose_answer_was_lost_is_found_by_the_shops_id(self, world: World) -> None:
+        invoice = world.sell(correlation_id="order #1/ä")
+        settle(world, invoice)
+
+        answer = self.find(world, correlation_id=" order #1/ä ")
+
+        assert (answer.status_code, answer.get_json()) == (200, state(world, invoice))
+        assert answer.get_json()["state"] == "settled"
+
+    def test_every_attempt_of_an_order_is_listed_the_newest_first(self, world: World) -> None:
+        world.sell(correlation_id="1042")
+        for number in (2, 3):
+            world.sell(correlation_id=f"1042-{number}", order_id="1042")
+        world.sell(correlation_id="1043")
+
+        told = self.find(world, order_id="1042").get_json()
+
+        assert told["order_id"] == "1042"
+        assert [one["correlation_id"] for one in told["invoices"]] == ["1042-3", "1042-2", "1042"]
+        assert {one["order_id"] for one in told["invoices"]} == {"1042"}
+        assert told["invoices"][2] == state(world, world.invoice(told["invoices"][2]["invoice_id"]))
+
+    def test_an_order_that_is_not_known_has_no_attempts(self, world: World) -> None:
+        assert self.find(world, order_id="x").get_json() == {"order_id": "x", "invoices": []}
+
+    def test_both_names_must_fit(self, world: World) -> None:
+        invoice = world.sell(correlation_id="1042-1", order_id="1042")
+
+        assert self.find(world, correlation_id="1042-1", order_id="1042").get_json() == state(world, invoice)
+        assert_error(self.find(world, correlation_id="1042-1", order_id="1043"), 404, "not_found")
+
+    @pytest.mark.parametrize("query", [{}, {"correlation_id": ""}, {"correlation_id": "x"}, {"correlation_id": "a\0"}])
+    def test_what_is_not_there_is_a_404(self, world: World, query: dict[str, str]) -> None:
+        assert_error(self.find(world, **query), 404, "not_found")
+
+    @pytest.mark.parametrize("name", ["correlation_id", "order_id"])
+    @pytest.mark.parametrize("text", ["%00", "%ED%A0%80", "%FF", "x" * 5_000, "%E2%80%AE"])
+    def test_no_text_breaks_it(self, world: World, name: str, text: str) -> None:
+        assert world.client.get(f"/invoices?{name}={text}").status_code in (200, 404)
+
+    def test_a_draft_is_no_invoice_yet(self, world: World) -> None:
+        world.fault("POST", "/v1/invoices", "unreachable", times=None)
+        world.ask(correlation_id="order-1", order_id="1042")
+
+        assert_error(self.find(world, correlation_id="order-1"), 404, "not_found")
+        assert self.find(world, order_id="1042").get_json()["invoices"] == []
+
+    def test_it_needs_a_key_where_keys_are_set(self, make_world: Callable[..., World]) -> None:
+        world = make_world(api_keys=("a-shop-key-for-the-tests",))
+        key = {"Authorization": "Bearer a-shop-key-for-the-tests"}
+
+        for query in ({"correlation_id": "x"}, {"order_id": "x"}):
+            assert_error(self.find(world, **query), 401, "unauthorized")
+        assert world.client.get("/invoices?order_id=x", headers=key).status_code == 200

@@ -21,7 +21,8 @@ from lnpay.deliveries import send_due
 from lnpay.events import EventType, event_body
 from lnpay.money import parse_fiat
 from lnpay.web import errors
-from lnpay.web.openapi import ERRORS, openapi_document
+from lnpay.web.error_codes import ERRORS
+from lnpay.web.openapi import openapi_document
 from lnpay.web.schemas import AMOUNT_LIMIT, amount_schema
 from lnpay.webhook_signature import delivery_headers
 from tests.world import ALL_EVENTS, World
@@ -225,6 +226,14 @@ class TestAnswers:
     def test_a_request_that_is_refused(self, shop: World, status: int, request_: dict[str, Any]) -> None:
         assert check_answer(shop, "post", "/generate-invoice", **request_)[0] == status
 
+    def test_finding_invoices(self, shop: World) -> None:
+        check_answer(shop, "post", "/generate-invoice", **order(correlation_id="order-1", order_id="1042"))
+        key = {"headers": order()["headers"]}
+
+        for query, status in (("correlation_id=order-1", 200), ("order_id=1042", 200), ("correlation_id=x", 404)):
+            assert check_answer(shop, "get", f"/invoices?{query}", "/invoices", **key)[0] == status
+        assert check_answer(shop, "get", "/invoices?order_id=1042", "/invoices")[0] == 401
+
     def test_orders_that_contradict(self, shop: World) -> None:
         check_answer(shop, "post", "/generate-invoice", **order(correlation_id="order-1"))
 
@@ -233,8 +242,8 @@ class TestAnswers:
         closed = check_answer(shop, "post", "/generate-invoice", **order(correlation_id="order-1"))
 
         assert [(status, body["code"]) for status, body in (taken, closed)] == [
-            (409, "correlation_id_taken"),
-            (409, "invoice_closed"),
+            (409, "amount_differs"),
+            (409, "expired"),
         ]
 
     @pytest.mark.parametrize(
