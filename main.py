@@ -30,11 +30,14 @@ from config.settings import Settings, SettingsError, load_settings
 from lnpay.backend import Backend
 from lnpay.bootstrap import build_backend
 from lnpay.commands import add_commands
+from lnpay.console import add_log_file, set_up_console
 from lnpay.delivery_hook import load_deliver
 from lnpay.errors import LnpayError
 from lnpay.exposure import why_api_is_open
 from lnpay.logs import set_up_logging
 from lnpay.passes import start_timekeeper, start_workers
+from lnpay.repository.files import COMPANIONS
+from lnpay.repository.sqlite_url import sqlite_path
 from lnpay.web import create_app
 from lnpay.web.checkout import BOARD
 from lnpay.web.serving import make_server, run_until
@@ -51,8 +54,10 @@ SHOP_SETTINGS = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line. Returns the exit code."""
+    set_up_console()
     options = _parse(arguments)
     try:
+        set_up_console(options.log_file)
         if options.sandbox:
             return _serve_sandbox()
         settings = load_settings()
@@ -80,6 +85,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="LNPay: Lightning payments for a shop, through Strike.")
     parser.add_argument("--sandbox", action="store_true", help="try everything out: no key, no account, no money")
     parser.add_argument("--with-workers", action="store_true", help="do the workers' passes inside this process")
+    add_log_file(parser)
     parser.set_defaults(command=None, on_settings=None, on_wrong_settings=None)
     add_commands(parser.add_subparsers(metavar="COMMAND"))
     return parser.parse_args(arguments)
@@ -182,9 +188,10 @@ def _sandbox_settings() -> Settings:
 
 def _forget(database_url: str) -> None:
     """Begin with an empty database: the simulator remembers nothing of the last time either."""
-    path = database_url.removeprefix("sqlite:///")
-    for suffix in ("", "-wal", "-shm"):
-        Path(path + suffix).unlink(missing_ok=True)
+    path = sqlite_path(database_url)
+    assert path is not None  # noqa: S101 - the sandbox has no other database
+    for suffix in ("", *COMPANIONS):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
 
 
 def _end_on_signals(stop: threading.Event) -> None:

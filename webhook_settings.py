@@ -25,6 +25,7 @@ from rich.text import Text
 from config.settings import Settings, SettingsError, load_settings, parse_webhook_url, require_webhook
 from lnpay.bootstrap import open_strike
 from lnpay.commands.tables import new_table, print_table
+from lnpay.console import set_up_console
 from lnpay.errors import LnpayError, StrikeAmbiguous, StrikeError, StrikeUnavailable
 from lnpay.model import utc_now
 from lnpay.strike import Strike
@@ -64,6 +65,7 @@ class UsageError(Exception):
 
 def main(arguments: Sequence[str] | None = None, *, ask: Ask = input, is_terminal: bool | None = None) -> int:
     """Run the command line. Returns the exit code. `ask` and `is_terminal` are what a test replaces."""
+    set_up_console()
     parser = _parser()
     options = parser.parse_args(arguments)
     on_terminal = is_terminal if is_terminal is not None else sys.stdin.isatty() and sys.stdout.isatty()

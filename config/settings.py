@@ -24,6 +24,7 @@ from sqlalchemy.exc import ArgumentError
 from lnpay.delivery_hook import HookFiles
 from lnpay.events import EventType
 from lnpay.money import CURRENCIES, MAX_SATS
+from lnpay.repository.sqlite_url import sqlite_url
 from lnpay.webhook_signature import decode_delivery_secret
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -451,7 +452,13 @@ def _database_url(text: str) -> str:
     except (ArgumentError, ValueError):
         raise ValueError("must be sqlite:///file.sqlite or postgresql+psycopg://user:password@host/name") from None
     if url.drivername in ("sqlite", "sqlite+pysqlite"):
-        return url.set(database=_database_path(url.database)).render_as_string(hide_password=False)
+        if "?" in text:
+            raise ValueError("has a ?: write %3F for one that belongs to the path. Options are not supported")
+        if url.host:
+            raise ValueError(
+                "must have three slashes before a path, as in sqlite:///invoices.sqlite, or four: sqlite:////srv/…"
+            )
+        return sqlite_url(_database_path(url.database, text))
     if url.drivername in ("postgres", "postgresql"):
         raise ValueError(f"must start with postgresql+psycopg:// instead of {url.drivername}://")
     if url.drivername != "postgresql+psycopg":
@@ -461,10 +468,11 @@ def _database_url(text: str) -> str:
     return text
 
 
-def _database_path(path: str | None) -> str:
+def _database_path(path: str | None, text: str) -> Path:
     if not path or path == ":memory:":
         raise ValueError("must name a file, as in sqlite:///invoices.sqlite: memory is lost at the end")
     whole = ROOT / path
     if not whole.parent.is_dir():
-        raise ValueError("names a file in a folder that does not exist: make the folder first")
-    return str(whole)
+        odd = ". In the address a % of the path is written %25" if "%" in text else ""
+        raise ValueError(f"names a file in a folder that does not exist: make the folder first{odd}")
+    return whole

@@ -33,15 +33,18 @@ class RunningSandbox:
 
 
 @contextmanager
-def running_sandbox(folder: Path, **environment: str) -> Iterator[RunningSandbox]:
-    """Start a sandbox whose files are in `folder`; `environment` is what the developer has set."""
-    port = free_ports(2)
+def running_sandbox(folder: Path, program: Path = ROOT, /, **environment: str) -> Iterator[RunningSandbox]:
+    """Start a sandbox whose log is in `folder`; `environment` is what the developer has set.
+
+    program: the copy of LNPay to run; its database is there.
+    """
+    port = int(environment.get("PORT") or free_ports(2))
     sandbox = RunningSandbox(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}")
     log = folder / "sandbox.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(ROOT / "main.py"), "--sandbox"],
-            env={**os.environ, **environment, "PORT": str(port)},
+            [sys.executable, str(program / "main.py"), "--sandbox"],
+            env={**os.environ, **environment, "PORT": str(port), "PYTHONUNBUFFERED": "1"},
             cwd=folder,
             stdout=output,
             stderr=output,

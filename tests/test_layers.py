@@ -30,9 +30,9 @@ GROUND = {
     "lnpay.strike_time",
 }
 OUTSIDE = {
-    "lnpay.addresses", "lnpay.bolt11", "lnpay.delivery_hook", "lnpay.events", "lnpay.logs", "lnpay.outgoing",
-    "lnpay.qr", "lnpay.rates", "lnpay.repository", "lnpay.strike", "lnpay.strike_invoices", "lnpay.strike_reading",
-    "lnpay.webhook_signature",
+    "lnpay.addresses", "lnpay.bolt11", "lnpay.console", "lnpay.delivery_hook", "lnpay.events", "lnpay.logs",
+    "lnpay.outgoing", "lnpay.qr", "lnpay.rates", "lnpay.repository", "lnpay.strike", "lnpay.strike_invoices",
+    "lnpay.strike_reading", "lnpay.webhook_signature",
 }  # fmt: skip
 PROCESS = {"lnpay.backend", "lnpay.passes"}
 TOP = {"lnpay.bootstrap", "lnpay.web", "lnpay.doctor", "lnpay.commands"}

@@ -11,6 +11,7 @@ from functools import partial
 from config.settings import SettingsError, load_settings
 from lnpay.backend import Backend
 from lnpay.bootstrap import build_backend
+from lnpay.console import add_log_file, set_up_console
 from lnpay.delivery_hook import load_deliver
 from lnpay.errors import LnpayError, Stopping
 from lnpay.logs import set_up_logging
@@ -26,8 +27,12 @@ def run_worker(name: str, description: str, one_pass: Pass) -> int:
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--watch", type=_seconds, metavar="SECONDS", help="repeat until SIGTERM or Ctrl-C")
-    watch = parser.parse_args().watch
+    add_log_file(parser)
+    set_up_console()
+    options = parser.parse_args()
+    watch = options.watch
     try:
+        set_up_console(options.log_file)
         settings = load_settings()
         set_up_logging(settings.log_level, settings.log_format)
         backend = build_backend(settings, load_deliver(settings.hook_files))

@@ -40,8 +40,9 @@ def add_restore(commands: Subparsers) -> None:
 
 
 def _back_up(settings: DatabaseSettings, options: argparse.Namespace) -> int:
-    from lnpay.repository.backup import back_up, choose_target, sqlite_path
+    from lnpay.repository.backup import back_up, choose_target
     from lnpay.repository.dump import dump
+    from lnpay.repository.sqlite_url import sqlite_path
 
     now = utc_now()
     database = sqlite_path(settings.database_url)
@@ -62,8 +63,9 @@ def _describe(contents: Contents) -> str:
 
 
 def _restore(settings: DatabaseSettings, options: argparse.Namespace) -> int:
-    from lnpay.repository.backup import restore, sqlite_path
+    from lnpay.repository.backup import restore
     from lnpay.repository.dump import check_dump, restore_command
+    from lnpay.repository.sqlite_url import sqlite_path
 
     if options.mark:
         return _mark(settings)

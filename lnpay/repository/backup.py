@@ -10,7 +10,6 @@ from datetime import datetime
 from pathlib import Path
 
 from sqlalchemy import Connection
-from sqlalchemy.engine import make_url
 
 from lnpay.errors import Conflict, InvalidRequest, StorageUnavailable
 from lnpay.repository.contents import Contents, read_contents
@@ -43,12 +42,6 @@ class Restore:
 
     contents: Contents
     aside: Path | None
-
-
-def sqlite_path(database_url: str) -> Path | None:
-    """The file of an SQLite database; None for PostgreSQL."""
-    url = make_url(database_url)
-    return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
 @telling_of_files()

@@ -33,12 +33,12 @@ from sqlalchemy.pool import NullPool
 from sqlalchemy.types import String, TypeDecorator, TypeEngine
 
 from lnpay.errors import Conflict, InvalidRequest, StorageUnavailable
-from lnpay.repository.backup import sqlite_path
 from lnpay.repository.contents import read_contents
 from lnpay.repository.files import check_sound, close_out, opened
 from lnpay.repository.limits import COPIED, Limits
 from lnpay.repository.migrate import check_known, migrate
 from lnpay.repository.repository import SCHEMA_VERSION
+from lnpay.repository.sqlite_url import sqlite_path
 from lnpay.repository.tables import UtcDateTime, metadata
 
 BATCH = 1_000

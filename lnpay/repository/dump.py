@@ -65,7 +65,7 @@ def _run(url: URL | None, command: list[str]) -> None:
     # The password goes where no list of processes shows it.
     password = {} if url is None or url.password is None else {"PGPASSWORD": str(url.password)}
     environ = {**os.environ, **password}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(command, env=environ, capture_output=True, encoding="locale", errors="replace", check=False)  # noqa: S603
     if done.returncode:
         why = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         raise StorageUnavailable(f"{Path(command[0]).name} failed: {why}")

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from lnpay.errors import Conflict, InvalidRequest, StorageUnavailable
+from lnpay.repository.sqlite_url import sqlite_uri
 
 COMPANIONS = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a file while it is open, and after a crash."""
@@ -39,7 +40,7 @@ def opened(path: Path, mode: str = "ro") -> Iterator[Connection]:
     """
 
     def connect() -> sqlite3.Connection:
-        return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=10)
+        return sqlite3.connect(sqlite_uri(path.absolute(), mode), uri=True, isolation_level=None, timeout=10)
 
     engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
     try:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from lnpay.errors import StorageUnavailable
+from lnpay.repository.sqlite_url import sqlite_path, sqlite_uri
 
 PATIENCE_SECONDS = 2
 """How long to wait for a lock or a connection: whoever looks wants to know, not to get through."""
@@ -39,7 +40,7 @@ class Condition:
 
 def look(database_url: str) -> Condition:
     """See how a database is. Takes a few seconds at most, and never raises for what is wrong with it."""
-    path = _path_of(make_url(database_url))
+    path = sqlite_path(database_url)
     if path is not None and not path.exists():
         return Condition(path, "there is no such file")
     try:
@@ -72,7 +73,7 @@ def version_of(connection: Connection) -> str | None:
 def open_to_look(database_url: str, *, can_write: bool = False) -> Engine:
     """An engine that makes no file and sets nothing for good. can_write: for a transaction that is rolled back."""
     url = make_url(database_url)
-    path = _path_of(url)
+    path = sqlite_path(database_url)
     if path is None:
         engine = create_engine(url, connect_args={"connect_timeout": PATIENCE_SECONDS})
         event.listen(engine, "connect", _prepare_postgres_to_write if can_write else _prepare_postgres)
@@ -80,14 +81,10 @@ def open_to_look(database_url: str, *, can_write: bool = False) -> Engine:
     return create_engine(url, creator=lambda: _open_sqlite(path, can_write=can_write))
 
 
-def _path_of(url: URL) -> Path | None:
-    return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
-
-
 def _open_sqlite(path: Path, *, can_write: bool) -> sqlite3.Connection:
     # rw rather than ro: reading in WAL mode wants to write beside the file. It never makes the file itself.
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw",
+        sqlite_uri(path.absolute(), "rw"),
         uri=True,
         timeout=PATIENCE_SECONDS,
         isolation_level=None,

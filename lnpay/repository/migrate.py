@@ -39,5 +39,10 @@ def check_known(version: str) -> None:
 def alembic_config() -> Config:
     """Where the migrations are. No alembic.ini: one folder and no options."""
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", ini_value(Path(__file__).parent / "migrations"))
     return config
+
+
+def ini_value(path: Path) -> str:
+    """A path as ini files hold it: there a single % begins a reference to another value."""
+    return str(path).replace("%", "%%")

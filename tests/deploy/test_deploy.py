@@ -148,6 +148,20 @@ class TestTaskScheduler:
             "RegistrationInfo", "Triggers", "Principals", "Settings", "Actions",
         ]  # fmt: skip
 
+    @pytest.mark.parametrize("path", TASKS, ids=lambda path: path.stem)
+    def test_each_task_keeps_a_log_of_its_own(self, path: Path) -> None:
+        task = ElementTree.parse(path).getroot()  # noqa: S314 - our own file
+
+        arguments = task.findtext(f"{TASK}Actions/{TASK}Exec/{TASK}Arguments", "")
+
+        assert arguments.endswith(f" --log-file logs\\{path.stem}.log")
+
+    def test_the_rights_of_folders_name_no_group_in_english(self) -> None:
+        page = (ROOT / "docs" / "operations.md").read_text("utf-8")
+
+        (command,) = re.findall(r"^ +(icacls .*)$", page, re.MULTILINE)
+        assert re.findall(r'"([^:" ]+):', command) == ["*S-1-5-32-544", "*S-1-5-18", "*S-1-5-19"]
+
     def test_a_server_is_never_ended_for_having_run_long(self) -> None:
         server = ElementTree.parse(DEPLOY / "windows" / "server.xml").getroot()  # noqa: S314 - our own file
 
