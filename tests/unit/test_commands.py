@@ -97,8 +97,10 @@ class TestShow:
         assert str(refund_of(world, stuck).payment_quote_id) in words
 
     def test_an_invoice_that_is_owed_nothing_is_said(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
-        assert run(world, "refunds", "show", "no-such-id") == 1
-        assert capsys.readouterr().out == "no refund is owed for an invoice of this id\n"
+        invoice = world.sell()
+
+        assert run(world, "refunds", "show", invoice.strike_invoice_id) == 1
+        assert capsys.readouterr().out.startswith(f"no refund is owed for order {invoice.correlation_id} ")
 
 
 class TestActing:
@@ -156,11 +158,20 @@ class TestActing:
         assert caught.value.code == 2
         assert "--note" in capsys.readouterr().err
 
-    @pytest.mark.parametrize("command", [["approve"], ["retry", "--note", "x"], ["settle", "--note", "x"]])
+    @pytest.mark.parametrize("command", [["show"], ["approve"], ["retry", "--note", "x"], ["settle", "--note", "x"]])
     def test_an_unknown_invoice_is_said(
         self, world: World, command: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(world, "refunds", *command, "no-such-id") == 1
+        assert capsys.readouterr().out.startswith("no invoice is called no-such-id: ")
+
+    @pytest.mark.parametrize("command", [["approve"], ["retry", "--note", "x"], ["settle", "--note", "x"]])
+    def test_an_invoice_without_a_refund_is_said(
+        self, world: World, command: list[str], capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        invoice = world.sell()
+
+        assert run(world, "refunds", *command, invoice.strike_invoice_id) == 1
         assert "`refunds list` shows those that are" in capsys.readouterr().out
 
 
