@@ -18,6 +18,7 @@ from lnpay.repository import Repository
 from lnpay.strike import Strike, StrikeQuote
 from lnpay.strike_invoices import InvoiceStatus, StrikeInvoice
 from lnpay.strike_names import new_strike_name
+from lnpay.text import fit_description
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +173,10 @@ def _strike_invoice(strike: Strike, draft: Draft) -> StrikeInvoice:
 
 
 def _create(strike: Strike, draft: Draft) -> StrikeInvoice:
-    return strike.create_invoice(draft.amount_sats, draft.strike_correlation_id, draft.order.description)
+    description = draft.order.description
+    return strike.create_invoice(
+        draft.amount_sats, draft.strike_correlation_id, None if description is None else fit_description(description)
+    )
 
 
 def _checked_issue(draft: Draft, invoice: StrikeInvoice, quote: StrikeQuote, time_offset_seconds: int) -> Issue:

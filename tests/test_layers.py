@@ -28,6 +28,7 @@ GROUND = {
     "lnpay.errors",
     "lnpay.strike_names",
     "lnpay.strike_time",
+    "lnpay.text",
 }
 OUTSIDE = {
     "lnpay.addresses", "lnpay.bolt11", "lnpay.console", "lnpay.delivery_hook", "lnpay.events", "lnpay.logs",

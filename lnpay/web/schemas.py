@@ -25,10 +25,13 @@ from werkzeug.wrappers import Request
 
 from lnpay.errors import InvalidRequest
 from lnpay.money import decimals_of
+from lnpay.text import DESCRIPTION_CHARACTERS, blank_unprintable, on_one_line
 from lnpay.web.links import LINK_PATTERN, MAX_LINK_CHARACTERS, customer_link
 
 AMOUNT_LIMIT = 10**11
 """In any currency, an amount from here on is a mistake."""
+
+MAX_ID_CHARACTERS = 40
 
 MAX_METADATA_KEYS = 20
 MAX_METADATA_KEY_CHARACTERS = 40
@@ -55,6 +58,23 @@ def _plain_text(text: str) -> str:
     if not _is(_TEXT_PATTERN, text):
         raise ValueError("has characters that are not text")
     return text.strip()
+
+
+def _printable(value: object) -> object:
+    """A text with spaces for what cannot be shown or stored; anything else as it is."""
+    return blank_unprintable(value) if isinstance(value, str) else value
+
+
+def _storable(value: object) -> object:
+    """A text with spaces for halves of characters alone: what is wrong with it otherwise costs no sale."""
+    return re.sub("[\ud800-\udfff]", " ", value) if isinstance(value, str) else value
+
+
+def _id_as_text(value: object) -> object:
+    """An id as text: many shops number their orders."""
+    if isinstance(value, bool | Decimal):
+        raise ValueError("must be a string, or a whole number")
+    return str(value) if isinstance(value, int) else value
 
 
 def _amount_as_sent(value: object) -> object:
@@ -128,13 +148,29 @@ _METADATA_SCHEMA = {
     },
 }
 
+_ID_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "maxLength": MAX_ID_CHARACTERS, "pattern": _TEXT_PATTERN},
+        {
+            "type": "integer",
+            "exclusiveMinimum": -(10 ** (MAX_ID_CHARACTERS - 1)),
+            "exclusiveMaximum": 10**MAX_ID_CHARACTERS,
+        },
+    ]
+}
+
 Amount = Annotated[Any, BeforeValidator(_amount_as_sent), WithJsonSchema(amount_schema("usd"))]
 Description = Annotated[
-    str, Field(max_length=200, json_schema_extra={"pattern": _TEXT_PATTERN}), AfterValidator(_plain_text)
+    str, BeforeValidator(_printable), Field(max_length=DESCRIPTION_CHARACTERS), AfterValidator(on_one_line)
 ]
 OrderId = Annotated[
-    str, Field(max_length=40, json_schema_extra={"pattern": _TEXT_PATTERN}), AfterValidator(_plain_text)
+    str,
+    BeforeValidator(_id_as_text),
+    Field(max_length=MAX_ID_CHARACTERS),
+    AfterValidator(_plain_text),
+    WithJsonSchema(_ID_SCHEMA),
 ]
+Address = Annotated[str, BeforeValidator(_storable)]
 Link = Annotated[
     str,
     Field(max_length=MAX_LINK_CHARACTERS, json_schema_extra={"pattern": f"^(?:{LINK_PATTERN})?$"}),
@@ -158,7 +194,7 @@ class GenerateInvoice(BaseModel):
         ),
     ]
     ln_address: Annotated[
-        str | None,
+        Address | None,
         Field(
             description="Where a refund would go: a Lightning address or an LNURL. One that cannot be one never "
             "costs the sale: `warnings` in the answer says so, and a refund would ask the customer.",
@@ -167,13 +203,17 @@ class GenerateInvoice(BaseModel):
     ] = None
     description: Annotated[
         Description | None,
-        Field(description="What the customer reads in the wallet and on the page.", examples=["Two coffees"]),
+        Field(
+            description="What the customer reads in the wallet and on the page, on one line: line breaks and control "
+            "characters become spaces. A wallet may show the beginning only: a payment request holds 639 bytes.",
+            examples=["Two coffees"],
+        ),
     ] = None
     correlation_id: Annotated[
         OrderId | None,
         Field(
             description="Your id of this invoice, generated if omitted. The same id with the same request gives the "
-            "same open invoice again, so a request may be repeated safely.",
+            "same open invoice again, so a request may be repeated safely. A whole number is taken as its digits.",
             examples=["order-1042"],
         ),
     ] = None

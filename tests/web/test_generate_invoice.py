@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from werkzeug.test import TestResponse
 
+from lnpay.bolt11 import decode
 from lnpay.deliveries import send_due
 from lnpay.model import Invoice
 from lnpay.passes import expired_pass
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.settlement import reconcile_invoice
+from lnpay.text import blank_unprintable, fit_description, on_one_line
 from tests.web.answers import assert_error
 from tests.world import World
 
@@ -203,10 +205,11 @@ class TestBadFields:
     @pytest.mark.parametrize(
         ("field", "value"),
         [
-            ("description", 5), ("description", ["a"]), ("description", "x" * 201), ("description", "a\x00b"),
-            ("description", "a\x1bb"), ("description", "line\nline"), ("description", "half \ud800"),
-            ("correlation_id", 5), ("correlation_id", "x" * 41), ("correlation_id", "a\x00b"),
+            ("description", 5), ("description", ["a"]), ("description", "x" * 201), ("description", True),
+            ("correlation_id", 5.5), ("correlation_id", "x" * 41), ("correlation_id", "a\x00b"),
+            ("correlation_id", 10**40), ("correlation_id", -(10**39)), ("correlation_id", "a\nb"),
             ("correlation_id", "a\udfffb"), ("correlation_id", {}), ("correlation_id", True), ("ln_address", 5),
+            ("order_id", 5.5), ("order_id", "x" * 41), ("order_id", "a\x00b"), ("order_id", False), ("order_id", []),
             ("ln_address", []), ("ln_address", {"a": 1}), ("ln_address", False), ("currency", "eur"), ("amount", "5"),
             ("__proto__", {}), ("", "x"),
         ],
@@ -218,6 +221,12 @@ class TestBadFields:
         errors = assert_error(answer, 400, "invalid_request")
         assert errors.keys() == {field or "body"}
         assert (world.count_rows(), world.calls()) == (0, [])
+
+    @pytest.mark.parametrize("number", ["1042.5", "1042.0", "1e3", "true"])
+    def test_an_id_that_is_no_whole_number_says_what_is_taken(self, world: World, number: str) -> None:
+        answer = post(world, f'{{"amount_fiat": "5.00", "correlation_id": {number}}}')
+
+        assert assert_error(answer, 400, "invalid_request") == {"correlation_id": "must be a string, or a whole number"}
 
     def test_a_missing_amount_is_named(self, world: World) -> None:
         assert assert_error(post(world, "{}"), 400, "invalid_request") == {"amount_fiat": "is missing"}
@@ -232,6 +241,49 @@ class TestBadFields:
 
     def test_of_a_field_that_is_given_twice_the_last_counts(self, world: World) -> None:
         assert post(world, '{"amount_fiat": "x", "amount_fiat": "5.00"}').status_code == 200
+
+
+class TestTexts:
+    """No text that a shop's products or orders may be called costs the sale."""
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "🎉" * 160, "🎉" * 200, "€" * 200, "👨\u200d👩\u200d👧" * 40, "e" + "\u0301" * 199,
+            "line\r\nline\tend", "a\x00b\x1b", "half \ud83d", "\u202eמחיר", "\u2028", "",
+        ],
+        ids=lambda text: ascii(text)[:30],
+    )  # fmt: skip
+    def test_any_description_is_sold_and_reaches_the_wallet(self, world: World, text: str) -> None:
+        invoice = world.sell(correlation_id="order-1", description=text)
+
+        shown = decode(invoice.issue.bolt11).description or ""
+        assert shown == fit_description(on_one_line(blank_unprintable(text)))
+        assert world.sell(correlation_id="order-1", description=text) == invoice
+        assert world.client.get(f"/checkout/{invoice.token}").status_code == 200
+
+    @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(text=st.text(st.characters(), max_size=200), name=st.text(st.characters(), max_size=40))
+    def test_no_text_breaks_the_sale(self, world: World, text: str, name: str) -> None:
+        answer = world.ask(description=text, order_id=name, ln_address=text, metadata={"a": "b"})
+
+        if answer.status_code == 400:
+            assert assert_error(answer, 400, "invalid_request").keys() == {"order_id"}
+            answer = world.ask(description=text)
+        assert answer.status_code == 200, answer.text
+
+    @pytest.mark.parametrize(("number", "text"), [(1042, "1042"), (0, "0"), (-7, "-7"), (10**39, "1" + "0" * 39)])
+    def test_a_whole_number_is_an_id_as_its_digits(self, world: World, number: int, text: str) -> None:
+        invoice = world.sell(correlation_id=number, order_id=number)
+
+        assert (invoice.correlation_id, invoice.order_id) == (text, text)
+        assert world.sell(correlation_id=text) == invoice
+
+    def test_half_a_character_in_an_address_does_not_cost_the_sale(self, world: World) -> None:
+        answer = world.ask(ln_address="alice\ud83d@example.com")
+
+        assert answer.status_code == 200
+        assert answer.get_json()["data"]["warnings"]
 
 
 class TestBadBodies:
