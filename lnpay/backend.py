@@ -10,7 +10,7 @@ from lnpay.deliveries import Outbox
 from lnpay.dispatcher import Dispatcher
 from lnpay.invoices import Till
 from lnpay.model import Clock
-from lnpay.refunds import RefundDesk
+from lnpay.refunds_outcomes import RefundDesk
 from lnpay.repository import Repository
 from lnpay.settlement import Ledger
 from lnpay.strike import Strike

@@ -17,7 +17,9 @@ from lnpay.invoices import Till
 from lnpay.model import Clock, Event, utc_now
 from lnpay.outgoing import pooled_session
 from lnpay.rates import Coinbase, CoinGecko, Rates, RateSource, StrikeTicker, start_daemon_thread
-from lnpay.refunds import RefundDesk, RefundRules, refund_dispatcher
+from lnpay.refunds import refund_dispatcher
+from lnpay.refunds_outcomes import RefundDesk
+from lnpay.refunds_policy import RefundRules
 from lnpay.repository import Repository
 from lnpay.restored import notice_restore
 from lnpay.settlement import Ledger

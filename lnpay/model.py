@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from lnpay.states import DeliveryState, InvoiceState, RefundState
+from lnpay.states import Closer, DeliveryState, HoldCause, InvoiceState, RefundState, RefundStep
 
 Clock = Callable[[], datetime]
 """Tells the time, UTC-aware. An argument everywhere, so that a test can move it."""
@@ -121,7 +121,11 @@ class Refund:
     idempotency_key: of the payment quote of this try. is_in_doubt: Strike may have been told to execute the quote.
     failures, looks: tries that came to nothing, and looks at a payment in flight; they set the pauses.
     claims: counts who has worked on it; whoever holds the newest one may say that it was not sent.
-    reason: why it is not sent yet, for the operator. approved_at: a person has lifted the limits for it.
+    reason: why it is not sent yet, in words for the operator; nothing is decided by it.
+    approved_at: a person has lifted the limits for it, and for its present address.
+    started_at: when this try was first executed. executed_at: when a call that could still send it was last made.
+    stuck_at: since when Strike's answers cannot settle any more whether it was sent; a person looks at it.
+    held_because: why it is held. closed_by: on whose word it counts as sent.
     """
 
     id: int
@@ -146,15 +150,31 @@ class Refund:
     started_at: datetime | None
     sent_at: datetime | None
     created_at: datetime
+    executed_at: datetime | None = None
+    stuck_at: datetime | None = None
+    held_because: HoldCause | None = None
+    closed_by: Closer | None = None
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Why a refund must wait for a person, for programs and in words."""
+
+    cause: HoldCause
+    reason: str
 
 
 @dataclass(frozen=True)
 class RefundAttempt:
-    """One line of a refund's history: what was tried, with which key and quote, and what came of it."""
+    """One line of a refund's history: what was tried, with which key and quote, and what came of it.
+
+    outcome: in words. state: what the refund was after it; None in lines that an older version added.
+    """
 
     at: datetime
-    step: str
+    step: RefundStep
     outcome: str
+    state: RefundState | None
     address: str | None
     idempotency_key: str
     payment_quote_id: str | None

@@ -8,7 +8,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from lnpay.budget import LIMITS
 from lnpay.figures import WORKERS
 from lnpay.model import Delivery, Heartbeat, Invoice, Refund
-from lnpay.refunds import STUCK
 from lnpay.refunds_by_hand import BY_HAND_AFTER
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.searches import Sum
@@ -79,7 +78,7 @@ class Day:
 def attention(repository: Repository, now: datetime) -> Attention:
     """What needs a person. Raises StorageUnavailable."""
     with repository.reading() as tx:
-        unclear = [one for one in _owed(tx, S.IN_FLIGHT) if _is_unclear(one.refund, now)]
+        unclear = _with_invoices(tx, tx.refunds.unclear(now - BY_HAND_AFTER, MOST_SHOWN + 1))
         held = _owed(tx, S.HELD)
         without_address = _owed(tx, S.NEEDS_ADDRESS)
         failing = [one for one in _owed(tx, S.FAILED) if now - one.refund.created_at >= FAILS_LONG_AFTER]
@@ -91,12 +90,11 @@ def attention(repository: Repository, now: datetime) -> Attention:
 
 def _owed(tx: Transaction, state: RefundState) -> list[Owed]:
     # One more than is shown, to know whether there are more. Those that wait the longest are the oldest.
-    refunds = tx.refunds.in_states((state,), MOST_SHOWN + 1)
+    return _with_invoices(tx, tx.refunds.in_states((state,), MOST_SHOWN + 1))
+
+
+def _with_invoices(tx: Transaction, refunds: list[Refund]) -> list[Owed]:
     return [Owed(refund, _invoice(tx, refund.invoice_id)) for refund in refunds]
-
-
-def _is_unclear(refund: Refund, now: datetime) -> bool:
-    return refund.reason == STUCK or (refund.started_at is not None and now - refund.started_at >= BY_HAND_AFTER)
 
 
 def _untold(tx: Transaction, now: datetime) -> list[Untold]:

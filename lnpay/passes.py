@@ -15,7 +15,7 @@ from lnpay.backend import Backend
 from lnpay.deliveries import send_due, send_due_and_wait
 from lnpay.errors import LnpayError, Stopping, StrikeRejected
 from lnpay.model import Heartbeat
-from lnpay.refunds import STARTING, STUCK, send_due_refunds
+from lnpay.refunds import STARTING, send_due_refunds
 from lnpay.states import RefundState
 from lnpay.sweeps import Sweep, expire_due, lapse_due, sweep
 
@@ -79,7 +79,7 @@ def refund_pass(backend: Backend) -> Summary:
     counts = send_due_refunds(backend.refund_desk)
     with backend.repository.reading() as tx:
         waiting = len(tx.refunds.in_states((RefundState.HELD,), limit=1_000))
-        stuck = sum(refund.reason == STUCK for refund in tx.refunds.in_states((RefundState.IN_FLIGHT,), limit=1_000))
+        stuck = tx.refunds.count_stuck()
     trouble = None
     if waiting or stuck:
         trouble = f"{waiting} held and {stuck} unclear refunds wait for you: python main.py refunds list"

@@ -28,7 +28,7 @@ from lnpay.model import Clock
 from lnpay.report import Period, paid_place, read_all, refund_place
 from lnpay.repository import Repository
 from lnpay.repository.books import IDS_AT_ONCE, BookedInvoice, BookedRefund
-from lnpay.states import InvoiceState
+from lnpay.states import Closer, InvoiceState
 from lnpay.strangers import report_strangers
 from lnpay.strike import Payment, PaymentStatus, Strike
 from lnpay.strike_invoices import PAGE_SIZE, InvoicePage, InvoiceStatus, StrikeInvoice
@@ -349,8 +349,8 @@ class _Audit:
 
     def _compare_sent(self, refund: BookedRefund, payments: dict[str, Payment | None]) -> None:
         self._check_twice(refund, payments)
-        if refund.reason is not None:
-            self.result.by_hand += 1  # only what a person has closed keeps a reason: it went another way
+        if refund.closed_by is Closer.OPERATOR:
+            self.result.by_hand += 1  # it went another way
         elif refund.payment_id is None:
             self.result.unnamed += 1
         else:

@@ -13,26 +13,35 @@ All of this rests on nothing being forgotten. After a restore from a backup some
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-import threading
 import uuid
 from collections import Counter
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection
 from datetime import datetime, timedelta
-from decimal import ROUND_FLOOR, Decimal
 
 from lnpay.dispatcher import Dispatcher
 from lnpay.errors import StrikeAmbiguous, StrikeError, StrikeRejected, StrikeUnavailable
-from lnpay.events import EventType
-from lnpay.model import Clock, Refund
-from lnpay.outbox import owe_delivery
+from lnpay.model import Refund
 from lnpay.outgoing import Timeout
-from lnpay.repository import Repository, Transaction
-from lnpay.restored import why_doubted
-from lnpay.states import RefundState
-from lnpay.strike import PATIENT, Payment, PaymentQuote, PaymentStatus, Strike, named_in
+from lnpay.refunds_outcomes import (
+    PAUSES,
+    STUCK,
+    AskedToWait,
+    NoAnswer,
+    RefundDesk,
+    ask_for_address,
+    fail,
+    hold,
+    put_off,
+    reason_of,
+    record,
+    see_payment,
+    sent,
+)
+from lnpay.refunds_policy import why_held, why_held_before_quote, why_too_dear
+from lnpay.restored import QUOTES_LAST, why_doubted
+from lnpay.states import RefundState, RefundStep
+from lnpay.strike import PATIENT, PaymentQuote, named_in
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +53,6 @@ WAITING = (S.REQUESTED, S.QUOTED, S.IN_FLIGHT, S.FAILED)
 STARTING = (S.REQUESTED, S.QUOTED)
 """The states in which nothing can have been sent yet."""
 
-PAUSES = tuple(timedelta(seconds=seconds) for seconds in (5, 10, 30, 60, 300, 900, 1_800, 3_600))
-"""Pauses after the first, second, ... failure or look; the last one for ever after."""
-
 CLAIM = timedelta(seconds=30)
 """How long a refund is ours: about as long as its two calls can take. What a process that died has begun is taken up
 then, while its quote is mostly still valid; should two work on one refund, neither can do what the other may not."""
@@ -57,11 +63,6 @@ EXECUTIONS_AT_ONCE = 3
 PATIENCE = 3
 """So many refunds in a row without an answer are not about the refunds any more: the rest waits for the next pass."""
 
-FREE_FEE_SATS = 10
-"""A fee up to this is never too dear: percents of a small refund are less than any route costs."""
-
-DAY = timedelta(hours=24)
-
 _ADDRESS_CODES = frozenset(
     {"INVALID_DATA", "NOT_FOUND", "UNPROCESSABLE_ENTITY", "INVALID_RECIPIENT", "INVALID_LN_INVOICE"}
     | {"UNSUPPORTED_PAYMENT_METHOD", "SELF_PAYMENT_NOT_ALLOWED", "AMOUNT_TOO_LOW", "AMOUNT_TOO_HIGH"}
@@ -70,54 +71,6 @@ _ADDRESS_CODES = frozenset(
 
 _IN_PROGRESS_CODES = frozenset({"PROCESSING_PAYMENT", "PROCESSING_CONFLICT"})
 """Strike is working on this very payment."""
-
-_REASONS: Mapping[str | None, str] = {
-    "BALANCE_TOO_LOW": "the balance at Strike is too low: add bitcoin to the account",
-    "LN_ROUTE_NOT_FOUND": "no route to the customer's wallet was found; it is often there later",
-    "PAYMENT_QUOTE_EXPIRED": "the quote had expired before it was used; a new one is asked for",
-    "UNAUTHORIZED": "Strike does not accept STRIKE_API_KEY",
-    "FORBIDDEN": "STRIKE_API_KEY lacks a scope: partner.payment-quote.lightning.create, "
-    "partner.payment-quote.execute and partner.payment.read are needed",
-    "AMOUNT_TOO_LOW": "the customer's wallet does not take so small an amount: it needs another address",
-    "AMOUNT_TOO_HIGH": "the customer's wallet does not take so large an amount: it needs another address",
-}
-"""Strike's codes in the operator's words."""
-
-STUCK = (
-    "Strike was told to send it and cannot say any more whether it did. Look for the payment in Strike's dashboard, "
-    "then say so with: python main.py refunds settle, or refunds retry"
-)
-"""What a person is to do with what Strike's answers cannot settle."""
-
-
-@dataclass(frozen=True)
-class RefundRules:
-    """What the settings say. max_sats and daily_max_sats: above them a person approves; None: no limit."""
-
-    is_enabled: bool
-    max_fee_percent: Decimal
-    max_sats: int | None
-    daily_max_sats: int | None
-
-
-@dataclass(frozen=True)
-class RefundDesk:
-    """What it takes to send refunds. `events` are the types that the shop wants to be told."""
-
-    repository: Repository
-    strike: Strike
-    clock: Clock
-    events: frozenset[str]
-    rules: RefundRules
-    stop: threading.Event
-
-
-class _NoAnswer(Exception):
-    """Strike could not be asked, or did not answer; the refund is put off."""
-
-
-class _AskedToWait(_NoAnswer):
-    """Strike asks everybody to wait, so that the other refunds need not be tried now."""
 
 
 def send_due_refunds(desk: RefundDesk, states: Collection[RefundState] = WAITING) -> Counter[str]:
@@ -134,9 +87,9 @@ def send_due_refunds(desk: RefundDesk, states: Collection[RefundState] = WAITING
         try:
             counts[_advance(desk, refund)] += 1
             unanswered = 0
-        except _NoAnswer as error:
+        except NoAnswer as error:
             counts["unanswered"] += 1
-            unanswered = PATIENCE if isinstance(error, _AskedToWait) else unanswered + 1
+            unanswered = PATIENCE if isinstance(error, AskedToWait) else unanswered + 1
         except Exception:  # whatever is wrong with one refund must not hold up the others
             log.exception("refund could not be worked on refund_id=%d", refund.id)
             counts["error"] += 1
@@ -170,19 +123,7 @@ def _advance(desk: RefundDesk, refund: Refund) -> str:
 def _begin_anew(desk: RefundDesk, refund: Refund) -> Refund | None:
     """FAILED, or QUOTED and not executed, becomes REQUESTED: with a new key and without a quote."""
     with desk.repository.transaction() as tx:
-        return tx.refunds.move(refund, S.REQUESTED, **fresh_try())
-
-
-def fresh_try() -> dict[str, object]:
-    """Columns of a refund that begins anew, when it is sure that nothing was sent."""
-    return {
-        "idempotency_key": str(uuid.uuid4()),
-        "payment_quote_id": None,
-        "fee_sats": None,
-        "payment_id": None,
-        "is_in_doubt": False,
-        "looks": 0,
-    }
+        return tx.refunds.begin_anew(refund, str(uuid.uuid4()))
 
 
 def _price(desk: RefundDesk, refund: Refund) -> Refund | None:
@@ -190,43 +131,33 @@ def _price(desk: RefundDesk, refund: Refund) -> Refund | None:
     assert refund.address is not None  # noqa: S101 - the database has no REQUESTED refund without one
     with desk.repository.reading() as tx:
         doubt = why_doubted(tx, refund)
-    held = doubt or _why_held_before_quote(desk, refund)
+    held = doubt or why_held_before_quote(desk.rules, refund)
     if held is not None:
-        return _hold(desk, refund, held)
+        return hold(desk, refund, held)
     try:
         quote = desk.strike.create_payment_quote(refund.address, refund.amount_sats, refund.idempotency_key)
     except StrikeRejected as error:
         return _quote_refused(desk, refund, error)
     except StrikeError as error:
-        return _put_off(desk, refund, "quote", _reason_of(error), error)
+        return put_off(desk, refund, RefundStep.QUOTE, reason_of(error), error)
     return _store_quote(desk, refund, quote)
 
 
 def _store_quote(desk: RefundDesk, refund: Refund, quote: PaymentQuote) -> Refund | None:
     if quote.amount_sats != refund.amount_sats:
         log.error("quote of a wrong amount refund_id=%d amount_sats=%d", refund.id, quote.amount_sats)
-        return _fail(desk, refund, "quote", f"Strike's quote sends {quote.amount_sats} sats, which is not what is owed")
+        reason = f"Strike's quote sends {quote.amount_sats:,} sats, which is not what is owed"
+        return fail(desk, refund, RefundStep.QUOTE, reason)
     with desk.repository.transaction() as tx:
-        return tx.refunds.move(refund, S.QUOTED, payment_quote_id=quote.quote_id, fee_sats=quote.fee_sats)
+        return tx.refunds.store_quote(refund, quote.quote_id, quote.fee_sats)
 
 
 def _quote_refused(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> Refund | None:
     if error.strike_code == "DUPLICATE_PAYMENT_QUOTE":
         return _first_quote(desk, refund, error)
     if error.strike_code in _ADDRESS_CODES:
-        return _ask_for_address(desk, refund, error)
-    return _fail(desk, refund, "quote", _reason_of(error), error)
-
-
-def _ask_for_address(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> Refund | None:
-    reason = _REASONS.get(error.strike_code, "Strike refuses the customer's address: it needs another one")
-    with desk.repository.transaction() as tx:
-        asking = tx.refunds.move(refund, S.NEEDS_ADDRESS, reason=reason, claimed_until=None)
-        if asking is not None:
-            _note(tx, desk, asking, "quote", reason, error)
-            _owe(tx, desk, EventType.REFUND_NEEDS_ADDRESS, asking)
-    log.warning("refund needs another address refund_id=%d code=%s", refund.id, error.strike_code)
-    return asking
+        return ask_for_address(desk, refund, error)
+    return fail(desk, refund, RefundStep.QUOTE, reason_of(error), error)
 
 
 def _first_quote(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> Refund | None:
@@ -242,60 +173,23 @@ def _first_quote(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> Ref
     except StrikeError as unread:
         log.info("first quote cannot be read status=%s", unread.status)
     reason = "the answer to the first quote was lost; a new one is asked for"
-    return _fail(desk, refund, "quote", reason, error)
+    return fail(desk, refund, RefundStep.QUOTE, reason, error)
 
 
 def _start(desk: RefundDesk, refund: Refund) -> Refund | None:
     """QUOTED becomes IN_FLIGHT, if nothing speaks against it; then it is executed."""
     now = desk.clock()
-    too_dear = _why_too_dear(desk, refund)
+    too_dear = why_too_dear(desk.rules, refund)
     if too_dear is not None:
-        return _fail(desk, refund, "quote", too_dear)
+        return fail(desk, refund, RefundStep.QUOTE, too_dear)
     with desk.repository.transaction() as tx:
-        held = _why_held(tx, desk, refund, now)
+        held = why_held(tx, desk.rules, refund, now)
         started = None
         if held is None:
-            started = tx.refunds.move(refund, S.IN_FLIGHT, is_in_doubt=True, started_at=now, looks=0)
+            started = tx.refunds.start(refund, now)
     if held is not None:
-        return _hold(desk, refund, held)
+        return hold(desk, refund, held)
     return None if started is None else _execute(desk, started, was_in_doubt=False)
-
-
-def _why_too_dear(desk: RefundDesk, refund: Refund) -> str | None:
-    fee_sats = refund.fee_sats or 0
-    percent = Decimal(refund.amount_sats) * desk.rules.max_fee_percent / 100
-    most = max(FREE_FEE_SATS, int(percent.to_integral_value(rounding=ROUND_FLOOR)))
-    if fee_sats <= most:
-        return None
-    return f"the fee of {fee_sats} sats is above the {most} sats that REFUND_MAX_FEE_PERCENT allows"
-
-
-def _why_held_before_quote(desk: RefundDesk, refund: Refund) -> str | None:
-    if refund.approved_at is not None:
-        return None
-    if not desk.rules.is_enabled:
-        return "REFUNDS_ENABLED is off: a person approves each refund"
-    if desk.rules.max_sats is not None and refund.amount_sats > desk.rules.max_sats:
-        return f"{refund.amount_sats} sats are above REFUND_MAX_SATS: a person approves it"
-    return None
-
-
-def _why_held(tx: Transaction, desk: RefundDesk, refund: Refund, now: datetime) -> str | None:
-    most = desk.rules.daily_max_sats
-    if refund.approved_at is not None or most is None:
-        return _why_held_before_quote(desk, refund)
-    if tx.refunds.started_sats(now - DAY) + refund.amount_sats > most:
-        return "REFUND_DAILY_MAX_SATS is reached: a person approves it"
-    return _why_held_before_quote(desk, refund)
-
-
-def _hold(desk: RefundDesk, refund: Refund, reason: str) -> Refund | None:
-    with desk.repository.transaction() as tx:
-        held = tx.refunds.move(refund, S.HELD, reason=reason, claimed_until=None)
-        if held is not None:
-            _note(tx, desk, held, "hold", reason)
-    log.warning("refund held refund_id=%d reason=%s", refund.id, reason)
-    return held
 
 
 def _look_again(desk: RefundDesk, refund: Refund) -> Refund | None:
@@ -304,12 +198,19 @@ def _look_again(desk: RefundDesk, refund: Refund) -> Refund | None:
         try:
             payment = desk.strike.get_payment(refund.payment_id)
         except StrikeError as error:
-            return _put_off(desk, refund, "look", _reason_of(error), error)
-        return _record(desk, refund, payment, "look")
+            return put_off(desk, refund, RefundStep.LOOK, reason_of(error), error)
+        return record(desk, refund, payment, RefundStep.LOOK)
     was_in_doubt = refund.is_in_doubt
     with desk.repository.transaction() as tx:
-        doubted = tx.refunds.change(refund, is_in_doubt=True)
+        doubted = tx.refunds.doubt(refund, _last_execution(refund, desk.clock()))
     return None if doubted is None else _execute(desk, doubted, was_in_doubt=was_in_doubt)
+
+
+def _last_execution(refund: Refund, now: datetime) -> datetime | None:
+    """When it was last executed, as of an execution now. One whose quote is too old to send anything does not count:
+    otherwise the looks at a refund that Strike does not answer for would keep a person from it for good."""
+    is_too_old = refund.started_at is not None and now - refund.started_at >= QUOTES_LAST
+    return refund.executed_at if is_too_old else now
 
 
 def _execute(desk: RefundDesk, refund: Refund, *, was_in_doubt: bool) -> Refund | None:
@@ -325,26 +226,27 @@ def _execute(desk: RefundDesk, refund: Refund, *, was_in_doubt: bool) -> Refund 
         except StrikeRejected as error:
             return _execution_refused(desk, refund, error, was_in_doubt=was_in_doubt)
         else:
-            return _record(desk, refund, payment, "execute")
-    return _put_off(desk, refund, "execute", _reason_of(lost), lost)
+            return record(desk, refund, payment, RefundStep.EXECUTE)
+    return put_off(desk, refund, RefundStep.EXECUTE, reason_of(lost), lost)
 
 
 def _not_reached(desk: RefundDesk, refund: Refund, error: StrikeUnavailable, *, was_in_doubt: bool) -> Refund | None:
     """This execution did nothing. If it was the only one, the doubt ends with it."""
     is_in_doubt = was_in_doubt or error.strike_code in _IN_PROGRESS_CODES
-    return _put_off(desk, refund, "execute", _reason_of(error), error, is_in_doubt=is_in_doubt)
+    return put_off(desk, refund, RefundStep.EXECUTE, reason_of(error), error, is_in_doubt=is_in_doubt)
 
 
 def _execution_refused(desk: RefundDesk, refund: Refund, error: StrikeRejected, *, was_in_doubt: bool) -> Refund | None:
     if error.strike_code == "PAYMENT_PROCESSED":
         return _processed(desk, refund, error)
     if error.strike_code in _IN_PROGRESS_CODES:
-        return _put_off(desk, refund, "execute", _reason_of(error), error)
+        return put_off(desk, refund, RefundStep.EXECUTE, reason_of(error), error)
     if was_in_doubt or not _is_word_of_strike(error):
         # An earlier execution may have emptied the balance, or aged the quote: this refusal says nothing about it.
-        reason = STUCK if error.strike_code == "PAYMENT_QUOTE_EXPIRED" else _reason_of(error)
-        return _put_off(desk, refund, "execute", reason, error)
-    return _fail(desk, refund, "execute", _reason_of(error), error)
+        is_stuck = error.strike_code == "PAYMENT_QUOTE_EXPIRED"
+        reason = STUCK if is_stuck else reason_of(error)
+        return put_off(desk, refund, RefundStep.EXECUTE, reason, error, is_stuck=is_stuck)
+    return fail(desk, refund, RefundStep.EXECUTE, reason_of(error), error)
 
 
 def _is_word_of_strike(error: StrikeRejected) -> bool:
@@ -357,120 +259,13 @@ def _processed(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> Refun
     """An earlier execution was carried out. Where Strike names the payment, its state decides; else it is paid."""
     payment_id = named_in(error, "paymentId")
     if payment_id is None:
-        return _sent(desk, refund, None, "execute")
-    seen = _see_payment(desk, refund, payment_id)
+        return sent(desk, refund, None, RefundStep.EXECUTE)
+    seen = see_payment(desk, refund, payment_id)
     try:
         payment = desk.strike.get_payment(payment_id)
     except StrikeError as unread:
-        return _put_off(desk, seen, "look", _reason_of(unread), unread)
-    return _record(desk, seen, payment, "execute")
-
-
-def _see_payment(desk: RefundDesk, refund: Refund, payment_id: str) -> Refund:
-    with desk.repository.transaction() as tx:
-        tx.refunds.see_payment(refund, payment_id)
-    return dataclasses.replace(refund, payment_id=payment_id)
-
-
-def _record(desk: RefundDesk, refund: Refund, payment: Payment, step: str) -> Refund | None:
-    """Write down what Strike says of the payment."""
-    if payment.status is PaymentStatus.COMPLETED:
-        return _sent(desk, refund, payment.payment_id, step)
-    seen = _see_payment(desk, refund, payment.payment_id)
-    if payment.status is PaymentStatus.FAILED:
-        return _fail(desk, seen, step, "the payment failed on its way; the money came back to the account")
-    return _put_off(desk, seen, step, "on its way: Strike has charged it and waits for the other side")
-
-
-def _sent(desk: RefundDesk, refund: Refund, payment_id: str | None, step: str) -> Refund | None:
-    now = desk.clock()
-    with desk.repository.transaction() as tx:
-        is_news = tx.refunds.mark_sent(refund, now, payment_id)
-        after = tx.refunds.find(refund.id)
-        if is_news and after is not None:
-            _note(tx, desk, after, step, "sent")
-            _owe(tx, desk, EventType.REFUND_SENT, after)
-    if is_news:
-        log.info("refund sent refund_id=%d amount_sats=%d payment_id=%s", refund.id, refund.amount_sats, payment_id)
-    elif after is None or after.state is not S.SENT:
-        log.error("a refund was sent that is not in flight here: look at it refund_id=%d", refund.id)
-    return after
-
-
-def _fail(
-    desk: RefundDesk,
-    refund: Refund,
-    step: str,
-    reason: str,
-    error: StrikeError | None = None,
-) -> Refund | None:
-    """It was surely not sent. Tried again after a pause, with a new key; only the holder of the claim may say so."""
-    with desk.repository.transaction() as tx:
-        failed = tx.refunds.move(
-            refund,
-            S.FAILED,
-            reason=reason,
-            failures=refund.failures + 1,
-            next_attempt_at=desk.clock() + _pause(refund.failures),
-            claimed_until=None,
-        )
-        if failed is not None:
-            _note(tx, desk, failed, step, reason, error)
-    log.warning("refund not sent refund_id=%d step=%s reason=%s", refund.id, step, reason)
-    return failed
-
-
-def _put_off(
-    desk: RefundDesk,
-    refund: Refund,
-    step: str,
-    reason: str,
-    error: StrikeError | None = None,
-    *,
-    is_in_doubt: bool | None = None,
-) -> Refund | None:
-    """Leave it in its state and look again later. Raises _NoAnswer when it is Strike that could not be asked."""
-    now = desk.clock()
-    wait = error.retry_after_seconds if isinstance(error, StrikeUnavailable) else None
-    pause = _pause(refund.looks) if wait is None else timedelta(seconds=wait)
-    with desk.repository.transaction() as tx:
-        after = tx.refunds.change(
-            refund,
-            reason=reason,
-            looks=refund.looks + (wait is None),
-            next_attempt_at=now + pause,
-            claimed_until=None,
-            is_in_doubt=refund.is_in_doubt if is_in_doubt is None else is_in_doubt,
-        )
-        if after is not None:
-            _note(tx, desk, after, step, reason, error)
-    log.info("refund waits refund_id=%d state=%s reason=%s", refund.id, refund.state, reason)
-    if wait is not None:
-        raise _AskedToWait
-    if isinstance(error, StrikeUnavailable | StrikeAmbiguous):
-        raise _NoAnswer
-    return after
-
-
-def _pause(index: int) -> timedelta:
-    return PAUSES[min(index, len(PAUSES) - 1)]
-
-
-def _reason_of(error: StrikeError) -> str:
-    return _REASONS.get(error.strike_code, error.message)
-
-
-def _note(
-    tx: Transaction, desk: RefundDesk, refund: Refund, step: str, outcome: str, error: StrikeError | None = None
-) -> None:
-    code, trace_id = (error.strike_code, error.trace_id) if error is not None else (None, None)
-    tx.refunds.note(refund, desk.clock(), step, outcome, strike_code=code, trace_id=trace_id)
-
-
-def _owe(tx: Transaction, desk: RefundDesk, event_type: EventType, refund: Refund) -> None:
-    invoice = tx.invoices.find(refund.invoice_id)
-    assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
-    owe_delivery(tx, desk.events, event_type, invoice, desk.clock())
+        return put_off(desk, seen, RefundStep.LOOK, reason_of(unread), unread)
+    return record(desk, seen, payment, RefundStep.EXECUTE)
 
 
 def reconcile_payment(desk: RefundDesk, payment_id: str, *, timeout: Timeout = PATIENT) -> RefundState | None:
@@ -491,9 +286,9 @@ def reconcile_payment(desk: RefundDesk, payment_id: str, *, timeout: Timeout = P
         payment = desk.strike.get_payment(payment_id, timeout=timeout)
     except StrikeError:
         with desk.repository.transaction() as tx:
-            tx.refunds.change(claimed, claimed_until=None)
+            tx.refunds.release(claimed)
         raise
-    after = _record(desk, claimed, payment, "webhook")
+    after = record(desk, claimed, payment, RefundStep.WEBHOOK)
     return None if after is None else after.state
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import uuid
 from datetime import datetime, timedelta
 
 from lnpay.addresses import refund_address
@@ -9,15 +11,14 @@ from lnpay.errors import Conflict, InvalidRequest, NotFound
 from lnpay.events import EventType
 from lnpay.model import Refund
 from lnpay.outbox import owe_delivery
-from lnpay.refunds import fresh_try
 from lnpay.repository import Repository, Transaction
-from lnpay.states import RefundState
+from lnpay.states import RefundState, RefundStep
 
 S = RefundState
 
 BY_HAND_AFTER = timedelta(hours=1)
 """A person may say of a refund in flight what became of it when no worker can still be sending it: after the longest
-life of a quote and of a claim."""
+life of a quote and of a claim. It counts from the last execution, not from when the refund was owed."""
 
 
 def give_address(repository: Repository, token: str, address: str, now: datetime) -> Refund:
@@ -31,7 +32,7 @@ def give_address(repository: Repository, token: str, address: str, now: datetime
             raise NotFound("there is no refund at this address")
         if refund.state is not S.NEEDS_ADDRESS:
             raise Conflict("this refund has its address already", code="refund_has_address")
-        return _restart(tx, refund, now, "the customer gave an address", address=_checked(address))
+        return _redirect(tx, refund, now, "the customer gave an address", _checked(address))
 
 
 def change_address(repository: Repository, strike_invoice_id: str, address: str, now: datetime) -> Refund:
@@ -43,7 +44,7 @@ def change_address(repository: Repository, strike_invoice_id: str, address: str,
         refund = _find(tx, strike_invoice_id)
         if refund.state not in (S.NEEDS_ADDRESS, S.FAILED):
             raise _not_now(refund, "its address can be changed when it needs one or has failed")
-        return _restart(tx, refund, now, "the operator gave an address", address=_checked(address))
+        return _redirect(tx, refund, now, "the operator gave an address", _checked(address))
 
 
 def approve(repository: Repository, strike_invoice_id: str, now: datetime) -> Refund:
@@ -52,7 +53,8 @@ def approve(repository: Repository, strike_invoice_id: str, now: datetime) -> Re
         refund = _find(tx, strike_invoice_id)
         if refund.state is not S.HELD:
             raise _not_now(refund, "only a held refund is approved")
-        return _restart(tx, refund, now, "the operator approved it", approved_at=now)
+        approved = dataclasses.replace(refund, approved_at=now)
+        return _restart(tx, approved, now, "the operator approved it")
 
 
 def retry(repository: Repository, strike_invoice_id: str, note: str, now: datetime) -> Refund:
@@ -61,7 +63,7 @@ def retry(repository: Repository, strike_invoice_id: str, note: str, now: dateti
         refund = _find(tx, strike_invoice_id)
         if refund.state is S.IN_FLIGHT:
             _refuse_while_moving(refund, now)
-            refund = _kept(tx.refunds.move(refund, S.FAILED, claims=refund.claims + 1))
+            refund = _kept(tx.refunds.fail_by_hand(refund))
         if refund.state is not S.FAILED:
             raise _not_now(refund, "only a refund that failed, or is in flight, is retried")
         return _restart(tx, refund, now, f"the operator says that it was not sent: {note}")
@@ -77,12 +79,8 @@ def settle_by_hand(
             raise _not_now(refund, "it cannot be settled by hand")
         if refund.state is S.IN_FLIGHT:
             _refuse_while_moving(refund, now)
-        settled = _kept(
-            tx.refunds.move(
-                refund, S.SENT, sent_at=now, reason=f"by hand: {note}", claims=refund.claims + 1, claimed_until=None
-            )
-        )
-        tx.refunds.note(settled, now, "by hand", f"the operator settled it: {note}")
+        settled = _kept(tx.refunds.close_by_hand(refund, now, f"by hand: {note}"))
+        tx.refunds.note(settled, now, RefundStep.BY_HAND, f"the operator settled it: {note}")
         invoice = tx.invoices.find(settled.invoice_id)
         assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
         owe_delivery(tx, events, EventType.REFUND_SENT, invoice, now)
@@ -107,30 +105,29 @@ def _checked(address: str) -> str:
     return good
 
 
-def _restart(tx: Transaction, refund: Refund, now: datetime, why: str, **values: object) -> Refund:
-    # The claim is counted up, so that a worker that still holds the old one can change nothing.
-    again = tx.refunds.move(
-        refund,
-        S.REQUESTED,
-        **{
-            **fresh_try(),
-            "failures": 0,
-            "claims": refund.claims + 1,
-            "claimed_until": None,
-            "next_attempt_at": now,
-            "reason": None,
-            **values,
-        },
-    )
+def _redirect(tx: Transaction, refund: Refund, now: datetime, why: str, address: str) -> Refund:
+    """Begin anew with `address`. An approval was given for the address before it: another one needs another."""
+    approved_at = refund.approved_at if address == refund.address else None
+    return _restart(tx, dataclasses.replace(refund, address=address, approved_at=approved_at), now, why)
+
+
+def _restart(tx: Transaction, refund: Refund, now: datetime, why: str) -> Refund:
+    again = tx.refunds.restart(refund, str(uuid.uuid4()), now, address=refund.address, approved_at=refund.approved_at)
     restarted = _kept(again)
-    tx.refunds.note(restarted, now, "by hand", why)
+    tx.refunds.note(restarted, now, RefundStep.BY_HAND, why)
     return restarted
 
 
+def by_hand_at(refund: Refund) -> datetime | None:
+    """From when on a person may say what became of a refund in flight; None where it is not in flight."""
+    executed_at = refund.executed_at or refund.started_at
+    return None if refund.state is not S.IN_FLIGHT or executed_at is None else executed_at + BY_HAND_AFTER
+
+
 def _refuse_while_moving(refund: Refund, now: datetime) -> None:
-    started_at = refund.started_at or now
-    if now - started_at < BY_HAND_AFTER or (refund.claimed_until is not None and refund.claimed_until > now):
-        raise _not_now(refund, "a worker may still be sending it: look again an hour after it was started")
+    free_at = by_hand_at(refund)
+    if free_at is None or now < free_at or (refund.claimed_until is not None and refund.claimed_until > now):
+        raise _not_now(refund, "a worker may still be sending it: look again an hour after its last execution")
 
 
 def _not_now(refund: Refund, why: str) -> Conflict:

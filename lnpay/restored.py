@@ -13,10 +13,10 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from lnpay.model import Refund
+from lnpay.model import Hold, Refund
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.limits import COPIED, RESTORED
-from lnpay.states import RefundState
+from lnpay.states import HoldCause, RefundState, RefundStep
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +43,18 @@ def notice_restore(repository: Repository, now: datetime) -> None:
 def doubt_refunds(tx: Transaction, now: datetime) -> None:
     """From now on believe of no refund that it was not sent, unless a person says so."""
     tx.limits.reach_milestone(RESTORED, _end_of_the_old(tx, now))
-    reason = _reason(tx)
+    hold = _hold(tx)
     # An approval of before is no word on what was sent since.
     for refund in tx.refunds.in_states(set(S) - {S.SENT}, MOST_REFUNDS):
-        if refund.state in (S.REQUESTED, S.QUOTED):
-            held = tx.refunds.move(refund, S.HELD, reason=reason, claimed_until=None, approved_at=None)
+        if refund.state in (S.REQUESTED, S.QUOTED, S.HELD):
+            held = tx.refunds.hold_after_restore(refund, hold)
             assert held is not None  # noqa: S101 - read in this transaction
-            tx.refunds.note(held, now, "restore", reason)
-        elif refund.state is S.HELD:
-            tx.refunds.change(refund, reason=reason, approved_at=None)
+            if refund.state is not S.HELD:
+                tx.refunds.note(held, now, RefundStep.RESTORE, hold.reason)
         elif refund.state is S.IN_FLIGHT and refund.payment_id is None:
-            tx.refunds.change(refund, next_attempt_at=now + QUOTES_LAST, claimed_until=None, approved_at=None)
+            tx.refunds.rest_until(refund, now + QUOTES_LAST)
         else:
-            tx.refunds.change(refund, approved_at=None)
+            tx.refunds.withdraw_approval(refund)
     log.warning("the database came out of a backup: refunds that may have been sent already wait for a person")
 
 
@@ -65,7 +64,7 @@ def _end_of_the_old(tx: Transaction, now: datetime) -> datetime:
     return max(moment for moment in known if moment is not None)
 
 
-def why_doubted(tx: Transaction, refund: Refund) -> str | None:
+def why_doubted(tx: Transaction, refund: Refund) -> Hold | None:
     """Why this refund may have been sent by a history that is lost; None when it was not, or a person says so."""
     restored_at = tx.limits.milestone(RESTORED)
     if restored_at is None or refund.approved_at is not None:
@@ -75,13 +74,14 @@ def why_doubted(tx: Transaction, refund: Refund) -> str | None:
     assert invoice.paid_at is not None  # noqa: S101 - a refund is owed for a payment
     # An order that is new here need not be new: a shop repeats it, and Strike leads back to the invoice of then.
     is_new = invoice.created_at > restored_at and invoice.paid_at > restored_at + CLOCKS_DIFFER
-    return None if is_new else _reason(tx)
+    return None if is_new else _hold(tx)
 
 
-def _reason(tx: Transaction) -> str:
+def _hold(tx: Transaction) -> Hold:
     copied_at = tx.limits.milestone(COPIED)
     backup = "a backup" if copied_at is None else f"a backup of {copied_at:%Y-%m-%d %H:%M} UTC"
-    return (
+    return Hold(
+        HoldCause.RESTORED,
         f"the database was restored from {backup}, so it may have been sent already. Look for it in Strike's "
-        "dashboard: if it is there, python main.py refunds settle; if it is not, refunds approve"
+        "dashboard: if it is there, python main.py refunds settle; if it is not, refunds approve",
     )

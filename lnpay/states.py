@@ -41,6 +41,34 @@ class DeliveryState(StrEnum):
     ABANDONED = "abandoned"  # refused for good (410), or for more than three days
 
 
+class HoldCause(StrEnum):
+    """Why a held refund waits for a person."""
+
+    REFUNDS_OFF = "refunds_off"  # REFUNDS_ENABLED is off
+    MAX_SATS = "max_sats"  # it is above REFUND_MAX_SATS
+    DAILY_MAX_SATS = "daily_max_sats"  # REFUND_DAILY_MAX_SATS is reached
+    RESTORED = "restored"  # it may have been sent by the part of the history that a restore lost
+
+
+class Closer(StrEnum):
+    """On whose word a refund counts as sent."""
+
+    STRIKE = "strike"
+    OPERATOR = "operator"
+
+
+class RefundStep(StrEnum):
+    """What was being done when a line was added to a refund's history."""
+
+    QUOTE = "quote"
+    EXECUTE = "execute"
+    LOOK = "look"
+    WEBHOOK = "webhook"
+    HOLD = "hold"
+    RESTORE = "restore"
+    BY_HAND = "by hand"
+
+
 S, R, D = InvoiceState, RefundState, DeliveryState
 
 INVOICE_MOVES: Mapping[InvoiceState, frozenset[InvoiceState]] = {

@@ -9,7 +9,8 @@ import json
 import logging
 
 from lnpay.errors import InvalidRequest, StrikeUnavailable
-from lnpay.refunds import RefundDesk, reconcile_payment
+from lnpay.refunds import reconcile_payment
+from lnpay.refunds_outcomes import RefundDesk
 from lnpay.repository.invoices import WATCHED
 from lnpay.settlement import Ledger, Outcome, reconcile_invoice
 from lnpay.states import RefundState

@@ -11,7 +11,6 @@ from lnpay.doctor.patient import Patient
 from lnpay.doctor.words import in_words
 from lnpay.model import Heartbeat
 from lnpay.passes import INSIDE_EVERY_SECONDS
-from lnpay.refunds import STUCK
 from lnpay.repository.figures import Waiting
 from lnpay.states import RefundState
 
@@ -34,8 +33,7 @@ FILES = {"main": "main", "expired": "expired", "refund": "refund_failure"}
 def _check_refunds(patient: Patient) -> Iterator[Finding]:
     with patient.reading() as tx:
         open_ones = tx.figures.waiting_refunds([state for state in RefundState if state is not RefundState.SENT])
-        in_flight = tx.refunds.in_states((RefundState.IN_FLIGHT,), limit=1_000)
-    stuck = sum(refund.reason == STUCK for refund in in_flight)
+        stuck = tx.refunds.count_stuck()
     yield _in_flight(patient, open_ones.get(RefundState.IN_FLIGHT), stuck)
     yield _unsent(patient, [open_ones[state] for state in UNSENT if state in open_ones])
     yield _for_a_person(open_ones)

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Select, select, tuple_
 
 from lnpay.repository.tables import deliveries, invoices, refund_attempts, refunds
-from lnpay.states import InvoiceState, RefundState
+from lnpay.states import Closer, InvoiceState, RefundState
 
 PAGE = 1_000
 """Rows in one query."""
@@ -57,7 +57,10 @@ class BookedOrder:
 
 @dataclass(frozen=True, slots=True)
 class BookedRefund:
-    """A refund and its invoice. `at`: when it was sent; while it is not sent, since when it is owed."""
+    """A refund and its invoice. `at`: when it was sent; while it is not sent, since when it is owed.
+
+    closed_by: on whose word it counts as sent.
+    """
 
     id: int
     state: RefundState
@@ -66,6 +69,7 @@ class BookedRefund:
     fee_sats: int | None
     payment_id: str | None
     reason: str | None
+    closed_by: Closer | None
     invoice: BookedInvoice
 
 
@@ -75,7 +79,7 @@ _INVOICE_COLUMNS = (
     invoices.c.rate_as_of, invoices.c.opened_at, invoices.c.expires_at, invoices.c.paid_at, invoices.c.received_sats,
 )  # fmt: skip
 
-_REFUND_COLUMNS = 7
+_REFUND_COLUMNS = 8
 """Columns of a refund that stand before those of its invoice."""
 
 
@@ -117,7 +121,7 @@ class Books:
         after: Place | None,
     ) -> list[BookedRefund]:
         r = refunds.c
-        own = (r.id, r.state, column, r.amount_sats, r.fee_sats, r.payment_id, r.reason)
+        own = (r.id, r.state, column, r.amount_sats, r.fee_sats, r.payment_id, r.reason, r.closed_by)
         joined = select(*own, *_INVOICE_COLUMNS).join_from(refunds, invoices).where(condition)
         statement = _page(joined, column, r.id, start, end, after)
         return [_to_refund(row) for row in self._connection.execute(statement)]
@@ -178,4 +182,5 @@ def _to_invoice(row: Sequence[Any]) -> BookedInvoice:
 def _to_refund(row: Sequence[Any]) -> BookedRefund:
     values = [*row[:_REFUND_COLUMNS], _to_invoice(row[_REFUND_COLUMNS:])]
     values[1] = RefundState(values[1])
+    values[7] = None if values[7] is None else Closer(values[7])
     return BookedRefund(*values)

@@ -9,14 +9,26 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, text, update
 
-from lnpay.model import Refund, RefundAttempt
+from lnpay.model import Hold, Refund, RefundAttempt
 from lnpay.repository.rows import insert_unless_there
 from lnpay.repository.tables import UtcDateTime, refund_attempts
 from lnpay.repository.tables import refunds as t
-from lnpay.states import RefundState, check_refund_move
+from lnpay.states import Closer, HoldCause, RefundState, RefundStep, check_refund_move
 
 DAILY_LIMIT_LOCK = 7_305_012_119
 """On PostgreSQL two workers take turns with looking at the day's sum and starting a payment."""
+
+
+_NOTHING_SENT: dict[str, Any] = {
+    "payment_quote_id": None,
+    "fee_sats": None,
+    "payment_id": None,
+    "is_in_doubt": False,
+    "looks": 0,
+    "stuck_at": None,
+    "held_because": None,
+}
+"""Columns of a refund that begins anew."""
 
 
 class Refunds:
@@ -90,16 +102,150 @@ class Refunds:
         due_at = func.coalesce(t.c.claimed_until, t.c.next_attempt_at, type_=UtcDateTime)
         return self._connection.execute(select(func.min(due_at)).where(t.c.state.in_(states))).scalar()
 
+    def unclear(self, started_before: datetime, limit: int) -> list[Refund]:
+        """Refunds in flight of which a person should say what became of them, the oldest first.
+
+        Strike cannot settle it any more, or they were executed for the last time before `started_before`.
+        """
+        executed_at = func.coalesce(t.c.executed_at, t.c.started_at, type_=UtcDateTime)
+        is_unclear = t.c.stuck_at.is_not(None) | (executed_at <= started_before)
+        statement = select(t).where(t.c.state == RefundState.IN_FLIGHT, is_unclear).order_by(t.c.id).limit(limit)
+        return [_to_refund(row) for row in self._connection.execute(statement)]
+
+    def count_stuck(self) -> int:
+        """How many refunds in flight Strike's answers cannot settle any more."""
+        statement = (
+            select(func.count()).select_from(t).where(t.c.state == RefundState.IN_FLIGHT, t.c.stuck_at.is_not(None))
+        )
+        return int(self._connection.execute(statement).scalar_one())
+
+    # Verbs of whoever holds the claim. Each gives None when the refund is not as its caller knows it any more.
+
     def claim(self, refund: Refund, until: datetime) -> Refund | None:
-        """Take a refund for ourselves until `until`. None when it changed, or another process was quicker."""
+        """Take a refund for ourselves until `until`. None also when another process was quicker."""
         return self._change(refund, {"claims": refund.claims + 1, "claimed_until": until})
 
-    def change(self, refund: Refund, **values: object) -> Refund | None:
-        """Change columns of a refund that we hold. None when it is not as we know it any more."""
+    def release(self, refund: Refund) -> Refund | None:
+        """Give a claim back, and leave everything else as it is."""
+        return self._change(refund, {"claimed_until": None})
+
+    def begin_anew(self, refund: Refund, idempotency_key: str) -> Refund | None:
+        """REQUESTED again, under a new key and without a quote: it is sure that nothing was sent."""
+        return self._move(refund, RefundState.REQUESTED, {**_NOTHING_SENT, "idempotency_key": idempotency_key})
+
+    def store_quote(self, refund: Refund, payment_quote_id: str, fee_sats: int) -> Refund | None:
+        """QUOTED: this is what sending it costs, and under which id it can be sent."""
+        return self._move(refund, RefundState.QUOTED, {"payment_quote_id": payment_quote_id, "fee_sats": fee_sats})
+
+    def start(self, refund: Refund, at: datetime) -> Refund | None:
+        """IN_FLIGHT: from this commit on Strike may have been told to send it."""
+        values = {"is_in_doubt": True, "started_at": at, "executed_at": at, "looks": 0}
+        return self._move(refund, RefundState.IN_FLIGHT, values)
+
+    def doubt(self, refund: Refund, executed_at: datetime | None) -> Refund | None:
+        """Before it is executed again: from this commit on the new execution may have reached Strike too."""
+        return self._change(refund, {"is_in_doubt": True, "executed_at": executed_at})
+
+    def put_off(
+        self,
+        refund: Refund,
+        next_attempt_at: datetime,
+        *,
+        looks: int,
+        reason: str,
+        is_in_doubt: bool,
+        stuck_at: datetime | None,
+    ) -> Refund | None:
+        """Leave it in its state, for a look at `next_attempt_at`, and give the claim back."""
+        return self._change(
+            refund,
+            {
+                "next_attempt_at": next_attempt_at,
+                "looks": looks,
+                "reason": reason,
+                "is_in_doubt": is_in_doubt,
+                "stuck_at": stuck_at,
+                "claimed_until": None,
+            },
+        )
+
+    def fail(self, refund: Refund, next_attempt_at: datetime, reason: str) -> Refund | None:
+        """FAILED: it was surely not sent, and is tried again at `next_attempt_at`."""
+        values = {
+            "reason": reason,
+            "failures": refund.failures + 1,
+            "next_attempt_at": next_attempt_at,
+            "stuck_at": None,
+            "claimed_until": None,
+        }
+        return self._move(refund, RefundState.FAILED, values)
+
+    def hold(self, refund: Refund, hold: Hold) -> Refund | None:
+        """HELD: a person has to approve it."""
+        values = {"held_because": hold.cause, "reason": hold.reason, "claimed_until": None}
+        return self._move(refund, RefundState.HELD, values)
+
+    def ask_for_address(self, refund: Refund, reason: str) -> Refund | None:
+        """NEEDS_ADDRESS: it is sent when somebody has said where."""
+        return self._move(refund, RefundState.NEEDS_ADDRESS, {"reason": reason, "claimed_until": None})
+
+    # Verbs of a person. They count the claim up, so that a worker that still holds the old one can change nothing.
+
+    def fail_by_hand(self, refund: Refund) -> Refund | None:
+        """IN_FLIGHT becomes FAILED, because a person knows that it was not sent."""
+        return self._move(refund, RefundState.FAILED, {"claims": refund.claims + 1, "stuck_at": None})
+
+    def restart(
+        self, refund: Refund, idempotency_key: str, at: datetime, *, address: str | None, approved_at: datetime | None
+    ) -> Refund | None:
+        """REQUESTED again, due at once, for `address`."""
+        values = {
+            **_NOTHING_SENT,
+            "idempotency_key": idempotency_key,
+            "address": address,
+            "approved_at": approved_at,
+            "failures": 0,
+            "claims": refund.claims + 1,
+            "claimed_until": None,
+            "next_attempt_at": at,
+            "reason": None,
+        }
+        return self._move(refund, RefundState.REQUESTED, values)
+
+    def close_by_hand(self, refund: Refund, at: datetime, reason: str) -> Refund | None:
+        """SENT, because a person knows that the customer has the money."""
+        values = {
+            "sent_at": at,
+            "reason": reason,
+            "closed_by": Closer.OPERATOR,
+            "claims": refund.claims + 1,
+            "claimed_until": None,
+            "stuck_at": None,
+            "held_because": None,
+        }
+        return self._move(refund, RefundState.SENT, values)
+
+    # Verbs of a restore, after which no approval and no claim of before counts.
+
+    def hold_after_restore(self, refund: Refund, hold: Hold) -> Refund | None:
+        """HELD, whether it was held before or not."""
+        values = {"held_because": hold.cause, "reason": hold.reason, "claimed_until": None, "approved_at": None}
+        return (
+            self._change(refund, values)
+            if refund.state is RefundState.HELD
+            else self._move(refund, RefundState.HELD, values)
+        )
+
+    def withdraw_approval(self, refund: Refund) -> Refund | None:
+        """Have it approved anew before it is sent."""
+        return self._change(refund, {"approved_at": None})
+
+    def rest_until(self, refund: Refund, next_attempt_at: datetime) -> Refund | None:
+        """As `withdraw_approval`; and leave it alone until then."""
+        values = {"next_attempt_at": next_attempt_at, "claimed_until": None, "approved_at": None}
         return self._change(refund, values)
 
-    def move(self, refund: Refund, new: RefundState, **values: object) -> Refund | None:
-        """Move a refund that we hold to another state. None when it is not as we know it any more."""
+    def _move(self, refund: Refund, new: RefundState, values: dict[str, Any]) -> Refund | None:
         check_refund_move(refund.state, new)
         return self._change(refund, {**values, "state": new})
 
@@ -111,10 +257,12 @@ class Refunds:
             return None
         return dataclasses.replace(refund, **values)
 
+    # What is known whoever holds the claim.
+
     def see_payment(self, refund: Refund, payment_id: str) -> None:
         """Remember which payment a quote became, whoever holds the refund by now: it is evidence."""
         statement = update(t).where(t.c.id == refund.id, t.c.payment_quote_id == refund.payment_quote_id)
-        self._connection.execute(statement.values(payment_id=payment_id))
+        self._connection.execute(statement.values(payment_id=payment_id, stuck_at=None))
 
     def mark_sent(self, refund: Refund, at: datetime, payment_id: str | None) -> bool:
         """Strike says it is paid: true whoever holds the refund by now. False when it was known."""
@@ -130,6 +278,8 @@ class Refunds:
                 state=RefundState.SENT,
                 sent_at=at,
                 reason=None,
+                closed_by=Closer.STRIKE,
+                stuck_at=None,
                 claimed_until=None,
                 payment_id=func.coalesce(payment_id, t.c.payment_id),
             )
@@ -149,7 +299,7 @@ class Refunds:
         self,
         refund: Refund,
         at: datetime,
-        step: str,
+        step: RefundStep,
         outcome: str,
         *,
         strike_code: str | None = None,
@@ -168,6 +318,7 @@ class Refunds:
             "payment_id": refund.payment_id,
             "strike_code": strike_code,
             "trace_id": trace_id,
+            "state": refund.state,
         }
         self._connection.execute(insert(refund_attempts).values(values))
 
@@ -175,11 +326,24 @@ class Refunds:
         """Every line of a refund's history, in order."""
         a = refund_attempts
         statement = select(a).where(a.c.refund_id == refund.id).order_by(a.c.id)
-        names = [one.name for one in dataclasses.fields(RefundAttempt)]
-        return [
-            RefundAttempt(**{name: row._mapping[name] for name in names}) for row in self._connection.execute(statement)
-        ]
+        return [_to_attempt(row) for row in self._connection.execute(statement)]
 
 
 def _to_refund(row: Row[Any]) -> Refund:
-    return Refund(**{**row._mapping, "state": RefundState(row.state)})
+    return Refund(
+        **{
+            **row._mapping,
+            "state": RefundState(row.state),
+            "held_because": None if row.held_because is None else HoldCause(row.held_because),
+            "closed_by": None if row.closed_by is None else Closer(row.closed_by),
+        }
+    )
+
+
+_ATTEMPT_FIELDS = tuple(one.name for one in dataclasses.fields(RefundAttempt))
+
+
+def _to_attempt(row: Row[Any]) -> RefundAttempt:
+    values = {name: row._mapping[name] for name in _ATTEMPT_FIELDS}
+    state = None if row.state is None else RefundState(row.state)
+    return RefundAttempt(**{**values, "step": RefundStep(row.step), "state": state})

@@ -201,6 +201,11 @@ refunds = Table(
     Column("started_at", UtcDateTime),
     Column("sent_at", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
+    # What each of these says is decided by the column alone; `reason` is for people.
+    Column("executed_at", UtcDateTime),
+    Column("stuck_at", UtcDateTime),
+    Column("held_because", String(20)),
+    Column("closed_by", String(10)),
     CheckConstraint("amount_sats > 0", name="ck_refunds_amount_positive"),
     CheckConstraint("amount_sats <= received_sats", name="ck_refunds_never_more_than_received"),
     CheckConstraint("fee_sats >= 0", name="ck_refunds_fee_not_negative"),
@@ -232,6 +237,8 @@ refund_attempts = Table(
     Column("payment_id", String(64)),
     Column("strike_code", Text),
     Column("trace_id", Text),
+    # What the refund was after this line; NULL in lines of older versions that did not end it.
+    Column("state", String(15)),
 )
 
 deliveries = Table(

@@ -26,13 +26,13 @@ from sqlalchemy import Table, delete, event, insert, inspect, make_url, select, 
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
 from lnpay.errors import SchemaTooNew, StorageUnavailable
-from lnpay.model import Delivery, Draft, Invoice, Issue, Order, Rate, Refund
+from lnpay.model import Delivery, Draft, Hold, Invoice, Issue, Order, Rate, Refund
 from lnpay.repository import Repository, Transaction
 from lnpay.repository import repository as repository_module
 from lnpay.repository.migrate import alembic_config
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.repository.tables import deliveries, invoices, metadata, provider_blocks, refunds
-from lnpay.states import DeliveryState, ForbiddenMove, InvoiceState, RefundState
+from lnpay.states import DeliveryState, ForbiddenMove, HoldCause, InvoiceState, RefundState, RefundStep
 from tests.databases import fresh_postgres
 
 NOW = datetime(2026, 5, 18, 12, 0, 30, 123_456, tzinfo=UTC)
@@ -40,6 +40,8 @@ LATER = NOW + timedelta(hours=1)
 ORDER = Order(Decimal("12.30"), "usd", "Zwei Kaffee ☕", "alice@example.com")
 RATE = Rate(Decimal("103456.78901234567890123"), "usd", "coingecko", NOW - timedelta(seconds=30))
 S, R, D = InvoiceState, RefundState, DeliveryState
+
+LIMIT = Hold(HoldCause.MAX_SATS, "above the limit")
 ENGINES = ["sqlite", "postgresql"]
 
 T = TypeVar("T")
@@ -432,17 +434,18 @@ class TestRefunds:
             old = known(tx.refunds.claim(refund, NOW))
             new = known(tx.refunds.claim(old, LATER))
 
-            assert tx.refunds.change(old, reason="mine") is None
-            assert tx.refunds.move(old, R.HELD) is None
-            assert known(tx.refunds.move(new, R.HELD, reason="limit")).state is R.HELD
+            assert tx.refunds.release(old) is None
+            assert tx.refunds.hold(old, LIMIT) is None
+            assert known(tx.refunds.hold(new, LIMIT)).state is R.HELD
 
-        assert refund_of(repository, known(invoice_of(repository, "order-1"))).reason == "limit"
+        held = refund_of(repository, known(invoice_of(repository, "order-1")))
+        assert (held.held_because, held.reason) == (LIMIT.cause, LIMIT.reason)
 
     def test_a_refund_makes_no_move_that_its_table_forbids(self, repository: Repository) -> None:
         refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE))
 
         with pytest.raises(ForbiddenMove), repository.transaction() as tx:
-            tx.refunds.move(replace(refund, state=R.SENT), R.REQUESTED)
+            tx.refunds.begin_anew(replace(refund, state=R.SENT), "key-2")
 
     def test_it_is_sent_once_whoever_holds_it(self, repository: Repository) -> None:
         refund = in_flight_refund(repository)
@@ -482,12 +485,30 @@ class TestRefunds:
             tx.refunds.mark_sent(refund, LATER, "payment-1")
             assert tx.refunds.started_sats(NOW) == 11_889
 
+    def test_unclear_is_what_is_stuck_or_was_executed_long_ago(self, repository: Repository) -> None:
+        refund = in_flight_refund(repository)
+
+        with repository.transaction() as tx:
+            assert tx.refunds.unclear(NOW - timedelta(seconds=1), 10) == []
+            assert tx.refunds.count_stuck() == 0
+            assert tx.refunds.unclear(NOW, 10) == [refund]
+            again = known(tx.refunds.doubt(refund, LATER))
+            assert tx.refunds.unclear(NOW, 10) == []
+            stuck = known(
+                tx.refunds.put_off(again, LATER, looks=1, reason="for people", is_in_doubt=True, stuck_at=LATER)
+            )
+            assert tx.refunds.unclear(NOW, 10) == [stuck]
+            assert tx.refunds.count_stuck() == 1
+
+            assert tx.refunds.mark_sent(stuck, LATER, None)
+            assert (tx.refunds.unclear(LATER, 10), tx.refunds.count_stuck()) == ([], 0)
+
     def test_its_history_is_kept_in_order(self, repository: Repository) -> None:
         refund = in_flight_refund(repository)
 
         with repository.transaction() as tx:
-            tx.refunds.note(refund, NOW, "quote", "priced")
-            tx.refunds.note(refund, LATER, "execute", "no answer", strike_code="CODE", trace_id="trace")
+            tx.refunds.note(refund, NOW, RefundStep.QUOTE, "priced")
+            tx.refunds.note(refund, LATER, RefundStep.EXECUTE, "no answer", strike_code="CODE", trace_id="trace")
             first, second = tx.refunds.history(refund)
 
         assert (first.at, first.step, first.outcome, first.strike_code) == (NOW, "quote", "priced", None)
@@ -1338,8 +1359,8 @@ def owe_refund(
 def in_flight_refund(repository: Repository) -> Refund:
     refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE))
     with repository.transaction() as tx:
-        quoted = known(tx.refunds.move(refund, R.QUOTED, payment_quote_id="quote-1", fee_sats=11))
-        return known(tx.refunds.move(quoted, R.IN_FLIGHT, started_at=NOW, is_in_doubt=True))
+        quoted = known(tx.refunds.store_quote(refund, "quote-1", 11))
+        return known(tx.refunds.start(quoted, NOW))
 
 
 def refund_of(repository: Repository, invoice: Invoice) -> Refund:

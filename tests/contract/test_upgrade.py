@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -16,11 +16,11 @@ from sqlalchemy import create_engine, event, inspect, text
 from sqlalchemy.pool import NullPool
 
 from lnpay.errors import SchemaTooNew
-from lnpay.model import Draft, Invoice, Order, Refund
+from lnpay.model import Draft, Hold, Invoice, Order, Refund
 from lnpay.repository import Repository
 from lnpay.repository.migrate import alembic_config
 from lnpay.repository.repository import SCHEMA_VERSION
-from lnpay.states import DeliveryState, InvoiceState, RefundState
+from lnpay.states import Closer, DeliveryState, HoldCause, InvoiceState, RefundState
 from tests.databases import fresh_postgres
 from tests.test_commands import start
 
@@ -150,7 +150,7 @@ class TestUpgrade:
             due = tx.refunds.due([*R], later, limit=100)
             assert {R.REQUESTED, R.QUOTED, R.IN_FLIGHT, R.FAILED} <= {refund.state for refund in due}
             (waiting,) = tx.refunds.in_states([R.REQUESTED], 10)
-            held = tx.refunds.move(waiting, R.HELD, reason="after the upgrade")
+            held = tx.refunds.hold(waiting, Hold(HoldCause.MAX_SATS, "after the upgrade"))
             unpaid = tx.invoices.find_by_strike_id("strike-unpaid")
             assert unpaid is not None
             assert tx.invoices.mark_paid(unpaid.id, S.SETTLED, paid_at=later, received_sats=7, at=later)
@@ -204,6 +204,92 @@ class TestUpgrade:
         for version in reversed(versions):
             migrate_to(old_url, version)
             assert (version_of(old_url), rows_of(old_url)) == (version, before)
+
+
+STUCK = (
+    "Strike was told to send it and cannot say any more whether it did. Look for the payment in Strike's dashboard, "
+    "then say so with: python main.py refunds settle, or refunds retry"
+)
+"""The sentence as versions before 0006 wrote it."""
+
+
+class TestSentencesBecomeColumns:
+    """What older versions knew of a refund by a sentence alone."""
+
+    @pytest.fixture
+    def refund_after(self, old_url: str) -> Iterator[Callable[..., Refund]]:
+        """Change the refund in a state with the SQL of an older version, upgrade, and read it."""
+        repository = Repository(old_url)
+
+        def upgrade(state: RefundState, change: str, **values: str | None) -> Refund:
+            where = "WHERE id = (SELECT id FROM refunds WHERE state = :state)"
+            with repository.engine.begin() as connection:
+                connection.execute(text(f"{change} {where}"), {**values, "state": str(state)})
+            repository.upgrade()
+            with repository.reading() as tx:
+                return next(one for one in tx.refunds.in_states([state], 10))
+
+        migrate_to(old_url, "0005")
+        yield upgrade
+        repository.close()
+
+    def test_stuck(self, refund_after: Callable[..., Refund]) -> None:
+        refund = refund_after(R.IN_FLIGHT, "UPDATE refunds SET reason = :stuck", stuck=STUCK)
+
+        assert refund.stuck_at == refund.started_at
+
+    def test_stuck_and_overwritten_by_a_pass_with_strike_away(
+        self, old_url: str, refund_after: Callable[..., Refund]
+    ) -> None:
+        add_attempt(old_url, R.IN_FLIGHT, STUCK)
+
+        away = "Strike could not be reached"
+        refund = refund_after(R.IN_FLIGHT, "UPDATE refunds SET payment_id = NULL, reason = :away", away=away)
+
+        assert refund.stuck_at == datetime(2026, 5, 18, 13, tzinfo=UTC)
+
+    def test_in_flight_and_not_stuck(self, refund_after: Callable[..., Refund]) -> None:
+        assert refund_after(R.IN_FLIGHT, "UPDATE refunds SET reason = 'on its way'").stuck_at is None
+
+    @pytest.mark.parametrize(
+        ("reason", "cause"),
+        [
+            ("REFUNDS_ENABLED is off: a person approves each refund", HoldCause.REFUNDS_OFF),
+            ("26 sats are above REFUND_MAX_SATS: a person approves it", HoldCause.MAX_SATS),
+            ("REFUND_DAILY_MAX_SATS is reached: a person approves it", HoldCause.DAILY_MAX_SATS),
+            ("the database was restored from a backup, so it may have been sent already.", HoldCause.RESTORED),
+            ("another sentence", None),
+        ],
+    )
+    def test_held(self, refund_after: Callable[..., Refund], reason: str, cause: HoldCause | None) -> None:
+        assert refund_after(R.HELD, "UPDATE refunds SET reason = :reason", reason=reason).held_because is cause
+
+    @pytest.mark.parametrize(("reason", "closer"), [(None, Closer.STRIKE), ("by hand: in cash", Closer.OPERATOR)])
+    def test_closed(self, refund_after: Callable[..., Refund], reason: str | None, closer: Closer) -> None:
+        assert refund_after(R.SENT, "UPDATE refunds SET reason = :reason", reason=reason).closed_by is closer
+
+    def test_the_line_that_says_sent(self, upgraded: Repository) -> None:
+        with upgraded.reading() as tx:
+            lines = {one.state: tx.refunds.history(one) for one in tx.refunds.in_states([*R], 100)}
+
+        assert [line.state for line in lines[R.SENT]] == [R.SENT]
+        assert [line.state for line in lines[R.FAILED]] == [None, None]
+
+
+def add_attempt(url: str, state: RefundState, outcome: str) -> None:
+    """A line in the history of the refund in a state, with its present quote."""
+    engine = create_engine(url, poolclass=NullPool)
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(text("SET TIME ZONE 'UTC'"))
+        connection.execute(
+            text(
+                "INSERT INTO refund_attempts (refund_id, at, step, outcome, idempotency_key, payment_quote_id) "
+                "SELECT id, '2026-05-18 13:00:00.000000', 'execute', :outcome, idempotency_key, payment_quote_id "
+                "FROM refunds WHERE state = :state"
+            ),
+            {"outcome": outcome, "state": str(state)},
+        )
 
 
 def assert_settled(invoice: Invoice) -> None:

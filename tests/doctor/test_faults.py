@@ -17,7 +17,6 @@ from config.settings import load_settings
 from lnpay.doctor import Finding, Verdict, examine
 from lnpay.doctor.account import REFUNDING, SELLING
 from lnpay.model import Heartbeat
-from lnpay.refunds import STUCK
 from lnpay.repository import Repository
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.sandbox.models import Money
@@ -554,7 +553,7 @@ class TestWork:
 
     def test_a_refund_of_which_strike_cannot_tell(self, shop: Installation) -> None:
         owe(shop)
-        fly(shop, since=timedelta(minutes=1), reason=STUCK)
+        fly(shop, since=timedelta(minutes=1), is_stuck=True)
 
         assert_only(shop.troubles(), "refunds_in_flight", FAIL, "of 1 Strike cannot say")
 
@@ -636,13 +635,19 @@ def owe(shop: Installation) -> int:
     return refund.amount_sats
 
 
-def fly(shop: Installation, *, since: timedelta, reason: str | None = None) -> None:
+def fly(shop: Installation, *, since: timedelta, is_stuck: bool = False) -> None:
     """Have the refund be in flight."""
     with shop.rows() as tx:
         [refund] = tx.refunds.in_states((RefundState.NEEDS_ADDRESS,), 10)
-        refund = tx.refunds.move(refund, RefundState.REQUESTED, address="a@b.example") or refund
-        refund = tx.refunds.move(refund, RefundState.QUOTED, payment_quote_id="q", fee_sats=1) or refund
-        later = shop.now() + HOUR
-        tx.refunds.move(
-            refund, RefundState.IN_FLIGHT, started_at=shop.now() - since, reason=reason, next_attempt_at=later
+        began_at = shop.now() - since
+        refund = tx.refunds.restart(refund, "key", began_at, address="a@b.example", approved_at=None) or refund
+        refund = tx.refunds.store_quote(refund, "q", 1) or refund
+        refund = tx.refunds.start(refund, began_at) or refund
+        tx.refunds.put_off(
+            refund,
+            shop.now() + HOUR,
+            looks=1,
+            reason="Strike could not be reached",
+            is_in_doubt=True,
+            stuck_at=shop.now() if is_stuck else None,
         )

@@ -179,7 +179,7 @@ def test_a_refund_that_a_person_paid_back_cannot_be_compared(month: Month) -> No
     invoice = month.late(address=None)
     with month.world.backend.repository.transaction() as tx:
         now = month.world.backend.clock()
-        tx.refunds.move(month.refund(invoice), RefundState.SENT, sent_at=now, reason="by hand: paid in cash")
+        tx.refunds.close_by_hand(month.refund(invoice), now, "by hand: paid in cash")
 
     found = month.reconcile()
 

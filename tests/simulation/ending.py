@@ -13,7 +13,7 @@ from lnpay.errors import Conflict
 from lnpay.model import Refund
 from lnpay.overview import attention
 from lnpay.passes import expired_pass, main_pass, refund_pass
-from lnpay.refunds import STUCK, WAITING, send_due_refunds
+from lnpay.refunds import WAITING, send_due_refunds
 from lnpay.refunds_by_hand import BY_HAND_AFTER, change_address, retry, settle_by_hand
 from lnpay.states import InvoiceState, RefundState
 from lnpay.sweeps import EXPIRE_MARGIN, LAPSE_MARGIN
@@ -126,7 +126,7 @@ def _help(world: SimulatedWorld, home: Installation) -> None:
             activities.give_good_address(home, refund.token, strike_id)
         elif refund.state is RefundState.FAILED and (refund.address or "").startswith("dear"):
             change_address(repository, strike_id, activities.new_address(strike_id), now)
-        elif refund.state is RefundState.IN_FLIGHT and refund.reason == STUCK:
+        elif refund.state is RefundState.IN_FLIGHT and refund.stuck_at is not None:
             _say_what_is_true(world, operator, refund, strike_id)
 
 
@@ -209,7 +209,7 @@ def _moments_of(world: SimulatedWorld, query: Query) -> Iterator[datetime]:
         for row in query(f"SELECT state, claimed_until, next_attempt_at FROM {table}"):  # noqa: S608 - names of ours
             if row["state"] in states:
                 yield max(_time(row["next_attempt_at"]), _time(row["claimed_until"] or row["next_attempt_at"]))
-    for row in query("SELECT started_at FROM refunds WHERE reason = ?", STUCK):
+    for row in query("SELECT started_at FROM refunds WHERE stuck_at IS NOT NULL"):
         yield _time(row["started_at"]) + BY_HAND_AFTER
     for row in query("SELECT MAX(blocked_until) FROM provider_blocks HAVING MAX(blocked_until) > ?", _text(world)):
         yield _time(row[0])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
-from lnpay import deliveries, invoices, refunds, settlement, strike, sweeps, webhook_invoice
+from lnpay import deliveries, invoices, refunds, refunds_outcomes, settlement, strike, sweeps, webhook_invoice
 from lnpay.repository.deliveries import Deliveries
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.refunds import Refunds
@@ -45,7 +45,7 @@ MUTANTS = (
     Mutant(
         "an execution without an answer counts as not sent, and gets a new key and quote",
         (Change(refunds._execute, "was_in_doubt, lost = True, error",
-                'return _fail(desk, refund, "execute", "no answer", error)'),),
+                'return fail(desk, refund, RefundStep.EXECUTE, "no answer", error)'),),
         known=5,
     ),
     Mutant(
@@ -56,7 +56,7 @@ MUTANTS = (
     ),
     Mutant(
         "a payment that is PENDING (202) counts as failed",
-        (Change(refunds._record, "payment.status is PaymentStatus.FAILED", "True"),),
+        (Change(refunds_outcomes.record, "payment.status is PaymentStatus.FAILED", "True"),),
         known=5,
     ),
     Mutant(
@@ -67,8 +67,8 @@ MUTANTS = (
     ),
     Mutant(
         "the doubt is not stored before the execution",
-        (Change(refunds._start, "is_in_doubt=True", "is_in_doubt=False"),
-         Change(refunds._look_again, "is_in_doubt=True", "is_in_doubt=False")),
+        (Change(Refunds.start, '"is_in_doubt": True', '"is_in_doubt": False'),
+         Change(Refunds.doubt, '"is_in_doubt": True', '"is_in_doubt": False')),
         known=5,
     ),
     Mutant(

@@ -10,7 +10,7 @@ import pytest
 from lnpay.commands import add_commands
 from lnpay.errors import LnpayError
 from lnpay.model import Invoice
-from lnpay.refunds import STUCK
+from lnpay.refunds_outcomes import STUCK
 from lnpay.states import RefundState
 from tests.owing import EXECUTE, drain, owe, payouts, refund_of, send
 from tests.world import World
@@ -147,7 +147,7 @@ class TestActing:
 
         assert run(world, "refunds", *(invoice.strike_invoice_id if word == "ID" else word for word in command)) == 1
         assert capsys.readouterr().out == (
-            "this refund is in_flight: a worker may still be sending it: look again an hour after it was started\n"
+            "this refund is in_flight: a worker may still be sending it: look again an hour after its last execution\n"
         )
 
     @pytest.mark.parametrize("action", ["retry", "settle"])

@@ -17,23 +17,23 @@ import pytest
 
 from lnpay.errors import StrikeRejected, StrikeUnavailable
 from lnpay.model import Invoice
+from lnpay.overview import attention
 from lnpay.passes import refund_pass
 from lnpay.refunds import (
     CLAIM,
     EXECUTIONS_AT_ONCE,
     PATIENCE,
-    PAUSES,
     STARTING,
-    STUCK,
     WAITING,
     reconcile_payment,
     send_due_refunds,
 )
-from lnpay.refunds_by_hand import approve, change_address, give_address, retry, settle_by_hand
+from lnpay.refunds_by_hand import BY_HAND_AFTER, approve, change_address, give_address, retry, settle_by_hand
+from lnpay.refunds_outcomes import PAUSES, STUCK
 from lnpay.repository import Transaction
 from lnpay.repository.limits import RESTORED
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.states import RefundState
+from lnpay.states import Closer, HoldCause, RefundState
 from lnpay.strike import HURRIED, Payment, PaymentStatus
 from tests.owing import (
     ADDRESS,
@@ -498,6 +498,42 @@ class TestTheExecutionIsNotAnswered:
         assert payouts(world) == []
         assert refund_pass(world.backend).trouble is not None
 
+    @pytest.mark.parametrize("kind", ["unreachable", "lost_answer", "error", "html403"])
+    def test_what_strike_cannot_settle_stays_known_as_that_while_strike_is_away(self, world: World, kind: str) -> None:
+        invoice = owe(world)
+        world.fault("PATCH", EXECUTE, "lost_request", times=6)
+        drain(world, hours=0.05)
+        stuck_at = refund_of(world, invoice).stuck_at
+        world.fault("PATCH", EXECUTE, kind, times=99)
+
+        drain(world, hours=0.5)
+
+        refund = refund_of(world, invoice)
+        now = world.backend.clock()
+        assert stuck_at is not None
+        assert refund.started_at is not None
+        assert now - refund.started_at < BY_HAND_AFTER
+        assert history(world, invoice)[-1].outcome != STUCK
+        assert (refund.state, refund.stuck_at, refund.reason) == (S.IN_FLIGHT, stuck_at, STUCK)
+        assert "1 unclear refunds" in str(refund_pass(world.backend).trouble)
+        assert [one.refund.id for one in attention(world.backend.repository, now).unclear] == [refund.id]
+
+    @pytest.mark.parametrize("again", ["with_id", "without_id", "payment"])
+    def test_evidence_ends_that_it_is_stuck(self, make_world: MakeWorld, again: str) -> None:
+        world = make_world(config=SimulatorConfig(execute_again_done=again, is_quote_expiry_checked_first=True))
+        invoice = owe(world)
+        world.fault("PATCH", EXECUTE, "lost_answer", times=EXECUTIONS_AT_ONCE)
+        send(world)
+        world.wait(VALID_SECONDS)
+        send(world)
+        assert refund_of(world, invoice).stuck_at is not None
+        world.simulator.config.is_quote_expiry_checked_first = False
+
+        drain(world)
+
+        refund = refund_of(world, invoice)
+        assert (refund.state, refund.stuck_at, refund.closed_by) == (S.SENT, None, Closer.STRIKE)
+
     @pytest.mark.parametrize("again", ["with_id", "without_id", "payment"])
     @pytest.mark.parametrize("is_expiry_first", [False, True])
     @pytest.mark.parametrize("is_quick", [True, False])
@@ -831,7 +867,7 @@ class TestTheFee:
         change_quotes(world, lambda quote: dataclasses.replace(quote, amount_sats=quote.amount_sats + more))
 
         assert send(world) == {S.FAILED: 1}
-        assert f"Strike's quote sends {19_207 + more} sats" in str(refund_of(world, invoice).reason)
+        assert f"Strike's quote sends {19_207 + more:,} sats" in str(refund_of(world, invoice).reason)
         assert [line.step for line in history(world, invoice)] == ["quote"]
         assert executions(world) == []
 
@@ -848,7 +884,7 @@ class TestLimits:
         assert send(world) == {S.HELD: 1}
         refund = refund_of(world, invoice)
         assert refund.reason == "REFUNDS_ENABLED is off: a person approves each refund"
-        assert refund.claimed_until is None
+        assert (refund.claimed_until, refund.held_because) == (None, HoldCause.REFUNDS_OFF)
         assert [(line.step, line.outcome) for line in history(world, invoice)] == [("hold", refund.reason)]
         assert world.calls(POST_QUOTE) == []
         world.wait(7 * 86_400)
@@ -873,8 +909,9 @@ class TestLimits:
 
         assert send(world) == {S.SENT if is_sent else S.HELD: 1}
         if not is_sent:
-            reason = "19207 sats are above REFUND_MAX_SATS: a person approves it"
-            assert refund_of(world, invoice).reason == reason
+            reason = "19,207 sats are above REFUND_MAX_SATS: a person approves it"
+            refund = refund_of(world, invoice)
+            assert (refund.held_because, refund.reason) == (HoldCause.MAX_SATS, reason)
 
     def test_the_days_limit_holds_the_first_that_does_not_fit(self, make_world: MakeWorld) -> None:
         world = make_world(refund_daily_max_sats=2 * 19_207)
@@ -883,6 +920,7 @@ class TestLimits:
         assert send(world) == {S.SENT: 2, S.HELD: 1}
         held = refund_of(world, invoices[2])
         assert held.reason == "REFUND_DAILY_MAX_SATS is reached: a person approves it"
+        assert held.held_because is HoldCause.DAILY_MAX_SATS
         assert executions(world) == ["COMPLETED"] * 2
 
     @pytest.mark.parametrize(("hours", "is_sent"), [(24, False), (24.01, True)])

@@ -13,7 +13,7 @@ from lnpay.model import Invoice
 from lnpay.refunds import CLAIM
 from lnpay.refunds_by_hand import BY_HAND_AFTER, approve, change_address, give_address, retry, settle_by_hand
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.states import RefundState
+from lnpay.states import Closer, RefundState
 from tests.owing import ADDRESS, EXECUTE, QUOTE, drain, executions, history, owe, payouts, refund_of, send
 from tests.world import ALL_EVENTS, World
 
@@ -130,6 +130,7 @@ def test_what_was_settled_by_hand_is_not_sent_and_the_shop_is_told_once(make_wor
     drain(world)
 
     assert (settled.reason, settled.sent_at) == ("by hand: paid in cash", world.backend.clock())
+    assert settled.closed_by is Closer.OPERATOR
     assert payouts(world) == []
     assert [one.event_type for one in world.deliveries(invoice)].count("refund.sent") == 1
 
@@ -146,7 +147,7 @@ class TestTheHour:
         if is_believed:
             assert act(world, invoice, verb).state is (S.SENT if verb == "settle" else S.REQUESTED)
         else:
-            with pytest.raises(Conflict, match="look again an hour after it was started"):
+            with pytest.raises(Conflict, match="look again an hour after its last execution"):
                 act(world, invoice, verb)
 
     @pytest.mark.parametrize("verb", ["retry", "settle"])
@@ -165,6 +166,43 @@ class TestTheHour:
         else:
             with pytest.raises(Conflict):
                 act(world, invoice, verb)
+
+    @pytest.mark.parametrize("verb", ["retry", "settle"])
+    def test_a_refund_owed_long_ago_but_sent_off_a_minute_ago_is_left_alone(self, world: World, verb: str) -> None:
+        invoice = owe(world, "fail@example.com")
+        drain(world, hours=9)
+        world.simulator.config.payout_behaviours = {"*": "pending"}
+        send_when_due(world, invoice)
+        world.wait(60)
+        refund = refund_of(world, invoice)
+        assert refund.started_at is not None
+        assert refund.started_at - refund.created_at > timedelta(hours=8)
+
+        with pytest.raises(Conflict, match="look again an hour"):
+            act(world, invoice, verb)
+
+        world.wait(BY_HAND_AFTER.total_seconds() - 60)
+        act(world, invoice, verb)
+
+    @pytest.mark.parametrize("verb", ["retry", "settle"])
+    def test_it_counts_from_the_last_execution_that_could_send(self, world: World, verb: str) -> None:
+        """Without any answer it is executed again and again; that of 3,105 s is the last within a quote's life."""
+        invoice = owe(world)
+        world.fault("PATCH", EXECUTE, "lost_request", times=99)
+        drain(world, hours=1)
+        refund = refund_of(world, invoice)
+        assert refund.started_at is not None
+        assert refund.executed_at is not None
+        assert refund.executed_at > refund.started_at + timedelta(minutes=10)
+        world.wait((refund.started_at + BY_HAND_AFTER - world.backend.clock()).total_seconds() + 60)
+        assert refund_of(world, invoice).claimed_until is None
+
+        with pytest.raises(Conflict, match="look again an hour"):
+            act(world, invoice, verb)
+
+        drain(world, hours=2)
+        assert refund_of(world, invoice).executed_at == refund.executed_at
+        act(world, invoice, verb)
 
     def test_a_stuck_refund_is_sent_after_a_person_said_that_it_was_not(self, world: World) -> None:
         invoice = owe(world)
@@ -193,6 +231,43 @@ class TestTheHour:
         assert executions(world).count("COMPLETED") == 1
 
 
+def send_when_due(world: World, invoice: Invoice) -> None:
+    world.wait((refund_of(world, invoice).next_attempt_at - world.backend.clock()).total_seconds())
+    send(world)
+
+
+class TestApproval:
+    @pytest.mark.parametrize("verb", ["address", "give"])
+    @pytest.mark.parametrize("settings", [{"refunds_enabled": False}, {"refund_max_sats": 1}])
+    def test_it_is_for_one_address(self, make_world: MakeWorld, verb: str, settings: dict[str, Any]) -> None:
+        world = make_world(**settings)
+        invoice = owe(world, "unknown@example.com" if verb == "give" else "fail@example.com")
+        send(world)
+        act(world, invoice, "approve")
+        send(world)
+        assert refund_of(world, invoice).state is (S.NEEDS_ADDRESS if verb == "give" else S.FAILED)
+
+        act(world, invoice, verb)
+
+        assert send(world) == {S.HELD: 1}
+        assert payouts(world) == []
+        act(world, invoice, "approve")
+        assert send(world) == {S.SENT: 1}
+        assert payouts(world)[0].destination == "bob@example.com"
+
+    def test_it_holds_for_the_same_address_and_for_later_tries(self, make_world: MakeWorld) -> None:
+        world = make_world(refunds_enabled=False)
+        invoice = owe(world, "fail@example.com")
+        send(world)
+        act(world, invoice, "approve")
+        send(world)
+        world.simulator.config.payout_behaviours = {"*": "complete"}
+
+        change_address(world.backend.repository, invoice.strike_invoice_id, "fail@example.com", world.backend.clock())
+
+        assert send(world) == {S.SENT: 1}
+
+
 class TestOverlap:
     def test_a_worker_that_prices_it_while_a_person_settles_it_sends_nothing(self, world: World) -> None:
         invoice = owe(world)
@@ -217,7 +292,7 @@ class TestOverlap:
             def __enter__(self) -> Any:
                 self.inner = plain()
                 tx = self.inner.__enter__()
-                setattr(tx.refunds, "move", lambda *_, **__: None)  # noqa: B010
+                setattr(tx.refunds, "restart", lambda *_, **__: None)  # noqa: B010
                 return tx
 
             def __exit__(self, *error: Any) -> Any:

@@ -10,7 +10,7 @@ from lnpay.backend import Backend
 from lnpay.errors import NotFound
 from lnpay.model import Refund
 from lnpay.overview import MOST_SHOWN, attention, last_days, last_passes, provider
-from lnpay.refunds_by_hand import BY_HAND_AFTER
+from lnpay.refunds_by_hand import by_hand_at
 from lnpay.repository.searches import Found, Sum
 from lnpay.states import DeliveryState, InvoiceState, RefundState
 from lnpay.web.admin.blueprint import blueprint
@@ -108,8 +108,5 @@ def refund_link(refund: Refund) -> str:
 
 def by_hand_from(refund: Refund) -> str | None:
     """Until when a refund in flight is left to the workers; None when a person may decide."""
-    now = backend().clock()
-    if refund.state is not RefundState.IN_FLIGHT or refund.started_at is None:
-        return None
-    free_at = refund.started_at + BY_HAND_AFTER
-    return f"{free_at:%H:%M}" if free_at > now else None
+    free_at = by_hand_at(refund)
+    return f"{free_at:%H:%M}" if free_at is not None and free_at > backend().clock() else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lnpay.model import Delivery, Invoice, Refund, RefundAttempt
-from lnpay.states import DeliveryState, InvoiceState, RefundState
+from lnpay.states import DeliveryState, InvoiceState, RefundState, RefundStep
 from lnpay.web.admin.words import length, price, sats
 from lnpay.web.customer_page import SOURCE_NAMES
 
@@ -90,9 +90,9 @@ def _attempt(attempt: RefundAttempt) -> Moment:
         ("Payment", attempt.payment_id),
     )
     facts = tuple((name, value) for name, value in known if value)
-    if attempt.outcome == "sent":
+    if attempt.state is RefundState.SENT and attempt.step is not RefundStep.BY_HAND:
         return Moment(attempt.at, "Refund sent", "Strike says that it is paid.", facts, "fine")
-    tone = "open" if attempt.step in ("by hand", "look") else "wrong"
+    tone = "open" if attempt.step in (RefundStep.BY_HAND, RefundStep.LOOK) else "wrong"
     outcome = attempt.outcome[:1].upper() + attempt.outcome[1:]
     return Moment(attempt.at, f"Refund: {attempt.step}", f"{outcome}.", facts, tone)
 
