@@ -360,6 +360,8 @@ def _currency(text: str) -> str:
     code = text.lower()
     if code in CURRENCIES:
         return code
+    if code == "vef":
+        raise ValueError("ended in 2018 and has no price; choose another currency")
     known = sorted(CURRENCIES)
     near = get_close_matches(code, known, n=1)
     hint = f"did you mean {near[0]}? All are" if near else "all are"

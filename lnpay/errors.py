@@ -156,6 +156,7 @@ class StrikeError(LnpayError):
         strike_code: str | None = None,
         trace_id: str | None = None,
         values: dict[str, object] | None = None,
+        invalid_fields: frozenset[str] = frozenset(),
         retry_after_seconds: int | None = None,
     ) -> None:
         super().__init__(message)
@@ -163,6 +164,7 @@ class StrikeError(LnpayError):
         self.strike_code = strike_code
         self.trace_id = trace_id
         self.values = values or {}
+        self.invalid_fields = invalid_fields
         self.retry_after_seconds = retry_after_seconds
 
 

@@ -26,11 +26,11 @@ DRAFT_GOOD_FOR = timedelta(seconds=30)
 """A draft older than this, or than a quarter of the time to pay, is priced again: the time runs from its making."""
 
 _AMOUNT_REFUSALS = {
-    "AMOUNT_TOO_HIGH": "is more than the payment provider takes at once",
-    "AMOUNT_TOO_LOW": "is less than the payment provider takes",
-    "INVALID_AMOUNT": "is no amount for the payment provider",
+    "AMOUNT_TOO_HIGH": "is more than the payment provider accepts in one invoice",
+    "AMOUNT_TOO_LOW": "is less than the payment provider accepts",
+    "INVALID_AMOUNT": "is not an amount that the payment provider accepts",
 }
-"""Strike's refusals that the caller can mend."""
+"""Strike's refusals that the caller can fix."""
 
 _PAID_AT_STRIKE = (InvoiceStatus.PAID, InvoiceStatus.PENDING)
 
@@ -115,11 +115,29 @@ def _issue(till: Till, draft: Draft) -> Issue | None:
         _give_up_name(till.repository, draft, invoice)
         return None
     try:
-        quote = till.strike.quote_invoice(invoice.invoice_id)
+        quote = _quote(till.strike, invoice.invoice_id)
+    except StrikeRejected as error:
+        _blame_amount(draft, error)
+        raise
+    return _checked_issue(draft, invoice, quote, till.time_offset_seconds)
+
+
+def _quote(strike: Strike, invoice_id: str) -> StrikeQuote:
+    try:
+        return strike.quote_invoice(invoice_id)
     except StrikeAmbiguous:
         # A quote whose answer was lost is a payment request that nobody has seen: another one does no harm.
-        quote = till.strike.quote_invoice(invoice.invoice_id)
-    return _checked_issue(draft, invoice, quote, till.time_offset_seconds)
+        return strike.quote_invoice(invoice_id)
+
+
+def _blame_amount(draft: Draft, error: StrikeRejected) -> None:
+    """Raise InvalidRequest where Strike refused the amount, and not something that the operator must look at."""
+    why = _AMOUNT_REFUSALS.get(error.strike_code or "")
+    # A refusal without a code of its own names the fields: "amount", or "amount.amount".
+    if why is None and any(field.lower().split(".")[0] == "amount" for field in error.invalid_fields):
+        why = _AMOUNT_REFUSALS["INVALID_AMOUNT"]
+    if why is not None:
+        raise InvalidRequest(f"{why} ({draft.amount_sats:,} sats)") from error
 
 
 def _give_up_name(repository: Repository, draft: Draft, invoice: StrikeInvoice) -> None:
@@ -160,8 +178,7 @@ def _strike_invoice(strike: Strike, draft: Draft) -> StrikeInvoice:
         except StrikeAmbiguous:
             return _create(strike, draft)
     except StrikeRejected as error:
-        if error.strike_code in _AMOUNT_REFUSALS:
-            raise InvalidRequest(_AMOUNT_REFUSALS[error.strike_code]) from error
+        _blame_amount(draft, error)
         # DUPLICATE_INVOICE; the status says so even where the answer's text was cut off. Only an earlier call for this
         # draft can have used its name.
         if error.status != 409:

@@ -6,7 +6,7 @@ Sats are whole `int`, fiat and prices are `Decimal`; a float raises, everywhere.
 from __future__ import annotations
 
 import re
-from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Context, Decimal, localcontext
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal, localcontext
 
 from lnpay.errors import InvalidRequest
 
@@ -64,12 +64,11 @@ CURRENCIES: frozenset[str] = frozenset(
         "twd",
         "uah",
         "usd",
-        "vef",
         "vnd",
         "zar",
     ]
 )
-"""The 46 fiat codes of CoinGecko's supported_vs_currencies (crypto, metals and XDR left out)."""
+"""The fiat codes of CoinGecko's supported_vs_currencies. VEF is left out: it ended in 2018, and its price is frozen."""
 
 _DECIMALS = {
     **dict.fromkeys(("clp", "jpy", "krw", "vnd"), 0),
@@ -183,7 +182,7 @@ def _with_decimal_point(text: str) -> str:
 def fiat_to_sats(amount_fiat: Decimal, price: Decimal) -> int:
     """Sats worth `amount_fiat` at `price` (fiat per bitcoin), rounded up: the shop never loses.
 
-    Raises InvalidRequest when that is less than one sat or more than all bitcoin.
+    Raises InvalidRequest when that is less than one sat, or more than all bitcoin (the message says the maximum).
     """
     if not (isinstance(amount_fiat, Decimal) and isinstance(price, Decimal)):
         raise TypeError("fiat amounts and prices are Decimal")
@@ -194,8 +193,14 @@ def fiat_to_sats(amount_fiat: Decimal, price: Decimal) -> int:
         if exact < 1:
             raise InvalidRequest("is worth less than one sat")
         if exact > MAX_SATS:
-            raise InvalidRequest("is more than all the bitcoin there is")
+            raise InvalidRequest(f"is more than all the bitcoin there is: at most {_most_fiat(amount_fiat, price):,f}")
         return int(exact.to_integral_value(rounding=ROUND_CEILING))
+
+
+def _most_fiat(amount_fiat: Decimal, price: Decimal) -> Decimal:
+    """What all bitcoin is worth, rounded down, with as many decimals as `amount_fiat` has."""
+    exponent = min(0, int(amount_fiat.as_tuple().exponent))
+    return (price * (MAX_SATS // SATS_PER_BTC)).quantize(Decimal(1).scaleb(exponent), rounding=ROUND_FLOOR)
 
 
 def sats_to_fiat(sats: int, price: Decimal, currency: str) -> Decimal:

@@ -379,6 +379,7 @@ class Strike:
             strike_code=data.get("code"),
             trace_id=data.get("traceId"),
             values=data.get("values"),
+            invalid_fields=data.get("invalidFields", frozenset()),
             retry_after_seconds=retry_after,
         )
 
@@ -445,7 +446,7 @@ def _read_json(method: str, path: str, response: HttpAnswer) -> object:
 
 
 def _error_data(response: HttpAnswer) -> dict[str, Any]:
-    """`code`, `traceId` and `values` of the error envelope; empty for the HTML of the front door."""
+    """`code`, `traceId`, `values` and invalid fields of the error envelope; empty for the front door's HTML."""
     try:
         envelope = parse_json(response.content)
     except ValueError:
@@ -458,6 +459,7 @@ def _error_data(response: HttpAnswer) -> dict[str, Any]:
         "code": data["code"] if isinstance(data.get("code"), str) else None,
         "traceId": envelope.get("traceId") if isinstance(envelope.get("traceId"), str) else None,
         "values": values if isinstance(values, dict) else None,
+        "invalidFields": frozenset(errors) if isinstance(errors := data.get("validationErrors"), dict) else frozenset(),
     }
 
 

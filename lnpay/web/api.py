@@ -63,7 +63,7 @@ def _to_order(wanted: GenerateInvoice, currency: str) -> Order:
     try:
         amount_fiat = parse_fiat(wanted.amount_fiat, currency)
         if amount_fiat >= AMOUNT_LIMIT:
-            raise InvalidRequest(f"must be less than {AMOUNT_LIMIT}")
+            raise InvalidRequest(f"must be less than {AMOUNT_LIMIT:,}")
     except InvalidRequest as error:
         raise invalid_fields({"amount_fiat": error.message}) from error
     address = wanted.ln_address if refund_address(wanted.ln_address) else _kept(wanted.ln_address)

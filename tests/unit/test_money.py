@@ -39,8 +39,12 @@ NO_BITCOIN = r"^(not an amount of bitcoin|more than all the bitcoin there is|fin
 
 
 class TestCurrencies:
-    def test_there_are_forty_six(self) -> None:
-        assert len(CURRENCIES) == 46
+    def test_there_are_forty_five(self) -> None:
+        assert len(CURRENCIES) == 45
+
+    @pytest.mark.parametrize("currency", ["vef", "veb", "hrk", "dem", "frf", "itl", "eek", "lvl", "ltl", "zwl", "byr"])
+    def test_a_currency_that_has_ended_is_none_of_them(self, currency: str) -> None:
+        assert currency not in CURRENCIES
 
     def test_they_are_lower_case_codes_of_three_letters(self) -> None:
         assert all(len(code) == 3 and code.isalpha() and code.islower() for code in CURRENCIES)
@@ -246,10 +250,24 @@ class TestFiatToSats:
         with pytest.raises(InvalidRequest, match=r"^is worth less than one sat$"):
             fiat_to_sats(Decimal("0.01"), Decimal("1000001"))
 
-    @pytest.mark.parametrize("amount", [Decimal("21000000.01"), Decimal(10**30), Decimal("1e999")])
-    def test_more_than_all_bitcoin_is_refused(self, amount: Decimal) -> None:
-        with pytest.raises(InvalidRequest, match=r"^is more than all the bitcoin there is$"):
-            fiat_to_sats(amount, Decimal(1))
+    @pytest.mark.parametrize(
+        ("amount", "price", "most"),
+        [
+            ("21000000.01", "1", "21,000,000.00"),
+            (str(10**30), "1", "21,000,000"),
+            ("1e999", "1", "21,000,000"),
+            ("99999999999", "1000", "21,000,000,000"),
+            ("99999999999.00", "4761.904761", "99,999,999,981.00"),
+            ("99999999999.000", "0.00000001", "0.210"),
+            ("1300000000000.00", "60123.456789", "1,262,592,592,569.00"),
+        ],
+    )
+    def test_more_than_all_bitcoin_is_refused_with_the_maximum(self, amount: str, price: str, most: str) -> None:
+        with pytest.raises(InvalidRequest) as refusal:
+            fiat_to_sats(Decimal(amount), Decimal(price))
+
+        assert refusal.value.message == f"is more than all the bitcoin there is: at most {most}"
+        assert fiat_to_sats(Decimal(most.replace(",", "")), Decimal(price)) <= MAX_SATS
 
     @pytest.mark.parametrize("price", [Decimal(0), Decimal(-1)])
     def test_a_price_that_is_none_raises_value_error(self, price: Decimal) -> None:
