@@ -14,9 +14,10 @@ from lnpay.backend import Access, Backend
 from lnpay.budget import Budget
 from lnpay.deliveries import Outbox, delivery_dispatcher
 from lnpay.invoices import Till
-from lnpay.model import Clock, Event, utc_now
+from lnpay.model import Clock, Event, Rate, utc_now
 from lnpay.outgoing import pooled_session
-from lnpay.rates import Coinbase, CoinGecko, Rates, RateSource, StrikeTicker, start_daemon_thread
+from lnpay.rate_sources import Coinbase, CoinGecko, RateSource, StrikeTicker
+from lnpay.rates import Rates, start_daemon_thread
 from lnpay.refunds import refund_dispatcher
 from lnpay.refunds_outcomes import RefundDesk
 from lnpay.refunds_policy import RefundRules
@@ -119,7 +120,7 @@ def build_backend(
         till=Till(
             repository,
             strike,
-            _rates(settings, strike, session, clock, run_in_background),
+            _rates(settings, strike, session, repository, clock, run_in_background),
             clock,
             settings.time_offset_seconds,
         ),
@@ -158,9 +159,15 @@ def _rates(
     settings: Settings,
     strike: Strike,
     session: requests.Session,
+    repository: Repository,
     clock: Clock,
     run_in_background: Callable[[Callable[[], None]], None],
 ) -> Rates:
+    def last_sold() -> Rate | None:
+        with repository.reading() as tx:
+            rate = tx.invoices.newest_rate()
+        return rate if rate is not None and rate.currency == settings.currency else None
+
     return Rates(
         rate_sources(settings, strike, session, clock),
         settings.currency,
@@ -168,6 +175,7 @@ def _rates(
         max_age_seconds=settings.rate_max_age_seconds,
         max_spread_percent=settings.rate_max_spread_percent,
         run_in_background=run_in_background,
+        last_sold=last_sold,
     )
 
 

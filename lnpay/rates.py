@@ -1,150 +1,42 @@
 """The price of one bitcoin in the shop's currency, with its age and its source.
 
-A price is money, so it is believed only when it is recent and, where a second source can be asked, when both agree.
-Prices are exact: they are read as text into Decimal and never pass through a float.
+A price is money, so it is believed only when it is recent and when a second source agrees. Where no second source
+answers, it must be near the last price that was believed.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-import re
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from itertools import pairwise
 from math import ceil
-from typing import Any, Protocol
-from urllib.parse import urlsplit
-
-import requests
 
 from lnpay.errors import LnpayError, RateUnavailable
 from lnpay.model import Clock, Rate
-from lnpay.outgoing import AnswerTooLarge, Timeout, call
+from lnpay.rate_sources import RateSource, RateSourceError
 
 log = logging.getLogger(__name__)
-
-TIMEOUT: Timeout = (2.0, 4.0)
-
-MAX_ANSWER_BYTES = 1_000_000
-"""Coinbase's list of all currencies is some 20,000."""
 
 MAX_WAIT_SECONDS = 15.0
 """How long a request waits for the refresh that another one runs."""
 
-_NUMBER = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
-_UNIX_SECONDS = re.compile(r"[0-9]{1,11}", re.ASCII)
+LONE_PERCENT = Decimal(5)
+"""How far a price that came alone may be from the last one, or as far as two sources may differ, if that is more."""
 
+LONE_PERCENT_PER_HOUR = Decimal(5)
+"""What is added for each hour since: several times what the price moves in its wildest hours."""
 
-class RateSourceError(LnpayError):
-    """A source gave no price that may be used. The message is ours, never the source's text."""
+OTHER_MARKET_PERCENT = Decimal(100)
+"""The fixed part between two sources that are never compared (RATE_MAX_SPREAD_PERCENT=0): they may show two markets."""
 
-    code = "rate_unavailable"
-
-
-class RateSource(Protocol):
-    """Somebody who knows what a bitcoin costs."""
-
-    name: str
-
-    def fetch(self, currency: str) -> Rate | None:
-        """Ask for the price now. None: the source does not know `currency` (lower-case code).
-
-        Raises RateSourceError when it did not answer, or not with a price.
-        """
-        ...
-
-
-class CoinGecko:
-    """CoinGecko's public API; the price comes with the time at which it was true.
-
-    Source: https://docs.coingecko.com, "Coin Price by IDs".
-    """
-
-    name = "coingecko"
-
-    def __init__(self, session: requests.Session, base_url: str, api_key: str, clock: Clock) -> None:
-        self._session = session
-        self._url = f"{base_url.rstrip('/')}/simple/price"
-        self._headers = {_key_header(base_url): api_key} if api_key else {}
-        self._clock = clock
-
-    def fetch(self, currency: str) -> Rate | None:
-        """Price of one bitcoin at CoinGecko; see RateSource."""
-        params = {
-            "ids": "bitcoin",
-            "vs_currencies": currency,
-            "include_last_updated_at": "true",
-            "precision": "full",
-        }
-        answer = _get_json(self._session, self._url, params, self._headers)
-        # It says "too many requests" with a 200 at times; then there is no bitcoin in the answer either.
-        coin = _member(answer, "bitcoin")
-        if currency not in coin:
-            return None
-        as_of = min(_read_time(coin.get("last_updated_at")), self._clock())
-        return Rate(_read_price(coin[currency]), currency, self.name, as_of)
-
-
-class Coinbase:
-    """Coinbase's public exchange rates; the time is that of asking, as the answer has none.
-
-    Source: https://docs.cdp.coinbase.com, "Exchange Rates".
-    """
-
-    name = "coinbase"
-
-    def __init__(self, session: requests.Session, base_url: str, clock: Clock) -> None:
-        self._session = session
-        self._url = f"{base_url.rstrip('/')}/exchange-rates"
-        self._clock = clock
-
-    def fetch(self, currency: str) -> Rate | None:
-        """Price of one bitcoin at Coinbase; see RateSource."""
-        asked_at = self._clock()
-        data = _member(_get_json(self._session, self._url, {"currency": "BTC"}, {}), "data")
-        if data.get("currency") != "BTC":
-            raise RateSourceError("answered for something else than bitcoin")
-        rates = _member(data, "rates")
-        if currency.upper() not in rates:
-            return None
-        return Rate(_read_price(rates[currency.upper()]), currency, self.name, asked_at)
-
-
-class StrikeTicker:
-    """Strike's own rates, for the few currencies it has; the time is that of asking, as the answer has none.
-
-    ticker: gives Strike's rows of amount, sourceCurrency and targetCurrency, or raises an LnpayError.
-    """
-
-    name = "strike"
-
-    def __init__(self, ticker: Callable[[], Iterable[Mapping[str, Any]]], clock: Clock) -> None:
-        self._ticker = ticker
-        self._clock = clock
-
-    def fetch(self, currency: str) -> Rate | None:
-        """Price of one bitcoin at Strike; see RateSource."""
-        asked_at = self._clock()
-        pair = ("BTC", currency.upper())
-        for row in self._rows():
-            if (row.get("sourceCurrency"), row.get("targetCurrency")) == pair:
-                return Rate(_read_price(row.get("amount")), currency, self.name, asked_at)
-        return None
-
-    def _rows(self) -> list[Mapping[str, Any]]:
-        try:
-            rows = list(self._ticker())
-        except LnpayError as error:
-            raise RateSourceError(f"failed: {type(error).__name__}") from error
-        if not all(isinstance(row, Mapping) for row in rows):
-            raise RateSourceError("answered with another shape")
-        return rows
+DISAGREEMENT_LASTS = timedelta(hours=1)
+"""For so long after two sources disagreed, one of them alone is not believed if there is no last price."""
 
 
 class Refresh(StrEnum):
@@ -152,7 +44,7 @@ class Refresh(StrEnum):
 
     FETCHED = "fetched"
     FAILED = "failed"  # no source answered with a price
-    DISAGREED = "disagreed"  # two did, and neither is believed
+    DISAGREED = "disagreed"  # two did, or one and the last price did, and none is believed
 
 
 @dataclass(frozen=True)
@@ -182,8 +74,11 @@ class Rates:
     - Older still, or none: fetched now; one thread asks, the others wait for it.
 
     A refresh asks the sources in their order until two have answered, and the first one's price counts. When the two
-    differ by more than `max_spread_percent`, nothing is believed, not even the price that was stored. One that is
-    alone in answering is believed. With 0 the comparison is off, and one answer is enough.
+    differ by more than `max_spread_percent`, nothing is believed, not even the price that was stored. With 0 the
+    comparison is off, and one answer is enough.
+    A price that comes alone is held against the last ones believed, `last_sold` included: what this installation last
+    sold at, also before a restart or in another process. The allowed distance grows with their age (see
+    `lone_limit_percent`). After a disagreement and without any price to compare with, it is not believed for an hour.
     After a failed refresh there is none for `retry_seconds`, so that an outage is not hammered.
     """
 
@@ -198,6 +93,7 @@ class Rates:
         fresh_seconds: int = 60,
         retry_seconds: int = 5,
         run_in_background: Callable[[Callable[[], None]], None] = start_daemon_thread,
+        last_sold: Callable[[], Rate | None] = lambda: None,
     ) -> None:
         self._sources = sources
         self._currency = currency
@@ -207,6 +103,11 @@ class Rates:
         self._fresh = timedelta(seconds=fresh_seconds)
         self._retry = timedelta(seconds=retry_seconds)
         self._run_in_background = run_in_background
+        self._last_sold = last_sold
+        # Only the thread that refreshes uses these.
+        self._last_believed: Rate | None = None
+        self._last_agreed: Rate | None = None
+        self._disagreed_at: datetime | None = None
         # Guards what follows; never held while a source is asked.
         self._changed = threading.Condition()
         self._stored: Rate | None = None
@@ -302,7 +203,7 @@ class Rates:
         is_trusted = True
         try:
             answers = self._ask_sources()
-            is_trusted = self._do_agree(answers)
+            is_trusted = self._is_believable(answers)
         finally:
             # Also after a bug in a source: nobody else could ever refresh otherwise.
             self._finish(answers, is_trusted=is_trusted)
@@ -346,10 +247,22 @@ class Rates:
             log.info("rate source does not know the currency source=%s currency=%s", source.name, self._currency)
         return rate
 
+    def _is_believable(self, answers: Sequence[Rate]) -> bool:
+        """Whether the first answer may be sold at. Remembers it, to hold later ones against it."""
+        if len(answers) > 1:
+            if not self._do_agree(answers):
+                self._disagreed_at = self._clock()
+                return False
+            self._last_agreed, self._disagreed_at = answers[0], None
+        elif answers and not self._is_near_the_last(answers[0]):
+            return False
+        if answers:
+            self._last_believed = answers[0]
+        return True
+
     def _do_agree(self, answers: Sequence[Rate]) -> bool:
         for one, other in pairwise(answers):
-            spread = abs(one.price - other.price) * 100
-            if spread > self._max_spread_percent * min(one.price, other.price):
+            if _distance_percent(one, other) > self._max_spread_percent:
                 log.error(
                     "rate sources disagree by more than RATE_MAX_SPREAD_PERCENT=%s currency=%s %s=%s %s=%s",
                     *(self._max_spread_percent, self._currency),
@@ -357,6 +270,52 @@ class Rates:
                 )
                 return False
         return True
+
+    def _is_near_the_last(self, rate: Rate) -> bool:
+        """Whether a price that no second source confirms may be believed."""
+        try:
+            sold = self._last_sold()
+        except LnpayError as error:
+            log.warning("lone rate not compared source=%s error=%s", rate.source, type(error).__name__)
+            return False
+        known = [one for one in (self._last_believed, self._last_agreed, sold) if one is not None]
+        if not known and self._is_within(self._disagreed_at, DISAGREEMENT_LASTS):
+            log.error("lone rate not believed source=%s reason=the sources have just disagreed", rate.source)
+            return False
+        for last in known:
+            limit = lone_limit_percent(rate, last, self._max_spread_percent)
+            if _distance_percent(rate, last) > limit:
+                log.error(
+                    "lone rate not believed currency=%s %s=%s last=%s of=%s age_seconds=%d limit_percent=%d",
+                    *(self._currency, rate.source, rate.price, last.price, last.source),
+                    *(_seconds_between(rate, last), limit),
+                )
+                return False
+        return True
+
+
+def lone_limit_percent(rate: Rate, last: Rate, max_spread_percent: Decimal) -> Decimal:
+    """How far a price that came alone may be from the last one believed: a fixed part, and a part for each hour since.
+
+    A price of an hour ago allows 10 percent with the default spread, one of a day ago 125. After a week even ten times
+    the last price is allowed: a shop that was closed for long must be able to sell again.
+    """
+    at_once = max(max_spread_percent, LONE_PERCENT)
+    if not max_spread_percent and rate.source != last.source:
+        at_once = OTHER_MARKET_PERCENT
+    hours = Decimal(_seconds_between(rate, last)) / 3600
+    return at_once + LONE_PERCENT_PER_HOUR * hours
+
+
+def _seconds_between(one: Rate, other: Rate) -> int:
+    # In both directions: after the clock was set back, a price from "later" is of no known age.
+    return abs(int((one.as_of - other.as_of).total_seconds()))
+
+
+def _distance_percent(one: Rate, other: Rate) -> Decimal:
+    """How much higher the higher price is, in percent of the lower one."""
+    low, high = sorted((one.price, other.price))
+    return (high - low) * 100 / low
 
 
 def _spread(answers: Sequence[Rate]) -> Decimal | None:
@@ -368,53 +327,3 @@ def _outcome(answers: Sequence[Rate], *, is_trusted: bool) -> Refresh:
     if not is_trusted:
         return Refresh.DISAGREED
     return Refresh.FETCHED if answers else Refresh.FAILED
-
-
-def _key_header(base_url: str) -> str:
-    """CoinGecko refuses a key in the header of the other kind of account."""
-    is_pro = (urlsplit(base_url).hostname or "").startswith("pro-api.")
-    return "x-cg-pro-api-key" if is_pro else "x-cg-demo-api-key"
-
-
-def _get_json(
-    session: requests.Session, url: str, params: Mapping[str, str], headers: Mapping[str, str]
-) -> Mapping[str, Any]:
-    """JSON object at `url`, its numbers as text. The one place where a failed call becomes a RateSourceError."""
-    try:
-        answer = call(session, "GET", url, params=params, headers=headers, timeout=TIMEOUT, max_bytes=MAX_ANSWER_BYTES)
-    except AnswerTooLarge as error:
-        raise RateSourceError("answered with too much") from error
-    except (requests.RequestException, OSError) as error:
-        raise RateSourceError(f"was not reached: {type(error).__name__}") from error
-    if answer.status_code != requests.codes.ok:
-        raise RateSourceError(f"answered HTTP {answer.status_code}")
-    try:
-        found = json.loads(answer.content, parse_float=str, parse_int=str)
-    except (ValueError, RecursionError) as error:
-        raise RateSourceError("answered with something else than JSON") from error
-    if not isinstance(found, dict):
-        raise RateSourceError("answered with another shape")
-    return found
-
-
-def _member(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    member = value.get(key)
-    if not isinstance(member, dict):
-        raise RateSourceError(f"answered without {key}")
-    return member
-
-
-def _read_price(value: object) -> Decimal:
-    """Price in an answer, a number or a string there, text here. More than zero and of a believable size."""
-    if not isinstance(value, str) or not _NUMBER.fullmatch(value):
-        raise RateSourceError("answered with a price that is no number")
-    price = Decimal(value)
-    if not Decimal("1e-8") <= price <= Decimal("1e18"):
-        raise RateSourceError("answered with a price that no bitcoin has")
-    return price
-
-
-def _read_time(value: object) -> datetime:
-    if not isinstance(value, str) or not _UNIX_SECONDS.fullmatch(value):
-        raise RateSourceError("answered without the time of its price")
-    return datetime.fromtimestamp(int(value), UTC)

@@ -32,8 +32,8 @@ GROUND = {
 }
 OUTSIDE = {
     "lnpay.addresses", "lnpay.bolt11", "lnpay.console", "lnpay.delivery_hook", "lnpay.events", "lnpay.logs",
-    "lnpay.outgoing", "lnpay.qr", "lnpay.rates", "lnpay.repository", "lnpay.strike", "lnpay.strike_invoices",
-    "lnpay.strike_reading", "lnpay.webhook_signature",
+    "lnpay.outgoing", "lnpay.qr", "lnpay.rate_sources", "lnpay.rates", "lnpay.repository", "lnpay.strike",
+    "lnpay.strike_invoices", "lnpay.strike_reading", "lnpay.webhook_signature",
 }  # fmt: skip
 PROCESS = {"lnpay.backend", "lnpay.passes"}
 TOP = {"lnpay.bootstrap", "lnpay.web", "lnpay.doctor", "lnpay.commands"}
@@ -42,7 +42,8 @@ SANDBOX_MAY_IMPORT = {"lnpay.money", "lnpay.bolt11"}
 """It must not share the code it tests."""
 
 WEB_NEVER_IMPORTS = {
-    "lnpay.bootstrap", "lnpay.budget", "lnpay.passes", "lnpay.rates", "lnpay.sandbox", "lnpay.strike", "lnpay.sweeps",
+    "lnpay.bootstrap", "lnpay.budget", "lnpay.passes", "lnpay.rate_sources", "lnpay.rates",
+    "lnpay.sandbox", "lnpay.strike", "lnpay.sweeps",
 }  # fmt: skip
 
 WEB_MAY_IMPORT_REPOSITORY = {
@@ -62,7 +63,7 @@ ONLY_THERE = {
     "alembic": {"lnpay.repository"},
     "requests": {
         "lnpay.strike",
-        "lnpay.rates",
+        "lnpay.rate_sources",
         "lnpay.outgoing",
         "lnpay.bootstrap",
         "lnpay.sandbox",

@@ -14,7 +14,7 @@ from lnpay.delivery_hook import HookFiles
 from lnpay.errors import StorageUnavailable
 from lnpay.model import Clock
 from lnpay.outgoing import Timeout, pooled_session
-from lnpay.rates import RateSource
+from lnpay.rate_sources import RateSource
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.looking import Condition, look
 from lnpay.repository.repository import SCHEMA_VERSION

@@ -13,7 +13,7 @@ from lnpay.doctor.findings import Finding, fail, ok, warn
 from lnpay.doctor.patient import Patient
 from lnpay.doctor.words import in_words
 from lnpay.model import Rate
-from lnpay.rates import RateSource, RateSourceError
+from lnpay.rate_sources import RateSource, RateSourceError
 
 SOURCES = ("coingecko", "coinbase", "strike")
 

@@ -175,6 +175,12 @@ class Invoices:
         """When the newest order came, by our clock; None when there is none."""
         return self._connection.execute(select(func.max(t.c.created_at))).scalar()
 
+    def newest_rate(self) -> Rate | None:
+        """The price of the newest order, in whatever currency that was; None when there is none."""
+        columns = (t.c.rate_price, t.c.currency, t.c.rate_source, t.c.rate_as_of)
+        row = self._connection.execute(select(*columns).order_by(t.c.id.desc()).limit(1)).one_or_none()
+        return None if row is None else Rate(*row)
+
     def least_recently_checked(self, limit: int) -> list[str]:
         """Strike ids of watched invoices, the longest unasked first."""
         found: list[tuple[bool, Any, str]] = []

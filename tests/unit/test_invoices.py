@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -549,14 +549,70 @@ class TestPrices:
 
         assert world.count_rows() == 0
 
+    @pytest.mark.parametrize("path", [CREATE, QUOTE])
     @pytest.mark.parametrize("code", ["AMOUNT_TOO_HIGH", "AMOUNT_TOO_LOW", "INVALID_AMOUNT"])
-    def test_an_amount_that_strike_refuses_is_the_callers_to_mend(self, world: World, code: str) -> None:
-        world.fault("POST", CREATE, "error", status=422, code=code)
+    def test_an_amount_that_strike_refuses_is_the_callers_to_fix(self, world: World, code: str, path: str) -> None:
+        world.fault("POST", path, "error", status=422, code=code)
 
         with pytest.raises(InvalidRequest) as refusal:
             create(world)
 
-        assert "payment provider" in refusal.value.message
+        sats = fiat_to_sats(ORDER.amount_fiat, BITCOIN_USD)
+        assert "payment provider accepts" in refusal.value.message
+        assert f"({sats:,} sats)" in refusal.value.message
+
+    @pytest.mark.parametrize(
+        ("fields", "is_amount"),
+        [({"amount"}, True), ({"Amount.amount"}, True), ({"description"}, False), ({"amountless"}, False), ([], False)],
+    )
+    def test_an_amount_that_strike_calls_invalid_is_too(
+        self, world: World, monkeypatch: pytest.MonkeyPatch, fields: set[str], is_amount: bool
+    ) -> None:
+        def refuse(*_: object) -> NoReturn:
+            raise StrikeRejected("no", status=400, strike_code="INVALID_DATA", invalid_fields=frozenset(fields))
+
+        monkeypatch.setattr(world.backend.strike, "create_invoice", refuse)
+
+        with pytest.raises(InvalidRequest if is_amount else StrikeRejected):
+            create(world)
+
+    @pytest.mark.parametrize("source", ["coingecko", "coinbase", "strike"])
+    @pytest.mark.parametrize("price", ["642505.00", "6425.05"])
+    def test_a_lone_source_that_jumps_within_a_minute_is_not_sold_at(
+        self, world: World, source: str, price: str
+    ) -> None:
+        create(world)
+        self.alone(world, source, price)
+        world.simulator.clock.advance(60)
+        world.restart()
+
+        with pytest.raises(RateUnavailable):
+            create(world, correlation_id="order-2")
+        assert world.count_rows() == 1
+
+    def test_a_lone_source_that_stays_is_sold_at_after_a_restart(self, world: World) -> None:
+        create(world)
+        self.alone(world, "coinbase", "65000")
+        world.simulator.clock.advance(60)
+        world.restart()
+
+        assert create(world, correlation_id="order-2").rate.price == 65_000
+
+    def test_the_last_price_in_another_currency_says_nothing(self, make_world: Callable[..., World]) -> None:
+        world = make_world(currency="usd")
+        create(world)
+        self.alone(world, "coinbase", "10000000")
+        world.simulator.rates.set_price("jpy", "10000000", "coinbase")
+        world.restart(currency="jpy")
+
+        assert create(world, Order(Decimal(100), "jpy", None, None), correlation_id="order-2").rate.price == 10_000_000
+
+    def alone(self, world: World, source: str, price: str) -> None:
+        """Let one source alone answer, with this price of a bitcoin in USD."""
+        for name, path in (("coingecko", "/coingecko/*"), ("coinbase", "/coinbase/*"), ("strike", "/v1/rates/*")):
+            if name != source:
+                world.fault("GET", path, "error", status=503, times=None)
+        world.simulator.rates.set_price("usd", price, source)
 
     def test_one_sat_can_be_sold(self, make_world: Callable[..., World]) -> None:
         world = make_world(currency="jpy")

@@ -23,7 +23,7 @@ from lnpay.doctor.knock import knock
 from lnpay.errors import LnpayError, ShopRefused, StrikeAmbiguous, StrikeUnavailable
 from lnpay.model import Event, utc_now
 from lnpay.outgoing import AnswerTooLarge, HttpAnswer, call, call_for_status, pooled_session
-from lnpay.rates import Coinbase, CoinGecko, RateSourceError
+from lnpay.rate_sources import Coinbase, CoinGecko, RateSourceError
 from lnpay.strike import Strike
 from tests.world import WorldSettings
 

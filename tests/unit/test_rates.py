@@ -21,11 +21,13 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lnpay import rate_sources
 from lnpay import rates as rates_module
-from lnpay.errors import LnpayError, RateUnavailable, StrikeUnavailable
+from lnpay.errors import LnpayError, RateUnavailable, StorageUnavailable, StrikeUnavailable
 from lnpay.model import Rate
 from lnpay.outgoing import pooled_session
-from lnpay.rates import Coinbase, CoinGecko, Rates, RateSource, RateSourceError, StrikeTicker, start_daemon_thread
+from lnpay.rate_sources import Coinbase, CoinGecko, RateSource, RateSourceError, StrikeTicker
+from lnpay.rates import Rates, Refresh, start_daemon_thread
 
 NOW = datetime(2026, 5, 18, 12, 0, tzinfo=UTC)
 NOW_SECONDS = int(NOW.timestamp())
@@ -233,6 +235,196 @@ class TestComparison:
         first.error = RateSourceError("was not reached")
 
         assert rates.current().source == "second"
+
+
+class TestLonePrices:
+    """A price that no second source confirms is held against the last ones believed."""
+
+    def alone(self, clock: FakeClock, *others: FakeSource, price: str, after_seconds: int) -> None:
+        """Only the first source answers from now on, and says `price`."""
+        first, *rest = others
+        first.price = price
+        for one in rest:
+            one.error = RateSourceError("was not reached")
+        clock.pass_seconds(after_seconds)
+
+    @pytest.mark.parametrize("price", ["1000000", "10000", "105100", "95000"])
+    def test_a_jump_within_a_minute_is_not_sold_at(
+        self,
+        rates: Rates,
+        clock: FakeClock,
+        background: Background,
+        first: FakeSource,
+        second: FakeSource,
+        third: FakeSource,
+        price: str,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        rates.current()
+        self.alone(clock, first, second, third, price=price, after_seconds=61)
+        rates.current()
+        background.run()
+
+        with pytest.raises(RateUnavailable):
+            rates.current()
+        assert f"lone rate not believed currency=usd first={price} last=100000 of=first" in caplog.text
+        assert rates.standing().refreshes[Refresh.DISAGREED] == 1
+
+    @pytest.mark.parametrize("later", [1, 4, 60, 600])
+    def test_it_is_not_sold_at_later_either(
+        self,
+        rates: Rates,
+        clock: FakeClock,
+        first: FakeSource,
+        second: FakeSource,
+        third: FakeSource,
+        later: int,
+    ) -> None:
+        rates.current()
+        self.alone(clock, first, second, third, price="1000000", after_seconds=301)
+
+        for _ in range(3):
+            with pytest.raises(RateUnavailable):
+                rates.current()
+            clock.pass_seconds(later * 60)
+
+    @pytest.mark.parametrize(
+        ("hours", "price", "is_believed"),
+        [
+            (0.1, "105400", True),
+            (0.1, "105600", False),
+            (1, "109900", True),
+            (1, "110100", False),
+            (1, "91000", True),
+            (1, "90000", False),
+            (24, "224000", True),
+            (24, "226000", False),
+            (24, "45000", True),
+            (24, "44000", False),
+            (24 * 7, "1000000", False),
+            (24 * 8, "1000000", True),
+        ],
+    )
+    def test_the_older_the_last_price_the_farther_it_may_be(
+        self,
+        rates: Rates,
+        clock: FakeClock,
+        first: FakeSource,
+        second: FakeSource,
+        third: FakeSource,
+        hours: float,
+        price: str,
+        is_believed: bool,
+    ) -> None:
+        rates.current()
+        self.alone(clock, first, second, third, price=price, after_seconds=int(hours * 3600))
+
+        if is_believed:
+            assert rates.current().price == Decimal(price)
+        else:
+            with pytest.raises(RateUnavailable):
+                rates.current()
+
+    def test_two_that_agree_are_believed_at_once(self, rates: Rates, clock: FakeClock, first: FakeSource) -> None:
+        rates.current()
+        clock.pass_seconds(301)
+        first.price = None
+        rates.current()
+        clock.pass_seconds(301)
+        first.price = "1000000"
+        rates._sources[1].price = "1010000"  # type: ignore[attr-defined]
+
+        assert rates.current().price == 1_000_000
+
+    def test_many_small_steps_do_not_lead_far_away(
+        self, rates: Rates, clock: FakeClock, first: FakeSource, second: FakeSource, third: FakeSource
+    ) -> None:
+        rates.current()
+        believed, price = Decimal(100_000), Decimal(100_000)
+        for _ in range(12):
+            price = believed * Decimal("1.05")
+            self.alone(clock, first, second, third, price=str(price), after_seconds=301)
+            try:
+                believed = rates.current().price
+            except RateUnavailable:
+                continue
+
+        assert believed <= 110_000
+
+    def test_one_of_two_that_disagreed_is_not_believed_when_the_other_leaves(
+        self, rates: Rates, clock: FakeClock, first: FakeSource, second: FakeSource, third: FakeSource
+    ) -> None:
+        first.price = "1000000"
+        with pytest.raises(RateUnavailable):
+            rates.current()
+        self.alone(clock, first, second, third, price="1000000", after_seconds=60)
+
+        for _ in range(50):
+            with pytest.raises(RateUnavailable):
+                rates.current()
+            clock.pass_seconds(60)
+        clock.pass_seconds(660)
+        assert rates.current().price == 1_000_000
+
+    @pytest.mark.parametrize(("price", "is_believed"), [("1000000", False), ("101000", True)])
+    def test_what_was_sold_at_before_a_restart_counts(
+        self, clock: FakeClock, first: FakeSource, price: str, is_believed: bool
+    ) -> None:
+        sold = Rate(Decimal(100_000), "usd", "second", NOW - timedelta(minutes=1))
+        rates = Rates([first], "usd", clock=clock, last_sold=lambda: sold)
+        first.price = price
+
+        if is_believed:
+            assert rates.current().price == Decimal(price)
+        else:
+            with pytest.raises(RateUnavailable):
+                rates.current()
+
+    def test_what_was_sold_at_is_not_read_where_two_agree(
+        self, clock: FakeClock, first: FakeSource, second: FakeSource
+    ) -> None:
+        def fail() -> Rate | None:
+            raise AssertionError("not needed")
+
+        assert Rates([first, second], "usd", clock=clock, last_sold=fail).current().price == 100_000
+
+    def test_where_it_cannot_be_read_a_lone_price_is_not_believed(self, clock: FakeClock, first: FakeSource) -> None:
+        def fail() -> Rate | None:
+            raise StorageUnavailable("the database is away")
+
+        with pytest.raises(RateUnavailable):
+            Rates([first], "usd", clock=clock, last_sold=fail).current()
+
+    @pytest.mark.parametrize(
+        ("source", "price", "is_believed"),
+        [
+            ("first", "104000", True),
+            ("first", "106000", False),
+            ("second", "190000", True),
+            ("second", "210000", False),
+        ],
+    )
+    def test_where_sources_are_not_compared_another_one_may_show_another_market(
+        self, clock: FakeClock, first: FakeSource, second: FakeSource, source: str, price: str, is_believed: bool
+    ) -> None:
+        rates = Rates([first, second], "usd", clock=clock, max_spread_percent=Decimal(0))
+        rates.current()
+        clock.pass_seconds(301)
+        first.price, second.price = price, price
+        if source == "second":
+            first.error = RateSourceError("was not reached")
+
+        if is_believed:
+            assert rates.current().source == source
+        else:
+            with pytest.raises(RateUnavailable):
+                rates.current()
+
+    def test_a_last_price_from_later_is_of_no_known_age(self, clock: FakeClock, first: FakeSource) -> None:
+        sold = Rate(Decimal(100_000), "usd", "second", NOW + timedelta(hours=24))
+        first.price = "200000"
+
+        assert Rates([first], "usd", clock=clock, last_sold=lambda: sold).current().price == 200_000
 
 
 class TestAge:
@@ -611,7 +803,7 @@ class TestCoinGecko:
         ],
     )
     def test_the_kind_of_key_follows_the_address(self, url: str, name: str) -> None:
-        assert rates_module._key_header(url) == name
+        assert rate_sources._key_header(url) == name
 
     def test_a_currency_it_does_not_list_is_unknown(self, source: CoinGecko, provider: Provider) -> None:
         provider.answer({"bitcoin": {"last_updated_at": NOW_SECONDS}})
@@ -722,7 +914,7 @@ class TestCoinGecko:
     def test_a_silent_source_is_a_failure(
         self, source: CoinGecko, provider: Provider, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(rates_module, "TIMEOUT", (0.1, 0.1))
+        monkeypatch.setattr(rate_sources, "TIMEOUT", (0.1, 0.1))
         provider.drip_seconds = 0.5
 
         with pytest.raises(RateSourceError):
@@ -733,7 +925,7 @@ class TestCoinGecko:
         self, source: CoinGecko, provider: Provider, monkeypatch: pytest.MonkeyPatch, part: str
     ) -> None:
         """Each byte comes well within the read time-out; all of them together would take minutes."""
-        monkeypatch.setattr(rates_module, "TIMEOUT", (0.2, 0.3))
+        monkeypatch.setattr(rate_sources, "TIMEOUT", (0.2, 0.3))
         provider.drip_seconds = 0.05
         provider.drips_headers = part == "headers"
         provider.answer(b" " * 400 + GECKO)
@@ -754,7 +946,7 @@ class TestCoinGecko:
         assert failure.value.message == "was not reached: ConnectionError"
 
     def test_every_call_has_timeouts(self) -> None:
-        assert rates_module.TIMEOUT == (2.0, 4.0)
+        assert rate_sources.TIMEOUT == (2.0, 4.0)
 
 
 class TestCoinbase:
