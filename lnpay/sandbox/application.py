@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from email.utils import format_datetime
@@ -48,10 +49,15 @@ _SERVICES: dict[str, Callable[[Simulator, Request], Reply]] = {
 
 _MOST_BYTES = 1_000_000
 
+log = logging.getLogger(__name__)
+
 
 def answer_wsgi(simulator: Simulator, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:  # noqa: ANN401
     """One request."""
-    body = _read_body(environ)
+    try:
+        body = read_body(environ)
+    except ApiError as error:
+        return _start(simulator, error_reply(error, simulator.new_id()), start_response)
     request = Request(environ, body)
     service = _SERVICES.get(request.segments[0])
     if request.path == "/shop/webhook":
@@ -67,6 +73,10 @@ def answer_wsgi(simulator: Simulator, environ: dict[str, Any], start_response: A
         environ["wsgi.input"] = io.BytesIO(body)
         environ["sandbox.simulator"] = simulator
         return people_app().wsgi_app(environ, start_response)
+    return _start(simulator, reply, start_response)
+
+
+def _start(simulator: Simulator, reply: Reply, start_response: Any) -> Iterable[bytes]:  # noqa: ANN401
     headers = [*reply.headers, ("Content-Length", str(len(reply.body))), MARK]
     if "Date" not in dict(headers):
         headers.append(("Date", format_datetime(simulator.clock.now(), usegmt=True)))
@@ -81,15 +91,32 @@ def _phrase(status: int) -> str:
         return "Unknown"
 
 
-def _read_body(environ: dict[str, Any]) -> bytes:
-    size = min(int(environ.get("CONTENT_LENGTH") or 0), _MOST_BYTES)
-    return bytes(environ["wsgi.input"].read(size)) if size else b""
+def read_body(environ: dict[str, Any]) -> bytes:
+    """The body of a request, also one that is sent in chunks. Raises ApiError for one that is too large."""
+    text = str(environ.get("CONTENT_LENGTH") or "0")
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise ApiError("INVALID_DATA", "The Content-Length is not valid.")
+    size = int(text)
+    if environ.get("wsgi.input_terminated") and "HTTP_TRANSFER_ENCODING" in environ:
+        size = _MOST_BYTES + 1
+    try:
+        body = bytes(environ["wsgi.input"].read(min(size, _MOST_BYTES + 1))) if size else b""
+    except (OSError, ValueError) as error:
+        raise ApiError("INVALID_DATA", "The body cannot be read.") from error
+    if len(body) > _MOST_BYTES:
+        raise ApiError("PAYLOAD_TOO_LARGE", status=413)
+    return body
 
 
 def _effect(simulator: Simulator, request: Request, service: Callable[[Simulator, Request], Reply]) -> Reply:
     with simulator.lock:
         simulator.tick()
-        return service(simulator, request)
+        try:
+            return service(simulator, request)
+        except Exception:
+            # No input may show a traceback to the program that is developed against this.
+            log.exception("unexpected error path=%s", request.path)
+            return error_reply(ApiError("INTERNAL_SERVER_ERROR"), simulator.new_id())
 
 
 Effect = Callable[[], Reply]

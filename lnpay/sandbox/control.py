@@ -30,6 +30,8 @@ class Missing(LookupError):
 def answer(simulator: Simulator, request: Request) -> Reply:
     """One call: 200, or {"error": why} with 400, 404 or 409."""
     match = ROUTER.find(request.method, request.segments)
+    if match is None and ROUTER.methods_of(request.segments):
+        return json_reply(405, {"error": "this control does not take that method"})
     if match is None:
         return json_reply(404, {"error": "no such control"})
     try:
@@ -39,7 +41,7 @@ def answer(simulator: Simulator, request: Request) -> Reply:
         return json_reply(404, {"error": str(error)})
     except PaymentRefused as error:
         return json_reply(409, {"error": str(error), "reason": error.reason})
-    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
         return json_reply(400, {"error": f"{type(error).__name__}: {error}"})
 
 

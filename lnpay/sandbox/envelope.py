@@ -40,6 +40,7 @@ MESSAGES = {
     "INVALID_DATA": "One or more validation errors occurred.",
     "DUPLICATE_INVOICE": "Invoice with the given correlation id already exists.",
     "INTERNAL_SERVER_ERROR": "An unexpected error occurred.",
+    "PAYLOAD_TOO_LARGE": "The body is too large.",
 }
 
 ValidationErrors = dict[str, list[dict[str, object]]]
@@ -109,7 +110,8 @@ class Body:
         if not isinstance(value, str) or not _is_text(value):
             self.fail(field, "INVALID_DATA", f"The value of {field} is not valid.")
             return None
-        if len(value) > most:
+        # As the platform that Strike is built on counts: in UTF-16, where an emoji is two.
+        if len(value.encode("utf-16-le")) // 2 > most:
             message = f"The field {field} must be a value with a maximum length of '{most}'"
             self.fail(field, "INVALID_DATA_MAXLENGTH", message, maxLength=most)
         if len(value) < least:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
 from flask import Blueprint, Flask, Response, abort, redirect, request, url_for
+from werkzeug.exceptions import HTTPException, InternalServerError
 
 from lnpay.sandbox import shop_pages
+from lnpay.sandbox.envelope import ApiError, error_reply
 from lnpay.sandbox.invoices import PaymentRefused
 from lnpay.sandbox.models import InvoiceQuote
 from lnpay.sandbox.page import Page, show, simulator
 from lnpay.sandbox.presets import GROUPS, PRESETS
 from lnpay.sandbox.products import with_currency
+
+log = logging.getLogger(__name__)
 
 MOST_SECONDS = 30 * 86_400
 
@@ -50,12 +55,27 @@ def people_app() -> Flask:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.context_processor(lambda: {"sim": simulator(), "now": simulator().now(), "static_url": _static_url})
     app.after_request(_with_headers)
-    app.register_error_handler(404, _show_nothing)
+    app.register_error_handler(HTTPException, _show_error)
+    app.register_error_handler(Exception, _show_bug)
     return app
 
 
-def _show_nothing(error: Exception) -> Page:
-    return show("nothing.html"), 404
+def _show_error(error: HTTPException) -> Page:
+    """A page for a browser, the envelope for a program."""
+    status = error.code or 500
+    if status < 400:
+        return error.get_response()
+    if "text/html" not in request.accept_mimetypes.values():
+        reply = error_reply(ApiError(error.name.upper().replace(" ", "_"), error.name, status=status), "")
+        return Response(reply.body, status, dict(reply.headers))
+    if status == 404:
+        return show("nothing.html"), 404
+    return show("trouble.html", status=status, name=error.name), status
+
+
+def _show_bug(error: Exception) -> Page:
+    log.error("unexpected error path=%s", request.path, exc_info=error)
+    return _show_error(InternalServerError())
 
 
 def _with_headers(response: Response) -> Response:

@@ -14,7 +14,8 @@ from typing import Any
 import requests
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from lnpay.sandbox.application import DELAY, DROP, RESUME, RESUMED
+from lnpay.sandbox.application import DELAY, DROP, MARK, RESUME, RESUMED, read_body
+from lnpay.sandbox.envelope import ApiError, error_reply
 from lnpay.sandbox.simulator import Simulator
 
 WEBHOOK_TIMEOUT_SECONDS = 5
@@ -31,6 +32,17 @@ class _QuietHandler(WSGIRequestHandler):
         """Begin an answer without a Date of this machine: each answer brings its own."""
         self.send_response_only(code, message)
         self.send_header("Server", self.version_string())
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what is no HTTP with the envelope too."""
+        reply = error_reply(ApiError("BAD_REQUEST", message, status=code), "")
+        self.request_version = self.protocol_version  # the caller's may be unreadable, or one without headers
+        self.send_response(code)
+        for name, value in (*reply.headers, ("Content-Length", str(len(reply.body))), ("Connection", "close"), MARK):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(reply.body)
+        self.close_connection = True
 
 
 class SandboxServer:
@@ -98,8 +110,16 @@ class SandboxServer:
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Pass a request on, and do what its answer's private headers say."""
-        size = int(environ.get("CONTENT_LENGTH") or 0)
-        body = environ["wsgi.input"].read(size) if size else b""
+        try:
+            body = read_body(environ)
+        except ApiError as error:
+            reply = error_reply(error, self.simulator.new_id())
+            # What is left of the body is not read.
+            headers = [*reply.headers, ("Content-Length", str(len(reply.body))), ("Connection", "close"), MARK]
+            start_response(f"{reply.status} {error.code}", headers)
+            return [reply.body]
+        environ["CONTENT_LENGTH"] = str(len(body))
+        environ.pop("HTTP_TRANSFER_ENCODING", None)
         status, headers, chunks = self._call(environ, body)
         marks = {name: value for name, value in headers if name in (DROP, DELAY, RESUME)}
         if marks:

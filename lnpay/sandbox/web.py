@@ -72,7 +72,8 @@ class Reply:
 
 def json_reply(status: int, value: object, headers: Headers | None = None) -> Reply:
     """An answer of `value` as JSON."""
-    body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    # Halves of characters come in through JSON and are no UTF-8: "?" stands for them.
+    body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
     return Reply(status, body, [("Content-Type", JSON_TYPE), *(headers or [])])
 
 
