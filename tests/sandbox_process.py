@@ -31,6 +31,10 @@ class RunningSandbox:
         body = {"payment_request": payment_request, "late_seconds": 150 if late else 0}
         requests.post(f"{self.world}/_control/pay", json=body, timeout=30).raise_for_status()
 
+    def wait(self, seconds: float) -> None:
+        """Let the sandbox's clock pass some time."""
+        requests.post(f"{self.world}/_control/clock/advance", json={"seconds": seconds}, timeout=30).raise_for_status()
+
 
 @contextmanager
 def running_sandbox(folder: Path, program: Path = ROOT, /, **environment: str) -> Iterator[RunningSandbox]:

@@ -97,7 +97,8 @@ class Reader:
     @contextmanager
     def shop(self) -> Iterator[str]:
         """Do the second step: run the shop until the end of the block. Gives its URL."""
-        command, text = self.steps()[1]
+        (_, order), (command, text) = self.steps()
+        self.save(order)
         self.save(text)
         log = self.folder / "shop.log"
         with log.open("wb") as output:
@@ -128,7 +129,13 @@ class Reader:
         self, webhook_id: str, event_type: str, order_id: str, *, secret: str | None = None, **changes: str
     ) -> int:
         """Tell the shop something, as LNPay would; `changes` are fields of data. Gives the status of its answer."""
-        data = {"correlation_id": order_id, "amount_fiat": "12.34", "currency": "usd", **changes}
+        data = {
+            "correlation_id": f"{order_id}-2",
+            "order_id": order_id,
+            "amount_fiat": "12.34",
+            "currency": "usd",
+            **changes,
+        }
         body = json.dumps({"type": event_type, "data": data}, separators=(",", ":"))
         now = datetime.now(UTC)
         headers = {
@@ -163,16 +170,21 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory, shop_port: int) -> Iterato
 @pytest.fixture(params=LANGUAGES)
 def reader(request: pytest.FixtureRequest, tmp_path: Path, sandbox: RunningSandbox, shop_port: int) -> Reader:
     """A reader for each language, on a machine that has it."""
-    program = LANGUAGES[request.param]
+    return reader_of(request.param, tmp_path, sandbox, shop_port)
+
+
+def reader_of(language: str, folder: Path, sandbox: RunningSandbox, shop_port: int) -> Reader:
+    """A reader of the page in one language."""
+    program = LANGUAGES[language]
     # As in a terminal with the virtual environment active.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     if shutil.which(program, path=path) is None:
         pytest.skip(f"{program} is not on this machine, so its part of docs/shop.md is not tested")
     if program == "node":
-        _install_library(tmp_path)
+        _install_library(folder)
     theirs = {**exported(SHELL[1], shop_port), "LNPAY_URL": sandbox.url, "PATH": path, "PORT": str(shop_port)}
     kept = {name: os.environ[name] for name in ("HOME", "TMPDIR", "LANG", "SYSTEMROOT") if name in os.environ}
-    return Reader(sandbox, tmp_path, request.param, shop_port, {**kept, **theirs})
+    return Reader(sandbox, folder, language, shop_port, {**kept, **theirs})
 
 
 def _install_library(folder: Path) -> None:
@@ -225,6 +237,32 @@ def test_the_shop_ships_nothing_for_another_amount_or_currency(reader: Reader, o
         assert reader.tell("msg_2", "invoice.settled", "order-2") == 204
 
         assert [reader.shows(f"order-{number}") for number in (1, 2)] == ["open", "paid"]
+
+
+@pytest.fixture(params=LANGUAGES)
+def expiring(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reader]:
+    """A reader in a world of their own, whose clock may move: not so far that their shop refuses what it is told."""
+    port = free_ports()
+    with running_sandbox(tmp_path, **exported(SHELL[0], port)) as sandbox:
+        yield reader_of(request.param, tmp_path, sandbox, port)
+
+
+def test_an_order_that_expired_is_bought_again_and_the_shop_learns_that_it_is_paid(expiring: Reader) -> None:
+    with expiring.shop() as url:
+        first = expiring.order("4001")
+        expiring.sandbox.wait(130)
+        page = requests.get(first, timeout=30).text
+        assert "http://localhost:8000/orders/4001/pay" in page
+
+        second = requests.get(f"{url}/orders/4001/pay", allow_redirects=False, timeout=60).headers["Location"]
+        assert second != first
+        assert expiring.order("4001") == second
+        assert expiring.shows("4001") == "open"
+        expiring.sandbox.pay(payment_request(second))
+
+        assert wait_until(lambda: expiring.shows("4001") == "paid", 60)
+        # What is paid is not sold a third time: the customer sees that it is paid.
+        assert expiring.order("4001") == second
 
 
 @pytest.fixture
