@@ -131,6 +131,7 @@ def find_invoices() -> Response:
 @blueprint.get("/invoices/<invoice_id>")
 def show_invoice(invoice_id: str) -> Response:
     """Where an invoice stands, for the shop."""
+    check_bearer(backend().access.api_keys)
     with backend().repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(invoice_id)
         if invoice is None:

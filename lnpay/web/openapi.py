@@ -139,8 +139,9 @@ OPERATIONS = (
         SHOP,
         "Where an invoice stands",
         a.InvoiceStanding,
-        description="You are told of a payment without asking; this is for looking.",
-        errors=("not_found", "storage_unavailable"),
+        description="LNPay tells you of a payment without being asked; this is for looking.",
+        errors=("unauthorized", "not_found", "storage_unavailable"),
+        security="apiKey",
     ),
     Operation(
         "get",

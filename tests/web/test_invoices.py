@@ -32,6 +32,41 @@ def settle(world: World, invoice: Invoice, *, late_seconds: float = 0) -> None:
     reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
 
 
+class TestKeys:
+    KEY = "a-shop-key-for-the-tests"
+
+    @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x"])
+    def test_the_state_needs_a_key_where_keys_are_set(
+        self, make_world: Callable[..., World], header: str | None
+    ) -> None:
+        world = make_world(api_keys=("another-shop-key-1", self.KEY))
+        invoice = self.sell(world)
+        headers = {} if header is None else {"Authorization": header}
+
+        for name in (invoice["invoiceId"], "00000000-0000-0000-0000-000000000000"):
+            assert_error(world.client.get(f"/invoices/{name}", headers=headers), 401, "unauthorized")
+
+    def test_with_a_key_it_is_shown(self, make_world: Callable[..., World]) -> None:
+        world = make_world(api_keys=("another-shop-key-1", self.KEY))
+        invoice = self.sell(world)
+
+        shown = world.client.get(f"/invoices/{invoice['invoiceId']}", headers={"Authorization": f"Bearer {self.KEY}"})
+
+        assert shown.get_json()["state"] == "unpaid"
+
+    @pytest.mark.parametrize("kind", ["png", "svg"])
+    def test_a_customer_sees_the_qr_code_without_one(self, make_world: Callable[..., World], kind: str) -> None:
+        world = make_world(api_keys=(self.KEY,))
+
+        assert world.client.get(f"/invoices/{self.sell(world)['invoiceId']}/qr.{kind}").status_code == 200
+
+    def sell(self, world: World) -> dict[str, str]:
+        answer = world.client.post(
+            "/generate-invoice", json={"amount_fiat": "1"}, headers={"Authorization": f"Bearer {self.KEY}"}
+        )
+        return dict(answer.get_json()["data"]["invoice"])
+
+
 class TestTheState:
     def test_an_open_invoice(self, world: World) -> None:
         invoice = world.sell(correlation_id="order-1")

@@ -179,14 +179,15 @@ class TestAmounts:
 class TestAnswers:
     def test_an_invoice_from_its_making_to_the_refund(self, shop: World) -> None:
         shop.subscribe()
+        key = {"headers": order()["headers"]}
         for late_seconds, state in ((0, "settled"), (200, "paid_late")):
             _, made = check_answer(shop, "post", "/generate-invoice", **order(ln_address="nonsense"))
             invoice = shop.invoice(made["data"]["invoice"]["invoiceId"])
             path = f"/invoices/{invoice.strike_invoice_id}"
-            assert check_answer(shop, "get", path, "/invoices/{invoice_id}")[1]["state"] == "unpaid"
+            assert check_answer(shop, "get", path, "/invoices/{invoice_id}", **key)[1]["state"] == "unpaid"
             shop.pay(invoice, late_seconds=late_seconds)
             shop.pump()
-            assert check_answer(shop, "get", path, "/invoices/{invoice_id}")[1]["state"] == state
+            assert check_answer(shop, "get", path, "/invoices/{invoice_id}", **key)[1]["state"] == state
             for kind in ("png", "svg"):
                 check_answer(shop, "get", f"{path}/qr.{kind}", f"/invoices/{{invoice_id}}/qr.{kind}")
 
@@ -270,7 +271,9 @@ class TestAnswers:
         assert check_answer(shop, "get", "/healthz")[0] == check_answer(shop, "get", "/readyz")[0] == 200
         assert check_answer(shop, "get", "/metrics")[0] == 200
         assert check_answer(shop, "get", "/docs")[0] == check_answer(shop, "get", "/openapi.json")[0] == 200
-        assert check_answer(shop, "get", "/invoices/none", "/invoices/{invoice_id}")[0] == 404
+        key = {"headers": order()["headers"]}
+        assert check_answer(shop, "get", "/invoices/none", "/invoices/{invoice_id}", **key)[0] == 404
+        assert check_answer(shop, "get", "/invoices/none", "/invoices/{invoice_id}")[0] == 401
         assert check_answer(shop, "post", "/webhook", data=b"{}")[0] == 401
         assert check_answer(make_world(webhook_secret=""), "post", "/webhook", data=b"{}")[0] == 503
 
