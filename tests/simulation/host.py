@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import random
 import secrets
@@ -9,8 +10,8 @@ import shutil
 import sqlite3
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +20,11 @@ from urllib.parse import urlsplit
 
 import requests
 from sqlalchemy import Engine
+from urllib3 import HTTPResponse
 
+import config.delivery
 import lnpay.bootstrap
+import lnpay.outgoing
 import lnpay.passes
 import lnpay.repository.repository as repository_module
 import lnpay.web.api
@@ -167,12 +171,27 @@ class Network(WsgiAdapter):
         except requests.RequestException as error:
             self._host.scheduler.point(f"{back} {type(error).__name__}")
             raise
-        self._host.scheduler.point(f"{back} {response.status_code} {_short(response)}")
+        content = response.content
+        response.raw = HTTPResponse(body=io.BytesIO(content), preload_content=False)  # to be read once more
+        self._host.scheduler.point(f"{back} {response.status_code} {_short(content)}")
         return response
 
 
-def _short(response: requests.Response) -> str:
-    text = response.content[:400].decode(errors="replace")
+class _NoDeadline:
+    """Time is virtual here: the transport lets a call take too long."""
+
+    def has_passed(self) -> bool:
+        """Never."""
+        return False
+
+
+@contextmanager
+def _no_deadline(seconds: float) -> Iterator[_NoDeadline]:
+    yield _NoDeadline()
+
+
+def _short(content: bytes) -> str:
+    text = content[:400].decode(errors="replace")
     for word in ('"code":"', '"state":"'):
         _, found, rest = text.partition(word)
         if found:
@@ -207,7 +226,8 @@ class Host:
         self.scheduler = scheduler
         self.errors = _Errors()
         self.of_url: dict[str, tuple[Disk, RowWatch]] = {}
-        self.post: Callable[..., requests.Response] = requests.post
+        self.session = requests.Session()
+        """To the shop."""
 
     def add(self, disk: Disk, rows: RowWatch) -> None:
         """A database of this world, and what watches it."""
@@ -257,7 +277,8 @@ class Host:
                 mock.patch.object(lnpay.bootstrap, "Repository", PointedRepository),
                 mock.patch.object(lnpay.bootstrap, "Rates", QuietRates),
                 mock.patch.object(lnpay.passes, "send_due", partial(send_due, senders=1)),
-                mock.patch.object(requests, "post", self.post),
+                mock.patch.object(lnpay.outgoing, "_deadline", _no_deadline),
+                mock.patch.object(config.delivery, "pooled_session", return_value=nullcontext(self.session)),
                 mock.patch.object(lnpay.web.api, "qr_png", return_value=b""),
                 mock.patch.object(uuid, "uuid4", new_uuid),
                 mock.patch.object(secrets, "token_hex", new_token),

@@ -87,7 +87,7 @@ class SimulatedWorld:
             )
             self.homes.append(home)
             self.watch.homes[name] = home
-        self.host.post = self.homes[0].session.post
+        self.host.session = self.homes[0].session
         self.customers = self._draw_customers()
         self.faults: list[Fault] = []
         self.waiting: list[tuple[datetime, Task, Attempt]] = []
