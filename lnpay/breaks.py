@@ -50,7 +50,7 @@ WORDS: dict[BreakKind, tuple[str, str]] = {
         "run workers/main_worker.py and workers/expired_worker.py, then this report again; if it stays, see their log",
     ),
     K.LAPSED_AND_PAID: (
-        "paid at Strike after LNPay had given it up",
+        "paid at Strike after LNPay had stopped looking for a payment",
         "pay it back to the customer from Strike's dashboard, or hand over the order",
     ),
     K.NOT_PAID_AT_STRIKE: (

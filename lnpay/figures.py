@@ -52,6 +52,7 @@ class Figures:
     """One look at the database. Ages are 0 where nothing waits; every state, type and bucket is named.
 
     undelivered_seconds: since the oldest message of each type is owed to the shop.
+    unsettled: payments that Strike lists and that could not be settled.
     refund_seconds: since the oldest refund of each open state is owed, or in flight.
     blocked_seconds: how long Strike still refuses calls of a bucket.
     """
@@ -62,6 +63,7 @@ class Figures:
     refund_seconds: Mapping[RefundState, float]
     deliveries: Mapping[DeliveryState, int]
     undelivered_seconds: Mapping[EventType, float]
+    unsettled: int
     calls: Mapping[Bucket, Calls]
     blocked_seconds: Mapping[Bucket, float]
     workers: Mapping[str, WorkerStanding]
@@ -109,6 +111,7 @@ class Lookout:
                     {**done.deliveries, DeliveryState.PENDING: sum(one.count for one in pending.values())},
                 ),
                 undelivered_seconds={one: _age(pending.get(one), now) for one in EventType},
+                unsettled=tx.figures.unsettled(),
                 calls={bucket: _calls(tx, bucket, now) for bucket in LIMITS},
                 blocked_seconds={bucket: _blocked_seconds(tx, bucket, now) for bucket in Bucket},
                 workers=_workers(tx, now),

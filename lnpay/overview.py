@@ -25,6 +25,9 @@ FAILS_LONG_AFTER = timedelta(hours=1)
 UNTOLD_AFTER = timedelta(minutes=10)
 """A shop that does not take a message for so long has more than a hiccup."""
 
+UNSETTLED_AFTER = timedelta(minutes=10)
+"""A payment that Strike lists and that could not be settled for so long is not settled by the next pass either."""
+
 ABANDONED_SHOWN_FOR = timedelta(days=30)
 
 
@@ -48,9 +51,11 @@ class Untold:
 class Attention:
     """What needs a person, the oldest first, at most MOST_SHOWN of each kind.
 
+    unsettled: Strike lists them as paid, and they could not be settled.
     unclear: in flight, and Strike cannot say any more whether it was sent. has_more: there are more of some kind.
     """
 
+    unsettled: list[Invoice]
     unclear: list[Owed]
     held: list[Owed]
     without_address: list[Owed]
@@ -61,7 +66,7 @@ class Attention:
     @property
     def count(self) -> int:
         """How many things wait."""
-        kinds = (self.unclear, self.held, self.without_address, self.failing, self.untold)
+        kinds = (self.unsettled, self.unclear, self.held, self.without_address, self.failing, self.untold)
         return sum(len(kind) for kind in kinds)
 
 
@@ -78,14 +83,15 @@ class Day:
 def attention(repository: Repository, now: datetime) -> Attention:
     """What needs a person. Raises StorageUnavailable."""
     with repository.reading() as tx:
+        unsettled = tx.invoices.unsettled(now - UNSETTLED_AFTER, MOST_SHOWN + 1)
         unclear = _with_invoices(tx, tx.refunds.unclear(now - BY_HAND_AFTER, MOST_SHOWN + 1))
         held = _owed(tx, S.HELD)
         without_address = _owed(tx, S.NEEDS_ADDRESS)
         failing = [one for one in _owed(tx, S.FAILED) if now - one.refund.created_at >= FAILS_LONG_AFTER]
         untold = _untold(tx, now)
-    most = max(len(unclear), len(held), len(without_address), len(failing), len(untold))
+    most = max(len(unsettled), len(unclear), len(held), len(without_address), len(failing), len(untold))
     n = MOST_SHOWN
-    return Attention(unclear[:n], held[:n], without_address[:n], failing[:n], untold[:n], most > n)
+    return Attention(unsettled[:n], unclear[:n], held[:n], without_address[:n], failing[:n], untold[:n], most > n)
 
 
 def _owed(tx: Transaction, state: RefundState) -> list[Owed]:

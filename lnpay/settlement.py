@@ -19,7 +19,7 @@ from lnpay.model import Clock, Invoice
 from lnpay.outbox import owe_delivery
 from lnpay.outgoing import Timeout
 from lnpay.repository import Repository, Transaction
-from lnpay.repository.invoices import WATCHED
+from lnpay.repository.invoices import PAYABLE
 from lnpay.states import InvoiceState
 from lnpay.strike import PATIENT, Strike
 from lnpay.strike_invoices import InvoiceStatus, StrikeInvoice
@@ -69,8 +69,7 @@ def settle(ledger: Ledger, seen: StrikeInvoice) -> Outcome:
         return _UNPAID_OUTCOMES[seen.status]
     with ledger.repository.transaction() as tx:
         invoice = tx.invoices.find_by_strike_id(seen.invoice_id)
-        if invoice is None or invoice.state not in WATCHED:
-            _report_surprise(invoice)
+        if invoice is None or invoice.state not in PAYABLE:
             return Outcome.ALREADY
         paid_at = _paid_at(invoice, seen, now)
         received_sats = seen.received_sats or invoice.amount_sats
@@ -82,6 +81,8 @@ def settle(ledger: Ledger, seen: StrikeInvoice) -> Outcome:
         else:
             _owe_refund(ledger, tx, invoice, received_sats, now)
             owe_delivery(tx, ledger.events, EventType.INVOICE_PAID_LATE, invoice, now)
+    if invoice.state is InvoiceState.LAPSED:
+        log.warning("lapsed invoice was paid invoice_id=%s", invoice.strike_invoice_id)
     log.info("invoice %s invoice_id=%s received_sats=%d", new, invoice.strike_invoice_id, received_sats)
     return Outcome(new.value)
 
@@ -91,15 +92,10 @@ def _note_seen(ledger: Ledger, seen: StrikeInvoice, now: datetime) -> None:
     is_seen = seen.status is InvoiceStatus.PENDING
     with ledger.repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(seen.invoice_id)
-    if invoice is None or invoice.state not in WATCHED or is_seen == (invoice.seen_at is not None):
+    if invoice is None or invoice.state not in PAYABLE or is_seen == (invoice.seen_at is not None):
         return
     with ledger.repository.transaction() as tx:
         tx.invoices.mark_seen(invoice.id, now if is_seen else None)
-
-
-def _report_surprise(invoice: Invoice | None) -> None:
-    if invoice is not None and invoice.state is InvoiceState.LAPSED:
-        log.error("lapsed invoice was paid: look at it at Strike invoice_id=%s", invoice.strike_invoice_id)
 
 
 def _paid_at(invoice: Invoice, seen: StrikeInvoice, now: datetime) -> datetime:

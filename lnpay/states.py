@@ -18,7 +18,7 @@ class InvoiceState(StrEnum):
     SETTLED = "settled"  # paid in time: a delivery is owed
     EXPIRED = "expired"  # no payment seen in time: still watched
     PAID_LATE = "paid_late"  # paid after expires_at: a refund is owed
-    LAPSED = "lapsed"  # can no longer be paid
+    LAPSED = "lapsed"  # no payment came, and the payment request has ended: not polled, but a payment still counts
 
 
 class RefundState(StrEnum):
@@ -76,7 +76,7 @@ INVOICE_MOVES: Mapping[InvoiceState, frozenset[InvoiceState]] = {
     S.EXPIRED: frozenset({S.SETTLED, S.PAID_LATE, S.LAPSED}),
     S.SETTLED: frozenset(),
     S.PAID_LATE: frozenset(),
-    S.LAPSED: frozenset(),
+    S.LAPSED: frozenset({S.SETTLED, S.PAID_LATE}),
 }
 
 REFUND_MOVES: Mapping[RefundState, frozenset[RefundState]] = {

@@ -16,6 +16,7 @@ from lnpay.errors import Stopping, StrikeAmbiguous, StrikeError, StrikeUnavailab
 from lnpay.events import EventType
 from lnpay.model import Invoice
 from lnpay.outbox import owe_delivery
+from lnpay.repository import Transaction
 from lnpay.repository.invoices import WATCHED
 from lnpay.settlement import Ledger, Outcome, reconcile_invoice
 from lnpay.states import InvoiceState
@@ -28,6 +29,15 @@ DEEP_SWEEP_EVERY = timedelta(seconds=60)
 
 DEEP_SWEEP = "deep_sweep"
 """The milestone under which every process finds when the last one was."""
+
+LAPSED_SWEEP_EVERY = timedelta(hours=1)
+"""Payments of lapsed invoices are looked for at this pace: only a webhook that was lost leaves one to be found."""
+
+LAPSED_SWEEP = "lapsed_sweep"
+"""The milestone of the last such sweep."""
+
+LAPSED_FOR = timedelta(hours=3)
+"""So long after its payment request has ended, a lapsed invoice is looked for. Its webhook counts at any time."""
 
 EXPIRE_MARGIN = timedelta(seconds=10)
 """An invoice is called expired this long after its time, so that a payment in the last second is listed by then."""
@@ -90,10 +100,12 @@ def sweep(ledger: Ledger, calls_left: Callable[[], int], *, is_deep: bool | None
     found = Sweep(ledger.clock(), ledger.strike.time.steady())
     with ledger.repository.reading() as tx:
         if is_deep is None:
-            last = tx.limits.milestone(DEEP_SWEEP)
-            # One in the future was written by a clock that was wrong.
-            is_deep = last is None or not timedelta() <= found.started_at - last < DEEP_SWEEP_EVERY
+            is_deep = _is_due(tx, DEEP_SWEEP, DEEP_SWEEP_EVERY, found.started_at)
         since = tx.invoices.oldest_opened_at(WATCHED if is_deep else (InvoiceState.UNPAID,))
+        is_for_lapsed = is_deep and _is_due(tx, LAPSED_SWEEP, LAPSED_SWEEP_EVERY, found.started_at)
+        if is_for_lapsed:
+            lapsed = tx.invoices.oldest_lapsed_opened_at(found.started_at - LAPSED_FOR)
+            since = min((one for one in (since, lapsed) if one is not None), default=None)
         is_any_to_lapse = bool(tx.invoices.to_lapse(found.started_at - LAPSE_MARGIN, 1))
     if since is None:
         return found
@@ -107,7 +119,15 @@ def sweep(ledger: Ledger, calls_left: Callable[[], int], *, is_deep: bool | None
     if is_deep and found.stopped_by is None:
         with ledger.repository.transaction() as tx:
             tx.limits.reach_milestone(DEEP_SWEEP, found.started_at)
+            if is_for_lapsed:
+                tx.limits.reach_milestone(LAPSED_SWEEP, found.started_at)
     return found
+
+
+def _is_due(tx: Transaction, milestone: str, every: timedelta, now: datetime) -> bool:
+    """Whether what is done at a pace has its turn. A milestone in the future was written by a clock that was wrong."""
+    last = tx.limits.milestone(milestone)
+    return last is None or not timedelta() <= now - last < every
 
 
 class _NoList(Exception):
@@ -179,8 +199,21 @@ def _page(ledger: Ledger, status: InvoiceStatus, skip: int) -> InvoicePage:
 
 def _settle_watched(ledger: Ledger, found: Sweep, listed: list[str]) -> None:
     with ledger.repository.reading() as tx:
-        watched = tx.invoices.watched_among(listed)
-    _settle_each(ledger, found, watched)
+        payable = tx.invoices.payable_among(listed)
+    try:
+        _settle_each(ledger, found, payable)
+    finally:
+        _note_unsettled(ledger, payable, found.started_at)
+
+
+def _note_unsettled(ledger: Ledger, listed_paid: list[str], now: datetime) -> None:
+    """Keep for the operator what Strike lists as paid and what still is not settled, for whatever reason."""
+    with ledger.repository.reading() as tx:
+        unsettled = tx.invoices.payable_among(listed_paid)
+    if unsettled:
+        log.error("payments listed by strike are not settled count=%d first=%s", len(unsettled), unsettled[0])
+        with ledger.repository.transaction() as tx:
+            tx.invoices.mark_listed_paid(unsettled, now)
 
 
 def _sweep_one_by_one(ledger: Ledger, found: Sweep, limit: int) -> None:

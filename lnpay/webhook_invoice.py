@@ -11,7 +11,7 @@ import logging
 from lnpay.errors import InvalidRequest, StrikeUnavailable
 from lnpay.refunds import reconcile_payment
 from lnpay.refunds_outcomes import RefundDesk
-from lnpay.repository.invoices import WATCHED
+from lnpay.repository.invoices import PAYABLE
 from lnpay.settlement import Ledger, Outcome, reconcile_invoice
 from lnpay.states import RefundState
 from lnpay.strike import HURRIED
@@ -41,7 +41,7 @@ def receive_event(ledger: Ledger, desk: RefundDesk, body: bytes) -> Outcome | Re
 def _receive_invoice(ledger: Ledger, entity_id: str) -> Outcome | None:
     with ledger.repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(entity_id)
-    if invoice is None or invoice.state not in WATCHED:
+    if invoice is None or invoice.state not in PAYABLE:
         return None
     outcome = reconcile_invoice(ledger, entity_id, timeout=HURRIED)
     if outcome in (Outcome.NOT_PAID, Outcome.NOT_FINAL):

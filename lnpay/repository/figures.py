@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from sqlalchemy import ColumnElement, Connection, func, select, text
 
+from lnpay.repository.invoices import PAID
 from lnpay.repository.tables import deliveries, invoices, refunds
 from lnpay.states import DeliveryState, InvoiceState, RefundState
 
@@ -34,6 +35,12 @@ class Figures:
         """How many issued invoices are in each of `states`."""
         # opened_at is there once Strike has issued it, and stands in an index beside the state.
         return self._by_state(invoices.c.state, func.count(invoices.c.opened_at), states)
+
+    def unsettled(self) -> int:
+        """How many invoices Strike has listed as paid that are not settled."""
+        listed = invoices.c.listed_paid_at.is_not(None)
+        statement = select(func.count()).where(listed, invoices.c.state.not_in(PAID))
+        return int(self._connection.execute(statement).scalar_one())
 
     def refunds(self, states: Collection[RefundState]) -> dict[RefundState, int]:
         """How many refunds are in each of `states`."""

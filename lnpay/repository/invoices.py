@@ -14,7 +14,13 @@ from lnpay.repository.tables import invoices as t
 from lnpay.states import InvoiceState, check_invoice_move
 
 WATCHED = (InvoiceState.UNPAID, InvoiceState.EXPIRED)
-"""The states in which a payment may still come."""
+"""The states in which a payment is looked for."""
+
+PAYABLE = (*WATCHED, InvoiceState.LAPSED)
+"""The states in which a payment counts. In this order no move is missed: an invoice never goes back in it."""
+
+PAID = (InvoiceState.SETTLED, InvoiceState.PAID_LATE)
+"""The states in which a payment has counted."""
 
 MAX_NAMESAKES = 50
 """As many as a person reads through."""
@@ -156,10 +162,10 @@ class Invoices:
         row = self._connection.execute(select(t).where(condition)).one_or_none()
         return None if row is None else _to_invoice(row)
 
-    def watched_among(self, strike_invoice_ids: Iterable[str]) -> list[str]:
-        """Which of these Strike ids are invoices of ours that may still become paid."""
+    def payable_among(self, strike_invoice_ids: Iterable[str]) -> list[str]:
+        """Which of these Strike ids are invoices of ours in which a payment counts."""
         statement = select(t.c.strike_invoice_id).where(
-            t.c.strike_invoice_id.in_(list(strike_invoice_ids)), t.c.state.in_(WATCHED)
+            t.c.strike_invoice_id.in_(list(strike_invoice_ids)), t.c.state.in_(PAYABLE)
         )
         return [row.strike_invoice_id for row in self._connection.execute(statement)]
 
@@ -170,6 +176,36 @@ class Invoices:
             for state in states
         ]
         return min((moment for moment in moments if moment is not None), default=None)
+
+    def oldest_lapsed_opened_at(self, payable_since: datetime) -> datetime | None:
+        """When the oldest lapsed invoice was made whose payment request ended after `payable_since`; None: none."""
+        statement = select(func.min(t.c.opened_at)).where(
+            t.c.state == InvoiceState.LAPSED, t.c.payable_until > payable_since
+        )
+        return self._connection.execute(statement).scalar()
+
+    def mark_listed_paid(self, strike_invoice_ids: Iterable[str], at: datetime) -> None:
+        """Remember that Strike lists these as paid although they could not be settled; the first time counts."""
+        statement = (
+            update(t)
+            .where(
+                t.c.strike_invoice_id.in_(list(strike_invoice_ids)),
+                t.c.state.in_(PAYABLE),
+                t.c.listed_paid_at.is_(None),
+            )
+            .values(listed_paid_at=at)
+        )
+        self._connection.execute(statement)
+
+    def unsettled(self, until: datetime, limit: int) -> list[Invoice]:
+        """Invoices that Strike first listed as paid by `until` and that are still not settled, the oldest first."""
+        statement = (
+            select(t)
+            .where(t.c.listed_paid_at <= until, t.c.state.not_in(PAID))
+            .order_by(t.c.listed_paid_at, t.c.id)
+            .limit(limit)
+        )
+        return [_to_invoice(row) for row in self._connection.execute(statement)]
 
     def newest_created_at(self) -> datetime | None:
         """When the newest order came, by our clock; None when there is none."""
@@ -202,20 +238,19 @@ class Invoices:
 
     def mark_seen(self, invoice_id: int, seen_at: datetime | None) -> None:
         """Remember that money was seen which is not final, or (None) that it has gone again."""
-        statement = update(t).where(t.c.id == invoice_id, t.c.state.in_(WATCHED)).values(seen_at=seen_at)
+        statement = update(t).where(t.c.id == invoice_id, t.c.state.in_(PAYABLE)).values(seen_at=seen_at)
         self._connection.execute(statement)
 
     def mark_paid(
         self, invoice_id: int, new: InvoiceState, *, paid_at: datetime, received_sats: int, at: datetime
     ) -> bool:
-        """Move a watched invoice to SETTLED or PAID_LATE. False when it was in no watched state any more."""
+        """Move an invoice to SETTLED or PAID_LATE. False when it was in no payable state any more."""
         values = {
             "paid_at": paid_at,
             "received_sats": received_sats,
             "settled_at": at if new is InvoiceState.SETTLED else None,
         }
-        # In this order no interleaving is missed: an invoice goes from UNPAID to EXPIRED, never back.
-        return any(self._move(invoice_id, old, new, values) for old in WATCHED)
+        return any(self._move(invoice_id, old, new, values) for old in PAYABLE)
 
     def move(self, invoice_id: int, old: InvoiceState, new: InvoiceState) -> bool:
         """Move an invoice from `old` to `new`. False when it is not in `old` any more."""

@@ -151,6 +151,8 @@ invoices = Table(
     Column("received_sats", WholeSats),
     Column("settled_at", UtcDateTime),
     Column("checked_at", UtcDateTime),
+    # Strike lists it as paid, and it could not be settled then.
+    Column("listed_paid_at", UtcDateTime),
     CheckConstraint("amount_sats > 0", name="ck_invoices_amount_positive"),
     CheckConstraint("received_sats > 0", name="ck_invoices_received_positive"),
     CheckConstraint(_one_of("state", InvoiceState), name="ck_invoices_state_known"),
@@ -171,6 +173,7 @@ invoices = Table(
     Index("ix_invoices_payment_hash", "payment_hash"),
     Index("ix_invoices_order_id", "order_id", **_only_where("order_id IS NOT NULL")),
     Index("ix_invoices_ln_address", "ln_address", "opened_at", **_only_where(IS_ADDRESS_INDEXED)),
+    Index("ix_invoices_listed_paid_at", "listed_paid_at", **_only_where("listed_paid_at IS NOT NULL")),
     Index("ix_invoices_paid_at", "paid_at", "id", "state", "received_sats", **_only_where("paid_at IS NOT NULL")),
 )
 

@@ -158,7 +158,8 @@ class InvoiceStanding(TypedDict):
         InvoiceState,
         Field(
             description="unpaid; settled (paid in time); expired (no payment in time, one may still come); "
-            "paid_late (it came: see refund); lapsed (can no longer be paid).",
+            "paid_late (it came: see refund); lapsed (the payment request has ended; a payment that "
+            "Strike still reports counts).",
             examples=["settled"],
         ),
     ]

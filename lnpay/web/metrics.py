@@ -163,6 +163,9 @@ def _is_database_up(value: int) -> Metric:
 
 def _money_waiting(figures: Figures) -> Iterator[Metric]:
     yield _gauge("lnpay_invoices", "Invoices; those done with are counted once a minute.", "state", figures.invoices)
+    yield GaugeMetricFamily(
+        "lnpay_unsettled_payments", "Payments that Strike lists and that could not be settled.", figures.unsettled
+    )
     yield _gauge("lnpay_refunds", "Refunds; those sent are counted once a minute.", "state", figures.refunds)
     yield _gauge(
         "lnpay_refund_oldest_age_seconds",

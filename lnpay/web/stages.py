@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from lnpay.model import Invoice, Refund
-from lnpay.repository.invoices import WATCHED
+from lnpay.repository.invoices import PAYABLE
 from lnpay.repository.standings import Standing
 from lnpay.states import InvoiceState, RefundState
 
@@ -43,7 +43,7 @@ def stage_of(standing: Standing, now: datetime) -> Stage:
         return Stage.PAID
     if standing.refund_state is not None:
         return REFUND_STAGES.get(standing.refund_state, Stage.REFUNDING)
-    if standing.seen_at is not None and standing.state in WATCHED:
+    if standing.seen_at is not None and standing.state in PAYABLE:
         return Stage.SEEN
     # The page does not wait for a worker to say that the time is over.
     is_open = standing.state is InvoiceState.UNPAID and now <= standing.expires_at
@@ -54,4 +54,4 @@ def is_final(standing: Standing) -> bool:
     """Whether nothing will ever change any more, so that nobody need ask again."""
     if standing.state is InvoiceState.PAID_LATE:
         return standing.refund_state is RefundState.SENT
-    return standing.state not in WATCHED
+    return standing.state is InvoiceState.SETTLED

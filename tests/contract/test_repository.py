@@ -37,6 +37,7 @@ from tests.databases import fresh_postgres
 
 NOW = datetime(2026, 5, 18, 12, 0, 30, 123_456, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
+HOUR = timedelta(hours=1)
 ORDER = Order(Decimal("12.30"), "usd", "Zwei Kaffee ☕", "alice@example.com")
 RATE = Rate(Decimal("103456.78901234567890123"), "usd", "coingecko", NOW - timedelta(seconds=30))
 S, R, D = InvoiceState, RefundState, DeliveryState
@@ -271,7 +272,7 @@ class TestInvoices:
         assert (paid.state, paid.paid_at, paid.received_sats) == (state, NOW, 11_889)
         assert paid.settled_at == (LATER if state is S.SETTLED else None)
 
-    @pytest.mark.parametrize("old", [S.SETTLED, S.PAID_LATE, S.LAPSED])
+    @pytest.mark.parametrize("old", [S.SETTLED, S.PAID_LATE])
     def test_a_final_invoice_does_not_become_paid(self, repository: Repository, old: InvoiceState) -> None:
         invoice = add_invoice(repository, state=old)
 
@@ -306,16 +307,56 @@ class TestInvoices:
         with pytest.raises(ForbiddenMove), repository.transaction() as tx:
             tx.invoices.move(invoice.id, S.SETTLED, S.UNPAID)
 
-    def test_only_watched_invoices_of_ours_are_worth_a_look(self, repository: Repository) -> None:
+    @pytest.mark.parametrize("new", [S.SETTLED, S.PAID_LATE])
+    @pytest.mark.parametrize("old", [S.UNPAID, S.EXPIRED, S.LAPSED])
+    def test_a_payment_counts_until_one_has_counted(
+        self, repository: Repository, old: InvoiceState, new: InvoiceState
+    ) -> None:
+        invoice = add_invoice(repository, state=old)
+
+        assert mark_paid(repository, invoice, new)
+        assert not mark_paid(repository, invoice, new)
+        assert invoice_of(repository, "order-1").state is new
+
+    def test_only_invoices_of_ours_in_which_a_payment_counts_are_worth_a_look(self, repository: Repository) -> None:
         for state in S:
             add_invoice(repository, state.value, state=state)
 
         with repository.reading() as tx:
-            watched = tx.invoices.watched_among([*(f"strike-{state}" for state in S), "strange", "strike-unpaid"])
-            nothing = tx.invoices.watched_among([])
+            payable = tx.invoices.payable_among([*(f"strike-{state}" for state in S), "strange", "strike-unpaid"])
+            nothing = tx.invoices.payable_among([])
 
-        assert sorted(watched) == ["strike-expired", "strike-unpaid"]
+        assert sorted(payable) == ["strike-expired", "strike-lapsed", "strike-unpaid"]
         assert nothing == []
+
+    def test_payments_that_could_not_be_settled_are_kept_until_they_are(self, repository: Repository) -> None:
+        for name, state in [("a", S.UNPAID), ("b", S.EXPIRED), ("c", S.LAPSED), ("d", S.SETTLED), ("e", S.UNPAID)]:
+            add_invoice(repository, name, state=state)
+        with repository.transaction() as tx:
+            tx.invoices.mark_listed_paid(["strike-c", "strike-strange"], NOW)
+            tx.invoices.mark_listed_paid([f"strike-{name}" for name in "abcd"], LATER)
+            tx.invoices.mark_listed_paid([], LATER)
+
+        with repository.reading() as tx:
+            assert [one.correlation_id for one in tx.invoices.unsettled(LATER, 10)] == ["c", "a", "b"]
+            assert [one.correlation_id for one in tx.invoices.unsettled(NOW, 10)] == ["c"]
+            assert len(tx.invoices.unsettled(LATER, 2)) == 2
+            assert tx.figures.unsettled() == 3
+
+        assert mark_paid(repository, invoice_of(repository, "c"), S.SETTLED)
+        with repository.reading() as tx:
+            assert [one.correlation_id for one in tx.invoices.unsettled(LATER, 10)] == ["a", "b"]
+            assert tx.figures.unsettled() == 2
+
+    def test_the_oldest_lapsed_invoice_is_told_among_those_that_ended_lately(self, repository: Repository) -> None:
+        for number, state in enumerate([S.LAPSED, S.LAPSED, S.LAPSED, S.EXPIRED]):
+            made_at = NOW + timedelta(seconds=number)
+            add_invoice(repository, f"order-{number}", state=state, opened_at=made_at, ends_at=made_at + HOUR)
+
+        with repository.reading() as tx:
+            assert tx.invoices.oldest_lapsed_opened_at(NOW) == NOW
+            assert tx.invoices.oldest_lapsed_opened_at(NOW + HOUR) == NOW + timedelta(seconds=1)
+            assert tx.invoices.oldest_lapsed_opened_at(NOW + 2 * HOUR) is None
 
     def test_the_oldest_invoice_is_told_by_when_the_provider_made_it(self, repository: Repository) -> None:
         for number, state in enumerate([S.SETTLED, S.EXPIRED, S.EXPIRED, S.UNPAID]):
@@ -1217,7 +1258,11 @@ class TestSqlite:
             lambda tx: tx.invoices.to_lapse(NOW, 100),
             lambda tx: tx.invoices.oldest_opened_at([S.UNPAID, S.EXPIRED]),
             lambda tx: tx.invoices.least_recently_checked(100),
-            lambda tx: tx.invoices.watched_among([f"strike-{number}" for number in range(100)]),
+            lambda tx: tx.invoices.payable_among([f"strike-{number}" for number in range(100)]),
+            lambda tx: tx.invoices.oldest_lapsed_opened_at(NOW),
+            lambda tx: tx.invoices.mark_listed_paid([f"strike-{number}" for number in range(100)], NOW),
+            lambda tx: tx.invoices.unsettled(NOW, 100),
+            lambda tx: tx.figures.unsettled(),
             lambda tx: tx.invoices.find(1),
             lambda tx: tx.invoices.find_by_strike_id("strike-1"),
             lambda tx: tx.invoices.find_by_token("token-1"),

@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from lnpay.model import Invoice
+from lnpay.overview import attention
 from lnpay.passes import expired_pass, main_pass
-from lnpay.states import InvoiceState
+from lnpay.states import InvoiceState, RefundState
 from lnpay.sweeps import LAPSE_MARGIN
 from tests.world import World
 
@@ -154,3 +156,108 @@ class TestStrikesDate:
         pass_all(world)
 
         assert world.backend.strike.time.offset() is None
+
+
+class TestALapsedInvoiceThatWasPaid:
+    @pytest.fixture
+    def lapsed(self, world: World) -> Invoice:
+        """Lapsed by a process of an older release whose clock was ahead; the customer pays in time."""
+        world.sell()
+        invoice = world.sell()
+        with world.backend.repository.transaction() as tx:
+            tx.invoices.move(invoice.id, InvoiceState.UNPAID, InvoiceState.EXPIRED)
+            tx.invoices.move(invoice.id, InvoiceState.EXPIRED, InvoiceState.LAPSED)
+        return invoice
+
+    def test_the_webhook_settles_it(self, world: World, lapsed: Invoice) -> None:
+        world.subscribe()
+        world.pay(lapsed)
+
+        assert world.pump() == [200]
+        assert world.invoice(lapsed.strike_invoice_id).state is InvoiceState.SETTLED
+
+    def test_the_list_of_the_paid_settles_it(self, world: World, lapsed: Invoice) -> None:
+        world.pay(lapsed)
+        pass_all(world)
+
+        assert world.invoice(lapsed.strike_invoice_id).state is InvoiceState.SETTLED
+        assert len(world.told()) == 1
+
+    def test_a_late_payment_of_it_is_refunded(self, make_world: Callable[..., World]) -> None:
+        world = make_world(time_offset_seconds=600)
+        invoice = world.sell(ln_address="customer@wallet.test")
+        world.wait(620)
+        pass_all(world)
+        with world.backend.repository.transaction() as tx:
+            tx.invoices.move(invoice.id, InvoiceState.EXPIRED, InvoiceState.LAPSED)
+        world.pay(invoice)
+        world.wait(HOUR)
+        pass_all(world)
+
+        refund = world.refund(invoice)
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.PAID_LATE
+        assert refund is not None
+        assert refund.state is RefundState.SENT
+
+    def test_it_is_looked_for_once_an_hour_where_nothing_else_is_watched(self, world: World) -> None:
+        invoice = world.sell()
+        world.wait(620)
+        pass_all(world)
+        world.wait(LAPSED_AFTER)
+        pass_all(world)
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.LAPSED
+
+        before = len(world.calls("GET /v1/invoices"))
+        for _ in range(30):
+            world.wait(60)
+            pass_all(world)
+        assert len(world.calls("GET /v1/invoices")) - before <= 1
+
+        world.simulator.invoices.by_id[invoice.strike_invoice_id].state = "PAID"
+        world.wait(HOUR)
+        pass_all(world)
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+
+    def test_it_is_not_looked_for_hours_later(self, world: World) -> None:
+        world.sell()
+        for seconds in (620.0, LAPSED_AFTER, 5 * HOUR):
+            world.wait(seconds)
+            pass_all(world)
+        before = len(world.calls("GET /v1/invoices"))
+        world.wait(HOUR)
+        pass_all(world)
+
+        assert len(world.calls("GET /v1/invoices")) == before
+
+    def test_its_page_goes_on_asking(self, world: World, lapsed: Invoice) -> None:
+        assert world.client.get(f"/checkout/{lapsed.token}/status").get_json()["is_final"] is False
+        world.pay(lapsed)
+        pass_all(world)
+        world.restart()
+        answer = world.client.get(f"/checkout/{lapsed.token}/status").get_json()
+        assert (answer["state"], answer["is_final"]) == ("paid", True)
+
+
+class TestAPaymentThatCannotBeSettled:
+    def test_it_is_counted_and_in_the_operators_list_until_it_is_settled(
+        self, world: World, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        invoice = world.sell()
+        world.pay(invoice)
+        fault = world.fault("GET", "/v1/invoices/*", "garbage", times=None)
+        main_pass(world.backend)
+        assert "payments listed by strike are not settled" in caplog.text
+        assert attention(world.backend.repository, world.backend.clock()).unsettled == []
+
+        world.wait(601)
+        summary = main_pass(world.backend)
+        waiting = attention(world.backend.repository, world.backend.clock())
+        assert [one.strike_invoice_id for one in waiting.unsettled] == [invoice.strike_invoice_id]
+        assert waiting.count == 1
+        assert summary.trouble is not None
+        assert "lnpay_unsettled_payments 1.0" in world.client.get("/metrics").text
+
+        world.simulator.faults.remove(fault.fault_id)
+        main_pass(world.backend)
+        assert attention(world.backend.repository, world.backend.clock()).count == 0
+        assert "lnpay_unsettled_payments 0.0" in world.client.get("/metrics").text

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -41,6 +40,12 @@ def seen(invoice: Invoice, status: InvoiceStatus, **changes: Any) -> StrikeInvoi
 
 def owed(world: World, invoice: Invoice) -> list[str]:
     return [delivery.event_type for delivery in world.deliveries(invoice)]
+
+
+def lapse(world: World, invoice: Invoice) -> None:
+    with world.backend.repository.transaction() as tx:
+        tx.invoices.move(invoice.id, InvoiceState.UNPAID, InvoiceState.EXPIRED)
+        tx.invoices.move(invoice.id, InvoiceState.EXPIRED, InvoiceState.LAPSED)
 
 
 class TestWhenItWasPaid:
@@ -351,17 +356,23 @@ class TestRepeating:
 
         assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
 
-    def test_a_lapsed_invoice_that_was_paid_is_for_a_person(
-        self, world: World, caplog: pytest.LogCaptureFixture
+    @pytest.mark.parametrize("late_seconds", [0, 300])
+    def test_a_lapsed_invoice_that_was_paid_counts_like_any_other(
+        self, world: World, caplog: pytest.LogCaptureFixture, late_seconds: float
     ) -> None:
         invoice = world.sell()
-        with world.backend.repository.transaction() as tx:
-            tx.invoices.move(invoice.id, InvoiceState.UNPAID, InvoiceState.EXPIRED)
-            tx.invoices.move(invoice.id, InvoiceState.EXPIRED, InvoiceState.LAPSED)
+        lapse(world, invoice)
+        paid_at = invoice.issue.opened_at + timedelta(seconds=late_seconds)
 
-        assert settle(world.backend.ledger, seen(invoice, InvoiceStatus.PAID)) is Outcome.ALREADY
-        (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-        assert invoice.strike_invoice_id in record.getMessage()
+        outcome = settle(world.backend.ledger, seen(invoice, InvoiceStatus.PAID, paid_at=paid_at))
+
+        after = world.invoice(invoice.strike_invoice_id)
+        assert outcome is (Outcome.PAID_LATE if late_seconds else Outcome.SETTLED)
+        assert (after.state, after.paid_at) == (InvoiceState(outcome.value), paid_at)
+        assert (world.refund(invoice) is not None, len(owed(world, invoice))) == (
+            (True, 0) if late_seconds else (False, 1)
+        )
+        assert any(invoice.strike_invoice_id in one.getMessage() for one in caplog.records if "lapsed" in one.message)
 
     def test_who_comes_second_between_the_look_and_the_move_owes_nothing(
         self, world: World, monkeypatch: pytest.MonkeyPatch

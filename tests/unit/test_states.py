@@ -32,6 +32,8 @@ PERMITTED_INVOICE_MOVES = {
     ("expired", "settled"),
     ("expired", "paid_late"),
     ("expired", "lapsed"),
+    ("lapsed", "settled"),
+    ("lapsed", "paid_late"),
 }
 PERMITTED_REFUND_MOVES = {
     ("requested", "quoted"),

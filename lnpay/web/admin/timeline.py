@@ -56,7 +56,11 @@ def _of_invoice(invoice: Invoice, now: datetime) -> Iterator[Moment]:
     if invoice.settled_at is not None:
         yield Moment(invoice.settled_at, "Settled", "It counts as paid, and the shop is told.", tone="fine")
     if invoice.state is InvoiceState.LAPSED:
-        yield Moment(invoice.issue.payable_until, "Lapsed", "The Lightning invoice itself cannot be paid any more.")
+        yield Moment(
+            invoice.issue.payable_until,
+            "Lapsed",
+            "The payment request has ended. A payment that Strike still reports counts.",
+        )
 
 
 def _payment(invoice: Invoice, paid_at: datetime) -> Moment:
