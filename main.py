@@ -26,6 +26,10 @@ import threading
 from pathlib import Path
 from types import FrameType
 
+from lnpay.packages import check_packages
+
+check_packages()
+
 from config.settings import Settings, SettingsError, load_settings
 from lnpay.backend import Backend
 from lnpay.bootstrap import build_backend
@@ -34,6 +38,7 @@ from lnpay.console import add_log_file, set_up_console
 from lnpay.delivery_hook import load_deliver
 from lnpay.errors import LnpayError
 from lnpay.exposure import why_api_is_open
+from lnpay.listening import explain_trouble, find_pair_of_ports, find_port, url_of
 from lnpay.logs import set_up_logging
 from lnpay.passes import start_timekeeper, start_workers
 from lnpay.repository.files import COMPANIONS
@@ -44,6 +49,8 @@ from lnpay.web.serving import make_server, run_until
 from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
 
 log = logging.getLogger(__name__)
+
+LAST_PORT = 65_535
 
 SHOP_SETTINGS = (
     "API_KEYS", "CORS_ORIGINS", "CURRENCY", "DELIVERY_EVENTS", "DELIVERY_SECRET", "DELIVERY_URL", "LOG_FORMAT",
@@ -103,9 +110,10 @@ def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
     """Answer requests until SIGTERM or Ctrl-C; then finish what is in hand."""
     app = create_app(backend)
     try:
-        server = make_server(app, settings.host, settings.port, app.extensions[BOARD].is_fresh)
-    except OSError as error:
-        print(_port_trouble(settings.host, settings.port, error), file=sys.stderr)
+        port = find_port(settings.host, settings.port)
+        server = make_server(app, settings.host, port, app.extensions[BOARD].is_fresh)
+    except (OSError, ValueError) as error:
+        print(explain_trouble(settings.host, settings.port, error), file=sys.stderr)
         return 1
     _end_on_signals(backend.stop)
     backend.till.rates.warm_up()
@@ -117,7 +125,7 @@ def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
     why = why_api_is_open(settings.host, settings.webhook_url, settings.api_keys)
     if why is not None:
         log.warning("ANYONE MAY MAKE INVOICES FOR YOUR ORDERS: %s. Set API_KEYS (python key_generator.py)", why)
-    print(f"LNPay listens on http://{settings.host}:{settings.port} (Ctrl-C ends it)", flush=True)
+    print(f"LNPay listens on {url_of(settings.host, port)} (Ctrl-C ends it)", flush=True)
     try:
         run_until(server, backend.stop)
     finally:
@@ -146,7 +154,7 @@ def _serve_sandbox() -> int:
         with contextlib.redirect_stderr(io.StringIO()):
             world = SandboxServer(simulator, port=settings.port + 1)
     except (OSError, SystemExit) as error:
-        print(_port_trouble("127.0.0.1", settings.port + 1, error), file=sys.stderr)
+        print(explain_trouble("127.0.0.1", settings.port + 1, error), file=sys.stderr)
         return 1
     _forget(settings.database_url)
     # Both live by the simulator's clock, so that a payment can come too late without anybody waiting for it.
@@ -168,6 +176,9 @@ def _sandbox_settings() -> Settings:
     """
     key, no_file = "sandbox-key", Path("no-such-file")
     port = load_settings({"STRIKE_API_KEY": key, "PORT": os.environ.get("PORT", "")}, no_file).port
+    if port == LAST_PORT:
+        raise SettingsError([f"PORT must be less than {LAST_PORT} here: the simulator listens on the next one"])
+    port = port or find_pair_of_ports("127.0.0.1")
     world = f"http://127.0.0.1:{port + 1}"
     environ = {
         "STRIKE_API_KEY": key,
@@ -204,12 +215,6 @@ def _end_on_signals(stop: threading.Event) -> None:
 
     for name in ("SIGTERM", "SIGINT"):
         signal.signal(getattr(signal, name), end)
-
-
-def _port_trouble(host: str, port: int, error: BaseException) -> str:
-    why = getattr(error, "strerror", None) or "the port is taken"
-    hint = f"choose another with PORT=5050 (macOS keeps 5000 for AirPlay), or end what listens on {port}"
-    return f"cannot listen on {host}:{port}: {why}. {hint}."
 
 
 if __name__ == "__main__":

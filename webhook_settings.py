@@ -20,6 +20,10 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lnpay.packages import check_packages
+
+check_packages()
+
 from rich.text import Text
 
 from config.settings import Settings, SettingsError, load_settings, parse_webhook_url, require_webhook

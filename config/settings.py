@@ -7,22 +7,30 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from difflib import get_close_matches
-from io import StringIO
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
 
-from dotenv import dotenv_values
-from dotenv.parser import parse_stream
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from config.sources import (
+    QUOTES,
+    find_misspelt,
+    read_env_file,
+    shorten,
+    unquote,
+    where_to_write,
+    without_empty,
+)
 from lnpay.delivery_hook import HookFiles
 from lnpay.events import EventType
+from lnpay.idn import ascii_host
+from lnpay.listening import parse_host
 from lnpay.money import CURRENCIES, MAX_SATS
 from lnpay.repository.sqlite_url import sqlite_url
 from lnpay.webhook_signature import decode_delivery_secret
@@ -42,7 +50,6 @@ MIN_PASSWORD_CHARACTERS = 12
 """Logins are slowed down, so that a password needs less than a key."""
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_SHOWN_CHARACTERS = 40
 _WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,6})?", re.ASCII)
 _VISIBLE = re.compile(r"[!-~]+")
@@ -97,6 +104,7 @@ class Settings:
     cors_origins: tuple[str, ...]
     host: str
     port: int
+    """0: any free one."""
     strike_api_url: str
     """The base URLs have no slash at their end."""
     coingecko_api_url: str
@@ -131,12 +139,12 @@ def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | Non
     Raises SettingsError with every mistake in one text.
     """
     from_environment = os.environ if environ is None else environ
-    named = Path(from_environment.get("LNPAY_ENV_FILE") or ENV_FILE)
+    named = Path(from_environment.get("LNPAY_ENV_FILE", "").strip("\"' ") or ENV_FILE)
     path = named if env_file is None else env_file
-    from_file, problems = _read_env_file(path)
-    reader = _Reader({**from_file, **_without_empty(from_environment)}, problems)
+    from_file, problems = read_env_file(path)
+    reader = _Reader({**from_file, **without_empty(from_environment)}, problems, path)
     settings = replace(_read_settings(reader), env_file=path)
-    problems.extend(_find_misspelt(from_file, reader.names))
+    problems.extend(find_misspelt(from_file, reader.names))
     if problems:
         raise SettingsError(problems)
     return settings
@@ -156,9 +164,10 @@ def require_webhook(settings: Settings) -> None:
 class _Reader:
     """Reads one variable after the other and collects what is wrong."""
 
-    def __init__(self, values: Mapping[str, str], problems: list[str]) -> None:
+    def __init__(self, values: Mapping[str, str], problems: list[str], env_file: Path = ENV_FILE) -> None:
         self._values = values
         self._problems = problems
+        self._env_file = env_file
         self.names: list[str] = []
 
     def read(self, name: str, parse: Callable[[str], T], default: T) -> T:
@@ -169,10 +178,15 @@ class _Reader:
         """Value of a variable that is a secret or may hold one; a wrong one is named, never shown."""
         return self._read(name, parse, default, is_shown=False)
 
-    def require_hidden(self, name: str, parse: Callable[[str], str], mend: str) -> str:
-        """Value of a secret that must be there; `mend` says where to get it."""
-        if not self._values.get(name):
-            self._problems.append(f"{name} is missing: {mend}")
+    def require_hidden(self, name: str, parse: Callable[[str], str], source: str) -> str:
+        """Value of a secret that must be there; `source` says where to get it."""
+        if self._values.get(name, "").strip(QUOTES) == "":
+            self._problems.append(
+                f"{name} is missing: {source} and put it into {where_to_write(self._env_file)}. "
+                "To try LNPay without a key: python main.py --sandbox"
+            )
+            self.names.append(name)
+            return ""
         return self.read_hidden(name, parse, "")
 
     def _read(self, name: str, parse: Callable[[str], T], default: T, *, is_shown: bool) -> T:
@@ -181,9 +195,10 @@ class _Reader:
         if not text:
             return default
         try:
-            return parse(text)
+            text = unquote(text)
+            return parse(text) if text else default
         except ValueError as error:
-            shown = f' is "{_shorten(text)}", but' if is_shown else ""
+            shown = f' is "{shorten(text)}", but' if is_shown else ""
             self._problems.append(f"{name}{shown} {error}")
             # Never seen: a problem makes load_settings raise.
             return default
@@ -193,7 +208,7 @@ def _read_settings(reader: _Reader) -> Settings:
     read, hidden = reader.read, reader.read_hidden
     return Settings(
         strike_api_key=reader.require_hidden(
-            "STRIKE_API_KEY", _visible, "make an API key at https://dashboard.strike.me and put it here"
+            "STRIKE_API_KEY", _visible, "make an API key at https://dashboard.strike.me"
         ),
         webhook_secret=hidden("WEBHOOK_SECRET", _webhook_secret, ""),
         webhook_secret_old=hidden("WEBHOOK_SECRET_OLD", _webhook_secret, ""),
@@ -206,8 +221,8 @@ def _read_settings(reader: _Reader) -> Settings:
         delivery_events=read("DELIVERY_EVENTS", _events, frozenset({EventType.INVOICE_SETTLED})),
         api_keys=hidden("API_KEYS", _api_keys, ()),
         cors_origins=read("CORS_ORIGINS", _origins, ()),
-        host=read("HOST", _host, "127.0.0.1"),
-        port=read("PORT", _whole(1, 65_535, "the number of a port"), 5000),
+        host=read("HOST", parse_host, "127.0.0.1"),
+        port=read("PORT", _whole(0, 65_535, "the number of a port"), 5000),
         strike_api_url=read("STRIKE_API_URL", _base_url, "https://api.strike.me/v1"),
         coingecko_api_url=read("COINGECKO_API_URL", _base_url, "https://api.coingecko.com/api/v3"),
         coingecko_api_key=hidden("COINGECKO_API_KEY", _visible, ""),
@@ -223,46 +238,6 @@ def _read_settings(reader: _Reader) -> Settings:
         log_level=read("LOG_LEVEL", _word(_LOG_LEVELS), "info"),
         log_format=read("LOG_FORMAT", _word(_LOG_FORMATS), "text"),
     )
-
-
-# Where the texts come from.
-
-
-def _read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
-    """Variables in the file, and what is wrong with the file itself."""
-    try:
-        # Windows' editors put a mark before the first letter; it would become part of the first name.
-        text = path.read_text("utf-8-sig")
-    except FileNotFoundError:
-        return {}, []
-    except (OSError, UnicodeDecodeError) as error:
-        return {}, [f"{path.name} cannot be read ({type(error).__name__}): it must be a text file in UTF-8"]
-    problems = [
-        f"{path.name}, line {binding.original.line} is not of the form NAME=value"
-        for binding in parse_stream(StringIO(text))
-        if binding.error
-    ]
-    # A secret may hold a $: nothing is put in its place.
-    return _without_empty(dotenv_values(stream=StringIO(text), interpolate=False)), problems
-
-
-def _without_empty(values: Mapping[str, str | None]) -> dict[str, str]:
-    stripped = ((name, (text or "").strip()) for name, text in values.items())
-    return {name: text for name, text in stripped if text}
-
-
-def _find_misspelt(names: Iterable[str], known: Sequence[str]) -> list[str]:
-    """A sentence for every name in the file that resembles a setting without being one."""
-    problems = []
-    for name in names:
-        near = get_close_matches(name.upper().replace("-", "_"), known, n=1, cutoff=0.75)
-        if name not in known and near:
-            problems.append(f"{_shorten(name)} is not a setting: did you mean {near[0]}?")
-    return problems
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
 
 
 # Readers: text in, value out, or a ValueError whose sentence continues "NAME ...".
@@ -371,7 +346,10 @@ def _currency(text: str) -> str:
 def _list(text: str) -> tuple[str, ...]:
     """Parts of a comma list, each once, in their order."""
     parts = (part.strip() for part in text.split(","))
-    return tuple(dict.fromkeys(part for part in parts if part))
+    found = tuple(dict.fromkeys(part for part in parts if part))
+    if any(part[0] in QUOTES or part[-1] in QUOTES for part in found):
+        raise ValueError("must be a comma list without quotes")
+    return found
 
 
 def _events(text: str) -> frozenset[EventType]:
@@ -385,16 +363,10 @@ def _events(text: str) -> frozenset[EventType]:
     return frozenset(EventType(name) for name in names)
 
 
-def _host(text: str) -> str:
-    if not _HOST.fullmatch(text):
-        raise ValueError("must be the address to listen on, without http:// and port: 127.0.0.1, or 0.0.0.0 for all")
-    return text
-
-
 def _split_url(text: str) -> SplitResult:
     mend = "must be an address that starts with https:// (or http://)"
     if not _VISIBLE.fullmatch(text):
-        raise ValueError(mend)
+        raise ValueError(_odd_letters(text) or mend)
     try:
         url = urlsplit(text)
         is_whole = url.scheme in ("http", "https") and bool(_HOST.fullmatch(url.hostname or "")) and url.port != 0
@@ -403,6 +375,20 @@ def _split_url(text: str) -> SplitResult:
     if not is_whole:
         raise ValueError(mend)
     return url
+
+
+def _odd_letters(text: str) -> str | None:
+    """What to write in place of letters that an address cannot hold. Shows only the host: the rest may be secret."""
+    if re.search(r"[\x00- \x7f]", text):
+        return "must have no space: write %20 for one that belongs to it"
+    try:
+        host = urlsplit(text).hostname or ""
+        plain = ascii_host(host)
+    except ValueError:
+        return None
+    if host != plain:
+        return f"must have its host in ASCII: write {plain} instead of {host}"
+    return "must be in ASCII: write other letters percent-encoded, such as %C3%BC for ü"
 
 
 def _url(text: str) -> str:

@@ -31,14 +31,15 @@ GROUND = {
     "lnpay.text",
 }
 OUTSIDE = {
-    "lnpay.addresses", "lnpay.bolt11", "lnpay.console", "lnpay.delivery_hook", "lnpay.events", "lnpay.logs",
-    "lnpay.outgoing", "lnpay.qr", "lnpay.rate_sources", "lnpay.rates", "lnpay.repository", "lnpay.strike",
-    "lnpay.strike_invoices", "lnpay.strike_reading", "lnpay.webhook_signature",
+    "lnpay.addresses", "lnpay.bolt11", "lnpay.console", "lnpay.delivery_hook", "lnpay.events", "lnpay.idn",
+    "lnpay.listening", "lnpay.logs", "lnpay.outgoing", "lnpay.packages", "lnpay.qr", "lnpay.rate_sources",
+    "lnpay.rates", "lnpay.repository", "lnpay.strike", "lnpay.strike_invoices", "lnpay.strike_reading",
+    "lnpay.webhook_signature",
 }  # fmt: skip
 PROCESS = {"lnpay.backend", "lnpay.passes"}
 TOP = {"lnpay.bootstrap", "lnpay.web", "lnpay.doctor", "lnpay.commands"}
 
-SANDBOX_MAY_IMPORT = {"lnpay.money", "lnpay.bolt11"}
+SANDBOX_MAY_IMPORT = {"lnpay.money", "lnpay.bolt11", "lnpay.packages"}
 """It must not share the code it tests."""
 
 WEB_NEVER_IMPORTS = {
@@ -72,7 +73,7 @@ ONLY_THERE = {
     },
     "waitress": {"lnpay.web.serving"},
     "prometheus_client": {"lnpay.web.metrics"},
-    "dotenv": {"config.settings"},
+    "dotenv": {"config.sources"},
 }
 """A foreign library is met in one place, and translated there."""
 

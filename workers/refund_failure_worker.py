@@ -5,6 +5,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from lnpay.packages import check_packages
+
+check_packages()
+
 from lnpay.passes import refund_pass
 from workers.command import run_worker
 

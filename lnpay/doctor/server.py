@@ -9,9 +9,7 @@ from lnpay.doctor.findings import Finding, fail, ok, warn
 from lnpay.doctor.knock import Answer, knock
 from lnpay.doctor.patient import Patient
 from lnpay.exposure import why_api_is_open
-
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens there because of this
-"""Hosts to listen on that nobody can call, and what they mean on this machine."""
+from lnpay.listening import local_url_of
 
 
 def is_server_here(patient: Patient) -> bool:
@@ -24,8 +22,7 @@ def _ask(patient: Patient) -> Answer:
 
 
 def _url(patient: Patient) -> str:
-    host = EVERYWHERE.get(patient.settings.host, patient.settings.host)
-    return f"http://{f'[{host}]' if ':' in host else host}:{patient.settings.port}"
+    return local_url_of(patient.settings.host, patient.settings.port)
 
 
 def _check_server(patient: Patient) -> Iterator[Finding]:

@@ -1,5 +1,9 @@
 """A simulator of everything LNPay talks to: Strike, two rate sources, a shop and a customer's wallet."""
 
+from lnpay.packages import SANDBOX_PACKAGES, check_packages
+
+check_packages(SANDBOX_PACKAGES)
+
 from lnpay.sandbox.clock import VirtualClock
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.faults import Fault

@@ -212,7 +212,7 @@ class TestMistakes:
 
     def test_a_wrong_value_is_shown_shortened(self) -> None:
         assert problem_of(PORT="x" * 1000) == (
-            f'PORT is "{"x" * 40}…", but must be the number of a port: a whole number from 1 to 65535'
+            f'PORT is "{"x" * 40}…", but must be the number of a port: a whole number from 0 to 65535'
         )
 
     @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ class TestValues:
         ("name", "attribute", "low", "high"),
         [
             ("TIME_OFFSET", "time_offset_seconds", 10, 86_400),
-            ("PORT", "port", 1, 65_535),
+            ("PORT", "port", 0, 65_535),
             ("RATE_MAX_AGE", "rate_max_age_seconds", 30, 86_400),
             ("REFUND_MAX_SATS", "refund_max_sats", 1, 21_000_000 * 10**8),
             ("REFUND_DAILY_MAX_SATS", "refund_daily_max_sats", 1, 21_000_000 * 10**8),
@@ -361,7 +361,13 @@ class TestValues:
     def test_a_host_is_an_address_to_listen_on(self, host: str) -> None:
         assert load(HOST=host).host == host
 
-    @pytest.mark.parametrize("host", ["http://localhost", "local host", "localhost/", "[::1]", "*"])
+    def test_an_ipv6_host_may_be_in_brackets(self) -> None:
+        assert load(HOST="[::1]").host == "::1"
+
+    @pytest.mark.parametrize(
+        "host",
+        ["http://localhost", "local host", "localhost/", "[::1", "[1.2.3.4]", "127.0.0.1:5000", "fe80:::1", "-a", "*"],
+    )
     def test_a_host_is_nothing_else(self, host: str) -> None:
         assert problem_of(HOST=host).startswith("HOST")
 

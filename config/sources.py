@@ -1,0 +1,81 @@
+"""Where the settings' texts come from: the file, the environment, and the quotes that both may leave around a value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from io import StringIO
+from pathlib import Path
+
+from dotenv import dotenv_values
+from dotenv.parser import parse_stream
+
+_PAIRED = "\"'"
+QUOTES = f"{_PAIRED}`“”„‘’‚«»"
+_SHOWN_CHARACTERS = 40
+
+
+def read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
+    """Variables in the file, and what is wrong with the file itself."""
+    try:
+        # Windows' editors put a mark before the first letter; it would become part of the first name.
+        text = path.read_text("utf-8-sig")
+    except FileNotFoundError:
+        return {}, []
+    except UnicodeDecodeError:
+        return {}, [f"{path.name} cannot be read: it must be a text file in UTF-8"]
+    except OSError as error:
+        return {}, [f"{path} cannot be read: {error.strerror}. LNPay needs the right to read this text file"]
+    problems = [
+        f"{path.name}, line {binding.original.line} is not of the form NAME=value"
+        for binding in parse_stream(StringIO(text))
+        if binding.error
+    ]
+    # A secret may hold a $: nothing is put in its place.
+    return without_empty(dotenv_values(stream=StringIO(text), interpolate=False)), problems
+
+
+def where_to_write(path: Path) -> str:
+    """Where a missing setting belongs, and why nothing was found there."""
+    path = path.absolute()
+    if path.exists():
+        return str(path)
+    for name in (f"{path.name}.txt", path.name.removeprefix(".")):
+        if path.with_name(name).is_file():
+            return f"{path}. That file does not exist; {path.with_name(name)} does: rename it"
+    return f"{path}. That file does not exist: copy config/.env.example to it"
+
+
+def without_empty(values: Mapping[str, str | None]) -> dict[str, str]:
+    """The values that hold something, without spaces around them."""
+    stripped = ((name, (text or "").strip()) for name, text in values.items())
+    return {name: text for name, text in stripped if text}
+
+
+def unquote(text: str) -> str:
+    """A value without the quotes around it. Windows' `set`, `docker run --env-file` and raw files leave them there.
+
+    Raises ValueError for a quote that has no partner; its sentence continues "NAME ...".
+    """
+    first, last = text[0], text[-1]
+    if first in _PAIRED and first == last and len(text) > 1 and first not in text[1:-1]:
+        return text[1:-1].strip()
+    both = first in QUOTES and last in QUOTES
+    if both or any(end in QUOTES and text.count(end) % 2 for end in (first, last)):
+        raise ValueError("begins or ends with a quote mark that does not belong to it: write the value without quotes")
+    return text
+
+
+def find_misspelt(names: Iterable[str], known: Sequence[str]) -> list[str]:
+    """A sentence for every name in the file that resembles a setting without being one."""
+    problems = []
+    for name in names:
+        near = get_close_matches(name.upper().replace("-", "_"), known, n=1, cutoff=0.75)
+        if name not in known and near:
+            problems.append(f"{shorten(name)} is not a setting: did you mean {near[0]}?")
+    return problems
+
+
+def shorten(text: str) -> str:
+    """As much of a value as is shown."""
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
