@@ -158,11 +158,14 @@ def _serve_sandbox() -> int:
         return 1
     _forget(settings.database_url)
     # Both live by the simulator's clock, so that a payment can come too late without anybody waiting for it.
-    backend = build_backend(settings, deliver, clock=simulator.clock.now)
+    backend = build_backend(settings, deliver, clock=simulator.clock.now, sandbox_url=world.url)
     with world:
         backend.strike.create_subscription(settings.webhook_url, settings.webhook_secret, SUBSCRIBED_EVENTS)
+        lnpay_url = f"http://127.0.0.1:{settings.port}"
+        print(f"Tour    {world.url}/  (start here)")
         print(f"Shop    {world.url}/shop\nWallet  {world.url}/wallet\nLedger  {world.url}/ledger")
-        print(f"Admin   http://127.0.0.1:{settings.port}/admin (password: {settings.admin_password})")
+        print(f"Faults  {world.url}/faults\nAPI     {lnpay_url}/docs")
+        print(f"Admin   {lnpay_url}/admin (password: {settings.admin_password})")
         try:
             return serve(backend, settings, with_workers=True)
         finally:

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Protocol
+from urllib.parse import urlsplit
 
 import requests
 
 from lnpay.backend import Access, Backend
 from lnpay.budget import Budget
 from lnpay.deliveries import Outbox, delivery_dispatcher
+from lnpay.exposure import is_this_machine
 from lnpay.invoices import Till
 from lnpay.model import Clock, Event, Rate, utc_now
 from lnpay.outgoing import pooled_session
@@ -92,12 +94,14 @@ def build_backend(
     steady: Callable[[], float] | None = None,
     session: requests.Session | None = None,
     run_in_background: Callable[[Callable[[], None]], None] = start_daemon_thread,
+    sandbox_url: str | None = None,
 ) -> Backend:
     """Build the parts of one process and bring the database up to date.
 
     deliver: the merchant's hook. The others are what a test replaces, to hold time, network and threads still.
     clock: this machine's. The parts use Strike's time instead, from the first answer of Strike on.
     steady: seconds that only go forward, whatever happens to `clock`.
+    sandbox_url: where a simulator plays Strike and the customer's wallet; pages then say so.
     Raises SchemaTooNew and StorageUnavailable.
     """
     repository = Repository(settings.database_url)
@@ -110,7 +114,15 @@ def build_backend(
     session = session or pooled_session()
     strike = _strike(settings, budget, session, strike_time)
     stop = threading.Event()
-    outbox = Outbox(repository, deliver, clock, settings.delivery_url, settings.delivery_secret, stop)
+    outbox = Outbox(
+        repository,
+        deliver,
+        clock,
+        settings.delivery_url,
+        settings.delivery_secret,
+        stop,
+        signing_clock=_signing_clock(settings.strike_api_url),
+    )
     refund_desk = RefundDesk(repository, strike, clock, settings.delivery_events, _refund_rules(settings), stop)
     return Backend(
         repository=repository,
@@ -134,7 +146,7 @@ def build_backend(
         dispatcher=delivery_dispatcher(outbox),
         refunder=refund_dispatcher(refund_desk),
         stop=stop,
-        access=_access(settings),
+        access=_access(settings, sandbox_url),
     )
 
 
@@ -197,7 +209,12 @@ def _refund_rules(settings: Settings) -> RefundRules:
     )
 
 
-def _access(settings: Settings) -> Access:
+def _signing_clock(strike_api_url: str) -> Clock | None:
+    """What dates signatures: Strike's time, unless Strike is played on this machine, where people move its clock."""
+    return utc_now if is_this_machine(urlsplit(strike_api_url).hostname or "") else None
+
+
+def _access(settings: Settings, sandbox_url: str | None) -> Access:
     # An old secret alone would be accepted for ever, by mistake.
     both = (settings.webhook_secret, settings.webhook_secret_old) if settings.webhook_secret else ()
     return Access(
@@ -207,6 +224,7 @@ def _access(settings: Settings) -> Access:
         _public_url(settings),
         settings.admin_password,
         settings.metrics_token,
+        sandbox_url,
     )
 
 

@@ -44,7 +44,10 @@ MAX_REASON_CHARACTERS = 300
 
 @dataclass(frozen=True)
 class Outbox:
-    """What it takes to tell the shop. `deliver` raises to be called again; ShopGone to be left alone."""
+    """What it takes to tell the shop. `deliver` raises to be called again; ShopGone to be left alone.
+
+    signing_clock: dates signatures, which shops compare with their own clocks; None: `clock` does.
+    """
 
     repository: Repository
     deliver: Callable[[Event], None]
@@ -53,6 +56,7 @@ class Outbox:
     secret: str
     stop: threading.Event
     jitter: Callable[[], float] = random.random
+    signing_clock: Clock | None = None
 
 
 def send_due(outbox: Outbox, *, senders: int = SENDERS) -> Counter[str]:
@@ -111,7 +115,8 @@ def _send(outbox: Outbox, delivery: Delivery) -> str:
 def make_event(outbox: Outbox, delivery: Delivery) -> Event:
     """The message as the hook gets it, signed for this attempt."""
     content = delivery.body.encode()
-    headers = delivery_headers(outbox.secret, delivery.webhook_id, outbox.clock(), content)
+    signed_at = (outbox.signing_clock or outbox.clock)()
+    headers = delivery_headers(outbox.secret, delivery.webhook_id, signed_at, content)
     return Event(
         id=delivery.webhook_id,
         type=delivery.event_type,

@@ -6,6 +6,8 @@ import argparse
 import logging
 import signal
 import sys
+from collections.abc import Callable
+from datetime import datetime
 from functools import partial
 
 from config.settings import SettingsError, load_settings
@@ -15,7 +17,7 @@ from lnpay.console import add_log_file, set_up_console
 from lnpay.delivery_hook import load_deliver
 from lnpay.errors import LnpayError, Stopping
 from lnpay.logs import set_up_logging
-from lnpay.passes import Pass, make_pass, repeat
+from lnpay.passes import Pass, Summary, make_pass, repeat
 
 log = logging.getLogger("lnpay.workers")
 
@@ -43,10 +45,23 @@ def run_worker(name: str, description: str, one_pass: Pass) -> int:
     try:
         if watch is None:
             return _once(name, backend, one_pass)
-        repeat(partial(make_pass, backend, name, one_pass), watch, backend.stop)
+        repeat(_shown(partial(make_pass, backend, name, one_pass)), watch, backend.stop)
         return 0
     finally:
         backend.close()
+
+
+def _shown(one_pass: Callable[[], Summary]) -> Callable[[], Summary]:
+    """The same pass; on a terminal it says when it ended and what it did, so that nobody takes it for stuck."""
+    if not sys.stdout.isatty():
+        return one_pass
+
+    def make() -> Summary:
+        summary = one_pass()
+        print(f"{datetime.now():%H:%M:%S} {summary}", flush=True)  # noqa: DTZ005 - the clock on the wall
+        return summary
+
+    return make
 
 
 def _once(name: str, backend: Backend, one_pass: Pass) -> int:

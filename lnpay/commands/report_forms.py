@@ -149,10 +149,11 @@ def print_summary(period: Period, totals: Totals) -> None:
     _align_right(table, first=1)
     for currency, one in sorted(totals.by_currency.items()):
         amounts = (one.received, one.refunded, one.fees, one.net)
-        table.add_row(currency.upper(), str(one.payments), str(one.refunds), *(f"{amount:,f}" for amount in amounts))
+        counts = (f"{one.payments:,}", f"{one.refunds:,}")
+        table.add_row(currency.upper(), *counts, *(f"{amount:,f}" for amount in amounts))
     whole = totals.all_sats
     sats = (whole.received_sats, whole.refunded_sats, whole.fees_sats, whole.net_sats)
-    table.add_row("sats", str(whole.payments), str(whole.refunds), *(f"{amount:,}" for amount in sats))
+    table.add_row("sats", f"{whole.payments:,}", f"{whole.refunds:,}", *(f"{amount:,}" for amount in sats))
     print_table(table)
     if totals.owed:
         what = _count(totals.owed, "refund")

@@ -94,7 +94,7 @@ def _moment(text: str) -> str:
 
 
 def _sats(amount: int) -> str:
-    return f"{amount:,}".replace(",", " ")
+    return f"{amount:,}"
 
 
 def _money(amount: str) -> str:

@@ -35,7 +35,7 @@ _TROUBLES = {404: "missing", 429: "busy", 503: "busy"}
 
 def set_up_customer_page(app: Flask) -> None:
     """Give the app's templates what the page is written with."""
-    app.jinja_env.globals.update(beside=beside, static=static, qr_svg=qr_svg)
+    app.jinja_env.globals.update(beside=beside, static=static, qr_svg=qr_svg, sandbox_url=sandbox_url)
     app.jinja_env.filters["source"] = lambda name: SOURCE_NAMES.get(name, name)
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
@@ -95,6 +95,11 @@ def _answer(page: str, status: int) -> Response:
 
 def _seconds_left(until: datetime, now: datetime) -> int:
     return max(0, int((until - now).total_seconds()))
+
+
+def sandbox_url() -> str | None:
+    """Where the sandbox's wallet and tour are; None in production."""
+    return backend().access.sandbox_url
 
 
 def _host(url: str | None) -> str | None:

@@ -304,8 +304,8 @@ def test_the_wallet_pays_in_time(strike: Client) -> None:
     again = strike.call("POST", "/wallet", data={"payment_request": request})
 
     assert request in filled.text
-    assert "51 636 sats" in filled.text
-    assert "99 948 364 sats" in paid.text
+    assert "51,636 sats" in filled.text
+    assert "99,948,364 sats" in paid.text
     assert (again.status_code, "paid already" in again.text) == (409, True)
 
 
@@ -325,7 +325,7 @@ def test_a_refund_is_seen_in_the_wallet_and_in_the_ledger(strike: Client) -> Non
     for path in ("/wallet", "/ledger"):
         page = strike.get(path).text
         assert "me@wallet.example" in page
-        assert "10 000" in page
+        assert "10,000" in page
 
 
 @pytest.mark.parametrize("path", PAGES)

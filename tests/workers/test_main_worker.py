@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
+import select
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 from sqlalchemy import create_engine, text
 
 from lnpay.sandbox.server import wait_until
+from tests.scenarios.live import ROOT
 from tests.workers.conftest import LIMIT_SECONDS, Cron
 
 WORKER = "main_worker.py"
@@ -119,3 +126,28 @@ def test_what_it_logs_about_trouble_is_no_secret(cron: Cron) -> None:
     assert "delivered=0 refused=1" in run.stdout
     assert "very-secret" not in run.stderr
     assert "a-key-of-the-tests" not in run.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such terminals")
+def test_on_a_terminal_watching_says_each_pass_also_one_without_events(cron: Cron) -> None:
+    ours, theirs = os.openpty()
+    worker = subprocess.Popen(
+        [sys.executable, str(ROOT / "workers" / WORKER), "--watch", "1"],
+        cwd=cron.folder,
+        env={**cron.environ, "LOG_LEVEL": "warning"},
+        stdout=theirs,
+    )
+    os.close(theirs)
+    said = b""
+    try:
+        end = time.monotonic() + LIMIT_SECONDS
+        while said.count(b"settled=0") < 2 and time.monotonic() < end:
+            if select.select([ours], [], [], 1)[0]:
+                said += os.read(ours, 65_536)
+    finally:
+        worker.send_signal(signal.SIGTERM)
+        worker.wait(LIMIT_SECONDS)
+        os.close(ours)
+
+    assert len(re.findall(rb"\d\d:\d\d:\d\d settled=0 paid_late=0 [^\r\n]+", said)) >= 2
+    assert worker.returncode == 0
