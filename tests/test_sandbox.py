@@ -16,7 +16,7 @@ from lnpay.sandbox.server import wait_until
 from tests.sandbox_process import RunningSandbox, running_sandbox
 from tests.world import World
 
-SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # noqa: S105 - of this test
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 DAY = 86_400
 
 

@@ -175,6 +175,23 @@ def test_a_shop_that_is_not_named_gets_no_frame_but_the_page_itself(
     expect(page.locator("#open")).to_be_visible()
 
 
+def test_a_wrong_origin_is_named_at_once_with_what_to_do(shop: ShopPage, make_stand: Callable[..., Stand]) -> None:
+    stand = make_stand(cors_origins=(shop.origin.replace("127.0.0.1", "localhost"),))
+    page, _ = shop.sell(stand, viewport=PHONE)  # type: ignore[arg-type]
+    errors: list[str] = []
+    page.on("console", lambda message: errors.append(message.text))
+
+    page.locator("#bare").click()
+
+    alert = page.get_by_role("alert")
+    expect(alert).to_contain_text(f"add {shop.origin} to CORS_ORIGINS of the LNPay at {stand.url}", timeout=3_000)
+    assert [text for text in errors if text.startswith("LNPay: ") and shop.origin in text]
+    assert_accessible(page)
+    picture(page, "modal-wrong-origin")
+    alert.get_by_role("link", name="Open the payment page").click()
+    expect(page.locator("#open")).to_be_visible()
+
+
 def test_a_link_that_runs_as_a_script_is_refused(shop: ShopPage, make_stand: Callable[..., Stand]) -> None:
     page, _ = shop.sell(make_stand(cors_origins=(shop.origin,)))
 

@@ -15,6 +15,8 @@
       border: 0; border-radius: 1.25rem; overflow: hidden; background: Canvas; box-shadow: 0 24px 80px #0006 }
     dialog.lnpay::backdrop { background: #000a }
     dialog.lnpay iframe { display: block; width: 100%; height: 100%; border: 0 }
+    dialog.lnpay iframe[hidden] { display: none }
+    dialog.lnpay p { margin: 4rem 1.5rem 1.5rem; font: 1rem/1.5 system-ui, sans-serif; color: CanvasText; overflow-wrap: anywhere }
     dialog.lnpay button { position: absolute; inset-block-start: .5rem; inset-inline-end: .5rem; width: 2.75rem; height: 2.75rem;
       font: 1.5rem/1 system-ui, sans-serif; color: CanvasText; background: Canvas; border: 0; border-radius: 50%; cursor: pointer }
     dialog.lnpay button:focus-visible { outline: 3px solid Highlight; outline-offset: -3px }
@@ -23,6 +25,8 @@
     button { min-height: 3rem; padding: .6875rem 1.5rem; font: 600 1rem/1.5 system-ui, sans-serif; color: #fff; background: #0a6b4d;
       border: 0; border-radius: .75rem; cursor: pointer }
     button:focus-visible { outline: 3px solid #0a6b4d; outline-offset: 3px }`;
+  // Milliseconds after the frame has loaded: a page that may be shown speaks before that.
+  const SILENT_FOR = 500;
   const NO_WORD_FOR = 4000;
   let isDressed = false;
 
@@ -32,6 +36,22 @@
     made.replaceSync(css);
     return made;
   };
+
+  function explain(dialog, frame, url) {
+    const reason = `The payment page may not be shown inside this page: add ${location.origin} to CORS_ORIGINS of the LNPay at ` +
+      `${url.origin} and restart it.`;
+    console.error(`LNPay: ${reason}`);
+    const words = document.createElement("p");
+    const link = document.createElement("a");
+    words.setAttribute("role", "alert");
+    words.lang = "en";
+    words.textContent = `${reason} `;
+    link.href = url.href;
+    link.textContent = "Open the payment page";
+    words.append(link);
+    frame.hidden = true;
+    dialog.append(words);
+  }
 
   function open(checkoutUrl, { onPaid, onExpired, onClose } = {}) {
     const url = new URL(checkoutUrl, location.href);
@@ -71,10 +91,13 @@
       if (word.state === "paid") once("paid", onPaid);
       if (word.state === "expired") once("expired", onExpired);
     };
-    // A page that may not stand in a frame here never speaks; the customer should be able to pay nevertheless.
-    frame.addEventListener("load", () => setTimeout(() => {
-      if (!hasSpoken && dialog.open) location.assign(url.href);
-    }, NO_WORD_FOR));
+    // A page that may not stand in a frame here never speaks. The developer should see why at once; the customer should
+    // be able to pay nevertheless.
+    frame.addEventListener("load", () => {
+      const ifSilent = (call) => () => { if (!hasSpoken && dialog.open) call(); };
+      setTimeout(ifSilent(() => explain(dialog, frame, url)), SILENT_FOR);
+      setTimeout(ifSilent(() => location.assign(url.href)), NO_WORD_FOR);
+    });
     window.addEventListener("message", hear);
     button.addEventListener("click", () => dialog.close());
     dialog.addEventListener("close", () => {
