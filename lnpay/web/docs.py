@@ -12,7 +12,13 @@ from lnpay.web.context import backend
 
 blueprint = Blueprint("docs", __name__)
 
-_PAGE_POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+_PAGE_POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; script-src 'self'; connect-src 'self'; form-action 'none'; "
+    "base-uri 'none'; frame-ancestors 'none'"
+)
+
+UNTRIED = ("receiveEvent", "showDocs")
+"""Operations that the page does not offer to try: one that only Strike can sign, and itself."""
 
 _CACHE = "lnpay.openapi"
 
@@ -26,8 +32,18 @@ def openapi() -> Response:
 
 @blueprint.get("/docs")
 def page() -> Response:
-    """The same for people: one page, no script, nothing from anywhere else."""
-    response = make_response(render_template("docs.html", api=_document(), code=code, sentence=sentence, shape=shape))
+    """The same for people: one page, nothing from anywhere else. Without its script only "Try it" is missing."""
+    response = make_response(
+        render_template(
+            "docs.html",
+            api=_document(),
+            code=code,
+            sentence=sentence,
+            shape=shape,
+            whole=whole,
+            untried=UNTRIED,
+        )
+    )
     response.headers["Content-Security-Policy"] = _PAGE_POLICY
     return _kept(response)
 
@@ -66,6 +82,11 @@ def sentence(text: str) -> Markup:
 def code(example: object) -> str:
     """JSON for people, its long strings cut."""
     return json.dumps(_shortened(example), indent=2, ensure_ascii=False)
+
+
+def whole(example: object) -> str:
+    """JSON to be sent as it is."""
+    return json.dumps(example, indent=2, ensure_ascii=False)
 
 
 def _shortened(example: object) -> object:

@@ -402,3 +402,49 @@ def test_the_description_of_the_api_keeps_nobody_out(stand: Stand, look: str) ->
     assert_accessible(page)
     assert_fits(page)
     assert said == []
+
+
+SMALL_PHONE = {"width": 360, "height": 740}
+
+
+def test_the_api_is_tried_on_a_small_phone(make_stand: Callable[..., Stand]) -> None:
+    key = "an-api-key-of-the-tests"
+    stand = make_stand(api_keys=(key,))
+    page = stand.new_context(viewport=SMALL_PHONE, has_touch=True).new_page()
+    said: list[str] = []
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(f"{stand.url}/docs")
+    part = page.locator("#generateInvoice")
+    part.get_by_text("Try it").tap()
+
+    part.get_by_role("button", name="Send").tap()
+    answer = part.get_by_role("status")
+    expect(answer).to_contain_text("401")
+    part.get_by_label("API key").fill(key)
+    part.get_by_label("Body, JSON").fill('{"amount_fiat": "12.34", "correlation_id": "tried-1"}')
+    part.get_by_role("button", name="Send").tap()
+
+    expect(answer).to_contain_text("200")
+    expect(answer).to_contain_text('"status": "success"')
+    picture(page, "docs-try")
+    assert_accessible(page)
+    assert_fits(page)
+    assert all(box and box["width"] <= 360 for box in (answer.bounding_box(), part.bounding_box()))
+    with stand.backend.repository.reading() as tx:
+        [invoice] = tx.invoices.named("tried-1")
+    # What was made is found by another form, with the key that was typed once.
+    other = page.locator("#showInvoice")
+    other.get_by_text("Try it").tap()
+    other.get_by_label("invoice_id").fill(invoice.strike_invoice_id)
+    other.get_by_role("button", name="Send").tap()
+    expect(other.get_by_role("status")).to_contain_text('"correlation_id": "tried-1"')
+    assert said == []
+
+
+def test_without_a_script_the_api_is_described_all_the_same(stand: Stand) -> None:
+    page = stand.new_context(java_script_enabled=False).new_page()
+
+    page.goto(f"{stand.url}/docs")
+
+    expect(page.get_by_role("heading", name="POST /generate-invoice")).to_be_visible()
+    expect(page.get_by_text("Try it").first).to_be_hidden()
