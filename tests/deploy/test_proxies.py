@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import re
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -31,6 +32,14 @@ INSIDE = [
     "//generate-invoice", "/checkout/../generate-invoice", "/checkout/..%2fgenerate-invoice",
     "/static/%2e%2e/generate-invoice", "/refund/../admin", "/generate-invoice/", "/generate-invoice?x=/webhook",
     "/%67enerate-invoice", "/invoices/an-id/qr.png/../../../generate-invoice",
+]  # fmt: skip
+
+
+TOKEN = "a-very-secret-token"
+SECRET_PATHS = [
+    f"/checkout/{TOKEN}", f"/checkout/{TOKEN}/status", f"/refund/{TOKEN}", f"/checkout/{TOKEN}?lang=de",
+    f"/checkout?token={TOKEN}", f"//checkout/{TOKEN}", f"/%63heckout/{TOKEN}", f"/checkout%2F{TOKEN}",
+    f"/CHECKOUT/{TOKEN}", f"/x/../checkout/{TOKEN}", f"/admin/login?next={TOKEN}", f"/nothing/{TOKEN}",
 ]  # fmt: skip
 
 
@@ -63,6 +72,7 @@ def nginx_command(folder: Path, text: str, port: int) -> list[str]:
     site = re.sub(r"listen \[::\]:443[^;]*;", "", site)
     site = re.sub(r"listen 443[^;]*;", f"listen 127.0.0.1:{port};", site)
     site = re.sub(r"ssl_\w+ [^;]*;|http2 on;", "", site)
+    site = site.replace("/var/log/nginx/", f"{folder}/")
     # The part that leads from http to https would listen on port 80.
     site = re.sub(r"server \{[^{}]*return 301[^{}]*\}", "", site)
     temporary = "".join(
@@ -97,14 +107,21 @@ def running(name: str, folder: Path, backend_port: int, text: str) -> Iterator[i
         yield port
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        (folder / "stderr.log").write_bytes(process.communicate(timeout=30)[1])
 
 
-def status(port: int, path: str) -> int | None:
+def send_nonsense(port: int) -> None:
+    """A request with a secret address that no server understands."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(f"GET /checkout/{TOKEN} HTTP/1.1\r\nHost: a b\r\nBad Header\r\n\r\n".encode())
+        connection.recv(65_536)
+
+
+def status(port: int, path: str, headers: dict[str, str] | None = None) -> int | None:
     """The status of an answer to a path, sent as it stands here; None without an answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=headers or {})
         return connection.getresponse().status
     except OSError:
         return None
@@ -143,3 +160,19 @@ class TestProxiesAsShipped:
             answers = {path: status(port, path) for path in (*PUBLIC, *FOR_THE_SHOP, *FOR_THE_OPERATOR, "/docs")}
 
         assert {path for path, answer in answers.items() if answer != 200} == {"/docs"}
+
+    @pytest.mark.parametrize("is_up", [True, False])
+    def test_no_log_has_the_secret_part_of_an_address(
+        self, name: str, tmp_path: Path, backend_port: int, is_up: bool
+    ) -> None:
+        text = (DEPLOY / "proxy" / name).read_text("utf-8")
+
+        with running(name, tmp_path, backend_port if is_up else free_port(), text) as port:
+            for path in SECRET_PATHS:
+                status(port, path, {"Referer": f"https://pay.shop.example/checkout/{TOKEN}"})
+            send_nonsense(port)
+
+        logs = {path.name: path.read_text("utf-8", "replace") for path in tmp_path.glob("*.log")}
+        assert {file for file, content in logs.items() if TOKEN in content} == set()
+        # The requests are logged all the same.
+        assert "".join(logs.values()).count("/checkout") >= 3

@@ -76,7 +76,7 @@ class Shop:
         """The customer pays, and LNPay learns of it by the webhook."""
         self.provider.simulator.pay_invoice(sold["quote"]["lnInvoice"], late_seconds=late_seconds)
         invoice = f"/invoices/{sold['invoice']['invoiceId']}"
-        assert wait_until(lambda: self.ask("GET", invoice).json()["state"] != "unpaid", 20)
+        assert wait_until(lambda: self.ask("GET", invoice, headers=BEARER).json()["state"] != "unpaid", 20)
 
 
 def live_through_a_day(shop: Shop) -> None:
