@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from lnpay import bech32
 from lnpay.money import MAX_SATS, sats_to_msats
 
 DEFAULT_EXPIRY_SECONDS = 3600
@@ -27,12 +28,7 @@ _AMOUNT = re.compile(r"(?P<digits>[1-9][0-9]{0,19})(?P<multiplier>[munp]?)")
 _PICO_BTC = {"": 10**12, "m": 10**9, "u": 10**6, "n": 10**3, "p": 1}
 _PICO_BTC_PER_MSAT = 10
 
-_CHARSET = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
-_WORD_OF = {character: word for word, character in enumerate(_CHARSET)}
-_GENERATORS = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
-
 # Lengths in words: characters after the separator, 5 bits each.
-_CHECKSUM_WORDS = 6
 _TIMESTAMP_WORDS = 7
 _SIGNATURE_WORDS = 104
 _FIELD_HEADER_WORDS = 3
@@ -72,11 +68,14 @@ def decode(payment_request: str) -> PaymentRequest:
     are skipped; of several of one kind the first counts, as it is the one the specification prefers.
     Raises Bolt11Error for everything else.
     """
-    prefix, words = _decode_bech32(_without_scheme(payment_request))
+    try:
+        prefix, words = bech32.decode(_without_scheme(payment_request))
+    except bech32.Bech32Error as error:
+        raise Bolt11Error(str(error)) from error
     network, amount_msats = _read_prefix(prefix)
     if len(words) < _TIMESTAMP_WORDS + _SIGNATURE_WORDS:
         raise Bolt11Error("too short: there is no room for time and signature")
-    created_at = datetime.fromtimestamp(_to_int(words[:_TIMESTAMP_WORDS]), UTC)
+    created_at = datetime.fromtimestamp(bech32.to_int(words[:_TIMESTAMP_WORDS]), UTC)
     fields = _read_fields(words[_TIMESTAMP_WORDS:-_SIGNATURE_WORDS])
     if "p" not in fields:
         raise Bolt11Error("there is no payment hash")
@@ -85,9 +84,9 @@ def decode(payment_request: str) -> PaymentRequest:
         amount_msats=amount_msats,
         created_at=created_at,
         expiry_seconds=_read_expiry(fields.get("x"), created_at),
-        payment_hash=_to_bytes(fields["p"]).hex(),
+        payment_hash=bech32.to_bytes(fields["p"]).hex(),
         description=_read_description(fields.get("d")),
-        description_hash=_to_bytes(fields["h"]).hex() if "h" in fields else None,
+        description_hash=bech32.to_bytes(fields["h"]).hex() if "h" in fields else None,
     )
 
 
@@ -96,44 +95,6 @@ def _without_scheme(text: str) -> str:
         raise Bolt11Error(f"longer than {MAX_CHARACTERS} characters")
     scheme = "lightning:"
     return text[len(scheme) :] if text[: len(scheme)].lower() == scheme else text
-
-
-def _decode_bech32(text: str) -> tuple[str, list[int]]:
-    """Prefix in lower case, and the words after the separator without the checksum."""
-    # Some letters outside ASCII become ASCII in lower case (the Kelvin sign a k); they must not pass for it.
-    if not text.isascii():
-        raise Bolt11Error("there are characters that no payment request has")
-    if text not in (text.lower(), text.upper()):
-        raise Bolt11Error("upper and lower case are mixed")
-    prefix, separator, data = text.lower().rpartition("1")
-    if not separator or not prefix:
-        raise Bolt11Error("there is no separator 1 after a prefix")
-    if not set(data) <= _WORD_OF.keys():
-        raise Bolt11Error("there are characters that no payment request has")
-    words = [_WORD_OF[character] for character in data]
-    if len(words) < _CHECKSUM_WORDS or not _is_checksum_right(prefix, words):
-        raise Bolt11Error("the checksum is wrong: characters were changed or lost")
-    return prefix, words[:-_CHECKSUM_WORDS]
-
-
-def _is_checksum_right(prefix: str, words: Sequence[int]) -> bool:
-    """BIP 173: the polynomial of prefix and words, checksum included, leaves 1."""
-    spread = [ord(character) >> 5 for character in prefix] + [0] + [ord(character) & 31 for character in prefix]
-    remainder = 1
-    for word in (*spread, *words):
-        remainder = (remainder & 0x1FFFFFF) << 5 ^ word ^ _REDUCED[remainder >> 25]
-    return remainder == 1
-
-
-def _reduce(top: int) -> int:
-    reduced = 0
-    for bit, generator in enumerate(_GENERATORS):
-        reduced ^= generator if top >> bit & 1 else 0
-    return reduced
-
-
-# All 32 outcomes at once: a third of the time of working them out for each word.
-_REDUCED = tuple(_reduce(top) for top in range(32))
 
 
 def _read_prefix(prefix: str) -> tuple[str, int | None]:
@@ -162,10 +123,10 @@ def _read_fields(words: Sequence[int]) -> dict[str, Sequence[int]]:
     start = 0
     while start < len(words):
         header = words[start : start + _FIELD_HEADER_WORDS]
-        end = start + _FIELD_HEADER_WORDS + _to_int(header[1:])
+        end = start + _FIELD_HEADER_WORDS + bech32.to_int(header[1:])
         if len(header) < _FIELD_HEADER_WORDS or end > len(words):
             raise Bolt11Error("a field ends after the data")
-        kind, payload = _CHARSET[header[0]], words[start + _FIELD_HEADER_WORDS : end]
+        kind, payload = bech32.CHARSET[header[0]], words[start + _FIELD_HEADER_WORDS : end]
         if len(payload) == _FIELD_WORDS.get(kind, len(payload)):
             fields.setdefault(kind, payload)
         start = end
@@ -175,7 +136,7 @@ def _read_fields(words: Sequence[int]) -> dict[str, Sequence[int]]:
 def _read_expiry(words: Sequence[int] | None, created_at: datetime) -> int:
     if words is None:
         return DEFAULT_EXPIRY_SECONDS
-    seconds = _to_int(words)
+    seconds = bech32.to_int(words)
     try:
         created_at + timedelta(seconds=seconds)
     except OverflowError as error:
@@ -187,20 +148,6 @@ def _read_description(words: Sequence[int] | None) -> str | None:
     if words is None:
         return None
     try:
-        return _to_bytes(words).decode()
+        return bech32.to_bytes(words).decode()
     except UnicodeDecodeError as error:
         raise Bolt11Error("the description is not UTF-8") from error
-
-
-def _to_int(words: Sequence[int]) -> int:
-    """Big-endian."""
-    value = 0
-    for word in words:
-        value = value << 5 | word
-    return value
-
-
-def _to_bytes(words: Sequence[int]) -> bytes:
-    """Whole bytes in `words`; the bits left over at the end are padding."""
-    size, padding = divmod(5 * len(words), 8)
-    return (_to_int(words) >> padding).to_bytes(size)

@@ -31,10 +31,10 @@ GROUND = {
     "lnpay.text",
 }
 OUTSIDE = {
-    "lnpay.addresses", "lnpay.bolt11", "lnpay.console", "lnpay.delivery_hook", "lnpay.events", "lnpay.idn",
-    "lnpay.listening", "lnpay.logs", "lnpay.outgoing", "lnpay.packages", "lnpay.qr", "lnpay.rate_sources",
-    "lnpay.rates", "lnpay.repository", "lnpay.strike", "lnpay.strike_invoices", "lnpay.strike_reading",
-    "lnpay.webhook_signature",
+    "lnpay.addresses", "lnpay.bech32", "lnpay.bolt11", "lnpay.console", "lnpay.delivery_hook", "lnpay.events",
+    "lnpay.idn", "lnpay.listening", "lnpay.logs", "lnpay.outgoing", "lnpay.packages", "lnpay.qr",
+    "lnpay.rate_sources", "lnpay.rates", "lnpay.repository", "lnpay.strike", "lnpay.strike_invoices",
+    "lnpay.strike_reading", "lnpay.webhook_signature",
 }  # fmt: skip
 PROCESS = {"lnpay.backend", "lnpay.passes"}
 TOP = {"lnpay.bootstrap", "lnpay.web", "lnpay.doctor", "lnpay.commands"}
