@@ -6,7 +6,7 @@ import dataclasses
 import uuid
 from datetime import datetime, timedelta
 
-from lnpay.addresses import refund_address
+from lnpay.addresses import AddressRefused, parse_refund_address
 from lnpay.errors import Conflict, InvalidRequest, NotFound
 from lnpay.events import EventType
 from lnpay.model import Refund
@@ -96,13 +96,13 @@ def _find(tx: Transaction, strike_invoice_id: str) -> Refund:
 
 
 def _checked(address: str) -> str:
-    good = refund_address(address)
-    if good is None:
+    try:
+        return parse_refund_address(address)
+    except AddressRefused as error:
         raise InvalidRequest(
-            "this is neither a Lightning address (name@host) nor an LNURL",
+            f"this {error}",
             errors={"ln_address": "must be a Lightning address such as name@host, or an LNURL"},
-        )
-    return good
+        ) from error
 
 
 def _redirect(tx: Transaction, refund: Refund, now: datetime, why: str, address: str) -> Refund:

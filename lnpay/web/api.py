@@ -6,7 +6,7 @@ import base64
 
 from flask import Blueprint, Response, jsonify, request, url_for
 
-from lnpay.addresses import MAX_ADDRESS_CHARACTERS, refund_address
+from lnpay.addresses import MAX_ADDRESS_CHARACTERS, AddressRefused, parse_refund_address, refund_address
 from lnpay.backend import Backend
 from lnpay.errors import InvalidRequest, NotFound, OrderConflict
 from lnpay.events import EventType
@@ -22,10 +22,7 @@ from lnpay.web.schemas import AMOUNT_LIMIT, GenerateInvoice, invalid_fields, rea
 
 blueprint = Blueprint("api", __name__)
 
-ADDRESS_WARNING = (
-    "ln_address is neither a Lightning address (name@host) nor an LNURL: the invoice is good, "
-    "but a refund would wait until the customer gives an address"
-)
+ADDRESS_WARNING = "ln_address {}: the invoice is good, but a refund would wait until the customer gives an address"
 
 
 @blueprint.post("/generate-invoice")
@@ -43,8 +40,11 @@ def generate_invoice() -> Response:
         # Only the price of the moment tells that an amount is less than a sat.
         raise invalid_fields({"amount_fiat": error.message}) from error
     data = _shown(here, invoice)
-    if wanted.ln_address and refund_address(wanted.ln_address) is None:
-        data["warnings"] = [ADDRESS_WARNING]
+    if wanted.ln_address:
+        try:
+            parse_refund_address(wanted.ln_address)
+        except AddressRefused as error:
+            data["warnings"] = [ADDRESS_WARNING.format(error)]
     return jsonify(InvoiceMade(status="success", data=data))
 
 

@@ -129,7 +129,10 @@ class TestTheAnswer:
 
 
 class TestRefundAddresses:
-    @pytest.mark.parametrize("address", ["alice@example.com", "lightning:Alice@Example.com", "LNURL1DP68GURN8GHJ7UM9"])
+    @pytest.mark.parametrize(
+        "address",
+        ["alice@example.com", "lightning:Alice@Example.com", "LNURL1DP68GURN8GHJ7URP0YHX27RPD4CXCEF0WQ7X0SKT"],
+    )
     def test_an_address_that_can_be_one_is_no_reason_to_warn(self, world: World, address: str) -> None:
         assert "warnings" not in world.ask(ln_address=address).get_json()["data"]
 
