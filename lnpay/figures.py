@@ -19,6 +19,7 @@ from lnpay.model import Clock
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.figures import Waiting
 from lnpay.repository.invoices import WATCHED
+from lnpay.stalled import find_stalled
 from lnpay.states import DeliveryState, InvoiceState, RefundState
 from lnpay.strike import Bucket
 
@@ -41,10 +42,16 @@ class Calls:
 
 @dataclass(frozen=True)
 class WorkerStanding:
-    """age_seconds: since its last pass ended; None when there was none yet."""
+    """age_seconds: since its last pass ended; None when there was none yet.
+
+    trouble_seconds: for how long its passes have been in trouble; 0 when the last one was not. unreadable: rows that
+    the last one could not read and passed over.
+    """
 
     age_seconds: float | None
     is_in_trouble: bool
+    trouble_seconds: float = 0.0
+    unreadable: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class Figures:
     unsettled: payments that Strike lists and that could not be settled.
     refund_seconds: since the oldest refund of each open state is owed, or in flight.
     blocked_seconds: how long Strike still refuses calls of a bucket.
+    stalled: how much work of each kind has not moved for an hour; see `lnpay.stalled`.
     """
 
     schema_version: str
@@ -67,6 +75,7 @@ class Figures:
     calls: Mapping[Bucket, Calls]
     blocked_seconds: Mapping[Bucket, float]
     workers: Mapping[str, WorkerStanding]
+    stalled: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,7 @@ class Lookout:
                 calls={bucket: _calls(tx, bucket, now) for bucket in LIMITS},
                 blocked_seconds={bucket: _blocked_seconds(tx, bucket, now) for bucket in Bucket},
                 workers=_workers(tx, now),
+                stalled=find_stalled(tx, now).counts(),
             )
 
     def _count_done(self, tx: Transaction) -> _Done:
@@ -158,7 +168,12 @@ def _blocked_seconds(tx: Transaction, bucket: Bucket, now: datetime) -> float:
 
 def _workers(tx: Transaction, now: datetime) -> dict[str, WorkerStanding]:
     found = {
-        one.worker: WorkerStanding((now - one.ended_at).total_seconds(), one.trouble is not None)
+        one.worker: WorkerStanding(
+            age_seconds=(now - one.ended_at).total_seconds(),
+            is_in_trouble=one.trouble is not None,
+            trouble_seconds=0.0 if one.troubled_since is None else (now - one.troubled_since).total_seconds(),
+            unreadable=one.unreadable,
+        )
         for one in tx.heartbeats.every()
     }
     return {name: found.get(name, WorkerStanding(None, is_in_trouble=False)) for name in WORKERS}

@@ -205,11 +205,17 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """The last pass of a worker. trouble: what a person should look at, in words, if anything."""
+    """The last pass of a worker.
+
+    trouble: what a person should look at, in words, if anything. troubled_since: the end of the first of the passes
+    that have been in trouble without a break. unreadable: rows of Strike's list, and of ours, that it passed over.
+    """
 
     worker: str
     ended_at: datetime
     trouble: str | None
+    troubled_since: datetime | None = None
+    unreadable: int = 0
 
 
 @dataclass(frozen=True)

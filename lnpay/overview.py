@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 
 from lnpay.budget import LIMITS
@@ -11,6 +11,7 @@ from lnpay.model import Delivery, Heartbeat, Invoice, Refund
 from lnpay.refunds_by_hand import BY_HAND_AFTER
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.searches import Sum
+from lnpay.stalled import find_stalled
 from lnpay.states import DeliveryState, InvoiceState, RefundState
 from lnpay.strike import Bucket
 
@@ -27,6 +28,12 @@ UNTOLD_AFTER = timedelta(minutes=10)
 
 UNSETTLED_AFTER = timedelta(minutes=10)
 """A payment that Strike lists and that could not be settled for so long is not settled by the next pass either."""
+
+TROUBLED_AFTER = timedelta(minutes=10)
+"""A pass that fails is followed by the next; passes that fail for so long need a person."""
+
+UNSENT = (S.REQUESTED, S.QUOTED, S.FAILED)
+"""Refunds of which nothing can be on its way."""
 
 ABANDONED_SHOWN_FOR = timedelta(days=30)
 
@@ -53,6 +60,8 @@ class Attention:
 
     unsettled: Strike lists them as paid, and they could not be settled.
     unclear: in flight, and Strike cannot say any more whether it was sent. has_more: there are more of some kind.
+    troubled: workers whose passes have wanted a person to look for TROUBLED_AFTER. stalled: a sentence for each kind
+    of work that does not move and is not in one of the lists.
     """
 
     unsettled: list[Invoice]
@@ -62,11 +71,14 @@ class Attention:
     failing: list[Owed]
     untold: list[Untold]
     has_more: bool
+    troubled: list[Heartbeat]
+    stalled: list[str]
 
     @property
     def count(self) -> int:
         """How many things wait."""
-        kinds = (self.unsettled, self.unclear, self.held, self.without_address, self.failing, self.untold)
+        refunds = (self.unclear, self.held, self.without_address, self.failing)
+        kinds = (self.unsettled, *refunds, self.untold, self.troubled, self.stalled)
         return sum(len(kind) for kind in kinds)
 
 
@@ -87,11 +99,34 @@ def attention(repository: Repository, now: datetime) -> Attention:
         unclear = _with_invoices(tx, tx.refunds.unclear(now - BY_HAND_AFTER, MOST_SHOWN + 1))
         held = _owed(tx, S.HELD)
         without_address = _owed(tx, S.NEEDS_ADDRESS)
-        failing = [one for one in _owed(tx, S.FAILED) if now - one.refund.created_at >= FAILS_LONG_AFTER]
+        failing = [one for state in UNSENT for one in _owed(tx, state) if _fails(one.refund, now)]
         untold = _untold(tx, now)
+        troubled = [one for one in tx.heartbeats.every() if _is_troubled(one, now)]
+        stalled = replace(find_stalled(tx, now), refunds=None, deliveries=None)
     most = max(len(unsettled), len(unclear), len(held), len(without_address), len(failing), len(untold))
     n = MOST_SHOWN
-    return Attention(unsettled[:n], unclear[:n], held[:n], without_address[:n], failing[:n], untold[:n], most > n)
+    return Attention(
+        unsettled[:n],
+        unclear[:n],
+        held[:n],
+        without_address[:n],
+        failing[:n],
+        untold[:n],
+        most > n,
+        troubled,
+        list(stalled.in_words()),
+    )
+
+
+def _fails(refund: Refund, now: datetime) -> bool:
+    is_in_vain = refund.failures + refund.looks > 0 or now - refund.next_attempt_at >= FAILS_LONG_AFTER
+    return is_in_vain and now - refund.created_at >= FAILS_LONG_AFTER
+
+
+def _is_troubled(beat: Heartbeat, now: datetime) -> bool:
+    """What the refund worker waits for is in the lists of refunds, one by one."""
+    is_listed = beat.worker == "refund"
+    return not is_listed and beat.troubled_since is not None and now - beat.troubled_since >= TROUBLED_AFTER
 
 
 def _owed(tx: Transaction, state: RefundState) -> list[Owed]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +17,7 @@ from lnpay.deliveries import send_due, send_due_and_wait
 from lnpay.errors import LnpayError, Stopping, StrikeRejected
 from lnpay.model import Heartbeat
 from lnpay.refunds import STARTING, send_due_refunds
+from lnpay.stalled import StalledWork, find_stalled
 from lnpay.states import RefundState
 from lnpay.sweeps import Sweep, expire_due, lapse_due, sweep
 
@@ -24,10 +26,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Summary:
-    """What a pass did. `trouble` is what a person should look at, in words, if anything."""
+    """What a pass did. `trouble` is what a person should look at, in words, if anything.
+
+    unreadable: rows of Strike's list that it passed over.
+    """
 
     counts: dict[str, int]
     trouble: str | None = None
+    unreadable: int = 0
 
     @property
     def is_eventful(self) -> bool:
@@ -61,7 +67,9 @@ def main_pass(backend: Backend, *, is_patient: bool = False) -> Summary:
     ended = _end_unpaid(backend, found)
     told = (send_due_and_wait if is_patient else send_due)(backend.outbox)
     counts = {**_sweep_counts(found), **ended, "delivered": told["delivered"], "refused": told["refused"]}
-    return Summary(counts, _trouble(found))
+    troubles = [*_sweep_troubles(found), *_stalled_troubles(backend, ended, "unpaid"), *_unreadable_rows(backend)]
+    troubles += _stalled_troubles(backend, {}, "deliveries")
+    return Summary(counts, _joined(troubles), found.unreadable)
 
 
 def expired_pass(backend: Backend) -> Summary:
@@ -70,7 +78,9 @@ def expired_pass(backend: Backend) -> Summary:
     found = sweep(backend.sweep_ledger, backend.sweep_budget.remaining, is_deep=True)
     ended = _end_unpaid(backend, found)
     refunded = send_due_refunds(backend.refund_desk, STARTING)
-    return Summary({**_sweep_counts(found), **ended, "refunded": refunded["sent"]}, _trouble(found))
+    stalled = _stalled_troubles(backend, ended, "unpaid", "expired")
+    troubles = [*_sweep_troubles(found), *stalled, *_unreadable_rows(backend)]
+    return Summary({**_sweep_counts(found), **ended, "refunded": refunded["sent"]}, _joined(troubles), found.unreadable)
 
 
 def refund_pass(backend: Backend) -> Summary:
@@ -80,10 +90,12 @@ def refund_pass(backend: Backend) -> Summary:
     with backend.repository.reading() as tx:
         waiting = len(tx.refunds.in_states((RefundState.HELD,), limit=1_000))
         stuck = tx.refunds.count_stuck()
-    trouble = None
+    troubles = [*_refund_troubles(counts), *_unreadable_rows(backend)]
     if waiting or stuck:
-        trouble = f"{waiting} held and {stuck} unclear refunds wait for you: python main.py refunds list"
-    return Summary({state: counts[state] for state in ("sent", "in_flight", "failed", "unanswered", "error")}, trouble)
+        troubles.append(f"{waiting} held and {stuck} unclear refunds wait for you: python main.py refunds list")
+    troubles += _stalled_troubles(backend, {}, "refunds")
+    shown = {state: counts[state] for state in ("sent", "in_flight", "failed", "unanswered", "error")}
+    return Summary(shown, _joined(troubles))
 
 
 def _end_unpaid(backend: Backend, found: Sweep) -> dict[str, int]:
@@ -95,14 +107,45 @@ def _sweep_counts(found: Sweep) -> dict[str, int]:
     return {"settled": found.settled, "paid_late": found.paid_late, "failed": found.failed}
 
 
-def _trouble(found: Sweep) -> str | None:
+def _sweep_troubles(found: Sweep) -> Iterator[str]:
+    """What kept a look at Strike from its end, even for once: payments may be unnoticed meanwhile."""
     if isinstance(found.stopped_by, StrikeRejected) and found.stopped_by.status == 401:
-        return "Strike does not accept STRIKE_API_KEY: put a valid key into config/.env"
-    if isinstance(found.stopped_by, StrikeRejected):
-        return f"{found.stopped_by.message}: look at the scopes of the key and at the log"
-    if found.failed:
-        return f"{found.failed} invoices could not be reconciled: see the log"
-    return None
+        yield "Strike does not accept STRIKE_API_KEY: put a valid key into config/.env"
+    elif isinstance(found.stopped_by, StrikeRejected):
+        yield f"{found.stopped_by.message}: look at the scopes of the key and at the log"
+    elif found.stopped_by is not None:
+        yield f"payments could not be looked up at Strike: {found.stopped_by.message}"
+    elif found.is_blind:
+        yield "payments could not be looked up: Strike's list cannot be read, and no calls are left for single invoices"
+    elif found.failed:
+        yield f"{found.failed} invoices could not be reconciled: see the log"
+
+
+def _stalled_troubles(backend: Backend, ended: dict[str, int], *kinds: str) -> Iterator[str]:
+    """Work of some kinds that does not move. ended: what the pass has ended: after days without one, that moves."""
+    if any(ended.values()):
+        return
+    with backend.repository.reading() as tx:
+        stalled = find_stalled(tx, backend.clock())
+    yield from StalledWork(**{kind: getattr(stalled, kind) for kind in kinds}).in_words()
+
+
+def _refund_troubles(counts: Counter[str]) -> Iterator[str]:
+    if counts["unanswered"] and counts["unanswered"] + counts["error"] == counts.total():
+        yield "refunds could not be worked on: Strike did not answer"
+    if counts["error"]:
+        yield f"{counts['error']} refunds could not be worked on: see the log"
+
+
+def _unreadable_rows(backend: Backend) -> Iterator[str]:
+    """Odd rows of Strike's list are other programs' as a rule; those of the database are ours."""
+    count = backend.repository.unreadable.count()
+    if count:
+        yield f"{count:,} rows of the database could not be read and are left out: see the log"
+
+
+def _joined(troubles: Iterable[str]) -> str | None:
+    return "; ".join(troubles) or None
 
 
 def make_pass(backend: Backend, worker: str, one_pass: Pass) -> Summary:
@@ -112,15 +155,16 @@ def make_pass(backend: Backend, worker: str, one_pass: Pass) -> Summary:
     except Stopping:
         raise
     except LnpayError as error:
-        _remember(backend, worker, error.message)
+        _remember(backend, worker, error.message, 0)
         raise
-    _remember(backend, worker, summary.trouble)
+    _remember(backend, worker, summary.trouble, summary.unreadable)
     return summary
 
 
-def _remember(backend: Backend, worker: str, trouble: str | None) -> None:
+def _remember(backend: Backend, worker: str, trouble: str | None, unreadable: int) -> None:
+    rows = unreadable + backend.repository.unreadable.count()
     with backend.repository.transaction() as tx:
-        tx.heartbeats.beat(Heartbeat(worker, backend.clock(), trouble))
+        tx.heartbeats.beat(Heartbeat(worker, backend.clock(), trouble, unreadable=rows))
 
 
 def repeat(one_pass: Callable[[], Summary], seconds: float, stop: threading.Event) -> None:

@@ -66,7 +66,8 @@ class Sweep:
     looked_at: those that were looked at one by one. unclear: those of which nothing final can be said.
     asked_at: the steady seconds of this process at `started_at`: what was Strike's time then is known at the end.
     is_pending_known: whether all money that Strike has seen and not yet counted is among the unclear ones.
-    unreadable: rows of Strike's list that could not be read.
+    unreadable: rows of Strike's list that could not be read. is_blind: there was something to look for, and nothing
+    was looked at.
     stopped_by: why it ended early, if it did; what was found before that is kept.
     """
 
@@ -80,6 +81,7 @@ class Sweep:
     paid_late: int = 0
     failed: int = 0
     unreadable: int = 0
+    is_blind: bool = False
     stopped_by: StrikeError | None = None
 
     def clears(self, invoice: Invoice) -> bool:
@@ -116,6 +118,7 @@ def sweep(ledger: Ledger, calls_left: Callable[[], int], *, is_deep: bool | None
     except StrikeError as error:
         log.warning("sweep stopped error=%s", error.message)
         found.stopped_by = error
+    found.is_blind = found.since is None and not found.looked_at
     if is_deep and found.stopped_by is None:
         with ledger.repository.transaction() as tx:
             tx.limits.reach_milestone(DEEP_SWEEP, found.started_at)

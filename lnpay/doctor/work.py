@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 from lnpay.doctor.check import Check
@@ -12,6 +13,7 @@ from lnpay.doctor.words import in_words
 from lnpay.model import Heartbeat
 from lnpay.passes import INSIDE_EVERY_SECONDS
 from lnpay.repository.figures import Waiting
+from lnpay.stalled import find_stalled
 from lnpay.states import RefundState
 
 LATE = timedelta(minutes=15)
@@ -94,11 +96,27 @@ def _worker(patient: Patient, worker: str, beat: Heartbeat | None) -> Finding:
     if age > LATE:
         return (fail if age > VERY_LATE else warn)(name, text, f"see that it is started: {start}")
     if beat.trouble is not None:
-        return warn(name, f"{text} in trouble: {beat.trouble}", "do what it says; the log has more")
+        troubled = patient.clock() - (beat.troubled_since or beat.ended_at)
+        lasting = f", as for {in_words(troubled)}" if troubled > LATE else ""
+        say = fail if troubled > VERY_LATE else warn
+        return say(name, f"{text} in trouble{lasting}: {beat.trouble}", "do what it says; the log has more")
     return ok(name, text)
+
+
+def _check_invoices(patient: Patient) -> Iterator[Finding]:
+    with patient.reading() as tx:
+        # Refunds and messages have findings of their own.
+        stalled = replace(find_stalled(tx, patient.clock()), refunds=None, deliveries=None)
+    words = list(stalled.in_words())
+    if words:
+        advice = "see that the workers run and what they say, and that Strike can be reached from here"
+        yield fail("invoices_unread", "; ".join(words), advice)
+    else:
+        yield ok("invoices_unread", "none: Strike was asked about every invoice that is over")
 
 
 CHECKS = (
     Check(("refunds_in_flight", "refunds_unsent", "refunds_waiting"), _check_refunds),
+    Check(("invoices_unread",), _check_invoices),
     Check(tuple(f"worker_{worker}" for worker in INSIDE_EVERY_SECONDS), _check_workers),
 )

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, func, select, update
 
 from lnpay.model import Delivery
-from lnpay.repository.rows import insert_unless_there
+from lnpay.repository.rows import insert_unless_there, read_rows
 from lnpay.repository.tables import UtcDateTime
 from lnpay.repository.tables import deliveries as t
 from lnpay.states import DeliveryState, check_delivery_move
@@ -44,7 +44,7 @@ class Deliveries:
             .order_by(t.c.attempts, t.c.next_attempt_at)
             .limit(limit)
         )
-        return [_to_delivery(row) for row in self._connection.execute(statement)]
+        return read_rows(self._connection, t, statement, _to_delivery)
 
     def next_due_at(self) -> datetime | None:
         """When the next pending message is due, or the next claim runs out; None when nothing is owed."""
@@ -124,17 +124,17 @@ class Deliveries:
             statement = statement.where(t.c.created_at >= since)
         # By time, not by id: a database might read all rows in the order of their ids otherwise, to save sorting a few.
         statement = statement.order_by(t.c.created_at, t.c.id).limit(limit)
-        return [_to_delivery(row) for row in self._connection.execute(statement)]
+        return read_rows(self._connection, t, statement, _to_delivery)
 
     def newest(self, state: DeliveryState, limit: int) -> list[Delivery]:
         """The messages in `state` that were owed last, the newest first."""
         statement = select(t).where(t.c.state == state).order_by(t.c.id.desc()).limit(limit)
-        return [_to_delivery(row) for row in self._connection.execute(statement)]
+        return read_rows(self._connection, t, statement, _to_delivery)
 
     def of_invoice(self, invoice_id: int) -> list[Delivery]:
         """Every message about an invoice, the oldest first."""
         statement = select(t).where(t.c.invoice_id == invoice_id).order_by(t.c.id)
-        return [_to_delivery(row) for row in self._connection.execute(statement)]
+        return read_rows(self._connection, t, statement, _to_delivery)
 
 
 def _to_delivery(row: Row[Any]) -> Delivery:

@@ -8,13 +8,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Connection, func, select, text
+from sqlalchemy import ColumnElement, Connection, case, func, select, text
 
 from lnpay.repository.invoices import PAID
-from lnpay.repository.tables import deliveries, invoices, refunds
+from lnpay.repository.tables import UtcDateTime, deliveries, invoices, refunds
 from lnpay.states import DeliveryState, InvoiceState, RefundState
 
 _State = TypeVar("_State", bound=StrEnum)
+
+MOVING_REFUNDS = (RefundState.REQUESTED, RefundState.QUOTED, RefundState.IN_FLIGHT, RefundState.FAILED)
+"""The states that time alone should end; the others wait for a person or for the customer."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,38 @@ class Figures:
             .group_by(d.event_type)
         )
         return {event_type: Waiting(count, since) for event_type, count, since in self._connection.execute(statement)}
+
+    def unread_unpaid(self, before: datetime) -> Waiting | None:
+        """Unpaid invoices whose time to pay ended before `before`. Money that Strike has seen keeps others."""
+        i = invoices.c
+        is_unread = (i.state == InvoiceState.UNPAID) & (i.expires_at < before) & i.seen_at.is_(None)
+        return self._waiting(i.expires_at, is_unread)
+
+    def unread_expired(self, before: datetime) -> Waiting | None:
+        """Expired invoices whose payment request died before `before`. Money that Strike has seen keeps others."""
+        i = invoices.c
+        is_unread = (i.state == InvoiceState.EXPIRED) & (i.payable_until < before) & i.seen_at.is_(None)
+        return self._waiting(i.payable_until, is_unread)
+
+    def stalled_refunds(self, before: datetime) -> Waiting | None:
+        """Refunds owed, or in flight, since before `before`, which were tried in vain or are not worked on at all."""
+        r = refunds.c
+        since = case((r.state == RefundState.IN_FLIGHT, r.started_at), else_=r.created_at)
+        is_in_vain = (r.failures + r.looks > 0) | (r.next_attempt_at < before)
+        return self._waiting(since, r.state.in_(MOVING_REFUNDS) & (since < before) & is_in_vain)
+
+    def stalled_deliveries(self, before: datetime) -> Waiting | None:
+        """Messages owed since before `before`, which the shop has refused or nobody has sent."""
+        d = deliveries.c
+        is_in_vain = (d.attempts > 0) | (d.next_attempt_at < before)
+        condition = (d.state == DeliveryState.PENDING) & (d.created_at < before) & is_in_vain
+        return self._waiting(d.created_at, condition)
+
+    def _waiting(self, since: ColumnElement[datetime], condition: ColumnElement[bool]) -> Waiting | None:
+        count, oldest = self._connection.execute(
+            select(func.count(), func.min(since, type_=UtcDateTime)).where(condition)
+        ).one()
+        return Waiting(count, oldest) if count else None
 
     def schema_version(self) -> str:
         """The newest migration that was made here."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from lnpay.model import Heartbeat
 from lnpay.repository.rows import upsert
@@ -16,11 +16,17 @@ class Heartbeats:
         self._connection = connection
 
     def beat(self, heartbeat: Heartbeat) -> None:
-        """Remember the last pass of a worker."""
-        change = {"ended_at": heartbeat.ended_at, "trouble": heartbeat.trouble}
-        self._connection.execute(upsert(self._connection, t, {"worker": heartbeat.worker}, change, change))
+        """Remember the last pass of a worker, and since when it has been in trouble without a break."""
+        since = None if heartbeat.trouble is None else heartbeat.ended_at
+        new = {
+            "ended_at": heartbeat.ended_at,
+            "trouble": heartbeat.trouble,
+            "troubled_since": since,
+            "unreadable": heartbeat.unreadable,
+        }
+        change = {**new, "troubled_since": None if since is None else func.coalesce(t.c.troubled_since, since)}
+        self._connection.execute(upsert(self._connection, t, {"worker": heartbeat.worker}, new, change))
 
     def every(self) -> list[Heartbeat]:
         """The last pass of each worker that ever made one."""
-        statement = select(t.c.worker, t.c.ended_at, t.c.trouble).order_by(t.c.worker)
-        return [Heartbeat(*row) for row in self._connection.execute(statement)]
+        return [Heartbeat(*row) for row in self._connection.execute(select(t).order_by(t.c.worker))]

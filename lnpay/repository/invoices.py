@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Row, Select, func, select, update
 
 from lnpay.model import Draft, Invoice, Issue, Order, Rate
-from lnpay.repository.rows import insert_unless_there
+from lnpay.repository.rows import ODD_ROW, insert_unless_there, read_rows
 from lnpay.repository.tables import invoices as t
 from lnpay.states import InvoiceState, check_invoice_move
 
@@ -145,7 +145,7 @@ class Invoices:
         found: dict[int, Invoice] = {}
         for way in ways:
             statement = select(t).where(way, t.c.strike_invoice_id.is_not(None)).order_by(t.c.id).limit(MAX_NAMESAKES)
-            found.update({row.id: _to_invoice(row) for row in self._connection.execute(statement)})
+            found.update({one.id: one for one in read_rows(self._connection, t, statement, _to_invoice)})
         return [found[row_id] for row_id in sorted(found)]
 
     def find(self, invoice_id: int) -> Invoice | None:
@@ -171,11 +171,16 @@ class Invoices:
 
     def oldest_opened_at(self, states: Iterable[InvoiceState]) -> datetime | None:
         """When the oldest invoice in any of `states` was made at Strike; None when there is none."""
-        moments = [
-            self._connection.execute(select(func.min(t.c.opened_at)).where(t.c.state == state)).scalar()
-            for state in states
-        ]
+        moments = [self._oldest_opened_at(state) for state in states]
         return min((moment for moment in moments if moment is not None), default=None)
+
+    def _oldest_opened_at(self, state: InvoiceState) -> datetime | None:
+        try:
+            return self._connection.execute(select(func.min(t.c.opened_at)).where(t.c.state == state)).scalar()
+        except ODD_ROW:  # the least of them is no time
+            statement = select(t).where(t.c.state == state, t.c.strike_invoice_id.is_not(None))
+            invoices = read_rows(self._connection, t, statement, _to_invoice)
+            return min((invoice.issue.opened_at for invoice in invoices), default=None)
 
     def oldest_lapsed_opened_at(self, payable_since: datetime) -> datetime | None:
         """When the oldest lapsed invoice was made whose payment request ended after `payable_since`; None: none."""
@@ -205,7 +210,7 @@ class Invoices:
             .order_by(t.c.listed_paid_at, t.c.id)
             .limit(limit)
         )
-        return [_to_invoice(row) for row in self._connection.execute(statement)]
+        return read_rows(self._connection, t, statement, _to_invoice)
 
     def newest_created_at(self) -> datetime | None:
         """When the newest order came, by our clock; None when there is none."""
@@ -271,7 +276,7 @@ class Invoices:
 
     def _ending(self, state: InvoiceState, column: Column[datetime], before: datetime, limit: int) -> list[Invoice]:
         statement = select(t).where(t.c.state == state, column < before).order_by(column).limit(limit)
-        return [_to_invoice(row) for row in self._connection.execute(statement)]
+        return read_rows(self._connection, t, statement, _to_invoice)
 
     def counts(self) -> dict[InvoiceState, int]:
         """How many issued invoices are in each state."""

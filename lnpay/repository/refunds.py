@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, text, update
 
 from lnpay.model import Hold, Refund, RefundAttempt
-from lnpay.repository.rows import insert_unless_there
+from lnpay.repository.rows import insert_unless_there, read_rows
 from lnpay.repository.tables import UtcDateTime, refund_attempts
 from lnpay.repository.tables import refunds as t
 from lnpay.states import Closer, HoldCause, RefundState, RefundStep, check_refund_move
@@ -84,7 +84,7 @@ class Refunds:
     def in_states(self, states: Collection[RefundState], limit: int) -> list[Refund]:
         """Refunds in any of `states`, the oldest first."""
         statement = select(t).where(t.c.state.in_(states)).order_by(t.c.id).limit(limit)
-        return [_to_refund(row) for row in self._connection.execute(statement)]
+        return read_rows(self._connection, t, statement, _to_refund)
 
     def due(self, states: Collection[RefundState], now: datetime, limit: int) -> list[Refund]:
         """Refunds in any of `states` whose time has come and that nobody works on, the longest due first."""
@@ -95,7 +95,7 @@ class Refunds:
             .order_by(t.c.next_attempt_at, t.c.id)
             .limit(limit)
         )
-        return [_to_refund(row) for row in self._connection.execute(statement)]
+        return read_rows(self._connection, t, statement, _to_refund)
 
     def next_due_at(self, states: Collection[RefundState]) -> datetime | None:
         """When the next refund in any of `states` is due, or its claim runs out; None when there is none."""

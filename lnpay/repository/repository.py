@@ -27,12 +27,13 @@ from lnpay.repository.limits import Limits
 from lnpay.repository.logins import Logins
 from lnpay.repository.looking import open_to_look, version_of
 from lnpay.repository.refunds import Refunds
+from lnpay.repository.rows import UNREADABLE_OPTION, UnreadableRows
 from lnpay.repository.searches import Searches
 from lnpay.repository.standings import Standings
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0007"
+SCHEMA_VERSION = "0008"
 """The newest migration. A test holds it against the migrations themselves."""
 
 BUSY_TIMEOUT_MS = 10_000
@@ -65,11 +66,13 @@ class Transaction:
 
 
 class Repository:
-    """The database behind LNPay. Safe to share between threads."""
+    """The database behind LNPay. Safe to share between threads. `unreadable`: rows that were passed over lately."""
 
     def __init__(self, database_url: str, *, can_write: bool = True) -> None:
         """can_write: False for whoever only looks; then nothing is made or set either, not even WAL."""
         self.engine = _create_engine(database_url) if can_write else open_to_look(database_url)
+        self.unreadable = UnreadableRows()
+        self.engine.update_execution_options(**{UNREADABLE_OPTION: self.unreadable})
         # SQLite lets writers poll for its lock, at random and up to a tenth of a second apart. Inside one process a
         # lock of our own is fair and quick; between processes SQLite's busy timeout does it.
         self._write_turn = threading.Lock() if self.engine.dialect.name == "sqlite" else nullcontext()

@@ -2,13 +2,92 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Table
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, select
 from sqlalchemy.dialects import sqlite
+from sqlalchemy.exc import OperationalError
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
+
+log = logging.getLogger(__name__)
+
+_Record = TypeVar("_Record")
+
+UNREADABLE_OPTION = "lnpay_unreadable"
+"""The execution option of an engine that holds its UnreadableRows."""
+
+LATELY_SECONDS = 600.0
+"""A row that is still unreadable is met by every pass; one that is repaired is forgotten after this time."""
+
+ODD_ROW = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
+"""What turning a row into a record may raise: a state of a later version, JSON, a number or a time that is none."""
+
+
+class UnreadableRows:
+    """Rows that could not be read lately. Safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._seen_at: dict[tuple[str, int], float] = {}
+
+    def note(self, table: str, row_id: int) -> None:
+        """Remember a row, and log it the first time."""
+        if (table, row_id) not in self._seen_at:
+            log.error("row cannot be read table=%s id=%d", table, row_id)
+        self._seen_at[table, row_id] = time.monotonic()
+
+    def count(self) -> int:
+        """How many there are."""
+        now = time.monotonic()
+        for row, seen_at in list(self._seen_at.items()):
+            if now - seen_at > LATELY_SECONDS:
+                self._seen_at.pop(row, None)
+        return len(self._seen_at)
+
+
+def read_rows(
+    connection: Connection, table: Table, statement: Select[Any], to_record: Callable[[Row[Any]], _Record]
+) -> list[_Record]:
+    """The rows that `statement` selects of `table`, as records. One that cannot be read does not hide the others."""
+    try:
+        return [to_record(row) for row in connection.execute(statement)]
+    except (*ODD_ROW, OperationalError) as error:
+        if not is_about_a_row(error):
+            raise
+    return _read_one_by_one(connection, table, statement, to_record)
+
+
+def is_about_a_row(error: Exception) -> bool:
+    """Whether `error` says that a row cannot be read, rather than that the database is away."""
+    return not isinstance(error, OperationalError) or "decode" in str(error.orig).lower()
+
+
+def _read_one_by_one(
+    connection: Connection, table: Table, statement: Select[Any], to_record: Callable[[Row[Any]], _Record]
+) -> list[_Record]:
+    """The same, a query for each row. Rows that cannot be read make room for the next ones within a LIMIT."""
+    unreadable: UnreadableRows | None = connection.get_execution_options().get(UNREADABLE_OPTION)
+    passed_over: set[int] = set()
+    while True:
+        wanted = statement.with_only_columns(table.c.id).where(table.c.id.not_in(passed_over))
+        found: list[_Record] = []
+        odd: set[int] = set()
+        for row_id in connection.execute(wanted).scalars().all():
+            try:
+                found.append(to_record(connection.execute(select(table).where(table.c.id == row_id)).one()))
+            except (*ODD_ROW, OperationalError) as error:
+                if not is_about_a_row(error):
+                    raise
+                odd.add(row_id)
+                if unreadable is not None:
+                    unreadable.note(table.name, row_id)
+        if not odd:
+            return found
+        passed_over |= odd
 
 
 def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:

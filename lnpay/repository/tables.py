@@ -294,6 +294,8 @@ heartbeats = Table(
     Column("worker", String(20), primary_key=True),
     Column("ended_at", UtcDateTime, nullable=False),
     Column("trouble", Text),
+    Column("troubled_since", UtcDateTime),
+    Column("unreadable", Integer, nullable=False, server_default="0"),
 )
 
 installation = Table(

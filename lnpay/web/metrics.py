@@ -203,6 +203,14 @@ def _workers(figures: Figures) -> Iterator[Metric]:
         "lnpay_worker_last_run_age_seconds", "Since its last pass ended; +Inf when there was none.", "worker", ages
     )
     yield _gauge("lnpay_worker_trouble", "Whether its last pass wants a person to look.", "worker", trouble)
+    seconds = {name: one.trouble_seconds for name, one in figures.workers.items()}
+    yield _gauge("lnpay_worker_trouble_seconds", "For how long its passes have wanted that; 0: not.", "worker", seconds)
+    unreadable = {name: one.unreadable for name, one in figures.workers.items()}
+    yield _gauge(
+        "lnpay_worker_unreadable_rows", "Rows of Strike and of the database that its last pass could not read.",
+        "worker", unreadable,
+    )  # fmt: skip
+    yield _gauge("lnpay_stalled", "Work that has not moved for an hour.", "kind", figures.stalled)
 
 
 def _gauge(name: str, text: str, label: str, values: Mapping[_Word, float]) -> Metric:

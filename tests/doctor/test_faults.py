@@ -544,6 +544,21 @@ class TestWork:
 
         assert_only(shop.troubles(), "worker_main", WARN, "3 invoices could not be reconciled")
 
+    @pytest.mark.parametrize(("hours", "verdict"), [(0.5, WARN), (2, FAIL)])
+    def test_a_worker_is_in_trouble_for_long(self, shop: Installation, hours: float, verdict: Verdict) -> None:
+        with shop.rows() as tx:
+            tx.heartbeats.beat(Heartbeat("main", shop.now() - hours * HOUR, "Strike does not answer"))
+            tx.heartbeats.beat(Heartbeat("main", shop.now(), "Strike does not answer"))
+
+        assert_only(shop.troubles(), "worker_main", verdict, "in trouble, as for ")
+
+    def test_strike_could_not_be_asked_about_an_invoice_for_long(self, shop: Installation) -> None:
+        overdue = f"{shop.now() - 2 * HOUR:%Y-%m-%d %H:%M:%S.%f}"
+        columns = "state = 'unpaid', paid_at = NULL, received_sats = NULL, settled_at = NULL"
+        shop.execute(f"UPDATE invoices SET {columns}, expires_at = '{overdue}'")  # noqa: S608
+
+        assert_only(shop.troubles(), "invoices_unread", FAIL, "1 unpaid invoice could not be checked at Strike")
+
     @pytest.mark.parametrize(("age", "verdict"), [(timedelta(minutes=30), WARN), (timedelta(hours=2), FAIL)])
     def test_a_refund_hangs(self, shop: Installation, age: timedelta, verdict: Verdict) -> None:
         owe(shop)

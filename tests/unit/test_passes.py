@@ -5,15 +5,21 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from lnpay import passes
+from lnpay.backend import Backend
 from lnpay.errors import Stopping, StorageUnavailable, StrikeUnavailable
 from lnpay.model import Heartbeat
 from lnpay.passes import Summary, expired_pass, main_pass, make_pass, refund_pass, repeat, start_workers
+from lnpay.repository.rows import LATELY_SECONDS, UnreadableRows
 from lnpay.sandbox.server import wait_until
+from lnpay.settlement import reconcile_invoice
 from lnpay.states import InvoiceState
+from tests.owing import owe
 from tests.world import World
 
 
@@ -83,11 +89,204 @@ class TestTrouble:
         assert all(summary.is_eventful for summary in summaries)
         assert "1 invoices could not be reconciled" in (summaries[0].trouble or "")
 
-    def test_a_provider_that_is_down_is_no_reason_to_call_a_person(self, world: World) -> None:
+    @pytest.mark.parametrize("one_pass", [main_pass, expired_pass])
+    @pytest.mark.parametrize("fault", [{"kind": "unreachable"}, {"kind": "error", "status": 503}])
+    def test_a_pass_that_learns_nothing_says_so(
+        self, world: World, one_pass: Callable[[Backend], Summary], fault: dict[str, Any]
+    ) -> None:
         world.sell()
-        world.fault("*", "/v1/*", "unreachable", times=None)
+        world.fault("*", "/v1/*", times=None, **fault)
 
+        assert "could not be" in (one_pass(world.backend).trouble or "")
+        world.simulator.faults.remove()
+        assert one_pass(world.backend).trouble is None
+
+    def test_without_the_list_and_without_calls_a_pass_learns_nothing(self, world: World) -> None:
+        world.sell()
+        world.fault("GET", "/v1/invoices", "garbage", times=None)
+        world.backend.sweep_budget.remaining = lambda: 9  # type: ignore[method-assign]
+
+        assert "no calls are left" in (main_pass(world.backend).trouble or "")
+
+    def test_a_list_that_cannot_be_read_is_no_trouble_while_single_reads_do(self, world: World) -> None:
+        world.pay(world.sell())
+        world.fault("GET", "/v1/invoices", "garbage", times=None)
+
+        summary = main_pass(world.backend)
+
+        assert (summary.counts["settled"], summary.trouble) == (1, None)
+
+    def test_odd_rows_of_others_are_counted_and_no_trouble(self, world: World) -> None:
+        world.pay(world.sell())
+        world.fault("GET", "/v1/invoices", "field_changed", field="items.0.amount", value={"currency": "BTC"})
+
+        summary = make_pass(world.backend, "main", main_pass)
+
+        assert (summary.counts["settled"], summary.trouble, summary.unreadable) == (1, None, 1)
+        with world.backend.repository.reading() as tx:
+            assert [beat.unreadable for beat in tx.heartbeats.every()] == [1]
+
+    def test_refunds_that_strike_does_not_answer_for(self, world: World) -> None:
+        owe(world)
+        world.fault("*", "/v1/*", "error", status=503, times=None)
+
+        assert "Strike did not answer" in (refund_pass(world.backend).trouble or "")
+
+    def test_a_refund_that_cannot_be_worked_on(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        owe(world)
+        monkeypatch.setattr("lnpay.refunds._advance", lambda *_: 1 / 0)
+
+        assert "1 refunds could not be worked on: see the log" in (refund_pass(world.backend).trouble or "")
+
+
+class TestStalledWork:
+    """What has not moved for an hour, whatever the reason."""
+
+    def test_refunds_that_have_failed_for_long(self, world: World) -> None:
+        owe(world)
+        world.fault("POST", "/v1/payment-quotes/*", "error", status=422, code="BALANCE_TOO_LOW", times=None)
+        first = refund_pass(world.backend).trouble
+        for _ in range(60):
+            world.wait(1_800)
+            last = refund_pass(world.backend).trouble
+
+        assert first is None
+        assert "1 refund could not be sent" in (last or "")
+
+    def test_messages_that_the_shop_has_not_taken_for_long(self, world: World) -> None:
+        world.simulator.shop.answer_with(500, times=None)
+        world.pay(world.sell())
+        first = main_pass(world.backend).trouble
+        world.wait(3_700)
+        second = main_pass(world.backend).trouble
+
+        assert first is None
+        assert "1 message to the shop could not be delivered" in (second or "")
+        world.simulator.shop.answer_with(200, times=None)
+        world.wait(7_300)
         assert main_pass(world.backend).trouble is None
+
+    def test_open_invoices_that_could_not_be_read_for_long(self, world: World) -> None:
+        """The list is refused, and the calls are enough for one of the invoices alone."""
+        for _ in range(3):
+            world.sell()
+        world.fault("GET", "/v1/invoices", "html403", times=None)
+        world.backend.sweep_budget.remaining = lambda: 10  # type: ignore[method-assign]
+        world.wait(4_000)
+        with world.backend.repository.transaction() as tx:
+            tx.invoices.mark_checked(tx.invoices.least_recently_checked(9), world.backend.clock())
+        world.fault("GET", "/v1/invoices/*", "field_changed", field="state", value="PENDING", times=None)
+        main_pass(world.backend)
+
+        assert "2 unpaid invoices could not be checked" in (main_pass(world.backend).trouble or "")
+
+    def test_what_a_pass_ends_after_days_without_one_is_no_trouble(self, world: World) -> None:
+        for _ in range(3):
+            world.sell()
+        world.wait(3 * 86_400)
+
+        troubles = [one_pass(world.backend).trouble for one_pass in (main_pass, main_pass, expired_pass, expired_pass)]
+
+        assert troubles == [None] * 4
+
+    def test_money_that_strike_has_seen_is_not_called_unread(self, world: World) -> None:
+        invoice = world.sell()
+        world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=90_000)
+        world.subscribe()
+        reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+        world.wait(20_000)
+
+        assert [main_pass(world.backend).trouble, expired_pass(world.backend).trouble] == [None, None]
+
+    def test_expired_invoices_that_could_not_be_read_for_long(self, world: World) -> None:
+        invoice = world.sell()
+        world.wait(200)
+        main_pass(world.backend)
+        world.wait(20_000)
+        world.fault("GET", "/v1/invoices", "error", status=500, times=None)
+        world.fault("GET", f"/v1/invoices/{invoice.strike_invoice_id}", "error", status=500, times=None)
+
+        assert "1 expired invoice could not be checked" in (expired_pass(world.backend).trouble or "")
+
+
+class TestUnreadableRows:
+    """Rows of our own database: of a later version, of a hand's mistake, of a damaged disk."""
+
+    DAMAGES = (
+        "UPDATE invoices SET strike_invoice = '{' WHERE id = 1",
+        "UPDATE invoices SET strike_quote = '[[[' WHERE id = 1",
+        "UPDATE invoices SET amount_fiat = 'much' WHERE id = 1",
+        "UPDATE invoices SET opened_at = 'soon' WHERE id = 1",
+        "UPDATE invoices SET opened_at = '' WHERE id = 1",
+        "UPDATE invoices SET rate_as_of = 'soon' WHERE id = 1",
+        "UPDATE invoices SET description = CAST(x'ff' AS TEXT) WHERE id = 1",
+    )
+
+    def damage(self, world: World, statement: str) -> None:
+        with world.backend.repository.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA ignore_check_constraints = ON")
+            connection.exec_driver_sql(statement)
+            connection.exec_driver_sql("PRAGMA ignore_check_constraints = OFF")
+            connection.exec_driver_sql("COMMIT")
+
+    @pytest.mark.parametrize("statement", DAMAGES)
+    def test_an_invoice_that_cannot_be_read_stops_no_other(self, world: World, statement: str) -> None:
+        world.sell()
+        paid, unpaid = world.sell(), world.sell()
+        self.damage(world, statement)
+        world.pay(paid)
+        world.wait(200)
+
+        summary = make_pass(world.backend, "main", main_pass)
+
+        assert (summary.counts["settled"], summary.counts["expired"]) == (1, 1)
+        assert world.invoice(unpaid.strike_invoice_id).state is InvoiceState.EXPIRED
+        assert "1 rows of the database could not be read" in (summary.trouble or "")
+        with world.backend.repository.reading() as tx:
+            assert [beat.unreadable for beat in tx.heartbeats.every()] == [1]
+
+    def test_a_message_that_cannot_be_read_stops_no_other(self, world: World) -> None:
+        for _ in range(2):
+            world.pay(world.sell())
+        world.simulator.shop.answer_with(500, times=2)
+        main_pass(world.backend)
+        self.damage(world, "UPDATE deliveries SET created_at = 'soon' WHERE id = 1")
+        world.wait(10)
+
+        summary = main_pass(world.backend)
+
+        assert summary.counts["delivered"] == 1
+        assert "1 rows of the database" in (summary.trouble or "")
+
+    def test_a_refund_that_cannot_be_read_stops_no_other(self, world: World) -> None:
+        for _ in range(2):
+            owe(world)
+        self.damage(world, "UPDATE refunds SET state = 'teleported' WHERE id = 1")
+        self.damage(world, "UPDATE refunds SET state = 'requested', created_at = 'soon' WHERE id = 1")
+
+        summary = refund_pass(world.backend)
+
+        assert summary.counts["sent"] == 1
+        assert "1 rows of the database" in (summary.trouble or "")
+
+    def test_many_that_cannot_be_read_leave_room_for_the_others(self, world: World) -> None:
+        """As many as are read at once, and older than the good one."""
+        for _ in range(10):
+            owe(world)
+        self.damage(world, "UPDATE refunds SET created_at = 'soon' WHERE id < 10")
+
+        assert refund_pass(world.backend).counts["sent"] == 1
+
+    def test_one_that_is_repaired_is_forgotten_after_a_while(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        now = [0.0]
+        monkeypatch.setattr("lnpay.repository.rows.time.monotonic", lambda: now[0])
+        rows = UnreadableRows()
+        rows.note("invoices", 1)
+        rows.note("invoices", 1)
+
+        assert rows.count() == 1
+        now[0] = LATELY_SECONDS + 1
+        assert rows.count() == 0
 
     def test_many_refusals_speak_of_the_scopes(self, world: World) -> None:
         for _ in range(4):
@@ -113,6 +312,21 @@ class TestHeartbeats:
 
         now = world.backend.clock()
         assert self.beats(world) == [Heartbeat("main", now, None), Heartbeat("refund", now, None)]
+
+    def test_it_is_known_since_when_a_worker_is_in_trouble(self, world: World) -> None:
+        troubles = iter(["look", "look again", None, "once more"])
+
+        def one_pass(_: object) -> Summary:
+            return Summary({}, next(troubles))
+
+        start = world.backend.clock()
+        since = []
+        for _ in range(4):
+            make_pass(world.backend, "main", one_pass)
+            since.append(self.beats(world)[0].troubled_since)
+            world.wait(60)
+
+        assert since == [start, start, None, start + timedelta(seconds=180)]
 
     def test_what_is_wrong_is_remembered_until_it_is_mended(self, world: World) -> None:
         troubles = iter(["2 refunds wait", None])

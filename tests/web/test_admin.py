@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 from urllib.parse import urljoin
 
 import pytest
@@ -514,6 +515,41 @@ class TestOverview:
         assert "Strike asks to wait until" in page
         assert "by CoinGecko" in page
         assert "of 1,000 in ten minutes" in page
+
+    def test_a_worker_in_trouble_for_ten_minutes_needs_the_operator(self, shop: World) -> None:
+        log_in(shop)
+        for minutes, said in ((5, "Nothing needs you"), (5, "Nothing needs you"), (0, "1 thing for you")):
+            make_pass(shop.backend, "main", lambda _: Summary({}, "Strike does not answer"))
+            assert said in shop.client.get("/admin").text
+            shop.wait(60 * minutes)
+
+        assert "Work that does not move" in shop.client.get("/admin").text
+        make_pass(shop.backend, "main", lambda _: Summary({}))
+        assert "Nothing needs you" in shop.client.get("/admin").text
+
+    def test_an_invoice_that_nobody_could_check_needs_the_operator(self, shop: World) -> None:
+        shop.sell()
+        shop.wait(4_000)
+        log_in(shop)
+
+        page = shop.client.get("/admin").text
+
+        assert "1 thing for you" in page
+        assert "1 unpaid invoice could not be checked at Strike" in page
+
+    @pytest.mark.parametrize("fault", [{"status": 503}, {"status": 422, "code": "BALANCE_TOO_LOW"}])
+    def test_a_refund_that_could_not_be_sent_for_long_needs_the_operator(
+        self, shop: World, fault: dict[str, Any]
+    ) -> None:
+        """Also one of which Strike has said nothing yet: it is still requested."""
+        owe(shop)
+        shop.fault("POST", "/v1/payment-quotes/*", "error", times=None, **fault)
+        for _ in range(3):
+            send(shop)
+            shop.wait(1_800)
+        log_in(shop)
+
+        assert "Refunds that keep failing" in shop.client.get("/admin").text
 
     def test_a_message_is_shown_once_it_has_waited(self, shop: World) -> None:
         def refuse(event: Event) -> None:

@@ -142,6 +142,25 @@ class TestProviderAndWorkers:
         assert samples["lnpay_worker_last_run_age_seconds", "refund"] == float("inf")
         assert (samples["lnpay_worker_trouble", "main"], samples["lnpay_worker_trouble", "refund"]) == (1, 0)
 
+    def test_rows_that_were_passed_over_and_work_that_does_not_move(self, world: World) -> None:
+        world.sell()
+        world.wait(5_000)
+        with world.backend.repository.transaction() as tx:
+            tx.heartbeats.beat(Heartbeat("main", world.backend.clock(), "look here", unreadable=3))
+        world.wait(60)
+
+        samples = scrape(world)
+
+        assert samples["lnpay_worker_unreadable_rows", "main"] == 3
+        assert samples["lnpay_worker_trouble_seconds", "main"] == 60
+        assert samples["lnpay_worker_trouble_seconds", "refund"] == 0
+        assert [samples["lnpay_stalled", kind] for kind in ("unpaid", "expired", "refunds", "deliveries")] == [
+            1,
+            0,
+            0,
+            0,
+        ]
+
 
 class TestPrice:
     def test_its_age_and_source_and_how_far_apart_the_sources_are(self, world: World) -> None:
