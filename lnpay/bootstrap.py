@@ -27,7 +27,7 @@ from lnpay.repository import Repository
 from lnpay.restored import notice_restore
 from lnpay.settlement import Ledger
 from lnpay.strike import Strike
-from lnpay.strike_time import StrikeTime
+from lnpay.strike_time import StrikeTime, injected_seconds
 
 SWEEPS_SHARE = 0.8
 """The part of Strike's ten-minute budget that sweeps may use up; the rest is for webhooks and refunds."""
@@ -104,13 +104,13 @@ def build_backend(
     sandbox_url: where a simulator plays Strike and the customer's wallet; pages then say so.
     Raises SchemaTooNew and StorageUnavailable.
     """
-    repository = Repository(settings.database_url)
+    repository = Repository(settings.database_url, steady=injected_seconds(clock, steady))
     repository.upgrade()
     notice_restore(repository, clock())
     strike_time = StrikeTime(clock, steady)
     clock = strike_time.now
-    budget = Budget(repository, clock)
-    sweep_budget = Budget(repository, clock, share=SWEEPS_SHARE)
+    budget = Budget(repository)
+    sweep_budget = Budget(repository, share=SWEEPS_SHARE)
     session = session or pooled_session()
     strike = _strike(settings, budget, session, strike_time)
     stop = threading.Event()
@@ -153,12 +153,12 @@ def build_backend(
 @contextmanager
 def open_strike(settings: Settings, *, clock: Clock = utc_now) -> Iterator[Strike]:
     """Strike alone, for a command line: within the calls that every process shares. Raises as `build_backend` does."""
-    repository = Repository(settings.database_url)
+    repository = Repository(settings.database_url, steady=injected_seconds(clock))
     try:
         repository.upgrade()
         with pooled_session() as session:
             strike_time = StrikeTime(clock)
-            yield _strike(settings, Budget(repository, strike_time.now), session, strike_time)
+            yield _strike(settings, Budget(repository), session, strike_time)
     finally:
         repository.close()
 

@@ -11,11 +11,11 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from lnpay.errors import StrikeUnavailable
-from lnpay.model import Clock
 from lnpay.repository import Repository, Transaction
+from lnpay.repository.limits import LONGEST_BLOCK
 from lnpay.strike import Bucket
 
 log = logging.getLogger(__name__)
@@ -38,43 +38,41 @@ LIMITS: Mapping[Bucket, Limit] = {
 """Strike's limits in production, of the buckets that we count. Source: Strike, "Rate limits"."""
 
 DEFAULT_SHARE = 0.95
-"""The part of a limit that is used up at most: clocks differ, and Strike may count what we do not."""
+"""The part of a limit that is used up at most: Strike may count what we do not."""
 
 BLOCK_WITHOUT_WORD_SECONDS = {Bucket.OTHER: 3_600}
 """How long Strike locks when a 429 does not say so: an hour for the others, a minute for the rest."""
 
 
 class Budget:
-    """Counts calls and keeps blocks in the database.
+    """Counts calls and keeps blocks in the database, by the time of `Limits.now`: no clock of a machine counts.
 
     share: the part of the "other" calls that this process may use up. Sweeps leave the rest to webhooks and refunds.
     """
 
-    def __init__(self, repository: Repository, clock: Clock, *, share: float = DEFAULT_SHARE) -> None:
+    def __init__(self, repository: Repository, *, share: float = DEFAULT_SHARE) -> None:
         self._repository = repository
-        self._clock = clock
         self._share = share
 
     def remaining(self) -> int:
         """How many of the "other" calls may still be made in this window."""
         limit = LIMITS[Bucket.OTHER]
         with self._repository.reading() as tx:
-            used = tx.limits.calls_since(Bucket.OTHER, self._clock() - limit.window, limit.slot_seconds)
+            used = tx.limits.calls_within(Bucket.OTHER, limit.window, limit.slot_seconds)
         return max(0, self._most(Bucket.OTHER, limit) - used)
 
     def take(self, bucket: Bucket) -> None:
         """Count one call before it is made. Raises StrikeUnavailable when Strike would refuse it, or all the next."""
         limit = LIMITS.get(bucket)
-        now = self._clock()
         if limit is None:
             with self._repository.reading() as tx:
-                _refuse_while_blocked(tx, bucket, now)
+                _refuse_while_blocked(tx, bucket)
             return
         with self._repository.transaction() as tx:
-            _refuse_while_blocked(tx, bucket, now)
+            _refuse_while_blocked(tx, bucket)
             # Counted first: the row that it writes keeps the others out until this is decided.
-            tx.limits.count_call(bucket, now, limit.slot_seconds)
-            if tx.limits.calls_since(bucket, now - limit.window, limit.slot_seconds) > self._most(bucket, limit):
+            tx.limits.count_call(bucket, tx.limits.now(), limit.slot_seconds)
+            if tx.limits.calls_within(bucket, limit.window, limit.slot_seconds) > self._most(bucket, limit):
                 raise StrikeUnavailable(
                     f"the calls to Strike are used up for now ({bucket})", retry_after_seconds=limit.slot_seconds
                 )
@@ -86,12 +84,12 @@ class Budget:
         """Remember a 429, for every process."""
         seconds = retry_after_seconds if retry_after_seconds is not None else BLOCK_WITHOUT_WORD_SECONDS.get(bucket, 60)
         with self._repository.transaction() as tx:
-            tx.limits.block(bucket, self._clock() + timedelta(seconds=seconds))
+            tx.limits.block(bucket, tx.limits.now() + min(timedelta(seconds=seconds), LONGEST_BLOCK))
         log.warning("strike asks to wait bucket=%s seconds=%d", bucket, seconds)
 
 
-def _refuse_while_blocked(tx: Transaction, bucket: Bucket, now: datetime) -> None:
-    blocked_until = tx.limits.blocked_until(bucket)
-    if blocked_until is not None and blocked_until > now:
-        wait = math.ceil((blocked_until - now).total_seconds())
+def _refuse_while_blocked(tx: Transaction, bucket: Bucket) -> None:
+    left = tx.limits.blocked_for(bucket)
+    if left > timedelta():
+        wait = math.ceil(left.total_seconds())
         raise StrikeUnavailable("Strike asked to wait", status=429, retry_after_seconds=wait)

@@ -121,8 +121,8 @@ class Lookout:
                 ),
                 undelivered_seconds={one: _age(pending.get(one), now) for one in EventType},
                 unsettled=tx.figures.unsettled(),
-                calls={bucket: _calls(tx, bucket, now) for bucket in LIMITS},
-                blocked_seconds={bucket: _blocked_seconds(tx, bucket, now) for bucket in Bucket},
+                calls={bucket: _calls(tx, bucket) for bucket in LIMITS},
+                blocked_seconds={bucket: tx.limits.blocked_for(bucket).total_seconds() for bucket in Bucket},
                 workers=_workers(tx, now),
                 stalled=find_stalled(tx, now).counts(),
             )
@@ -155,15 +155,10 @@ def _age(waiting: Waiting | None, now: datetime) -> float:
     return 0.0 if waiting is None else max(0.0, (now - waiting.since).total_seconds())
 
 
-def _calls(tx: Transaction, bucket: Bucket, now: datetime) -> Calls:
+def _calls(tx: Transaction, bucket: Bucket) -> Calls:
     limit = LIMITS[bucket]
-    made = tx.limits.calls_since(bucket, now - limit.window, limit.slot_seconds)
+    made = tx.limits.calls_within(bucket, limit.window, limit.slot_seconds)
     return Calls(made, max(0, int(limit.calls * DEFAULT_SHARE) - made))
-
-
-def _blocked_seconds(tx: Transaction, bucket: Bucket, now: datetime) -> float:
-    until = tx.limits.blocked_until(bucket)
-    return 0.0 if until is None else max(0.0, (until - now).total_seconds())
 
 
 def _workers(tx: Transaction, now: datetime) -> dict[str, WorkerStanding]:

@@ -184,9 +184,9 @@ def provider(repository: Repository, now: datetime) -> Provider:
     """How we stand with Strike. Raises StorageUnavailable."""
     limit = LIMITS[Bucket.OTHER]
     with repository.reading() as tx:
-        made = tx.limits.calls_since(Bucket.OTHER, now - limit.window, limit.slot_seconds)
-        blocks = {str(bucket): tx.limits.blocked_until(bucket) for bucket in Bucket}
-    still = {bucket: until for bucket, until in blocks.items() if until is not None and until > now}
+        made = tx.limits.calls_within(Bucket.OTHER, limit.window, limit.slot_seconds)
+        left = {str(bucket): tx.limits.blocked_for(bucket) for bucket in Bucket}
+    still = {bucket: now + one for bucket, one in left.items() if one > timedelta()}
     return Provider(made, limit.calls, still)
 
 

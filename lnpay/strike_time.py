@@ -56,6 +56,11 @@ def steady_seconds_of(clock: Clock) -> Callable[[], float]:
     return steady_seconds if clock is utc_now else lambda: clock().timestamp()
 
 
+def injected_seconds(clock: Clock, steady: Callable[[], float] | None = None) -> Callable[[], float] | None:
+    """The seconds by which calls are counted in a test that replaces time; None outside of tests."""
+    return None if steady is None and clock is utc_now else steady or steady_seconds_of(clock)
+
+
 @dataclass(frozen=True)
 class ClockOffset:
     """How far this machine's clock is ahead of Strike's (negative: behind), and how exactly that is known."""

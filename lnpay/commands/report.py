@@ -180,7 +180,7 @@ class _Report:
             strike=backend.sweep_ledger.strike,
             clock=backend.clock,
             events=backend.ledger.events,
-            calls_left=Budget(backend.repository, backend.clock, share=CALLS_SHARE).remaining,
+            calls_left=Budget(backend.repository, share=CALLS_SHARE).remaining,
             pause=backend.stop.wait,
             progress=tell,
             is_shared=self._options.shared_account,

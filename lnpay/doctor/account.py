@@ -208,8 +208,8 @@ def _check_budget(patient: Patient) -> Iterator[Finding]:
     name = "strike_budget"
     now = patient.clock()
     with patient.reading() as tx:
-        blocks = {bucket: tx.limits.blocked_until(bucket) for bucket in Bucket}
-    locked = {bucket: until for bucket, until in blocks.items() if until is not None and until > now}
+        left_of = {bucket: tx.limits.blocked_for(bucket) for bucket in Bucket}
+    locked = {bucket: now + one for bucket, one in left_of.items() if one > timedelta()}
     left = patient.calls_left()
     if locked:
         until = max(locked.values())

@@ -19,6 +19,7 @@ from lnpay.repository import Repository, Transaction
 from lnpay.repository.looking import Condition, look
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.strike import Bucket, CallBudget, Strike
+from lnpay.strike_time import injected_seconds
 
 PATIENCE: Timeout = (2.0, 4.0)
 """For every call: all checks together must end within 15 seconds, whatever does not answer."""
@@ -61,18 +62,18 @@ class Patient:
     def calls_left(self) -> int:
         """How many of Strike's "other" calls may still be made in these ten minutes. Raises StorageUnavailable."""
         with self.reading():
-            return Budget(self._repository, self.clock).remaining()
+            return Budget(self._repository).remaining()
 
 
 @contextmanager
 def admit(settings: Settings, clock: Clock) -> Iterator[Patient]:
     """Look at the database first, because it decides whether calls to Strike can be counted; then open the rest."""
     condition = look(settings.database_url)
-    counted = Repository(settings.database_url, can_write=_can_count(condition))
-    looking = Repository(settings.database_url, can_write=False)
+    counted = Repository(settings.database_url, can_write=_can_count(condition), steady=injected_seconds(clock))
+    looking = Repository(settings.database_url, can_write=False, steady=injected_seconds(clock))
     try:
         with pooled_session() as session:
-            budget = _CarefulBudget(Budget(counted, clock) if _can_count(condition) else None)
+            budget = _CarefulBudget(Budget(counted) if _can_count(condition) else None)
             strike = Strike(
                 settings.strike_api_key,
                 settings.strike_api_url,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, delete, func, or_, select
 
 from lnpay.repository.rows import upsert
 from lnpay.repository.tables import milestones, provider_blocks, provider_calls
+from lnpay.strike_time import steady_seconds
 
 COPIED = "copied"
 """The milestone that a backup carries: when it was taken. The database it was taken of goes on without it."""
@@ -15,41 +17,92 @@ COPIED = "copied"
 RESTORED = "restored"
 """The milestone that says since when such a copy is the database."""
 
+BOOT = datetime.fromtimestamp(0, UTC)
+"""What `Limits.now` gives on SQLite at the moment at which the machine starts."""
+
+LONGEST_BLOCK = timedelta(hours=1)
+"""Strike's longest lock-out. A block that ends later was written before the machine restarted, or by a wrong clock."""
+
+KEPT = timedelta(hours=1)
+"""How long counted calls are kept: longer than any window."""
+
 
 class Limits:
     """Queries about call budgets inside one transaction."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, steady: Callable[[], float] | None = None) -> None:
         self._connection = connection
+        self._steady = steady
+
+    def now(self) -> datetime:
+        """The time by which calls are counted, the same for every process, whatever the clocks of machines say.
+
+        On PostgreSQL the server's. On SQLite, where all processes share a machine, the seconds since it has started,
+        as a time after `BOOT`: nothing sets them, and they begin again at 0 when the machine restarts.
+        """
+        if self._steady is None and self._connection.dialect.name == "postgresql":
+            at: datetime = self._connection.execute(select(func.clock_timestamp())).scalar_one()
+            return at.astimezone(UTC)
+        return datetime.fromtimestamp((self._steady or steady_seconds)(), UTC)
+
+    def blocked_for(self, bucket: str) -> timedelta:
+        """How long the provider still refuses calls of this bucket, as far as it has told us; 0 when it does not."""
+        until = self.blocked_until(bucket)
+        left = timedelta() if until is None else until - self.now()
+        return left if timedelta() < left <= LONGEST_BLOCK else timedelta()
 
     def blocked_until(self, bucket: str) -> datetime | None:
-        """Until when the provider refuses calls of this bucket, as far as it has told us."""
+        """Until when, in the time of `now`, the provider refuses calls of this bucket, as far as it has told us."""
         statement = select(provider_blocks.c.blocked_until).where(provider_blocks.c.bucket == bucket)
         return self._connection.execute(statement).scalar()
 
     def block(self, bucket: str, until: datetime) -> None:
-        """Remember that the provider refuses calls of this bucket until `until`; never shortens a block."""
-        is_longer = provider_blocks.c.blocked_until < until
+        """Remember that the provider refuses calls of this bucket until `until`, in the time of `now`.
+
+        Never shortens a block, except one that ends later than any can.
+        """
+        ends_at = provider_blocks.c.blocked_until
+        is_longer = or_(ends_at < until, ends_at > self.now() + LONGEST_BLOCK)
         change = {"blocked_until": until}
         statement = upsert(self._connection, provider_blocks, {"bucket": bucket}, change, change, where=is_longer)
         self._connection.execute(statement)
 
     def count_call(self, bucket: str, at: datetime, slot_seconds: int) -> None:
-        """Count one call in the slot of `at`. A new slot lets those be forgotten that no window reaches any more."""
+        """Count one call in the slot of `at`, in the time of `now`.
+
+        A new slot lets those be forgotten that no window reaches any more, and those of before a restart of the
+        machine, once they are surely older than a window: their times are later than any that it has had since.
+        """
         key = {"bucket": bucket, "slot_at": _slot(at, slot_seconds)}
         change = {"calls": provider_calls.c.calls + 1}
         statement = upsert(self._connection, provider_calls, key, {"calls": 1}, change).returning(
             provider_calls.c.calls
         )
         if self._connection.execute(statement).scalar_one() == 1:
-            too_old = at - timedelta(hours=1)
-            self._connection.execute(delete(provider_calls).where(provider_calls.c.slot_at < too_old))
+            slot_at = provider_calls.c.slot_at
+            is_over = slot_at < at - KEPT
+            if at - BOOT > KEPT:
+                is_over = or_(is_over, slot_at > at + KEPT)
+            self._connection.execute(delete(provider_calls).where(is_over))
 
-    def calls_since(self, bucket: str, since: datetime, slot_seconds: int) -> int:
-        """Calls counted from the slot of `since` on: never fewer than were made after `since`."""
-        statement = select(func.coalesce(func.sum(provider_calls.c.calls), 0)).where(
-            provider_calls.c.bucket == bucket, provider_calls.c.slot_at >= _slot(since, slot_seconds)
+    def calls_within(self, bucket: str, window: timedelta, slot_seconds: int) -> int:
+        """Calls counted in the window that ends now: never fewer than were made in it.
+
+        In the first minutes after a start of the machine its window reaches back to before the start, of which the
+        times are later than now.
+        """
+        now = self.now()
+        is_before_start_included = now - BOOT <= window + timedelta(seconds=slot_seconds)
+        return self.calls_since(bucket, now - window, slot_seconds, None if is_before_start_included else now + window)
+
+    def calls_since(self, bucket: str, since: datetime, slot_seconds: int, until: datetime | None = None) -> int:
+        """Calls counted from the slot of `since` to that of `until`: never fewer than were made between them."""
+        c = provider_calls.c
+        statement = select(func.coalesce(func.sum(c.calls), 0)).where(
+            c.bucket == bucket, c.slot_at >= _slot(since, slot_seconds)
         )
+        if until is not None:
+            statement = statement.where(c.slot_at <= until)
         return int(self._connection.execute(statement).scalar_one())
 
     def milestone(self, name: str) -> datetime | None:

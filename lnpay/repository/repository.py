@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -50,11 +50,11 @@ OUR_MISTAKES = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 class Transaction:
     """One unit of work. Rows are reached by noun; nothing is visible to others before the commit."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, steady: Callable[[], float] | None = None) -> None:
         self.invoices = Invoices(connection)
         self.refunds = Refunds(connection)
         self.deliveries = Deliveries(connection)
-        self.limits = Limits(connection)
+        self.limits = Limits(connection, steady)
         self.heartbeats = Heartbeats(connection)
         self.standings = Standings(connection)
         self.searches = Searches(connection)
@@ -68,8 +68,13 @@ class Transaction:
 class Repository:
     """The database behind LNPay. Safe to share between threads. `unreadable`: rows that were passed over lately."""
 
-    def __init__(self, database_url: str, *, can_write: bool = True) -> None:
-        """can_write: False for whoever only looks; then nothing is made or set either, not even WAL."""
+    def __init__(self, database_url: str, *, can_write: bool = True, steady: Callable[[], float] | None = None) -> None:
+        """Open a database.
+
+        can_write: False for whoever only looks; then nothing is made or set either, not even WAL.
+        steady: replaces the seconds by which calls to Strike are counted, for a test that moves time.
+        """
+        self._steady = steady
         self.engine = _create_engine(database_url) if can_write else open_to_look(database_url)
         self.unreadable = UnreadableRows()
         self.engine.update_execution_options(**{UNREADABLE_OPTION: self.unreadable})
@@ -81,13 +86,13 @@ class Repository:
     def transaction(self) -> Iterator[Transaction]:
         """Begin a transaction that may write; commit at the end of the block, roll back when it raises."""
         with _translating(), self._write_turn, self.engine.begin() as connection:
-            yield Transaction(connection)
+            yield Transaction(connection, self._steady)
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
         """Read without holding up writers. Each query sees the newest commit."""
         with _translating(), self.engine.connect() as connection:
-            yield Transaction(connection.execution_options(isolation_level="AUTOCOMMIT"))
+            yield Transaction(connection.execution_options(isolation_level="AUTOCOMMIT"), self._steady)
 
     def upgrade(self) -> None:
         """Make the tables, or bring them up to date. Safe to call by several processes at once.

@@ -31,7 +31,7 @@ from lnpay.repository import Repository, Transaction
 from lnpay.repository import repository as repository_module
 from lnpay.repository.migrate import alembic_config
 from lnpay.repository.repository import SCHEMA_VERSION
-from lnpay.repository.tables import deliveries, invoices, metadata, provider_blocks, refunds
+from lnpay.repository.tables import deliveries, invoices, metadata, provider_blocks, provider_calls, refunds
 from lnpay.states import DeliveryState, ForbiddenMove, HoldCause, InvoiceState, RefundState, RefundStep
 from tests.databases import fresh_postgres
 
@@ -724,13 +724,39 @@ class TestDeliveries:
 
 class TestLimits:
     def test_a_block_is_kept_for_each_bucket_and_never_shortened(self, repository: Repository) -> None:
-        for until in [NOW, LATER, NOW]:
+        with repository.reading() as tx:
+            now = tx.limits.now()
+        for minutes in [10, 30, 20]:
             with repository.transaction() as tx:
-                tx.limits.block("other", until)
+                tx.limits.block("other", now + timedelta(minutes=minutes))
 
         with repository.reading() as tx:
-            assert tx.limits.blocked_until("other") == LATER
+            assert tx.limits.blocked_until("other") == now + timedelta(minutes=30)
+            assert timedelta(minutes=25) < tx.limits.blocked_for("other") <= timedelta(minutes=30)
             assert tx.limits.blocked_until("rates") is None
+            assert tx.limits.blocked_for("rates") == timedelta()
+
+    def test_a_block_that_ends_later_than_any_can_is_none_and_is_replaced(self, repository: Repository) -> None:
+        with repository.transaction() as tx:
+            now = tx.limits.now()
+            tx.limits.block("other", now + 3 * HOUR)
+            assert tx.limits.blocked_for("other") == timedelta()
+            tx.limits.block("other", now + HOUR / 2)
+
+        with repository.reading() as tx:
+            assert tx.limits.blocked_until("other") == now + HOUR / 2
+
+    def test_calls_of_a_window_end_with_now(self, repository: Repository) -> None:
+        with repository.reading() as tx:
+            now = tx.limits.now()
+        away = [-2 * HOUR, -HOUR / 4, -HOUR / 12, 0 * HOUR, 2 * HOUR]
+        with repository.engine.begin() as connection:
+            for one in away:
+                connection.execute(insert(provider_calls).values(bucket="other", slot_at=now + one, calls=1))
+
+        with repository.reading() as tx:
+            assert tx.limits.calls_within("other", HOUR / 6, 60) == 2
+            assert tx.limits.calls_within("rates", HOUR / 6, 60) == 0
 
     def test_calls_are_counted_by_bucket_and_slot(self, repository: Repository) -> None:
         with repository.transaction() as tx:
@@ -1060,14 +1086,17 @@ class TestRaces:
             assert tx.limits.calls_since("other", NOW, 60) == 40
 
     def test_the_longest_of_several_blocks_stays(self, database_url: str, repository: Repository) -> None:
+        with repository.reading() as tx:
+            now = tx.limits.now()
+
         def block(tx: Transaction) -> bool:
-            tx.limits.block("other", NOW + timedelta(seconds=60 * int(threading.current_thread().name[-1])))
+            tx.limits.block("other", now + timedelta(seconds=60 * int(threading.current_thread().name[-1])))
             return True
 
         race(database_url, block)
 
         with repository.reading() as tx:
-            assert tx.limits.blocked_until("other") == NOW + timedelta(seconds=60 * 7)
+            assert tx.limits.blocked_until("other") == now + timedelta(seconds=60 * 7)
 
 
 class TestSchema:

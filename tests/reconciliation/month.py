@@ -86,7 +86,7 @@ class Month:
                     "strike": backend.sweep_ledger.strike,
                     "clock": backend.clock,
                     "events": backend.ledger.events,
-                    "calls_left": Budget(backend.repository, backend.clock, share=CALLS_SHARE).remaining,
+                    "calls_left": Budget(backend.repository, share=CALLS_SHARE).remaining,
                     "pause": self._pause,
                     **changes,
                 }

@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -117,10 +117,10 @@ class PointedRepository(Repository):
 
     host: Host
 
-    def __init__(self, database_url: str) -> None:
+    def __init__(self, database_url: str, *, steady: Callable[[], float] | None = None) -> None:
         self.disk, self.rows = self.host.of_url[database_url]
         with mock.patch.object(repository_module, "_create_engine", return_value=self.disk.engine):
-            super().__init__(database_url)
+            super().__init__(database_url, steady=steady)
 
     def upgrade(self) -> None:
         """The file is a copy of a migrated one."""

@@ -41,6 +41,9 @@ class Clock:
     def advance(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
+    def seconds(self) -> float:
+        return self.now.timestamp()
+
 
 @pytest.fixture
 def clock() -> Clock:
@@ -53,16 +56,16 @@ def database_url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def repository(database_url: str) -> Iterator[Repository]:
-    made = Repository(database_url)
+def repository(database_url: str, clock: Clock) -> Iterator[Repository]:
+    made = Repository(database_url, steady=clock.seconds)
     made.upgrade()
     yield made
     made.close()
 
 
 @pytest.fixture
-def budget(repository: Repository, clock: Clock) -> Budget:
-    return Budget(repository, clock)
+def budget(repository: Repository) -> Budget:
+    return Budget(repository)
 
 
 class TestLimits:
@@ -76,7 +79,7 @@ class TestLimits:
     ) -> None:
         limit = LIMITS[bucket]
         use_up(repository, bucket, clock(), int(limit.calls * 0.95) - 1)
-        budget = Budget(repository, clock)
+        budget = Budget(repository)
         budget.take(bucket)
 
         with pytest.raises(StrikeUnavailable) as refusal:
@@ -141,11 +144,11 @@ class TestAnySchedule:
         start=st.floats(min_value=0, max_value=600),
     )
     def test_no_ten_minutes_ever_hold_more_calls_than_the_limit(
-        self, repository: Repository, monkeypatch: pytest.MonkeyPatch, pauses: list[float], start: float
+        self, repository: Repository, clock: Clock, monkeypatch: pytest.MonkeyPatch, pauses: list[float], start: float
     ) -> None:
         monkeypatch.setitem(LIMITS, Bucket.OTHER, SMALL)
-        clock = fresh_clock(repository, start)
-        budgets = [Budget(repository, clock), Budget(repository, clock, share=0.8)]
+        clock.now = fresh_moment(repository, start)
+        budgets = [Budget(repository), Budget(repository, share=0.8)]
 
         made: list[datetime] = []
         for budget, pause in zip(itertools.cycle(budgets), pauses, strict=False):
@@ -183,8 +186,8 @@ class TestSharing:
     def test_two_processes_over_one_file_share_the_calls(
         self, database_url: str, repository: Repository, clock: Clock
     ) -> None:
-        other = Repository(database_url)
-        budgets = [Budget(repository, clock), Budget(other, clock)]
+        other = Repository(database_url, steady=clock.seconds)
+        budgets = [Budget(repository), Budget(other)]
         use_up(repository, Bucket.OTHER, clock(), 945)
 
         made = sum(may_call(budgets[number % 2]) for number in range(20))
@@ -197,7 +200,7 @@ class TestSharing:
     ) -> None:
         use_up(repository, Bucket.OTHER, clock(), 930)
 
-        made = race(repository, Repository(database_url), clock)
+        made = race(repository, Repository(database_url, steady=clock.seconds))
 
         assert made == 20
 
@@ -205,11 +208,11 @@ class TestSharing:
         self, postgres_server: str, clock: Clock
     ) -> None:
         with fresh_postgres(postgres_server) as url:
-            first = Repository(url)
+            first = Repository(url, steady=clock.seconds)
             first.upgrade()
             use_up(first, Bucket.OTHER, clock(), 930)
 
-            made = race(first, Repository(url), clock)
+            made = race(first, Repository(url, steady=clock.seconds))
 
             first.close()
         assert made == 20
@@ -217,7 +220,7 @@ class TestSharing:
     def test_sweeps_leave_the_rest_to_webhooks_and_refunds(
         self, repository: Repository, budget: Budget, clock: Clock
     ) -> None:
-        sweeps = Budget(repository, clock, share=SWEEPS_SHARE)
+        sweeps = Budget(repository, share=SWEEPS_SHARE)
         use_up(repository, Bucket.OTHER, clock(), 800)
 
         assert not may_call(sweeps)
@@ -226,7 +229,7 @@ class TestSharing:
     def test_what_others_used_is_missing_from_what_a_sweep_may_use(
         self, repository: Repository, budget: Budget, clock: Clock
     ) -> None:
-        sweeps = Budget(repository, clock, share=SWEEPS_SHARE)
+        sweeps = Budget(repository, share=SWEEPS_SHARE)
         assert (sweeps.remaining(), budget.remaining()) == (800, 950)
 
         for _ in range(3):
@@ -239,7 +242,7 @@ class TestSharing:
     def test_a_share_is_of_the_other_calls_only(self, repository: Repository, clock: Clock) -> None:
         use_up(repository, Bucket.PAYMENT_QUOTE, clock(), 236)
 
-        assert may_call(Budget(repository, clock, share=0.1), Bucket.PAYMENT_QUOTE)
+        assert may_call(Budget(repository, share=0.1), Bucket.PAYMENT_QUOTE)
 
 
 class TestBlocks:
@@ -247,9 +250,9 @@ class TestBlocks:
     def test_a_block_is_honoured_to_its_end_by_every_process(
         self, database_url: str, repository: Repository, clock: Clock, bucket: Bucket
     ) -> None:
-        Budget(repository, clock).block(bucket, 90)
-        other = Repository(database_url)
-        budget = Budget(other, clock)
+        Budget(repository).block(bucket, 90)
+        other = Repository(database_url, steady=clock.seconds)
+        budget = Budget(other)
 
         clock.advance(89.5)
         with pytest.raises(StrikeUnavailable) as refusal:
@@ -350,13 +353,13 @@ def calls_counted(repository: Repository, since: datetime) -> int:
         return tx.limits.calls_since(Bucket.OTHER, since, 60)
 
 
-def fresh_clock(repository: Repository, start: float) -> Clock:
-    """A clock so far after everything counted before that none of it matters."""
+def fresh_moment(repository: Repository, start: float) -> datetime:
+    """A time so far after everything counted before that none of it matters."""
     with repository.reading() as tx:
         epoch = tx.limits.milestone("test") or NOW
     with repository.transaction() as tx:
         tx.limits.reach_milestone("test", epoch + timedelta(days=2))
-    return Clock(epoch + timedelta(days=2, seconds=start))
+    return epoch + timedelta(days=2, seconds=start)
 
 
 def most_in_any_window(made: list[datetime], window: timedelta) -> int:
@@ -369,7 +372,7 @@ def most_in_any_window(made: list[datetime], window: timedelta) -> int:
     return most
 
 
-def race(first: Repository, second: Repository, clock: Clock) -> int:
+def race(first: Repository, second: Repository) -> int:
     """Eight threads of two processes ask ten times each at the same moment. How many calls they were given."""
     given: list[bool] = []
     start = threading.Barrier(8)
@@ -379,9 +382,7 @@ def race(first: Repository, second: Repository, clock: Clock) -> int:
         given.extend(may_call(budget) for _ in range(10))
 
     threads = [
-        threading.Thread(target=ask, args=(Budget(repository, clock),))
-        for repository in [first, second]
-        for _ in range(4)
+        threading.Thread(target=ask, args=(Budget(repository),)) for repository in [first, second] for _ in range(4)
     ]
     for thread in threads:
         thread.start()

@@ -156,7 +156,7 @@ class TestAges:
 
 class TestProvider:
     def test_calls_of_the_window_are_counted_and_forgotten_after_it(self, world: World) -> None:
-        budget = Budget(world.backend.repository, world.backend.clock)
+        budget = Budget(world.backend.repository)
         budget.take(Bucket.OTHER)
         budget.take(Bucket.OTHER)
         now = look(world).calls
@@ -168,7 +168,7 @@ class TestProvider:
         assert look(world).calls[Bucket.OTHER] == Calls(0, 950)
 
     def test_a_lock_is_known_until_it_ends(self, world: World) -> None:
-        Budget(world.backend.repository, world.backend.clock).block(Bucket.OTHER, 600)
+        Budget(world.backend.repository).block(Bucket.OTHER, 600)
         world.wait(100)
         locked = look(world).blocked_seconds
         world.wait(501)
