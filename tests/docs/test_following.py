@@ -74,14 +74,20 @@ RULES = (
             "Register-ScheduledTask ": DEPLOY + "TestTaskScheduler",
             "Copy-Item ": NOT_RUN, "New-Item ": NOT_RUN, "Remove-Item ": NOT_RUN, "robocopy ": NOT_RUN,
             "cd C:": NOT_RUN, "py -m venv": NOT_RUN, ".venv\\Scripts\\python": NOT_RUN, "C:\\": NOT_RUN,
-            "notepad ": NOT_RUN, "icacls ": NOT_RUN, "powershell ": NOT_RUN, "curl.exe ": NOT_RUN,
+            "Get-Content ": NOT_RUN, "notepad ": NOT_RUN, "icacls ": NOT_RUN, "powershell ": NOT_RUN, "curl.exe ": NOT_RUN,
             "Start-ScheduledTask ": NOT_RUN, "Stop-ScheduledTask ": NOT_RUN,
         }.items()
     ),
 )  # fmt: skip
 
-NO_COMMAND = re.compile(r"[A-Z_]+=|--\w|# (only|then) |GET /|Allow: |\.venv/bin/python$|[^ ]+$")
-"""Lines of a settings file, options, comments, and names that are no commands."""
+NO_COMMAND = re.compile(r"[A-Z_]+=|# (only|then) ")
+"""Lines of their own that are no commands: of a settings file, and comments."""
+
+INLINE = re.compile(
+    r"(# |\.venv/bin/python |python |webhook_settings\.py |refunds |docker |curl |mail |cp |sed |crontab |apt-get |"
+    r"runuser |(system|journal|supervisor|timedate|smart)ctl |chown |chmod |install |caddy |nginx |certbot |Get-|Start-|Stop-)"
+)
+"""How a command within a sentence begins."""
 
 
 def lines_of(section: str) -> list[str]:
@@ -96,7 +102,8 @@ def commands() -> Iterator[str]:
     for part in re.split(r"^## ", PAGE, flags=re.MULTILINE)[1:]:
         title = part.partition("\n")[0]
         words = re.findall(r"`([^`\n]+)`", part)
-        yield from (one for one in [*lines_of(title), *words] if not NO_COMMAND.match(one))
+        yield from (line for line in lines_of(title) if not NO_COMMAND.match(line))
+        yield from (word for word in words if INLINE.match(word))
 
 
 def rule_of(command: str) -> Rule | None:
