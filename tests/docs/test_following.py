@@ -74,7 +74,8 @@ RULES = (
             "Register-ScheduledTask ": DEPLOY + "TestTaskScheduler",
             "Copy-Item ": NOT_RUN, "New-Item ": NOT_RUN, "Remove-Item ": NOT_RUN, "robocopy ": NOT_RUN,
             "cd C:": NOT_RUN, "py -m venv": NOT_RUN, ".venv\\Scripts\\python": NOT_RUN, "C:\\": NOT_RUN,
-            "Get-Content ": NOT_RUN, "notepad ": NOT_RUN, "icacls ": NOT_RUN, "powershell ": NOT_RUN, "curl.exe ": NOT_RUN,
+            "Get-Content ": NOT_RUN, "notepad ": NOT_RUN, "icacls ": NOT_RUN, "powershell ": NOT_RUN,
+            "curl.exe ": NOT_RUN,
             "Start-ScheduledTask ": NOT_RUN, "Stop-ScheduledTask ": NOT_RUN,
         }.items()
     ),
@@ -85,7 +86,8 @@ NO_COMMAND = re.compile(r"[A-Z_]+=|# (only|then) ")
 
 INLINE = re.compile(
     r"(# |\.venv/bin/python |python |webhook_settings\.py |refunds |docker |curl |mail |cp |sed |crontab |apt-get |"
-    r"runuser |(system|journal|supervisor|timedate|smart)ctl |chown |chmod |install |caddy |nginx |certbot |Get-|Start-|Stop-)"
+    r"runuser |"
+    r"(system|journal|supervisor|timedate|smart)ctl |chown |chmod |install |caddy |nginx |certbot |Get-|Start-|Stop-)"
 )
 """How a command within a sentence begins."""
 
