@@ -125,6 +125,8 @@ class Refund:
     approved_at: a person has lifted the limits for it, and for its present address.
     started_at: when this try was first executed. executed_at: when a call that could still send it was last made.
     stuck_at: since when Strike's answers cannot settle any more whether it was sent; a person looks at it.
+    key_number: which of its keys idempotency_key is. asked_at: when Strike was last asked for a quote under that key
+    and may have made one; None when it surely has none, as far as this database knows.
     held_because: why it is held. closed_by: on whose word it counts as sent.
     """
 
@@ -153,7 +155,17 @@ class Refund:
     executed_at: datetime | None = None
     stuck_at: datetime | None = None
     held_because: HoldCause | None = None
+    key_number: int = 0
+    asked_at: datetime | None = None
     closed_by: Closer | None = None
+
+
+@dataclass(frozen=True)
+class RefundKey:
+    """An idempotency key, and which one of its refund's keys it is (see `refunds_keys`)."""
+
+    value: str
+    number: int
 
 
 @dataclass(frozen=True)

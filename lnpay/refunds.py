@@ -2,28 +2,33 @@
 
 What makes it at most once, in the order in which it happens:
 1. There is one row per invoice, and each row has one quote at a time, priced under an idempotency key stored before.
+   That Strike is asked under it is stored too, before the call (asked_at).
 2. The quote is stored before it is executed, in the commit that also says "may have been sent" (is_in_doubt).
 3. One quote pays at most once at Strike, so executing the same quote again asks more than it does.
 4. Only what Strike says of that payment ends the doubt. A new key needs a payment that FAILED, or a quote that was
    surely never executed: refused in its first and only execution, as told by whoever still holds the claim.
 What even Strike's answers cannot settle stays in flight, with a reason for the operator.
 
-All of this rests on nothing being forgotten. After a restore from a backup something is: see `restored`.
+All of this rests on nothing being forgotten. After a restore from a backup something is: see `restored`. Of a copy of
+the database that goes on without a mark, Strike's answers tell: every copy uses the same keys (`refunds_keys`), and a
+key that Strike knows and this database never used belongs to a refund that another copy may have sent. What remains is
+a copy taken in the moment between the commit of `asked_at` and that of the quote, and put back within FORGOTTEN_AFTER.
 """
 
 from __future__ import annotations
 
 import logging
-import uuid
 from collections import Counter
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from lnpay.dispatcher import Dispatcher
 from lnpay.errors import StrikeAmbiguous, StrikeError, StrikeRejected, StrikeUnavailable
-from lnpay.model import Refund
+from lnpay.model import Hold, Refund
 from lnpay.outgoing import Timeout
+from lnpay.refunds_keys import next_key
 from lnpay.refunds_outcomes import (
+    ASKED_LONG_AGO,
     PAUSES,
     STUCK,
     AskedToWait,
@@ -32,6 +37,7 @@ from lnpay.refunds_outcomes import (
     ask_for_address,
     fail,
     hold,
+    hold_forked,
     put_off,
     reason_of,
     record,
@@ -40,7 +46,7 @@ from lnpay.refunds_outcomes import (
 )
 from lnpay.refunds_policy import why_held, why_held_before_quote, why_too_dear
 from lnpay.restored import QUOTES_LAST, why_doubted
-from lnpay.states import RefundState, RefundStep
+from lnpay.states import HoldCause, RefundState, RefundStep
 from lnpay.strike import PATIENT, PaymentQuote, named_in
 
 log = logging.getLogger(__name__)
@@ -56,6 +62,9 @@ STARTING = (S.REQUESTED, S.QUOTED)
 CLAIM = timedelta(seconds=30)
 """How long a refund is ours: about as long as its two calls can take. What a process that died has begun is taken up
 then, while its quote is mostly still valid; should two work on one refund, neither can do what the other may not."""
+
+FORGOTTEN_AFTER = timedelta(hours=6)
+"""What this database did last so long ago, another copy of it may have gone on with: each pause is shorter."""
 
 EXECUTIONS_AT_ONCE = 3
 """A lost answer is asked for again at once, while the quote is still valid and Strike can say what became of it."""
@@ -113,82 +122,92 @@ def _advance(desk: RefundDesk, refund: Refund) -> str:
     if refund.state is S.IN_FLIGHT:
         after = _look_again(desk, refund)
     else:
-        # A quote of another process, or of before a crash, was not executed: there is no doubt, and no need for it.
+        # A quote that is stored and not in flight was not executed: there is no doubt, and no need for it.
         fresh = refund if refund.state is S.REQUESTED else _begin_anew(desk, refund)
-        quoted = None if fresh is None else _price(desk, fresh)
-        after = _start(desk, quoted) if quoted is not None and quoted.state is S.QUOTED else quoted
+        after = None if fresh is None else _send(desk, fresh)
     return "taken" if after is None else after.state
 
 
 def _begin_anew(desk: RefundDesk, refund: Refund) -> Refund | None:
-    """FAILED, or QUOTED and not executed, becomes REQUESTED: with a new key and without a quote."""
+    """FAILED, or QUOTED and not executed, becomes REQUESTED: without a quote, under a key that has none."""
     with desk.repository.transaction() as tx:
-        return tx.refunds.begin_anew(refund, str(uuid.uuid4()))
+        invoice = tx.invoices.find(refund.invoice_id)
+        assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
+        return tx.refunds.begin_anew(refund, next_key(refund, invoice.strike_invoice_id))
 
 
-def _price(desk: RefundDesk, refund: Refund) -> Refund | None:
-    """REQUESTED becomes QUOTED: ask what it costs under the stored key, and store the answer. Moves no money."""
+def _send(desk: RefundDesk, refund: Refund) -> Refund | None:
+    """REQUESTED: ask what it costs under the stored key, and send it when nothing speaks against it."""
     assert refund.address is not None  # noqa: S101 - the database has no REQUESTED refund without one
-    with desk.repository.reading() as tx:
-        doubt = why_doubted(tx, refund)
-    held = doubt or why_held_before_quote(desk.rules, refund)
+    with desk.repository.transaction() as tx:
+        held = why_doubted(tx, refund) or why_held_before_quote(desk.rules, refund)
+        asked = None if held is not None else tx.refunds.ask(refund, desk.clock())
     if held is not None:
         return hold(desk, refund, held)
+    if asked is None:
+        return None
     try:
         quote = desk.strike.create_payment_quote(refund.address, refund.amount_sats, refund.idempotency_key)
     except StrikeRejected as error:
-        return _quote_refused(desk, refund, error)
-    except StrikeError as error:
+        return _quote_refused(desk, refund, asked, error)
+    except StrikeUnavailable as error:
         return put_off(desk, refund, RefundStep.QUOTE, reason_of(error), error)
-    return _store_quote(desk, refund, quote)
+    except StrikeError as error:
+        return put_off(desk, asked, RefundStep.QUOTE, reason_of(error), error)
+    return _start(desk, asked, quote)
 
 
-def _store_quote(desk: RefundDesk, refund: Refund, quote: PaymentQuote) -> Refund | None:
+def _quote_refused(desk: RefundDesk, before: Refund, asked: Refund, error: StrikeRejected) -> Refund | None:
+    """before: the refund as it was before it was asked about: whoever was refused has no quote under its key."""
+    if error.strike_code == "DUPLICATE_PAYMENT_QUOTE":
+        return _first_quote(desk, before, asked, error)
+    if error.strike_code in _ADDRESS_CODES:
+        return ask_for_address(desk, before, error)
+    return fail(desk, before, RefundStep.QUOTE, reason_of(error), error)
+
+
+def _first_quote(desk: RefundDesk, before: Refund, asked: Refund, error: StrikeRejected) -> Refund | None:
+    """The key was used. An answer that was lost leads back to its quote, where Strike shows it.
+
+    Reading a quote is not documented. Where it cannot be read, its fee is unknown, and as nobody here has stored it,
+    nobody here has executed it: a new key is safe. That is no longer sure of an answer that was lost long ago, and
+    never of a key that this database did not use: another copy of the database may have gone on with that quote.
+    """
+    if before.asked_at is None:
+        return hold_forked(desk, asked, error)
+    quote_id = named_in(error, "paymentQuoteId")
+    try:
+        if quote_id is not None:
+            return _start(desk, asked, desk.strike.get_payment_quote(quote_id))
+    except StrikeError as unread:
+        log.info("first quote cannot be read status=%s", unread.status)
+    if desk.clock() - before.asked_at >= FORGOTTEN_AFTER:
+        return hold(desk, asked, Hold(HoldCause.FORKED, ASKED_LONG_AGO))
+    reason = "the answer to the first quote was lost; a new one is asked for"
+    return fail(desk, asked, RefundStep.QUOTE, reason, error)
+
+
+def _start(desk: RefundDesk, refund: Refund, quote: PaymentQuote) -> Refund | None:
+    """Store the quote, and in the same commit that it may be executed, if nothing speaks against it; then execute it.
+
+    One commit: a copy of the database never has a quote of which it does not know that it may have been executed.
+    """
     if quote.amount_sats != refund.amount_sats:
         log.error("quote of a wrong amount refund_id=%d amount_sats=%d", refund.id, quote.amount_sats)
         reason = f"Strike's quote sends {quote.amount_sats:,} sats, which is not what is owed"
         return fail(desk, refund, RefundStep.QUOTE, reason)
-    with desk.repository.transaction() as tx:
-        return tx.refunds.store_quote(refund, quote.quote_id, quote.fee_sats)
-
-
-def _quote_refused(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> Refund | None:
-    if error.strike_code == "DUPLICATE_PAYMENT_QUOTE":
-        return _first_quote(desk, refund, error)
-    if error.strike_code in _ADDRESS_CODES:
-        return ask_for_address(desk, refund, error)
-    return fail(desk, refund, RefundStep.QUOTE, reason_of(error), error)
-
-
-def _first_quote(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> Refund | None:
-    """The key was used, so its first quote's answer was lost. It leads back to that quote, where Strike shows it.
-
-    Reading a quote is not documented. Where it cannot be read, its fee is unknown, and as nobody has stored it, nobody
-    has executed it: a new key is safe.
-    """
-    quote_id = named_in(error, "paymentQuoteId")
-    try:
-        if quote_id is not None:
-            return _store_quote(desk, refund, desk.strike.get_payment_quote(quote_id))
-    except StrikeError as unread:
-        log.info("first quote cannot be read status=%s", unread.status)
-    reason = "the answer to the first quote was lost; a new one is asked for"
-    return fail(desk, refund, RefundStep.QUOTE, reason, error)
-
-
-def _start(desk: RefundDesk, refund: Refund) -> Refund | None:
-    """QUOTED becomes IN_FLIGHT, if nothing speaks against it; then it is executed."""
     now = desk.clock()
-    too_dear = why_too_dear(desk.rules, refund)
-    if too_dear is not None:
-        return fail(desk, refund, RefundStep.QUOTE, too_dear)
     with desk.repository.transaction() as tx:
-        held = why_held(tx, desk.rules, refund, now)
-        started = None
-        if held is None:
-            started = tx.refunds.start(refund, now)
+        quoted = tx.refunds.store_quote(refund, quote.quote_id, quote.fee_sats)
+        if quoted is None:
+            return None
+        too_dear = why_too_dear(desk.rules, quoted)
+        held = None if too_dear is not None else why_held(tx, desk.rules, quoted, now)
+        started = None if too_dear is not None or held is not None else tx.refunds.start(quoted, now)
+    if too_dear is not None:
+        return fail(desk, quoted, RefundStep.QUOTE, too_dear)
     if held is not None:
-        return hold(desk, refund, held)
+        return hold(desk, quoted, held)
     return None if started is None else _execute(desk, started, was_in_doubt=False)
 
 
@@ -200,7 +219,9 @@ def _look_again(desk: RefundDesk, refund: Refund) -> Refund | None:
         except StrikeError as error:
             return put_off(desk, refund, RefundStep.LOOK, reason_of(error), error)
         return record(desk, refund, payment, RefundStep.LOOK)
-    was_in_doubt = refund.is_in_doubt
+    executed_at = refund.executed_at or refund.started_at
+    is_long_ago = executed_at is None or desk.clock() - executed_at >= FORGOTTEN_AFTER
+    was_in_doubt = refund.is_in_doubt or is_long_ago
     with desk.repository.transaction() as tx:
         doubted = tx.refunds.doubt(refund, _last_execution(refund, desk.clock()))
     return None if doubted is None else _execute(desk, doubted, was_in_doubt=was_in_doubt)

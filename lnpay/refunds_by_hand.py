@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import uuid
 from datetime import datetime, timedelta
 
 from lnpay.addresses import AddressRefused, parse_refund_address
@@ -11,6 +10,7 @@ from lnpay.errors import Conflict, InvalidRequest, NotFound
 from lnpay.events import EventType
 from lnpay.model import Refund
 from lnpay.outbox import owe_delivery
+from lnpay.refunds_keys import next_key
 from lnpay.repository import Repository, Transaction
 from lnpay.states import RefundState, RefundStep
 
@@ -112,7 +112,10 @@ def _redirect(tx: Transaction, refund: Refund, now: datetime, why: str, address:
 
 
 def _restart(tx: Transaction, refund: Refund, now: datetime, why: str) -> Refund:
-    again = tx.refunds.restart(refund, str(uuid.uuid4()), now, address=refund.address, approved_at=refund.approved_at)
+    invoice = tx.invoices.find(refund.invoice_id)
+    assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
+    key = next_key(refund, invoice.strike_invoice_id)
+    again = tx.refunds.restart(refund, key, now, address=refund.address, approved_at=refund.approved_at)
     restarted = _kept(again)
     tx.refunds.note(restarted, now, RefundStep.BY_HAND, why)
     return restarted

@@ -15,7 +15,8 @@ from lnpay.model import Clock, Hold, Refund
 from lnpay.outbox import owe_delivery
 from lnpay.refunds_policy import RefundRules
 from lnpay.repository import Repository, Transaction
-from lnpay.states import RefundState, RefundStep
+from lnpay.restored import doubt_refunds
+from lnpay.states import HoldCause, RefundState, RefundStep
 from lnpay.strike import Payment, PaymentStatus, Strike
 
 log = logging.getLogger(__name__)
@@ -42,6 +43,13 @@ STUCK = (
     "then say so with: python main.py refunds settle, or refunds retry"
 )
 """What a person is to do with what Strike's answers cannot settle."""
+
+
+ASKED_LONG_AGO = (
+    "Strike was asked for a quote long ago and its answer is not known, so another copy of this database may have sent "
+    "it. Look for it in Strike's dashboard: if it is there, python main.py refunds settle; if it is not, "
+    "refunds approve"
+)
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,23 @@ def hold(desk: RefundDesk, refund: Refund, why: Hold) -> Refund | None:
         if held is not None:
             note(tx, desk, held, RefundStep.HOLD, why.reason)
     log.warning("refund held refund_id=%d cause=%s reason=%s", refund.id, why.cause, why.reason)
+    return held
+
+
+def hold_forked(desk: RefundDesk, refund: Refund, error: StrikeError) -> Refund | None:
+    """HELD, because Strike knows a key that this database never used: another copy of it is, or was, at work.
+
+    Whatever the other copy may have sent as well is held with it. Only the holder of the claim may say so: where it is
+    lost, the other worker has used the key.
+    """
+    now = desk.clock()
+    with desk.repository.transaction() as tx:
+        held = tx.refunds.hold(refund, Hold(HoldCause.FORKED, "Strike knows its key, which was never used here"))
+        if held is None:
+            return None
+        note(tx, desk, held, RefundStep.QUOTE, "Strike knows its key, which was never used here", error)
+        doubt_refunds(tx, now, HoldCause.FORKED)
+    log.error("another copy of this database is or was at work: look at the held refunds refund_id=%d", refund.id)
     return held
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -18,6 +17,7 @@ from lnpay.events import EventType
 from lnpay.model import Clock, Invoice
 from lnpay.outbox import owe_delivery
 from lnpay.outgoing import Timeout
+from lnpay.refunds_keys import refund_key
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.invoices import PAYABLE
 from lnpay.states import InvoiceState
@@ -113,7 +113,7 @@ def _owe_refund(ledger: Ledger, tx: Transaction, invoice: Invoice, received_sats
         received_sats=received_sats,
         address=address,
         token=secrets.token_urlsafe(24),
-        idempotency_key=str(uuid.uuid4()),
+        key=refund_key(invoice.strike_invoice_id, 1),
         created_at=now,
     )
     if address is None:

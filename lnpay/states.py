@@ -48,6 +48,7 @@ class HoldCause(StrEnum):
     MAX_SATS = "max_sats"  # it is above REFUND_MAX_SATS
     DAILY_MAX_SATS = "daily_max_sats"  # REFUND_DAILY_MAX_SATS is reached
     RESTORED = "restored"  # it may have been sent by the part of the history that a restore lost
+    FORKED = "forked"  # another copy of this database may have sent it
 
 
 class Closer(StrEnum):

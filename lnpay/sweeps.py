@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 
 from lnpay.errors import Stopping, StrikeAmbiguous, StrikeError, StrikeUnavailable
 from lnpay.events import EventType
+from lnpay.forks import notice_fork
 from lnpay.model import Invoice
 from lnpay.outbox import owe_delivery
 from lnpay.repository import Transaction
@@ -160,6 +161,8 @@ def _sweep_somehow(ledger: Ledger, found: Sweep, since: datetime, calls_left: Ca
     nameless = 0
     try:
         for page in _pages(ledger, found, InvoiceStatus.PAID, since):
+            # Before anything is settled: a refund that is owed by it may have been sent by another copy.
+            notice_fork(ledger.repository, page.invoices, ledger.clock())
             _settle_watched(ledger, found, page.ids)
             nameless += page.nameless
     except _NoList as refusal:

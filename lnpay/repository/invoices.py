@@ -152,6 +152,14 @@ class Invoices:
         """The invoice with our own number `invoice_id`."""
         return self._one_invoice((t.c.id == invoice_id) & t.c.strike_invoice_id.is_not(None))
 
+    def named_at_strike(self, names: Iterable[str]) -> set[str]:
+        """Those of these names at Strike that an order of ours has, issued or not."""
+        wanted = list(names)
+        if not wanted:
+            return set()
+        statement = select(t.c.strike_correlation_id).where(t.c.strike_correlation_id.in_(wanted))
+        return set(self._connection.execute(statement).scalars())
+
     def _named(self, column: Column[str], name: str) -> Invoice | None:
         # Names come from strangers' URLs; PostgreSQL refuses a NUL with an error, and no name of ours has one.
         if not (name.isascii() and name.isprintable()):

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, text, update
 
-from lnpay.model import Hold, Refund, RefundAttempt
+from lnpay.model import Hold, Refund, RefundAttempt, RefundKey
 from lnpay.repository.rows import insert_unless_there, read_rows
 from lnpay.repository.tables import UtcDateTime, refund_attempts
 from lnpay.repository.tables import refunds as t
@@ -20,6 +20,7 @@ DAILY_LIMIT_LOCK = 7_305_012_119
 
 
 _NOTHING_SENT: dict[str, Any] = {
+    "asked_at": None,
     "payment_quote_id": None,
     "fee_sats": None,
     "payment_id": None,
@@ -44,7 +45,7 @@ class Refunds:
         received_sats: int,
         address: str | None,
         token: str,
-        idempotency_key: str,
+        key: RefundKey,
         created_at: datetime,
     ) -> bool:
         """Owe back all that was received for an invoice. False when it is owed already."""
@@ -55,7 +56,7 @@ class Refunds:
             "amount_sats": received_sats,
             "received_sats": received_sats,
             "address": address,
-            "idempotency_key": idempotency_key,
+            **_key(key),
             "created_at": created_at,
             "next_attempt_at": created_at,
         }
@@ -120,6 +121,7 @@ class Refunds:
         return int(self._connection.execute(statement).scalar_one())
 
     # Verbs of whoever holds the claim. Each gives None when the refund is not as its caller knows it any more.
+    # Those that end a try write `asked_at` as their caller has it: whoever was surely refused never asked.
 
     def claim(self, refund: Refund, until: datetime) -> Refund | None:
         """Take a refund for ourselves until `until`. None also when another process was quicker."""
@@ -129,9 +131,13 @@ class Refunds:
         """Give a claim back, and leave everything else as it is."""
         return self._change(refund, {"claimed_until": None})
 
-    def begin_anew(self, refund: Refund, idempotency_key: str) -> Refund | None:
-        """REQUESTED again, under a new key and without a quote: it is sure that nothing was sent."""
-        return self._move(refund, RefundState.REQUESTED, {**_NOTHING_SENT, "idempotency_key": idempotency_key})
+    def begin_anew(self, refund: Refund, key: RefundKey) -> Refund | None:
+        """REQUESTED again, under `key` and without a quote: it is sure that nothing was sent."""
+        return self._move(refund, RefundState.REQUESTED, {**_NOTHING_SENT, **_key(key)})
+
+    def ask(self, refund: Refund, at: datetime) -> Refund | None:
+        """Before Strike is asked for a quote: from this commit on it may have made one under the refund's key."""
+        return self._change(refund, {"asked_at": at})
 
     def store_quote(self, refund: Refund, payment_quote_id: str, fee_sats: int) -> Refund | None:
         """QUOTED: this is what sending it costs, and under which id it can be sent."""
@@ -165,6 +171,7 @@ class Refunds:
                 "reason": reason,
                 "is_in_doubt": is_in_doubt,
                 "stuck_at": stuck_at,
+                "asked_at": refund.asked_at,
                 "claimed_until": None,
             },
         )
@@ -174,6 +181,7 @@ class Refunds:
         values = {
             "reason": reason,
             "failures": refund.failures + 1,
+            "asked_at": refund.asked_at,
             "next_attempt_at": next_attempt_at,
             "stuck_at": None,
             "claimed_until": None,
@@ -187,7 +195,8 @@ class Refunds:
 
     def ask_for_address(self, refund: Refund, reason: str) -> Refund | None:
         """NEEDS_ADDRESS: it is sent when somebody has said where."""
-        return self._move(refund, RefundState.NEEDS_ADDRESS, {"reason": reason, "claimed_until": None})
+        values = {"reason": reason, "asked_at": refund.asked_at, "claimed_until": None}
+        return self._move(refund, RefundState.NEEDS_ADDRESS, values)
 
     # Verbs of a person. They count the claim up, so that a worker that still holds the old one can change nothing.
 
@@ -196,12 +205,12 @@ class Refunds:
         return self._move(refund, RefundState.FAILED, {"claims": refund.claims + 1, "stuck_at": None})
 
     def restart(
-        self, refund: Refund, idempotency_key: str, at: datetime, *, address: str | None, approved_at: datetime | None
+        self, refund: Refund, key: RefundKey, at: datetime, *, address: str | None, approved_at: datetime | None
     ) -> Refund | None:
         """REQUESTED again, due at once, for `address`."""
         values = {
             **_NOTHING_SENT,
-            "idempotency_key": idempotency_key,
+            **_key(key),
             "address": address,
             "approved_at": approved_at,
             "failures": 0,
@@ -327,6 +336,10 @@ class Refunds:
         a = refund_attempts
         statement = select(a).where(a.c.refund_id == refund.id).order_by(a.c.id)
         return [_to_attempt(row) for row in self._connection.execute(statement)]
+
+
+def _key(key: RefundKey) -> dict[str, Any]:
+    return {"idempotency_key": key.value, "key_number": key.number}
 
 
 def _to_refund(row: Row[Any]) -> Refund:

@@ -27,13 +27,14 @@ from lnpay.repository.limits import Limits
 from lnpay.repository.logins import Logins
 from lnpay.repository.looking import open_to_look, version_of
 from lnpay.repository.refunds import Refunds
+from lnpay.repository.restores import Restores
 from lnpay.repository.rows import UNREADABLE_OPTION, UnreadableRows
 from lnpay.repository.searches import Searches
 from lnpay.repository.standings import Standings
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0008"
+SCHEMA_VERSION = "0009"
 """The newest migration. A test holds it against the migrations themselves."""
 
 BUSY_TIMEOUT_MS = 10_000
@@ -62,6 +63,7 @@ class Transaction:
         self.backlog = Backlog(connection)
         self.books = Books(connection)
         self.installation = Installation(connection)
+        self.restores = Restores(connection)
         self.figures = Figures(connection)
 
 

@@ -171,6 +171,7 @@ invoices = Table(
     # And these are for people: lists, searches and sums over days.
     Index("ix_invoices_opened_at", "opened_at"),
     Index("ix_invoices_payment_hash", "payment_hash"),
+    Index("ix_invoices_strike_correlation_id", "strike_correlation_id"),
     Index("ix_invoices_order_id", "order_id", **_only_where("order_id IS NOT NULL")),
     Index("ix_invoices_ln_address", "ln_address", "opened_at", **_only_where(IS_ADDRESS_INDEXED)),
     Index("ix_invoices_listed_paid_at", "listed_paid_at", **_only_where("listed_paid_at IS NOT NULL")),
@@ -207,6 +208,10 @@ refunds = Table(
     # What each of these says is decided by the column alone; `reason` is for people.
     Column("executed_at", UtcDateTime),
     Column("stuck_at", UtcDateTime),
+    # Which of the keys of `refunds_keys` this is; 0: one of before them. Each begins with asked_at NULL: Strike was
+    # never asked for a quote under it, as far as this database knows.
+    Column("key_number", Integer, nullable=False, default=0, server_default="0"),
+    Column("asked_at", UtcDateTime),
     Column("held_because", String(20)),
     Column("closed_by", String(10)),
     CheckConstraint("amount_sats > 0", name="ck_refunds_amount_positive"),
@@ -304,6 +309,16 @@ installation = Table(
     Column("id", Integer, primary_key=True),
     Column("name", String(10), nullable=False),
     CheckConstraint("id = 1", name="ck_installation_is_one"),
+)
+
+restores = Table(
+    "restores",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("noticed_at", UtcDateTime, nullable=False),
+    Column("cause", String(20), nullable=False),
+    Column("copied_at", UtcDateTime),
+    Column("last_invoice_id", BigInteger, nullable=False),
 )
 
 login_tries = Table(

@@ -26,7 +26,7 @@ from sqlalchemy import Table, delete, event, insert, inspect, make_url, select, 
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
 from lnpay.errors import SchemaTooNew, StorageUnavailable
-from lnpay.model import Delivery, Draft, Hold, Invoice, Issue, Order, Rate, Refund
+from lnpay.model import Delivery, Draft, Hold, Invoice, Issue, Order, Rate, Refund, RefundKey
 from lnpay.repository import Repository, Transaction
 from lnpay.repository import repository as repository_module
 from lnpay.repository.migrate import alembic_config
@@ -424,7 +424,7 @@ class TestRefunds:
 
         with repository.transaction() as tx:
             again = tx.refunds.add(
-                invoice.id, received_sats=5, address="b@x.io", token="t2", idempotency_key="key-2", created_at=LATER
+                invoice.id, received_sats=5, address="b@x.io", token="t2", key=RefundKey("key-2", 1), created_at=LATER
             )
 
         assert not again
@@ -486,7 +486,7 @@ class TestRefunds:
         refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE))
 
         with pytest.raises(ForbiddenMove), repository.transaction() as tx:
-            tx.refunds.begin_anew(replace(refund, state=R.SENT), "key-2")
+            tx.refunds.begin_anew(replace(refund, state=R.SENT), RefundKey("key-2", 1))
 
     def test_it_is_sent_once_whoever_holds_it(self, repository: Repository) -> None:
         refund = in_flight_refund(repository)
@@ -1047,7 +1047,7 @@ class TestRaces:
         def owe(tx: Transaction) -> bool:
             name = threading.current_thread().name
             return tx.refunds.add(
-                invoice.id, received_sats=5, address="a@b.io", token=name, idempotency_key=name, created_at=NOW
+                invoice.id, received_sats=5, address="a@b.io", token=name, key=RefundKey(name, 1), created_at=NOW
             )
 
         assert sorted(race(database_url, owe)) == [False] * 7 + [True]
@@ -1424,7 +1424,7 @@ def owe_refund(
             received_sats=received_sats,
             address=address,
             token="refund-token",
-            idempotency_key="key-1",
+            key=RefundKey("key-1", 1),
             created_at=NOW,
         )
     return refund_of(repository, invoice)

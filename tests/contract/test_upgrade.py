@@ -20,6 +20,7 @@ from lnpay.model import Draft, Hold, Invoice, Order, Refund
 from lnpay.repository import Repository
 from lnpay.repository.migrate import alembic_config
 from lnpay.repository.repository import SCHEMA_VERSION
+from lnpay.repository.restores import Restore
 from lnpay.states import Closer, DeliveryState, HoldCause, InvoiceState, RefundState
 from tests.databases import fresh_postgres
 from tests.test_commands import start
@@ -274,6 +275,43 @@ class TestSentencesBecomeColumns:
 
         assert [line.state for line in lines[R.SENT]] == [R.SENT]
         assert [line.state for line in lines[R.FAILED]] == [None, None]
+
+
+class TestKeys:
+    """Refunds of before keep the keys they have, and are not taken for those of another copy."""
+
+    def test_what_is_not_sent_may_have_been_asked_about(self, upgraded: Repository) -> None:
+        with upgraded.reading() as tx:
+            asked = {one.state for one in tx.refunds.in_states([*R], 100) if one.asked_at is not None}
+            numbers = {one.key_number for one in tx.refunds.in_states([*R], 100)}
+
+        assert asked == {R.REQUESTED, R.FAILED, R.NEEDS_ADDRESS, R.HELD}
+        assert numbers == {0}
+
+    def test_a_restore_that_was_noticed_before_covers_the_orders_before_it(self, old_url: str) -> None:
+        migrate_to(old_url, "0008")
+        engine = create_engine(old_url, poolclass=NullPool)
+        with engine.begin() as connection:
+            if engine.dialect.name == "postgresql":
+                connection.execute(text("SET TIME ZONE 'UTC'"))
+            connection.execute(text("DELETE FROM milestones WHERE name IN ('copied', 'restored')"))
+            connection.execute(
+                text(
+                    "INSERT INTO milestones (name, reached_at) VALUES ('copied', '2026-05-18 12:00:00.000000'), "
+                    "('restored', '2030-01-01 00:00:00.000000')"
+                )
+            )
+            newest = connection.execute(text("SELECT MAX(id) FROM invoices")).scalar_one()
+        repository = Repository(old_url)
+        repository.upgrade()
+        with repository.reading() as tx:
+            restore = tx.restores.covering(1)
+            assert tx.restores.covering(newest + 1) is None
+        repository.close()
+
+        assert restore == Restore(
+            datetime(2030, 1, 1, tzinfo=UTC), HoldCause.RESTORED, datetime(2026, 5, 18, 12, tzinfo=UTC), newest
+        )
 
 
 def add_attempt(url: str, state: RefundState, outcome: str) -> None:

@@ -16,7 +16,7 @@ import pytest
 from config.settings import load_settings
 from lnpay.doctor import Finding, Verdict, examine
 from lnpay.doctor.account import REFUNDING, SELLING
-from lnpay.model import Heartbeat
+from lnpay.model import Heartbeat, RefundKey
 from lnpay.repository import Repository
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.sandbox.models import Money
@@ -655,7 +655,9 @@ def fly(shop: Installation, *, since: timedelta, is_stuck: bool = False) -> None
     with shop.rows() as tx:
         [refund] = tx.refunds.in_states((RefundState.NEEDS_ADDRESS,), 10)
         began_at = shop.now() - since
-        refund = tx.refunds.restart(refund, "key", began_at, address="a@b.example", approved_at=None) or refund
+        refund = (
+            tx.refunds.restart(refund, RefundKey("key", 1), began_at, address="a@b.example", approved_at=None) or refund
+        )
         refund = tx.refunds.store_quote(refund, "q", 1) or refund
         refund = tx.refunds.start(refund, began_at) or refund
         tx.refunds.put_off(

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import ColumnElement, Update, delete, insert, update
 
 from lnpay.breaks import WORDS, BreakKind
-from lnpay.model import Invoice
+from lnpay.model import Invoice, RefundKey
 from lnpay.repository.tables import deliveries, invoices, refund_attempts, refunds
 from lnpay.sandbox.models import Money
 from tests.reconciliation.month import Month, Plant
@@ -219,6 +219,6 @@ def _owe(month: Month, invoice: Invoice) -> None:
             received_sats=invoice.amount_sats,
             address=None,
             token=str(uuid.uuid4()),
-            idempotency_key=str(uuid.uuid4()),
+            key=RefundKey(str(uuid.uuid4()), 1),
             created_at=month.world.backend.clock(),
         )

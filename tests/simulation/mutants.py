@@ -50,8 +50,8 @@ MUTANTS = (
     ),
     Mutant(
         "the quote is executed before its id is stored",
-        (Change(refunds._store_quote, "with desk.repository",
-                "desk.strike.execute_payment_quote(quote.quote_id)\n    with desk.repository"),),
+        (Change(refunds._start, "now = desk.clock()",
+                "now = desk.clock()\n    desk.strike.execute_payment_quote(quote.quote_id)"),),
         known=5,
     ),
     Mutant(

@@ -17,6 +17,7 @@ MOVES: dict[str, dict[str, set[str]]] = {
     "deliveries": {str(old): {str(new) for new in moves} for old, moves in DELIVERY_MOVES.items()},
 }
 MOVES["refunds"]["in_flight"].add("requested")  # by hand, through "failed", in one commit
+MOVES["refunds"]["requested"].add("in_flight")  # through "quoted", in one commit
 
 QUERIES = {
     "invoices": "SELECT id, state, strike_invoice_id FROM invoices",

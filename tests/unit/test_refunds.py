@@ -31,7 +31,6 @@ from lnpay.refunds import (
 from lnpay.refunds_by_hand import BY_HAND_AFTER, approve, change_address, give_address, retry, settle_by_hand
 from lnpay.refunds_outcomes import PAUSES, STUCK
 from lnpay.repository import Transaction
-from lnpay.repository.limits import RESTORED
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.states import Closer, HoldCause, RefundState
 from lnpay.strike import HURRIED, Payment, PaymentStatus
@@ -959,7 +958,7 @@ class TestLimits:
     def test_what_a_lost_history_may_have_sent_is_held_and_nothing_is_asked(self, world: World) -> None:
         invoice = owe(world)
         with world.backend.repository.transaction() as tx:
-            tx.limits.reach_milestone(RESTORED, world.backend.clock())
+            tx.restores.add(world.backend.clock(), HoldCause.RESTORED, None)
 
         assert send(world) == {S.HELD: 1}
         assert "the database was restored from a backup" in str(refund_of(world, invoice).reason)
@@ -1028,7 +1027,7 @@ class TestTheAddress:
         given = give_address(world.backend.repository, before.token, "Bob@Example.com", world.backend.clock())
 
         assert (given.state, given.address, given.reason) == (S.REQUESTED, "bob@example.com", None)
-        assert given.idempotency_key != before.idempotency_key
+        assert given.idempotency_key == before.idempotency_key  # no quote was made under it
         assert send(world) == {S.SENT: 1}
         assert [entry.destination for entry in payouts(world)] == ["bob@example.com"]
         assert told_of(world, invoice) == ["refund.needs_address", "refund.sent"]

@@ -28,19 +28,20 @@ def in_state(make_world: MakeWorld, state: RefundState) -> tuple[World, Invoice]
     addresses = {S.IN_FLIGHT: "pending@example.com", S.FAILED: "fail@example.com", S.NEEDS_ADDRESS: None}
     invoice = owe(world, addresses.get(state, ADDRESS))
     if state is S.QUOTED:
-        break_before_start(world)
-    if state is not S.REQUESTED:
+        quote_as_older_versions_did(world, invoice)
+    elif state is not S.REQUESTED:
         send(world)
-    if state is S.QUOTED:
-        world.restart()
     world.simulator.config.payout_behaviours = {"*": "complete"}
     assert refund_of(world, invoice).state is state
     return world, invoice
 
 
-def break_before_start(world: World) -> None:
-    """Have this process stumble between storing a quote and starting to execute it."""
-    object.__setattr__(world.backend.refund_desk.rules, "max_fee_percent", None)
+def quote_as_older_versions_did(world: World, invoice: Invoice) -> None:
+    """They stored a quote, and in a commit of its own that it may be executed."""
+    refund = refund_of(world, invoice)
+    quote = world.backend.strike.create_payment_quote(ADDRESS, refund.amount_sats, refund.idempotency_key)
+    with world.backend.repository.transaction() as tx:
+        assert tx.refunds.store_quote(refund, quote.quote_id, quote.fee_sats)
 
 
 def act(world: World, invoice: Invoice, verb: str) -> Any:
@@ -87,15 +88,27 @@ def test_each_command_is_for_certain_states_only(make_world: MakeWorld, verb: st
         assert refund_of(world, invoice) == before
 
 
-@pytest.mark.parametrize("verb", ["approve", "retry", "address", "give"])
-def test_what_begins_anew_has_a_new_key_and_is_due_at_once(make_world: MakeWorld, verb: str) -> None:
-    world, invoice = in_state(make_world, next(iter(PERMITTED[verb])))
+@pytest.mark.parametrize(
+    ("verb", "state", "is_key_used"),
+    [
+        ("approve", S.HELD, False),
+        ("retry", S.FAILED, True),
+        ("address", S.FAILED, True),
+        ("address", S.NEEDS_ADDRESS, False),
+        ("give", S.NEEDS_ADDRESS, False),
+    ],
+)
+def test_what_begins_anew_has_a_key_without_a_quote_and_is_due_at_once(
+    make_world: MakeWorld, verb: str, state: RefundState, *, is_key_used: bool
+) -> None:
+    world, invoice = in_state(make_world, state)
     before = refund_of(world, invoice)
     world.wait(1)
 
     after = act(world, invoice, verb)
 
-    assert after.idempotency_key != before.idempotency_key
+    assert (after.idempotency_key != before.idempotency_key) is is_key_used
+    assert (after.key_number, after.asked_at) == (before.key_number + is_key_used, None)
     assert (after.payment_quote_id, after.fee_sats, after.payment_id) == (None, None, None)
     assert (after.is_in_doubt, after.failures, after.looks, after.reason) == (False, 0, 0, None)
     assert after.next_attempt_at == world.backend.clock()

@@ -1,0 +1,56 @@
+"""Since when a backup, or a copy that went its own way, has been the database: what came before it is in doubt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, func, insert, select, true
+
+from lnpay.repository.tables import invoices
+from lnpay.repository.tables import restores as t
+from lnpay.states import HoldCause
+
+
+@dataclass(frozen=True)
+class Restore:
+    """One moment at which another history of this database was lost, or was noticed.
+
+    cause: RESTORED or FORKED. copied_at: when the backup was taken, where that is known.
+    last_invoice_id: orders up to this number of ours may be known to the other history too.
+    """
+
+    noticed_at: datetime
+    cause: HoldCause
+    copied_at: datetime | None
+    last_invoice_id: int
+
+
+class Restores:
+    """Queries about restores inside one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, noticed_at: datetime, cause: HoldCause, copied_at: datetime | None) -> Restore:
+        """Note that every order of now may be known to another history too."""
+        last_id = self._connection.execute(select(func.coalesce(func.max(invoices.c.id), 0))).scalar_one()
+        restore = Restore(noticed_at, cause, copied_at, last_id)
+        values = {"noticed_at": noticed_at, "cause": cause, "copied_at": copied_at, "last_invoice_id": last_id}
+        self._connection.execute(insert(t).values(values))
+        return restore
+
+    def covering(self, invoice_id: int) -> Restore | None:
+        """The newest one that covers an order; None when the order is this history's alone."""
+        return self._newest(t.c.last_invoice_id >= invoice_id)
+
+    def newest(self) -> Restore | None:
+        """The newest one, if there was any."""
+        return self._newest(true())
+
+    def _newest(self, condition: ColumnElement[bool]) -> Restore | None:
+        statement = select(t).where(condition).order_by(t.c.id.desc()).limit(1)
+        row = self._connection.execute(statement).one_or_none()
+        if row is None:
+            return None
+        return Restore(row.noticed_at, HoldCause(row.cause), row.copied_at, row.last_invoice_id)

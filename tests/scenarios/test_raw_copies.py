@@ -1,0 +1,365 @@
+"""A copy of the database goes on without any mark: a snapshot of the disk, a standby, the old server started again.
+
+What the original has sent since is not sent again: the provider's ledger says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from lnpay.model import Invoice
+from lnpay.passes import expired_pass, main_pass, refund_pass
+from lnpay.refunds import FORGOTTEN_AFTER
+from lnpay.refunds_by_hand import approve, change_address, give_address, settle_by_hand
+from lnpay.sandbox.config import SimulatorConfig
+from lnpay.states import HoldCause, RefundState
+from tests.owing import EXECUTE, QUOTE, Crash, Moments, drain, history, owe, payouts, refund_of, send
+from tests.world import World
+
+S = RefundState
+
+Make = Callable[..., World]
+
+READS = pytest.mark.parametrize("has_read", [False, True], ids=["quotes hidden", "quotes shown"])
+
+
+def database_of(world: World) -> Path:
+    return Path(world.database_url.removeprefix("sqlite:///"))
+
+
+def take_copy(world: World) -> Path:
+    """The database as it is at this moment, as a snapshot of the disk has it."""
+    copy = database_of(world).with_name("copy.sqlite")
+    copy.unlink(missing_ok=True)
+    with (
+        contextlib.closing(sqlite3.connect(database_of(world))) as original,
+        contextlib.closing(sqlite3.connect(copy)) as target,
+    ):
+        original.backup(target)
+    return copy
+
+
+def go_on_with(world: World, copy: Path) -> None:
+    """The copy becomes the database; a new process starts on it."""
+    world.backend.close()
+    for suffix in ("-wal", "-shm"):
+        Path(f"{database_of(world)}{suffix}").unlink(missing_ok=True)
+    shutil.copy(copy, database_of(world))
+    world.restart()
+
+
+def work(world: World, hours: float = 3) -> None:
+    """Every worker makes its passes, while hours go by."""
+    for _ in range(4):
+        for one_pass in (main_pass, expired_pass, refund_pass):
+            one_pass(world.backend)
+        drain(world, hours / 4)
+        world.wait(hours * 900)
+
+
+def finish(world: World) -> None:
+    """Whatever was in the refund's way is gone; the original sends it."""
+    world.simulator.config.payout_behaviours = {"*": "complete"}
+    drain(world)
+    assert len(payouts(world)) == 1
+
+
+def approve_it(world: World, invoice: Invoice) -> None:
+    approve(world.backend.repository, invoice.strike_invoice_id, world.backend.clock())
+
+
+class TestWhatTheOriginalHasSentSince:
+    @READS
+    def test_a_refund_that_was_requested(self, make_world: Make, *, has_read: bool) -> None:
+        world = make_world(config=SimulatorConfig(has_payment_quote_read=has_read))
+        invoice = owe(world)
+        copy = take_copy(world)
+        finish(world)
+
+        go_on_with(world, copy)
+        work(world)
+
+        refund = refund_of(world, invoice)
+        assert len(payouts(world)) == 1
+        assert (refund.state, refund.held_because) == (S.HELD, HoldCause.FORKED)
+        assert "another copy of this database was noticed" in str(refund.reason)
+        assert "1 held" in str(refund_pass(world.backend).trouble)
+
+    def test_a_late_payment_that_the_copy_has_yet_to_find(self, world: World) -> None:
+        invoice = world.sell(ln_address="alice@example.com")
+        copy = take_copy(world)
+        world.pay(invoice, late_seconds=180)
+        work(world, hours=0.1)
+        assert len(payouts(world)) == 1
+
+        go_on_with(world, copy)
+        work(world)
+
+        assert len(payouts(world)) == 1
+        assert refund_of(world, invoice).held_because is HoldCause.FORKED
+
+    @pytest.mark.parametrize("behaviour", ["fail", "noroute", "pendingfail30"])
+    def test_a_refund_that_had_failed(self, world: World, behaviour: str) -> None:
+        invoice = owe(world, f"{behaviour}@example.com")
+        drain(world, hours=0.02)
+        copy = take_copy(world)
+        finish(world)
+
+        go_on_with(world, copy)
+        work(world)
+
+        assert len(payouts(world)) == 1
+        assert refund_of(world, invoice).state is S.HELD
+
+    def test_a_refund_whose_quote_was_refused_for_a_while(self, world: World) -> None:
+        owe(world)
+        world.fault("POST", QUOTE, "error", status=403, code="FORBIDDEN")
+        send(world)
+        copy = take_copy(world)
+        finish(world)
+
+        go_on_with(world, copy)
+        work(world)
+
+        assert len(payouts(world)) == 1
+
+    def test_a_refund_to_which_one_copy_was_given_more_addresses_than_the_other(self, world: World) -> None:
+        invoice = owe(world, "unknown@example.com")
+        send(world)
+        token, copy = refund_of(world, invoice).token, take_copy(world)
+        for address in ("unknown2@example.com", "bob@example.com"):
+            give_address(world.backend.repository, token, address, world.backend.clock())
+            send(world)
+        finish(world)
+
+        go_on_with(world, copy)
+        change_address(world.backend.repository, invoice.strike_invoice_id, "bob@example.com", world.backend.clock())
+        work(world)
+
+        assert len(payouts(world)) == 1
+        assert refund_of(world, invoice).state is S.HELD
+
+    def test_a_held_refund_that_was_approved(self, make_world: Make) -> None:
+        world = make_world(refunds_enabled=False)
+        invoice = owe(world)
+        send(world)
+        copy = take_copy(world)
+        approve_it(world, invoice)
+        finish(world)
+
+        go_on_with(world, copy)
+        approve_it(world, invoice)
+        work(world)
+
+        assert len(payouts(world)) == 1
+        assert refund_of(world, invoice).held_because is HoldCause.FORKED
+
+    @pytest.mark.parametrize("kind", ["unreachable", "lost_request", "lost_answer"])
+    def test_a_refund_in_flight_of_which_strike_shows_only_that_its_quote_is_old(
+        self, make_world: Make, kind: str
+    ) -> None:
+        world = make_world(config=SimulatorConfig(is_quote_expiry_checked_first=True))
+        owe(world)
+        world.fault("PATCH", EXECUTE, kind, times=1)
+        send(world)
+        copy = take_copy(world)
+        finish(world)
+        world.wait(FORGOTTEN_AFTER.total_seconds())
+
+        go_on_with(world, copy)
+        work(world)
+
+        assert len(payouts(world)) == 1
+
+
+class TestAtAnyMoment:
+    @READS
+    @pytest.mark.parametrize("fate", ["complete", "fail", "pendingfail30"])
+    @pytest.mark.parametrize("hours_later", [0.5, 7])
+    def test_a_copy_of_any_moment_adds_no_payment(
+        self, tmp_path: Path, fate: str, hours_later: float, *, has_read: bool
+    ) -> None:
+        """But for the moment in which Strike is asked for the quote: see lnpay.refunds. Hours later that is covered."""
+        config = SimulatorConfig(has_payment_quote_read=has_read, payment_quote_seconds=3_500)
+        for moment in count():
+            (tmp_path / str(moment)).mkdir()
+            world = World.make(tmp_path / str(moment), config=config)
+            config.payout_behaviours = {}
+            invoice = owe(world, f"{fate}@example.com")
+            moments = Moments(world, moment, partial(take_copy, world), is_inside=False)  # type: ignore[arg-type]
+            send(world)
+            moments.end()
+            if not moments.is_over:
+                world.close()
+                break
+            finish(world)
+            world.wait(hours_later * 3_600)
+            is_being_asked = is_asked_in(database_of(world).with_name("copy.sqlite")) and not has_read
+
+            go_on_with(world, database_of(world).with_name("copy.sqlite"))
+            work(world)
+
+            if not (is_being_asked and hours_later < 6):
+                assert len(payouts(world)) == 1, moments.passed
+            assert refund_of(world, invoice).state in (S.SENT, S.HELD, S.IN_FLIGHT)
+            world.close()
+        assert moment >= 8
+
+
+def is_asked_in(copy: Path) -> bool:
+    """Whether Strike is being asked for a quote at the moment of this copy."""
+    with contextlib.closing(sqlite3.connect(copy)) as connection:
+        row = connection.execute("SELECT state = 'requested' AND asked_at IS NOT NULL FROM refunds").fetchone()
+    return bool(row[0])
+
+
+class TestOneAnswerShowsIt:
+    def test_every_refund_of_the_time_before_is_held(self, world: World) -> None:
+        first = owe(world)
+        copy = take_copy(world)
+        send(world)
+        go_on_with(world, copy)
+        others = [owe(world, address) for address in ("pending@example.com", None, "bob@example.com")]
+
+        assert send(world)[S.HELD] == 1
+
+        states = [refund_of(world, invoice).state for invoice in (first, *others)]
+        assert states == [S.HELD, S.HELD, S.NEEDS_ADDRESS, S.HELD]
+        give_address(
+            world.backend.repository, refund_of(world, others[1]).token, "bob@example.com", world.backend.clock()
+        )
+        assert send(world) == {S.HELD: 1}
+        assert len(payouts(world)) == 1
+
+    def test_what_is_ordered_afterwards_is_refunded_without_a_person(self, world: World) -> None:
+        owe(world)
+        copy = take_copy(world)
+        send(world)
+        go_on_with(world, copy)
+        send(world)
+
+        owe(world, "bob@example.com")
+
+        assert send(world) == {S.SENT: 1}
+        assert [entry.destination for entry in payouts(world)] == ["alice@example.com", "bob@example.com"]
+
+    def test_an_invoice_that_only_another_copy_can_have_made(self, world: World) -> None:
+        invoice = world.sell(ln_address="alice@example.com")
+        owed = owe(world, "bob@example.com")
+        copy = take_copy(world)
+        lost = world.sell(ln_address="carol@example.com")
+        world.pay(lost)
+        world.pay(invoice, late_seconds=180)
+        go_on_with(world, copy)
+
+        main_pass(world.backend)
+        send(world)
+
+        assert [refund_of(world, one).held_because for one in (invoice, owed)] == [HoldCause.FORKED] * 2
+        assert payouts(world) == []
+        assert restores(world) == 1
+        main_pass(world.backend)
+        assert restores(world) == 1
+
+    def test_invoices_of_ours_and_of_others_show_nothing(self, world: World) -> None:
+        for paid in (world.sell(), world.sell(ln_address="alice@example.com")):
+            world.pay(paid)
+        world.fault("POST", "/v1/invoices/*/quote", "error", times=9)
+        world.ask(correlation_id="draft")
+        drafts = [
+            one for one in world.simulator.invoices.by_id.values() if str(one.correlation_id).startswith("draft.")
+        ]
+        world.simulator.pay_invoice(world.simulator.invoices.quote(drafts[0]).payment_request)
+
+        main_pass(world.backend)
+
+        assert restores(world) == 0
+
+
+def restores(world: World) -> int:
+    with world.backend.repository.engine.connect() as connection:
+        return int(connection.exec_driver_sql("SELECT COUNT(*) FROM restores").scalar_one())
+
+
+class TestAPersonDecides:
+    @pytest.mark.parametrize("is_sent", [True, False])
+    def test_after_a_look_at_strike(self, world: World, *, is_sent: bool) -> None:
+        invoice = owe(world)
+        copy = take_copy(world)
+        world.simulator.config.payout_behaviours = {"*": "complete" if is_sent else "fail"}
+        send(world)
+        go_on_with(world, copy)
+        world.simulator.config.payout_behaviours = {}
+        send(world)
+        assert refund_of(world, invoice).state is S.HELD
+
+        if is_sent:
+            settle_by_hand(
+                world.backend.repository, invoice.strike_invoice_id, "seen", frozenset(), world.backend.clock()
+            )
+        else:
+            approve_it(world, invoice)
+        work(world)
+
+        assert refund_of(world, invoice).state is S.SENT
+        assert len(payouts(world)) == 1
+
+    def test_the_history_names_the_code(self, world: World) -> None:
+        invoice = owe(world)
+        copy = take_copy(world)
+        send(world)
+        go_on_with(world, copy)
+
+        send(world)
+
+        lines = [(line.step, line.strike_code) for line in history(world, invoice)]
+        assert lines == [("quote", "DUPLICATE_PAYMENT_QUOTE")]
+
+
+class TestWithoutACopy:
+    """What looks alike and is none."""
+
+    def test_a_lost_answer_is_no_copy(self, world: World) -> None:
+        owe(world)
+        world.fault("POST", QUOTE, "lost_answer", times=2)
+
+        drain(world)
+
+        assert len(payouts(world)) == 1
+
+    def test_a_process_that_dies_while_it_asks_is_none(self, world: World) -> None:
+        owe(world)
+        moments = Moments(world, 7, crash, is_inside=False)
+        with contextlib.suppress(Crash):
+            send(world)
+        assert "POST" in moments.passed[-1]
+        moments.end()
+        world.restart()
+
+        work(world)
+
+        assert len(payouts(world)) == 1
+
+    def test_asked_long_ago_and_never_told_is_held(self, world: World) -> None:
+        invoice = owe(world)
+        world.fault("POST", QUOTE, "lost_answer")
+        send(world)
+        world.wait(FORGOTTEN_AFTER.total_seconds())
+
+        assert send(world) == {S.HELD: 1}
+
+        assert "asked for a quote long ago" in str(refund_of(world, invoice).reason)
+        approve_it(world, invoice)
+        assert send(world) == {S.SENT: 1}
+
+
+def crash() -> None:
+    raise Crash
