@@ -3,7 +3,7 @@
 LnpayError
 ├── InvalidRequest           400  the caller must change the request; `errors` names the fields
 ├── Unauthorized             401  no key, or a wrong one
-├── TooManyTries             429  too many wrong passwords: the next try is free after `retry_after_seconds`
+├── TooManyTries             429  too many wrong passwords or addresses: the next is free after `retry_after_seconds`
 ├── NotFound                 404
 ├── Conflict                 409  the request contradicts what is stored
 │   └── OrderConflict        409  ... and names the invoice that it contradicts
@@ -53,7 +53,7 @@ class Unauthorized(LnpayError):
 
 
 class TooManyTries(LnpayError):
-    """Too many wrong passwords, by this caller or by all strangers together."""
+    """Too many wrong passwords, or addresses for one refund."""
 
     code = "too_many_tries"
 

@@ -1,10 +1,13 @@
 """Use case: let the operator in, and slow down whoever guesses.
 
-Wrong passwords are counted in the database, for each address and for all strangers together, so that neither many
-processes nor many addresses give more guesses. Both pauses are short enough that the right operator is never kept out
-for more than some minutes. A browser that has been in before is counted by itself: strangers cannot keep it out at all.
+Wrong passwords are counted in the database, for each address and for all strangers together, so that many processes do
+not give more guesses, and many addresses hardly any.
 
-Behind a proxy all strangers have the proxy's address and count as one: what a header says of theirs can be made up.
+Nobody keeps the operator out from elsewhere. One address adds only its first wrong tries to those of all strangers, and
+while these must wait, the right password from an address that has hardly been wrong is still accepted. A browser that
+has been in before is counted by itself.
+
+Addresses behind a proxy are told apart where TRUSTED_PROXIES names that proxy.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from datetime import datetime, timedelta
 from ipaddress import IPv6Address, ip_address, ip_network
 
 from lnpay.errors import TooManyTries, Unauthorized
-from lnpay.repository import Repository
+from lnpay.repository import Repository, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -45,29 +48,48 @@ FORGET_AFTER = timedelta(hours=2)
 
 STRANGERS = "strangers"
 
+HARDLY_WRONG = 2
+"""So many wrong tries of an address are no reason to make its right password wait for other strangers."""
+
 
 def log_in(repository: Repository, password: str, given: str, address: str, browser: str | None, now: datetime) -> None:
     """Return when `given` is the password.
 
     browser: the name of one that has been in before; None for a stranger, who comes from `address`.
-    Raises Unauthorized, and TooManyTries while nobody is let in, whether the password is right or not.
+    Raises Unauthorized, and TooManyTries while its address, or all strangers, must wait.
     """
     is_right = hmac.compare_digest(_digest(given), _digest(password))
-    counters = {f"browser {browser}": WITH_ONE} if browser else {_place(address): WITH_ONE, STRANGERS: WITH_STRANGERS}
+    who = f"browser {browser}" if browser else _place(address)
     with repository.transaction() as tx:
         tx.logins.forget_before(now - FORGET_AFTER)
         # Always in this order, so that two never wait for each other.
-        tries = {who: tx.logins.tries(who, now) for who in sorted(counters)}
-        _refuse_before(max(free_at for _, free_at in tries.values()), now)
-        for who, (wrong, _) in tries.items():
-            if not is_right:
-                tx.logins.set_tries(who, wrong + 1, now + counters[who].pause_after(wrong + 1))
-            elif who != STRANGERS:
-                tx.logins.forget(who)
+        wrong, free_at = tx.logins.tries(who, now)
+        _refuse_before(free_at, now)
+        must_wait_until = now if browser else _try_as_stranger(tx, wrong, now, is_right=is_right)
+        if is_right and must_wait_until <= now:
+            tx.logins.forget(who)
+        elif not is_right:
+            tx.logins.set_tries(who, wrong + 1, now + WITH_ONE.pause_after(wrong + 1))
+    # After the commit: a wrong try counts although it is refused.
+    _refuse_before(must_wait_until, now)
     if not is_right:
         log.warning("wrong password for the operator's page address=%s", address)
         raise Unauthorized("this is not the password")
     log.info("the operator has logged in address=%s", address)
+
+
+def _try_as_stranger(tx: Transaction, wrong: int, now: datetime, *, is_right: bool) -> datetime:
+    """Count a try among those of all strangers. Gives the time until which it must wait, at least `now`.
+
+    wrong: how often its own address was wrong before. Only the tries that are free for an address count for all, so
+    that one address alone never makes the others wait.
+    """
+    wrong_of_all, free_at = tx.logins.tries(STRANGERS, now)
+    if free_at > now:
+        return now if is_right and wrong <= HARDLY_WRONG else free_at
+    if not is_right and wrong < WITH_ONE.free:
+        tx.logins.set_tries(STRANGERS, wrong_of_all + 1, now + WITH_STRANGERS.pause_after(wrong_of_all + 1))
+    return now
 
 
 def _digest(text: str) -> bytes:

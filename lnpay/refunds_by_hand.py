@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+<<<<<<< HEAD
 from datetime import datetime, timedelta
 
 from lnpay.addresses import AddressRefused, parse_refund_address
 from lnpay.errors import Conflict, InvalidRequest, NotFound
+=======
+import math
+import uuid
+from datetime import datetime, timedelta
+
+from lnpay.addresses import refund_address
+from lnpay.errors import Conflict, InvalidRequest, NotFound, TooManyTries
+>>>>>>> 25e4a0c (Bound the addresses of a refund link and login floods)
 from lnpay.events import EventType
 from lnpay.model import Refund
 from lnpay.outbox import owe_delivery
@@ -21,18 +30,43 @@ BY_HAND_AFTER = timedelta(hours=1)
 life of a quote and of a claim. It counts from the last execution, not from when the refund was owed."""
 
 
+ADDRESSES_PER_LINK = ((5, timedelta(minutes=15)), (20, timedelta(days=1)))
+"""How many addresses a customer may give for one refund, and in what time."""
+
+
 def give_address(repository: Repository, token: str, address: str, now: datetime) -> Refund:
     """The customer says where the money goes. Returns the refund, which is sent soon.
 
-    Raises NotFound; InvalidRequest when it cannot be an address; Conflict when the refund needs none (any more).
+    Every address costs a call to Strike, so there are only so many of them for one link.
+    Raises NotFound; InvalidRequest when it cannot be an address; Conflict when the refund needs none (any more);
+    TooManyTries.
     """
+    # Read first: strangers with wrong links must not hold up those who write.
+    with repository.reading() as tx:
+        _needing_address(tx, token)
+    checked = _checked(address)
     with repository.transaction() as tx:
-        refund = tx.refunds.find_by_token(token)
-        if refund is None:
-            raise NotFound("there is no refund at this address")
-        if refund.state is not S.NEEDS_ADDRESS:
-            raise Conflict("this refund has its address already", code="refund_has_address")
-        return _redirect(tx, refund, now, "the customer gave an address", _checked(address))
+        refund = _needing_address(tx, token)
+        _refuse_too_many(tx, refund, now)
+        return _redirect(tx, refund, now, "the customer gave an address", checked, RefundStep.CUSTOMER)
+
+
+def _needing_address(tx: Transaction, token: str) -> Refund:
+    refund = tx.refunds.find_by_token(token)
+    if refund is None:
+        raise NotFound("there is no refund at this address")
+    if refund.state is not S.NEEDS_ADDRESS:
+        raise Conflict("this refund has its address already", code="refund_has_address")
+    return refund
+
+
+def _refuse_too_many(tx: Transaction, refund: Refund, now: datetime) -> None:
+    """Raise TooManyTries when the customer has given as many addresses as one link may have tried."""
+    for most, window in ADDRESSES_PER_LINK:
+        given = tx.refunds.addresses_given(refund, most)
+        if len(given) == most and given[-1] > now - window:
+            wait = math.ceil((given[-1] + window - now).total_seconds())
+            raise TooManyTries("too many addresses were tried for this refund", retry_after_seconds=wait)
 
 
 def change_address(repository: Repository, strike_invoice_id: str, address: str, now: datetime) -> Refund:
@@ -105,19 +139,26 @@ def _checked(address: str) -> str:
         ) from error
 
 
-def _redirect(tx: Transaction, refund: Refund, now: datetime, why: str, address: str) -> Refund:
+def _redirect(
+    tx: Transaction, refund: Refund, now: datetime, why: str, address: str, step: RefundStep = RefundStep.BY_HAND
+) -> Refund:
     """Begin anew with `address`. An approval was given for the address before it: another one needs another."""
     approved_at = refund.approved_at if address == refund.address else None
-    return _restart(tx, dataclasses.replace(refund, address=address, approved_at=approved_at), now, why)
+    return _restart(tx, dataclasses.replace(refund, address=address, approved_at=approved_at), now, why, step)
 
 
+<<<<<<< HEAD
 def _restart(tx: Transaction, refund: Refund, now: datetime, why: str) -> Refund:
     invoice = tx.invoices.find(refund.invoice_id)
     assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
     key = next_key(refund, invoice.strike_invoice_id)
     again = tx.refunds.restart(refund, key, now, address=refund.address, approved_at=refund.approved_at)
+=======
+def _restart(tx: Transaction, refund: Refund, now: datetime, why: str, step: RefundStep = RefundStep.BY_HAND) -> Refund:
+    again = tx.refunds.restart(refund, str(uuid.uuid4()), now, address=refund.address, approved_at=refund.approved_at)
+>>>>>>> 25e4a0c (Bound the addresses of a refund link and login floods)
     restarted = _kept(again)
-    tx.refunds.note(restarted, now, RefundStep.BY_HAND, why)
+    tx.refunds.note(restarted, now, step, why)
     return restarted
 
 

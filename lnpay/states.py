@@ -68,6 +68,7 @@ class RefundStep(StrEnum):
     HOLD = "hold"
     RESTORE = "restore"
     BY_HAND = "by hand"
+    CUSTOMER = "customer"
 
 
 S, R, D = InvoiceState, RefundState, DeliveryState

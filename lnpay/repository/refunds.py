@@ -331,6 +331,17 @@ class Refunds:
         }
         self._connection.execute(insert(refund_attempts).values(values))
 
+    def addresses_given(self, refund: Refund, limit: int) -> list[datetime]:
+        """When the customer gave the newest addresses for a refund, the newest first."""
+        a = refund_attempts
+        statement = (
+            select(a.c.at)
+            .where(a.c.refund_id == refund.id, a.c.step == RefundStep.CUSTOMER)
+            .order_by(a.c.id.desc())
+            .limit(limit)
+        )
+        return [row.at for row in self._connection.execute(statement)]
+
     def history(self, refund: Refund) -> list[RefundAttempt]:
         """Every line of a refund's history, in order."""
         a = refund_attempts

@@ -234,6 +234,12 @@ class TestSession:
         assert shop.client.get("/admin").status_code == 303
 
 
+def guess_from(shop: World, address: str, password: str) -> int:
+    """The status of a login by a stranger with this address."""
+    form = {"password": password}
+    return stranger(shop).post("/admin/login", data=form, environ_base={"REMOTE_ADDR": address}).status_code
+
+
 class TestGuessing:
     def test_after_five_wrong_ones_every_try_must_wait_longer(self, shop: World) -> None:
         assert [log_in(shop, "wrong").status_code for _ in range(6)] == [401] * 5 + [429]
@@ -273,6 +279,30 @@ class TestGuessing:
             return stranger(shop).post("/admin/login", data={"password": "x"}, environ_base=origin).status_code
 
         assert [guess(number) for number in range(51)] == [401] * 50 + [429]
+
+    def test_an_hour_of_wrong_ones_from_elsewhere_keeps_nobody_out(self, shop: World) -> None:
+        for _ in range(3600):
+            guess_from(shop, "203.0.113.66", "wrong")
+            shop.wait(1)
+
+        assert guess_from(shop, "198.51.100.7", "wrong") == 401
+        assert guess_from(shop, "198.51.100.7", PASSWORD) == 303
+        assert guess_from(shop, "203.0.113.66", "wrong") == 429
+
+    def test_a_hundred_addresses_do_not_keep_out_the_right_one(self, shop: World) -> None:
+        answers = [guess_from(shop, f"203.0.113.{number}", "wrong") for number in range(100)]
+        assert answers == [401] * 50 + [429] * 50
+
+        assert [guess_from(shop, "198.51.100.7", "mistyped") for _ in range(2)] == [429] * 2
+        assert guess_from(shop, "198.51.100.7", PASSWORD) == 303
+
+    def test_meanwhile_each_address_has_few_guesses(self, shop: World) -> None:
+        for number in range(60):
+            guess_from(shop, f"203.0.113.{number}", "wrong")
+        for _ in range(3):
+            guess_from(shop, "198.51.100.7", "wrong")
+
+        assert guess_from(shop, "198.51.100.7", PASSWORD) == 429
 
     def test_whoever_has_a_whole_network_is_one(self, shop: World) -> None:
         def guess(number: int) -> int:

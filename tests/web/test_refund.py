@@ -9,6 +9,8 @@ import pytest
 
 from lnpay.model import Invoice
 from lnpay.refunds import CLAIM
+from lnpay.refunds_by_hand import change_address
+from lnpay.repository import Repository
 from lnpay.states import RefundState
 from tests.owing import ADDRESS, executions, owe, payouts, refund_of, send
 from tests.world import World
@@ -107,6 +109,83 @@ def test_a_second_submission_starts_nothing(world: World, is_sent: bool) -> None
     send(world)
     assert [entry.destination for entry in payouts(world)] == [ADDRESS]
     assert executions(world) == ["COMPLETED"]
+
+
+class TestFloods:
+    def flood(self, world: World, invoice: Invoice, times: int) -> list[int]:
+        """Give one address after another that Strike refuses, once a second."""
+        answers = []
+        for number in range(times):
+            answers.append(give(world, invoice, f"unknown{number}@example.com"))
+            send(world)
+            world.wait(1)
+        return answers
+
+    def quote_calls(self, world: World) -> int:
+        return sum(call == "POST /v1/payment-quotes/lightning/lnurl" for call in world.adapter.calls)
+
+    def test_one_link_costs_only_so_many_calls_to_strike(self, world: World) -> None:
+        invoice = owe(world, None)
+
+        answers = self.flood(world, invoice, 120)
+
+        assert answers == [303] * 5 + [429] * 115
+        assert self.quote_calls(world) == 5
+
+    def test_it_may_go_on_after_a_while_and_is_bounded_for_the_day(self, world: World) -> None:
+        invoice = owe(world, None)
+        taken = 0
+        for _ in range(40):
+            taken += self.flood(world, invoice, 7).count(303)
+            world.wait(30 * 60)
+
+        assert taken == self.quote_calls(world) == 20
+
+    def test_the_answer_says_when_in_the_look_of_the_page(self, world: World) -> None:
+        invoice = owe(world, None)
+        self.flood(world, invoice, 5)
+
+        answer = world.client.post(url(world, invoice), data={"ln_address": ADDRESS}, headers={"Accept": "text/html"})
+
+        assert answer.status_code == 429
+        assert 0 < int(answer.headers["Retry-After"]) <= 15 * 60
+        assert "<html" in answer.text
+        assert refund_of(world, invoice).state is S.NEEDS_ADDRESS
+
+    def test_after_the_pause_the_right_address_is_paid(self, world: World) -> None:
+        invoice = owe(world, None)
+        self.flood(world, invoice, 10)
+        world.wait(15 * 60)
+
+        assert give(world, invoice, ADDRESS) == 303
+        send(world)
+        assert [entry.destination for entry in payouts(world)] == [ADDRESS]
+
+    def test_another_customers_link_is_not_held_up(self, world: World) -> None:
+        invoice, other = owe(world, None), owe(world, None)
+        self.flood(world, invoice, 60)
+
+        assert give(world, other, ADDRESS) == 303
+        assert send(world)[S.SENT] == 1
+
+    def test_the_operator_is_not_bounded(self, world: World) -> None:
+        invoice = owe(world, None)
+        self.flood(world, invoice, 10)
+
+        change_address(world.backend.repository, invoice.strike_invoice_id, ADDRESS, world.backend.clock())
+        send(world)
+
+        assert [entry.destination for entry in payouts(world)] == [ADDRESS]
+
+    def test_a_flood_of_wrong_links_does_not_take_the_write_lock(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_: Repository) -> None:
+            raise AssertionError("a transaction that may write")
+
+        monkeypatch.setattr(Repository, "transaction", refuse)
+
+        assert world.client.post("/refund/no-such-token", data={"ln_address": ADDRESS}).status_code == 404
 
 
 @pytest.mark.parametrize("token", ["no-such-token", "%00", "%C3%BC", "a" * 3000])

@@ -94,9 +94,9 @@ def _attempt(attempt: RefundAttempt) -> Moment:
         ("Payment", attempt.payment_id),
     )
     facts = tuple((name, value) for name, value in known if value)
-    if attempt.state is RefundState.SENT and attempt.step is not RefundStep.BY_HAND:
+    if attempt.state is RefundState.SENT and attempt.step not in (RefundStep.BY_HAND, RefundStep.CUSTOMER):
         return Moment(attempt.at, "Refund sent", "Strike says that it is paid.", facts, "fine")
-    tone = "open" if attempt.step in (RefundStep.BY_HAND, RefundStep.LOOK) else "wrong"
+    tone = "open" if attempt.step in (RefundStep.BY_HAND, RefundStep.CUSTOMER, RefundStep.LOOK) else "wrong"
     outcome = attempt.outcome[:1].upper() + attempt.outcome[1:]
     return Moment(attempt.at, f"Refund: {attempt.step}", f"{outcome}.", facts, tone)
 
