@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-<<<<<<< HEAD
+import math
 from datetime import datetime, timedelta
 
 from lnpay.addresses import AddressRefused, parse_refund_address
-from lnpay.errors import Conflict, InvalidRequest, NotFound
-=======
-import math
-import uuid
-from datetime import datetime, timedelta
-
-from lnpay.addresses import refund_address
 from lnpay.errors import Conflict, InvalidRequest, NotFound, TooManyTries
->>>>>>> 25e4a0c (Bound the addresses of a refund link and login floods)
 from lnpay.events import EventType
 from lnpay.model import Refund
 from lnpay.outbox import owe_delivery
@@ -147,16 +139,11 @@ def _redirect(
     return _restart(tx, dataclasses.replace(refund, address=address, approved_at=approved_at), now, why, step)
 
 
-<<<<<<< HEAD
-def _restart(tx: Transaction, refund: Refund, now: datetime, why: str) -> Refund:
+def _restart(tx: Transaction, refund: Refund, now: datetime, why: str, step: RefundStep = RefundStep.BY_HAND) -> Refund:
     invoice = tx.invoices.find(refund.invoice_id)
     assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
     key = next_key(refund, invoice.strike_invoice_id)
     again = tx.refunds.restart(refund, key, now, address=refund.address, approved_at=refund.approved_at)
-=======
-def _restart(tx: Transaction, refund: Refund, now: datetime, why: str, step: RefundStep = RefundStep.BY_HAND) -> Refund:
-    again = tx.refunds.restart(refund, str(uuid.uuid4()), now, address=refund.address, approved_at=refund.approved_at)
->>>>>>> 25e4a0c (Bound the addresses of a refund link and login floods)
     restarted = _kept(again)
     tx.refunds.note(restarted, now, step, why)
     return restarted
