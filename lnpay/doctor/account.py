@@ -90,10 +90,10 @@ def _check_key(patient: Patient) -> Iterator[Finding]:
 
 def _no_answer(error: StrikeError) -> Iterator[Finding]:
     if error.status == 429:
-        yield fail("strike", "Strike refuses our calls for now", "wait: it ends by itself; strike_budget says more")
+        yield fail("strike", "Strike refuses our calls for now", "wait: it ends automatically; strike_budget says more")
     # When it is our own count that ends the calls, nothing is known of Strike, and `strike_budget` says so.
     elif error.retry_after_seconds is None:
-        yield fail("strike", error.message, "look at this machine's network, DNS and firewall, and STRIKE_API_URL")
+        yield fail("strike", error.message, "check this machine's network, DNS and firewall, and STRIKE_API_URL")
 
 
 def _reach(answer: StrikeAnswer) -> Finding:
@@ -101,10 +101,10 @@ def _reach(answer: StrikeAnswer) -> Finding:
         return fail(
             "strike",
             "Strike's front door refuses calls from this network (403 without a reason)",
-            "try again later; if it stays, ask Strike's support, or call from another network",
+            "try again later; if it persists, ask Strike's support, or use another network",
         )
     if answer.status >= 500:
-        return fail("strike", f"Strike answers {answer.status}", "wait: https://status.strike.me tells how it is")
+        return fail("strike", f"Strike answers {answer.status}", "wait: https://status.strike.me shows Strike's status")
     return ok("strike", "Strike answers")
 
 
@@ -159,17 +159,17 @@ def _check_invoicing(patient: Patient) -> Iterator[Finding]:
         if error.status == 403 and newest.amount_sats is not None:
             yield ok(name, "the account's newest invoice is in bitcoin")
         else:
-            advice = "a key with the scope partner.account.profile.read would tell"
+            advice = "use a key with the scope partner.account.profile.read to check this"
             yield cannot_tell(name, "the account's profile cannot be read", advice)
 
 
 def _profile(name: str, profile: dict[str, Any]) -> Finding:
     if _can_invoice_bitcoin(profile):
-        return ok(name, "the account can ask for bitcoin")
+        return ok(name, "the account can issue invoices in bitcoin")
     return fail(
         name,
-        "the account cannot ask for bitcoin, so every invoice is refused",
-        "in Strike's app finish what it asks for before bitcoin can be received, or ask Strike's support",
+        "the account cannot issue invoices in bitcoin, so every invoice is refused",
+        "finish in Strike's app what is required to receive bitcoin, or ask Strike's support",
     )
 
 
@@ -188,19 +188,19 @@ def _check_balance(patient: Patient) -> Iterator[Finding]:
         if error.status != 403:
             raise
         if owed:
-            why = f"{owed:,} sats are owed back, and the key may not read the balance"
-            yield cannot_tell(name, why, "a key with the scope partner.balances.read would tell")
+            why = f"{owed:,} sats are owed in refunds, and the key may not read the balance"
+            yield cannot_tell(name, why, "use a key with the scope partner.balances.read to check this")
         else:
-            yield ok(name, "nothing is owed back")
+            yield ok(name, "no refund is owed")
 
 
 def _balance(name: str, owed: int, available: int) -> Finding:
     if available >= owed:
-        return ok(name, f"{available:,} sats, and {owed:,} are owed back")
+        return ok(name, f"{available:,} sats, and {owed:,} are owed in refunds")
     return fail(
         name,
-        f"{owed:,} sats are owed back and the account has {available:,}",
-        f"put {owed - available:,} sats and something for fees into the account: refunds wait for it",
+        f"{owed:,} sats are owed in refunds and the account has {available:,}",
+        f"deposit {owed - available:,} sats and something for fees: refunds are waiting for it",
     )
 
 
@@ -216,7 +216,7 @@ def _check_budget(patient: Patient) -> Iterator[Finding]:
         yield fail(
             name,
             f"Strike has locked us out ({', '.join(locked)}) until {moment(until)}",
-            f"wait {in_words(until - now)}: it ends by itself. Find out who else calls Strike from this address",
+            f"wait {in_words(until - now)}: it ends automatically. Find out what else calls Strike from this address",
         )
     elif left == 0:
         yield fail(name, *_spent(left))

@@ -40,7 +40,7 @@ class _Notes:
 
     findings: list[Finding] = field(default_factory=list)
     trouble: str = f"there was no answer within {LIMIT_SECONDS:g} seconds"
-    advice: str = "run this again, when what is said about the rest is mended"
+    advice: str = "run this again when the other findings are fixed"
 
 
 def examine(settings: Settings, clock: Clock = utc_now) -> list[Finding]:

@@ -21,8 +21,8 @@ def settings_are_wrong(problems: Sequence[str]) -> Finding:
     return fail(
         "settings",
         "\n".join(problems),
-        "mend them in config/.env or in the environment (config/.env.example explains each), then run this again: "
-        "the rest was not looked at",
+        "fix them in config/.env or in the environment (config/.env.example explains each), then run this again: "
+        "nothing else was checked",
     )
 
 
@@ -38,7 +38,7 @@ def _check_settings(patient: Patient) -> Iterator[Finding]:
             "settings_file", f"every user of this machine can read {file}, with its secrets", f"chmod 640 {file}"
         )
     else:
-        yield ok("settings_file", "not every user of this machine can read it")
+        yield ok("settings_file", "other users of this machine cannot read it")
 
 
 def _check_disk(patient: Patient) -> Iterator[Finding]:
@@ -50,7 +50,9 @@ def _check_disk(patient: Patient) -> Iterator[Finding]:
     if free >= LITTLE_ROOM:
         yield ok("disk", text)
     else:
-        yield (fail if free < NO_ROOM else warn)("disk", text, "make room: on a full disk no payment can be noted")
+        yield (fail if free < NO_ROOM else warn)(
+            "disk", text, "free some space: on a full disk no payment can be recorded"
+        )
 
 
 CHECKS = (Check(("settings", "settings_file"), _check_settings), Check(("disk",), _check_disk))

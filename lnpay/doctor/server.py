@@ -32,9 +32,11 @@ def _check_server(patient: Patient) -> Iterator[Finding]:
     elif answer.code == "not_ready":
         yield fail(name, f"LNPay runs at {url} and cannot use its database", "see database and database_schema")
     elif answer.status is not None:
-        yield fail(name, f"what answers at {url} is not LNPay", "see what has that port, or choose another with PORT")
+        yield fail(
+            name, f"what answers at {url} is not LNPay", "find out what uses that port, or choose another with PORT"
+        )
     else:
-        advice = "start it: python main.py. On a machine that only runs workers this is as it should be"
+        advice = "start it: python main.py. On a machine that only runs workers this is expected"
         yield warn(name, f"LNPay does not answer at {url}: {answer.trouble}", advice)
 
 

@@ -27,7 +27,7 @@ REMEMBERED = timedelta(days=30)
 PROBE_TIMEOUT = (3.0, 6.0)
 """Longer than other probes get, because a delivery waits longer; yet all checks together end in time."""
 
-FIX = "see that the shop runs and that DELIVERY_URL in config/.env is its exact address; redirects are not followed"
+FIX = "check that the shop runs and that DELIVERY_URL in config/.env is its exact address; redirects are not followed"
 """What to do about an address that does not accept messages."""
 
 _SAYS_NOTHING = (405, 501)
@@ -107,23 +107,23 @@ def _check_deliveries(patient: Patient) -> Iterator[Finding]:
     if abandoned:
         yield fail(
             name,
-            f"given up in the last 30 days: {abandoned}{_because(refusal)}",
+            f"abandoned in the last 30 days: {abandoned}{_because(refusal)}",
             "python main.py redeliver ORDER sends one again; the log names each (delivery abandoned)",
         )
     elif waiting:
         yield _waiting(name, waiting, refusal, patient)
     else:
-        yield ok(name, "the shop has taken everything")
+        yield ok(name, "the shop has accepted everything")
 
 
 def _waiting(name: str, waiting: list[Waiting], refusal: str | None, patient: Patient) -> Finding:
     count = sum(one.count for one in waiting)
     age = patient.clock() - min(one.since for one in waiting)
-    text = f"messages that wait for the shop: {count}, the oldest for {in_words(age)}{_because(refusal)}"
+    text = f"messages waiting for the shop: {count}, the oldest for {in_words(age)}{_because(refusal)}"
     if age <= LATE:
         return ok(name, text)
     say = fail if age > VERY_LATE else warn
-    return say(name, text, "mend the shop; LNPay goes on trying, and python main.py redeliver ORDER does so at once")
+    return say(name, text, "fix the shop; LNPay keeps retrying, and python main.py redeliver ORDER retries now")
 
 
 def _because(refusal: str | None) -> str:

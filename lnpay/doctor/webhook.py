@@ -19,7 +19,9 @@ NO_EVENT = json.dumps({"eventType": "lnpay.doctor", "data": {}}).encode()
 
 WITHOUT = "payments are found by workers/main_worker.py alone, up to a minute later"
 SUBSCRIBE = "python webhook_settings.py subscribe"
-LOOK_AT_SERVER = "see that LNPay runs, and that your web server passes this address on to it, without login or redirect"
+LOOK_AT_SERVER = (
+    "check that LNPay runs and that your web server passes this address on to it, without login or redirect"
+)
 
 
 def _check_address(patient: Patient) -> Iterator[Finding]:
@@ -76,7 +78,7 @@ def _secret(answer: Answer) -> Finding:
         return fail(
             name,
             "the server that answers at WEBHOOK_URL refuses what is signed with the WEBHOOK_SECRET of these settings",
-            "restart LNPay, so that it reads the settings anew, then: " + SUBSCRIBE,
+            "restart LNPay so that it reads the settings again, then: " + SUBSCRIBE,
         )
     return warn(name, f"the server answers {answer.status or answer.trouble} to a signed call", LOOK_AT_SERVER)
 
@@ -87,7 +89,7 @@ def _check_subscription(patient: Patient) -> Iterator[Finding]:
         yield cannot_tell(name, "WEBHOOK_URL is not set", "set it, then: " + SUBSCRIBE)
         return
     ours = subscriptions_of(patient.strike.list_subscriptions(), url)
-    yield _subscription(name, ours) if ours else fail(name, "Strike is not told to call WEBHOOK_URL", SUBSCRIBE)
+    yield _subscription(name, ours) if ours else fail(name, "no subscription at Strike calls WEBHOOK_URL", SUBSCRIBE)
 
 
 def _subscription(name: str, ours: list[Json]) -> Finding:
@@ -120,8 +122,8 @@ def _check_events(patient: Patient) -> Iterator[Finding]:
         yield say(
             name,
             f"{text}, and the newest did not",
-            f"{SUBSCRIBE} gives Strike WEBHOOK_SECRET anew; then python webhook_settings.py test shows each call. "
-            "Another subscriber of the account may be the one who refuses",
+            f"{SUBSCRIBE} sends WEBHOOK_SECRET to Strike again; then python webhook_settings.py test shows each call. "
+            "The refusals may come from another subscriber of the account",
         )
 
 

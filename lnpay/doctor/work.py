@@ -56,7 +56,7 @@ def _in_flight(patient: Patient, flying: Waiting | None, stuck: int) -> Finding:
     if age <= LATE:
         return ok(name, text)
     say = fail if age > VERY_LATE else warn
-    return say(name, text, f"see that workers/refund_failure_worker.py runs, then {SEE} and Strike's dashboard")
+    return say(name, text, f"check that workers/refund_failure_worker.py runs, then {SEE} and Strike's dashboard")
 
 
 def _unsent(patient: Patient, waiting: list[Waiting]) -> Finding:
@@ -67,16 +67,16 @@ def _unsent(patient: Patient, waiting: list[Waiting]) -> Finding:
     text = f"{sum(one.count for one in waiting)} to be sent, the oldest for {in_words(age)}"
     if age <= VERY_LATE:
         return ok(name, text)
-    return warn(name, text, f"{SEE} says why: mostly a wallet that does not answer, a high fee, or too little money")
+    return warn(name, text, f"{SEE} says why: usually a wallet that does not answer, a high fee, or too little money")
 
 
 def _for_a_person(open_ones: Mapping[RefundState, Waiting]) -> Finding:
     name = "refunds_waiting"
     counts = {state: open_ones[state].count for state in WAITING_FOR_A_PERSON if state in open_ones}
     if not counts:
-        return ok(name, "none waits for a person")
+        return ok(name, "none is waiting for you")
     text = ", ".join(f"{count} {state}" for state, count in counts.items())
-    advice = f"{SEE}, then refunds approve what is held, and refunds address where the customer tells you one"
+    advice = f"{SEE}, then: refunds approve for held ones, refunds address once the customer gives you one"
     return warn(name, text, advice)
 
 
@@ -94,7 +94,7 @@ def _worker(patient: Patient, worker: str, beat: Heartbeat | None) -> Finding:
     age = patient.clock() - beat.ended_at
     text = f"its last pass ended {in_words(age)} ago"
     if age > LATE:
-        return (fail if age > VERY_LATE else warn)(name, text, f"see that it is started: {start}")
+        return (fail if age > VERY_LATE else warn)(name, text, f"check that it is started: {start}")
     if beat.trouble is not None:
         troubled = patient.clock() - (beat.troubled_since or beat.ended_at)
         lasting = f", as for {in_words(troubled)}" if troubled > LATE else ""

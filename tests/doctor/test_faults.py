@@ -119,7 +119,7 @@ class TestStrike:
     def test_an_account_that_cannot_ask_for_bitcoin(self, shop: Installation) -> None:
         shop.simulator.config.invoiceable_currencies = ["USD"]
 
-        assert_only(shop.troubles(), "strike_invoicing", FAIL, "cannot ask for bitcoin")
+        assert_only(shop.troubles(), "strike_invoicing", FAIL, "cannot issue invoices in bitcoin")
 
     @pytest.mark.parametrize(("currencies", "troubles"), [(["BTC"], set()), (["USD"], {"strike_invoicing"})])
     def test_an_account_is_read_by_receiver_where_accounts_share_an_issuer(
@@ -145,7 +145,7 @@ class TestStrike:
 
         troubles = shop.troubles()
 
-        assert_among(troubles, "strike_balance", FAIL, f"{owed:,} sats are owed back and the account has 5")
+        assert_among(troubles, "strike_balance", FAIL, f"{owed:,} sats are owed in refunds and the account has 5")
         assert set(troubles) == {"strike_balance", "refunds_waiting"}
 
     def test_money_for_refunds_that_the_key_may_not_see(self, shop: Installation) -> None:
@@ -154,7 +154,7 @@ class TestStrike:
 
         troubles = shop.troubles()
 
-        assert_among(troubles, "strike_balance", WARN, f"cannot tell: {owed:,} sats are owed back")
+        assert_among(troubles, "strike_balance", WARN, f"cannot tell: {owed:,} sats are owed in refunds")
         assert "partner.balances.read" in troubles["strike_balance"].advice
 
     def test_a_profile_that_the_key_may_not_see(self, shop: Installation) -> None:
@@ -278,7 +278,7 @@ class TestWebhook:
     def test_nothing_is_subscribed(self, shop: Installation) -> None:
         shop.simulator.webhooks.subscriptions.clear()
 
-        assert_only(shop.troubles(), "webhook_subscription", FAIL, "not told to call WEBHOOK_URL")
+        assert_only(shop.troubles(), "webhook_subscription", FAIL, "no subscription at Strike calls WEBHOOK_URL")
 
     def test_the_subscription_is_disabled(self, shop: Installation) -> None:
         [subscription] = shop.simulator.webhooks.subscriptions.values()
@@ -389,7 +389,7 @@ class TestShop:
         shop.let_pass(2 * HOUR)
         shop.set(DELIVERY_URL="http://shop.invalid/webhook")
 
-        assert_only(shop.troubles(), "delivery_url", FAIL, "its name is not known (DNS)")
+        assert_only(shop.troubles(), "delivery_url", FAIL, "its name is unknown (DNS)")
 
     def test_the_shop_answers_500(self, shop: Installation) -> None:
         shop.let_pass(2 * HOUR)
@@ -416,7 +416,7 @@ class TestShop:
         wait_for(lambda: shop.simulator.shop.deliveries[-1].status == 500)
         shop.let_pass(age)
 
-        assert_only(shop.troubles(), "deliveries", verdict, "messages that wait for the shop: 1, the oldest for")
+        assert_only(shop.troubles(), "deliveries", verdict, "messages waiting for the shop: 1, the oldest for")
         assert "the shop answered 500" in shop.troubles()["deliveries"].message
 
     def test_a_message_was_given_up(self, shop: Installation) -> None:
@@ -424,7 +424,7 @@ class TestShop:
         shop.sell_and_pay()
         wait_for(lambda: shop.simulator.shop.deliveries[-1].status == 410)
 
-        assert_only(shop.troubles(), "deliveries", FAIL, "given up in the last 30 days: 1 (the shop answered 410")
+        assert_only(shop.troubles(), "deliveries", FAIL, "abandoned in the last 30 days: 1 (the shop answered 410")
 
 
 class TestDatabase:
