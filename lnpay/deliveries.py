@@ -19,8 +19,10 @@ from datetime import datetime, timedelta
 
 from lnpay.dispatcher import Dispatcher
 from lnpay.errors import NotFound, ShopGone, ShopRefused
-from lnpay.model import Clock, Delivery, Event
+from lnpay.events import EventType
+from lnpay.model import Clock, Delivery, Event, Invoice
 from lnpay.repository import Repository
+from lnpay.states import DeliveryState, InvoiceState
 from lnpay.webhook_signature import delivery_headers
 
 log = logging.getLogger(__name__)
@@ -171,13 +173,21 @@ def send_again(repository: Repository, strike_invoice_id: str, now: datetime) ->
     """Make every message about an invoice due now, under its old id. Returns them. Raises NotFound."""
     with repository.transaction() as tx:
         invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
-        owed = [] if invoice is None else tx.deliveries.of_invoice(invoice.id)
+        owed = (
+            [] if invoice is None else [one for one in tx.deliveries.of_invoice(invoice.id) if _is_true(one, invoice)]
+        )
         if not owed:
             raise NotFound("the shop was never owed a message about an invoice of this id")
         for delivery in owed:
             # One that changes at this very moment is being sent.
             tx.deliveries.send_again(delivery, now)
         return owed
+
+
+def _is_true(delivery: Delivery, invoice: Invoice) -> bool:
+    """Whether a message may be sent again. The expiry of an order that was paid in time after all would cancel it."""
+    is_expiry_of_a_sale = delivery.event_type == EventType.INVOICE_EXPIRED and invoice.state is InvoiceState.SETTLED
+    return delivery.state is not DeliveryState.WITHDRAWN and not is_expiry_of_a_sale
 
 
 def delivery_dispatcher(outbox: Outbox) -> Dispatcher:

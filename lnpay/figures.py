@@ -134,7 +134,7 @@ class Lookout:
                 self._done = _Done(
                     tx.figures.invoices([state for state in InvoiceState if state not in WATCHED]),
                     tx.figures.refunds([RefundState.SENT]),
-                    tx.figures.deliveries([DeliveryState.DELIVERED, DeliveryState.ABANDONED]),
+                    tx.figures.deliveries([state for state in DeliveryState if state is not DeliveryState.PENDING]),
                 )
                 self._counted_at = now
             return self._done

@@ -15,7 +15,7 @@ from enum import StrEnum
 from lnpay.addresses import refund_address
 from lnpay.events import EventType
 from lnpay.model import Clock, Invoice
-from lnpay.outbox import owe_delivery
+from lnpay.outbox import owe_delivery, owe_settled
 from lnpay.outgoing import Timeout
 from lnpay.refunds_keys import refund_key
 from lnpay.repository import Repository, Transaction
@@ -60,8 +60,8 @@ class Ledger:
 def settle(ledger: Ledger, seen: StrikeInvoice) -> Outcome:
     """Make our row agree with what Strike says of an invoice. Safe to repeat, in any order, by anybody at once.
 
-    Paid in time: SETTLED, and the shop is owed a delivery. Paid late: PAID_LATE, and the customer is owed a refund.
-    Each is owed in the commit that makes the move, so exactly once.
+    Paid in time: SETTLED, and the shop is owed a delivery; one of the expiry that it has not had yet is withdrawn. Paid
+    late: PAID_LATE, and the customer is owed a refund. Each in the commit that makes the move, so exactly once.
     """
     now = ledger.clock()
     if seen.status is not InvoiceStatus.PAID:
@@ -77,7 +77,7 @@ def settle(ledger: Ledger, seen: StrikeInvoice) -> Outcome:
         if not tx.invoices.mark_paid(invoice.id, new, paid_at=paid_at, received_sats=received_sats, at=now):
             return Outcome.ALREADY
         if new is InvoiceState.SETTLED:
-            owe_delivery(tx, ledger.events, EventType.INVOICE_SETTLED, invoice, now)
+            owe_settled(tx, ledger.events, invoice, now)
         else:
             _owe_refund(ledger, tx, invoice, received_sats, now)
             owe_delivery(tx, ledger.events, EventType.INVOICE_PAID_LATE, invoice, now)

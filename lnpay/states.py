@@ -39,6 +39,7 @@ class DeliveryState(StrEnum):
     PENDING = "pending"  # to be sent, or to be sent again
     DELIVERED = "delivered"  # the shop answered 2xx
     ABANDONED = "abandoned"  # refused for good (410), or for more than three days
+    WITHDRAWN = "withdrawn"  # no longer true: an expiry of an order that was paid in time after all
 
 
 class HoldCause(StrEnum):
@@ -93,7 +94,9 @@ REFUND_MOVES: Mapping[RefundState, frozenset[RefundState]] = {
 }
 
 DELIVERY_MOVES: Mapping[DeliveryState, frozenset[DeliveryState]] = {
-    D.PENDING: frozenset({D.DELIVERED, D.ABANDONED}),
+    D.PENDING: frozenset({D.DELIVERED, D.ABANDONED, D.WITHDRAWN}),
+    # One that was just being sent may still have been taken.
+    D.WITHDRAWN: frozenset({D.DELIVERED}),
     # Only a person takes these two, with `python main.py redeliver`.
     D.DELIVERED: frozenset({D.PENDING}),
     D.ABANDONED: frozenset({D.PENDING}),

@@ -74,7 +74,7 @@ def _print(rows: list[tuple[Delivery, Invoice | None]], now: datetime) -> None:
 
 
 def _moment(delivery: Delivery, now: datetime) -> str:
-    if delivery.state is DeliveryState.ABANDONED:
+    if delivery.state in (DeliveryState.ABANDONED, DeliveryState.WITHDRAWN):
         return "never"
     if delivery.delivered_at is None and delivery.next_attempt_at <= now:
         return "now"

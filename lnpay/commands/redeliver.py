@@ -23,7 +23,8 @@ def _redeliver(backend: Backend, options: argparse.Namespace) -> int:
     # The server may be quicker with it than we are.
     send_due_and_wait(backend.outbox)
     with backend.repository.reading() as tx:
-        now = tx.deliveries.of_invoice(again[0].invoice_id)
+        sent = {delivery.id for delivery in again}
+        now = [one for one in tx.deliveries.of_invoice(again[0].invoice_id) if one.id in sent]
     for delivery in now:
         print(f"{delivery.webhook_id} {delivery.event_type}: {delivery.state} {delivery.last_error or ''}".rstrip())
     return 0 if all(delivery.state is DeliveryState.DELIVERED for delivery in now) else 1

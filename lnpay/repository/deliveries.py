@@ -20,8 +20,10 @@ class Deliveries:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def add(self, invoice_id: int, event_type: str, webhook_id: str, body: str, at: datetime) -> bool:
-        """Owe the shop one message, due at once. False when this event of this invoice is owed already."""
+    def add(
+        self, invoice_id: int, event_type: str, webhook_id: str, body: str, at: datetime, due_at: datetime | None = None
+    ) -> bool:
+        """Owe the shop one message, due at `due_at` (None: at once). False when this event is owed already."""
         values = {
             "webhook_id": webhook_id,
             "invoice_id": invoice_id,
@@ -30,7 +32,7 @@ class Deliveries:
             "state": DeliveryState.PENDING,
             "attempts": 0,
             "claims": 0,
-            "next_attempt_at": at,
+            "next_attempt_at": due_at or at,
             "created_at": at,
         }
         return insert_unless_there(self._connection, t, values) is not None
@@ -66,9 +68,18 @@ class Deliveries:
         )
         return self._connection.execute(statement).rowcount == 1
 
+    def withdraw(self, invoice_id: int, event_type: str) -> datetime | None:
+        """Send a pending message no more. Returns until when somebody may be sending it at this moment, if so."""
+        check_delivery_move(DeliveryState.PENDING, DeliveryState.WITHDRAWN)
+        is_it = (t.c.invoice_id == invoice_id) & (t.c.event_type == event_type) & (t.c.state == DeliveryState.PENDING)
+        statement = update(t).where(is_it).values(state=DeliveryState.WITHDRAWN).returning(t.c.claimed_until)
+        return self._connection.execute(statement).scalar()
+
     def mark_delivered(self, delivery: Delivery, at: datetime) -> bool:
-        """The shop answered 2xx. That counts whoever holds the claim by now."""
-        check_delivery_move(DeliveryState.PENDING, DeliveryState.DELIVERED)
+        """The shop answered 2xx. That counts whoever holds the claim by now, also if it was withdrawn meanwhile."""
+        taken_from = (DeliveryState.PENDING, DeliveryState.WITHDRAWN)
+        for old in taken_from:
+            check_delivery_move(old, DeliveryState.DELIVERED)
         return self._finish(
             delivery,
             {
@@ -77,6 +88,7 @@ class Deliveries:
                 "attempts": t.c.attempts + 1,
                 "last_error": None,
             },
+            taken_from,
         )
 
     def put_off(self, delivery: Delivery, until: datetime, reason: str) -> bool:
@@ -90,12 +102,15 @@ class Deliveries:
         values = {"state": DeliveryState.ABANDONED, "attempts": t.c.attempts + 1, "last_error": reason}
         return self._finish(delivery, values, is_claim_needed=True)
 
-    def _finish(self, delivery: Delivery, values: dict[str, Any], *, is_claim_needed: bool = False) -> bool:
-        statement = (
-            update(t)
-            .where(t.c.id == delivery.id, t.c.state == DeliveryState.PENDING)
-            .values(claimed_until=None, **values)
-        )
+    def _finish(
+        self,
+        delivery: Delivery,
+        values: dict[str, Any],
+        old: tuple[DeliveryState, ...] = (DeliveryState.PENDING,),
+        *,
+        is_claim_needed: bool = False,
+    ) -> bool:
+        statement = update(t).where(t.c.id == delivery.id, t.c.state.in_(old)).values(claimed_until=None, **values)
         if is_claim_needed:
             statement = statement.where(t.c.claims == delivery.claims + 1)
         return self._connection.execute(statement).rowcount == 1

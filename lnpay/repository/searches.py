@@ -26,7 +26,7 @@ MAX_TEXT_CHARACTERS = 2_000
 USUAL_STATES: frozenset[str] = frozenset({RefundState.SENT, DeliveryState.DELIVERED})
 """What most refunds and messages end in; the other states have few rows."""
 
-_BEST_FIRST = (DeliveryState.DELIVERED, DeliveryState.PENDING, DeliveryState.ABANDONED)
+_BEST_FIRST = (DeliveryState.WITHDRAWN, DeliveryState.DELIVERED, DeliveryState.PENDING, DeliveryState.ABANDONED)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import pytest
 from alembic import command
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, event, inspect, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
 from lnpay.errors import SchemaTooNew
@@ -380,3 +381,41 @@ class TestTooNew:
             repository.ping()
 
         repository.close()
+
+
+def test_a_message_can_be_withdrawn_after_the_upgrade_and_no_other_word_stands(old_url: str) -> None:
+    """The words that a state may be were changed in place; every row and every other guard is still there."""
+    before = rows_of(old_url)
+    repository = Repository(old_url)
+    repository.upgrade()
+    repository.close()
+    engine = create_engine(old_url, poolclass=NullPool)
+
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE deliveries SET state = 'withdrawn', delivered_at = NULL"))
+    for wrong in ("UPDATE deliveries SET state = 'lost'", "UPDATE deliveries SET state = 'delivered'"):
+        with pytest.raises(IntegrityError), engine.begin() as connection:
+            connection.execute(text(wrong))
+
+    assert before.keys() == rows_of(old_url).keys()
+    if engine.dialect.name == "sqlite":
+        with engine.begin() as connection:
+            assert connection.execute(text("PRAGMA integrity_check")).scalars().all() == ["ok"]
+            assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
+
+
+def test_a_process_that_was_there_before_the_upgrade_knows_the_new_words(tmp_path: Path) -> None:
+    """SQLite keeps what it knows of the tables in each connection."""
+    url = f"sqlite:///{tmp_path}/invoices.sqlite"
+    migrate_to(url, FIRST)
+    fill(url)
+    older = create_engine(url)
+    with older.connect() as connection:
+        assert connection.execute(text("SELECT count(*) FROM deliveries")).scalar_one() > 0
+        repository = Repository(url)
+        repository.upgrade()
+        repository.close()
+
+        connection.execute(text("UPDATE deliveries SET state = 'withdrawn', delivered_at = NULL"))
+        connection.commit()
+    older.dispose()

@@ -389,7 +389,7 @@ class TestRepeating:
     ) -> None:
         invoice = world.sell()
         with monkeypatch.context() as patched:
-            patched.setattr("lnpay.settlement.owe_delivery", lambda *_: 1 / 0)
+            patched.setattr("lnpay.settlement.owe_settled", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 settle(world.backend.ledger, seen(invoice, InvoiceStatus.PAID))
         assert world.invoice(invoice.strike_invoice_id) == invoice

@@ -57,6 +57,8 @@ PERMITTED_REFUND_MOVES = {
 PERMITTED_DELIVERY_MOVES = {
     ("pending", "delivered"),
     ("pending", "abandoned"),
+    ("pending", "withdrawn"),
+    ("withdrawn", "delivered"),
     ("delivered", "pending"),
     ("abandoned", "pending"),
 }

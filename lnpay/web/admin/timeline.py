@@ -107,6 +107,8 @@ def _of_delivery(delivery: Delivery) -> Iterator[Moment]:
     tries = f"{delivery.attempts} attempt{'' if delivery.attempts == 1 else 's'}"
     if delivery.delivered_at is not None:
         yield Moment(delivery.delivered_at, "Shop told", f"It took {name} after {tries}.", tone="fine")
+    elif delivery.state is DeliveryState.WITHDRAWN:
+        yield Moment(delivery.next_attempt_at, "Message withdrawn", f"{name} is no longer true: the order is paid.")
     elif delivery.state is DeliveryState.ABANDONED:
         text = f"{name} was given up after {tries}: {delivery.last_error}."
         yield Moment(delivery.next_attempt_at, "Message abandoned", text, tone="wrong")

@@ -1,0 +1,36 @@
+"""Letting a CHECK take more words, in migrations: their tables may hold a million rows, which stay where they are."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+
+def widen_check(table: str, name: str, old: str, new: str) -> None:
+    """Replace the condition `old` of the constraint `name` with `new`, which every row fulfils that fulfils `old`."""
+    if op.get_bind().dialect.name == "sqlite":
+        _widen_sqlite(table, old, new)
+        return
+    op.drop_constraint(name, table, type_="check")
+    op.create_check_constraint(name, table, sa.text(new))
+
+
+def _widen_sqlite(table: str, old: str, new: str) -> None:
+    """SQLite cannot change a constraint. Its documentation changes the stored text of the table instead, where the
+    rows stay as they are ("Making Other Kinds Of Table Schema Changes"); copying the table would break foreign keys.
+    """
+    connection = op.get_bind()
+    version = connection.exec_driver_sql("PRAGMA schema_version").scalar_one()
+    connection.exec_driver_sql("PRAGMA writable_schema = ON")
+    changed = connection.execute(
+        sa.text(
+            "UPDATE sqlite_master SET sql = replace(sql, :old, :new) "
+            "WHERE type = 'table' AND name = :name AND instr(sql, :old) > 0"
+        ),
+        {"old": old, "new": new, "name": table},
+    ).rowcount
+    # Other connections read the tables again when this number has changed.
+    connection.exec_driver_sql(f"PRAGMA schema_version = {version + 1}")
+    connection.exec_driver_sql("PRAGMA writable_schema = RESET")
+    if changed != 1:
+        raise RuntimeError(f"the table {table} has no check of the form: {old}")
