@@ -3,7 +3,8 @@ PYTHON ?= $(shell for one in python3 python3.14 python3.13 python3.12 python3.11
 	$$one -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$one && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# Python compiles what it imports by itself; to compile all of every package takes longer than the rest.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 MONEY := lnpay/money.py,lnpay/states.py,lnpay/settlement.py,lnpay/refunds*.py,lnpay/sweeps.py,lnpay/deliveries.py
 
 .DEFAULT_GOAL := help
