@@ -118,6 +118,8 @@ class Settings:
     refund_max_sats: int | None
     """None: no limit."""
     refund_daily_max_sats: int | None
+    prune_after_days: int
+    """0: nothing is deleted."""
     admin_password: str = field(repr=False)
     """Empty: there is no /admin."""
     metrics_token: str = field(repr=False)
@@ -233,6 +235,7 @@ def _read_settings(reader: _Reader) -> Settings:
         refunds_enabled=read("REFUNDS_ENABLED", _switch, True),
         refund_max_sats=read("REFUND_MAX_SATS", _limit, None),
         refund_daily_max_sats=read("REFUND_DAILY_MAX_SATS", _limit, None),
+        prune_after_days=read("PRUNE_AFTER_DAYS", _days_or_never, 90),
         admin_password=hidden("ADMIN_PASSWORD", _admin_password, ""),
         metrics_token=hidden("METRICS_TOKEN", _long_enough("is a token"), ""),
         log_level=read("LOG_LEVEL", _word(_LOG_LEVELS), "info"),
@@ -298,6 +301,12 @@ def _whole(low: int, high: int, unit: str) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def _days_or_never(text: str) -> int:
+    if not _WHOLE.fullmatch(text) or not (int(text) == 0 or 30 <= int(text) <= 3_650):
+        raise ValueError("must be a whole number of days, from 30 to 3650, or 0 to delete nothing")
+    return int(text)
 
 
 def _limit(text: str) -> int:

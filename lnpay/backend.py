@@ -39,6 +39,7 @@ class Backend:
     """The parts of a process. `sweep_ledger` and `sweep_budget` are for workers, who leave calls to the others.
 
     clock: Strike's time, as far as it is known; everything is judged by it. See `lnpay.strike_time`.
+    prune_after_days: when what nobody paid is deleted; 0: never.
     stop: set it to end the process: whoever works through rows finishes the one in hand.
     """
 
@@ -56,6 +57,7 @@ class Backend:
     refunder: Dispatcher
     stop: threading.Event
     access: Access
+    prune_after_days: int
 
     def close(self) -> None:
         """Give everything back."""

@@ -81,6 +81,8 @@ class Settings(Protocol):
     @property
     def refund_daily_max_sats(self) -> int | None: ...
     @property
+    def prune_after_days(self) -> int: ...
+    @property
     def admin_password(self) -> str: ...
     @property
     def metrics_token(self) -> str: ...
@@ -147,6 +149,7 @@ def build_backend(
         refunder=refund_dispatcher(refund_desk),
         stop=stop,
         access=_access(settings, sandbox_url),
+        prune_after_days=settings.prune_after_days,
     )
 
 

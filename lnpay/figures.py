@@ -131,8 +131,10 @@ class Lookout:
         with self._counting:
             now = self._monotonic()
             if self._done is None or now - self._counted_at >= RECOUNT_SECONDS:
+                invoices = tx.figures.invoices([state for state in InvoiceState if state not in WATCHED])
+                pruned = {state: tx.pruned.count(state) for state in (InvoiceState.LAPSED,)}
                 self._done = _Done(
-                    tx.figures.invoices([state for state in InvoiceState if state not in WATCHED]),
+                    {**invoices, **{state: invoices.get(state, 0) + count for state, count in pruned.items()}},
                     tx.figures.refunds([RefundState.SENT]),
                     tx.figures.deliveries([state for state in DeliveryState if state is not DeliveryState.PENDING]),
                 )

@@ -10,6 +10,7 @@ from lnpay.figures import WORKERS
 from lnpay.model import Delivery, Heartbeat, Invoice, Refund
 from lnpay.refunds_by_hand import BY_HAND_AFTER
 from lnpay.repository import Repository, Transaction
+from lnpay.repository.pruned import PrunedInvoice
 from lnpay.repository.searches import Sum
 from lnpay.stalled import find_stalled
 from lnpay.states import DeliveryState, InvoiceState, RefundState
@@ -35,6 +36,9 @@ TROUBLED_AFTER = timedelta(minutes=10)
 UNSENT = (S.REQUESTED, S.QUOTED, S.FAILED)
 """Refunds of which nothing can be on its way."""
 
+PRUNED_SHOWN_FOR = timedelta(days=90)
+"""A payment of a deleted invoice is listed for so long: LNPay cannot know whether the operator has dealt with it."""
+
 ABANDONED_SHOWN_FOR = timedelta(days=30)
 
 
@@ -59,12 +63,14 @@ class Attention:
     """What needs a person, the oldest first, at most MOST_SHOWN of each kind.
 
     unsettled: Strike lists them as paid, and they could not be settled.
+    pruned: they were deleted, and Strike said later that they are paid.
     unclear: in flight, and Strike cannot say any more whether it was sent. has_more: there are more of some kind.
     troubled: workers whose passes have wanted a person to look for TROUBLED_AFTER. stalled: a sentence for each kind
     of work that does not move and is not in one of the lists.
     """
 
     unsettled: list[Invoice]
+    pruned: list[PrunedInvoice]
     unclear: list[Owed]
     held: list[Owed]
     without_address: list[Owed]
@@ -78,7 +84,7 @@ class Attention:
     def count(self) -> int:
         """How many things wait."""
         refunds = (self.unclear, self.held, self.without_address, self.failing)
-        kinds = (self.unsettled, *refunds, self.untold, self.troubled, self.stalled)
+        kinds = (self.unsettled, self.pruned, *refunds, self.untold, self.troubled, self.stalled)
         return sum(len(kind) for kind in kinds)
 
 
@@ -96,6 +102,7 @@ def attention(repository: Repository, now: datetime) -> Attention:
     """What needs a person. Raises StorageUnavailable."""
     with repository.reading() as tx:
         unsettled = tx.invoices.unsettled(now - UNSETTLED_AFTER, MOST_SHOWN + 1)
+        pruned = tx.pruned.found_paid(now - PRUNED_SHOWN_FOR, MOST_SHOWN + 1)
         unclear = _with_invoices(tx, tx.refunds.unclear(now - BY_HAND_AFTER, MOST_SHOWN + 1))
         held = _owed(tx, S.HELD)
         without_address = _owed(tx, S.NEEDS_ADDRESS)
@@ -103,10 +110,12 @@ def attention(repository: Repository, now: datetime) -> Attention:
         untold = _untold(tx, now)
         troubled = [one for one in tx.heartbeats.every() if _is_troubled(one, now)]
         stalled = replace(find_stalled(tx, now), refunds=None, deliveries=None)
-    most = max(len(unsettled), len(unclear), len(held), len(without_address), len(failing), len(untold))
+    owed = max(len(unclear), len(held), len(without_address), len(failing), len(untold))
+    most = max(len(unsettled), len(pruned), owed)
     n = MOST_SHOWN
     return Attention(
         unsettled[:n],
+        pruned[:n],
         unclear[:n],
         held[:n],
         without_address[:n],

@@ -16,6 +16,7 @@ from lnpay.backend import Backend
 from lnpay.deliveries import send_due, send_due_and_wait
 from lnpay.errors import LnpayError, Stopping, StrikeRejected
 from lnpay.model import Heartbeat
+from lnpay.pruning import prune
 from lnpay.refunds import STARTING, send_due_refunds
 from lnpay.stalled import StalledWork, find_stalled
 from lnpay.states import RefundState
@@ -73,14 +74,19 @@ def main_pass(backend: Backend, *, is_patient: bool = False) -> Summary:
 
 
 def expired_pass(backend: Backend) -> Summary:
-    """Look back as far as a payment can still come, end what nobody paid, start the refunds of what came too late."""
+    """Look back as far as a payment can still come, end what nobody paid, start the refunds of what came too late.
+
+    What was not paid for a long time is deleted.
+    """
     backend.strike.measure_time()
     found = sweep(backend.sweep_ledger, backend.sweep_budget.remaining, is_deep=True)
     ended = _end_unpaid(backend, found)
     refunded = send_due_refunds(backend.refund_desk, STARTING)
     stalled = _stalled_troubles(backend, ended, "unpaid", "expired")
     troubles = [*_sweep_troubles(found), *stalled, *_unreadable_rows(backend)]
-    return Summary({**_sweep_counts(found), **ended, "refunded": refunded["sent"]}, _joined(troubles), found.unreadable)
+    pruned = prune(backend.sweep_ledger, found.asked_at, backend.prune_after_days)
+    counts = {**_sweep_counts(found), **ended, "refunded": refunded["sent"]}
+    return Summary({**counts, "pruned": pruned} if pruned else counts, _joined(troubles), found.unreadable)
 
 
 def refund_pass(backend: Backend) -> Summary:

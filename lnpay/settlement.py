@@ -69,13 +69,16 @@ def settle(ledger: Ledger, seen: StrikeInvoice) -> Outcome:
         return _UNPAID_OUTCOMES[seen.status]
     with ledger.repository.transaction() as tx:
         invoice = tx.invoices.find_by_strike_id(seen.invoice_id)
-        if invoice is None or invoice.state not in PAYABLE:
+        if invoice is None:
+            return _note_pruned(tx, seen, now)
+        if invoice.state not in PAYABLE:
             return Outcome.ALREADY
         paid_at = _paid_at(invoice, seen, now)
         received_sats = seen.received_sats or invoice.amount_sats
         new = InvoiceState.SETTLED if paid_at <= invoice.expires_at else InvoiceState.PAID_LATE
         if not tx.invoices.mark_paid(invoice.id, new, paid_at=paid_at, received_sats=received_sats, at=now):
-            return Outcome.ALREADY
+            # Another call was quicker, or the invoice was deleted at this moment.
+            return _note_pruned(tx, seen, now)
         if new is InvoiceState.SETTLED:
             owe_settled(tx, ledger.events, invoice, now)
         else:
@@ -85,6 +88,13 @@ def settle(ledger: Ledger, seen: StrikeInvoice) -> Outcome:
         log.warning("lapsed invoice was paid invoice_id=%s", invoice.strike_invoice_id)
     log.info("invoice %s invoice_id=%s received_sats=%d", new, invoice.strike_invoice_id, received_sats)
     return Outcome(new.value)
+
+
+def _note_pruned(tx: Transaction, seen: StrikeInvoice, now: datetime) -> Outcome:
+    """Leave a payment of an invoice that was deleted to the operator. Of any other invoice there is nothing to do."""
+    if tx.pruned.mark_paid(seen.invoice_id, received_sats=seen.received_sats, at=now):
+        log.error("deleted invoice was paid: look at it at strike invoice_id=%s", seen.invoice_id)
+    return Outcome.ALREADY
 
 
 def _note_seen(ledger: Ledger, seen: StrikeInvoice, now: datetime) -> None:

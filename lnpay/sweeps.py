@@ -206,8 +206,9 @@ def _page(ledger: Ledger, status: InvoiceStatus, skip: int) -> InvoicePage:
 def _settle_watched(ledger: Ledger, found: Sweep, listed: list[str]) -> None:
     with ledger.repository.reading() as tx:
         payable = tx.invoices.payable_among(listed)
+        pruned = tx.pruned.unpaid_among(listed)
     try:
-        _settle_each(ledger, found, payable)
+        _settle_each(ledger, found, [*payable, *pruned])
     finally:
         _note_unsettled(ledger, payable, found.started_at)
 

@@ -41,9 +41,12 @@ def receive_event(ledger: Ledger, desk: RefundDesk, body: bytes) -> Outcome | Re
 def _receive_invoice(ledger: Ledger, entity_id: str) -> Outcome | None:
     with ledger.repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(entity_id)
-    if invoice is None or invoice.state not in PAYABLE:
+        is_pruned = invoice is None and bool(tx.pruned.unpaid_among([entity_id]))
+    if not is_pruned and (invoice is None or invoice.state not in PAYABLE):
         return None
     outcome = reconcile_invoice(ledger, entity_id, timeout=HURRIED)
+    if is_pruned and outcome is Outcome.NOT_PAID:
+        return None
     if outcome in (Outcome.NOT_PAID, Outcome.NOT_FINAL):
         raise StrikeUnavailable("the invoice is not final yet", retry_after_seconds=3)
     return outcome

@@ -26,6 +26,7 @@ from lnpay.repository.invoices import Invoices
 from lnpay.repository.limits import Limits
 from lnpay.repository.logins import Logins
 from lnpay.repository.looking import open_to_look, version_of
+from lnpay.repository.pruned import Pruned
 from lnpay.repository.refunds import Refunds
 from lnpay.repository.restores import Restores
 from lnpay.repository.rows import UNREADABLE_OPTION, UnreadableRows
@@ -34,7 +35,7 @@ from lnpay.repository.standings import Standings
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0010"
+SCHEMA_VERSION = "0011"
 """The newest migration. A test holds it against the migrations themselves."""
 
 BUSY_TIMEOUT_MS = 10_000
@@ -65,6 +66,7 @@ class Transaction:
         self.installation = Installation(connection)
         self.restores = Restores(connection)
         self.figures = Figures(connection)
+        self.pruned = Pruned(connection)
 
 
 class Repository:

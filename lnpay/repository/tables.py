@@ -328,3 +328,36 @@ login_tries = Table(
     Column("wrong", Integer, nullable=False),
     Column("free_at", UtcDateTime, nullable=False),
 )
+
+pruned_invoices = Table(
+    "pruned_invoices",
+    metadata,
+    Column("strike_invoice_id", String(64), primary_key=True),
+    Column("correlation_id", String(40), nullable=False),
+    Column("order_id", String(40)),
+    Column("amount_sats", WholeSats, nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("amount_fiat", ExactDecimal, nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    Column("pruned_at", UtcDateTime, nullable=False),
+    Column("found_paid_at", UtcDateTime),
+    Column("received_sats", WholeSats),
+    Index("ix_pruned_invoices_found_paid_at", "found_paid_at", **_only_where("found_paid_at IS NOT NULL")),
+)
+
+pruned_totals = Table(
+    "pruned_totals",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    # A day in UTC, as 2026-01-31.
+    Column("day", String(10), nullable=False),
+    Column("currency", String(3), nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("invoices", Integer, nullable=False),
+    # A sum of what strangers asked for may be more than any bitcoin, and than a whole number of a database.
+    Column("amount_sats", ExactDecimal, nullable=False),
+    Column("amount_fiat", ExactDecimal, nullable=False),
+    Column("pruned_at", UtcDateTime, nullable=False),
+    CheckConstraint("invoices > 0", name="ck_pruned_totals_some"),
+    Index("ix_pruned_totals_day", "day"),
+)

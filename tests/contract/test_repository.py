@@ -140,6 +140,83 @@ class TestAttempts:
             assert tx.invoices.find_invoice_by_correlation_id(text) is None
 
 
+class TestPruning:
+    BEFORE = NOW + timedelta(days=100)
+
+    def prune(self, repository: Repository, before: datetime = BEFORE, limit: int = 10) -> int:
+        with repository.transaction() as tx:
+            return tx.pruned.prune(before, LATER, limit)
+
+    def test_only_what_nobody_paid_goes(self, repository: Repository) -> None:
+        for state in S:
+            add_invoice(repository, f"order-{state}", state=state)
+        add_draft(repository, "a-draft")
+
+        assert self.prune(repository, NOW) == 0
+        assert self.prune(repository) == 2
+        assert self.prune(repository) == 0
+        gone = [name for name in (*(f"order-{one}" for one in S), "a-draft") if found(repository, name) is None]
+        assert gone == ["order-lapsed", "a-draft"]
+
+    def test_a_batch_has_its_bound(self, repository: Repository) -> None:
+        for number in range(5):
+            add_invoice(repository, f"order-{number}", state=S.LAPSED)
+
+        assert [self.prune(repository, limit=2) for _ in range(4)] == [2, 2, 1, 0]
+        with repository.reading() as tx:
+            (total,) = tx.pruned.totals(NOW.date(), NOW.date())
+            assert (total.invoices, total.amount_sats, total.amount_fiat) == (5, 5 * 11_889, 5 * ORDER.amount_fiat)
+            assert tx.pruned.count(S.LAPSED) == 5
+            assert tx.pruned.totals(NOW.date() + timedelta(days=1), NOW.date() + timedelta(days=9)) == []
+
+    def test_sums_of_all_the_money_in_the_world_are_kept(self, repository: Repository) -> None:
+        most = 21_000_000 * 10**8
+        with repository.transaction() as tx:
+            for number in range(5):
+                tx.invoices.add_draft(f"o-{number}", f"o-{number}", f"t-{number}", ORDER, most * 1000, RATE, NOW)
+
+        assert self.prune(repository) == 5
+        with repository.reading() as tx:
+            assert tx.pruned.totals(NOW.date(), NOW.date())[0].amount_sats == 5_000 * most
+
+    def test_messages_that_were_told_go_with_it_and_others_keep_it(self, repository: Repository) -> None:
+        told, waiting = (add_invoice(repository, name, state=S.LAPSED) for name in ("told", "waiting"))
+        with repository.transaction() as tx:
+            for invoice in (told, waiting):
+                tx.deliveries.add(invoice.id, "invoice.expired", f"msg_{invoice.correlation_id}", "{}", NOW)
+        with repository.engine.begin() as connection:
+            change = deliveries.update().where(deliveries.c.invoice_id == told.id)
+            connection.execute(change.values(state=D.ABANDONED))
+
+        assert self.prune(repository) == 1
+        assert found(repository, "told") is None
+        assert found(repository, "waiting") is not None
+
+    def test_a_payment_of_a_deleted_invoice_is_noted_once(self, repository: Repository) -> None:
+        add_invoice(repository, "order-1", state=S.LAPSED)
+        self.prune(repository)
+
+        with repository.transaction() as tx:
+            assert tx.pruned.unpaid_among(["strike-order-1", "another"]) == ["strike-order-1"]
+            assert not tx.pruned.mark_paid("another", received_sats=5, at=LATER)
+            assert tx.pruned.mark_paid("strike-order-1", received_sats=5, at=LATER)
+            assert not tx.pruned.mark_paid("strike-order-1", received_sats=6, at=LATER)
+            assert tx.pruned.unpaid_among(["strike-order-1"]) == []
+            (paid,) = tx.pruned.found_paid(NOW, 10)
+            assert (paid.correlation_id, paid.received_sats, paid.found_paid_at) == ("order-1", 5, LATER)
+
+    def test_two_workers_at_once_delete_each_invoice_once(self, repository: Repository) -> None:
+        for number in range(40):
+            add_invoice(repository, f"order-{number}", state=S.LAPSED)
+
+        with ThreadPoolExecutor(4) as pool:
+            done = list(pool.map(lambda _: self.prune(repository, limit=7), range(24)))
+
+        assert sum(done) == 40
+        with repository.reading() as tx:
+            assert tx.pruned.count(S.LAPSED) == 40
+
+
 class TestDrafts:
     def test_a_draft_comes_back_as_it_was_stored(self, repository: Repository) -> None:
         draft = add_draft(repository)

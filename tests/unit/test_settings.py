@@ -89,6 +89,7 @@ class TestDefaults:
             refunds_enabled=True,
             refund_max_sats=None,
             refund_daily_max_sats=None,
+            prune_after_days=90,
             admin_password="",
             metrics_token="",
             log_level="info",
@@ -286,6 +287,11 @@ class TestValues:
         assert getattr(load(**{name: f" {high} "}), attribute) == high
         for wrong in (str(low - 1), str(high + 1), "-5", "1.5", "1e3", "1_000", "many", "٣٠٠", "9" * 5000):
             assert problem_of(**{name: wrong}).startswith(name)
+
+    def test_unpaid_invoices_are_kept_for_a_month_at_least_or_always(self) -> None:
+        assert [load(PRUNE_AFTER_DAYS=text).prune_after_days for text in ("0", "30", "3650")] == [0, 30, 3650]
+        for wrong in ("1", "29", "3651", "-5", "never", "30.5"):
+            assert problem_of(PRUNE_AFTER_DAYS=wrong).startswith("PRUNE_AFTER_DAYS")
 
     @pytest.mark.parametrize(
         ("name", "attribute"),

@@ -278,6 +278,7 @@ class TestWhatIsOwed:
             "data": {
                 "invoice_id": invoice.strike_invoice_id,
                 "correlation_id": "order-7",
+                "order_id": "order-7",
                 "amount_fiat": "12.34",
                 "currency": "usd",
                 "amount_sats": invoice.amount_sats,

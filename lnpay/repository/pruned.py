@@ -1,0 +1,185 @@
+"""Invoices that nobody paid and that were deleted after a long time: what is left of them, and their totals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, Row, delete, exists, func, insert, select, update
+
+from lnpay.repository.tables import deliveries, invoices, pruned_invoices, pruned_totals, refunds
+from lnpay.states import DeliveryState, InvoiceState
+
+i, p = invoices.c, pruned_invoices.c
+
+DRAFT = "draft"
+"""In the totals, beside the states of invoices: an order that Strike never issued an invoice for."""
+
+
+@dataclass(frozen=True)
+class PrunedInvoice:
+    """What is left of a deleted invoice. found_paid_at: when Strike said that it was paid after all."""
+
+    strike_invoice_id: str
+    correlation_id: str
+    order_id: str | None
+    amount_sats: int
+    currency: str
+    amount_fiat: Decimal
+    opened_at: datetime
+    pruned_at: datetime
+    found_paid_at: datetime | None
+    received_sats: int | None
+
+
+@dataclass(frozen=True)
+class PrunedTotal:
+    """Deleted invoices of one day (UTC), currency and final state, added up."""
+
+    day: date
+    currency: str
+    state: str
+    invoices: int
+    amount_sats: int
+    amount_fiat: Decimal
+
+
+class Pruned:
+    """Queries about deleted invoices inside one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def prune(self, before: datetime, at: datetime, limit: int) -> int:
+        """Delete up to `limit` invoices and drafts that ended before `before`, and note what they were.
+
+        Nothing that was paid, that money was seen for, that a refund is owed for, or whose message the shop still has
+        to be told. Returns how many. A row that another transaction is changing is left for the next time.
+        """
+        found = [row for way, order in _over(before) for row in self._lock(way, order, limit)][:limit]
+        ids = [row.id for row in found]
+        if not ids:
+            return 0
+        self._connection.execute(delete(deliveries).where(deliveries.c.invoice_id.in_(ids)))
+        self._connection.execute(delete(invoices).where(i.id.in_(ids)))
+        self._keep([row for row in found if row.strike_invoice_id is not None], at)
+        self._add_up(found, at)
+        return len(ids)
+
+    def _lock(self, way: ColumnElement[bool], order: Column[datetime], limit: int) -> list[Row[Any]]:
+        columns = (
+            i.id, i.strike_invoice_id, i.correlation_id, i.order_id, i.amount_sats, i.currency, i.amount_fiat,
+            i.opened_at, i.created_at, i.state,
+        )  # fmt: skip
+        statement = select(*columns).where(way, *_is_nothing_owed()).order_by(order).limit(limit)
+        return list(self._connection.execute(statement.with_for_update(skip_locked=True, of=invoices)))
+
+    def _keep(self, rows: list[Row[Any]], at: datetime) -> None:
+        kept = [
+            {
+                "strike_invoice_id": row.strike_invoice_id,
+                "correlation_id": row.correlation_id,
+                "order_id": row.order_id,
+                "amount_sats": row.amount_sats,
+                "currency": row.currency,
+                "amount_fiat": row.amount_fiat,
+                "opened_at": row.opened_at,
+                "pruned_at": at,
+            }
+            for row in rows
+        ]
+        if kept:
+            self._connection.execute(insert(pruned_invoices), kept)
+
+    def _add_up(self, rows: list[Row[Any]], at: datetime) -> None:
+        totals: dict[tuple[str, str, str], list[Row[Any]]] = {}
+        for row in rows:
+            is_draft = row.strike_invoice_id is None
+            day = (row.created_at if is_draft else row.opened_at).astimezone(UTC).date().isoformat()
+            totals.setdefault((day, row.currency, DRAFT if is_draft else row.state), []).append(row)
+        # Each time adds rows of its own, so that no two workers change the same one.
+        added = [
+            {
+                "day": day,
+                "currency": currency,
+                "state": state,
+                "invoices": len(these),
+                "amount_sats": Decimal(sum(row.amount_sats for row in these)),
+                "amount_fiat": sum((row.amount_fiat for row in these), Decimal(0)),
+                "pruned_at": at,
+            }
+            for (day, currency, state), these in totals.items()
+        ]
+        self._connection.execute(insert(pruned_totals), added)
+
+    def totals(self, first: date, last: date) -> list[PrunedTotal]:
+        """What was deleted of the days from `first` to `last`, by day, currency and final state."""
+        t = pruned_totals.c
+        statement = select(pruned_totals).where(t.day >= first.isoformat(), t.day <= last.isoformat())
+        sums: dict[tuple[str, str, str], PrunedTotal] = {}
+        for row in self._connection.execute(statement):
+            key = (row.day, row.currency, row.state)
+            known = sums.get(key) or PrunedTotal(date.fromisoformat(row.day), *key[1:], 0, 0, Decimal(0))
+            sums[key] = PrunedTotal(
+                known.day,
+                known.currency,
+                known.state,
+                known.invoices + row.invoices,
+                known.amount_sats + int(row.amount_sats),
+                known.amount_fiat + row.amount_fiat,
+            )
+        return [sums[key] for key in sorted(sums)]
+
+    def count(self, state: str) -> int:
+        """How many invoices of a final state were deleted so far."""
+        statement = select(func.coalesce(func.sum(pruned_totals.c.invoices), 0)).where(pruned_totals.c.state == state)
+        return int(self._connection.execute(statement).scalar_one())
+
+    def unpaid_among(self, strike_invoice_ids: Iterable[str]) -> list[str]:
+        """Which of these Strike ids are deleted invoices of ours of which no payment is known."""
+        # Names come from outside, and no id of ours has what a database cannot compare.
+        ids = [one for one in strike_invoice_ids if one.isascii() and one.isprintable()]
+        statement = select(p.strike_invoice_id).where(p.strike_invoice_id.in_(ids), p.found_paid_at.is_(None))
+        return list(self._connection.execute(statement).scalars())
+
+    def mark_paid(self, strike_invoice_id: str, *, received_sats: int | None, at: datetime) -> bool:
+        """Note that Strike says a deleted invoice was paid. False when it is none, or was noted before."""
+        statement = (
+            update(pruned_invoices)
+            .where(p.strike_invoice_id == strike_invoice_id, p.found_paid_at.is_(None))
+            .values(found_paid_at=at, received_sats=p.amount_sats if received_sats is None else received_sats)
+        )
+        return self._connection.execute(statement).rowcount == 1
+
+    def found_paid(self, since: datetime, limit: int) -> list[PrunedInvoice]:
+        """Deleted invoices that were found to be paid since `since`, the oldest first."""
+        statement = (
+            select(pruned_invoices)
+            .where(p.found_paid_at >= since)
+            .order_by(p.found_paid_at, p.strike_invoice_id)
+            .limit(limit)
+        )
+        return [PrunedInvoice(**row._mapping) for row in self._connection.execute(statement)]
+
+
+def _over(before: datetime) -> list[tuple[ColumnElement[bool], Column[datetime]]]:
+    """What can no longer be paid since before `before`, each kind with the order of its own index."""
+    return [
+        ((i.state == InvoiceState.LAPSED) & (i.payable_until < before), i.payable_until),
+        # No customer has seen a draft.
+        ((i.state == InvoiceState.UNPAID) & i.opened_at.is_(None) & (i.created_at < before), i.opened_at),
+    ]
+
+
+def _is_nothing_owed() -> list[ColumnElement[bool]]:
+    d = deliveries.c
+    return [
+        i.paid_at.is_(None),
+        i.seen_at.is_(None),
+        i.listed_paid_at.is_(None),
+        ~exists().where(refunds.c.invoice_id == i.id),
+        ~exists().where(d.invoice_id == i.id, d.state == DeliveryState.PENDING),
+    ]
