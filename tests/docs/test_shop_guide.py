@@ -28,6 +28,7 @@ from standardwebhooks import Webhook
 from werkzeug.serving import make_server
 
 from lnpay.sandbox.server import wait_until
+from lnpay.shop_answer import require_accepted
 from tests.sandbox_process import RunningSandbox, free_ports, running_sandbox
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -219,6 +220,14 @@ def test_the_shop_believes_nobody_else(reader: Reader) -> None:
         assert reader.tell("msg_1", "invoice.settled", "order-9", secret=stranger) == 401
         assert requests.post(f"{url}/webhook", json={"type": "invoice.settled"}, timeout=30).status_code == 401
         assert reader.shows("order-9") == "open"
+
+
+def test_the_doctor_sees_that_the_shop_accepts_messages(reader: Reader) -> None:
+    with reader.shop() as url:
+        answer = requests.options(f"{url}/webhook", timeout=30)
+
+    require_accepted(answer.status_code)
+    assert "POST" in answer.headers["Allow"]
 
 
 def test_the_shop_does_nothing_twice_and_only_for_a_settled_invoice(reader: Reader) -> None:
