@@ -293,6 +293,46 @@ def test_nothing_keeps_anybody_out(make_stand: Callable[..., Stand], stage: str)
         assert_fits(page)
 
 
+LINES = """element => {
+  const lines = [], range = document.createRange();
+  const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(), top; node; node = walker.nextNode()) {
+    for (let place = 0; place < node.length; place += 1) {
+      range.setStart(node, place);
+      range.setEnd(node, place + 1);
+      const box = range.getBoundingClientRect();
+      if (!box.width) continue;
+      if (top === undefined || box.top - top > box.height / 2) lines.push("");
+      top = box.top;
+      lines[lines.length - 1] += node.data[place];
+    }
+  }
+  return lines.map(line => line.trim());
+}"""
+"""The lines of an element as they are broken."""
+
+
+def test_japanese_is_broken_between_phrases(stand: Stand) -> None:
+    invoice = make_seen(stand)
+    page = stand.open(invoice, "?lang=ja", viewport=PHONE)
+    assert_stage(page, "seen")
+
+    assert page.get_by_role("heading").evaluate(LINES) == ["お支払いを", "受け取っています"]
+    late = late_without_address(stand)
+    page.goto(f"{stand.page_url(late)}?lang=ja")
+    assert_stage(page, "needs_address")
+    assert page.locator(".steps li").first.evaluate(LINES) == ["期限後の", "支払い"]
+
+
+@pytest.mark.parametrize("language", ["hi", "ar"])
+def test_joined_letters_are_not_torn_apart(stand: Stand, language: str) -> None:
+    page = stand.open(stand.sell(), f"?lang={language}")
+
+    for name in ("h1", ".amount"):
+        spacing = page.locator(name).first.evaluate("element => getComputedStyle(element).letterSpacing")
+        assert spacing == "normal"
+
+
 SLOW_4G = {"offline": False, "latency": 150, "downloadThroughput": 1_600_000 / 8, "uploadThroughput": 750_000 / 8}
 
 
