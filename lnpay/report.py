@@ -18,6 +18,7 @@ from lnpay.errors import InvalidRequest
 from lnpay.money import sats_to_fiat
 from lnpay.repository import Repository
 from lnpay.repository.books import PAGE, BookedInvoice, BookedRefund, Books, Place
+from lnpay.repository.pruned import PrunedTotal
 from lnpay.states import RefundState
 
 Row = TypeVar("Row", BookedInvoice, BookedRefund)
@@ -229,11 +230,16 @@ class Sum:
 
 @dataclass
 class Totals:
-    """What all lines come to. owed, owed_sats: refunds of the period that are not sent yet; they are in no sum."""
+    """What all lines come to.
+
+    owed, owed_sats: refunds of the period that are not sent yet; listed but not totalled.
+    deleted: orders of these days (UTC) that nobody paid and that were deleted since; not totalled either.
+    """
 
     by_currency: dict[str, Sum] = field(default_factory=dict)
     owed: int = 0
     owed_sats: int = 0
+    deleted: list[PrunedTotal] = field(default_factory=list)
 
     def add(self, line: Line) -> None:
         """Count a line in."""
@@ -255,6 +261,12 @@ class Totals:
             refunded_sats=sum(one.refunded_sats for one in sums),
             fees_sats=sum(one.fees_sats for one in sums),
         )
+
+
+def deleted_orders(repository: Repository, period: Period) -> list[PrunedTotal]:
+    """What was deleted of the days of a period, by day (UTC), currency and final state."""
+    with repository.reading() as tx:
+        return tx.pruned.totals(period.first, period.last)
 
 
 def counted(lines: Iterator[Line], totals: Totals) -> Iterator[Line]:

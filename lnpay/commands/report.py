@@ -27,7 +27,7 @@ from lnpay.commands.report_forms import (
 )
 from lnpay.errors import InvalidRequest
 from lnpay.reconciliation import CALLS_SHARE, Auditor, Progress, reconcile_books, silent
-from lnpay.report import Line, Period, Totals, counted, make_period, report_lines
+from lnpay.report import Line, Period, Totals, counted, deleted_orders, make_period, report_lines
 
 STANDARD_OUTPUT = "-"
 
@@ -111,7 +111,7 @@ class _Report:
 
     def __init__(self, backend: Backend, options: argparse.Namespace, period: Period, *, is_compared: bool) -> None:
         self._backend, self._options, self._period, self._is_compared = backend, options, period, is_compared
-        self._totals = Totals()
+        self._totals = Totals(deleted=deleted_orders(backend.repository, period))
 
     def write(self) -> Reconciliation | None:
         """Write it. Gives what the comparison came to, None when it was not asked for."""

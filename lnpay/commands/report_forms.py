@@ -107,6 +107,17 @@ def _totals(totals: Totals) -> dict[str, Any]:
             for currency, one in sorted(totals.by_currency.items())
         },
         "owed": {"refunds": totals.owed, "sats": totals.owed_sats},
+        "deleted": [
+            {
+                "day": str(one.day),
+                "currency": one.currency,
+                "state": one.state,
+                "orders": one.invoices,
+                "amount_fiat": _exact(one.amount_fiat),
+                "sats": one.amount_sats,
+            }
+            for one in totals.deleted
+        ],
     }
 
 
@@ -160,6 +171,10 @@ def print_summary(period: Period, totals: Totals) -> None:
         print(
             f"\nNot in these sums: {what} of {totals.owed_sats:,} sats, owed and not sent: python main.py refunds list"
         )
+    if totals.deleted:
+        what = _count(sum(one.invoices for one in totals.deleted), "unpaid order")
+        worth = sum(one.amount_sats for one in totals.deleted)
+        print(f"\nNot in these sums: {what} of {worth:,} sats, deleted since (PRUNE_AFTER_DAYS)")
 
 
 def print_lines(lines: Sequence[Line], zone: tzinfo, total: int) -> None:

@@ -6,6 +6,7 @@ import argparse
 import csv
 import json
 import uuid
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lnpay.model import Invoice
 from lnpay.report import LineKind, report_lines
 from lnpay.repository.books import PAGE
 from lnpay.repository.tables import invoices
+from lnpay.states import InvoiceState
 from tests.reconciliation.month import A_WHILE, Month
 
 COPIES = PAGE + PAGE // 2
@@ -55,6 +57,26 @@ class TestForms:
         text = capsys.readouterr().out
         assert f"1 refund of {late.amount_sats:,} sats, owed and not sent: python main.py refunds list" in text
         assert "Not compared with Strike." in text
+
+    def test_unpaid_orders_that_were_deleted_are_said_beside_the_sums(
+        self, month: Month, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        sold = [month.world.sell(amount_fiat=amount) for amount in ("1.10", "2.20")]
+        with month.world.backend.repository.transaction() as tx:
+            for invoice in sold:
+                tx.invoices.move(invoice.id, InvoiceState.UNPAID, InvoiceState.EXPIRED)
+                tx.invoices.move(invoice.id, InvoiceState.EXPIRED, InvoiceState.LAPSED)
+            now = month.world.backend.clock()
+            assert tx.pruned.prune(now + timedelta(days=1), now, 10) == 2
+        sats = sum(invoice.amount_sats for invoice in sold)
+
+        run(month, "--no-reconcile")
+        run(month, "--no-reconcile", "--json", str(tmp_path / "report.json"))
+
+        assert f"Not in these sums: 2 unpaid orders of {sats:,} sats, deleted since" in capsys.readouterr().out
+        (deleted,) = json.loads((tmp_path / "report.json").read_text())["totals"]["deleted"]
+        assert (deleted["orders"], deleted["currency"], deleted["amount_fiat"]) == (2, "usd", "3.30")
+        assert (deleted["state"], deleted["sats"]) == ("lapsed", sats)
 
     def test_a_break_is_exit_1(self, month: Month, capsys: pytest.CaptureFixture[str]) -> None:
         invoice = month.sale()
