@@ -20,6 +20,7 @@ from lnpay.pruning import prune
 from lnpay.refunds import STARTING, send_due_refunds
 from lnpay.stalled import StalledWork, find_stalled
 from lnpay.states import RefundState
+from lnpay.strike_time import CLOCK_FAIL
 from lnpay.sweeps import Sweep, expire_due, lapse_due, sweep
 
 log = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def main_pass(backend: Backend, *, is_patient: bool = False) -> Summary:
     told = (send_due_and_wait if is_patient else send_due)(backend.outbox)
     counts = {**_sweep_counts(found), **ended, "delivered": told["delivered"], "refused": told["refused"]}
     troubles = [*_sweep_troubles(found), *_stalled_troubles(backend, ended, "unpaid"), *_unreadable_rows(backend)]
-    troubles += _stalled_troubles(backend, {}, "deliveries")
+    troubles += [*_stalled_troubles(backend, {}, "deliveries"), *_clock_troubles(backend, found)]
     return Summary(counts, _joined(troubles), found.unreadable)
 
 
@@ -83,7 +84,7 @@ def expired_pass(backend: Backend) -> Summary:
     ended = _end_unpaid(backend, found)
     refunded = send_due_refunds(backend.refund_desk, STARTING)
     stalled = _stalled_troubles(backend, ended, "unpaid", "expired")
-    troubles = [*_sweep_troubles(found), *stalled, *_unreadable_rows(backend)]
+    troubles = [*_sweep_troubles(found), *stalled, *_unreadable_rows(backend), *_clock_troubles(backend, found)]
     pruned = prune(backend.sweep_ledger, found.asked_at, backend.prune_after_days)
     counts = {**_sweep_counts(found), **ended, "refunded": refunded["sent"]}
     return Summary({**counts, "pruned": pruned} if pruned else counts, _joined(troubles), found.unreadable)
@@ -99,7 +100,7 @@ def refund_pass(backend: Backend) -> Summary:
     troubles = [*_refund_troubles(counts), *_unreadable_rows(backend)]
     if waiting or stuck:
         troubles.append(f"{waiting} held and {stuck} unclear refunds wait for you: python main.py refunds list")
-    troubles += _stalled_troubles(backend, {}, "refunds")
+    troubles += [*_stalled_troubles(backend, {}, "refunds"), *_clock_troubles(backend)]
     shown = {state: counts[state] for state in ("sent", "in_flight", "failed", "unanswered", "error")}
     return Summary(shown, _joined(troubles))
 
@@ -141,6 +142,16 @@ def _refund_troubles(counts: Counter[str]) -> Iterator[str]:
         yield "refunds could not be worked on: Strike did not answer"
     if counts["error"]:
         yield f"{counts['error']} refunds could not be worked on: see the log"
+
+
+def _clock_troubles(backend: Backend, found: Sweep | None = None) -> Iterator[str]:
+    """A clock of this machine that is wrong, or a time of Strike's that a look at it (None: without one) needs."""
+    offset = backend.strike.time.offset()
+    if offset is not None and offset.least > CLOCK_FAIL:
+        yield f"this machine's clock is {offset.in_words}: let the system set it"
+    has_looked = found is not None and found.stopped_by is None and found.since is not None
+    if has_looked and backend.strike.time.certain() is None:
+        yield "Strike's answers do not agree on its time, or do not say it, so no invoice is ended"
 
 
 def _unreadable_rows(backend: Backend) -> Iterator[str]:

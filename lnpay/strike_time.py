@@ -74,6 +74,13 @@ class ClockOffset:
         """The clock is off by this much for certain."""
         return max(timedelta(), abs(self.ahead) - self.uncertainty)
 
+    @property
+    def in_words(self) -> str:
+        """ "7,200.3 seconds ahead of Strike's, give or take 0.6"."""
+        side = "ahead of" if self.ahead > timedelta() else "behind"
+        off, uncertainty = abs(self.ahead).total_seconds(), self.uncertainty.total_seconds()
+        return f"{off:,.1f} seconds {side} Strike's, give or take {uncertainty:.1f}"
+
 
 @dataclass(frozen=True)
 class _Measurement:

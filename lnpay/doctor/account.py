@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from lnpay.doctor.check import Check
@@ -14,12 +14,7 @@ from lnpay.doctor.words import in_words, moment
 from lnpay.errors import StrikeError, StrikeRejected
 from lnpay.states import RefundState
 from lnpay.strike import Bucket, StrikeAnswer
-
-CLOCK_WARN = timedelta(seconds=5)
-"""What networks and Strike's own clock may account for."""
-
-CLOCK_FAIL = timedelta(seconds=60)
-"""Half of the time that a customer has by default: from here on, who paid in time may look late."""
+from lnpay.strike_time import CLOCK_FAIL, CLOCK_WARN, ClockOffset
 
 FEW_CALLS = 150
 """With so few calls left, sweeps pause and leave them to webhooks and refunds."""
@@ -68,15 +63,13 @@ REFUNDING = (
 
 
 def _check_key(patient: Patient) -> Iterator[Finding]:
-    asked_at = patient.clock()
     try:
         answer = patient.strike.ask("GET", f"/invoices/{NOBODY}", Bucket.OTHER)
     except StrikeError as error:
         yield from _no_answer(error)
         raise
-    answered_at = patient.clock()
     yield _reach(answer)
-    yield _clock(answer, asked_at + (answered_at - asked_at) / 2)
+    yield _clock(patient.strike.time.offset())
     if answer.status == 401:
         yield fail("strike_key", "Strike does not accept STRIKE_API_KEY", NEW_KEY)
         yield cannot_tell("strike_scopes", "Strike does not accept the key", "see strike_key")
@@ -113,21 +106,19 @@ def _is_telling(answer: StrikeAnswer) -> bool:
     return answer.status < 500 and (answer.status != 403 or answer.code is not None)
 
 
-def _clock(answer: StrikeAnswer, here: datetime) -> Finding:
+def _clock(offset: ClockOffset | None) -> Finding:
     name = "clock"
-    if answer.told_at is None:
+    if offset is None:
         return cannot_tell(name, "Strike's answer has no date", "compare this machine's clock with a good one")
-    # A Date header is cut off to whole seconds: half a second more is the best guess.
-    ahead = here - (answer.told_at + timedelta(seconds=0.5))
-    off, side = abs(ahead), "ahead of" if ahead > timedelta() else "behind"
-    if off <= CLOCK_WARN:
-        return ok(name, f"within {CLOCK_WARN.seconds} seconds of Strike's")
-    say = fail if off > CLOCK_FAIL else warn
+    if offset.least <= CLOCK_WARN:
+        return ok(name, f"within {CLOCK_WARN.seconds} seconds of Strike's: {offset.in_words}")
+    side = "ahead of" if offset.ahead > timedelta() else "behind"
+    say = fail if offset.least > CLOCK_FAIL else warn
     return say(
         name,
-        f"this machine's clock is {in_words(off)} {side} Strike's",
+        f"this machine's clock is {in_words(offset.ahead)} {side} Strike's ({offset.in_words})",
         "let the system set it (timedatectl set-ntp true; on Windows w32tm /resync): "
-        "it decides who paid in time, and shops refuse messages from another time",
+        "retries, reports and the daily limit of refunds follow it, and shops refuse messages from another time",
     )
 
 

@@ -72,6 +72,7 @@ class Meters:
         ProcessCollector(registry=self.registry)
         self.registry.register(_DatabaseCollector(Lookout(backend.repository, backend.clock)))
         self.registry.register(_RateCollector(backend))
+        self.registry.register(_ClockCollector(backend))
         Info("lnpay_build", "This program.", registry=self.registry).info({"version": version()})
         self._seconds = Histogram(
             "lnpay_http_request_duration_seconds",
@@ -155,6 +156,29 @@ class _RateCollector(Collector):
         for result, count in standing.refreshes.items():
             refreshes.add_metric((str(result),), count)
         yield refreshes
+
+
+class _ClockCollector(Collector):
+    """What Strike's answers to this process tell about the clock of its machine."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def collect(self) -> Iterator[Metric]:
+        """The offset of the clock, once an answer has told Strike's time."""
+        offset = self._backend.strike.time.offset()
+        if offset is None:
+            return
+        yield GaugeMetricFamily(
+            "lnpay_clock_offset_seconds",
+            "How far this machine's clock is ahead of Strike's; negative when it is behind.",
+            offset.ahead.total_seconds(),
+        )
+        yield GaugeMetricFamily(
+            "lnpay_clock_offset_uncertainty_seconds",
+            "How far that may be off in either direction; it grows until Strike answers again.",
+            offset.uncertainty.total_seconds(),
+        )
 
 
 def _is_database_up(value: int) -> Metric:

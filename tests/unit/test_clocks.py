@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
+from lnpay.backend import Backend
 from lnpay.model import Invoice
 from lnpay.overview import attention
-from lnpay.passes import expired_pass, main_pass
+from lnpay.passes import Summary, expired_pass, main_pass, refund_pass
 from lnpay.states import InvoiceState, RefundState
 from lnpay.sweeps import LAPSE_MARGIN
 from tests.world import World
@@ -261,3 +262,53 @@ class TestAPaymentThatCannotBeSettled:
         main_pass(world.backend)
         assert attention(world.backend.repository, world.backend.clock()).count == 0
         assert "lnpay_unsettled_payments 0.0" in world.client.get("/metrics").text
+
+
+class TestAnOperatorLearnsOfAWrongClock:
+    @pytest.mark.parametrize("skew", [62, 2 * HOUR, -62, -72 * HOUR])
+    @pytest.mark.parametrize("one_pass", [main_pass, expired_pass, refund_pass])
+    def test_each_pass_on_a_machine_that_is_off_says_so(
+        self, world: World, skew: float, one_pass: Callable[[Backend], Summary]
+    ) -> None:
+        worker = world.neighbour(skew_seconds=skew)
+
+        summary = one_pass(worker)
+
+        assert summary.trouble is not None
+        told = re.fullmatch(r".* ([\d,.]+) seconds (ahead of|behind) Strike's, give or take (\S+): .*", summary.trouble)
+        assert told is not None
+        assert abs(float(told[1].replace(",", "")) - abs(skew)) <= float(told[3])
+        assert told[2] == ("ahead of" if skew > 0 else "behind")
+        assert one_pass(world.backend).trouble is None
+
+    @pytest.mark.parametrize("skew", [0, 20, -20, 50])
+    def test_a_clock_that_is_nearly_right_is_no_trouble(self, world: World, skew: float) -> None:
+        world.sell()
+
+        assert main_pass(world.neighbour(skew_seconds=skew)).trouble is None
+
+    def test_a_pass_says_that_nothing_is_ended_while_strikes_time_is_unknown(self, world: World) -> None:
+        world.sell()
+        world.restart()
+        world.fault("*", "/v1/*", "date", value="", times=None)
+
+        for one_pass in (main_pass, expired_pass):
+            trouble = one_pass(world.backend).trouble
+            assert trouble is not None
+            assert "no invoice is ended" in trouble
+
+    @pytest.mark.parametrize("skew", [-300.0, 0.0, 2 * HOUR])
+    def test_metrics_show_the_offset_and_how_exactly_it_is_known(self, world: World, skew: float) -> None:
+        start_server(world, skew_seconds=skew)
+        offset, uncertainty = (
+            float(re.findall(rf"^{name} (\S+)$", world.client.get("/metrics").text, re.MULTILINE)[0])
+            for name in ("lnpay_clock_offset_seconds", "lnpay_clock_offset_uncertainty_seconds")
+        )
+
+        assert 0 < uncertainty < 2
+        assert abs(offset - skew) <= uncertainty
+
+    def test_metrics_show_no_offset_before_strike_has_told_its_time(self, world: World) -> None:
+        world.restart()
+
+        assert "lnpay_clock_offset" not in world.client.get("/metrics").text
