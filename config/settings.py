@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from difflib import get_close_matches
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -102,6 +103,8 @@ class Settings:
     api_keys: tuple[str, ...] = field(repr=False)
     """Empty: /generate-invoice is open to whoever reaches it."""
     cors_origins: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
+    """Networks whose X-Forwarded-For names the client."""
     host: str
     port: int
     """0: any free one."""
@@ -223,6 +226,7 @@ def _read_settings(reader: _Reader) -> Settings:
         delivery_events=read("DELIVERY_EVENTS", _events, frozenset({EventType.INVOICE_SETTLED})),
         api_keys=hidden("API_KEYS", _api_keys, ()),
         cors_origins=read("CORS_ORIGINS", _origins, ()),
+        trusted_proxies=read("TRUSTED_PROXIES", _networks, ("127.0.0.0/8", "::1/128")),
         host=read("HOST", parse_host, "127.0.0.1"),
         port=read("PORT", _whole(0, 65_535, "the number of a port"), 5000),
         strike_api_url=read("STRIKE_API_URL", _base_url, "https://api.strike.me/v1"),
@@ -425,6 +429,13 @@ def parse_webhook_url(text: str) -> str:
     if not _safe_url(text).path.endswith("/webhook"):
         raise ValueError("must end in /webhook")
     return text
+
+
+def _networks(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(str(ip_network(one)) for one in _list(text))
+    except ValueError:
+        raise ValueError("must be a comma list of addresses or networks, such as 127.0.0.1, 172.16.0.0/12") from None
 
 
 def _origins(text: str) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ class Access:
     """Who may do what over HTTP.
 
     webhook_secrets: Strike may sign with any of them; without one no call is trusted.
+    trusted_proxies: networks whose X-Forwarded-For names the client.
     sandbox_url: of the simulator, where no real money moves; None in production.
     admin_password: empty when there is no page for the operator. metrics_token: empty when figures are open to all.
     """
@@ -32,6 +33,7 @@ class Access:
     admin_password: str = field(repr=False)
     metrics_token: str = field(repr=False)
     sandbox_url: str | None = None
+    trusted_proxies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

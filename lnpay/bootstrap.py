@@ -63,6 +63,8 @@ class Settings(Protocol):
     @property
     def cors_origins(self) -> tuple[str, ...]: ...
     @property
+    def trusted_proxies(self) -> tuple[str, ...]: ...
+    @property
     def coingecko_api_url(self) -> str: ...
     @property
     def coingecko_api_key(self) -> str: ...
@@ -228,6 +230,7 @@ def _access(settings: Settings, sandbox_url: str | None) -> Access:
         settings.admin_password,
         settings.metrics_token,
         sandbox_url,
+        settings.trusted_proxies,
     )
 
 

@@ -65,6 +65,7 @@ class WorldSettings:
     delivery_events: frozenset[str] = frozenset({"invoice.settled"})
     api_keys: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     coingecko_api_url: str = f"{BASE_URL}/coingecko/api/v3"
     coingecko_api_key: str = ""
     coinbase_api_url: str = f"{BASE_URL}/coinbase/v2"

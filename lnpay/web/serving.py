@@ -70,6 +70,8 @@ def make_server(app: Any, host: str, port: int, is_quick: Callable[[str], bool])
         # Browsers keep connections open that they do not use, but not for long.
         channel_timeout=30,
         cleanup_interval=10,
+        # Who may name the client is for `lnpay.web.clients` to say; nothing else reads these headers.
+        clear_untrusted_proxy_headers=False,
         # Waitress refuses what reaches the limit, not what exceeds it.
         max_request_body_size=MAX_BODY_BYTES + 1,
         max_request_header_size=MAX_HEADER_BYTES,

@@ -77,6 +77,7 @@ class TestDefaults:
             delivery_events=frozenset({EventType.INVOICE_SETTLED}),
             api_keys=(),
             cors_origins=(),
+            trusted_proxies=("127.0.0.0/8", "::1/128"),
             host="127.0.0.1",
             port=5000,
             strike_api_url="https://api.strike.me/v1",
@@ -413,6 +414,15 @@ class TestUrls:
     )
     def test_the_shops_address_may_be_any(self, url: str) -> None:
         assert load(DELIVERY_URL=url).delivery_url == url
+
+    def test_trusted_proxies_are_addresses_and_networks(self) -> None:
+        proxies = load(TRUSTED_PROXIES="10.0.0.7, 172.16.0.0/12,fd00::/8").trusted_proxies
+
+        assert proxies == ("10.0.0.7/32", "172.16.0.0/12", "fd00::/8")
+
+    @pytest.mark.parametrize("text", ["proxy.internal", "10.0.0.1/8", "10.0.0.0/33", "*"])
+    def test_what_is_no_network_is_refused(self, text: str) -> None:
+        assert "must be a comma list of addresses or networks" in problem_of(TRUSTED_PROXIES=text)
 
     def test_origins_are_a_comma_list(self) -> None:
         origins = load(CORS_ORIGINS="https://shop.example,http://localhost:8080").cors_origins

@@ -19,6 +19,7 @@ from lnpay.web.admin.session import (
     known_browser,
     remember_browser,
 )
+from lnpay.web.clients import client_address
 from lnpay.web.context import backend
 from lnpay.web.customer_page import beside
 
@@ -66,7 +67,7 @@ def submit_login() -> AnyResponse:
             here.repository,
             here.access.admin_password,
             request.form.get("password", ""),
-            request.remote_addr or "",
+            client_address(request, here.access.trusted_proxies),
             known_browser(),
             here.clock(),
         )
