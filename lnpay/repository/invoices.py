@@ -116,9 +116,9 @@ class Invoices:
         """The issued invoices for a shop's order, the newest first, at most MAX_ATTEMPTS. Takes any text."""
         if not is_storable(order_id):
             return []
-        found = [row for way in _attempts_of(order_id) for row in self._connection.execute(way.limit(MAX_ATTEMPTS))]
-        newest = sorted(found, key=lambda row: row.id, reverse=True)[:MAX_ATTEMPTS]
-        return [_to_invoice(row) for row in newest]
+        ways = _attempts_of(order_id)
+        found = [one for way in ways for one in read_rows(self._connection, t, way.limit(MAX_ATTEMPTS), _to_invoice)]
+        return sorted(found, key=lambda one: one.id, reverse=True)[:MAX_ATTEMPTS]
 
     def settled_attempt(self, order_id: str) -> Invoice | None:
         """An invoice of a shop's order that was paid in time: the order is paid. None when there is none."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, delete, exists, func, insert, select, update
 
+from lnpay.repository.rows import read_rows
 from lnpay.repository.tables import deliveries, invoices, pruned_invoices, pruned_totals, refunds
 from lnpay.states import DeliveryState, InvoiceState
 
@@ -75,7 +76,9 @@ class Pruned:
             i.opened_at, i.created_at, i.state,
         )  # fmt: skip
         statement = select(*columns).where(way, *_is_nothing_owed()).order_by(order).limit(limit)
-        return list(self._connection.execute(statement.with_for_update(skip_locked=True, of=invoices)))
+        # One that cannot be read stays, and does not keep the others.
+        locking = statement.with_for_update(skip_locked=True, of=invoices)
+        return read_rows(self._connection, invoices, locking, lambda row: row)
 
     def _keep(self, rows: list[Row[Any]], at: datetime) -> None:
         kept = [

@@ -205,6 +205,15 @@ class TestPruning:
             (paid,) = tx.pruned.found_paid(NOW, 10)
             assert (paid.correlation_id, paid.received_sats, paid.found_paid_at) == ("order-1", 5, LATER)
 
+    def test_a_row_that_cannot_be_read_stays_and_keeps_no_other(self, repository: Repository) -> None:
+        for name in ("odd", "fine"):
+            add_invoice(repository, name, state=S.LAPSED)
+        with repository.engine.begin() as connection:
+            connection.execute(text("UPDATE invoices SET amount_fiat = 'a lot' WHERE correlation_id = 'odd'"))
+
+        assert [self.prune(repository, limit=1) for _ in range(2)] == [1, 0]
+        assert found(repository, "fine") is None
+
     def test_two_workers_at_once_delete_each_invoice_once(self, repository: Repository) -> None:
         for number in range(40):
             add_invoice(repository, f"order-{number}", state=S.LAPSED)
