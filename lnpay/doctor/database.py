@@ -10,7 +10,7 @@ from lnpay.doctor.patient import Patient
 from lnpay.repository.looking import Condition, find_damage
 from lnpay.repository.repository import SCHEMA_VERSION
 
-NAMES = ("database", "database_schema", "database_write", "database_wal", "database_integrity")
+NAMES = ("database", "database_schema", "database_write", "database_wal", "database_commits", "database_integrity")
 
 FIRST_START = "python main.py makes the tables when it starts"
 
@@ -26,6 +26,7 @@ def _check_database(patient: Patient) -> Iterator[Finding]:
     yield _schema(condition.version)
     yield _write(condition)
     yield _wal(condition)
+    yield _commits(condition)
     yield _integrity(patient)
 
 
@@ -76,6 +77,14 @@ def _wal(condition: Condition) -> Finding:
         f"its journal is {condition.journal_mode}, not WAL",
         "restart LNPay, which sets it. If it does not stay, the file is on a network drive: move it to a local disk",
     )
+
+
+def _commits(condition: Condition) -> Finding:
+    name = "database_commits"
+    if condition.commit_weakness is None:
+        return ok(name, "a commit survives a power cut")
+    advice = "set synchronous_commit = on and fsync = on in PostgreSQL, for this database and user too"
+    return fail(name, f"a commit may be lost in a power cut: {condition.commit_weakness}", advice)
 
 
 def _integrity(patient: Patient) -> Finding:

@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from lnpay.errors import StorageUnavailable
+from lnpay.repository.durability import require_durable_commits, weakness_of
 from lnpay.repository.sqlite_url import sqlite_path, sqlite_uri
 
 PATIENCE_SECONDS = 2
@@ -29,6 +30,7 @@ class Condition:
 
     path: SQLite's file, None elsewhere. version: of the tables, None when there are none. journal_mode: SQLite's.
     write_trouble: why nothing can be written, None when it can.
+    commit_weakness: what lets a commit be lost in a power cut, None when nothing does.
     """
 
     path: Path | None
@@ -36,6 +38,7 @@ class Condition:
     version: str | None = None
     journal_mode: str | None = None
     write_trouble: str | None = None
+    commit_weakness: str | None = None
 
 
 def look(database_url: str) -> Condition:
@@ -46,9 +49,10 @@ def look(database_url: str) -> Condition:
     try:
         with _connection(database_url, can_write=False) as connection:
             version, journal_mode = version_of(connection), _journal_mode(connection)
+            weakness = weakness_of(connection)
     except StorageUnavailable as error:
         return Condition(path, error.message)
-    return Condition(path, None, version, journal_mode, _try_to_write(database_url))
+    return Condition(path, None, version, journal_mode, _try_to_write(database_url), weakness)
 
 
 def find_damage(database_url: str) -> list[str]:
@@ -76,6 +80,7 @@ def open_to_look(database_url: str, *, can_write: bool = False) -> Engine:
     path = sqlite_path(database_url)
     if path is None:
         engine = create_engine(url, connect_args={"connect_timeout": PATIENCE_SECONDS})
+        event.listen(engine, "connect", require_durable_commits)
         event.listen(engine, "connect", _prepare_postgres_to_write if can_write else _prepare_postgres)
         return engine
     return create_engine(url, creator=lambda: _open_sqlite(path, can_write=can_write))

@@ -19,6 +19,7 @@ from lnpay.errors import SchemaTooNew, StorageUnavailable
 from lnpay.repository.backlog import Backlog
 from lnpay.repository.books import Books
 from lnpay.repository.deliveries import Deliveries
+from lnpay.repository.durability import check_durable_commits, require_durable_commits
 from lnpay.repository.figures import Figures
 from lnpay.repository.heartbeats import Heartbeats
 from lnpay.repository.installation import Installation
@@ -101,9 +102,11 @@ class Repository:
     def upgrade(self) -> None:
         """Make the tables, or bring them up to date. Safe to call by several processes at once.
 
-        Raises SchemaTooNew when a newer LNPay has been here, StorageUnavailable.
+        Raises SchemaTooNew when a newer LNPay has been here; StorageUnavailable, also when commits may be lost.
         """
         with _translating():
+            with self.engine.connect() as connection:
+                check_durable_commits(connection.execution_options(isolation_level="AUTOCOMMIT"))
             if self._version() == SCHEMA_VERSION:
                 return
             with self._write_turn, self.engine.begin() as connection:
@@ -140,7 +143,9 @@ def _create_engine(database_url: str) -> Engine:
     url = make_url(database_url)
     # Parameters are tokens and addresses; an error that is logged must not bring them along.
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, hide_parameters=True)
+        engine = create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, hide_parameters=True)
+        event.listen(engine, "connect", require_durable_commits)
+        return engine
     engine = create_engine(url, pool_size=20, max_overflow=20, hide_parameters=True)
     event.listen(engine, "do_connect", _make_private)
     event.listen(engine, "connect", _prepare_sqlite)

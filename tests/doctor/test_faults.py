@@ -485,6 +485,11 @@ class TestDatabase:
 
         assert_among(shop.troubles(), "database_wal", FAIL, "its journal is delete, not WAL")
 
+    def test_commits_that_may_be_lost(self, shop: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("lnpay.repository.looking.weakness_of", lambda _: "fsync is off on the PostgreSQL server")
+
+        assert_only(shop.troubles(), "database_commits", FAIL, "a commit may be lost in a power cut: fsync is off")
+
     def test_it_is_damaged(self, shop: Installation) -> None:
         shop.stop()
         shop.execute("CREATE TABLE big (x)", "INSERT INTO big SELECT randomblob(3000) FROM refunds, invoices")
