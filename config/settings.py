@@ -121,6 +121,8 @@ class Settings:
     refund_max_sats: int | None
     """None: no limit."""
     refund_daily_max_sats: int | None
+    refund_min_sats: int
+    """0: every refund starts by itself."""
     prune_after_days: int
     """0: nothing is deleted."""
     admin_password: str = field(repr=False)
@@ -239,6 +241,7 @@ def _read_settings(reader: _Reader) -> Settings:
         refunds_enabled=read("REFUNDS_ENABLED", _switch, True),
         refund_max_sats=read("REFUND_MAX_SATS", _limit, None),
         refund_daily_max_sats=read("REFUND_DAILY_MAX_SATS", _limit, None),
+        refund_min_sats=read("REFUND_MIN_SATS", _whole(0, 1_000_000, "sats"), 100),
         prune_after_days=read("PRUNE_AFTER_DAYS", _days_or_never, 90),
         admin_password=hidden("ADMIN_PASSWORD", _admin_password, ""),
         metrics_token=hidden("METRICS_TOKEN", _long_enough("is a token"), ""),

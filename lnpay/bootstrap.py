@@ -83,6 +83,8 @@ class Settings(Protocol):
     @property
     def refund_daily_max_sats(self) -> int | None: ...
     @property
+    def refund_min_sats(self) -> int: ...
+    @property
     def prune_after_days(self) -> int: ...
     @property
     def admin_password(self) -> str: ...
@@ -211,6 +213,7 @@ def _refund_rules(settings: Settings) -> RefundRules:
         settings.refund_max_fee_percent,
         settings.refund_max_sats,
         settings.refund_daily_max_sats,
+        settings.refund_min_sats,
     )
 
 

@@ -43,8 +43,9 @@ from lnpay.refunds_outcomes import (
     record,
     see_payment,
     sent,
+    why_refused,
 )
-from lnpay.refunds_policy import why_held, why_held_before_quote, why_too_dear
+from lnpay.refunds_policy import why_held, why_held_before_quote, why_too_dear, why_unasked
 from lnpay.restored import QUOTES_LAST, why_doubted
 from lnpay.states import HoldCause, RefundState, RefundStep
 from lnpay.strike import PATIENT, PaymentQuote, named_in
@@ -139,6 +140,9 @@ def _begin_anew(desk: RefundDesk, refund: Refund) -> Refund | None:
 def _send(desk: RefundDesk, refund: Refund) -> Refund | None:
     """REQUESTED: ask what it costs under the stored key, and send it when nothing speaks against it."""
     assert refund.address is not None  # noqa: S101 - the database has no REQUESTED refund without one
+    unasked = why_unasked(desk.rules, refund)
+    if unasked is not None:
+        return ask_for_address(desk, refund, unasked)
     with desk.repository.transaction() as tx:
         held = why_doubted(tx, refund) or why_held_before_quote(desk.rules, refund)
         asked = None if held is not None else tx.refunds.ask(refund, desk.clock())
@@ -162,7 +166,7 @@ def _quote_refused(desk: RefundDesk, before: Refund, asked: Refund, error: Strik
     if error.strike_code == "DUPLICATE_PAYMENT_QUOTE":
         return _first_quote(desk, before, asked, error)
     if error.strike_code in _ADDRESS_CODES:
-        return ask_for_address(desk, before, error)
+        return ask_for_address(desk, before, why_refused(error), error)
     return fail(desk, before, RefundStep.QUOTE, reason_of(error), error)
 
 

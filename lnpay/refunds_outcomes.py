@@ -148,15 +148,19 @@ def hold_forked(desk: RefundDesk, refund: Refund, error: StrikeError) -> Refund 
     return held
 
 
-def ask_for_address(desk: RefundDesk, refund: Refund, error: StrikeError) -> Refund | None:
-    """NEEDS_ADDRESS: Strike refuses the one that it has. The shop is owed a message in the same commit."""
-    reason = _REASONS.get(error.strike_code, "Strike refuses the customer's address: it needs another one")
+def why_refused(error: StrikeError) -> str:
+    """Why Strike refuses an address, in the operator's words."""
+    return _REASONS.get(error.strike_code, "Strike refuses the customer's address: it needs another one")
+
+
+def ask_for_address(desk: RefundDesk, refund: Refund, reason: str, error: StrikeError | None = None) -> Refund | None:
+    """NEEDS_ADDRESS: it is sent when a person says where. The shop is owed a message in the same commit."""
     with desk.repository.transaction() as tx:
         asking = tx.refunds.ask_for_address(refund, reason)
         if asking is not None:
             note(tx, desk, asking, RefundStep.QUOTE, reason, error)
             owe(tx, desk, EventType.REFUND_NEEDS_ADDRESS, asking)
-    log.warning("refund needs another address refund_id=%d code=%s", refund.id, error.strike_code)
+    log.warning("refund waits for an address refund_id=%d reason=%s", refund.id, reason)
     return asking
 
 

@@ -75,6 +75,7 @@ class WorldSettings:
     refunds_enabled: bool = True
     refund_max_sats: int | None = None
     refund_daily_max_sats: int | None = None
+    refund_min_sats: int = 100
     prune_after_days: int = 90
     admin_password: str = ""
     metrics_token: str = ""

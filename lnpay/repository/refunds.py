@@ -207,12 +207,13 @@ class Refunds:
     def restart(
         self, refund: Refund, key: RefundKey, at: datetime, *, address: str | None, approved_at: datetime | None
     ) -> Refund | None:
-        """REQUESTED again, due at once, for `address`."""
+        """REQUESTED again, due at once, for `address`. A person asks for it by this, however small it is."""
         values = {
             **_NOTHING_SENT,
             **_key(key),
             "address": address,
             "approved_at": approved_at,
+            "wanted_at": at,
             "failures": 0,
             "claims": refund.claims + 1,
             "claimed_until": None,
@@ -296,10 +297,10 @@ class Refunds:
         return self._connection.execute(statement).rowcount == 1
 
     def started_sats(self, since: datetime) -> int:
-        """What was sent, or may have been, since `since`. Nobody else can start a refund before our commit."""
+        """What was sent since `since`, or may have been, fees included. Until our commit nobody else can start one."""
         if self._connection.dialect.name == "postgresql":
             self._connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": DAILY_LIMIT_LOCK})
-        statement = select(func.coalesce(func.sum(t.c.amount_sats), 0)).where(
+        statement = select(func.coalesce(func.sum(t.c.amount_sats + func.coalesce(t.c.fee_sats, 0)), 0)).where(
             t.c.started_at >= since, t.c.state.in_((RefundState.IN_FLIGHT, RefundState.SENT))
         )
         return int(self._connection.execute(statement).scalar_one())

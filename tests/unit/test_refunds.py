@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from lnpay.errors import StrikeRejected, StrikeUnavailable
 from lnpay.model import Invoice
@@ -829,6 +830,20 @@ class TestTheFee:
 
         assert send(world) == {S.SENT if is_sent else S.FAILED: 1}
 
+    @pytest.mark.parametrize(
+        ("sats", "fee", "is_sent"), [(99, 9, True), (99, 10, False), (16, 1, True), (16, 2, False)]
+    )
+    def test_but_of_a_small_refund_no_fee_is_more_than_a_tenth(
+        self, make_world: MakeWorld, sats: int, fee: int, is_sent: bool
+    ) -> None:
+        config = SimulatorConfig(payout_fee_base_sats=fee, payout_fee_ppm=0)
+        world = make_world(config=config, refund_min_sats=0)
+        invoice = owe(world)
+        shrink(world, sats)
+
+        assert send(world) == {S.SENT if is_sent else S.FAILED: 1}
+        assert refund_of(world, invoice).amount_sats == sats
+
     @pytest.mark.parametrize(("fee", "is_sent"), [(384, True), (385, False)])
     def test_more_than_the_percentage_is_not_paid(self, make_world: MakeWorld, fee: int, is_sent: bool) -> None:
         world = make_world(config=SimulatorConfig(payout_fee_base_sats=fee, payout_fee_ppm=0))
@@ -912,8 +927,26 @@ class TestLimits:
             refund = refund_of(world, invoice)
             assert (refund.held_because, refund.reason) == (HoldCause.MAX_SATS, reason)
 
+    @pytest.mark.parametrize(("most", "is_sent"), [(19_207 + 21, True), (19_207 + 20, False)])
+    def test_the_days_limit_counts_the_fee_of_this_one(self, make_world: MakeWorld, most: int, is_sent: bool) -> None:
+        world = make_world(refund_daily_max_sats=most)
+        owe(world)
+
+        assert send(world) == {S.SENT if is_sent else S.HELD: 1}
+
+    @pytest.mark.parametrize(("most", "is_sent"), [(2 * (19_207 + 21), True), (2 * (19_207 + 21) - 1, False)])
+    def test_the_days_limit_counts_the_fees_of_those_before(
+        self, make_world: MakeWorld, most: int, is_sent: bool
+    ) -> None:
+        world = make_world(refund_daily_max_sats=most)
+        owe(world)
+        send(world)
+        owe(world)
+
+        assert send(world) == {S.SENT if is_sent else S.HELD: 1}
+
     def test_the_days_limit_holds_the_first_that_does_not_fit(self, make_world: MakeWorld) -> None:
-        world = make_world(refund_daily_max_sats=2 * 19_207)
+        world = make_world(refund_daily_max_sats=2 * (19_207 + 21))
         invoices = [owe(world) for _ in range(3)]
 
         assert send(world) == {S.SENT: 2, S.HELD: 1}
@@ -924,7 +957,7 @@ class TestLimits:
 
     @pytest.mark.parametrize(("hours", "is_sent"), [(24, False), (24.01, True)])
     def test_the_day_is_the_last_24_hours(self, make_world: MakeWorld, hours: float, is_sent: bool) -> None:
-        world = make_world(refund_daily_max_sats=19_207)
+        world = make_world(refund_daily_max_sats=19_207 + 21)
         owe(world)
         send(world)
         world.wait(hours * 3600 - 180)
@@ -933,14 +966,14 @@ class TestLimits:
         assert send(world) == {S.SENT if is_sent else S.HELD: 1}
 
     def test_what_may_have_been_sent_counts_for_the_day(self, make_world: MakeWorld) -> None:
-        world = make_world(refund_daily_max_sats=19_207)
+        world = make_world(refund_daily_max_sats=19_207 + 21)
         owe(world, "pending@example.com")
         owe(world)
 
         assert send(world) == {S.IN_FLIGHT: 1, S.HELD: 1}
 
     def test_what_failed_does_not_count_for_the_day(self, make_world: MakeWorld) -> None:
-        world = make_world(refund_daily_max_sats=19_207)
+        world = make_world(refund_daily_max_sats=19_207 + 21)
         owe(world, "fail@example.com")
         owe(world)
 
@@ -975,6 +1008,54 @@ class TestLimits:
         drain(world)
 
         assert refund_of(world, invoice).state is S.SENT
+
+
+def shrink(world: World, sats: int) -> None:
+    """Have every refund be of so many sats."""
+    with world.backend.repository.engine.begin() as connection:
+        connection.execute(text("UPDATE refunds SET amount_sats = :sats"), {"sats": sats})
+
+
+class TestSmallOnes:
+    @pytest.mark.parametrize(("sats", "is_sent"), [(100, True), (99, False)])
+    def test_below_the_setting_it_waits_to_be_asked_for(self, make_world: MakeWorld, sats: int, is_sent: bool) -> None:
+        world = make_world(delivery_events=ALL_EVENTS)
+        invoice = owe(world)
+        shrink(world, sats)
+
+        assert send(world) == {S.SENT if is_sent else S.NEEDS_ADDRESS: 1}
+        if not is_sent:
+            assert world.calls(POST_QUOTE) == []
+            assert told_of(world, invoice) == ["refund.needs_address"]
+            assert str(refund_of(world, invoice).reason).startswith("99 sats are below REFUND_MIN_SATS: ")
+            world.wait(7 * 86_400)
+            assert send(world) == {}
+
+    @pytest.mark.parametrize("who", ["customer", "operator"])
+    def test_it_is_sent_when_it_is_asked_for(self, world: World, who: str) -> None:
+        invoice = owe(world)
+        shrink(world, 99)
+        send(world)
+        repository, now = world.backend.repository, world.backend.clock()
+
+        if who == "customer":
+            give_address(repository, refund_of(world, invoice).token, "bob@example.com", now)
+        else:
+            change_address(repository, invoice.strike_invoice_id, ADDRESS, now)
+
+        assert refund_of(world, invoice).wanted_at == now
+        assert send(world) == {S.SENT: 1}
+        assert payouts(world)[0].sats == 99
+
+    def test_twenty_small_refunds_cost_nothing_while_nobody_asks(self, make_world: MakeWorld) -> None:
+        world = make_world(config=SimulatorConfig(payout_fee_base_sats=10, payout_fee_ppm=0))
+        for _ in range(20):
+            owe(world)
+        shrink(world, 16)
+
+        drain(world)
+
+        assert payouts(world) == []
 
 
 def change_rules(world: World, **changes: Any) -> None:

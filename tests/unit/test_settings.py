@@ -90,6 +90,7 @@ class TestDefaults:
             refunds_enabled=True,
             refund_max_sats=None,
             refund_daily_max_sats=None,
+            refund_min_sats=100,
             prune_after_days=90,
             admin_password="",
             metrics_token="",
@@ -281,6 +282,7 @@ class TestValues:
             ("RATE_MAX_AGE", "rate_max_age_seconds", 30, 86_400),
             ("REFUND_MAX_SATS", "refund_max_sats", 1, 21_000_000 * 10**8),
             ("REFUND_DAILY_MAX_SATS", "refund_daily_max_sats", 1, 21_000_000 * 10**8),
+            ("REFUND_MIN_SATS", "refund_min_sats", 0, 1_000_000),
         ],
     )
     def test_whole_numbers_have_bounds(self, name: str, attribute: str, low: int, high: int) -> None:
