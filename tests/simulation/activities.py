@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.test import TestResponse
 
+from lnpay import sweeps
 from lnpay.deliveries import send_again, send_due
 from lnpay.passes import expired_pass, main_pass, refund_pass
 from lnpay.refunds import WAITING, send_due_refunds
@@ -18,7 +19,7 @@ from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.invoices import PaymentRefused
 from lnpay.sweeps import EXPIRE_MARGIN
 from tests.simulation.installation import Installation, LnpayProcess
-from tests.simulation.scheduler import Violation
+from tests.simulation.scheduler import Task, Violation
 from tests.simulation.trouble import Trouble
 from tests.simulation.watch import Customer
 
@@ -52,7 +53,7 @@ class Activities:
         choices = [(weight, start) for weight, start in self._choices(home) if weight]
         self.world.random.choices([start for _, start in choices], [weight for weight, _ in choices])[0](home)
 
-    def _choices(self, home: Installation) -> list[tuple[float, Callable[[Installation], None]]]:
+    def _choices(self, home: Installation) -> list[tuple[float, Callable[[Installation], object]]]:
         """What may begin now; what gets things on is likelier."""
         world, query, trouble = self.world, home.rows.query, self.trouble
         customers = self._customers(home)
@@ -62,6 +63,7 @@ class Activities:
         is_any_owed = bool(query("SELECT 1 FROM refunds WHERE state <> 'sent' LIMIT 1"))
         is_any_untold = bool(query("SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1"))
         scene = world.scene
+        noise = 1.0 if scene.kind == "any" else 0.3
         due_at = world.simulator.next_webhook_at()
         is_webhook_due = due_at is not None and due_at <= world.simulator.clock.now()
         return [
@@ -72,15 +74,15 @@ class Activities:
             (3 if is_any_owed else 0.2, self._start_refunder),
             (2 if is_any_untold else 0.2, self._start_teller),
             (3 * is_webhook_due, trouble.start_webhook),
-            (1.2, lambda home: trouble.add_fault()),
-            (0.4, trouble.trouble_shop),
-            (0.3, trouble.trouble_rates),
+            (1.2 * noise, lambda home: trouble.add_fault()),
+            (0.4 * noise, trouble.trouble_shop),
+            (0.3 * noise, trouble.trouble_rates),
             (0.5 * is_any_owed, self._start_operator),
             (1.0 * is_any_owed, self._start_refund_page),
-            (0.3, trouble.change_address_behaviour),
+            (0.3 * noise, trouble.change_address_behaviour),
             (0.2, self._look_at_invoice),
             (0.3 * scene.has_webhooks, trouble.forge_webhook),
-            (0.4 * (not scene.is_tight), trouble.move_clock),
+            (0.4 * noise * (not scene.is_tight), trouble.move_clock),
             (0.5 * scene.has_odd_rows, trouble.add_foreign_row),
             ((2 if is_any_owed else 0.5) * (scene.has_restore and home.may_be_copied), trouble.take_copy),
             (1.0 * (home.copy is not None), trouble.put_copy_back),
@@ -168,13 +170,34 @@ class Activities:
             return
         customer = chance.choice(payable if payable and chance.random() < 0.95 else shown)
         assert customer.expires_at is not None
-        if customer.plan == "late" and customer.invoice_id in world.watch.unpaid and chance.random() < 0.3:
-            # The customer comes back while a pass ends what nobody has paid.
-            left = (customer.expires_at + EXPIRE_MARGIN - world.simulator.clock.now()).total_seconds()
-            world.advance(max(left, 0.0) + 0.5)
-            if world.scene.has_workers:
-                self._start_looker(home)
+        if customer.plan == "late" and customer.invoice_id in world.watch.unpaid and chance.random() < 0.5:
+            self._race(home, customer)
             return
+        self._pay(customer)
+
+    def _race(self, home: Installation, customer: Customer) -> None:
+        """The customer comes back while a pass ends what nobody has paid, and pays just before it writes that."""
+        world, chance = self.world, self.world.random
+        assert customer.expires_at is not None
+        left = (customer.expires_at + EXPIRE_MARGIN - world.simulator.clock.now()).total_seconds()
+        world.advance(max(left, 0.0) + chance.choice((2.0, 5.0, 15.0)))
+        task = self._start_worker(home, chance.choice(("main", "expired"))) if world.scene.has_workers else None
+        if task is None:
+            return
+        task.halt_in(sweeps._end)
+        world.run_through(task)
+        if not task.has_halted:
+            return
+        world.counts["races"] += 1
+        self._pay(customer, pending_seconds=0.0)
+        other = self.trouble.start_webhook(home) or self._start_worker(home, "main")
+        if other is not None:
+            world.run_through(other)
+
+    def _pay(self, customer: Customer, pending_seconds: float | None = None) -> None:
+        """The customer's wallet pays, if it has not, at the time that is the customer's plan."""
+        world, chance = self.world, self.world.random
+        assert customer.expires_at is not None
         world.watch.unpaid.discard(customer.invoice_id or "")
         if customer.plan == "late" and world.simulator.clock.now() <= customer.expires_at:
             # It is late enough when the customer comes back.
@@ -183,7 +206,9 @@ class Activities:
         if customer.plan == "last second" and world.simulator.clock.now() < customer.expires_at:
             world.advance((customer.expires_at - world.simulator.clock.now()).total_seconds() * 0.999)
         seconds = chance.choice((0.0, 0.0, 0.0, 0.0, 20.0, 400.0))
-        if world.scene.has_long_pending and chance.random() < 0.5:
+        if pending_seconds is not None:
+            seconds = pending_seconds
+        elif world.scene.has_long_pending and chance.random() < 0.5:
             seconds = chance.choice(LONG_PENDING_SECONDS)
         try:
             world.simulator.pay_invoice(
@@ -259,10 +284,11 @@ class Activities:
     def _start_refund_worker(self, home: Installation) -> None:
         self._start_worker(home, self.world.random.choice(("refund", "refund", "refund", "expired")))
 
-    def _start_worker(self, home: Installation, kind: str) -> None:
+    def _start_worker(self, home: Installation, kind: str) -> Task | None:
         process = home.processes[f"{kind} {self.world.random.choice((1, 2))}"]
-        if not any(task.process is process for task in self.world.scheduler.tasks):
-            self.world.scheduler.spawn(f"{process.name} works", process, lambda: PASSES[kind](process.backend))
+        if any(task.process is process for task in self.world.scheduler.tasks):
+            return None
+        return self.world.scheduler.spawn(f"{process.name} works", process, lambda: PASSES[kind](process.backend))
 
     def _start_operator(self, home: Installation) -> None:
         rows = home.rows.query(

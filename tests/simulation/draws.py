@@ -42,9 +42,12 @@ BEHAVIOURS = (
 
 BEHAVIOURS_OF_KIND = {
     "any": BEHAVIOURS,
-    "doubt": ("complete", "complete", "fail", "pendingfail:30", "pending:30"),
+    "failing": ("fail", "fail", "fail", "pendingfail:30", "complete"),
+    "aged": ("complete", "complete", "pending:30"),
     "limits": ("complete", "pending:900", "pending:14400", "pending"),
 }
+
+KINDS_OF_DOUBT = ("failing", "aged")
 
 PLANS = ("in time", "in time", "last second", "late", "late", "late", "late", "some time", "never")
 
@@ -62,7 +65,6 @@ ODD_FIELDS: tuple[dict[str, object], ...] = (
 """What a list may show of an invoice that another program has made on the account."""
 
 HOURS: tuple[float, ...] = (10_800.0, 36_000.0)
-ODD_ROWS = False
 RESTORES = False
 
 
@@ -70,8 +72,9 @@ RESTORES = False
 class Scene:
     """Who takes part, and what kind of world it is.
 
-    kind: "any"; "doubt": executions whose answers are lost, of payments that fail; "limits": several late payments of
-    the same amount, of which the daily limit lets one go.
+    kind: "any"; "failing": executions whose answers are lost, of payments that fail; "aged": the same of payments that
+    arrive, and quotes are too old at the next look; "limits": several late payments of the same amount, of which the
+    daily limit lets one go.
     is_tight: the rate limits, here and at the provider, are a fiftieth of the real ones. skew_seconds: how far the
     clocks of processes are off at most. has_restore: a raw copy of the database takes its place.
     """
@@ -94,18 +97,18 @@ def draw_scene(chance: random.Random) -> Scene:
     part = chance.random()
     is_tight = chance.random() < 0.1
     has_restore = chance.random() < 0.1 and RESTORES and not is_tight
-    kind = chance.choice(("any",) * 7 + ("doubt", "doubt", "limits"))
+    kind = chance.choice(("any",) * 13 + ("failing",) * 3 + ("aged",) * 2 + ("limits",) * 2)
     return Scene(
         kind=kind,
         has_webhooks=part > 0.2,
         has_workers=part < 0.85,
         is_tight=is_tight,
         customers=chance.choice((1, 2, 2, 3, 3, 4)) if kind == "any" else 3,
-        activities=chance.randint(16, 40),
+        activities=chance.randint(16, 40) if kind == "any" else chance.randint(30, 60),
         installations=2 if chance.random() < 0.15 and not is_tight else 1,
         skew_seconds=chance.choice((0.0, 30.0, 300.0, 300.0, *HOURS)) * (not is_tight),
-        has_long_pending=chance.random() < 0.25,
-        has_odd_rows=chance.random() < 0.2 and ODD_ROWS,
+        has_long_pending=chance.random() < 0.25 and kind == "any",
+        has_odd_rows=chance.random() < 0.2,
         has_restore=has_restore,
     )
 
@@ -138,9 +141,15 @@ def draw_config(chance: random.Random, scene: Scene) -> SimulatorConfig:
         signature_case=pick(("upper", "lower")),
         webhook_jitter_seconds=pick((0.0, 0.0, 2.0)),
     )
-    if scene.kind == "doubt":
-        config.payment_quote_seconds = pick((5, 20, 60))
+    if scene.kind != "any":
+        config.start_balance_sats = 10_000_000
+    if scene.kind == "failing":
+        config.payment_quote_seconds = pick((60, 60, 600))
         config.execute_again_failed = pick(("PAYMENT_QUOTE_EXPIRED", "PAYMENT_PROCESSED", "PAYMENT_PROCESSED"))
+        config.execute_again_done = pick(("with_id", "with_id", "without_id", "payment"))
+    if scene.kind == "aged":
+        config.payment_quote_seconds = pick((5, 20))
+        config.is_quote_expiry_checked_first = True
     if scene.is_tight:
         busy = ("invoice_creation", "invoice_quote", "rates")
         config.rate_limit_table = {**{name: [250, 60, 60] for name in busy}, "others": [20, 600, 3_600]}
@@ -165,22 +174,24 @@ def draw_settings(chance: random.Random, scene: Scene) -> dict[str, Any]:
     return settings
 
 
-def draw_chances(chance: random.Random, config: SimulatorConfig) -> Chances:
+def draw_chances(chance: random.Random, scene: Scene, config: SimulatorConfig) -> Chances:
     """How often processes crash, are stopped for a while, and find the database locked."""
     return Chances(
         stall=chance.choice((0.0, 0.0, 0.0, 0.3)),
         stall_seconds=(15.0, config.payment_quote_seconds + 60.0),
-        crash=chance.choice((0.0, 0.0, 0.005, 0.02, 0.05)),
+        crash=chance.choice((0.0, 0.0, 0.005, 0.02, 0.05) if scene.kind == "any" else (0.0, 0.0, 0.01)),
         pause=chance.choice((0.0, 0.0, 0.005, 0.02)),
         locked=chance.choice((0.0, 0.0, 0.0, 0.01, 0.05)),
         longest_pause_seconds=chance.choice((10.0, 200.0, 1_000.0)),
     )
 
 
-def draw_doubt(chance: random.Random) -> Fault:
+def draw_doubt(chance: random.Random, scene: Scene) -> Fault:
     """Money that moves, and an answer that does not say so."""
     kind, times = chance.choice(AFTER_KINDS), chance.choice((1, 3, 4, 8))
     status, code = chance.choice(SERVER_ERRORS)
+    if scene.kind == "aged" and chance.random() < 0.5:
+        kind, status, code = "error_after", 503, "LN_UNAVAILABLE"
     return Fault("PATCH", EXECUTE, kind, times=times, status=status, code=code)
 
 
@@ -190,7 +201,7 @@ def draw_fault(chance: random.Random, scene: Scene) -> Fault:
         kinds = (*WEBHOOK_KINDS, "webhook_drop") if scene.has_workers else WEBHOOK_KINDS
         return Fault("POST", "*", chance.choice(kinds), times=chance.choice((1, 3)), seconds=chance.uniform(1, 90))
     if chance.random() < 0.15:
-        return draw_doubt(chance)
+        return draw_doubt(chance, scene)
     if chance.random() < 0.05:
         off_seconds = chance.choice((-90_000.0, -7_200.0, 3.0, 7_200.0, 90_000.0))
         return Fault("*", "/v1/*", "date", times=chance.choice((1, 3)), seconds=off_seconds)

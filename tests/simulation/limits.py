@@ -45,11 +45,5 @@ def check_limits(watch: Watch, customer: Customer, payment: Payment) -> None:
             raise Violation(f"{sent} sats are sent in a day, above REFUND_DAILY_MAX_SATS {rules.refund_daily_max_sats}")
 
 
-APPROVAL_IS_FOR_ONE_ADDRESS = False
-"""Until an approval ends when the address changes, it counts for every address of the customer."""
-
-
 def _is_approved(watch: Watch, customer: Customer, payment: Payment) -> bool:
-    if not APPROVAL_IS_FOR_ONE_ADDRESS:
-        return any(strike_id == customer.invoice_id for strike_id, _ in watch.approved)
     return (customer.invoice_id, payment.quote.destination) in watch.approved

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import random
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import CodeType, FunctionType
@@ -15,6 +16,7 @@ from lnpay.repository.deliveries import Deliveries
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.refunds import Refunds
 from lnpay.web import webhook
+from tests.simulation.draws import Scene, draw_scene
 from tests.simulation.host import Disks
 from tests.simulation.world import SimulatedWorld
 
@@ -32,12 +34,14 @@ class Change:
 class Mutant:
     """A safeguard that is switched off. within: so many seeds must be enough to notice.
 
-    known: a seed that noticed it when this was written; the tests begin there, to be quick, and go on from it.
+    known: seeds that noticed it when this was written, to try first. They are only hints: what a seed does depends on
+    the product's code. shows_in: the worlds that can notice it, to skip the others.
     """
 
     name: str
     changes: tuple[Change, ...]
-    known: int = 0
+    known: tuple[int, ...] = ()
+    shows_in: Callable[[Scene], bool] = lambda scene: True
     within: int = 300
 
 
@@ -46,30 +50,30 @@ MUTANTS = (
         "an execution without an answer counts as not sent, and gets a new key and quote",
         (Change(refunds._execute, "was_in_doubt, lost = True, error",
                 'return fail(desk, refund, RefundStep.EXECUTE, "no answer", error)'),),
-        known=5,
+        known=(5, 19),
     ),
     Mutant(
         "the quote is executed before its id is stored",
         (Change(refunds._start, "now = desk.clock()",
                 "now = desk.clock()\n    desk.strike.execute_payment_quote(quote.quote_id)"),),
-        known=5,
+        known=(5,),
     ),
     Mutant(
         "a payment that is PENDING (202) counts as failed",
         (Change(refunds_outcomes.record, "payment.status is PaymentStatus.FAILED", "True"),),
-        known=5,
+        known=(6, 11),
     ),
     Mutant(
         "PAYMENT_QUOTE_EXPIRED after doubt counts as not sent",
         (Change(refunds._execution_refused, "if was_in_doubt or",
                 'if (was_in_doubt and error.strike_code != "PAYMENT_QUOTE_EXPIRED") or'),),
-        known=5,
+        known=(5, 19),
     ),
     Mutant(
         "the doubt is not stored before the execution",
         (Change(Refunds.start, '"is_in_doubt": True', '"is_in_doubt": False'),
          Change(Refunds.doubt, '"is_in_doubt": True', '"is_in_doubt": False')),
-        known=5,
+        known=(5, 19),
     ),
     Mutant(
         "503 LN_UNAVAILABLE counts as not done",
@@ -78,32 +82,34 @@ MUTANTS = (
                 strike._kind_of, "code in _SAFE_TO_REPEAT", 'code in (*_SAFE_TO_REPEAT, "LN_UNAVAILABLE")'
             ),
         ),
-        known=5,
+        known=(5, 37),
+        shows_in=lambda scene: scene.kind == "aged",
     ),
     Mutant(
         "a refund is changed without looking at its state and its claim",
         (Change(Refunds._change, ", t.c.state == refund.state, t.c.claims == refund.claims", ""),),
-        known=5,
+        known=(11, 17),
     ),
     Mutant(
         "an invoice is moved without looking at its state",
         (Change(Invoices._move, ", t.c.state == old", ""),),
-        known=47,
+        known=(11, 32),
+        shows_in=lambda scene: scene.has_workers,
     ),
     Mutant(
         "our clock, not the time of the payment, says whether it came late",
         (Change(settlement._paid_at, "return seen.paid_at", "return now"),),
-        known=0,
+        known=(1, 24),
     ),
     Mutant(
         "the message to the shop is owed in a transaction of its own",
-        (Change(settlement.settle, "owe_delivery(tx, ledger.events, EventType.INVOICE_SETTLED, invoice, now)", "pass"),
+        (Change(settlement.settle, "owe_settled(tx, ledger.events, invoice, now)", "pass"),
          Change(settlement.settle, "    return Outcome(new.value)",
                 "    if new is InvoiceState.SETTLED:\n"
                 "        with ledger.repository.transaction() as tx:\n"
-                "            owe_delivery(tx, ledger.events, EventType.INVOICE_SETTLED, invoice, now)\n"
+                "            owe_settled(tx, ledger.events, invoice, now)\n"
                 "    return Outcome(new.value)")),
-        known=7,
+        known=(18, 26),
     ),
     Mutant(
         "the refund is owed in a transaction of its own",
@@ -113,7 +119,7 @@ MUTANTS = (
                 "        with ledger.repository.transaction() as tx:\n"
                 "            _owe_refund(ledger, tx, invoice, received_sats, now)\n"
                 "    return Outcome(new.value)")),
-        known=38,
+        known=(6,),
     ),
     Mutant(
         "a delivery is marked before the shop has answered",
@@ -121,55 +127,68 @@ MUTANTS = (
                 "    with outbox.repository.transaction() as tx:\n"
                 "        tx.deliveries.mark_delivered(delivery, outbox.clock())\n"
                 "    try:\n        outbox.deliver"),),
-        known=1,
+        known=(0,),
     ),
     Mutant(
         "the signature of a webhook is not looked at",
         (Change(webhook.receive, 'verify_strike_signature(body, request.headers.get("X-Webhook-Signature"), '
                 "*here.access.webhook_secrets)", "pass"),),
-        known=5,
+        known=(3,),
     ),
     Mutant(
         "the amount in the payment request is not compared",
         (Change(invoices._checked_issue, "if request.amount_msats != sats_to_msats(draft.amount_sats):", "if False:"),),
-        known=9,
+        known=(0,),
     ),
     Mutant(
         "a refund is changed without looking at its claim",
         (Change(Refunds._change, ", t.c.claims == refund.claims", ""),),
+        known=(11,),
     ),
     Mutant(
         "a list is called without counting it",
         (Change(strike.Strike._send, "self._budget.take(bucket)",
                 'if not (method == "GET" and path == "/invoices"):\n        self._budget.take(bucket)'),),
+        known=(0,),
     ),
     Mutant(
         "what was asked, not what was received, is refunded",
         (Change(settlement.settle, "seen.received_sats or invoice.amount_sats", "invoice.amount_sats"),),
+        known=(20,),
     ),
     Mutant(
         "an invoice lapses without a look at the list of pending ones",
-        (Change(sweeps._note_pending, "found.unclear.update(page)", "pass"),),
+        (Change(sweeps._note_pending, "found.unclear.update(page.ids)", "pass"),),
+        known=(9,),
+        shows_in=lambda scene: scene.has_workers and scene.has_long_pending,
     ),
     Mutant(
         "the daily limit counts only what was sent",
         (Change(Refunds.started_sats, "(RefundState.IN_FLIGHT, RefundState.SENT)", "(RefundState.SENT,)"),),
+        known=(120, 187),
+        shows_in=lambda scene: scene.kind == "limits",
     ),
     Mutant(
         "PAYMENT_PROCESSED is believed without reading the payment that it names",
         (Change(refunds._processed, 'named_in(error, "paymentId")', "None"),),
+        known=(11, 173),
+        shows_in=lambda scene: scene.kind == "failing",
     ),
     Mutant(
         "a webhook whose invoice is not final is answered 200",
         (Change(webhook_invoice._receive_invoice, "outcome in (Outcome.NOT_PAID, Outcome.NOT_FINAL)", "False"),),
+        known=(2,),
+        shows_in=lambda scene: scene.has_webhooks and not scene.has_workers,
     ),
     Mutant(
         "a message is claimed without looking at the counter of claims",
         (Change(Deliveries.claim, ", t.c.claims == delivery.claims", ""),),
+        known=(5,),
     ),
     Mutant(
         "a message is claimed without counting the claim",
         (Change(Deliveries.claim, "claims=delivery.claims + 1, ", ""),),
+        known=(0,),
     ),
 )  # fmt: skip
 
@@ -201,11 +220,20 @@ def _changed(function: FunctionType, changes: list[Change]) -> CodeType:
     return code
 
 
-def seeds_to_notice(mutant: Mutant, disks: Disks, first: int = 0) -> tuple[int, str] | None:
-    """How many seeds it takes until a promise is seen broken, and which; None when `within` are not enough."""
+def seeds_to_notice(mutant: Mutant, disks: Disks) -> tuple[int, str] | None:
+    """How many seeds it takes from 0 on until a promise is seen broken, and which; None: `within` are not enough."""
+    return next(_noticing(mutant, disks, range(mutant.within)), None)
+
+
+def is_noticed(mutant: Mutant, disks: Disks) -> bool:
+    """Whether any of `within` seeds notices it, or of those known to have done so, which are tried first."""
+    return next(_noticing(mutant, disks, (*mutant.known, *range(mutant.within))), None) is not None
+
+
+def _noticing(mutant: Mutant, disks: Disks, seeds: Iterable[int]) -> Iterator[tuple[int, str]]:
     with switched_off(mutant):
-        for count in range(mutant.within):
-            violation = SimulatedWorld(first + count, disks).run().violation
-            if violation is not None:
-                return count + 1, violation
-    return None
+        for seed in seeds:
+            if mutant.shows_in(draw_scene(random.Random(seed))):
+                violation = SimulatedWorld(seed, disks).run().violation
+                if violation is not None:
+                    yield seed + 1, violation

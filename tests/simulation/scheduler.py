@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import CodeType, FunctionType
 
 import greenlet  # type: ignore[import-untyped]
 
@@ -20,6 +22,12 @@ MORE_WHERE_MONEY_MOVES = 4
 
 STALLS = ("-> PATCH", "-> POST /v1/payment-quotes", "-> POST /shop")
 """The points before which a task may stall: an execution, a payment quote, a message to the shop."""
+
+STALLS_AT_BEGIN = 0.4
+"""How much less often it stalls before a transaction, with what it has read before that."""
+
+
+HALT_SECONDS = 20.0
 
 
 class Crash(BaseException):
@@ -49,8 +57,25 @@ class Task:
         self.error: Exception | None = None
         self.violation: Violation | None = None
         self.is_over = False
+        self.has_halted = False
+        self._halts_in: CodeType | None = None
         self._function = function
         self.greenlet = greenlet.greenlet(self._run)
+
+    def halt_in(self, function: Callable[..., object]) -> None:
+        """Stand still before the first transaction that `function` begins, with what was read before."""
+        assert isinstance(function, FunctionType)
+        self._halts_in = function.__code__
+
+    def is_halted_by(self, what: str) -> bool:
+        """Whether the task has come to where it is to stand still, at a point; once."""
+        frame = sys._getframe() if self._halts_in is not None and what == "begin" else None
+        while frame is not None and frame.f_code is not self._halts_in:
+            frame = frame.f_back
+        if frame is None:
+            return False
+        self._halts_in, self.has_halted = None, True
+        return True
 
     def _run(self) -> None:
         try:
@@ -150,6 +175,10 @@ class Scheduler:
         if self._quiet:
             return
         self.note(what)
+        if task.is_halted_by(what):
+            task.wake_at = self.clock.now() + timedelta(seconds=HALT_SECONDS)
+            self._suspend(task)
+            return
         if self.random.random() < self.chances.crash * (MORE_WHERE_MONEY_MOVES if "/execute" in what else 1):
             self.crash()
         if self.random.random() < self.chances.pause:
@@ -157,12 +186,17 @@ class Scheduler:
             seconds = self.random.uniform(0.5, self.chances.longest_pause_seconds)
             self.note(f"  is stopped for {seconds:.0f} s")
             task.wake_at = self.clock.now() + timedelta(seconds=seconds)
-        elif self.chances.stall and what.startswith(STALLS) and self.random.random() < self.chances.stall:
+        elif self.chances.stall and self.random.random() < self._chance_of_stall(what):
             self.counts["stalls"] += 1
             seconds = self.random.uniform(*self.chances.stall_seconds)
             self.note(f"  stalls for {seconds:.0f} s")
             task.wake_at = self.clock.now() + timedelta(seconds=seconds)
         self._suspend(task)
+
+    def _chance_of_stall(self, what: str) -> float:
+        if what == "begin":
+            return self.chances.stall * STALLS_AT_BEGIN
+        return self.chances.stall if what.startswith(STALLS) else 0.0
 
     def kill_process(self, process: Process) -> None:
         """End a process and everything that it is doing."""

@@ -12,7 +12,7 @@ from lnpay.sandbox.models import Money
 from lnpay.sandbox.webhooks import Attempt
 from tests.simulation.draws import ODD_FIELDS, draw_fault
 from tests.simulation.installation import Installation, LnpayProcess
-from tests.simulation.scheduler import Violation
+from tests.simulation.scheduler import Task, Violation
 from tests.world import WEBHOOK_SECRET
 
 if TYPE_CHECKING:
@@ -31,15 +31,17 @@ class Trouble:
 
     # The provider's webhooks.
 
-    def start_webhook(self, home: Installation) -> None:
-        """Let the next webhook that is due arrive, at whichever installation it is for."""
+    def start_webhook(self, home: Installation) -> Task | None:
+        """Let the next webhook that is due arrive, at whichever installation it is for. None when there is none."""
         world = self.world
         world.simulator.tick()
         attempt = world.simulator.webhooks.claim(world.simulator.clock.now())
-        if attempt is not None:
-            server = self._activities.server(self.receiver(attempt))
-            task = world.scheduler.spawn("webhook", server, lambda: self.receive(server, attempt))
-            world.waiting.append((world.simulator.clock.now() + WEBHOOK_TIMEOUT, task, attempt))
+        if attempt is None:
+            return None
+        server = self._activities.server(self.receiver(attempt))
+        task = world.scheduler.spawn("webhook", server, lambda: self.receive(server, attempt))
+        world.waiting.append((world.simulator.clock.now() + WEBHOOK_TIMEOUT, task, attempt))
+        return task
 
     def receiver(self, attempt: Attempt) -> Installation:
         """The installation that a webhook goes to."""
