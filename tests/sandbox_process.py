@@ -37,17 +37,20 @@ class RunningSandbox:
 
 
 @contextmanager
-def running_sandbox(folder: Path, program: Path = ROOT, /, **environment: str) -> Iterator[RunningSandbox]:
+def running_sandbox(
+    folder: Path, program: Path = ROOT, files: int | None = None, /, **environment: str
+) -> Iterator[RunningSandbox]:
     """Start a sandbox whose log is in `folder`; `environment` is what the developer has set.
 
-    program: the copy of LNPay to run; its database is there.
+    program: the copy of LNPay to run; its database is there. files: how many it may open, where that is limited.
     """
     port = int(environment.get("PORT") or free_ports(2))
     sandbox = RunningSandbox(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port + 1}")
     log = folder / "sandbox.log"
+    limit = [] if files is None else ["sh", "-c", f'ulimit -n {files} && exec "$@"', "sh"]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, str(program / "main.py"), "--sandbox"],
+            [*limit, sys.executable, str(program / "main.py"), "--sandbox"],
             env={**os.environ, **environment, "PORT": str(port), "PYTHONUNBUFFERED": "1"},
             cwd=folder,
             stdout=output,

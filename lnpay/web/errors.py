@@ -25,7 +25,6 @@ _STATUS: dict[type[e.LnpayError], int] = {
     e.SignatureMismatch: 401,
     e.NotFound: 404,
     e.Conflict: 409,
-    e.TooManyTries: 429,
     e.StrikeRejected: 502,
     e.StrikeUnavailable: 503,
     e.StrikeAmbiguous: 503,
@@ -82,7 +81,7 @@ def _answer_lnpay_error(error: e.LnpayError) -> Response:
     if status is None:
         return _answer_bug(error)
     retry_after = None
-    if status in (429, 503):
+    if status == 503:
         retry_after = getattr(error, "retry_after_seconds", None) or RETRY_AFTER_SECONDS
     message = _OUTSIDE_WORDS.get(type(error), error.message)
     return error_response(status, error.code, message, getattr(error, "errors", None), retry_after)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from flask import Blueprint, Response, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from lnpay.errors import Conflict, InvalidRequest, NotFound
+from lnpay.errors import Conflict, InvalidRequest, NotFound, TooManyTries
 from lnpay.refunds_by_hand import give_address
 from lnpay.web.context import backend
 from lnpay.web.customer_page import customer_page
+from lnpay.web.errors import error_response
 from lnpay.web.languages import language_query
 
 blueprint = Blueprint("refund", __name__)
@@ -30,6 +31,8 @@ def submit(token: str) -> AnyResponse:
         return _page(token, mistake=True, status=400)
     except Conflict:
         return _page(token, status=409)
+    except TooManyTries as error:
+        return error_response(429, error.code, error.message, retry_after_seconds=error.retry_after_seconds)
     here.refunder.wake()
     # Relative, as every link of the page: it holds under whatever path a proxy puts us.
     return redirect(f"{token}{language_query()}", code=303)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import requests
 
+from tests.sandbox_process import ROOT, running_sandbox
 from tests.web.live_server import LiveServer, serving
 from tests.web.raw_http import Answer, Answers, connect, send_in_pieces
 from tests.world import World
@@ -200,3 +204,28 @@ def is_closed_while_sending(connection: socket.socket) -> bool:
         except OSError:
             return True
     return False
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
+def test_a_server_with_320_descriptors_outlives_two_hundred_such_connections(tmp_path: Path) -> None:
+    """A process of its own, because the limit is one of processes: it is not raised, and it is reached."""
+    with running_sandbox(tmp_path, ROOT, 320) as sandbox:
+        made = requests.post(f"{sandbox.url}/generate-invoice", json={"amount_fiat": "1"}, timeout=30).json()
+        path = f"/checkout/{made['data']['checkout_url'].rpartition('/')[2]}/status"
+        port = int(sandbox.url.rpartition(":")[2])
+        question = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        for _ in range(3):
+            connections = [connect(port) for _ in range(CONNECTIONS)]
+            for connection in connections:
+                connection.sendall(question * 2)
+            answered = [Answers(connection) for connection in connections]
+            assert [[one.next().status, one.next().status] for one in answered] == [[200, 200]] * CONNECTIONS
+            for connection in connections:
+                connection.sendall(question * 2)
+                connection.close()
+
+        assert requests.get(f"{sandbox.url}/healthz", timeout=5).status_code == 200
+        with connect(port) as connection:
+            connection.sendall(question * 2)
+            answers = Answers(connection)
+            assert [answers.next().status for _ in range(2)] == [200, 200]
