@@ -47,8 +47,9 @@ from lnpay.refunds_outcomes import (
 )
 from lnpay.refunds_policy import why_held, why_held_before_quote, why_too_dear, why_unasked
 from lnpay.restored import QUOTES_LAST, why_doubted
-from lnpay.states import HoldCause, RefundState, RefundStep
-from lnpay.strike import PATIENT, PaymentQuote, named_in
+from lnpay.states import Closer, HoldCause, RefundState, RefundStep
+from lnpay.strike import HURRIED, PATIENT, PaymentQuote, named_in
+from lnpay.strike_invoices import InvoiceStatus
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,11 @@ _ADDRESS_CODES = frozenset(
     | {"UNSUPPORTED_PAYMENT_METHOD", "SELF_PAYMENT_NOT_ALLOWED", "AMOUNT_TOO_LOW", "AMOUNT_TOO_HIGH"}
 )
 """Refusals of a quote that another address would mend."""
+
+TAKEN_BACK = (InvoiceStatus.REVERSED, InvoiceStatus.CANCELLED)
+"""The money of such an invoice is no longer in the account."""
+
+NOTHING_OWED = "check in Strike's dashboard that the money is gone, then close it with python main.py refunds settle"
 
 _IN_PROGRESS_CODES = frozenset({"PROCESSING_PAYMENT", "PROCESSING_CONFLICT"})
 """Strike is working on this very payment."""
@@ -139,10 +145,23 @@ def _begin_anew(desk: RefundDesk, refund: Refund) -> Refund | None:
 
 def _send(desk: RefundDesk, refund: Refund) -> Refund | None:
     """REQUESTED: ask what it costs under the stored key, and send it when nothing speaks against it."""
-    assert refund.address is not None  # noqa: S101 - the database has no REQUESTED refund without one
     unasked = why_unasked(desk.rules, refund)
     if unasked is not None:
         return ask_for_address(desk, refund, unasked)
+    try:
+        status = _status_at_strike(desk, refund)
+    except StrikeError as error:
+        return put_off(desk, refund, RefundStep.LOOK, f"its payment could not be read: {reason_of(error)}", error)
+    if status in TAKEN_BACK:
+        return hold(desk, refund, Hold(HoldCause.REVERSED, f"Strike shows its payment as {status}: {NOTHING_OWED}"))
+    if status is not InvoiceStatus.PAID:
+        return put_off(desk, refund, RefundStep.LOOK, f"Strike shows its payment as {status} at this moment")
+    return _ask_and_start(desk, refund)
+
+
+def _ask_and_start(desk: RefundDesk, refund: Refund) -> Refund | None:
+    """Ask for a quote, unless a person has to approve the refund, and start sending it."""
+    assert refund.address is not None  # noqa: S101 - the database has no REQUESTED refund without one
     with desk.repository.transaction() as tx:
         held = why_doubted(tx, refund) or why_held_before_quote(desk.rules, refund)
         asked = None if held is not None else tx.refunds.ask(refund, desk.clock())
@@ -159,6 +178,14 @@ def _send(desk: RefundDesk, refund: Refund) -> Refund | None:
     except StrikeError as error:
         return put_off(desk, asked, RefundStep.QUOTE, reason_of(error), error)
     return _start(desk, asked, quote)
+
+
+def _status_at_strike(desk: RefundDesk, refund: Refund) -> InvoiceStatus:
+    """How the payment that is refunded stands now: what Strike has taken back must not be sent as well."""
+    with desk.repository.reading() as tx:
+        invoice = tx.invoices.find(refund.invoice_id)
+    assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
+    return desk.strike.get_invoice(invoice.strike_invoice_id, timeout=HURRIED).status
 
 
 def _quote_refused(desk: RefundDesk, before: Refund, asked: Refund, error: StrikeRejected) -> Refund | None:
@@ -281,10 +308,10 @@ def _is_word_of_strike(error: StrikeRejected) -> bool:
 
 
 def _processed(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> Refund | None:
-    """An earlier execution was carried out. Where Strike names the payment, its state decides; else it is paid."""
+    """An earlier execution was carried out. Its payment's state decides; where Strike names none, it is inferred."""
     payment_id = named_in(error, "paymentId")
     if payment_id is None:
-        return sent(desk, refund, None, RefundStep.EXECUTE)
+        return sent(desk, refund, None, RefundStep.EXECUTE, closed_by=Closer.INFERRED)
     seen = see_payment(desk, refund, payment_id)
     try:
         payment = desk.strike.get_payment(payment_id)

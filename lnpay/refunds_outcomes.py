@@ -16,7 +16,7 @@ from lnpay.outbox import owe_delivery
 from lnpay.refunds_policy import RefundRules
 from lnpay.repository import Repository, Transaction
 from lnpay.restored import doubt_refunds
-from lnpay.states import HoldCause, RefundState, RefundStep
+from lnpay.states import Closer, HoldCause, RefundState, RefundStep
 from lnpay.strike import Payment, PaymentStatus, Strike
 
 log = logging.getLogger(__name__)
@@ -50,6 +50,9 @@ ASKED_LONG_AGO = (
     "it. Look for it in Strike's dashboard: if it is there, python main.py refunds settle; if it is not, "
     "refunds approve"
 )
+
+
+INFERRED = "sent, as far as can be inferred: Strike says that it was processed before, and names no payment"
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,21 @@ def see_payment(desk: RefundDesk, refund: Refund, payment_id: str) -> Refund:
     return dataclasses.replace(refund, payment_id=payment_id, stuck_at=None)
 
 
-def sent(desk: RefundDesk, refund: Refund, payment_id: str | None, step: RefundStep) -> Refund | None:
+def sent(
+    desk: RefundDesk,
+    refund: Refund,
+    payment_id: str | None,
+    step: RefundStep,
+    *,
+    closed_by: Closer = Closer.STRIKE,
+) -> Refund | None:
     """SENT, on Strike's word; the shop is owed a message in the same commit."""
     now = desk.clock()
     with desk.repository.transaction() as tx:
-        is_news = tx.refunds.mark_sent(refund, now, payment_id)
+        is_news = tx.refunds.mark_sent(refund, now, payment_id, closed_by)
         after = tx.refunds.find(refund.id)
         if is_news and after is not None:
-            note(tx, desk, after, step, "sent")
+            note(tx, desk, after, step, "sent" if closed_by is Closer.STRIKE else INFERRED)
             owe(tx, desk, EventType.REFUND_SENT, after)
     if is_news:
         log.info("refund sent refund_id=%d amount_sats=%d payment_id=%s", refund.id, refund.amount_sats, payment_id)

@@ -49,6 +49,7 @@ class HoldCause(StrEnum):
     MAX_SATS = "max_sats"  # it is above REFUND_MAX_SATS
     DAILY_MAX_SATS = "daily_max_sats"  # REFUND_DAILY_MAX_SATS is reached
     RESTORED = "restored"  # it may have been sent by the part of the history that a restore lost
+    REVERSED = "reversed"  # Strike has taken the payment back
     FORKED = "forked"  # another copy of this database may have sent it
 
 
@@ -56,6 +57,7 @@ class Closer(StrEnum):
     """On whose word a refund counts as sent."""
 
     STRIKE = "strike"
+    INFERRED = "inferred"  # Strike says that it was processed before, and names no payment
     OPERATOR = "operator"
 
 

@@ -9,7 +9,7 @@ from lnpay.commands.form import Command, Subparsers, add_invoice_id, find_named_
 from lnpay.commands.tables import new_table, print_table
 from lnpay.model import Refund
 from lnpay.refunds_by_hand import approve, change_address, retry, settle_by_hand
-from lnpay.states import RefundState
+from lnpay.states import Closer, RefundState
 
 LONGEST_LIST = 1_000
 
@@ -58,6 +58,9 @@ def _list(backend: Backend, options: argparse.Namespace) -> int:
     else:
         print("no refunds in this state")
     return 0
+
+
+INFERRED_WORDS = "inferred: Strike named no payment, look for it in Strike's dashboard"
 
 
 def _strike_id(invoice: object) -> str:
@@ -113,4 +116,5 @@ def _say(refund: Refund) -> int:
 def _sentence(refund: Refund) -> str:
     to = f" to {refund.address}" if refund.address else ""
     why = f": {refund.reason}" if refund.reason else ""
-    return f"refund of {refund.amount_sats:,} sats{to} is {refund.state}{why}"
+    inferred = f" ({INFERRED_WORDS})" if refund.closed_by is Closer.INFERRED else ""
+    return f"refund of {refund.amount_sats:,} sats{to} is {refund.state}{inferred}{why}"

@@ -274,7 +274,9 @@ class Refunds:
         statement = update(t).where(t.c.id == refund.id, t.c.payment_quote_id == refund.payment_quote_id)
         self._connection.execute(statement.values(payment_id=payment_id, stuck_at=None))
 
-    def mark_sent(self, refund: Refund, at: datetime, payment_id: str | None) -> bool:
+    def mark_sent(
+        self, refund: Refund, at: datetime, payment_id: str | None, closed_by: Closer = Closer.STRIKE
+    ) -> bool:
         """Strike says it is paid: true whoever holds the refund by now. False when it was known."""
         check_refund_move(RefundState.IN_FLIGHT, RefundState.SENT)
         statement = (
@@ -288,7 +290,7 @@ class Refunds:
                 state=RefundState.SENT,
                 sent_at=at,
                 reason=None,
-                closed_by=Closer.STRIKE,
+                closed_by=closed_by,
                 stuck_at=None,
                 claimed_until=None,
                 payment_id=func.coalesce(payment_id, t.c.payment_id),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from lnpay.model import Delivery, Invoice, Refund, RefundAttempt
-from lnpay.states import DeliveryState, InvoiceState, RefundState, RefundStep
+from lnpay.states import Closer, DeliveryState, InvoiceState, RefundState, RefundStep
 from lnpay.web.admin.words import length, price, sats
 from lnpay.web.customer_page import SOURCE_NAMES
 
@@ -79,6 +79,9 @@ def _of_refund(refund: Refund | None, attempts: Sequence[RefundAttempt]) -> Iter
     yield Moment(refund.created_at, "Refund owed", f"{owed}.")
     for attempt in attempts:
         yield _attempt(attempt)
+    if refund.closed_by is Closer.INFERRED and refund.sent_at is not None:
+        text = "Strike says that it was processed before, and names no payment. Look for it in Strike's dashboard."
+        yield Moment(refund.sent_at, "Refund inferred", text, tone="wrong")
     if refund.state in (RefundState.REQUESTED, RefundState.QUOTED, RefundState.FAILED, RefundState.IN_FLIGHT):
         title = "Next look" if refund.state is RefundState.IN_FLIGHT else "Next try"
         yield Moment(refund.next_attempt_at, title, "By the server, or by the next pass of a worker.")
