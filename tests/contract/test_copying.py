@@ -43,7 +43,11 @@ def source(tmp_path: Path) -> str:
         'UPDATE invoices SET metadata = \'{"a": 1.10, "b":  "spaces stay"}\' WHERE id = 3',
         "UPDATE invoices SET rate_price = '0.000000000000000000000000000001' WHERE id = 3",
         "UPDATE invoices SET paid_at = '2026-05-18 12:00:31.000001' WHERE id = 3",
-        "INSERT INTO heartbeats VALUES ('main', '2026-05-18 12:00:00.999999', NULL)",
+        "INSERT INTO heartbeats (worker, ended_at, trouble) VALUES ('main', '2026-05-18 12:00:00.999999', NULL)",
+        "INSERT INTO pruned_invoices VALUES ('strike-9', 'order-9', NULL, 5, 'usd', '1.10', '2026-05-18 12:00:00', "
+        "'2026-08-18 12:00:00', NULL, NULL)",
+        "INSERT INTO pruned_totals VALUES (7, '2026-05-18', 'usd', 'lapsed', 2, '99999999999999999999', '3.30', "
+        "'2026-08-18 12:00:00')",
         # Bytes put capitals first, people do not: both sides must be read in one order.
         "INSERT INTO milestones VALUES ('Zebra', '2026-05-18 12:00:00'), ('apple', '2026-05-18 12:00:00')",
     )
