@@ -223,4 +223,6 @@ def test_pip_is_given_the_new_list() -> None:
 def test_every_state_of_a_message_is_in_the_data() -> None:
     content = DATA.read_text("utf-8") + DATA.with_name("0003.sql").read_text("utf-8")
 
-    assert {state for state in DeliveryState if f"'{state}'" in content} == {*DeliveryState}
+    # 0.1.0 withdrew no message.
+    known = {*DeliveryState} - {DeliveryState.WITHDRAWN}
+    assert {state for state in DeliveryState if f"'{state}'" in content} == known
