@@ -17,12 +17,12 @@ from lnpay.web.schemas import GenerateInvoice, amount_schema
 
 Json = dict[str, Any]
 
-SHOP, STRIKE, OPERATOR = "For your shop", "For Strike", "For whoever runs it"
+SHOP, STRIKE, OPERATOR = "For your shop", "For Strike", "For the operator"
 
 _INTRODUCTION = """\
 Lightning payments for your shop.
 
-Ask for an invoice with `POST /generate-invoice`, send your customer to its `checkout_url`, and wait to be told: a \
+Ask for an invoice with `POST /generate-invoice`, send your customer to its `checkout_url`, and wait for the message: a \
 paid order is a POST to your DELIVERY_URL (see the messages below).
 
 Every error has one shape: `{"status": "error", "code": "...", "message": "...", "errors": {}}`. `code` is a stable \
