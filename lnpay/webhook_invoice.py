@@ -18,6 +18,9 @@ from lnpay.strike import HURRIED
 
 log = logging.getLogger(__name__)
 
+DOCTOR_EVENT = b'{"eventType": "lnpay.doctor", "data": {}}'
+"""A call of the doctor's, signed as Strike's are. It does nothing; its answer says through which proxies it came."""
+
 SUBSCRIBED_EVENTS = ("invoice.updated", "payment.created", "payment.updated")
 """What a subscription at Strike should ask for."""
 

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from urllib.parse import urlsplit
 
 from lnpay.doctor.check import Check
-from lnpay.doctor.findings import Finding, cannot_tell, fail, ok
+from lnpay.doctor.findings import Finding, cannot_tell, fail, ok, warn
 from lnpay.doctor.knock import Answer, knock
 from lnpay.doctor.patient import Patient
+from lnpay.exposure import is_this_machine
+from lnpay.webhook_invoice import DOCTOR_EVENT
+from lnpay.webhook_signature import sign_as_strike
+
+FORGED = "203.0.113.7"
+"""An address for documentation, which no caller has."""
 
 NOTHING = "the-doctor-s-probe"
 """The name of nothing: LNPay answers 404, and shows by its answer that the question arrived."""
@@ -37,8 +44,41 @@ def _check_proxy(patient: Patient) -> Iterator[Finding]:
     if hidden:
         kinds = ", ".join(path.replace(NOTHING, "...") for path in hidden)
         yield fail(name, f"at {public} customers do not reach {kinds} of LNPay", PUBLISH.format(paths=kinds))
-    else:
+        return
+    trouble = _misnames_callers(patient)
+    if trouble is None:
         yield ok(name, f"customers reach LNPay at {public}, {_through(answer)}")
+    else:
+        yield warn(name, f"{public}, {_through(answer)}: {trouble[0]}", trouble[1])
+
+
+def _misnames_callers(patient: Patient) -> tuple[str, str] | None:
+    """What is wrong with how callers are told apart behind a proxy, and what to do; None where nothing is."""
+    settings = patient.settings
+    # On this machine there need be no proxy, and there are no strangers.
+    if not settings.webhook_secret or is_this_machine(urlsplit(settings.webhook_url).hostname or ""):
+        return None
+    headers = {"X-Webhook-Signature": sign_as_strike(DOCTOR_EVENT, settings.webhook_secret), "X-Forwarded-For": FORGED}
+    answer = knock("POST", settings.webhook_url, body=DOCTOR_EVENT, headers=headers)
+    seen = dict(one.partition("=")[::2] for one in answer.headers.get("x-lnpay-seen", "").split())
+    if not seen:
+        return None
+    if seen["client"] == FORGED:
+        return (
+            "callers can choose the address that LNPay takes for theirs: their own X-Forwarded-For is passed on",
+            "have the proxy set X-Forwarded-For to the caller's address, as the files in deploy/proxy do",
+        )
+    if seen["client"] != seen["peer"]:
+        return None
+    if seen["named"] == "yes":
+        return (
+            f"LNPay takes every caller for {seen['peer']}, so one who guesses passwords slows down all",
+            f"if that is your proxy's address, add it to TRUSTED_PROXIES (now {','.join(settings.trusted_proxies)})",
+        )
+    return (
+        f"the proxy at {seen['peer']} does not say for whom it calls, so LNPay takes every caller for it",
+        "have it set X-Forwarded-For to the caller's address, as the files in deploy/proxy do",
+    )
 
 
 def _ask(url: str) -> tuple[Answer, bool]:

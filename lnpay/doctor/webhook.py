@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from lnpay.doctor.check import Check
@@ -11,11 +10,9 @@ from lnpay.doctor.knock import Answer, knock
 from lnpay.doctor.patient import Patient
 from lnpay.doctor.server import is_server_here
 from lnpay.errors import StrikeError
+from lnpay.webhook_invoice import DOCTOR_EVENT
 from lnpay.webhook_signature import sign_as_strike
 from lnpay.webhook_subscriptions import Json, Record, judge, missing_events, read_events, subscriptions_of
-
-NO_EVENT = json.dumps({"eventType": "lnpay.doctor", "data": {}}).encode()
-"""A call that is answered and does nothing: nobody here knows such an event."""
 
 WITHOUT = "payments are found by workers/main_worker.py alone, up to a minute later"
 SUBSCRIBE = "python webhook_settings.py subscribe"
@@ -40,7 +37,7 @@ def _check_address(patient: Patient) -> Iterator[Finding]:
         yield cannot_tell("webhook_secret", "LNPay does not answer at WEBHOOK_URL", "see webhook_url")
     else:
         yield _secret(
-            knock("POST", url, body=NO_EVENT, headers={"X-Webhook-Signature": sign_as_strike(NO_EVENT, secret)})
+            knock("POST", url, body=DOCTOR_EVENT, headers={"X-Webhook-Signature": sign_as_strike(DOCTOR_EVENT, secret)})
         )
 
 

@@ -22,8 +22,8 @@ SHOP, STRIKE, OPERATOR = "For your shop", "For Strike", "For the operator"
 _INTRODUCTION = """\
 Lightning payments for your shop.
 
-Ask for an invoice with `POST /generate-invoice`, send your customer to its `checkout_url`, and wait for the message: a \
-paid order is a POST to your DELIVERY_URL (see the messages below).
+Ask for an invoice with `POST /generate-invoice`, send your customer to its `checkout_url`, and wait for the message: \
+a paid order is a POST to your DELIVERY_URL (see the messages below).
 
 Every error has one shape: `{"status": "error", "code": "...", "message": "...", "errors": {}}`. `code` is a stable \
 word; `errors` names the fields of the request that are wrong. Beside those listed with each route there are \

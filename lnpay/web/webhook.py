@@ -8,13 +8,16 @@ from lnpay.errors import StrikeRejected, StrikeUnavailable
 from lnpay.settlement import Outcome
 from lnpay.states import RefundState
 from lnpay.web.answers import EventTaken
+from lnpay.web.clients import client_address
 from lnpay.web.context import backend
 from lnpay.web.errors import error_response
 from lnpay.web.metrics import meters
-from lnpay.webhook_invoice import receive_event
+from lnpay.webhook_invoice import DOCTOR_EVENT, receive_event
 from lnpay.webhook_signature import verify_strike_signature
 
 blueprint = Blueprint("webhook", __name__)
+
+SEEN_HEADER = "X-LNPay-Seen"
 
 
 @blueprint.post("/webhook")
@@ -36,7 +39,17 @@ def receive() -> Response:
     here.dispatcher.wake()
     here.refunder.wake()
     g.outcome = outcome
-    return jsonify(EventTaken(status="success", outcome=outcome or "ignored"))
+    response = jsonify(EventTaken(status="success", outcome=outcome or "ignored"))
+    if body == DOCTOR_EVENT:
+        response.headers[SEEN_HEADER] = _seen()
+    return response
+
+
+def _seen() -> str:
+    """Whom we take for the caller, who connected, and whether that one named a caller: for the doctor to judge."""
+    client = client_address(request, backend().access.trusted_proxies)
+    is_named = "yes" if request.headers.get("X-Forwarded-For") else "no"
+    return f"client={client} peer={request.remote_addr} named={is_named}"
 
 
 @blueprint.after_request

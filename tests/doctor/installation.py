@@ -69,13 +69,14 @@ class Installation:
         self.env_file.write_text(text)
         self.env_file.chmod(0o600)
 
-    def start(self) -> None:
-        """Run the server."""
+    def start(self, **changes: Any) -> None:
+        """Run the server; `changes` are settings of its own."""
         backend = build_live_backend(
             self.world.url,
             self.values["DATABASE_URL"],
             self.simulator.clock.now,
             webhook_url=self.values["WEBHOOK_URL"],
+            **changes,
         )
         for name, (one_pass, _) in INSIDE_EVERY_SECONDS.items():
             make_pass(backend, name, one_pass)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -26,12 +27,28 @@ REAL = {
 
 
 @contextmanager
-def a_proxy(backend: str, passes: Callable[[str], bool]) -> Iterator[str]:
-    """A web server that passes on what `passes` says, and answers 404 itself to the rest."""
+def a_proxy(backend: str, passes: Callable[[str], bool], forwards: str = "real") -> Iterator[str]:
+    """A web server that passes on what `passes` says, and answers 404 itself to the rest.
+
+    forwards: in X-Forwarded-For the caller's "real" address, "nothing", or what the caller "says".
+    """
 
     class Handler(BaseHTTPRequestHandler):
         server_version = "nginx/1.26"
         sys_version = ""
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            sent = {name: self.headers[name] for name in ("X-Webhook-Signature", "X-Forwarded-For")}
+            if forwards == "real":
+                sent["X-Forwarded-For"] = "198.51.100.9"
+            elif forwards == "nothing":
+                del sent["X-Forwarded-For"]
+            answer = requests.post(backend + self.path, data=body, headers=sent, timeout=10)
+            self.send_response(answer.status_code)
+            self.send_header("X-LNPay-Seen", answer.headers["X-LNPay-Seen"])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
 
         def do_GET(self) -> None:
             if not passes(self.path):
@@ -86,6 +103,30 @@ class TestProxy:
         assert finding.verdict is Verdict.FAIL
         assert hidden in finding.message
         assert hidden in finding.advice
+
+    @pytest.mark.parametrize(
+        ("forwards", "trusted", "words"),
+        [
+            ("real", ("127.0.0.0/8",), None),
+            ("says", ("127.0.0.0/8",), "callers can choose the address"),
+            ("nothing", ("127.0.0.0/8",), "does not say for whom it calls"),
+            ("real", ("10.0.0.0/8",), "takes every caller for 127.0.0.1"),
+        ],
+    )
+    def test_callers_are_told_apart_behind_a_proxy(
+        self, shop: Installation, forwards: str, trusted: tuple[str, ...], words: str | None
+    ) -> None:
+        shop.stop()
+        shop.start(trusted_proxies=trusted)
+        with a_proxy(f"http://127.0.0.1:{shop.values['PORT']}", lambda path: True, forwards) as url:
+            # An address of this machine that does not look like one, as a public name would.
+            public = url.replace("127.0.0.1", "127.1") + "/webhook"
+            settings = replace(load_settings({}, shop.env_file), webhook_url=public, trusted_proxies=trusted)
+            with admit(settings, shop.now) as patient:
+                [finding] = proxy.CHECKS[0].run(patient)
+
+        assert finding.verdict is (Verdict.OK if words is None else Verdict.WARN)
+        assert words is None or words in finding.message
 
     def test_an_address_where_nothing_answers_cannot_be_judged(self, shop: Installation) -> None:
         shop.set(WEBHOOK_URL=f"http://127.0.0.1:{free_port()}/webhook")
