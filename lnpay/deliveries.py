@@ -22,6 +22,7 @@ from lnpay.errors import NotFound, ShopGone, ShopRefused
 from lnpay.events import EventType
 from lnpay.model import Clock, Delivery, Event, Invoice
 from lnpay.repository import Repository
+from lnpay.repository.deliveries import Credible
 from lnpay.states import DeliveryState, InvoiceState
 from lnpay.webhook_signature import delivery_headers
 
@@ -37,6 +38,9 @@ JITTER = 0.1
 
 CLAIM = timedelta(seconds=20)
 """How long a message is ours while we send it: the shop's 15 seconds and some. A crash costs that much, no more."""
+
+CLOCKS_DIFFER = timedelta(seconds=60)
+"""By so much may the clocks of two machines differ before one ignores the claims and pauses that the other writes."""
 
 SENDERS = 8
 """Messages sent at the same time by one process, so that a shop that is slow with one holds up no other."""
@@ -66,7 +70,8 @@ def send_due(outbox: Outbox, *, senders: int = SENDERS) -> Counter[str]:
     if senders == 1:
         return _send_until_none(outbox)
     with outbox.repository.reading() as tx:
-        due = len(tx.deliveries.due(outbox.clock(), senders))
+        now = outbox.clock()
+        due = len(tx.deliveries.due(now, senders, _credible(now)))
     if due <= 1:
         return _send_until_none(outbox)
     with ThreadPoolExecutor(max_workers=due, thread_name_prefix="delivery") as pool:
@@ -85,13 +90,23 @@ def _claim_next(outbox: Outbox) -> Delivery | None:
     """Take the next due message for ourselves; None when nothing is due that others have not taken."""
     now = outbox.clock()
     with outbox.repository.reading() as tx:
-        due = tx.deliveries.due(now, SENDERS)
+        due = tx.deliveries.due(now, SENDERS, _credible(now))
     for delivery in due:
         with outbox.repository.transaction() as tx:
             # The claim starts now: a busy database must not use up the time that the shop has.
             if tx.deliveries.claim(delivery, until=outbox.clock() + CLAIM):
                 return delivery
     return None
+
+
+def _credible(now: datetime) -> Credible:
+    """What another process can have written. A clock that was ahead must not hold up a message for as long.
+
+    A message that was never tried may wait for the end of a claim.
+    """
+    latest = now + CLOCKS_DIFFER
+    pauses = (CLAIM, *(pause * (1 + JITTER) for pause in PAUSES))
+    return Credible(latest + CLAIM, [latest + pause for pause in pauses])
 
 
 def _send(outbox: Outbox, delivery: Delivery) -> str:

@@ -65,6 +65,9 @@ CLAIM = timedelta(seconds=30)
 """How long a refund is ours: about as long as its two calls can take. What a process that died has begun is taken up
 then, while its quote is mostly still valid; should two work on one refund, neither can do what the other may not."""
 
+CLOCKS_DIFFER = timedelta(seconds=60)
+"""By so much may the clocks of two machines differ before one ignores the claims and pauses that the other writes."""
+
 FORGOTTEN_AFTER = timedelta(hours=6)
 """What this database did last so long ago, another copy of it may have gone on with: each pause is shorter."""
 
@@ -115,13 +118,19 @@ def send_due_refunds(desk: RefundDesk, states: Collection[RefundState] = WAITING
 def _claim_next(desk: RefundDesk, states: Collection[RefundState]) -> Refund | None:
     now = desk.clock()
     with desk.repository.reading() as tx:
-        due = tx.refunds.due(states, now, limit=8)
+        latest = now + CLOCKS_DIFFER
+        due = tx.refunds.due(states, now, 8, claims_end_by=latest + CLAIM, rests_end_by=latest + max(PAUSES))
     for refund in due:
         with desk.repository.transaction() as tx:
             claimed = tx.refunds.claim(refund, until=now + CLAIM)
         if claimed is not None:
             return claimed
     return None
+
+
+def _is_claimed(refund: Refund, now: datetime) -> bool:
+    until = refund.claimed_until
+    return until is not None and now < until <= now + CLAIM + CLOCKS_DIFFER
 
 
 def _advance(desk: RefundDesk, refund: Refund) -> str:
@@ -329,7 +338,7 @@ def reconcile_payment(desk: RefundDesk, payment_id: str, *, timeout: Timeout = P
         refund = tx.refunds.find_by_payment(payment_id)
         if refund is None or refund.state is not S.IN_FLIGHT:
             return None
-        if refund.claimed_until is not None and refund.claimed_until > desk.clock():
+        if _is_claimed(refund, desk.clock()):
             raise StrikeUnavailable("the refund is being worked on", retry_after_seconds=3)
         claimed = tx.refunds.claim(refund, until=desk.clock() + CLAIM)
     if claimed is None:

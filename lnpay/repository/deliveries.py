@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, func, literal, select, update
 
 from lnpay.model import Delivery
 from lnpay.repository.rows import insert_unless_there, read_rows
 from lnpay.repository.tables import UtcDateTime
 from lnpay.repository.tables import deliveries as t
 from lnpay.states import DeliveryState, check_delivery_move
+
+
+@dataclass(frozen=True)
+class Credible:
+    """The latest times that a clock that is right can have written by now.
+
+    next_attempt_at: after no attempt, after one, ...; the last also after more.
+    """
+
+    claimed_until: datetime
+    next_attempt_at: Sequence[datetime]
 
 
 class Deliveries:
@@ -37,12 +50,19 @@ class Deliveries:
         }
         return insert_unless_there(self._connection, t, values) is not None
 
-    def due(self, now: datetime, limit: int) -> list[Delivery]:
-        """Pending messages whose time has come and that nobody is sending: the least tried first, then the oldest."""
+    def due(self, now: datetime, limit: int, credible: Credible | None = None) -> list[Delivery]:
+        """Pending messages whose time has come and that no one is sending: the least tried first, then the oldest.
+
+        A claim or a next attempt that is later than `credible` counts as over: a clock that was ahead wrote it.
+        """
         is_free = t.c.claimed_until.is_(None) | (t.c.claimed_until <= now)
+        is_time = t.c.next_attempt_at <= now
+        if credible is not None:
+            is_free |= t.c.claimed_until > credible.claimed_until
+            is_time |= t.c.next_attempt_at > _latest(credible.next_attempt_at)
         statement = (
             select(t)
-            .where(t.c.state == DeliveryState.PENDING, t.c.next_attempt_at <= now, is_free)
+            .where(t.c.state == DeliveryState.PENDING, is_time, is_free)
             .order_by(t.c.attempts, t.c.next_attempt_at)
             .limit(limit)
         )
@@ -150,6 +170,12 @@ class Deliveries:
         """Every message about an invoice, the oldest first."""
         statement = select(t).where(t.c.invoice_id == invoice_id).order_by(t.c.id)
         return read_rows(self._connection, t, statement, _to_delivery)
+
+
+def _latest(of_attempts: Sequence[datetime]) -> ColumnElement[datetime]:
+    """The latest credible next attempt of a row."""
+    *known, of_more = (literal(moment, UtcDateTime) for moment in of_attempts)
+    return case(dict(enumerate(known)), value=t.c.attempts, else_=of_more) if known else of_more
 
 
 def _to_delivery(row: Row[Any]) -> Delivery:

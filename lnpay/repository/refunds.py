@@ -87,14 +87,30 @@ class Refunds:
         statement = select(t).where(t.c.state.in_(states)).order_by(t.c.id).limit(limit)
         return read_rows(self._connection, t, statement, _to_refund)
 
-    def due(self, states: Collection[RefundState], now: datetime, limit: int) -> list[Refund]:
-        """Refunds in any of `states` whose time has come and that nobody works on, the longest due first."""
+    def due(
+        self,
+        states: Collection[RefundState],
+        now: datetime,
+        limit: int,
+        *,
+        claims_end_by: datetime | None = None,
+        rests_end_by: datetime | None = None,
+    ) -> list[Refund]:
+        """Refunds in any of `states` whose time has come and that no one works on, the longest due first.
+
+        claims_end_by, rests_end_by: a claim or a next attempt that is later counts as over, as a clock that was ahead
+        wrote it. None: all are believed. That of a quote which would be executed again is believed in any case: after
+        a restore it must first be too old to send anything.
+        """
         is_free = t.c.claimed_until.is_(None) | (t.c.claimed_until <= now)
+        is_time = t.c.next_attempt_at <= now
+        if claims_end_by is not None:
+            is_free |= t.c.claimed_until > claims_end_by
+        if rests_end_by is not None:
+            is_harmless = (t.c.state != RefundState.IN_FLIGHT) | t.c.payment_id.is_not(None)
+            is_time |= (t.c.next_attempt_at > rests_end_by) & is_harmless
         statement = (
-            select(t)
-            .where(t.c.state.in_(states), t.c.next_attempt_at <= now, is_free)
-            .order_by(t.c.next_attempt_at, t.c.id)
-            .limit(limit)
+            select(t).where(t.c.state.in_(states), is_time, is_free).order_by(t.c.next_attempt_at, t.c.id).limit(limit)
         )
         return read_rows(self._connection, t, statement, _to_refund)
 

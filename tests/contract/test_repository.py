@@ -29,6 +29,7 @@ from lnpay.errors import SchemaTooNew, StorageUnavailable
 from lnpay.model import Delivery, Draft, Hold, Invoice, Issue, Order, Rate, Refund, RefundKey
 from lnpay.repository import Repository, Transaction
 from lnpay.repository import repository as repository_module
+from lnpay.repository.deliveries import Credible
 from lnpay.repository.migrate import alembic_config
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.repository.tables import deliveries, invoices, metadata, provider_blocks, provider_calls, refunds
@@ -700,6 +701,28 @@ class TestDeliveries:
         assert due(repository, LATER - timedelta(seconds=1)) == []
         assert [one.claims for one in due(repository, LATER)] == [1]
 
+    def test_a_claim_that_no_right_clock_has_written_is_none(self, repository: Repository) -> None:
+        delivery = owe_delivery(repository)
+        assert claim(repository, delivery, NOW + 2 * HOUR)
+
+        with repository.reading() as tx:
+            assert tx.deliveries.due(NOW, 10) == []
+            assert tx.deliveries.due(NOW, 10, Credible(NOW + 2 * HOUR, [LATER])) == []
+            assert len(tx.deliveries.due(NOW, 10, Credible(NOW + HOUR, [LATER]))) == 1
+
+    @pytest.mark.parametrize(("attempts", "is_due"), [(0, True), (1, False), (2, True), (3, True)])
+    def test_a_next_attempt_that_no_right_clock_has_written_has_come(
+        self, repository: Repository, attempts: int, is_due: bool
+    ) -> None:
+        delivery = owe_delivery(repository)
+        with repository.engine.begin() as connection:
+            changed = update(deliveries).values(attempts=attempts, next_attempt_at=NOW + 2 * HOUR)
+            connection.execute(changed.where(deliveries.c.id == delivery.id))
+        latest = [NOW + HOUR, NOW + 3 * HOUR, NOW + HOUR]
+
+        with repository.reading() as tx:
+            assert bool(tx.deliveries.due(NOW, 10, Credible(LATER, latest))) is is_due
+
     def test_a_delivered_message_is_done_with(self, repository: Repository) -> None:
         delivery = owe_delivery(repository)
         claim(repository, delivery, LATER)
@@ -806,6 +829,35 @@ class TestDeliveries:
             assert tx.deliveries.send_again(delivery, NOW)
 
         assert [one.webhook_id for one in due(repository, NOW)] == [delivery.webhook_id]
+
+
+class TestRefundsOfAWrongClock:
+    def test_a_claim_and_a_rest_that_no_right_clock_has_written_are_over(self, repository: Repository) -> None:
+        refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE))
+        with repository.transaction() as tx:
+            assert tx.refunds.claim(refund, until=NOW + 2 * HOUR)
+        far = {"claims_end_by": NOW + 2 * HOUR, "rests_end_by": NOW + 2 * HOUR}
+
+        with repository.reading() as tx:
+            assert tx.refunds.due([R.REQUESTED], NOW, 10, **far) == []
+            assert len(tx.refunds.due([R.REQUESTED], NOW, 10, claims_end_by=NOW + HOUR)) == 1
+
+        with repository.engine.begin() as connection:
+            connection.execute(update(refunds).values(claimed_until=None, next_attempt_at=NOW + 2 * HOUR))
+        with repository.reading() as tx:
+            assert tx.refunds.due([R.REQUESTED], NOW, 10, **far) == []
+            assert len(tx.refunds.due([R.REQUESTED], NOW, 10, rests_end_by=NOW + HOUR)) == 1
+
+    @pytest.mark.parametrize(("payment_id", "count"), [(None, 0), ("payment-1", 1)])
+    def test_a_quote_is_never_executed_again_before_its_time(
+        self, repository: Repository, payment_id: str | None, count: int
+    ) -> None:
+        in_flight_refund(repository)
+        with repository.engine.begin() as connection:
+            connection.execute(update(refunds).values(payment_id=payment_id, next_attempt_at=NOW + 2 * HOUR))
+
+        with repository.reading() as tx:
+            assert len(tx.refunds.due([R.IN_FLIGHT], NOW, 10, rests_end_by=NOW + HOUR)) == count
 
 
 class TestLimits:
@@ -1385,6 +1437,7 @@ class TestSqlite:
             lambda tx: tx.invoices.mark_checked(["strike-1", "strike-2"], NOW),
             lambda tx: tx.invoices.move(1, S.UNPAID, S.EXPIRED),
             lambda tx: tx.deliveries.due(NOW, 100),
+            lambda tx: tx.deliveries.due(NOW, 100, Credible(LATER, [LATER, LATER])),
             lambda tx: tx.deliveries.next_due_at(),
             lambda tx: tx.deliveries.is_any_claimed(),
             lambda tx: tx.deliveries.of_invoice(1),
@@ -1392,6 +1445,7 @@ class TestSqlite:
             lambda tx: tx.refunds.find_by_token("token-1"),
             lambda tx: tx.refunds.find_by_payment("payment-1"),
             lambda tx: tx.refunds.due([R.REQUESTED, R.IN_FLIGHT], NOW, 100),
+            lambda tx: tx.refunds.due([R.REQUESTED], NOW, 100, claims_end_by=LATER, rests_end_by=LATER),
             lambda tx: tx.refunds.next_due_at([R.REQUESTED]),
             lambda tx: tx.refunds.started_sats(NOW),
             lambda tx: tx.limits.blocked_until("other"),

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
 from lnpay.backend import Backend
+from lnpay.deliveries import CLAIM, send_due
 from lnpay.model import Invoice
 from lnpay.overview import attention
 from lnpay.passes import Summary, expired_pass, main_pass, refund_pass
+from lnpay.settlement import reconcile_invoice
 from lnpay.states import InvoiceState, RefundState
 from lnpay.sweeps import LAPSE_MARGIN
 from tests.world import World
@@ -312,3 +315,91 @@ class TestAnOperatorLearnsOfAWrongClock:
         world.restart()
 
         assert "lnpay_clock_offset" not in world.client.get("/metrics").text
+
+
+class TestWorkThatAWrongClockHasPlanned:
+    """The worker has heard nothing of Strike, so that its own clock dates what it writes."""
+
+    @pytest.fixture
+    def worker(self, world: World) -> Backend:
+        world.fault("*", "/v1/*", "date", value="", times=None)
+        worker = world.neighbour(skew_seconds=2 * HOUR)
+        assert worker.strike.time.offset() is None
+        return worker
+
+    def paid(self, world: World, **fields: str) -> Invoice:
+        """An order that was paid, of which the shop has not been told."""
+        invoice = world.sell(**fields)
+        world.pay(invoice)
+        reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+        return invoice
+
+    def test_a_message_that_it_was_killed_with_is_sent_within_minutes(self, world: World, worker: Backend) -> None:
+        self.paid(world)
+        with worker.repository.transaction() as tx:
+            (delivery,) = tx.deliveries.due(worker.clock(), 1)
+            assert tx.deliveries.claim(delivery, until=worker.clock() + CLAIM)
+
+        send_due(world.backend.outbox)
+        assert len(world.told()) == 1
+
+    @pytest.mark.parametrize("failures", [1, 2, 3, 4])
+    def test_a_message_that_it_has_put_off_is_sent_within_minutes(
+        self, world: World, worker: Backend, failures: int
+    ) -> None:
+        self.paid(world)
+        fault = world.fault("POST", "/shop/*", "error", status=500, times=None)
+        for _ in range(failures):
+            send_due(worker.outbox)
+            world.wait(90)
+        world.simulator.faults.remove(fault.fault_id)
+
+        world.wait(120)
+        send_due(world.backend.outbox)
+        assert len(world.told()) == 1
+
+    def test_the_claim_of_a_neighbour_whose_clock_is_nearly_right_is_kept(self, world: World) -> None:
+        self.paid(world)
+        with world.backend.repository.transaction() as tx:
+            (delivery,) = tx.deliveries.due(world.backend.clock(), 1)
+            assert tx.deliveries.claim(delivery, until=world.backend.clock() + CLAIM + timedelta(seconds=50))
+
+        assert send_due(world.backend.outbox) == {}
+
+    @pytest.mark.parametrize("is_claimed", [True, False])
+    def test_a_refund_that_it_holds_or_has_put_off_is_sent_within_minutes(
+        self, world: World, worker: Backend, is_claimed: bool
+    ) -> None:
+        invoice = world.sell(ln_address="customer@wallet.test")
+        world.pay(invoice, late_seconds=700)
+        reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+        refund = world.refund(invoice)
+        assert refund is not None
+        if is_claimed:
+            with worker.repository.transaction() as tx:
+                assert tx.refunds.claim(refund, until=worker.clock() + CLAIM)
+        else:
+            world.simulator.faults.remove()
+            fault = world.fault("*", "/v1/*", "html403", times=None)
+            assert refund_pass(worker).counts["failed"] == 1
+            world.simulator.faults.remove(fault.fault_id)
+
+        world.wait(120)
+        refund_pass(world.backend)
+        after = world.refund(invoice)
+        assert after is not None
+        assert after.state is RefundState.SENT
+
+    def test_a_clock_that_jumps_back_does_not_stop_messages(self, world: World) -> None:
+        self.paid(world)
+        world.fault("*", "/v1/*", "date", value="", times=None)
+        world.skew_seconds = 2 * HOUR
+        world.restart()
+        fault = world.fault("POST", "/shop/*", "error", status=500, times=None)
+        send_due(world.backend.outbox)
+        world.simulator.faults.remove(fault.fault_id)
+        world.skew_seconds = -2 * HOUR
+
+        world.wait(120)
+        send_due(world.backend.outbox)
+        assert len(world.told()) == 1
