@@ -201,23 +201,27 @@ def refresh_standing(simulator: Simulator, order: Order) -> None:
     url = f"{simulator.config.backend_url}/invoices/{order.invoice_id}"
     try:
         with simulator.new_shop_session() as session:
-            told = session.get(url, timeout=STANDING_TIMEOUT_SECONDS).json()
+            told = session.get(url, headers=_key(simulator), timeout=STANDING_TIMEOUT_SECONDS).json()
     except requests.RequestException:
         return
     if isinstance(told, dict) and "state" in told:
         order.standing = told
 
 
+def _key(simulator: Simulator) -> dict[str, str]:
+    key = simulator.config.backend_api_key
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
 def _ask_backend(simulator: Simulator, body: dict[str, str]) -> Mapping[str, Any]:
     """LNPay's `data` for a new invoice."""
     config = simulator.config
-    key = config.backend_api_key
     try:
         with simulator.new_shop_session() as session:
             answer = session.post(
                 f"{config.backend_url}/generate-invoice",
                 json=body,
-                headers={"Authorization": f"Bearer {key}"} if key else {},
+                headers=_key(simulator),
                 timeout=BACKEND_TIMEOUT_SECONDS,
             )
             told = answer.json()

@@ -29,12 +29,15 @@ class Backend:
         self.asked: list[dict[str, Any]] = []
         self.refusal: dict[str, Any] | None = None
         self.standing: dict[str, Any] = {"state": "unpaid", "refund": None}
+        self.key = ""
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         answer, status = self.answer(Request(environ))
         return Response(json.dumps(answer), status, mimetype="application/json")(environ, start_response)
 
     def answer(self, request: Request) -> tuple[dict[str, Any], int]:
+        if self.key and request.headers.get("Authorization") != f"Bearer {self.key}":
+            return {"status": "error", "code": "unauthorized", "message": "send a key"}, 401
         if request.method == "GET":
             return self.standing, 200
         self.asked.append(request.get_json())
@@ -138,6 +141,14 @@ def test_an_order_page_asks_where_an_unpaid_order_stands(
     assert heading in page
     assert "Paid. Thank you!" not in page
     assert ('http-equiv="refresh"' in page) == (heading not in ("Never paid", "the money is back"))
+
+
+def test_the_shop_asks_with_its_key(strike: Client, backend: Backend) -> None:
+    backend.key = strike.simulator.config.backend_api_key = "the-key-of-the-shop"
+    page = order(strike)
+    backend.standing = {"state": "paid_late", "refund": {"state": "sent"}}
+
+    assert "the money is back" in strike.get(path_of(page)).text
 
 
 def test_the_list_of_orders_asks_too(strike: Client, backend: Backend) -> None:
