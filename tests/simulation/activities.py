@@ -82,7 +82,7 @@ class Activities:
             (0.3 * noise, trouble.change_address_behaviour),
             (0.2, self._look_at_invoice),
             (0.3 * scene.has_webhooks, trouble.forge_webhook),
-            (0.4 * noise * (not scene.is_tight), trouble.move_clock),
+            (0.4 * noise, trouble.move_clock),
             (0.5 * scene.has_odd_rows, trouble.add_foreign_row),
             ((2 if is_any_owed else 0.5) * (scene.has_restore and home.may_be_copied), trouble.take_copy),
             (1.0 * (home.copy is not None), trouble.put_copy_back),

@@ -106,7 +106,7 @@ def draw_scene(chance: random.Random) -> Scene:
         customers=chance.choice((1, 2, 2, 3, 3, 4)) if kind == "any" else 3,
         activities=chance.randint(16, 40) if kind == "any" else chance.randint(30, 60),
         installations=2 if chance.random() < 0.15 and not is_tight else 1,
-        skew_seconds=chance.choice((0.0, 30.0, 300.0, 300.0, *HOURS)) * (not is_tight),
+        skew_seconds=chance.choice((0.0, 30.0, 300.0, 300.0, *HOURS)),
         has_long_pending=chance.random() < 0.25 and kind == "any",
         has_odd_rows=chance.random() < 0.2,
         has_restore=has_restore,

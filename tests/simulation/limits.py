@@ -21,7 +21,7 @@ def check_limits(watch: Watch, customer: Customer, payment: Payment) -> None:
     """Nothing leaves above a limit that no person has lifted."""
     home = watch.homes[customer.home]
     quote, rules = payment.quote, home.settings
-    most = max(FREE_FEE_SATS, int(quote.sats * rules.refund_max_fee_percent / 100))
+    most = max(min(FREE_FEE_SATS, quote.sats // 10), int(quote.sats * rules.refund_max_fee_percent / 100))
     if quote.fee_sats > most:
         raise Violation(f"a refund of {quote.sats} sats costs {quote.fee_sats}, and {most} are allowed")
     if _is_approved(watch, customer, payment):
@@ -32,7 +32,7 @@ def check_limits(watch: Watch, customer: Customer, payment: Payment) -> None:
         raise Violation(f"a refund of {quote.sats} sats is sent, and REFUND_MAX_SATS is {rules.refund_max_sats}")
     if rules.refund_daily_max_sats is not None and not home.is_copied:
         sent = sum(
-            one.quote.sats
+            one.quote.sats + one.quote.fee_sats
             for other in watch.customers.values()
             if other.home == customer.home
             for one in watch.payments_of(other)
