@@ -65,7 +65,6 @@ ODD_FIELDS: tuple[dict[str, object], ...] = (
 """What a list may show of an invoice that another program has made on the account."""
 
 HOURS: tuple[float, ...] = (10_800.0, 36_000.0)
-RESTORES = False
 
 
 @dataclass(frozen=True)
@@ -96,7 +95,7 @@ def draw_scene(chance: random.Random) -> Scene:
     """Who takes part."""
     part = chance.random()
     is_tight = chance.random() < 0.1
-    has_restore = chance.random() < 0.1 and RESTORES and not is_tight
+    has_restore = chance.random() < 0.1 and not is_tight
     kind = chance.choice(("any",) * 13 + ("failing",) * 3 + ("aged",) * 2 + ("limits",) * 2)
     return Scene(
         kind=kind,
