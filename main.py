@@ -43,10 +43,10 @@ from lnpay.logs import set_up_logging
 from lnpay.passes import start_timekeeper, start_workers
 from lnpay.repository.files import COMPANIONS
 from lnpay.repository.sqlite_url import sqlite_path
+from lnpay.strike import SUBSCRIBED_EVENTS
 from lnpay.web import create_app
 from lnpay.web.checkout import BOARD
 from lnpay.web.serving import make_server, run_until
-from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
 
 log = logging.getLogger(__name__)
 

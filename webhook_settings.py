@@ -32,8 +32,7 @@ from lnpay.commands.tables import new_table, print_table
 from lnpay.console import set_up_console
 from lnpay.errors import LnpayError, StrikeAmbiguous, StrikeError, StrikeUnavailable
 from lnpay.model import utc_now
-from lnpay.strike import Strike
-from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
+from lnpay.strike import SUBSCRIBED_EVENTS, Strike
 from lnpay.webhook_subscriptions import (
     Record,
     StrikeEvent,

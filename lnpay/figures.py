@@ -18,9 +18,8 @@ from lnpay.events import EventType
 from lnpay.model import Clock
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.figures import Waiting
-from lnpay.repository.invoices import WATCHED
 from lnpay.stalled import find_stalled
-from lnpay.states import DeliveryState, InvoiceState, RefundState
+from lnpay.states import WATCHED, DeliveryState, InvoiceState, RefundState
 from lnpay.strike import Bucket
 
 WORKERS = ("main", "expired", "refund")

@@ -19,8 +19,7 @@ from lnpay.outbox import owe_delivery, owe_settled
 from lnpay.outgoing import Timeout
 from lnpay.refunds_keys import refund_key
 from lnpay.repository import Repository, Transaction
-from lnpay.repository.invoices import PAYABLE
-from lnpay.states import InvoiceState
+from lnpay.states import PAYABLE, InvoiceState
 from lnpay.strike import PATIENT, Strike
 from lnpay.strike_invoices import InvoiceStatus, StrikeInvoice
 

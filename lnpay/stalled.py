@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from lnpay.repository import Transaction
 from lnpay.repository.figures import Waiting
-from lnpay.sweeps import LAPSE_MARGIN
+from lnpay.states import LAPSE_MARGIN
 
 STALLED_AFTER = timedelta(hours=1)
 """Passes come every few seconds or minutes. What none of them has moved for so long will hardly move by itself."""

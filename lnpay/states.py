@@ -7,6 +7,7 @@ the world may do to us (two workers, a repeated webhook) is answered by the row 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import StrEnum
 from typing import TypeVar
 
@@ -73,6 +74,18 @@ class RefundStep(StrEnum):
     BY_HAND = "by hand"
     CUSTOMER = "customer"
 
+
+WATCHED = (InvoiceState.UNPAID, InvoiceState.EXPIRED)
+"""The states in which a payment is looked for."""
+
+PAYABLE = (*WATCHED, InvoiceState.LAPSED)
+"""The states in which a payment counts. In this order no move is missed: an invoice never goes back in it."""
+
+EXPIRE_MARGIN = timedelta(seconds=10)
+"""An invoice is called expired this long after its time, so that a payment in the last second is listed by then."""
+
+LAPSE_MARGIN = timedelta(minutes=15)
+"""A payment that was on its way when the payment request expired may still arrive for a while."""
 
 S, R, D = InvoiceState, RefundState, DeliveryState
 

@@ -40,6 +40,9 @@ from lnpay.strike_time import StrikeTime
 
 log = logging.getLogger(__name__)
 
+SUBSCRIBED_EVENTS = ("invoice.updated", "payment.created", "payment.updated")
+"""Events that LNPay asks Strike for when it subscribes."""
+
 MAX_ANSWER_BYTES = 5_000_000
 """A page of a hundred invoices is some 100,000."""
 

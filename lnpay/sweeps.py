@@ -18,9 +18,8 @@ from lnpay.forks import notice_fork
 from lnpay.model import Invoice
 from lnpay.outbox import owe_delivery
 from lnpay.repository import Transaction
-from lnpay.repository.invoices import WATCHED
 from lnpay.settlement import Ledger, Outcome, reconcile_invoice
-from lnpay.states import InvoiceState
+from lnpay.states import EXPIRE_MARGIN, LAPSE_MARGIN, WATCHED, InvoiceState
 from lnpay.strike_invoices import PAGE_SIZE, InvoicePage, InvoiceStatus
 
 log = logging.getLogger(__name__)
@@ -39,12 +38,6 @@ LAPSED_SWEEP = "lapsed_sweep"
 
 LAPSED_FOR = timedelta(hours=3)
 """So long after its payment request has ended, a lapsed invoice is looked for. Its webhook counts at any time."""
-
-EXPIRE_MARGIN = timedelta(seconds=10)
-"""An invoice is called expired this long after its time, so that a payment in the last second is listed by then."""
-
-LAPSE_MARGIN = timedelta(minutes=15)
-"""A payment that was on its way when the payment request expired may still arrive for a while."""
 
 BATCH = 200
 """Rows moved in one transaction: many enough to be quick, few enough not to hold up a sale."""

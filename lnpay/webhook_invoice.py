@@ -11,18 +11,14 @@ import logging
 from lnpay.errors import InvalidRequest, StrikeUnavailable
 from lnpay.refunds import reconcile_payment
 from lnpay.refunds_outcomes import RefundDesk
-from lnpay.repository.invoices import PAYABLE
 from lnpay.settlement import Ledger, Outcome, reconcile_invoice
-from lnpay.states import RefundState
+from lnpay.states import PAYABLE, RefundState
 from lnpay.strike import HURRIED
 
 log = logging.getLogger(__name__)
 
 DOCTOR_EVENT = b'{"eventType": "lnpay.doctor", "data": {}}'
 """A call of the doctor's, signed as Strike's are. It does nothing; its answer says through which proxies it came."""
-
-SUBSCRIBED_EVENTS = ("invoice.updated", "payment.created", "payment.updated")
-"""What a subscription at Strike should ask for."""
 
 
 def receive_event(ledger: Ledger, desk: RefundDesk, body: bytes) -> Outcome | RefundState | None:

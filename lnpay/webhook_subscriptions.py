@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
+from lnpay.strike import SUBSCRIBED_EVENTS
 from lnpay.strike_reading import parse_time
-from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
 
 Json = dict[str, Any]
 

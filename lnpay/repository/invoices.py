@@ -11,13 +11,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, Select, func, sel
 from lnpay.model import Draft, Invoice, Issue, Order, Rate
 from lnpay.repository.rows import ODD_ROW, insert_unless_there, read_rows
 from lnpay.repository.tables import invoices as t
-from lnpay.states import InvoiceState, check_invoice_move
-
-WATCHED = (InvoiceState.UNPAID, InvoiceState.EXPIRED)
-"""The states in which a payment is looked for."""
-
-PAYABLE = (*WATCHED, InvoiceState.LAPSED)
-"""The states in which a payment counts. In this order no move is missed: an invoice never goes back in it."""
+from lnpay.states import PAYABLE, WATCHED, InvoiceState, check_invoice_move
 
 PAID = (InvoiceState.SETTLED, InvoiceState.PAID_LATE)
 """The states in which a payment has counted."""

@@ -6,9 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from lnpay.model import Invoice, Refund
-from lnpay.repository.invoices import PAYABLE
 from lnpay.repository.standings import Standing
-from lnpay.states import InvoiceState, RefundState
+from lnpay.states import PAYABLE, InvoiceState, RefundState
 
 
 class Stage(StrEnum):

@@ -20,7 +20,7 @@ from lnpay.sandbox import SandboxServer, Simulator
 from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.server import wait_until
 from lnpay.states import InvoiceState
-from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
+from lnpay.strike import SUBSCRIBED_EVENTS
 from tests.scenarios.live import ask, build_live_backend, free_port, serving, subscribe
 from tests.world import WEBHOOK_SECRET, empty_database
 

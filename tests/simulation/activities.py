@@ -17,7 +17,7 @@ from lnpay.sandbox.bolt11_writer import format_amount
 from lnpay.sandbox.envelope import parse_units
 from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.invoices import PaymentRefused
-from lnpay.sweeps import EXPIRE_MARGIN
+from lnpay.states import EXPIRE_MARGIN
 from tests.simulation.installation import Installation, LnpayProcess
 from tests.simulation.scheduler import Task, Violation
 from tests.simulation.trouble import Trouble

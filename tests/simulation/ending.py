@@ -15,8 +15,7 @@ from lnpay.overview import attention
 from lnpay.passes import expired_pass, main_pass, refund_pass
 from lnpay.refunds import WAITING, send_due_refunds
 from lnpay.refunds_by_hand import BY_HAND_AFTER, change_address, retry, settle_by_hand
-from lnpay.states import InvoiceState, RefundState
-from lnpay.sweeps import EXPIRE_MARGIN, LAPSE_MARGIN
+from lnpay.states import EXPIRE_MARGIN, LAPSE_MARGIN, InvoiceState, RefundState
 from tests.simulation.draws import KINDS_OF_DOUBT
 from tests.simulation.scheduler import Chances, Violation
 

@@ -19,8 +19,7 @@ from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.models import Subscription
 from lnpay.sandbox.simulator import Simulator
 from lnpay.sandbox.webhooks import Attempt
-from lnpay.strike import Bucket
-from lnpay.webhook_invoice import SUBSCRIBED_EVENTS
+from lnpay.strike import SUBSCRIBED_EVENTS, Bucket
 from tests.simulation.activities import Activities
 from tests.simulation.draws import (
     BEHAVIOURS_OF_KIND,

@@ -14,8 +14,7 @@ from lnpay.model import Invoice
 from lnpay.overview import attention
 from lnpay.passes import Summary, expired_pass, main_pass, refund_pass
 from lnpay.settlement import reconcile_invoice
-from lnpay.states import InvoiceState, RefundState
-from lnpay.sweeps import LAPSE_MARGIN
+from lnpay.states import LAPSE_MARGIN, InvoiceState, RefundState
 from tests.world import World
 
 HOUR = 3_600.0

@@ -11,18 +11,9 @@ from lnpay.errors import Stopping, StrikeRejected, StrikeUnavailable
 from lnpay.model import Invoice
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.models import Money
-from lnpay.states import InvoiceState
+from lnpay.states import EXPIRE_MARGIN, LAPSE_MARGIN, InvoiceState
 from lnpay.strike_invoices import PAGE_SIZE
-from lnpay.sweeps import (
-    DEEP_SWEEP_EVERY,
-    EXPIRE_MARGIN,
-    LAPSE_MARGIN,
-    PATIENCE,
-    Sweep,
-    expire_due,
-    lapse_due,
-    sweep,
-)
+from lnpay.sweeps import DEEP_SWEEP_EVERY, PATIENCE, Sweep, expire_due, lapse_due, sweep
 from tests.world import World
 
 LIST = "/v1/invoices"
