@@ -23,7 +23,7 @@ from lnpay.repository.files import (
     put_into_place,
     telling_of_files,
 )
-from lnpay.repository.limits import COPIED, Limits
+from lnpay.repository.limits import Limits
 from lnpay.repository.migrate import check_known
 
 
@@ -126,7 +126,7 @@ def _copy(source: Path, mode: str, target: Path) -> Contents:
 
 
 def _mark(connection: Connection, at: datetime) -> None:
-    Limits(connection).reach_milestone(COPIED, at)
+    Limits(connection).mark_copied(at)
 
 
 def _close(database: Path, *, is_forced: bool) -> bool:

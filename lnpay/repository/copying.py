@@ -35,7 +35,7 @@ from sqlalchemy.types import String, TypeDecorator, TypeEngine
 from lnpay.errors import Conflict, InvalidRequest, StorageUnavailable
 from lnpay.repository.contents import read_contents
 from lnpay.repository.files import check_sound, close_out, opened
-from lnpay.repository.limits import COPIED, Limits
+from lnpay.repository.limits import Limits
 from lnpay.repository.migrate import check_known, migrate
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.repository.sqlite_url import sqlite_path
@@ -77,7 +77,7 @@ def copy_database(source_url: str, target_url: str, now: datetime, on_progress: 
             raise CopyDiffers(f"PostgreSQL does not take a row as it is: {_first_line(error)}") from error
         except DBAPIError as error:
             raise StorageUnavailable(f"the new database cannot be used: {_first_line(error)}") from error
-        Limits(old).reach_milestone(COPIED, now)
+        Limits(old).mark_copied(now)
         old.exec_driver_sql("COMMIT")
     return counts
 

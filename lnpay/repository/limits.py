@@ -109,6 +109,17 @@ class Limits:
         """When `name` was last done."""
         return self._connection.execute(select(milestones.c.reached_at).where(milestones.c.name == name)).scalar()
 
+    def mark_copied(self, at: datetime) -> None:
+        """Mark this as a backup taken at `at`.
+
+        The mark is later than the last restore that was noticed, whatever the clocks of then and now say: otherwise
+        putting this backup back would not be noticed, and its refunds would be sent again.
+        """
+        restored_at = self.milestone(RESTORED)
+        if restored_at is not None:
+            at = max(at, restored_at + timedelta(microseconds=1))
+        self.reach_milestone(COPIED, at)
+
     def is_new_copy(self) -> bool:
         """Whether this is a backup that nobody has taken over as the database yet."""
         copied_at, restored_at = self.milestone(COPIED), self.milestone(RESTORED)

@@ -30,6 +30,7 @@ from lnpay.model import Delivery, Draft, Hold, Invoice, Issue, Order, Rate, Refu
 from lnpay.repository import Repository, Transaction
 from lnpay.repository import repository as repository_module
 from lnpay.repository.deliveries import Credible
+from lnpay.repository.limits import COPIED, RESTORED
 from lnpay.repository.migrate import alembic_config
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.repository.tables import deliveries, invoices, metadata, provider_blocks, provider_calls, refunds
@@ -829,6 +830,27 @@ class TestDeliveries:
             assert tx.deliveries.send_again(delivery, NOW)
 
         assert [one.webhook_id for one in due(repository, NOW)] == [delivery.webhook_id]
+
+
+class TestBackupsOfAWrongClock:
+    @pytest.mark.parametrize("hours", [-72, -2, 0, 2, 72])
+    def test_a_backup_is_new_whatever_the_clock_said_at_the_restore_before(
+        self, repository: Repository, hours: int
+    ) -> None:
+        with repository.transaction() as tx:
+            tx.limits.reach_milestone(RESTORED, NOW + hours * HOUR)
+            tx.limits.mark_copied(NOW)
+
+        with repository.reading() as tx:
+            copied_at = tx.limits.milestone(COPIED)
+            assert tx.limits.is_new_copy()
+        assert copied_at == (NOW if hours < 0 else NOW + hours * HOUR + timedelta(microseconds=1))
+
+    def test_the_first_backup_is_marked_with_its_time(self, repository: Repository) -> None:
+        with repository.transaction() as tx:
+            tx.limits.mark_copied(NOW)
+            assert tx.limits.milestone(COPIED) == NOW
+            assert tx.limits.is_new_copy()
 
 
 class TestRefundsOfAWrongClock:

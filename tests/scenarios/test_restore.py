@@ -341,6 +341,35 @@ class TestAfterwards:
 
         assert milestone(world) == world.backend.clock()
 
+    @pytest.mark.parametrize("clock_was_wrong_by", [timedelta(hours=-2), timedelta(hours=2), timedelta(days=30)])
+    def test_a_later_backup_is_noticed_although_the_clock_was_wrong_at_the_restore_before(
+        self, world: World, clock_was_wrong_by: timedelta
+    ) -> None:
+        first = take_backup(world)
+        world.backend.close()
+        restore(first, database_of(world), world.simulator.clock.now() + clock_was_wrong_by)
+        repository = Repository(world.database_url)
+        notice_restore(repository, world.simulator.clock.now() + clock_was_wrong_by)
+        repository.close()
+        world.restart()
+        world.wait(60)
+        invoice = owe(world)
+        second = take_backup(world)
+        send(world)
+        noticed_before = milestone(world)
+        assert noticed_before is not None
+
+        world.backend.close()
+        shutil.copy(second, database_of(world))
+        world.restart()
+        assert refund_of(world, invoice).state is S.HELD
+        noticed = milestone(world)
+        assert noticed is not None
+        assert noticed > noticed_before
+        work(world)
+
+        assert len(payouts(world)) == 1
+
 
 def milestone(world: World) -> datetime | None:
     with world.backend.repository.reading() as tx:
