@@ -133,7 +133,8 @@ def test_the_history_keeps_who_said_what(make_world: MakeWorld, verb: str, words
     act(world, invoice, verb)
 
     line = history(world, invoice)[-1]
-    assert (line.step, line.outcome, line.at) == ("by hand", words, world.backend.clock())
+    step = "customer" if verb == "give" else "by hand"
+    assert (line.step, line.outcome, line.at) == (step, words, world.backend.clock())
 
 
 def test_what_was_settled_by_hand_is_not_sent_and_the_shop_is_told_once(make_world: MakeWorld) -> None:
