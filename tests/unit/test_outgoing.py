@@ -262,7 +262,9 @@ class TestSizes:
         with serving(at_once(head + content)) as server, pytest.raises(AnswerTooLarge):
             get(server.url, seconds=5, max_bytes=100_000)
 
-    @pytest.mark.parametrize("content", [b"not gzip", gzip.compress(b"{}" * 100, mtime=0)[:-12]], ids=["text", "cut off"])
+    @pytest.mark.parametrize(
+        "content", [b"not gzip", gzip.compress(b"{}" * 100, mtime=0)[:-12]], ids=["text", "cut off"]
+    )
     def test_broken_packing_is_a_failed_call(self, content: bytes) -> None:
         head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
         with serving(at_once(head + content)) as server, pytest.raises(requests.RequestException):
