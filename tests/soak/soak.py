@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -244,8 +245,32 @@ class Soak:
             is_at_rest = all(sale.has_tried or sale.pays_at is None for sale in self.sales)
             if is_at_rest and self.simulator.next_scheduled_at() is None and not list(self.wrong()):
                 return
+            if is_at_rest:
+                self._decide_what_is_unclear(provider)
             self._advance(provider, STEP_SECONDS * 4)
             time.sleep(PAUSE_SECONDS)
+
+    def _decide_what_is_unclear(self, provider: SandboxServer) -> None:
+        """The operator's part: say of refunds that Strike cannot tell about what its ledger, the dashboard, shows.
+
+        An hour after the last execution by whichever clock: before that a person may not.
+        """
+        with closing(sqlite3.connect(self.folder / "invoices.sqlite")) as database:
+            unclear = database.execute(
+                "SELECT i.strike_invoice_id, r.address FROM refunds r JOIN invoices i ON i.id = r.invoice_id "
+                "WHERE r.state = 'in_flight' AND r.stuck_at < ?",
+                (f"{self.shared.now() - timedelta(hours=1 + 2 * HOURS_OFF):%Y-%m-%d %H:%M:%S}",),
+            ).fetchall()
+        for strike_id, address in unclear:
+            is_sent = any(one.destination == address for one in self.simulator.ledger.entries if one.kind == "out")
+            operator = Program(
+                "operator", len(self.programs) + 1,
+                ["main.py", "refunds", "settle" if is_sent else "retry", strike_id, "--note", "as the ledger shows"],
+            )  # fmt: skip
+            self._start(provider, operator)
+            assert operator.process is not None
+            # Refused while a worker has it; then the next round tries again.
+            self.counts["unclear refunds, decided by a person"] += operator.process.wait(60) == 0
 
     # What must hold.
 
