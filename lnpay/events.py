@@ -27,7 +27,10 @@ class EventType(StrEnum):
 
 WORDS = {
     EventType.INVOICE_SETTLED: ("success", "Payment processed successfully!"),
-    EventType.INVOICE_EXPIRED: ("expired", "The time to pay has ended; nothing was paid."),
+    EventType.INVOICE_EXPIRED: (
+        "expired",
+        "The time to pay has ended, or the invoice was cancelled; nothing was paid.",
+    ),
     EventType.INVOICE_PAID_LATE: ("paid_late", "The payment came too late; it is being refunded."),
     EventType.REFUND_SENT: ("refunded", "The late payment was refunded."),
     EventType.REFUND_NEEDS_ADDRESS: ("needs_address", "The refund needs a Lightning address from the customer."),

@@ -19,7 +19,7 @@ from lnpay.model import Clock
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.figures import Waiting
 from lnpay.stalled import find_stalled
-from lnpay.states import WATCHED, DeliveryState, InvoiceState, RefundState
+from lnpay.states import UNWATCHED, WATCHED, DeliveryState, InvoiceState, RefundState
 from lnpay.strike import Bucket
 
 WORKERS = ("main", "expired", "refund")
@@ -131,7 +131,7 @@ class Lookout:
             now = self._monotonic()
             if self._done is None or now - self._counted_at >= RECOUNT_SECONDS:
                 invoices = tx.figures.invoices([state for state in InvoiceState if state not in WATCHED])
-                pruned = {state: tx.pruned.count(state) for state in (InvoiceState.LAPSED,)}
+                pruned = {state: tx.pruned.count(state) for state in UNWATCHED}
                 self._done = _Done(
                     {**invoices, **{state: invoices.get(state, 0) + count for state, count in pruned.items()}},
                     tx.figures.refunds([RefundState.SENT]),

@@ -28,6 +28,10 @@ _BY_STATE = {
         "expired",
         f"the invoice of this correlation_id can no longer be paid, and no payment is known: {ANOTHER_ATTEMPT}",
     ),
+    InvoiceState.CANCELLED: (
+        "cancelled",
+        f"the invoice of this correlation_id was cancelled, and no payment is known: {ANOTHER_ATTEMPT}",
+    ),
 }
 """Code and message for each state that is not open."""
 
@@ -35,6 +39,8 @@ _PENDING = (
     "payment_pending",
     "a payment of this order has been seen and is not final yet: wait for it before you sell the order again",
 )
+
+_MAY_BE_PENDING = (InvoiceState.UNPAID, InvoiceState.EXPIRED, InvoiceState.CANCELLED)
 
 _NAMES = ("description", "ln_address", "return_url", "retry_url", "metadata", "order_id")
 """Fields in which a repeated request may not differ, beside the amount."""
@@ -51,8 +57,8 @@ def conflict_of(invoice: Invoice, order: Order, now: datetime) -> OrderConflict 
     state = invoice.state
     if state is InvoiceState.UNPAID and now >= invoice.expires_at:
         state = InvoiceState.EXPIRED  # the row says so after the next pass of a worker
-    is_pending = invoice.seen_at is not None and state in (InvoiceState.UNPAID, InvoiceState.EXPIRED)
-    if is_pending and (state is InvoiceState.EXPIRED or invoice.order != order):
+    is_pending = invoice.seen_at is not None and state in _MAY_BE_PENDING
+    if is_pending and (state is not InvoiceState.UNPAID or invoice.order != order):
         return _conflict(invoice, state, *_PENDING)
     if state is InvoiceState.UNPAID:
         return _difference(invoice, order)

@@ -28,7 +28,7 @@ from lnpay.model import Clock
 from lnpay.report import Period, paid_place, read_all, refund_place
 from lnpay.repository import Repository
 from lnpay.repository.books import IDS_AT_ONCE, BookedInvoice, BookedRefund
-from lnpay.states import Closer, InvoiceState
+from lnpay.states import UNWATCHED, Closer, InvoiceState
 from lnpay.strangers import report_strangers
 from lnpay.strike import Payment, PaymentStatus, Strike
 from lnpay.strike_invoices import PAGE_SIZE, InvoicePage, InvoiceStatus, StrikeInvoice
@@ -269,7 +269,7 @@ class _Audit:
             return
         if seen.paid_at is not None and not self.start <= seen.paid_at < self.end:
             return
-        kind = K.LAPSED_AND_PAID if invoice.state is S.LAPSED else K.NOT_COUNTED
+        kind = K.LAPSED_AND_PAID if invoice.state in UNWATCHED else K.NOT_COUNTED
         self.result.add(
             kind, invoice.strike_invoice_id, f"{invoice.state}, {invoice.amount_sats:,} sats", _paid_words(seen)
         )

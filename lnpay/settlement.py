@@ -19,7 +19,7 @@ from lnpay.outbox import owe_delivery, owe_settled
 from lnpay.outgoing import Timeout
 from lnpay.refunds_keys import refund_key
 from lnpay.repository import Repository, Transaction
-from lnpay.states import PAYABLE, InvoiceState
+from lnpay.states import PAYABLE, UNWATCHED, WATCHED, InvoiceState
 from lnpay.strike import PATIENT, Strike
 from lnpay.strike_invoices import InvoiceStatus, StrikeInvoice
 
@@ -33,7 +33,7 @@ class Outcome(StrEnum):
     PAID_LATE = "paid_late"
     NOT_PAID = "not_paid"
     NOT_FINAL = "not_final"  # money was seen and is not counted yet
-    CANCELLED = "cancelled"  # withdrawn at Strike
+    CANCELLED = "cancelled"  # called off, or taken back, at Strike
     ALREADY = "already"  # known before
 
 
@@ -60,11 +60,14 @@ def settle(ledger: Ledger, seen: StrikeInvoice) -> Outcome:
     """Make our row agree with what Strike says of an invoice. Safe to repeat, in any order, by anybody at once.
 
     Paid in time: SETTLED, and the shop is owed a delivery; one of the expiry that it has not had yet is withdrawn. Paid
-    late: PAID_LATE, and the customer is owed a refund. Each in the commit that makes the move, so exactly once.
+    late: PAID_LATE, and the customer is owed a refund. Called off before that: CANCELLED, and the shop is owed the
+    message that it is over. Each in the commit that makes the move, so exactly once.
     """
     now = ledger.clock()
     if seen.status is not InvoiceStatus.PAID:
         _note_seen(ledger, seen, now)
+        if seen.status is InvoiceStatus.CANCELLED:
+            _note_cancelled(ledger, seen, now)
         return _UNPAID_OUTCOMES[seen.status]
     with ledger.repository.transaction() as tx:
         invoice = tx.invoices.find_by_strike_id(seen.invoice_id)
@@ -83,8 +86,8 @@ def settle(ledger: Ledger, seen: StrikeInvoice) -> Outcome:
         else:
             _owe_refund(ledger, tx, invoice, received_sats, now)
             owe_delivery(tx, ledger.events, EventType.INVOICE_PAID_LATE, invoice, now)
-    if invoice.state is InvoiceState.LAPSED:
-        log.warning("lapsed invoice was paid invoice_id=%s", invoice.strike_invoice_id)
+    if invoice.state in UNWATCHED:
+        log.warning("%s invoice was paid invoice_id=%s", invoice.state, invoice.strike_invoice_id)
     log.info("invoice %s invoice_id=%s received_sats=%d", new, invoice.strike_invoice_id, received_sats)
     return Outcome(new.value)
 
@@ -105,6 +108,27 @@ def _note_seen(ledger: Ledger, seen: StrikeInvoice, now: datetime) -> None:
         return
     with ledger.repository.transaction() as tx:
         tx.invoices.mark_seen(invoice.id, now if is_seen else None)
+
+
+def _note_cancelled(ledger: Ledger, seen: StrikeInvoice, now: datetime) -> None:
+    with ledger.repository.transaction() as tx:
+        invoice = tx.invoices.find_by_strike_id(seen.invoice_id)
+        if invoice is None or invoice.state not in WATCHED:
+            return
+        is_moved = call_off(tx, ledger.events, invoice, now)
+    if is_moved:
+        log.info("invoice cancelled invoice_id=%s", seen.invoice_id)
+
+
+def call_off(tx: Transaction, events: frozenset[str], invoice: Invoice, now: datetime) -> bool:
+    """Move a watched invoice to CANCELLED, and owe the shop the message that it is over, unless it is owed already.
+
+    False when the invoice has moved since it was read.
+    """
+    is_moved = tx.invoices.cancel(invoice.id, invoice.state)
+    if is_moved:
+        owe_delivery(tx, events, EventType.INVOICE_EXPIRED, invoice, now)
+    return is_moved
 
 
 def _paid_at(invoice: Invoice, seen: StrikeInvoice, now: datetime) -> datetime:

@@ -20,6 +20,7 @@ class InvoiceState(StrEnum):
     EXPIRED = "expired"  # no payment seen in time: still watched
     PAID_LATE = "paid_late"  # paid after expires_at: a refund is owed
     LAPSED = "lapsed"  # no payment came, and the payment request has ended: not polled, but a payment still counts
+    CANCELLED = "cancelled"  # called off at Strike before a payment was known: not polled, but a payment still counts
 
 
 class RefundState(StrEnum):
@@ -78,7 +79,10 @@ class RefundStep(StrEnum):
 WATCHED = (InvoiceState.UNPAID, InvoiceState.EXPIRED)
 """The states in which a payment is looked for."""
 
-PAYABLE = (*WATCHED, InvoiceState.LAPSED)
+UNWATCHED = (InvoiceState.LAPSED, InvoiceState.CANCELLED)
+"""The states in which no payment is expected any more, and one counts all the same."""
+
+PAYABLE = (*WATCHED, *UNWATCHED)
 """The states in which a payment counts. In this order no move is missed: an invoice never goes back in it."""
 
 EXPIRE_MARGIN = timedelta(seconds=10)
@@ -90,11 +94,13 @@ LAPSE_MARGIN = timedelta(minutes=15)
 S, R, D = InvoiceState, RefundState, DeliveryState
 
 INVOICE_MOVES: Mapping[InvoiceState, frozenset[InvoiceState]] = {
-    S.UNPAID: frozenset({S.SETTLED, S.EXPIRED, S.PAID_LATE}),
-    S.EXPIRED: frozenset({S.SETTLED, S.PAID_LATE, S.LAPSED}),
+    S.UNPAID: frozenset({S.SETTLED, S.EXPIRED, S.PAID_LATE, S.CANCELLED}),
+    S.EXPIRED: frozenset({S.SETTLED, S.PAID_LATE, S.LAPSED, S.CANCELLED}),
     S.SETTLED: frozenset(),
     S.PAID_LATE: frozenset(),
     S.LAPSED: frozenset({S.SETTLED, S.PAID_LATE}),
+    # Strike does not say whether a payment request that was shown can still be paid after that.
+    S.CANCELLED: frozenset({S.SETTLED, S.PAID_LATE}),
 }
 
 REFUND_MOVES: Mapping[RefundState, frozenset[RefundState]] = {

@@ -18,7 +18,7 @@ from lnpay.forks import notice_fork
 from lnpay.model import Invoice
 from lnpay.outbox import owe_delivery
 from lnpay.repository import Transaction
-from lnpay.settlement import Ledger, Outcome, reconcile_invoice
+from lnpay.settlement import Ledger, Outcome, call_off, reconcile_invoice
 from lnpay.states import EXPIRE_MARGIN, LAPSE_MARGIN, WATCHED, InvoiceState
 from lnpay.strike_invoices import PAGE_SIZE, InvoicePage, InvoiceStatus
 
@@ -31,13 +31,16 @@ DEEP_SWEEP = "deep_sweep"
 """The milestone under which every process finds when the last one was."""
 
 LAPSED_SWEEP_EVERY = timedelta(hours=1)
-"""Payments of lapsed invoices are looked for at this pace: only a webhook that was lost leaves one to be found."""
+"""Payments of lapsed and cancelled invoices are looked for at this pace: only a lost webhook leaves one to be found."""
 
 LAPSED_SWEEP = "lapsed_sweep"
 """The milestone of the last such sweep."""
 
 LAPSED_FOR = timedelta(hours=3)
-"""So long after its payment request has ended, a lapsed invoice is looked for. Its webhook counts at any time."""
+"""So long after its payment request has ended, an unwatched invoice is looked for. Its webhook counts at any time."""
+
+CANCELLED_AFTER = timedelta(seconds=60)
+"""While every unpaid invoice is younger, no call is spent on those that were called off without a webhook."""
 
 BATCH = 200
 """Rows moved in one transaction: many enough to be quick, few enough not to hold up a sale."""
@@ -100,8 +103,8 @@ def sweep(ledger: Ledger, calls_left: Callable[[], int], *, is_deep: bool | None
         since = tx.invoices.oldest_opened_at(WATCHED if is_deep else (InvoiceState.UNPAID,))
         is_for_lapsed = is_deep and _is_due(tx, LAPSED_SWEEP, LAPSED_SWEEP_EVERY, found.started_at)
         if is_for_lapsed:
-            lapsed = tx.invoices.oldest_lapsed_opened_at(found.started_at - LAPSED_FOR)
-            since = min((one for one in (since, lapsed) if one is not None), default=None)
+            unwatched = tx.invoices.oldest_unwatched_opened_at(found.started_at - LAPSED_FOR)
+            since = min((one for one in (since, unwatched) if one is not None), default=None)
         is_any_to_lapse = bool(tx.invoices.to_lapse(found.started_at - LAPSE_MARGIN, 1))
     if since is None:
         return found
@@ -109,6 +112,8 @@ def sweep(ledger: Ledger, calls_left: Callable[[], int], *, is_deep: bool | None
         if is_deep and is_any_to_lapse:
             _note_pending(ledger, found, since)
         _sweep_somehow(ledger, found, since, calls_left)
+        if is_deep:
+            _end_cancelled(ledger, found)
     except StrikeError as error:
         log.warning("sweep stopped error=%s", error.message)
         found.stopped_by = error
@@ -194,6 +199,30 @@ def _page(ledger: Ledger, status: InvoiceStatus, skip: int) -> InvoicePage:
         if _is_about_all_calls(error) or (isinstance(error, StrikeUnavailable) and error.status is None):
             raise
         raise _NoList(error) from error
+
+
+def _end_cancelled(ledger: Ledger, found: Sweep) -> None:
+    """Move to CANCELLED what Strike lists so, back to the oldest unpaid invoice: customers may be trying to pay it.
+
+    No money depends on it: where the list cannot be had, it waits.
+    """
+    with ledger.repository.reading() as tx:
+        since = tx.invoices.oldest_opened_at((InvoiceState.UNPAID,))
+    if since is None or found.started_at - since < CANCELLED_AFTER:
+        return
+    # Its odd rows are no payments: they are not counted with those of the other lists.
+    apart = Sweep(found.started_at, found.asked_at)
+    try:
+        for page in _pages(ledger, apart, InvoiceStatus.CANCELLED, since):
+            # Of a row that cannot be read it is not known that it is cancelled.
+            cancelled = [one.invoice_id for one in page.invoices if one.status is InvoiceStatus.CANCELLED]
+            with ledger.repository.reading() as tx:
+                watched = tx.invoices.watched_among(cancelled)
+            _end(ledger, watched, InvoiceState.CANCELLED)
+    except _NoList as refusal:
+        log.warning("strike's list of cancelled invoices cannot be read error=%s", refusal.error.message)
+    except StrikeError as error:
+        log.warning("strike's list of cancelled invoices cannot be had error=%s", error.message)
 
 
 def _settle_watched(ledger: Ledger, found: Sweep, listed: list[str]) -> None:
@@ -293,6 +322,15 @@ def lapse_due(ledger: Ledger, found: Sweep) -> int:
     return _end(ledger, [one for one in due if found.clears(one)], InvoiceState.LAPSED)
 
 
+def _end_one(ledger: Ledger, tx: Transaction, invoice: Invoice, new: InvoiceState, now: datetime) -> bool:
+    if new is InvoiceState.CANCELLED:
+        return call_off(tx, ledger.events, invoice, now)
+    is_moved = tx.invoices.move(invoice.id, invoice.state, new)
+    if is_moved and new is InvoiceState.EXPIRED:
+        owe_delivery(tx, ledger.events, EventType.INVOICE_EXPIRED, invoice, now)
+    return is_moved
+
+
 def _end(ledger: Ledger, due: list[Invoice], new: InvoiceState) -> int:
     ended = 0
     for start in range(0, len(due), BATCH):
@@ -301,10 +339,7 @@ def _end(ledger: Ledger, due: list[Invoice], new: InvoiceState) -> int:
         now = ledger.clock()
         with ledger.repository.transaction() as tx:
             for invoice in due[start : start + BATCH]:
-                if tx.invoices.move(invoice.id, invoice.state, new):
-                    ended += 1
-                    if new is InvoiceState.EXPIRED:
-                        owe_delivery(tx, ledger.events, EventType.INVOICE_EXPIRED, invoice, now)
+                ended += _end_one(ledger, tx, invoice, new, now)
     if ended:
         log.info("invoices %s count=%d", new, ended)
     return ended

@@ -11,7 +11,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, Select, func, sel
 from lnpay.model import Draft, Invoice, Issue, Order, Rate
 from lnpay.repository.rows import ODD_ROW, insert_unless_there, read_rows
 from lnpay.repository.tables import invoices as t
-from lnpay.states import PAYABLE, WATCHED, InvoiceState, check_invoice_move
+from lnpay.states import PAYABLE, UNWATCHED, WATCHED, InvoiceState, check_invoice_move
 
 PAID = (InvoiceState.SETTLED, InvoiceState.PAID_LATE)
 """The states in which a payment has counted."""
@@ -184,12 +184,18 @@ class Invoices:
             invoices = read_rows(self._connection, t, statement, _to_invoice)
             return min((invoice.issue.opened_at for invoice in invoices), default=None)
 
-    def oldest_lapsed_opened_at(self, payable_since: datetime) -> datetime | None:
-        """When the oldest lapsed invoice was made whose payment request ended after `payable_since`; None: none."""
-        statement = select(func.min(t.c.opened_at)).where(
-            t.c.state == InvoiceState.LAPSED, t.c.payable_until > payable_since
-        )
+    def oldest_unwatched_opened_at(self, payable_since: datetime) -> datetime | None:
+        """When the oldest lapsed or cancelled invoice was made whose payment request ended after `payable_since`.
+
+        None when there is none.
+        """
+        statement = select(func.min(t.c.opened_at)).where(t.c.state.in_(UNWATCHED), t.c.payable_until > payable_since)
         return self._connection.execute(statement).scalar()
+
+    def watched_among(self, strike_invoice_ids: Iterable[str]) -> list[Invoice]:
+        """Which of these Strike ids are invoices of ours in which a payment is looked for."""
+        statement = select(t).where(t.c.strike_invoice_id.in_(list(strike_invoice_ids)), t.c.state.in_(WATCHED))
+        return read_rows(self._connection, t, statement, _to_invoice)
 
     def mark_listed_paid(self, strike_invoice_ids: Iterable[str], at: datetime) -> None:
         """Remember that Strike lists these as paid although they could not be settled; the first time counts."""
@@ -262,6 +268,10 @@ class Invoices:
     def move(self, invoice_id: int, old: InvoiceState, new: InvoiceState) -> bool:
         """Move an invoice from `old` to `new`. False when it is not in `old` any more."""
         return self._move(invoice_id, old, new, {})
+
+    def cancel(self, invoice_id: int, old: InvoiceState) -> bool:
+        """Move an invoice from `old` to CANCELLED; money that was seen came to nothing. False when not in `old`."""
+        return self._move(invoice_id, old, InvoiceState.CANCELLED, {"seen_at": None})
 
     def _move(self, invoice_id: int, old: InvoiceState, new: InvoiceState, values: dict[str, Any]) -> bool:
         check_invoice_move(old, new)

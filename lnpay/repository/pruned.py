@@ -12,7 +12,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Row, delete, exists, f
 
 from lnpay.repository.rows import read_rows
 from lnpay.repository.tables import deliveries, invoices, pruned_invoices, pruned_totals, refunds
-from lnpay.states import DeliveryState, InvoiceState
+from lnpay.states import UNWATCHED, DeliveryState, InvoiceState
 
 i, p = invoices.c, pruned_invoices.c
 
@@ -171,7 +171,7 @@ class Pruned:
 def _over(before: datetime) -> list[tuple[ColumnElement[bool], Column[datetime]]]:
     """What can no longer be paid since before `before`, each kind with the order of its own index."""
     return [
-        ((i.state == InvoiceState.LAPSED) & (i.payable_until < before), i.payable_until),
+        *(((i.state == state) & (i.payable_until < before), i.payable_until) for state in UNWATCHED),
         # No customer has seen a draft.
         ((i.state == InvoiceState.UNPAID) & i.opened_at.is_(None) & (i.created_at < before), i.opened_at),
     ]

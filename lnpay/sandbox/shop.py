@@ -75,7 +75,18 @@ class Order:
         return self.stage in ("paid", "refunded", "lapsed")
 
 
-STAGES = ("waiting", "settled", "paid", "expired", "lapsed", "refunding", "needs_address", "held", "refunded")
+STAGES = (
+    "waiting",
+    "settled",
+    "paid",
+    "expired",
+    "lapsed",
+    "cancelled",
+    "refunding",
+    "needs_address",
+    "held",
+    "refunded",
+)
 """settled: LNPay knows of the payment, and the shop's webhook has not been reached yet."""
 
 _REFUND_STAGES = {"sent": "refunded", "needs_address": "needs_address", "held": "held"}

@@ -159,7 +159,7 @@ class InvoiceStanding(TypedDict):
         Field(
             description="unpaid; settled (paid in time); expired (no payment in time, one may still come); "
             "paid_late (it came: see refund); lapsed (the payment request has ended; a payment that "
-            "Strike still reports counts).",
+            "Strike still reports counts); cancelled (Strike has called it off; a payment counts all the same).",
             examples=["settled"],
         ),
     ]

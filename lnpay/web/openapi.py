@@ -102,6 +102,7 @@ OPERATIONS = (
             "already_paid",
             "payment_pending",
             "expired",
+            "cancelled",
             "paid_late",
             "amount_differs",
             "correlation_id_taken",
@@ -210,7 +211,7 @@ OPERATIONS = (
 
 _MESSAGES = {
     EventType.INVOICE_SETTLED: "An order is paid: hand out the goods.",
-    EventType.INVOICE_EXPIRED: "The time to pay is over and nothing was paid.",
+    EventType.INVOICE_EXPIRED: "The time to pay is over, or the invoice was cancelled, and nothing was paid.",
     EventType.INVOICE_PAID_LATE: "A payment came too late and is being refunded: the order is not paid.",
     EventType.REFUND_SENT: "The money of a late payment is back with the customer.",
     EventType.REFUND_NEEDS_ADDRESS: "The customer must say where the refund should go; the payment page asks.",

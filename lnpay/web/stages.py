@@ -17,6 +17,7 @@ class Stage(StrEnum):
     SEEN = "seen"  # money was seen, it is not final yet
     PAID = "paid"  # in time
     EXPIRED = "expired"  # the time to pay is over
+    CANCELLED = "cancelled"  # it was called off
     REFUNDING = "refunding"  # paid too late: the money is on its way back
     REFUND_HELD = "refund_held"  # the shop must approve the refund
     NEEDS_ADDRESS = "needs_address"  # the customer must say where the money should go
@@ -44,6 +45,8 @@ def stage_of(standing: Standing, now: datetime) -> Stage:
         return REFUND_STAGES.get(standing.refund_state, Stage.REFUNDING)
     if standing.seen_at is not None and standing.state in PAYABLE:
         return Stage.SEEN
+    if standing.state is InvoiceState.CANCELLED:
+        return Stage.CANCELLED
     # The page does not wait for a worker to say that the time is over.
     is_open = standing.state is InvoiceState.UNPAID and now <= standing.expires_at
     return Stage.WAITING if is_open else Stage.EXPIRED

@@ -436,15 +436,15 @@ class TestInvoices:
             assert [one.correlation_id for one in tx.invoices.unsettled(LATER, 10)] == ["a", "b"]
             assert tx.figures.unsettled() == 2
 
-    def test_the_oldest_lapsed_invoice_is_told_among_those_that_ended_lately(self, repository: Repository) -> None:
-        for number, state in enumerate([S.LAPSED, S.LAPSED, S.LAPSED, S.EXPIRED]):
+    def test_the_oldest_unwatched_invoice_is_told_among_those_that_ended_lately(self, repository: Repository) -> None:
+        for number, state in enumerate([S.LAPSED, S.CANCELLED, S.LAPSED, S.EXPIRED]):
             made_at = NOW + timedelta(seconds=number)
             add_invoice(repository, f"order-{number}", state=state, opened_at=made_at, ends_at=made_at + HOUR)
 
         with repository.reading() as tx:
-            assert tx.invoices.oldest_lapsed_opened_at(NOW) == NOW
-            assert tx.invoices.oldest_lapsed_opened_at(NOW + HOUR) == NOW + timedelta(seconds=1)
-            assert tx.invoices.oldest_lapsed_opened_at(NOW + 2 * HOUR) is None
+            assert tx.invoices.oldest_unwatched_opened_at(NOW) == NOW
+            assert tx.invoices.oldest_unwatched_opened_at(NOW + HOUR) == NOW + timedelta(seconds=1)
+            assert tx.invoices.oldest_unwatched_opened_at(NOW + 2 * HOUR) is None
 
     def test_the_oldest_invoice_is_told_by_when_the_provider_made_it(self, repository: Repository) -> None:
         for number, state in enumerate([S.SETTLED, S.EXPIRED, S.EXPIRED, S.UNPAID]):
@@ -1448,7 +1448,7 @@ class TestSqlite:
             lambda tx: tx.invoices.oldest_opened_at([S.UNPAID, S.EXPIRED]),
             lambda tx: tx.invoices.least_recently_checked(100),
             lambda tx: tx.invoices.payable_among([f"strike-{number}" for number in range(100)]),
-            lambda tx: tx.invoices.oldest_lapsed_opened_at(NOW),
+            lambda tx: tx.invoices.oldest_unwatched_opened_at(NOW),
             lambda tx: tx.invoices.mark_listed_paid([f"strike-{number}" for number in range(100)], NOW),
             lambda tx: tx.invoices.unsettled(NOW, 100),
             lambda tx: tx.figures.unsettled(),
@@ -1556,6 +1556,8 @@ def add_invoice(
             assert tx.invoices.move(draft.id, S.UNPAID, S.EXPIRED)
         if state is S.LAPSED:
             assert tx.invoices.move(draft.id, S.EXPIRED, S.LAPSED)
+        if state is S.CANCELLED:
+            assert tx.invoices.cancel(draft.id, S.UNPAID)
     if state in (S.SETTLED, S.PAID_LATE):
         assert mark_paid(repository, draft, state)
     return invoice_of(repository, name)

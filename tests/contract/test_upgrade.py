@@ -128,7 +128,7 @@ class TestUpgrade:
                 for table in ("invoices", "refunds", "deliveries")
             }
 
-        assert states == {"invoices": {*S}, "refunds": {*R}, "deliveries": {*D} - {D.WITHDRAWN}}
+        assert states == {"invoices": {*S} - {S.CANCELLED}, "refunds": {*R}, "deliveries": {*D} - {D.WITHDRAWN}}
 
     def test_every_row_can_be_read(self, upgraded: Repository) -> None:
         with upgraded.reading() as tx:
@@ -402,6 +402,22 @@ def test_a_message_can_be_withdrawn_after_the_upgrade_and_no_other_word_stands(o
         with engine.begin() as connection:
             assert connection.execute(text("PRAGMA integrity_check")).scalars().all() == ["ok"]
             assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
+
+
+def test_an_invoice_can_be_cancelled_after_the_upgrade_and_no_other_word_stands(old_url: str) -> None:
+    repository = Repository(old_url)
+    repository.upgrade()
+    repository.close()
+    engine = create_engine(old_url, poolclass=NullPool)
+
+    with engine.begin() as connection:
+        changed = connection.execute(text("UPDATE invoices SET state = 'cancelled' WHERE state = 'expired'"))
+        assert changed.rowcount > 0
+    with pytest.raises(IntegrityError), engine.begin() as connection:
+        connection.execute(text("UPDATE invoices SET state = 'lost' WHERE state = 'cancelled'"))
+    if engine.dialect.name == "sqlite":
+        with engine.begin() as connection:
+            assert connection.execute(text("PRAGMA integrity_check")).scalars().all() == ["ok"]
 
 
 def test_a_process_that_was_there_before_the_upgrade_knows_the_new_words(tmp_path: Path) -> None:

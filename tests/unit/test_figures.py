@@ -61,7 +61,14 @@ class TestCounts:
         world.pay(paid)
         main_pass(world.backend)
 
-        assert look(world).invoices == {S.UNPAID: 2, S.SETTLED: 1, S.EXPIRED: 0, S.PAID_LATE: 0, S.LAPSED: 0}
+        assert look(world).invoices == {
+            S.UNPAID: 2,
+            S.SETTLED: 1,
+            S.EXPIRED: 0,
+            S.PAID_LATE: 0,
+            S.LAPSED: 0,
+            S.CANCELLED: 0,
+        }
 
     def test_a_draft_that_strike_never_issued_is_no_invoice(self, world: World) -> None:
         world.fault("POST", "/v1/invoices", "error", times=None, status=400)

@@ -183,7 +183,6 @@ class TestNotPaid:
         [
             (InvoiceStatus.UNPAID, Outcome.NOT_PAID),
             (InvoiceStatus.PENDING, Outcome.NOT_FINAL),
-            (InvoiceStatus.CANCELLED, Outcome.CANCELLED),
             (InvoiceStatus.REVERSED, Outcome.CANCELLED),
         ],
     )

@@ -32,6 +32,10 @@ PERMITTED_INVOICE_MOVES = {
     ("expired", "settled"),
     ("expired", "paid_late"),
     ("expired", "lapsed"),
+    ("unpaid", "cancelled"),
+    ("expired", "cancelled"),
+    ("cancelled", "settled"),
+    ("cancelled", "paid_late"),
     ("lapsed", "settled"),
     ("lapsed", "paid_late"),
 }

@@ -9,7 +9,7 @@ from babel.numbers import format_currency
 
 _FINE = ("settled", "delivered", "sent")
 _WRONG = ("needs_address", "held", "failed", "abandoned")
-_OVER = ("expired", "lapsed", "paid_late", "withdrawn")
+_OVER = ("expired", "lapsed", "cancelled", "paid_late", "withdrawn")
 
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 

@@ -89,7 +89,7 @@
       button.setAttribute("aria-label", word.close);
       if (word.type === "close") dialog.close();
       if (word.state === "paid") once("paid", onPaid);
-      if (word.state === "expired") once("expired", onExpired);
+      if (word.state === "expired" || word.state === "cancelled") once("expired", onExpired);
     };
     // A page that may not stand in a frame here never speaks. The developer should see why at once; the customer should
     // be able to pay nevertheless.
