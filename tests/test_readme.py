@@ -1,4 +1,4 @@
-"""What the README says is what the code does: states, settings, routes, errors, commands, and its curl."""
+"""What README and docs say is what the code does: states, settings, routes, errors, commands, and the first request."""
 
 from __future__ import annotations
 
@@ -39,19 +39,20 @@ from lnpay.states import (
 )
 from lnpay.web import errors as web_errors
 from lnpay.web.schemas import GenerateInvoice
+from tests.docs.pages import EVERYTHING, PAGES, ROOT, anchors, section, without_code
 from tests.world import World
 
-ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text("utf-8")
 NO_FILE = Path("no such file")
 PLACEHOLDERS = {"ORDER": "x", "LN_ADDRESS": "a@b.example", "TEXT": "seen", "STATE": "held"}
-
-
-def section(title: str) -> str:
-    """The text under a heading, up to the next heading of its level or above."""
-    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,2}} |^\1 |\Z)", README, re.MULTILINE | re.DOTALL)
-    assert found is not None, title
-    return found[2]
+NAMED_FILE = re.compile(r"(?<![\w./-])(?:workers|docs|config|lnpay|tests|\.ci)/[\w./]+\w")
+MAKE = re.compile(r"(?:`|^ {4,}|^)(?:PYTHON=\S+ |PORT=\d+ )?make ([a-z]+)\b(?=[^\n]*`|[^`\n]*$)", re.MULTILINE)
+LINKS = sorted(
+    (page, link)
+    for page, text in PAGES.items()
+    for link in {*re.findall(r"\]\(([^)\s]+)\)", text), *re.findall(r'(?:src|href)="([^"]+)"', without_code(text))}
+    if not link.startswith(("https://", "http://"))
+)
+"""Every link to another page or heading, by the page that has it."""
 
 
 def rows(text: str) -> list[list[str]]:
@@ -157,7 +158,7 @@ def test_the_fields_of_an_order_are_the_code_s() -> None:
 
 
 class TestCommands:
-    @pytest.mark.parametrize("line", sorted(set(re.findall(r"python main\.py([^`#\n]*)", README))))
+    @pytest.mark.parametrize("line", sorted(set(re.findall(r"python main\.py([^`#\n&|)]*)", EVERYTHING))))
     def test_main_knows_it(self, line: str) -> None:
         arguments = [PLACEHOLDERS.get(word, word) for word in shlex.split(line)]
         if arguments == ["refunds", "ACTION"]:
@@ -165,17 +166,17 @@ class TestCommands:
 
         assert vars(main._parse(arguments))
 
-    @pytest.mark.parametrize("line", sorted(set(re.findall(r"webhook_settings\.py([^`#;\n]*)", README))))
+    @pytest.mark.parametrize("line", sorted(set(re.findall(r"webhook_settings\.py([^`#;\n]*)", EVERYTHING))))
     def test_webhook_settings_knows_it(self, line: str) -> None:
         arguments = ["00000000-0000-0000-0000-000000000000" if word == "ID" else word for word in shlex.split(line)]
 
         assert vars(webhook_settings._parser().parse_args(arguments))
 
-    @pytest.mark.parametrize("line", sorted(set(re.findall(r"key_generator\.py([^`#\n]*)", README))))
+    @pytest.mark.parametrize("line", sorted(set(re.findall(r"key_generator\.py([^`#\n]*)", EVERYTHING))))
     def test_key_generator_knows_it(self, line: str) -> None:
         assert vars(key_generator._parser().parse_args(shlex.split(line)))
 
-    @pytest.mark.parametrize("target", sorted(set(re.findall(r"make (\w+)", README)) - {"a", "an", "the"}))
+    @pytest.mark.parametrize("target", sorted(set(MAKE.findall(EVERYTHING))))
     def test_make_knows_it(self, target: str) -> None:
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE), target
 
@@ -192,17 +193,17 @@ class TestCommands:
 
 
 class TestWhatItPointsTo:
-    @pytest.mark.parametrize("path", sorted(set(re.findall(r"(?:workers|docs|config|lnpay|\.ci)/[\w./]+\w", README))))
+    @pytest.mark.parametrize("path", sorted(set(NAMED_FILE.findall(EVERYTHING))))
     def test_the_file_is_there(self, path: str) -> None:
         assert (ROOT / path).exists() or path in ("config/.env", "config/local/delivery.py"), path
 
-    def test_its_links_lead_to_headings(self) -> None:
-        headings = {
-            re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-            for heading in re.findall(r"^#+ (.*)$", README, re.MULTILINE)
-        }
+    @pytest.mark.parametrize(("page", "link"), LINKS)
+    def test_the_link_leads_somewhere(self, page: str, link: str) -> None:
+        path, _, fragment = link.partition("#")
+        file = (ROOT / page).parent / path if path else ROOT / page
 
-        assert set(re.findall(r"\]\(#([\w-]+)\)", README)) <= headings
+        assert file.exists()
+        assert not fragment or fragment in anchors(file.read_text("utf-8"))
 
     def test_the_pictures_are_light(self) -> None:
         assert all(file.stat().st_size < 100_000 for file in (ROOT / "docs" / "images").iterdir())
