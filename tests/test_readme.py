@@ -111,7 +111,7 @@ class TestSettings:
 
 
 def test_every_route_is_named(world: World) -> None:
-    shown = {words(request)[0] for request, _ in rows(section("HTTP").partition("###")[0])}
+    shown = {words(request)[0] for request, _ in rows(section("Routes"))}
 
     served = {
         f"{method} {rule.rule}"
@@ -135,18 +135,18 @@ def test_the_error_codes_are_the_code_s() -> None:
 
 
 def test_the_pauses_are_the_code_s() -> None:
-    said = re.search(r"pauses of (.*?)\. ", section("Telling your shop").replace("\n", " "))
+    said = re.search(r"pauses of (.*?)\. ", section("Notifications").replace("\n", " "))
     assert said is not None
     units = {"s": "seconds", "min": "minutes", "h": "hours"}
 
     pauses = re.findall(r"(\d+) (s|min|h)\b", said[1])
 
     assert tuple(timedelta(**{units[unit]: int(number)}) for number, unit in pauses) == PAUSES
-    assert f"{len(PAUSES)} times" in section("Telling your shop")
+    assert f"{len(PAUSES)} times" in section("Notifications")
 
 
 def test_the_types_of_message_are_the_code_s() -> None:
-    table = rows(section("Telling your shop"))[: len(EventType)]
+    table = rows(section("Notifications"))[: len(EventType)]
 
     assert {words(kind)[0]: words(status)[0] for kind, status, _ in table} == {
         str(kind): status for kind, (status, _) in events.WORDS.items()
@@ -154,7 +154,7 @@ def test_the_types_of_message_are_the_code_s() -> None:
 
 
 def test_the_fields_of_an_order_are_the_code_s() -> None:
-    assert [words(field)[0] for field, _ in rows(section("First request"))] == list(GenerateInvoice.model_fields)
+    assert [words(field)[0] for field, _ in rows(section("Make an invoice"))] == list(GenerateInvoice.model_fields)
 
 
 class TestCommands:
@@ -299,12 +299,12 @@ class TestInTheSandbox:
         [told] = deliveries
         state = requests.get(f"{sandbox}/invoices/{made['invoice']['invoiceId']}", timeout=30).json()
 
-        [body] = json_blocks(section("Telling your shop"))
+        [body] = json_blocks(section("Notifications"))
         assert keys_of(told["json"]) == keys_of(body)
         assert told["json"]["data"]["metadata"] == body["data"]["metadata"]
-        headers = [words(name)[0] for name, _ in rows(section("Telling your shop"))[len(EventType) :]]
+        headers = [words(name)[0] for name, _ in rows(section("Notifications"))[len(EventType) :]]
         assert {"webhook-id", "webhook-timestamp"} <= set(headers) & set(told["headers"])
-        shown = next(block for block in json_blocks(section("HTTP")) if "invoice_id" in block)
+        shown = next(block for block in json_blocks(section("Routes")) if "invoice_id" in block)
         assert (keys_of(state), state["state"]) == (keys_of(shown), shown["state"])
 
 
@@ -314,7 +314,7 @@ def keys_of(value: Any) -> Any:
 
 
 class Ordered:
-    """An order of the shop that the README's receiver serves."""
+    """An order of the shop that docs/notifications.md's receiver serves."""
 
     amount, currency = "12.34", "usd"
     is_shipped = False
@@ -324,8 +324,8 @@ class Ordered:
 
 
 def receive(order: Ordered, **changes: str) -> None:
-    """Run the receiver of "Telling your shop" with a signed message about `order`; `changes` are fields of its data."""
-    (receiver,) = re.findall(r"```python\n(.*?)```", section("Telling your shop"), re.DOTALL)
+    """Run the receiver of "Notifications" with a signed message about `order`; `changes` are fields of its data."""
+    (receiver,) = re.findall(r"```python\n(.*?)```", section("Notifications"), re.DOTALL)
     secret, now = "whsec_" + "A" * 32, datetime.now(UTC)
     data = {"correlation_id": "1042-2", "order_id": "1042", "amount_fiat": "12.34", "currency": "usd", **changes}
     body = json.dumps({"type": "invoice.settled", "data": data})
@@ -334,7 +334,7 @@ def receive(order: Ordered, **changes: str) -> None:
         "webhook-timestamp": str(int(now.timestamp())),
         "webhook-signature": Webhook(secret).sign("msg_1", now, body),
     }
-    # The README's own code, run as it stands there.
+    # The page's own code, run as it stands there.
     exec(receiver, {"DELIVERY_SECRET": secret, "body": body, "headers": headers, "orders": {"1042": order}})  # noqa: S102
 
 
