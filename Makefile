@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-c
 MONEY := lnpay/money.py,lnpay/states.py,lnpay/settlement.py,lnpay/refunds*.py,lnpay/sweeps.py,lnpay/deliveries.py
 
 .DEFAULT_GOAL := help
-.PHONY: help sandbox test simulate soak mutate lint format types check bench stale
+.PHONY: help sandbox test simulate soak mutate lint format types check docs bench stale
 
 help:                           ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -48,6 +48,9 @@ types: $(VENV)/ready-dev        ## mypy, strict
 
 check: lint types test          ## all of these, as before a commit
 	$(MAKE) format CHECK=1
+
+docs: $(VENV)/ready-dev         ## the documentation as a site in site/; a broken link fails it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(VENV)/ready-dev        ## every figure, each against a floor of the same run
 	$(BIN)/python -m bench

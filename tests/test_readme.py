@@ -44,7 +44,7 @@ from tests.world import World
 
 NO_FILE = Path("no such file")
 PLACEHOLDERS = {"ORDER": "x", "LN_ADDRESS": "a@b.example", "TEXT": "seen", "STATE": "held"}
-NAMED_FILE = re.compile(r"(?<![\w./-])(?:workers|docs|config|lnpay|tests|\.ci)/[\w./]+\w")
+NAMED_FILE = re.compile(r"(?<![\w./-])(?:workers|docs|config|lnpay|tests|\.ci)/[\w./-]+\w")
 MAKE = re.compile(r"(?:`|^ {4,}|^)(?:PYTHON=\S+ |PORT=\d+ )?make ([a-z]+)\b(?=[^\n]*`|[^`\n]*$)", re.MULTILINE)
 LINKS = sorted(
     (page, link)
@@ -190,6 +190,24 @@ class TestCommands:
         )
 
         assert "--watch SECONDS" in helped.stdout
+
+
+class TestReadme:
+    TEXT = PAGES["README.md"]
+
+    def test_it_is_short(self) -> None:
+        assert len(self.TEXT.splitlines()) <= 200
+
+    def test_it_leads_to_every_page(self) -> None:
+        pages = {page for page in PAGES if page not in ("README.md", "docs/index.md")}
+
+        assert pages <= set(re.findall(r"\]\(([^)#]+)\)", self.TEXT))
+
+    def test_it_names_the_scopes_of_going_live(self) -> None:
+        scopes = re.findall(r"`(partner\.[\w.-]+)`", self.TEXT)
+
+        assert len(scopes) == 10
+        assert re.findall(r"`(partner\.[\w.-]+)`", PAGES["docs/going-live.md"]) == scopes
 
 
 class TestWhatItPointsTo:
