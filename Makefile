@@ -50,7 +50,7 @@ check: lint types test          ## all of these, as before a commit
 	$(MAKE) format CHECK=1
 
 docs: $(VENV)/ready-dev         ## the documentation as a site in site/; a broken link fails it
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 bench: $(VENV)/ready-dev        ## every figure, each against a floor of the same run
 	$(BIN)/python -m bench

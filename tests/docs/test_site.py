@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -23,21 +24,52 @@ PAGE_NAMES = sorted(Path(page).stem for page in PAGES if page.startswith("docs/"
 LOADING = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src", "video": "src"}
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the built site. The build is strict: an unknown link, anchor or page fails it."""
-    folder = tmp_path_factory.mktemp("site")
-    built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)],
-        cwd=ROOT,
+def build(source: Path, target: Path) -> subprocess.CompletedProcess[str]:
+    """Build the site as `make docs` does. --quiet would hide warnings from --strict."""
+    return subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(target)],
+        cwd=source,
         env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built site."""
+    folder = tmp_path_factory.mktemp("site")
+    built = build(ROOT, folder)
     assert built.returncode == 0, built.stdout + built.stderr
     return folder
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("states.md", "[x](api.md#nowhere)"),
+        ("states.md", "[x](nowhere.md)"),
+        ("states.md", "[x](../README.md)"),
+        ("states.md", "[x](#nowhere)"),
+        ("left_out.md", "# A page that the navigation does not name"),
+    ],
+)
+def test_a_broken_link_or_a_page_left_out_fails_the_build(tmp_path: Path, page: str, text: str) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    with (tmp_path / "docs" / page).open("a", encoding="utf-8") as file:
+        file.write(f"\n{text}\n")
+
+    built = build(tmp_path, tmp_path / "site")
+
+    assert built.returncode == 1
+    assert "Aborted with 1 warnings in strict mode" in built.stdout + built.stderr
+
+
+def test_make_builds_it_in_the_same_way() -> None:
+    assert "mkdocs build --strict\n" in (ROOT / "Makefile").read_text("utf-8")
 
 
 class Loaded(HTMLParser):
