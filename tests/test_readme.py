@@ -272,7 +272,7 @@ def wait_for(url: str) -> None:
 
 
 def curl(line: str, url: str) -> Any:
-    """Run the README's line against `url`. Where there is no curl, what it says is sent all the same."""
+    """Run a page's line against `url`. Where there is no curl, what it says is sent all the same."""
     arguments = shlex.split(line.replace("http://localhost:5000", url))
     if shutil.which("curl"):
         return json.loads(subprocess.run([*arguments, "--silent", "--fail"], capture_output=True, check=True).stdout)
@@ -299,6 +299,13 @@ class TestInTheSandbox:
         for part in ("invoice", "quote"):
             assert set(shown["data"][part]) <= set(answer["data"][part])
         assert answer["data"]["invoice"]["correlationId"] == "abc123xyz"
+
+    def test_the_curl_of_every_other_page_makes_an_invoice(self, sandbox: str) -> None:
+        lines = {page: line for page, text in PAGES.items() for line in self.LINE.findall(text)}
+
+        assert set(lines) == {"README.md", "docs/api.md", "docs/windows.md"}
+        for page in ("docs/api.md", "docs/windows.md"):
+            assert curl(lines[page], sandbox)["status"] == "success"
 
     def test_what_the_shop_gets_and_asks_is_what_is_shown(self, sandbox: str) -> None:
         base, _, port = sandbox.rpartition(":")
