@@ -227,7 +227,7 @@ LATE_PAYMENTS = 1_000
 
 
 def test_a_thousand_late_payments_at_once_are_paid_back_within_the_rate_limits(tmp_path: Path) -> None:
-    """Four full minutes of 250 calls each, and what is left: about four and a half minutes of the provider's time."""
+    """Each refund first reads its invoice, and Strike permits 1,000 such reads in ten minutes, sweeps included."""
     world = World.make(tmp_path, config=SimulatorConfig(rate_limits="off"))
     invoices = [issue(world, number) for number in range(LATE_PAYMENTS)]
     world.wait(180)
@@ -246,7 +246,7 @@ def test_a_thousand_late_payments_at_once_are_paid_back_within_the_rate_limits(t
     each_is_paid_back_once(world, invoices)
     assert Counter(executions(world)) == {"COMPLETED": LATE_PAYMENTS}
     assert {bucket.locked_until for bucket in world.simulator.limits._buckets.values()} == {0.0}
-    assert 4 <= minutes < 5
+    assert 10 <= minutes < 13
     world.close()
 
 

@@ -85,8 +85,8 @@ class TestCounts:
         world.pay(world.sell())
         main_pass(world.backend)
 
-        assert told == {D.PENDING: 0, D.DELIVERED: 2, D.ABANDONED: 0}
-        assert look(world).deliveries == {D.PENDING: 0, D.DELIVERED: 2, D.ABANDONED: 1}
+        assert told == {D.PENDING: 0, D.DELIVERED: 2, D.ABANDONED: 0, D.WITHDRAWN: 0}
+        assert look(world).deliveries == {D.PENDING: 0, D.DELIVERED: 2, D.ABANDONED: 1, D.WITHDRAWN: 0}
 
     def test_what_is_done_with_is_counted_once_a_minute_and_what_is_open_each_time(self, world: World) -> None:
         moment = [0.0]
@@ -197,5 +197,5 @@ class TestWorkers:
         assert look(world).workers == {
             "main": WorkerStanding(90, is_in_trouble=False),
             "expired": WorkerStanding(None, is_in_trouble=False),
-            "refund": WorkerStanding(90, is_in_trouble=True),
+            "refund": WorkerStanding(90, is_in_trouble=True, trouble_seconds=90),
         }

@@ -89,9 +89,12 @@ class Cron:
 
 
 @pytest.fixture
-def cron(tmp_path: Path) -> Iterator[Cron]:
-    """The provider's clock is two hours behind until `advance` moves it; the workers live by the real one."""
-    clock = VirtualClock(datetime.now(UTC) - timedelta(hours=2))
+def cron(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Cron]:
+    """A provider whose clock is CLOCK_BEHIND_SECONDS (of the test's module) behind until `advance` moves it.
+
+    The workers live by the real clock: one that differs from the provider's is trouble.
+    """
+    clock = VirtualClock(datetime.now(UTC) - timedelta(seconds=getattr(request.module, "CLOCK_BEHIND_SECONDS", 0)))
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     with SandboxServer(Simulator(clock=clock)) as server:

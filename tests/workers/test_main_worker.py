@@ -50,13 +50,14 @@ def test_nothing_to_do_is_a_success(cron: Cron) -> None:
     assert (run.returncode, run.stdout, run.stderr) == (0, NOTHING, "")
 
 
-def test_a_shop_and_a_provider_that_are_down_are_for_the_next_pass(cron: Cron) -> None:
+def test_a_provider_that_is_down_is_trouble_and_left_to_the_next_pass(cron: Cron) -> None:
     cron.pay(cron.sell())
     nowhere = "http://127.0.0.1:1"
 
     run = cron.run(WORKER, STRIKE_API_URL=f"{nowhere}/v1")
 
-    assert (run.returncode, run.stdout) == (0, NOTHING)
+    assert run.returncode == 1
+    assert run.stdout.startswith(f"{NOTHING.rstrip()} trouble: payments could not be looked up at Strike: ")
     assert "Traceback" not in run.stderr
 
 
