@@ -15,6 +15,7 @@ from lnpay.money import fiat_to_sats, sats_to_msats
 from lnpay.order_conflicts import already_paid, conflict_of
 from lnpay.rates import Rates
 from lnpay.repository import Repository
+from lnpay.states import InvoiceState
 from lnpay.strike import Strike, StrikeQuote
 from lnpay.strike_invoices import InvoiceStatus, StrikeInvoice
 from lnpay.strike_names import new_strike_name
@@ -69,10 +70,12 @@ def create_invoice(till: Till, correlation_id: str, order: Order) -> Invoice:
         if paid is not None:
             raise already_paid(paid)
         if isinstance(known, Invoice):
-            conflict = conflict_of(known, order, till.clock())
-            if conflict is not None:
-                raise conflict
-            return known
+            if known.state is not InvoiceState.CANCELLED or known.seen_at is not None:
+                return _open(till, known, order)
+            # Where that is refused, another request was quicker, or a payment has come all the same.
+            with till.repository.transaction() as tx:
+                tx.invoices.release_correlation_id(known)
+            continue
         draft = _fresh_draft(till, known, correlation_id, order)
         issue = None if draft is None else _issue(till, draft)
         if draft is None or issue is None:
@@ -84,6 +87,13 @@ def create_invoice(till: Till, correlation_id: str, order: Order) -> Invoice:
             log.info("invoice issued invoice_id=%s amount_sats=%d", issue.strike_invoice_id, draft.amount_sats)
             return invoice
     raise Conflict("this order is being changed by other requests at the same time; repeat it", code="order_busy")
+
+
+def _open(till: Till, known: Invoice, order: Order) -> Invoice:
+    conflict = conflict_of(known, order, till.clock())
+    if conflict is not None:
+        raise conflict
+    return known
 
 
 def _fresh_draft(till: Till, known: Draft | None, correlation_id: str, order: Order) -> Draft | None:

@@ -28,10 +28,6 @@ _BY_STATE = {
         "expired",
         f"the invoice of this correlation_id can no longer be paid, and no payment is known: {ANOTHER_ATTEMPT}",
     ),
-    InvoiceState.CANCELLED: (
-        "cancelled",
-        f"the invoice of this correlation_id was cancelled, and no payment is known: {ANOTHER_ATTEMPT}",
-    ),
 }
 """Code and message for each state that is not open."""
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, select, tuple_
 
-from lnpay.repository.tables import deliveries, invoices, refund_attempts, refunds
+from lnpay.repository.tables import SHOWN_CORRELATION_ID, deliveries, invoices, refund_attempts, refunds
 from lnpay.states import Closer, InvoiceState, RefundState
 
 PAGE = 1_000
@@ -74,7 +74,7 @@ class BookedRefund:
 
 
 _INVOICE_COLUMNS = (
-    invoices.c.id, invoices.c.strike_invoice_id, invoices.c.correlation_id, invoices.c.state, invoices.c.currency,
+    invoices.c.id, invoices.c.strike_invoice_id, SHOWN_CORRELATION_ID, invoices.c.state, invoices.c.currency,
     invoices.c.amount_fiat, invoices.c.amount_sats, invoices.c.rate_price, invoices.c.rate_source,
     invoices.c.rate_as_of, invoices.c.opened_at, invoices.c.expires_at, invoices.c.paid_at, invoices.c.received_sats,
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -273,6 +274,28 @@ class Invoices:
         """Move an invoice from `old` to CANCELLED; money that was seen came to nothing. False when not in `old`."""
         return self._move(invoice_id, old, InvoiceState.CANCELLED, {"seen_at": None})
 
+    def release_correlation_id(self, invoice: Invoice) -> bool:
+        """Let the next invoice of a cancelled one's order have its correlation id; it stays an attempt of that order.
+
+        False when it is not cancelled any more, or has released it before.
+        """
+        values = {
+            "correlation_id": secrets.token_hex(20),  # 40 characters, and nothing that a shop could have chosen
+            "former_correlation_id": invoice.correlation_id,
+            "order_id": invoice.order_id,
+        }
+        statement = (
+            update(t)
+            .where(
+                t.c.id == invoice.id,
+                t.c.state == InvoiceState.CANCELLED,
+                t.c.seen_at.is_(None),
+                t.c.correlation_id == invoice.correlation_id,
+            )
+            .values(values)
+        )
+        return self._connection.execute(statement).rowcount == 1
+
     def _move(self, invoice_id: int, old: InvoiceState, new: InvoiceState, values: dict[str, Any]) -> bool:
         check_invoice_move(old, new)
         statement = update(t).where(t.c.id == invoice_id, t.c.state == old).values(state=new, **values)
@@ -324,7 +347,7 @@ def _priced(order: Order, amount_sats: int, rate: Rate, created_at: datetime) ->
 def _draft_fields(row: Row[Any]) -> dict[str, Any]:
     return {
         "id": row.id,
-        "correlation_id": row.correlation_id,
+        "correlation_id": row.former_correlation_id or row.correlation_id,
         "strike_correlation_id": row.strike_correlation_id,
         "token": row.token,
         "order": _order(row),

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Row, delete, exists, func, insert, select, update
 
 from lnpay.repository.rows import read_rows
-from lnpay.repository.tables import deliveries, invoices, pruned_invoices, pruned_totals, refunds
+from lnpay.repository.tables import SHOWN_CORRELATION_ID, deliveries, invoices, pruned_invoices, pruned_totals, refunds
 from lnpay.states import UNWATCHED, DeliveryState, InvoiceState
 
 i, p = invoices.c, pruned_invoices.c
@@ -72,7 +72,7 @@ class Pruned:
 
     def _lock(self, way: ColumnElement[bool], order: Column[datetime], limit: int) -> list[Row[Any]]:
         columns = (
-            i.id, i.strike_invoice_id, i.correlation_id, i.order_id, i.amount_sats, i.currency, i.amount_fiat,
+            i.id, i.strike_invoice_id, SHOWN_CORRELATION_ID, i.order_id, i.amount_sats, i.currency, i.amount_fiat,
             i.opened_at, i.created_at, i.state,
         )  # fmt: skip
         statement = select(*columns).where(way, *_is_nothing_owed()).order_by(order).limit(limit)

@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, Table, TextClause, exists, func, select, text, tuple_
 
 from lnpay.bolt11 import Bolt11Error, decode
-from lnpay.repository.tables import IS_ADDRESS_INDEXED, deliveries, invoices, refunds
+from lnpay.repository.tables import IS_ADDRESS_INDEXED, SHOWN_CORRELATION_ID, deliveries, invoices, refunds
 from lnpay.states import DeliveryState, InvoiceState, RefundState
 
 i, r, d = invoices.c, refunds.c, deliveries.c
@@ -159,7 +159,7 @@ def _tuple_of(place: Place) -> Any:  # noqa: ANN401
 
 def _list_of(wanted: Wanted, limit: int, *, is_upward: bool) -> Select[Any]:
     columns = (
-        i.id, i.opened_at, i.strike_invoice_id, i.correlation_id, i.description, i.amount_fiat, i.currency,
+        i.id, i.opened_at, i.strike_invoice_id, SHOWN_CORRELATION_ID, i.description, i.amount_fiat, i.currency,
         i.amount_sats, i.expires_at, i.state,
     )  # fmt: skip
     order = (i.opened_at, i.id) if is_upward else (i.opened_at.desc(), i.id.desc())

@@ -22,6 +22,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    func,
     text,
 )
 from sqlalchemy.types import TypeDecorator
@@ -121,6 +122,8 @@ invoices = Table(
     # The shop's request, stored before Strike is asked.
     Column("correlation_id", String(40), nullable=False, unique=True),
     Column("order_id", String(40)),
+    # What the shop calls a cancelled invoice that has given its correlation_id to the next one.
+    Column("former_correlation_id", String(40)),
     Column("strike_correlation_id", String(40), nullable=False),
     Column("token", String(64), nullable=False, unique=True),
     Column("amount_fiat", ExactDecimal, nullable=False),
@@ -177,6 +180,11 @@ invoices = Table(
     Index("ix_invoices_listed_paid_at", "listed_paid_at", **_only_where("listed_paid_at IS NOT NULL")),
     Index("ix_invoices_paid_at", "paid_at", "id", "state", "received_sats", **_only_where("paid_at IS NOT NULL")),
 )
+
+SHOWN_CORRELATION_ID = func.coalesce(invoices.c.former_correlation_id, invoices.c.correlation_id).label(
+    "correlation_id"
+)
+"""What the shop calls an invoice, whether or not the next one is called so by now."""
 
 refunds = Table(
     "refunds",

@@ -38,11 +38,6 @@ ERRORS: dict[str, ErrorCode] = {
         f"the invoice of this correlation_id has expired, and no payment is known: {ANOTHER_ATTEMPT}",
         state="expired",
     ),
-    "cancelled": ErrorCode(
-        409,
-        f"the invoice of this correlation_id was cancelled, and no payment is known: {ANOTHER_ATTEMPT}",
-        state="cancelled",
-    ),
     "paid_late": ErrorCode(
         409,
         "the invoice of this correlation_id was paid after its deadline, and the payment is refunded: "

@@ -94,6 +94,7 @@ OPERATIONS = (
         a.InvoiceMade,
         description="The same `correlation_id` with the same request gives the same open invoice again; with another "
         "request, or when that invoice is no longer open, it is a conflict, whose answer says how that invoice stands. "
+        "After a cancelled one the same `correlation_id` gives a new invoice. "
         "An order that may need several attempts has an `order_id`. The customer has until `expiration_time` to pay.",
         errors=(
             "invalid_request",
@@ -102,7 +103,6 @@ OPERATIONS = (
             "already_paid",
             "payment_pending",
             "expired",
-            "cancelled",
             "paid_late",
             "amount_differs",
             "correlation_id_taken",

@@ -231,13 +231,54 @@ class TestWhatIsSaid:
 
 
 class TestTheSameOrder:
-    def test_is_refused_with_the_way_to_another_attempt(self, world: World) -> None:
-        invoice = cancelled(world, correlation_id="order-1")
+    def test_gets_a_new_invoice_and_both_are_its_attempts(self, world: World) -> None:
+        first = cancelled(world, correlation_id="order-1")
+
+        second = world.sell(correlation_id="order-1")
+
+        assert second.strike_invoice_id != first.strike_invoice_id
+        assert world.sell(correlation_id="order-1") == second
+        by_name = world.client.get("/invoices?correlation_id=order-1").get_json()
+        assert (by_name["invoice_id"], by_name["state"]) == (second.strike_invoice_id, "unpaid")
+        attempts = world.client.get("/invoices?order_id=order-1").get_json()["invoices"]
+        assert [(one["invoice_id"], one["correlation_id"], one["state"]) for one in attempts] == [
+            (second.strike_invoice_id, "order-1", "unpaid"),
+            (first.strike_invoice_id, "order-1", "cancelled"),
+        ]
+        assert status(world, first)["state"] == "cancelled"
+
+    def test_may_ask_for_another_amount_and_be_cancelled_again(self, world: World) -> None:
+        sold = [cancelled(world, correlation_id="order-1", amount_fiat=amount) for amount in ("1.00", "2.00", "3.00")]
+
+        assert len({one.strike_invoice_id for one in sold}) == 3
+        assert {world.invoice(one.strike_invoice_id).correlation_id for one in sold} == {"order-1"}
+
+    def test_is_not_sold_again_when_the_cancelled_invoice_was_paid(self, world: World) -> None:
+        first = cancelled(world, correlation_id="order-1")
+        world.sell(correlation_id="order-1")
+        world.pay(first)
+        look(world, first)
 
         again = world.ask(correlation_id="order-1")
 
-        said = again.get_json()
-        assert (again.status_code, said["code"], said["state"]) == (409, "cancelled", "cancelled")
-        assert said["checkout_url"].endswith(f"/checkout/{invoice.token}")
-        other = world.sell(correlation_id="order-1-again", order_id="order-1")
-        assert state(world, other) is S.UNPAID
+        assert (again.status_code, again.get_json()["code"]) == (409, "already_paid")
+        main_pass(world.backend)
+        (told,) = [body["data"] for body in world.told() if body["type"] == SETTLED]
+        assert (told["correlation_id"], told["order_id"]) == ("order-1", "order-1")
+
+    def test_keeps_the_order_that_its_request_named(self, world: World) -> None:
+        first = cancelled(world, correlation_id="attempt-1", order_id="order-1")
+
+        second = world.sell(correlation_id="attempt-1", order_id="order-1")
+
+        attempts = world.client.get("/invoices?order_id=order-1").get_json()["invoices"]
+        assert [one["invoice_id"] for one in attempts] == [second.strike_invoice_id, first.strike_invoice_id]
+
+    def test_releases_no_invoice_that_was_paid_meanwhile(self, world: World) -> None:
+        stale = cancelled(world, correlation_id="order-1")
+        world.pay(stale)
+        look(world, stale)
+
+        with world.backend.repository.transaction() as tx:
+            assert not tx.invoices.release_correlation_id(stale)
+        assert world.client.get("/invoices?correlation_id=order-1").get_json()["state"] == "settled"
