@@ -1,0 +1,69 @@
+"""A refund whose idempotency key was used by another copy of the database, or so long ago that nobody can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from lnpay.refunds import FORGOTTEN_AFTER
+from lnpay.refunds_by_hand import approve
+from lnpay.sandbox.config import SimulatorConfig
+from lnpay.states import HoldCause, RefundState
+from tests.owing import QUOTE, history, owe, payouts, refund_of, send
+from tests.world import World
+
+S = RefundState
+
+
+@pytest.fixture
+def world(make_world: Callable[..., World]) -> World:
+    """Strike does not show quotes."""
+    return make_world(config=SimulatorConfig(has_payment_quote_read=False))
+
+
+def ask_elsewhere(world: World, sats: int, key: str) -> None:
+    """Another copy of the database asks for a quote under this key."""
+    world.backend.strike.create_payment_quote("alice@example.com", sats, key)
+
+
+def test_a_key_that_was_never_used_here_holds_it_and_what_else_is_owed(world: World) -> None:
+    invoice, other = owe(world), owe(world, "bob@example.com")
+    refund = refund_of(world, invoice)
+    ask_elsewhere(world, refund.amount_sats, refund.idempotency_key)
+
+    send(world)
+
+    held = [refund_of(world, one) for one in (invoice, other)]
+    assert [(one.state, one.held_because) for one in held] == [(S.HELD, HoldCause.FORKED)] * 2
+    assert "DUPLICATE_PAYMENT_QUOTE" in [attempt.strike_code for attempt in history(world, invoice)]
+    assert payouts(world) == []
+
+
+def test_once_approved_it_is_sent_under_a_key_that_no_copy_has_used(world: World) -> None:
+    invoice = owe(world)
+    before = refund_of(world, invoice)
+    ask_elsewhere(world, before.amount_sats, before.idempotency_key)
+    send(world)
+
+    approve(world.backend.repository, invoice.strike_invoice_id, world.backend.clock())
+    send(world)
+
+    after = refund_of(world, invoice)
+    assert (after.state, after.key_number) == (S.SENT, before.key_number + 1)
+    assert after.idempotency_key != before.idempotency_key
+    assert len(payouts(world)) == 1
+
+
+def test_a_quote_whose_answer_was_lost_long_ago_is_left_to_a_person(world: World) -> None:
+    invoice = owe(world)
+    world.fault("POST", QUOTE, "lost_answer")
+    send(world)
+    assert refund_of(world, invoice).asked_at is not None
+
+    world.wait(FORGOTTEN_AFTER.total_seconds())
+    send(world)
+
+    refund = refund_of(world, invoice)
+    assert (refund.state, refund.held_because) == (S.HELD, HoldCause.FORKED)
+    assert payouts(world) == []
