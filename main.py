@@ -212,9 +212,11 @@ def _end_on_signals(stop: threading.Event) -> None:
     """Have SIGTERM and Ctrl-C set `stop`, and a second one end the process at once."""
 
     # Not by an exception: one that is raised inside a finalizer is lost, and the server would never end.
-    def end(number: int, _frame: FrameType | None) -> None:
+    # First of all, no second one comes here: set() holds a lock, and a handler that interrupts it would deadlock.
+    def end(_number: int, _frame: FrameType | None) -> None:
+        for name in ("SIGTERM", "SIGINT"):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
         stop.set()
-        signal.signal(number, signal.SIG_DFL)
 
     for name in ("SIGTERM", "SIGINT"):
         signal.signal(getattr(signal, name), end)

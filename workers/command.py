@@ -77,8 +77,14 @@ def _once(name: str, backend: Backend, one_pass: Pass) -> int:
 
 
 def _end_on_signals(backend: Backend) -> None:
+    def end(*_: object) -> None:
+        # set() holds a lock: a second signal that interrupts it would deadlock.
+        for name in ("SIGTERM", "SIGINT"):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+        backend.stop.set()
+
     for name in ("SIGTERM", "SIGINT"):
-        signal.signal(getattr(signal, name), lambda *_: backend.stop.set())
+        signal.signal(getattr(signal, name), end)
 
 
 def _seconds(text: str) -> float:
