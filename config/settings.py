@@ -66,7 +66,7 @@ T = TypeVar("T")
 
 
 class SettingsError(Exception):
-    """Settings are wrong. The text names each, what is wrong with it and how to mend it; it holds no secret."""
+    """Settings are wrong. The text names each, what is wrong with it and how to fix it; it holds no secret."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -380,16 +380,16 @@ def _events(text: str) -> frozenset[EventType]:
 
 
 def _split_url(text: str) -> SplitResult:
-    mend = "must be an address that starts with https:// (or http://)"
+    rule = "must be an address that starts with https:// (or http://)"
     if not _VISIBLE.fullmatch(text):
-        raise ValueError(_odd_letters(text) or mend)
+        raise ValueError(_odd_letters(text) or rule)
     try:
         url = urlsplit(text)
         is_whole = url.scheme in ("http", "https") and bool(_HOST.fullmatch(url.hostname or "")) and url.port != 0
     except ValueError:
         is_whole = False
     if not is_whole:
-        raise ValueError(mend)
+        raise ValueError(rule)
     return url
 
 

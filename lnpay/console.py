@@ -1,4 +1,4 @@
-"""Where the program's words go: a terminal, a pipe or a log file, whatever its encoding."""
+"""Where the program's words go: a terminal, a pipe or a log file, in any encoding."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from ipaddress import AddressValueError, IPv6Address
 
 _NAME = re.compile(r"[0-9A-Za-z_](?:[0-9A-Za-z._-]*[0-9A-Za-z_.])?", re.ASCII)
 _LISTENING_ONLY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing listens there because of this
-"""Hosts to listen on that nobody can call, and what they mean on this machine."""
+"""Hosts to listen on that no client can call, and what they mean on this machine."""
 
 
 def parse_host(text: str) -> str:

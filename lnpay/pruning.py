@@ -1,4 +1,4 @@
-"""Use case: delete, after a long time, what nobody paid. Its totals are kept, and a payment is noticed all the same."""
+"""Use case: delete unpaid invoices after a long time. Their totals are kept, and a later payment is still noticed."""
 
 from __future__ import annotations
 

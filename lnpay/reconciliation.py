@@ -52,7 +52,7 @@ LONGEST_PAUSE_SECONDS = 900
 
 PAUSES_AFTER_NO_ANSWER = (2, 10)
 MOST_PAUSES = 30
-"""For one call. After that something is wrong that time does not mend."""
+"""For one call. After that, waiting longer does not help."""
 
 
 class Progress(Protocol):

@@ -81,7 +81,7 @@ _ADDRESS_CODES = frozenset(
     {"INVALID_DATA", "NOT_FOUND", "UNPROCESSABLE_ENTITY", "INVALID_RECIPIENT", "INVALID_LN_INVOICE"}
     | {"UNSUPPORTED_PAYMENT_METHOD", "SELF_PAYMENT_NOT_ALLOWED", "AMOUNT_TOO_LOW", "AMOUNT_TOO_HIGH"}
 )
-"""Refusals of a quote that another address would mend."""
+"""Refusals of a quote that another address would resolve."""
 
 TAKEN_BACK = (InvoiceStatus.REVERSED, InvoiceStatus.CANCELLED)
 """The money of such an invoice is no longer in the account."""
