@@ -20,11 +20,8 @@ import io
 import logging
 import os
 import secrets
-import signal
 import sys
-import threading
 from pathlib import Path
-from types import FrameType
 
 from lnpay.packages import check_packages
 
@@ -43,6 +40,7 @@ from lnpay.logs import set_up_logging
 from lnpay.passes import start_timekeeper, start_workers
 from lnpay.repository.files import COMPANIONS
 from lnpay.repository.sqlite_url import sqlite_path
+from lnpay.signals import call_on_signals
 from lnpay.strike import SUBSCRIBED_EVENTS
 from lnpay.web import create_app
 from lnpay.web.checkout import BOARD
@@ -115,7 +113,7 @@ def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
     except (OSError, ValueError) as error:
         print(explain_trouble(settings.host, settings.port, error), file=sys.stderr)
         return 1
-    _end_on_signals(backend.stop)
+    call_on_signals(backend.stop.set, second="kills")
     backend.till.rates.warm_up()
     start_timekeeper(backend)
     backend.dispatcher.start()
@@ -206,20 +204,6 @@ def _forget(database_url: str) -> None:
     assert path is not None  # noqa: S101 - the sandbox has no other database
     for suffix in ("", *COMPANIONS):
         Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-
-def _end_on_signals(stop: threading.Event) -> None:
-    """Have SIGTERM and Ctrl-C set `stop`, and a second one end the process at once."""
-
-    # Not by an exception: one that is raised inside a finalizer is lost, and the server would never end.
-    # First of all, no second one comes here: set() holds a lock, and a handler that interrupts it would deadlock.
-    def end(_number: int, _frame: FrameType | None) -> None:
-        for name in ("SIGTERM", "SIGINT"):
-            signal.signal(getattr(signal, name), signal.SIG_DFL)
-        stop.set()
-
-    for name in ("SIGTERM", "SIGINT"):
-        signal.signal(getattr(signal, name), end)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A second signal while the first one is handled neither hangs the server nor a worker."""
+"""A signal ends the process at whatever moment it comes."""
 
 from __future__ import annotations
 
@@ -12,39 +12,48 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 PROGRAM = """
-import signal, threading, types
-import main
-from workers import command
+import signal, threading
+from lnpay.signals import call_on_signals
 
-class Interrupted(threading.Event):
-    # The second signal comes while set() holds its lock.
-    def set(self):
-        with self._cond:
-            signal.raise_signal(signal.{second})
-        super().set()
+stop = threading.Event()
+call_on_signals(stop.set, second={second!r})
+{body}
+print(stop.wait(20), flush=True)
+"""
 
-stop = Interrupted()
-{install}
+WITHIN_WAIT = """
+with stop._cond:  # as Event.wait() does before it sleeps
+    signal.raise_signal(signal.{name})
+"""
+
+TWICE = """
 signal.raise_signal(signal.SIGTERM)
-print(stop.is_set())
+signal.raise_signal(signal.{name})
 """
 
 
-def run(install: str, second: str) -> subprocess.CompletedProcess[str]:
-    program = PROGRAM.format(install=install, second=second)
+def run(body: str, second: str) -> subprocess.CompletedProcess[str]:
+    program = PROGRAM.format(body=body, second=second)
     return subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
 
 
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_while_the_event_is_locked_ends_the_wait(name: str) -> None:
+    done = run(WITHIN_WAIT.format(name=name), "kills")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="a process there has no signals to send to itself")
-@pytest.mark.parametrize("second", ["SIGTERM", "SIGINT"])
-def test_a_second_signal_ends_the_server_at_once(second: str) -> None:
-    assert run("main._end_on_signals(stop)", second).returncode == -getattr(signal, second)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_second_signal_kills_where_it_should(name: str) -> None:
+    assert run(TWICE.format(name=name), "kills").returncode == -getattr(signal, name)
 
 
-@pytest.mark.parametrize("second", ["SIGTERM", "SIGINT"])
-def test_a_worker_that_is_ending_ignores_a_second_signal(second: str) -> None:
-    done = run("command._end_on_signals(types.SimpleNamespace(stop=stop))", second)
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_second_signal_is_ignored_where_it_should(name: str) -> None:
+    done = run(TWICE.format(name=name), "is ignored")
 
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")

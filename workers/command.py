@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import signal
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -18,6 +17,7 @@ from lnpay.delivery_hook import load_deliver
 from lnpay.errors import LnpayError, Stopping
 from lnpay.logs import set_up_logging
 from lnpay.passes import Pass, Summary, make_pass, repeat
+from lnpay.signals import call_on_signals
 
 log = logging.getLogger("lnpay.workers")
 
@@ -41,7 +41,7 @@ def run_worker(name: str, description: str, one_pass: Pass) -> int:
     except (SettingsError, LnpayError) as error:
         print(error, file=sys.stderr)
         return 1
-    _end_on_signals(backend)
+    call_on_signals(backend.stop.set, second="is ignored")
     try:
         if watch is None:
             return _once(name, backend, one_pass)
@@ -74,17 +74,6 @@ def _once(name: str, backend: Backend, one_pass: Pass) -> int:
         return 1
     print(summary)
     return 1 if summary.trouble else 0
-
-
-def _end_on_signals(backend: Backend) -> None:
-    def end(*_: object) -> None:
-        # set() holds a lock: a second signal that interrupts it would deadlock.
-        for name in ("SIGTERM", "SIGINT"):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
-        backend.stop.set()
-
-    for name in ("SIGTERM", "SIGINT"):
-        signal.signal(getattr(signal, name), end)
 
 
 def _seconds(text: str) -> float:
