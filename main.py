@@ -23,27 +23,32 @@ import secrets
 import sys
 from pathlib import Path
 
-from lnpay.packages import check_packages
+from lnpay.runtime.packages import check_packages
 
 check_packages()
 
 from config.settings import Settings, SettingsError, load_settings
-from lnpay.backend import Backend
-from lnpay.bootstrap import build_backend
 from lnpay.commands import add_commands
-from lnpay.console import add_log_file, set_up_console
-from lnpay.delivery_hook import load_deliver
-from lnpay.errors import LnpayError
-from lnpay.exposure import why_api_is_open
-from lnpay.listening import explain_trouble, find_pair_of_ports, find_port, url_of
-from lnpay.logs import set_up_logging
-from lnpay.passes import start_timekeeper, start_workers
-from lnpay.repository.files import COMPANIONS
-from lnpay.repository.sqlite_url import sqlite_path
-from lnpay.signals import call_on_signals
-from lnpay.strike import SUBSCRIBED_EVENTS
+from lnpay.deliveries.hook import load_deliver
+from lnpay.domain.errors import LnpayError
+from lnpay.monitoring.exposure import why_api_is_open
+from lnpay.repository.maintenance.files import COMPANIONS
+from lnpay.repository.maintenance.sqlite_url import sqlite_path
+from lnpay.runtime.backend import Backend
+from lnpay.runtime.bootstrap import build_backend
+from lnpay.runtime.console import add_log_file, set_up_console
+from lnpay.runtime.listening import (
+    explain_trouble,
+    find_pair_of_ports,
+    find_port,
+    url_of,
+)
+from lnpay.runtime.logs import set_up_logging
+from lnpay.runtime.signals import call_on_signals
+from lnpay.runtime.worker_passes import start_timekeeper, start_workers
+from lnpay.strike.client import SUBSCRIBED_EVENTS
 from lnpay.web import create_app
-from lnpay.web.checkout import BOARD
+from lnpay.web.customer.checkout import BOARD
 from lnpay.web.serving import make_server, run_until
 
 log = logging.getLogger(__name__)

@@ -20,20 +20,22 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lnpay.packages import check_packages
+from lnpay.runtime.packages import check_packages
 
 check_packages()
 
 from rich.text import Text
 
 from config.settings import Settings, SettingsError, load_settings, parse_webhook_url, require_webhook
-from lnpay.bootstrap import open_strike
 from lnpay.commands.tables import new_table, print_table
-from lnpay.console import set_up_console
-from lnpay.errors import LnpayError, StrikeAmbiguous, StrikeError, StrikeUnavailable
-from lnpay.model import utc_now
-from lnpay.strike import SUBSCRIBED_EVENTS, Strike
-from lnpay.webhook_subscriptions import (
+from lnpay.domain.errors import (
+    LnpayError,
+    StrikeAmbiguous,
+    StrikeError,
+    StrikeUnavailable,
+)
+from lnpay.domain.model import utc_now
+from lnpay.monitoring.subscriptions import (
     Record,
     StrikeEvent,
     is_same_url,
@@ -42,6 +44,9 @@ from lnpay.webhook_subscriptions import (
     read_events,
     subscriptions_of,
 )
+from lnpay.runtime.bootstrap import open_strike
+from lnpay.runtime.console import set_up_console
+from lnpay.strike.client import SUBSCRIBED_EVENTS, Strike
 
 if TYPE_CHECKING:
     from rich.table import Table

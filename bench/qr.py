@@ -10,7 +10,7 @@ from functools import partial
 import qrcode
 
 from bench.figures import Figure, seconds_of, take_turns
-from lnpay.qr import qr_png
+from lnpay.web.customer.qr import qr_png
 
 ROUNDS = 200
 LETTERS = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"

@@ -18,10 +18,10 @@ own order first: the event says what was paid, not that your shop asked for that
 
 import requests
 
-from lnpay.errors import ShopRefused
-from lnpay.model import Event
-from lnpay.outgoing import call_for_status, pooled_session
-from lnpay.shop_answer import require_accepted
+from lnpay.deliveries.shop_answer import require_accepted
+from lnpay.domain.errors import ShopRefused
+from lnpay.domain.model import Event
+from lnpay.http.outgoing import call_for_status, pooled_session
 
 TIMEOUT_SECONDS = (3, 12)
 """To connect, and to answer. After 15 in total the call is cut, before another process may send the same event."""

@@ -28,13 +28,13 @@ from config.sources import (
     where_to_write,
     without_empty,
 )
-from lnpay.delivery_hook import HookFiles
-from lnpay.events import EventType
-from lnpay.idn import ascii_host
-from lnpay.listening import parse_host
-from lnpay.money import CURRENCIES, MAX_SATS
-from lnpay.repository.sqlite_url import sqlite_url
-from lnpay.webhook_signature import decode_delivery_secret
+from lnpay.deliveries.hook import HookFiles
+from lnpay.domain.events import EventType
+from lnpay.domain.idn import ascii_host
+from lnpay.domain.money import CURRENCIES, MAX_SATS
+from lnpay.domain.webhook_signature import decode_delivery_secret
+from lnpay.repository.maintenance.sqlite_url import sqlite_url
+from lnpay.runtime.listening import parse_host
 
 ROOT = Path(__file__).resolve().parent.parent
 """The project's folder. Relative SQLite paths start here: cron starts elsewhere and must not make a second database."""

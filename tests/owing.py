@@ -10,14 +10,14 @@ from typing import Any
 
 import requests
 
-from lnpay.backend import Backend
-from lnpay.bootstrap import build_backend
-from lnpay.model import Invoice, Refund, RefundAttempt
-from lnpay.refunds import WAITING, send_due_refunds
+from lnpay.domain.model import Invoice, Refund, RefundAttempt
+from lnpay.domain.states import RefundState
+from lnpay.invoices.settle import Outcome, reconcile_invoice
+from lnpay.refunds.send import WAITING, send_due_refunds
 from lnpay.repository import Transaction
+from lnpay.runtime.backend import Backend
+from lnpay.runtime.bootstrap import build_backend
 from lnpay.sandbox.ledger import LedgerEntry
-from lnpay.settlement import Outcome, reconcile_invoice
-from lnpay.states import RefundState
 from tests.world import World, WorldSettings
 
 ADDRESS = "alice@example.com"

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from lnpay.commands import add_commands
-from lnpay.deliveries import send_due
-from lnpay.errors import Conflict, NotFound
-from lnpay.model import Invoice
-from lnpay.refunds import send_due_refunds
-from lnpay.states import RefundState
+from lnpay.deliveries.send import send_due
+from lnpay.domain.errors import Conflict, NotFound
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import RefundState
+from lnpay.refunds.send import send_due_refunds
 from tests.world import World
 
 ROOT = Path(__file__).resolve().parent.parent

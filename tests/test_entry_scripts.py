@@ -11,9 +11,14 @@ from pathlib import Path
 import pytest
 import requests
 
-from lnpay.exposure import why_api_is_open
-from lnpay.listening import explain_trouble, find_pair_of_ports, local_url_of, url_of
-from lnpay.packages import PACKAGES, SANDBOX_PACKAGES
+from lnpay.monitoring.exposure import why_api_is_open
+from lnpay.runtime.listening import (
+    explain_trouble,
+    find_pair_of_ports,
+    local_url_of,
+    url_of,
+)
+from lnpay.runtime.packages import PACKAGES, SANDBOX_PACKAGES
 from tests.checkout import copy_program
 from tests.scenarios.live import ROOT, environment
 from tests.test_layers import FILES, imports
@@ -65,7 +70,7 @@ class TestWithoutPackages:
         assert re.fullmatch(r"\w{32}\n", without_packages("key_generator.py").stdout)
 
     def test_an_old_python_is_named(self) -> None:
-        program = "import sys; sys.version_info = (3, 9, 2); from lnpay.packages import *; check_packages()"
+        program = "import sys; sys.version_info = (3, 9, 2); from lnpay.runtime.packages import *; check_packages()"
 
         done = without_packages("-c", program)
 

@@ -21,39 +21,60 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 GROUND = {
-    "lnpay.shop_answer",
-    "lnpay.states",
-    "lnpay.model",
-    "lnpay.money",
-    "lnpay.errors",
-    "lnpay.strike_names",
-    "lnpay.strike_time",
-    "lnpay.text",
+    "lnpay.deliveries.shop_answer",
+    "lnpay.domain.states",
+    "lnpay.domain.model",
+    "lnpay.domain.money",
+    "lnpay.domain.errors",
+    "lnpay.domain.strike_names",
+    "lnpay.domain.strike_time",
+    "lnpay.domain.text",
 }
 OUTSIDE = {
-    "lnpay.addresses", "lnpay.bech32", "lnpay.bolt11", "lnpay.console", "lnpay.delivery_hook", "lnpay.events",
-    "lnpay.idn", "lnpay.listening", "lnpay.logs", "lnpay.outgoing", "lnpay.packages", "lnpay.qr",
-    "lnpay.rate_sources", "lnpay.rates", "lnpay.repository", "lnpay.strike", "lnpay.strike_invoices",
-    "lnpay.strike_reading", "lnpay.webhook_signature",
-}  # fmt: skip
-PROCESS = {"lnpay.backend", "lnpay.passes"}
-TOP = {"lnpay.bootstrap", "lnpay.web", "lnpay.doctor", "lnpay.commands"}
+    "lnpay.domain.addresses",
+    "lnpay.domain.bech32",
+    "lnpay.domain.bolt11",
+    "lnpay.runtime.console",
+    "lnpay.deliveries.hook",
+    "lnpay.domain.events",
+    "lnpay.domain.idn",
+    "lnpay.runtime.listening",
+    "lnpay.runtime.logs",
+    "lnpay.http.outgoing",
+    "lnpay.runtime.packages",
+    "lnpay.web.customer.qr",
+    "lnpay.rates.sources",
+    "lnpay.rates.prices",
+    "lnpay.repository",
+    "lnpay.strike.client",
+    "lnpay.strike.invoices",
+    "lnpay.strike.reading",
+    "lnpay.domain.webhook_signature",
+}
+PROCESS = {"lnpay.runtime.backend", "lnpay.runtime.worker_passes"}
+TOP = {"lnpay.runtime.bootstrap", "lnpay.web", "lnpay.doctor", "lnpay.commands"}
 
-SANDBOX_MAY_IMPORT = {"lnpay.money", "lnpay.bolt11", "lnpay.packages"}
+SANDBOX_MAY_IMPORT = {"lnpay.domain.money", "lnpay.domain.bolt11", "lnpay.runtime.packages"}
 """It must not share the code it tests."""
 
 WEB_NEVER_IMPORTS = {
-    "lnpay.bootstrap", "lnpay.budget", "lnpay.passes", "lnpay.rate_sources", "lnpay.rates",
-    "lnpay.sandbox", "lnpay.strike", "lnpay.sweeps",
-}  # fmt: skip
+    "lnpay.runtime.bootstrap",
+    "lnpay.strike.budget",
+    "lnpay.runtime.worker_passes",
+    "lnpay.rates.sources",
+    "lnpay.rates.prices",
+    "lnpay.sandbox",
+    "lnpay.strike.client",
+    "lnpay.invoices.sweep",
+}
 
 WEB_MAY_IMPORT_REPOSITORY = {
     "lnpay.web.admin.chart",  # draws sums
     "lnpay.web.admin.filters",  # says what is looked for
     "lnpay.web.admin.pages",  # shows what is found
-    "lnpay.web.health",  # tells a schema that is too new from a database that is away
-    "lnpay.web.stages",  # reads where many payments stand in one query, past the use cases
-    "lnpay.web.status",
+    "lnpay.web.operations.health",  # tells a schema that is too new from a database that is away
+    "lnpay.web.customer.stages",  # reads where many payments stand in one query, past the use cases
+    "lnpay.web.customer.status",
 }
 """Every other route gets its rows through the backend."""
 
@@ -63,28 +84,28 @@ ONLY_THERE = {
     "sqlalchemy": {"lnpay.repository", "config.settings"},
     "alembic": {"lnpay.repository"},
     "requests": {
-        "lnpay.strike",
-        "lnpay.rate_sources",
-        "lnpay.outgoing",
-        "lnpay.bootstrap",
+        "lnpay.strike.client",
+        "lnpay.rates.sources",
+        "lnpay.http.outgoing",
+        "lnpay.runtime.bootstrap",
         "lnpay.sandbox",
-        "lnpay.doctor.knock",
+        "lnpay.doctor.http_probe",
         "config.delivery",
     },
     "waitress": {"lnpay.web.serving"},
-    "prometheus_client": {"lnpay.web.metrics"},
+    "prometheus_client": {"lnpay.web.operations.metrics"},
     "dotenv": {"config.sources"},
 }
 """A foreign library is met in one place, and translated there."""
 
 
 def name_of(path: Path) -> str:
-    """The module in a file: "lnpay.web.api"; a package for its __init__.py."""
+    """The module in a file: "lnpay.web.api.routes"; a package for its __init__.py."""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def part_of(name: str) -> str:
-    """The part of lnpay that a module belongs to: "lnpay.web" for "lnpay.web.api"."""
+    """The part of lnpay that a module belongs to: "lnpay.web" for "lnpay.web.api.routes"."""
     return ".".join(name.split(".")[:2])
 
 
@@ -109,7 +130,7 @@ def imports(name: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name} has a relative import"
             module = node.module or ""
-            # `from lnpay.web import api` names a module, `from lnpay.model import Draft` does not.
+            # `from lnpay.web import api` names a module, `from lnpay.domain.model import Draft` does not.
             found.update(whole if (whole := f"{module}.{alias.name}") in FILES else module for alias in node.names)
     return frozenset(found - {name})
 
@@ -125,9 +146,11 @@ def is_under(name: str, packages: set[str]) -> bool:
 
 def test_the_tree_is_what_this_file_thinks() -> None:
     assert {*GROUND, *OUTSIDE, *PROCESS, *TOP} <= FILES.keys()
-    assert {"lnpay.invoices", "lnpay.settlement", "lnpay.deliveries", "lnpay.sweeps"} <= set(USE_CASES)
-    assert "lnpay.states" in imports("lnpay.model")
-    assert "lnpay.errors" in imports("lnpay.web.errors")
+    assert {"lnpay.invoices.create", "lnpay.invoices.settle", "lnpay.deliveries.send", "lnpay.invoices.sweep"} <= set(
+        USE_CASES
+    )
+    assert "lnpay.domain.states" in imports("lnpay.domain.model")
+    assert "lnpay.domain.errors" in imports("lnpay.web.errors")
 
 
 @pytest.mark.parametrize("name", sorted(GROUND))
@@ -174,9 +197,11 @@ def test_the_sandbox_shares_no_code_that_it_tests(name: str) -> None:
 
 
 def test_only_main_loads_the_sandbox() -> None:
-    users = {name for name in FILES if not is_under(name, {"lnpay.sandbox"}) and any(
-        is_under(one, {"lnpay.sandbox"}) for one in imports(name)
-    )}  # fmt: skip
+    users = {
+        name
+        for name in FILES
+        if not is_under(name, {"lnpay.sandbox"}) and any(is_under(one, {"lnpay.sandbox"}) for one in imports(name))
+    }
 
     assert users == {"main"}
 
@@ -189,7 +214,7 @@ def test_a_foreign_library_is_met_in_one_place(library: str) -> None:
     assert {name for name in users if not is_under(name, ONLY_THERE[library])} == set()
 
 
-ONE_PLACE_SENDS = {"lnpay.outgoing"}
+ONE_PLACE_SENDS = {"lnpay.http.outgoing"}
 """Total deadlines, size limits and the login that is sent hold for every outgoing call, because one place makes it."""
 
 SENDING_MODULES = {"urllib.request", "http.client", "urllib3.connection", "urllib3.poolmanager", "requests.adapters"}
@@ -214,8 +239,12 @@ def sending_lines(tree: ast.AST) -> set[str]:
 @pytest.mark.parametrize("name", [name for name in FILES if not is_under(name, {"lnpay.sandbox", *ONE_PLACE_SENDS})])
 def test_every_outgoing_call_is_made_in_one_place(name: str) -> None:
     tree = ast.parse(FILES[name].read_text("utf-8"))
-    from_requests = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)
-                     and node.module == "requests" for alias in node.names}  # fmt: skip
+    from_requests = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "requests"
+        for alias in node.names
+    }
 
     assert sending_lines(tree) == set()
     assert from_requests == set()
@@ -224,9 +253,14 @@ def test_every_outgoing_call_is_made_in_one_place(name: str) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["requests.get(url)", "requests.Session()", "self._session.request('GET', url)", "session.post(url)",
-     "requests.adapters.HTTPAdapter()"],
-)  # fmt: skip
+    [
+        "requests.get(url)",
+        "requests.Session()",
+        "self._session.request('GET', url)",
+        "session.post(url)",
+        "requests.adapters.HTTPAdapter()",
+    ],
+)
 def test_a_call_made_elsewhere_would_be_found(line: str) -> None:
     assert sending_lines(ast.parse(line))
 

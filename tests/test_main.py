@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import requests
 
+from lnpay.domain.states import DeliveryState
 from lnpay.repository import Repository
 from lnpay.sandbox import SandboxServer, Simulator
 from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.server import wait_until
-from lnpay.states import DeliveryState
 from tests.scenarios.live import ROOT, ask, environment, free_port, is_up, subscribe
 
 LIMIT_SECONDS = 60

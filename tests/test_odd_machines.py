@@ -13,10 +13,10 @@ import pytest
 import requests
 from sqlalchemy.engine import make_url
 
-import lnpay.console
+import lnpay.runtime.console
 from config.settings import SettingsError, load_settings
-from lnpay.console import LogFileUnusable, set_up_console
-from lnpay.repository.sqlite_url import sqlite_path, sqlite_uri, sqlite_url
+from lnpay.repository.maintenance.sqlite_url import sqlite_path, sqlite_uri, sqlite_url
+from lnpay.runtime.console import LogFileUnusable, set_up_console
 from lnpay.sandbox.server import wait_until
 from tests.checkout import copy_program
 from tests.sandbox_process import RunningSandbox, running_sandbox
@@ -164,7 +164,7 @@ class TestLogFile:
         ]  # fmt: skip
 
     def test_it_never_grows_without_end(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(lnpay.console, "MAX_LOG_BYTES", 100)
+        monkeypatch.setattr(lnpay.runtime.console, "MAX_LOG_BYTES", 100)
         path = tmp_path / "server.log"
         set_up_console(path)
 

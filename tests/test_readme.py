@@ -26,10 +26,10 @@ import main
 import webhook_settings
 from config import settings as settings_module
 from config.settings import load_settings
-from lnpay import errors, events
-from lnpay.deliveries import PAUSES
-from lnpay.events import EventType
-from lnpay.states import (
+from lnpay.deliveries.send import PAUSES
+from lnpay.domain import errors, events
+from lnpay.domain.events import EventType
+from lnpay.domain.states import (
     DELIVERY_MOVES,
     INVOICE_MOVES,
     REFUND_MOVES,
@@ -38,7 +38,7 @@ from lnpay.states import (
     RefundState,
 )
 from lnpay.web import errors as web_errors
-from lnpay.web.schemas import GenerateInvoice
+from lnpay.web.api.schemas import GenerateInvoice
 from tests.docs.pages import EVERYTHING, PAGES, ROOT, anchors, section, without_code
 from tests.world import World
 

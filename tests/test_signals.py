@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 PROGRAM = """
 import signal, threading
-from lnpay.signals import call_on_signals
+from lnpay.runtime.signals import call_on_signals
 
 stop = threading.Event()
 call_on_signals(stop.set, second={second!r})

@@ -24,7 +24,7 @@ from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.models import Event, Subscription
 from lnpay.sandbox.server import SandboxServer, wait_until
 from lnpay.sandbox.simulator import Simulator
-from lnpay.strike import SUBSCRIBED_EVENTS
+from lnpay.strike.client import SUBSCRIBED_EVENTS
 from tests.scenarios.live import ask, build_live_backend, free_port, serving
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -20,12 +20,17 @@ from flask.testing import FlaskClient
 from sqlalchemy import func, select
 from werkzeug.test import TestResponse
 
-from lnpay.backend import Backend
-from lnpay.bootstrap import build_backend
-from lnpay.errors import ShopGone, ShopRefused
-from lnpay.events import EventType
-from lnpay.model import Delivery, Event, Invoice, Refund
+from lnpay.domain.errors import ShopGone, ShopRefused
+from lnpay.domain.events import EventType
+from lnpay.domain.model import (
+    Delivery,
+    Event,
+    Invoice,
+    Refund,
+)
 from lnpay.repository import Repository, tables
+from lnpay.runtime.backend import Backend
+from lnpay.runtime.bootstrap import build_backend
 from lnpay.sandbox.clock import VirtualClock
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.faults import Fault

@@ -10,14 +10,19 @@ from datetime import datetime
 from functools import partial
 
 from config.settings import SettingsError, load_settings
-from lnpay.backend import Backend
-from lnpay.bootstrap import build_backend
-from lnpay.console import add_log_file, set_up_console
-from lnpay.delivery_hook import load_deliver
-from lnpay.errors import LnpayError, Stopping
-from lnpay.logs import set_up_logging
-from lnpay.passes import Pass, Summary, make_pass, repeat
-from lnpay.signals import call_on_signals
+from lnpay.deliveries.hook import load_deliver
+from lnpay.domain.errors import LnpayError, Stopping
+from lnpay.runtime.backend import Backend
+from lnpay.runtime.bootstrap import build_backend
+from lnpay.runtime.console import add_log_file, set_up_console
+from lnpay.runtime.logs import set_up_logging
+from lnpay.runtime.signals import call_on_signals
+from lnpay.runtime.worker_passes import (
+    Pass,
+    Summary,
+    make_pass,
+    repeat,
+)
 
 log = logging.getLogger("lnpay.workers")
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from lnpay.packages import check_packages
+from lnpay.runtime.packages import check_packages
 
 check_packages()
 
-from lnpay.passes import main_pass
+from lnpay.runtime.worker_passes import main_pass
 from workers.command import run_worker
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from lnpay.commands.backup import add_backup, add_restore
+from lnpay.commands.base import Subparsers
 from lnpay.commands.copy_database import add_copy_database
 from lnpay.commands.deliveries import add_deliveries
 from lnpay.commands.doctor import add_doctor
-from lnpay.commands.form import Subparsers
 from lnpay.commands.redeliver import add_redeliver
 from lnpay.commands.refunds import add_refunds
 from lnpay.commands.report import add_report

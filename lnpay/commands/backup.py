@@ -6,13 +6,13 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lnpay.commands.form import DatabaseSettings, Subparsers
-from lnpay.errors import InvalidRequest
-from lnpay.model import utc_now
+from lnpay.commands.base import DatabaseSettings, Subparsers
+from lnpay.domain.errors import InvalidRequest
+from lnpay.domain.model import utc_now
 
 if TYPE_CHECKING:
-    from lnpay.repository.backup import Restore
-    from lnpay.repository.contents import Contents
+    from lnpay.repository.maintenance.backup import Restore
+    from lnpay.repository.maintenance.backup_summary import Contents
 
 
 def add_backup(commands: Subparsers) -> None:
@@ -40,9 +40,9 @@ def add_restore(commands: Subparsers) -> None:
 
 
 def _back_up(settings: DatabaseSettings, options: argparse.Namespace) -> int:
-    from lnpay.repository.backup import back_up, choose_target
-    from lnpay.repository.dump import dump
-    from lnpay.repository.sqlite_url import sqlite_path
+    from lnpay.repository.maintenance.backup import back_up, choose_target
+    from lnpay.repository.maintenance.dump import dump
+    from lnpay.repository.maintenance.sqlite_url import sqlite_path
 
     now = utc_now()
     database = sqlite_path(settings.database_url)
@@ -63,9 +63,9 @@ def _describe(contents: Contents) -> str:
 
 
 def _restore(settings: DatabaseSettings, options: argparse.Namespace) -> int:
-    from lnpay.repository.backup import restore
-    from lnpay.repository.dump import check_dump, restore_command
-    from lnpay.repository.sqlite_url import sqlite_path
+    from lnpay.repository.maintenance.backup import restore
+    from lnpay.repository.maintenance.dump import check_dump, restore_command
+    from lnpay.repository.maintenance.sqlite_url import sqlite_path
 
     if options.mark:
         return _mark(settings)
@@ -83,8 +83,8 @@ def _restore(settings: DatabaseSettings, options: argparse.Namespace) -> int:
 
 
 def _mark(settings: DatabaseSettings) -> int:
+    from lnpay.refunds.after_restore import doubt_refunds
     from lnpay.repository import Repository
-    from lnpay.restored import doubt_refunds
 
     repository = Repository(settings.database_url)
     try:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from lnpay.commands.form import DatabaseSettings, Subparsers
-from lnpay.model import utc_now
+from lnpay.commands.base import DatabaseSettings, Subparsers
+from lnpay.domain.model import utc_now
 
 
 def add_copy_database(commands: Subparsers) -> None:
@@ -24,7 +24,7 @@ def _copy(settings: DatabaseSettings, options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from lnpay.repository.copying import copy_database
+    from lnpay.repository.maintenance.copy import copy_database
 
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:

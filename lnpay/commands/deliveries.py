@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from datetime import datetime
 
-from lnpay.backend import Backend
-from lnpay.commands.form import Subparsers, add_invoice_id, find_named_invoice
+from lnpay.commands.base import Subparsers, add_invoice_id, find_named_invoice
 from lnpay.commands.tables import new_table, print_table
-from lnpay.model import Delivery, Invoice
-from lnpay.states import DeliveryState
+from lnpay.domain.model import Delivery, Invoice
+from lnpay.domain.states import DeliveryState
+from lnpay.runtime.backend import Backend
 
 LONGEST_LIST = 1_000
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from lnpay.commands.form import Subparsers
+from lnpay.commands.base import Subparsers
 from lnpay.doctor import Finding, Verdict, examine
-from lnpay.doctor.machine import settings_are_wrong
-from lnpay.doctor.patient import Settings
+from lnpay.doctor.checks.machine import settings_are_wrong
+from lnpay.doctor.target import Settings
 
 STYLES = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from lnpay.backend import Backend
-from lnpay.commands.form import Subparsers, add_invoice_id, find_named_invoice
-from lnpay.deliveries import send_again, send_due_and_wait
-from lnpay.states import DeliveryState
+from lnpay.commands.base import Subparsers, add_invoice_id, find_named_invoice
+from lnpay.deliveries.send import send_again, send_due_and_wait
+from lnpay.domain.states import DeliveryState
+from lnpay.runtime.backend import Backend
 
 
 def add_redeliver(commands: Subparsers) -> None:

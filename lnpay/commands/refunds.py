@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import argparse
 
-from lnpay.backend import Backend
-from lnpay.commands.form import Command, Subparsers, add_invoice_id, find_named_invoice
+from lnpay.commands.base import (
+    Command,
+    Subparsers,
+    add_invoice_id,
+    find_named_invoice,
+)
 from lnpay.commands.tables import new_table, print_table
-from lnpay.model import Refund
-from lnpay.refunds_by_hand import approve, change_address, retry, settle_by_hand
-from lnpay.states import Closer, RefundState
+from lnpay.domain.model import Refund
+from lnpay.domain.states import Closer, RefundState
+from lnpay.refunds.by_hand import (
+    approve,
+    change_address,
+    retry,
+    settle_by_hand,
+)
+from lnpay.runtime.backend import Backend
 
 LONGEST_LIST = 1_000
 

@@ -13,11 +13,25 @@ from itertools import islice
 from typing import TextIO
 from zoneinfo import ZoneInfo
 
-from lnpay.backend import Backend
-from lnpay.breaks import Reconciliation
-from lnpay.budget import Budget
-from lnpay.commands.form import Subparsers
-from lnpay.commands.report_forms import (
+from lnpay.accounting.discrepancies import Reconciliation
+from lnpay.accounting.reconcile import (
+    CALLS_SHARE,
+    Auditor,
+    Progress,
+    reconcile_books,
+    silent,
+)
+from lnpay.accounting.report import (
+    Line,
+    Period,
+    Totals,
+    counted,
+    deleted_orders,
+    make_period,
+    report_lines,
+)
+from lnpay.commands.base import Subparsers
+from lnpay.commands.report_output import (
     LONGEST_TABLE,
     print_lines,
     print_reconciliation,
@@ -25,9 +39,9 @@ from lnpay.commands.report_forms import (
     write_csv,
     write_json,
 )
-from lnpay.errors import InvalidRequest
-from lnpay.reconciliation import CALLS_SHARE, Auditor, Progress, reconcile_books, silent
-from lnpay.report import Line, Period, Totals, counted, deleted_orders, make_period, report_lines
+from lnpay.domain.errors import InvalidRequest
+from lnpay.runtime.backend import Backend
+from lnpay.strike.budget import Budget
 
 STANDARD_OUTPUT = "-"
 

@@ -6,7 +6,7 @@ Nothing is migrated or written: calls to Strike are counted in the shared budget
 invoice, quote or payment is made.
 """
 
-from lnpay.doctor.examination import examine
 from lnpay.doctor.findings import Finding, Verdict
+from lnpay.doctor.runner import examine
 
 __all__ = ["Finding", "Verdict", "examine"]

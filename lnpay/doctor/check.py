@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lnpay.doctor.findings import Finding
-from lnpay.doctor.patient import Patient
+from lnpay.doctor.target import Patient
 
 
 @dataclass(frozen=True)

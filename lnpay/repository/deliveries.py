@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, case, func, literal, select, update
 
-from lnpay.model import Delivery
-from lnpay.repository.rows import insert_unless_there, read_rows
+from lnpay.domain.model import Delivery
+from lnpay.domain.states import DeliveryState, check_delivery_move
+from lnpay.repository.sql import insert_unless_there, read_rows
 from lnpay.repository.tables import UtcDateTime
 from lnpay.repository.tables import deliveries as t
-from lnpay.states import DeliveryState, check_delivery_move
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, func, select
 
-from lnpay.model import Heartbeat
-from lnpay.repository.rows import upsert
+from lnpay.domain.model import Heartbeat
+from lnpay.repository.sql import upsert
 from lnpay.repository.tables import heartbeats as t
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select
 
-from lnpay.repository.rows import insert_unless_there
+from lnpay.domain.strike_names import new_installation
+from lnpay.repository.sql import insert_unless_there
 from lnpay.repository.tables import installation
-from lnpay.strike_names import new_installation
 
 _ONLY = 1
 

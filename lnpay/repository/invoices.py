@@ -9,10 +9,22 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, Select, func, select, update
 
-from lnpay.model import Draft, Invoice, Issue, Order, Rate
-from lnpay.repository.rows import ODD_ROW, insert_unless_there, read_rows
+from lnpay.domain.model import (
+    Draft,
+    Invoice,
+    Issue,
+    Order,
+    Rate,
+)
+from lnpay.domain.states import (
+    PAYABLE,
+    UNWATCHED,
+    WATCHED,
+    InvoiceState,
+    check_invoice_move,
+)
+from lnpay.repository.sql import ODD_ROW, insert_unless_there, read_rows
 from lnpay.repository.tables import invoices as t
-from lnpay.states import PAYABLE, UNWATCHED, WATCHED, InvoiceState, check_invoice_move
 
 PAID = (InvoiceState.SETTLED, InvoiceState.PAID_LATE)
 """The states in which a payment has counted."""

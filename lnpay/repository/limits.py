@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, delete, func, or_, select
 
-from lnpay.repository.rows import upsert
+from lnpay.domain.strike_time import steady_seconds
+from lnpay.repository.sql import upsert
 from lnpay.repository.tables import milestones, provider_blocks, provider_calls
-from lnpay.strike_time import steady_seconds
 
 COPIED = "copied"
 """The milestone that a backup carries: when it was taken. The database it was taken of goes on without it."""

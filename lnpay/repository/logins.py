@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, delete, select
 
-from lnpay.repository.rows import insert_into, upsert
+from lnpay.repository.sql import insert_into, upsert
 from lnpay.repository.tables import login_tries as t
 
 

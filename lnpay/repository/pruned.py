@@ -10,9 +10,16 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, delete, exists, func, insert, select, update
 
-from lnpay.repository.rows import read_rows
-from lnpay.repository.tables import SHOWN_CORRELATION_ID, deliveries, invoices, pruned_invoices, pruned_totals, refunds
-from lnpay.states import UNWATCHED, DeliveryState, InvoiceState
+from lnpay.domain.states import UNWATCHED, DeliveryState, InvoiceState
+from lnpay.repository.sql import read_rows
+from lnpay.repository.tables import (
+    SHOWN_CORRELATION_ID,
+    deliveries,
+    invoices,
+    pruned_invoices,
+    pruned_totals,
+    refunds,
+)
 
 i, p = invoices.c, pruned_invoices.c
 

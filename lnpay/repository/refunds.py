@@ -9,11 +9,22 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, text, update
 
-from lnpay.model import Hold, Refund, RefundAttempt, RefundKey
-from lnpay.repository.rows import insert_unless_there, read_rows
+from lnpay.domain.model import (
+    Hold,
+    Refund,
+    RefundAttempt,
+    RefundKey,
+)
+from lnpay.domain.states import (
+    Closer,
+    HoldCause,
+    RefundState,
+    RefundStep,
+    check_refund_move,
+)
+from lnpay.repository.sql import insert_unless_there, read_rows
 from lnpay.repository.tables import UtcDateTime, refund_attempts
 from lnpay.repository.tables import refunds as t
-from lnpay.states import Closer, HoldCause, RefundState, RefundStep, check_refund_move
 
 DAILY_LIMIT_LOCK = 7_305_012_119
 """On PostgreSQL two workers take turns with looking at the day's sum and starting a payment."""

@@ -15,24 +15,24 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from lnpay.errors import SchemaTooNew, StorageUnavailable
-from lnpay.repository.backlog import Backlog
-from lnpay.repository.books import Books
+from lnpay.domain.errors import SchemaTooNew, StorageUnavailable
 from lnpay.repository.deliveries import Deliveries
-from lnpay.repository.durability import check_durable_commits, require_durable_commits
-from lnpay.repository.figures import Figures
 from lnpay.repository.heartbeats import Heartbeats
 from lnpay.repository.installation import Installation
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.limits import Limits
 from lnpay.repository.logins import Logins
-from lnpay.repository.looking import open_to_look, version_of
+from lnpay.repository.maintenance.durability import check_durable_commits, require_durable_commits
+from lnpay.repository.maintenance.inspect import open_to_look, version_of
 from lnpay.repository.pruned import Pruned
+from lnpay.repository.queries.backlog import Backlog
+from lnpay.repository.queries.figures import Figures
+from lnpay.repository.queries.ledger_queries import Books
+from lnpay.repository.queries.payment_status import Standings
+from lnpay.repository.queries.searches import Searches
 from lnpay.repository.refunds import Refunds
 from lnpay.repository.restores import Restores
-from lnpay.repository.rows import UNREADABLE_OPTION, UnreadableRows
-from lnpay.repository.searches import Searches
-from lnpay.repository.standings import Standings
+from lnpay.repository.sql import UNREADABLE_OPTION, UnreadableRows
 
 log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ def _begin_immediate(connection: Connection) -> None:
 
 def _migrate(connection: Connection) -> None:
     # Imported here because a start with an up-to-date database should not pay for it.
-    from lnpay.repository.migrate import migrate
+    from lnpay.repository.maintenance.migrate import migrate
 
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})

@@ -7,9 +7,9 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, func, insert, select, true
 
+from lnpay.domain.states import HoldCause
 from lnpay.repository.tables import invoices
 from lnpay.repository.tables import restores as t
-from lnpay.states import HoldCause
 
 
 @dataclass(frozen=True)

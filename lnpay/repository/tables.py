@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-from lnpay.states import DeliveryState, InvoiceState, RefundState
+from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
 
 
 class UtcDateTime(TypeDecorator[datetime]):

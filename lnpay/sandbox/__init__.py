@@ -1,6 +1,6 @@
 """A simulator of everything LNPay talks to: Strike, two rate sources, a shop and a customer's wallet."""
 
-from lnpay.packages import SANDBOX_PACKAGES, check_packages
+from lnpay.runtime.packages import SANDBOX_PACKAGES, check_packages
 
 check_packages(SANDBOX_PACKAGES)
 

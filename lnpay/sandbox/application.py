@@ -16,7 +16,12 @@ from email.utils import format_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from lnpay.sandbox import control, rates_api, shop, strike_api
+from lnpay.sandbox import (
+    control,
+    rates_api,
+    shop,
+    strike_api,
+)
 from lnpay.sandbox.envelope import ApiError, error_reply
 from lnpay.sandbox.faults import NO_ANSWER_SECONDS, Fault
 from lnpay.sandbox.web import Reply, Request, html_reply

@@ -11,7 +11,13 @@ from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.invoices import PaymentRefused
 from lnpay.sandbox.models import Event, Invoice, Transaction
 from lnpay.sandbox.rates import SOURCES
-from lnpay.sandbox.web import Reply, Request, Router, json_reply, read_json_object
+from lnpay.sandbox.web import (
+    Reply,
+    Request,
+    Router,
+    json_reply,
+    read_json_object,
+)
 
 if TYPE_CHECKING:
     from lnpay.sandbox.simulator import Simulator

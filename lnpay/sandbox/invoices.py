@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 from lnpay.sandbox.bolt11_writer import PaymentTerms, write_payment_request
 from lnpay.sandbox.envelope import ApiError
 from lnpay.sandbox.ledger import LedgerEntry
-from lnpay.sandbox.models import Invoice, InvoiceQuote, Money, Transaction, decimals_of
+from lnpay.sandbox.models import (
+    Invoice,
+    InvoiceQuote,
+    Money,
+    Transaction,
+    decimals_of,
+)
 
 if TYPE_CHECKING:
     from lnpay.sandbox.simulator import Simulator

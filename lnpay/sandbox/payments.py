@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 from lnpay.sandbox.destinations import Destination, look_up, split_behaviour
 from lnpay.sandbox.envelope import ApiError
 from lnpay.sandbox.ledger import Execution, LedgerEntry
-from lnpay.sandbox.models import Money, Payment, PaymentQuote, decimals_of
+from lnpay.sandbox.models import (
+    Money,
+    Payment,
+    PaymentQuote,
+    decimals_of,
+)
 from lnpay.sandbox.wallet import Receipt
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from lnpay.money import decimals_of
+from lnpay.domain.money import decimals_of
 
 MOST_OF_ONE = 20
 

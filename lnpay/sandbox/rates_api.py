@@ -8,7 +8,12 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from lnpay.sandbox.rates import PER_BITCOIN, PER_USD
-from lnpay.sandbox.web import JSON_TYPE, Reply, Request, json_reply
+from lnpay.sandbox.web import (
+    JSON_TYPE,
+    Reply,
+    Request,
+    json_reply,
+)
 
 if TYPE_CHECKING:
     from lnpay.sandbox.simulator import Simulator

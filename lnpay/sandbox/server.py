@@ -14,7 +14,14 @@ from typing import Any
 import requests
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
-from lnpay.sandbox.application import DELAY, DROP, MARK, RESUME, RESUMED, read_body
+from lnpay.sandbox.application import (
+    DELAY,
+    DROP,
+    MARK,
+    RESUME,
+    RESUMED,
+    read_body,
+)
 from lnpay.sandbox.envelope import ApiError, error_reply
 from lnpay.sandbox.simulator import Simulator
 

@@ -6,8 +6,18 @@ from flask import Blueprint, abort, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from lnpay.sandbox.page import Page, show, simulator
-from lnpay.sandbox.products import PRODUCTS, Cart, price, read_cart
-from lnpay.sandbox.shop import BackendFailed, Order, place_order, refresh_standing
+from lnpay.sandbox.products import (
+    PRODUCTS,
+    Cart,
+    price,
+    read_cart,
+)
+from lnpay.sandbox.shop import (
+    BackendFailed,
+    Order,
+    place_order,
+    refresh_standing,
+)
 
 COOKIE = "sandbox_cart"
 REFRESH_SECONDS = 2

@@ -7,10 +7,30 @@ from datetime import timedelta
 from email.utils import format_datetime
 from typing import TYPE_CHECKING, Any
 
-from lnpay.sandbox import limits, strike_account, strike_invoices, strike_payments
-from lnpay.sandbox.envelope import UUID, ApiError, error_reply, invalid
-from lnpay.sandbox.strike_routes import ROUTER, Blocked, Call, Endpoint
-from lnpay.sandbox.web import Reply, Request, html_reply, json_reply
+from lnpay.sandbox import (
+    limits,
+    strike_account,
+    strike_invoices,
+    strike_payments,
+)
+from lnpay.sandbox.envelope import (
+    UUID,
+    ApiError,
+    error_reply,
+    invalid,
+)
+from lnpay.sandbox.strike_routes import (
+    ROUTER,
+    Blocked,
+    Call,
+    Endpoint,
+)
+from lnpay.sandbox.web import (
+    Reply,
+    Request,
+    html_reply,
+    json_reply,
+)
 
 if TYPE_CHECKING:
     from lnpay.sandbox.simulator import Simulator

@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 
 from lnpay.sandbox.destinations import Destination, is_well_formed, look_up
-from lnpay.sandbox.envelope import UUID_4, ApiError, Body, invalid
+from lnpay.sandbox.envelope import (
+    UUID_4,
+    ApiError,
+    Body,
+    invalid,
+)
 from lnpay.sandbox.limits import CREATE_PAYMENT_QUOTE, EXECUTE_PAYMENT
 from lnpay.sandbox.models import Money, Payment, PaymentQuote
 from lnpay.sandbox.strike_routes import Call, route

@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 from lnpay.sandbox.envelope import ApiError, Body
 from lnpay.sandbox.limits import OTHERS
-from lnpay.sandbox.odata import BadQuery, Filter, Page, Row, read_page
-from lnpay.sandbox.web import Reply, Request, Router, read_json_object
+from lnpay.sandbox.odata import (
+    BadQuery,
+    Filter,
+    Page,
+    Row,
+    read_page,
+)
+from lnpay.sandbox.web import (
+    Reply,
+    Request,
+    Router,
+    read_json_object,
+)
 
 if TYPE_CHECKING:
     from lnpay.sandbox.simulator import Simulator

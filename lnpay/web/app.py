@@ -5,15 +5,18 @@ from __future__ import annotations
 from flask import Flask, Response
 from flask_cors import CORS
 
-from lnpay.backend import Backend
-from lnpay.web import api, checkout, docs, errors, health, metrics, refund, script, webhook
+from lnpay.runtime.backend import Backend
+from lnpay.web import errors
 from lnpay.web.admin import set_up_admin
-from lnpay.web.customer_page import set_up_customer_page
-from lnpay.web.languages import set_up_languages
-from lnpay.web.metrics import set_up_metrics
+from lnpay.web.api import routes, webhook
+from lnpay.web.customer import checkout, refund, script
+from lnpay.web.customer.languages import set_up_languages
+from lnpay.web.customer.pages import set_up_customer_page
+from lnpay.web.customer.status import StatusBoard, StatusDoor
+from lnpay.web.operations import docs, health, metrics
+from lnpay.web.operations.metrics import set_up_metrics
 from lnpay.web.request_log import set_up_request_log
 from lnpay.web.serving import MAX_BODY_BYTES
-from lnpay.web.status import StatusBoard, StatusDoor
 
 STATIC_MAX_AGE_SECONDS = 86_400
 """Pages name a static file with its fingerprint, so that a changed one has another address."""
@@ -36,7 +39,7 @@ def create_app(backend: Backend) -> Flask:
     set_up_request_log(app)
     set_up_languages(app)
     set_up_customer_page(app)
-    for part in (api, webhook, checkout, refund, script, health, metrics, docs):
+    for part in (routes, webhook, checkout, refund, script, health, metrics, docs):
         app.register_blueprint(part.blueprint)
     set_up_admin(app, backend)
     errors.register(app)

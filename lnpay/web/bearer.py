@@ -6,7 +6,7 @@ import hmac
 
 from flask import request
 
-from lnpay.errors import Unauthorized
+from lnpay.domain.errors import Unauthorized
 
 NEEDS_KEY = "send one of the keys of API_KEYS (for /metrics: METRICS_TOKEN), as Authorization: Bearer <key>"
 

@@ -6,7 +6,7 @@ from typing import cast
 
 from flask import current_app
 
-from lnpay.backend import Backend
+from lnpay.runtime.backend import Backend
 
 
 def backend() -> Backend:

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException
 
-from lnpay import errors as e
-from lnpay.web.customer_page import trouble_page, wants_trouble_page
+from lnpay.domain import errors as e
+from lnpay.web.customer.pages import trouble_page, wants_trouble_page
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import uuid
 
 from flask import Flask, Response, g, request
 
-from lnpay.logs import request_id
-from lnpay.web.metrics import meters
+from lnpay.runtime.logs import request_id
+from lnpay.web.operations.metrics import meters
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from lnpay.backend import Backend
-from lnpay.model import Invoice, Refund
-from lnpay.passes import expired_pass, main_pass, refund_pass
+from lnpay.domain.model import Invoice, Refund
+from lnpay.runtime.backend import Backend
+from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
 from lnpay.sandbox import SandboxServer
 from lnpay.sandbox.server import wait_until
 from lnpay.sandbox.simulator import Simulator

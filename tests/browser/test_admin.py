@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from lnpay.errors import ShopGone
-from lnpay.model import Event, Invoice
-from lnpay.states import RefundState
+from lnpay.domain.errors import ShopGone
+from lnpay.domain.model import Event, Invoice
+from lnpay.domain.states import RefundState
 from tests.browser.conftest import PHONE, Stand, assert_accessible, assert_fits, picture
 
 PASSWORD = "a-password-of-the-tests"

@@ -11,13 +11,13 @@ import zxingcpp
 from PIL import Image
 from playwright.sync_api import Page, Request, expect
 
-from lnpay.errors import StorageUnavailable
-from lnpay.model import Invoice
-from lnpay.refunds_by_hand import approve
+from lnpay.domain.errors import StorageUnavailable
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import InvoiceState, RefundState
+from lnpay.invoices.settle import reconcile_invoice
+from lnpay.refunds.by_hand import approve
 from lnpay.repository import Repository
-from lnpay.settlement import reconcile_invoice
-from lnpay.states import InvoiceState, RefundState
-from lnpay.web.languages import LANGUAGES
+from lnpay.web.customer.languages import LANGUAGES
 from tests.browser.conftest import PHONE, Stand, assert_accessible, assert_fits, assert_stage, picture
 
 LINKS = {"return_url": "https://coffee.example/orders/7", "retry_url": "https://coffee.example/cart"}
@@ -420,7 +420,7 @@ def test_the_page_of_an_error_keeps_nobody_out(
     def failing(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("lnpay.web.checkout.customer_page", failing)
+    monkeypatch.setattr("lnpay.web.customer.checkout.customer_page", failing)
     page = stand.open(stand.sell(), color_scheme="dark", viewport=PHONE)
 
     expect(page.get_by_role("heading", name=heading)).to_be_visible()

@@ -22,10 +22,15 @@ from pathlib import Path
 import pytest
 
 from lnpay.commands import add_commands
-from lnpay.errors import Conflict, InvalidRequest, SchemaTooNew, StorageUnavailable
+from lnpay.domain.errors import (
+    Conflict,
+    InvalidRequest,
+    SchemaTooNew,
+    StorageUnavailable,
+)
 from lnpay.repository import Repository
-from lnpay.repository.backup import back_up, check_backup, restore
-from lnpay.repository.dump import restore_command
+from lnpay.repository.maintenance.backup import back_up, check_backup, restore
+from lnpay.repository.maintenance.dump import restore_command
 from lnpay.repository.repository import SCHEMA_VERSION
 from tests.databases import find_postgres_tools, fresh_postgres
 from tests.owing import owe

@@ -12,12 +12,18 @@ from sqlalchemy import create_engine, inspect, select, text
 from sqlalchemy.pool import NullPool
 
 from lnpay.commands import add_commands
-from lnpay.errors import Conflict, InvalidRequest, SchemaTooNew, StorageUnavailable
-from lnpay.refunds import send_due_refunds
-from lnpay.repository import Repository, copying
-from lnpay.repository.copying import CopyDiffers, copy_database
+from lnpay.domain.errors import (
+    Conflict,
+    InvalidRequest,
+    SchemaTooNew,
+    StorageUnavailable,
+)
+from lnpay.domain.states import RefundState
+from lnpay.refunds.send import send_due_refunds
+from lnpay.repository import Repository
+from lnpay.repository.maintenance import copy as copying
+from lnpay.repository.maintenance.copy import CopyDiffers, copy_database
 from lnpay.repository.tables import metadata
-from lnpay.states import RefundState
 from tests.contract.test_upgrade import FIRST, fill, migrate_to
 from tests.databases import fresh_postgres
 from tests.owing import owe

@@ -10,10 +10,10 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
-from lnpay.errors import StorageUnavailable
+from lnpay.domain.errors import StorageUnavailable
 from lnpay.repository import Repository
-from lnpay.repository.durability import weakness_of
-from lnpay.repository.looking import look
+from lnpay.repository.maintenance.durability import weakness_of
+from lnpay.repository.maintenance.inspect import look
 from tests.databases import fresh_postgres
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from lnpay.repository import Repository
-from lnpay.repository.backup import back_up, restore
-from lnpay.repository.sqlite_url import sqlite_url
+from lnpay.repository.maintenance.backup import back_up, restore
+from lnpay.repository.maintenance.sqlite_url import sqlite_url
 from tests.world import World
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from lnpay.errors import StorageUnavailable
+from lnpay.domain.errors import StorageUnavailable
 from lnpay.repository import Repository
-from lnpay.repository.looking import find_damage, look
+from lnpay.repository.maintenance.inspect import find_damage, look
 from lnpay.repository.repository import SCHEMA_VERSION
 from tests.databases import fresh_postgres
 from tests.world import empty_database

@@ -25,16 +25,40 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Table, delete, event, insert, inspect, make_url, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
-from lnpay.errors import SchemaTooNew, StorageUnavailable
-from lnpay.model import Delivery, Draft, Hold, Invoice, Issue, Order, Rate, Refund, RefundKey
+from lnpay.domain.errors import SchemaTooNew, StorageUnavailable
+from lnpay.domain.model import (
+    Delivery,
+    Draft,
+    Hold,
+    Invoice,
+    Issue,
+    Order,
+    Rate,
+    Refund,
+    RefundKey,
+)
+from lnpay.domain.states import (
+    DeliveryState,
+    ForbiddenMove,
+    HoldCause,
+    InvoiceState,
+    RefundState,
+    RefundStep,
+)
 from lnpay.repository import Repository, Transaction
 from lnpay.repository import repository as repository_module
 from lnpay.repository.deliveries import Credible
 from lnpay.repository.limits import COPIED, RESTORED
-from lnpay.repository.migrate import alembic_config
+from lnpay.repository.maintenance.migrate import alembic_config
 from lnpay.repository.repository import SCHEMA_VERSION
-from lnpay.repository.tables import deliveries, invoices, metadata, provider_blocks, provider_calls, refunds
-from lnpay.states import DeliveryState, ForbiddenMove, HoldCause, InvoiceState, RefundState, RefundStep
+from lnpay.repository.tables import (
+    deliveries,
+    invoices,
+    metadata,
+    provider_blocks,
+    provider_calls,
+    refunds,
+)
 from tests.databases import fresh_postgres
 
 NOW = datetime(2026, 5, 18, 12, 0, 30, 123_456, tzinfo=UTC)

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from lnpay.errors import TooManyTries, Unauthorized
-from lnpay.logins import log_in
-from lnpay.model import Invoice
-from lnpay.overview import attention, last_days
-from lnpay.repository.searches import Found, Sum, Wanted
-from lnpay.settlement import reconcile_invoice
-from lnpay.states import DeliveryState, InvoiceState, RefundState
+from lnpay.domain.errors import TooManyTries, Unauthorized
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
+from lnpay.invoices.settle import reconcile_invoice
+from lnpay.monitoring.overview import attention, last_days
+from lnpay.repository.queries.searches import Found, Sum, Wanted
+from lnpay.web.admin.login_backoff import log_in
 from tests.databases import fresh_postgres
 from tests.owing import owe, send
 from tests.world import World

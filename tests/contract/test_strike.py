@@ -23,14 +23,25 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnpay import strike as strike_module
-from lnpay.errors import StrikeAmbiguous, StrikeError, StrikeRejected, StrikeUnavailable
-from lnpay.outgoing import pooled_session
+from lnpay.domain.errors import (
+    StrikeAmbiguous,
+    StrikeError,
+    StrikeRejected,
+    StrikeUnavailable,
+)
+from lnpay.http.outgoing import pooled_session
 from lnpay.sandbox import Simulator, VirtualClock, WsgiAdapter
 from lnpay.sandbox.faults import Fault
-from lnpay.strike import LONGEST_WAIT_SECONDS, Bucket, PaymentStatus, Strike, named_in
-from lnpay.strike_invoices import PAGE_SIZE, InvoiceStatus, StrikeInvoice
-from lnpay.strike_reading import parse_time
+from lnpay.strike import client as strike_module
+from lnpay.strike.client import (
+    LONGEST_WAIT_SECONDS,
+    Bucket,
+    PaymentStatus,
+    Strike,
+    named_in,
+)
+from lnpay.strike.invoices import PAGE_SIZE, InvoiceStatus, StrikeInvoice
+from lnpay.strike.reading import parse_time
 
 KEY = "a-key-that-nobody-may-see"
 NOW = datetime(2022, 11, 5, 15, 20, tzinfo=UTC)

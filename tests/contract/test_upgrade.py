@@ -16,13 +16,25 @@ from sqlalchemy import create_engine, event, inspect, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import NullPool
 
-from lnpay.errors import SchemaTooNew
-from lnpay.model import Draft, Hold, Invoice, Order, Refund
+from lnpay.domain.errors import SchemaTooNew
+from lnpay.domain.model import (
+    Draft,
+    Hold,
+    Invoice,
+    Order,
+    Refund,
+)
+from lnpay.domain.states import (
+    Closer,
+    DeliveryState,
+    HoldCause,
+    InvoiceState,
+    RefundState,
+)
 from lnpay.repository import Repository
-from lnpay.repository.migrate import alembic_config
+from lnpay.repository.maintenance.migrate import alembic_config
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.repository.restores import Restore
-from lnpay.states import Closer, DeliveryState, HoldCause, InvoiceState, RefundState
 from tests.databases import fresh_postgres
 from tests.test_commands import start
 

@@ -14,8 +14,8 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 import main
-from lnpay.passes import main_pass
-from lnpay.web.metrics import WEBHOOK_OUTCOMES
+from lnpay.runtime.worker_passes import main_pass
+from lnpay.web.operations.metrics import WEBHOOK_OUTCOMES
 from tests.deploy.test_deploy import DEPLOY, check, tool
 from tests.world import World
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lnpay.doctor.examination import CHECKS
+from lnpay.doctor.runner import CHECKS
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text("utf-8")

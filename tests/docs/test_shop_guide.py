@@ -27,8 +27,8 @@ from playwright.sync_api import Browser, expect
 from standardwebhooks import Webhook
 from werkzeug.serving import make_server
 
+from lnpay.deliveries.shop_answer import require_accepted
 from lnpay.sandbox.server import wait_until
-from lnpay.shop_answer import require_accepted
 from tests.sandbox_process import RunningSandbox, free_ports, running_sandbox
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,11 +14,11 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
+from lnpay.domain.states import DeliveryState, RefundState
 from lnpay.repository import Repository
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.sandbox import SandboxServer, Simulator
 from lnpay.sandbox.server import wait_until
-from lnpay.states import DeliveryState, RefundState
 from tests.checkout import copy_program, give_python
 from tests.contract.test_upgrade import DATA, fill, migrate_to, version_of
 from tests.databases import find_postgres_tools, fresh_postgres

@@ -13,14 +13,14 @@ from typing import Any
 
 from config.settings import load_settings
 from lnpay.doctor import Finding, Verdict, examine
-from lnpay.model import Heartbeat, Invoice
-from lnpay.passes import INSIDE_EVERY_SECONDS, make_pass
+from lnpay.domain.model import Heartbeat, Invoice
+from lnpay.domain.states import InvoiceState
 from lnpay.repository import Repository, Transaction
+from lnpay.runtime.worker_passes import INSIDE_EVERY_SECONDS, make_pass
 from lnpay.sandbox import SandboxServer, Simulator
 from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.server import wait_until
-from lnpay.states import InvoiceState
-from lnpay.strike import SUBSCRIBED_EVENTS
+from lnpay.strike.client import SUBSCRIBED_EVENTS
 from tests.scenarios.live import ask, build_live_backend, free_port, serving, subscribe
 from tests.world import WEBHOOK_SECRET, empty_database
 

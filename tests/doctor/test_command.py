@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lnpay.doctor.examination import CHECKS
+from lnpay.doctor.runner import CHECKS
 from tests.doctor.installation import SECRETS, Installation
 from tests.scenarios.live import ROOT
 

@@ -9,13 +9,13 @@ from datetime import timedelta
 import pytest
 
 from config.settings import load_settings
-from lnpay.doctor import Finding, Verdict, examination
+from lnpay.doctor import Finding, Verdict, runner
 from lnpay.doctor.check import Check
-from lnpay.doctor.examination import CHECKS, make_checks
 from lnpay.doctor.findings import ok
-from lnpay.doctor.patient import Patient, admit
-from lnpay.doctor.words import in_words
-from lnpay.errors import StorageUnavailable
+from lnpay.doctor.formatting import in_words
+from lnpay.doctor.runner import CHECKS, make_checks
+from lnpay.doctor.target import Patient, admit
+from lnpay.domain.errors import StorageUnavailable
 from tests.doctor.installation import Installation
 
 
@@ -60,7 +60,7 @@ class TestMakeChecks:
         assert findings[0].message == "cannot tell: the check itself failed (ZeroDivisionError)"
 
     def test_a_check_that_hangs_is_left_behind(self, patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(examination, "LIMIT_SECONDS", 1.0)
+        monkeypatch.setattr(runner, "LIMIT_SECONDS", 1.0)
 
         findings = make_checks([Check(("quick", "slow"), hanging), Check(("healthy",), healthy)], patient)
 

@@ -15,14 +15,14 @@ import pytest
 
 from config.settings import load_settings
 from lnpay.doctor import Finding, Verdict, examine
-from lnpay.doctor.account import REFUNDING, SELLING
-from lnpay.model import Heartbeat, RefundKey
+from lnpay.doctor.checks.account import REFUNDING, SELLING
+from lnpay.domain.model import Heartbeat, RefundKey
+from lnpay.domain.states import InvoiceState, RefundState
 from lnpay.repository import Repository
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.sandbox.models import Money
 from lnpay.sandbox.server import wait_until
-from lnpay.states import InvoiceState, RefundState
-from lnpay.strike import Bucket
+from lnpay.strike.client import Bucket
 from tests.contract.test_looking import make_read_only
 from tests.databases import fresh_postgres
 from tests.doctor.installation import WAIT_SECONDS, Installation
@@ -486,7 +486,9 @@ class TestDatabase:
         assert_among(shop.troubles(), "database_wal", FAIL, "its journal is delete, not WAL")
 
     def test_commits_that_may_be_lost(self, shop: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("lnpay.repository.looking.weakness_of", lambda _: "fsync is off on the PostgreSQL server")
+        monkeypatch.setattr(
+            "lnpay.repository.maintenance.inspect.weakness_of", lambda _: "fsync is off on the PostgreSQL server"
+        )
 
         assert_only(shop.troubles(), "database_commits", FAIL, "a commit may be lost in a power cut: fsync is off")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from config.settings import HOOK_FILES, load_settings
-from lnpay.delivery_hook import HookFiles
+from lnpay.deliveries.hook import HookFiles
 from lnpay.doctor import Finding, Verdict, examine
 from tests.doctor.installation import Installation
 

@@ -12,8 +12,9 @@ import pytest
 import requests
 
 from config.settings import load_settings
-from lnpay.doctor import Finding, Verdict, proxy, simulated
-from lnpay.doctor.patient import admit
+from lnpay.doctor import Finding, Verdict
+from lnpay.doctor.checks import proxy, simulated
+from lnpay.doctor.target import admit
 from tests.doctor.installation import Installation
 from tests.scenarios.live import free_port
 

@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from config.delivery import TIMEOUT_SECONDS, deliver
+from lnpay.deliveries.shop_answer import ANSWER_SECONDS
 from lnpay.doctor import Finding, Verdict
-from lnpay.errors import ShopRefused
-from lnpay.model import Event
-from lnpay.shop_answer import ANSWER_SECONDS
+from lnpay.domain.errors import ShopRefused
+from lnpay.domain.model import Event
 from tests.doctor.installation import Installation
 
 HOUR = timedelta(hours=1)

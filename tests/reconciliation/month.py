@@ -8,14 +8,14 @@ from typing import Any
 
 from sqlalchemy import Executable
 
-from lnpay.breaks import Reconciliation
-from lnpay.budget import Budget
-from lnpay.model import Invoice, Refund
-from lnpay.reconciliation import CALLS_SHARE, Auditor, reconcile_books
-from lnpay.report import Period
+from lnpay.accounting.discrepancies import Reconciliation
+from lnpay.accounting.reconcile import CALLS_SHARE, Auditor, reconcile_books
+from lnpay.accounting.report import Period
+from lnpay.domain.model import Invoice, Refund
+from lnpay.invoices.settle import reconcile_invoice
 from lnpay.sandbox.models import Invoice as StrikeInvoice
 from lnpay.sandbox.models import Money, Payment
-from lnpay.settlement import reconcile_invoice
+from lnpay.strike.budget import Budget
 from tests import owing
 from tests.owing import refund_of
 from tests.world import World

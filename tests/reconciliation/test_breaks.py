@@ -7,9 +7,14 @@ import uuid
 import pytest
 from sqlalchemy import ColumnElement, Update, delete, insert, update
 
-from lnpay.breaks import WORDS, BreakKind
-from lnpay.model import Invoice, RefundKey
-from lnpay.repository.tables import deliveries, invoices, refund_attempts, refunds
+from lnpay.accounting.discrepancies import WORDS, BreakKind
+from lnpay.domain.model import Invoice, RefundKey
+from lnpay.repository.tables import (
+    deliveries,
+    invoices,
+    refund_attempts,
+    refunds,
+)
 from lnpay.sandbox.models import Money
 from tests.reconciliation.month import Month, Plant
 

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from lnpay.breaks import BreakKind
-from lnpay.model import Order, Rate
-from lnpay.reconciliation import MOST_PAUSES
+from lnpay.accounting.discrepancies import BreakKind
+from lnpay.accounting.reconcile import MOST_PAUSES
+from lnpay.domain.model import Order, Rate
+from lnpay.domain.states import RefundState
+from lnpay.domain.strike_names import new_strike_name
+from lnpay.invoices.settle import reconcile_invoice
+from lnpay.invoices.sweep import expire_due, lapse_due, sweep
 from lnpay.repository.tables import invoices, refund_attempts, refunds
 from lnpay.sandbox.models import Money
-from lnpay.settlement import reconcile_invoice
-from lnpay.states import RefundState
-from lnpay.strike import Bucket
-from lnpay.strike_invoices import PAGE_SIZE
-from lnpay.strike_names import new_strike_name
-from lnpay.sweeps import expire_due, lapse_due, sweep
+from lnpay.strike.client import Bucket
+from lnpay.strike.invoices import PAGE_SIZE
 from tests.reconciliation.month import Month
 
 LIST, INVOICE, PAYMENT = "/v1/invoices", "/v1/invoices/*", "/v1/payments/*"

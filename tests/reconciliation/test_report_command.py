@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
+from lnpay.accounting.report import LineKind, report_lines
 from lnpay.commands import add_commands
-from lnpay.model import Invoice
-from lnpay.report import LineKind, report_lines
-from lnpay.repository.books import PAGE
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import InvoiceState
+from lnpay.repository.queries.ledger_queries import PAGE
 from lnpay.repository.tables import invoices
-from lnpay.states import InvoiceState
 from tests.reconciliation.month import A_WHILE, Month
 
 COPIES = PAGE + PAGE // 2

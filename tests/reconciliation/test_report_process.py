@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from bench.million import fill
-from lnpay.invoices import create_invoice
-from lnpay.model import Order
+from lnpay.domain.model import Order
+from lnpay.invoices.create import create_invoice
+from lnpay.invoices.settle import reconcile_invoice
 from lnpay.sandbox import SandboxServer, Simulator, VirtualClock
-from lnpay.settlement import reconcile_invoice
 from tests.scenarios.live import ROOT, build_live_backend, environment
 
 pty = pytest.importorskip("pty", reason="there are no such terminals on Windows")

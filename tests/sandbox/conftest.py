@@ -7,7 +7,12 @@ from collections.abc import Iterator
 import pytest
 import requests
 
-from lnpay.sandbox import SandboxServer, Simulator, VirtualClock, WsgiAdapter
+from lnpay.sandbox import (
+    SandboxServer,
+    Simulator,
+    VirtualClock,
+    WsgiAdapter,
+)
 from tests.sandbox.strike_client import Client
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from lnpay.money import CURRENCIES
+from lnpay.domain.money import CURRENCIES
 from lnpay.sandbox import Fault
 from tests.sandbox.strike_client import Client
 

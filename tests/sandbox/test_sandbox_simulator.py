@@ -15,7 +15,13 @@ import requests
 from werkzeug import Request, Response
 from werkzeug.serving import make_server
 
-from lnpay.sandbox import SandboxServer, Simulator, SimulatorConfig, VirtualClock, WsgiAdapter
+from lnpay.sandbox import (
+    SandboxServer,
+    Simulator,
+    SimulatorConfig,
+    VirtualClock,
+    WsgiAdapter,
+)
 from lnpay.sandbox.server import wait_until
 from tests.sandbox.strike_client import SECRET, Client
 

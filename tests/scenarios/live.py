@@ -17,9 +17,9 @@ import requests
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from config.delivery import deliver
-from lnpay.backend import Backend
-from lnpay.bootstrap import build_backend
-from lnpay.outgoing import pooled_session
+from lnpay.http.outgoing import pooled_session
+from lnpay.runtime.backend import Backend
+from lnpay.runtime.bootstrap import build_backend
 from lnpay.sandbox import SandboxServer
 from lnpay.sandbox.server import wait_until
 from lnpay.web import create_app

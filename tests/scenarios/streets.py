@@ -12,12 +12,12 @@ from pathlib import Path
 
 import requests
 
-from lnpay.backend import Backend
-from lnpay.deliveries import CLAIM
-from lnpay.model import Invoice
+from lnpay.deliveries.send import CLAIM
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import DeliveryState, InvoiceState
 from lnpay.repository import Repository
+from lnpay.runtime.backend import Backend
 from lnpay.sandbox import SandboxServer, Simulator, SimulatorConfig
-from lnpay.states import DeliveryState, InvoiceState
 from tests.scenarios.doomed import start
 from tests.scenarios.live import START_SECONDS, ask, build_live_backend, environment, free_port
 

@@ -14,12 +14,17 @@ import pytest
 import requests
 from sqlalchemy import event
 
-from lnpay.model import Event, Issue, Order, Rate
-from lnpay.passes import main_pass
+from lnpay.domain.model import (
+    Event,
+    Issue,
+    Order,
+    Rate,
+)
+from lnpay.domain.states import InvoiceState
+from lnpay.runtime.worker_passes import main_pass
 from lnpay.sandbox import SimulatorConfig
 from lnpay.sandbox.models import Invoice as StrikeInvoice
 from lnpay.sandbox.models import Money
-from lnpay.states import InvoiceState
 from tests.world import World
 
 ORDER = Order(Decimal("12.34"), "usd", None, None)

@@ -21,11 +21,16 @@ from typing import IO
 
 import requests
 
-from lnpay.backend import Backend
-from lnpay.passes import expired_pass, main_pass, refund_pass
-from lnpay.sandbox import Fault, SandboxServer, Simulator, SimulatorConfig
+from lnpay.runtime.backend import Backend
+from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
+from lnpay.sandbox import (
+    Fault,
+    SandboxServer,
+    Simulator,
+    SimulatorConfig,
+)
 from lnpay.sandbox.server import wait_until
-from lnpay.strike import SUBSCRIBED_EVENTS
+from lnpay.strike.client import SUBSCRIBED_EVENTS
 from tests.scenarios.live import ROOT, START_SECONDS, build_live_backend, environment, free_port, is_up, subscribe
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "20"))

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lnpay.passes import main_pass
+from lnpay.runtime.worker_passes import main_pass
 from lnpay.sandbox.server import wait_until
 from tests.scenarios.live import START_SECONDS, is_up, serving, subscribe
 from tests.scenarios.streets import CHUNKS, PAUSE_SECONDS, Street, Streets, walk

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from lnpay.model import utc_now
-from lnpay.passes import expired_pass, main_pass, refund_pass
+from lnpay.domain.model import utc_now
+from lnpay.domain.states import RefundState
 from lnpay.repository import Repository
-from lnpay.states import RefundState
+from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
 from tests.scenarios.live import build_live_backend, serving
 from tests.scenarios.streets import CHUNKS, Street, Streets, walk
 

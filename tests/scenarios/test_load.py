@@ -10,9 +10,14 @@ from typing import Any
 
 import requests
 
-from lnpay.money import btc_to_sats
+from lnpay.domain.money import btc_to_sats
 from lnpay.repository import Repository
-from lnpay.sandbox import SandboxServer, Simulator, SimulatorConfig, VirtualClock
+from lnpay.sandbox import (
+    SandboxServer,
+    Simulator,
+    SimulatorConfig,
+    VirtualClock,
+)
 from tests.scenarios.live import ask, build_live_backend, main_process, serving
 
 CLIENTS = 32

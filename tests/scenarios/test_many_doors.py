@@ -8,11 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import requests
 
-from lnpay.backend import Backend
-from lnpay.passes import main_pass
-from lnpay.sandbox import Fault, SandboxServer, Simulator, SimulatorConfig
+from lnpay.domain.states import DeliveryState, InvoiceState
+from lnpay.runtime.backend import Backend
+from lnpay.runtime.worker_passes import main_pass
+from lnpay.sandbox import (
+    Fault,
+    SandboxServer,
+    Simulator,
+    SimulatorConfig,
+)
 from lnpay.sandbox.server import wait_until
-from lnpay.states import DeliveryState, InvoiceState
 from tests.scenarios.live import ask, build_live_backend, serving, subscribe
 
 INVOICES = 200

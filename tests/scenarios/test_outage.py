@@ -6,8 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import timedelta
 
-from lnpay.passes import main_pass
-from lnpay.states import DeliveryState
+from lnpay.domain.states import DeliveryState
+from lnpay.runtime.worker_passes import main_pass
 from tests.world import World
 
 HOUR = 3600

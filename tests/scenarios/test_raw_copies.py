@@ -16,12 +16,17 @@ from typing import Any
 
 import pytest
 
-from lnpay.model import Invoice
-from lnpay.passes import expired_pass, main_pass, refund_pass
-from lnpay.refunds import FORGOTTEN_AFTER
-from lnpay.refunds_by_hand import approve, change_address, give_address, settle_by_hand
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import HoldCause, RefundState
+from lnpay.refunds.by_hand import (
+    approve,
+    change_address,
+    give_address,
+    settle_by_hand,
+)
+from lnpay.refunds.send import FORGOTTEN_AFTER
+from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.states import HoldCause, RefundState
 from tests.owing import EXECUTE, QUOTE, Crash, Moments, drain, history, owe, payouts, refund_of, send
 from tests.world import World
 
@@ -188,7 +193,7 @@ class TestAtAnyMoment:
     def test_a_copy_of_any_moment_adds_no_payment(
         self, tmp_path: Path, fate: str, hours_later: float, *, has_read: bool
     ) -> None:
-        """But for the moment in which Strike is asked for the quote: see lnpay.refunds. Hours later that is covered."""
+        """But for the moment in which Strike is asked for the quote: see refunds.send. Hours later that is covered."""
         config = SimulatorConfig(has_payment_quote_read=has_read, payment_quote_seconds=3_500)
         for moment in count():
             (tmp_path / str(moment)).mkdir()

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from lnpay.backend import Backend
-from lnpay.invoices import create_invoice
-from lnpay.model import Invoice, Order
-from lnpay.passes import expired_pass, refund_pass
-from lnpay.refunds import CLAIM, send_due_refunds
+from lnpay.domain.model import Invoice, Order
+from lnpay.domain.states import RefundState
+from lnpay.invoices.create import create_invoice
+from lnpay.invoices.settle import Outcome, settle
+from lnpay.refunds.send import CLAIM, send_due_refunds
+from lnpay.runtime.backend import Backend
+from lnpay.runtime.worker_passes import expired_pass, refund_pass
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.settlement import Outcome, settle
-from lnpay.states import RefundState
-from lnpay.strike_invoices import InvoiceStatus, StrikeInvoice
+from lnpay.strike.invoices import InvoiceStatus, StrikeInvoice
 from tests.owing import EXECUTE, Crash, drain, executions, owe, payouts, refund_of, send, twin
 from tests.world import World
 

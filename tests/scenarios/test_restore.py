@@ -12,15 +12,20 @@ from typing import Any
 
 import pytest
 
-from lnpay.model import Invoice
-from lnpay.passes import expired_pass, main_pass, refund_pass
-from lnpay.refunds_by_hand import approve, change_address, give_address, settle_by_hand
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import InvoiceState, RefundState
+from lnpay.refunds.after_restore import QUOTES_LAST, doubt_refunds, notice_restore
+from lnpay.refunds.by_hand import (
+    approve,
+    change_address,
+    give_address,
+    settle_by_hand,
+)
 from lnpay.repository import Repository
-from lnpay.repository.backup import back_up, restore
 from lnpay.repository.limits import RESTORED
-from lnpay.restored import QUOTES_LAST, doubt_refunds, notice_restore
+from lnpay.repository.maintenance.backup import back_up, restore
+from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.states import InvoiceState, RefundState
 from tests.owing import EXECUTE, QUOTE, Moments, drain, executions, history, owe, payouts, refund_of, send
 from tests.world import ALL_EVENTS, World
 

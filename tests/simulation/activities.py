@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from werkzeug.test import TestResponse
 
-from lnpay import sweeps
-from lnpay.deliveries import send_again, send_due
-from lnpay.passes import expired_pass, main_pass, refund_pass
-from lnpay.refunds import WAITING, send_due_refunds
-from lnpay.refunds_by_hand import approve, change_address, retry
+from lnpay.deliveries.send import send_again, send_due
+from lnpay.domain.states import EXPIRE_MARGIN
+from lnpay.invoices import sweep
+from lnpay.refunds.by_hand import approve, change_address, retry
+from lnpay.refunds.send import WAITING, send_due_refunds
+from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
 from lnpay.sandbox.bolt11_writer import format_amount
 from lnpay.sandbox.envelope import parse_units
 from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.invoices import PaymentRefused
-from lnpay.states import EXPIRE_MARGIN
 from tests.simulation.installation import Installation, LnpayProcess
 from tests.simulation.scheduler import Task, Violation
 from tests.simulation.trouble import Trouble
@@ -184,7 +184,7 @@ class Activities:
         task = self._start_worker(home, chance.choice(("main", "expired"))) if world.scene.has_workers else None
         if task is None:
             return
-        task.halt_in(sweeps._end)
+        task.halt_in(sweep._end)
         world.run_through(task)
         if not task.has_halted:
             return

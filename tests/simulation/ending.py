@@ -8,14 +8,24 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from lnpay.deliveries import send_due
-from lnpay.errors import Conflict
-from lnpay.model import Refund
-from lnpay.overview import attention
-from lnpay.passes import expired_pass, main_pass, refund_pass
-from lnpay.refunds import WAITING, send_due_refunds
-from lnpay.refunds_by_hand import BY_HAND_AFTER, change_address, retry, settle_by_hand
-from lnpay.states import EXPIRE_MARGIN, LAPSE_MARGIN, InvoiceState, RefundState
+from lnpay.deliveries.send import send_due
+from lnpay.domain.errors import Conflict
+from lnpay.domain.model import Refund
+from lnpay.domain.states import (
+    EXPIRE_MARGIN,
+    LAPSE_MARGIN,
+    InvoiceState,
+    RefundState,
+)
+from lnpay.monitoring.overview import attention
+from lnpay.refunds.by_hand import (
+    BY_HAND_AFTER,
+    change_address,
+    retry,
+    settle_by_hand,
+)
+from lnpay.refunds.send import WAITING, send_due_refunds
+from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
 from tests.simulation.draws import KINDS_OF_DOUBT
 from tests.simulation.scheduler import Chances, Violation
 

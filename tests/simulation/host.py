@@ -23,14 +23,14 @@ from sqlalchemy import Engine
 from urllib3 import HTTPResponse
 
 import config.delivery
-import lnpay.bootstrap
-import lnpay.outgoing
-import lnpay.passes
+import lnpay.http.outgoing
 import lnpay.repository.repository as repository_module
-import lnpay.web.api
-from lnpay.deliveries import send_due
-from lnpay.errors import LnpayError
-from lnpay.rates import Rates
+import lnpay.runtime.bootstrap
+import lnpay.runtime.worker_passes
+import lnpay.web.api.routes
+from lnpay.deliveries.send import send_due
+from lnpay.domain.errors import LnpayError
+from lnpay.rates.prices import Rates
 from lnpay.repository import Repository, Transaction
 from lnpay.sandbox.simulator import Simulator
 from lnpay.sandbox.transport import WsgiAdapter
@@ -274,12 +274,12 @@ class Host:
         try:
             with (
                 mock.patch.object(repository_module, "BUSY_TIMEOUT_MS", BUSY_TIMEOUT_MS),
-                mock.patch.object(lnpay.bootstrap, "Repository", PointedRepository),
-                mock.patch.object(lnpay.bootstrap, "Rates", QuietRates),
-                mock.patch.object(lnpay.passes, "send_due", partial(send_due, senders=1)),
-                mock.patch.object(lnpay.outgoing, "_deadline", _no_deadline),
+                mock.patch.object(lnpay.runtime.bootstrap, "Repository", PointedRepository),
+                mock.patch.object(lnpay.runtime.bootstrap, "Rates", QuietRates),
+                mock.patch.object(lnpay.runtime.worker_passes, "send_due", partial(send_due, senders=1)),
+                mock.patch.object(lnpay.http.outgoing, "_deadline", _no_deadline),
                 mock.patch.object(config.delivery, "pooled_session", return_value=nullcontext(self.session)),
-                mock.patch.object(lnpay.web.api, "qr_png", return_value=b""),
+                mock.patch.object(lnpay.web.api.routes, "qr_png", return_value=b""),
                 mock.patch.object(uuid, "uuid4", new_uuid),
                 mock.patch.object(secrets, "token_hex", new_token),
                 mock.patch.object(secrets, "token_urlsafe", new_token),

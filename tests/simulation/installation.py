@@ -12,10 +12,10 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from config.delivery import deliver
-from lnpay.backend import Backend
-from lnpay.bootstrap import build_backend
-from lnpay.errors import ShopGone
-from lnpay.model import Event
+from lnpay.domain.errors import ShopGone
+from lnpay.domain.model import Event
+from lnpay.runtime.backend import Backend
+from lnpay.runtime.bootstrap import build_backend
 from lnpay.web import create_app
 from tests.simulation.host import Disk, Host, Network
 from tests.simulation.scheduler import Process

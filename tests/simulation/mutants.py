@@ -11,11 +11,20 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
-from lnpay import deliveries, invoices, refunds, refunds_outcomes, settlement, strike, sweeps, webhook_invoice
+from lnpay.deliveries import send as deliveries
+from lnpay.invoices import (
+    create,
+    settle,
+    sweep,
+    webhook_invoice,
+)
+from lnpay.refunds import outcomes
+from lnpay.refunds import send as refunds
 from lnpay.repository.deliveries import Deliveries
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.refunds import Refunds
-from lnpay.web import webhook
+from lnpay.strike import client
+from lnpay.web.api import webhook
 from tests.simulation.draws import Scene, draw_scene
 from tests.simulation.host import Disks
 from tests.simulation.world import SimulatedWorld
@@ -60,7 +69,7 @@ MUTANTS = (
     ),
     Mutant(
         "a payment that is PENDING (202) counts as failed",
-        (Change(refunds_outcomes.record, "payment.status is PaymentStatus.FAILED", "True"),),
+        (Change(outcomes.record, "payment.status is PaymentStatus.FAILED", "True"),),
         known=(6, 11),
     ),
     Mutant(
@@ -79,7 +88,7 @@ MUTANTS = (
         "503 LN_UNAVAILABLE counts as not done",
         (
             Change(
-                strike._kind_of, "code in _SAFE_TO_REPEAT", 'code in (*_SAFE_TO_REPEAT, "LN_UNAVAILABLE")'
+                client._kind_of, "code in _SAFE_TO_REPEAT", 'code in (*_SAFE_TO_REPEAT, "LN_UNAVAILABLE")'
             ),
         ),
         known=(5, 37),
@@ -98,13 +107,13 @@ MUTANTS = (
     ),
     Mutant(
         "our clock, not the time of the payment, says whether it came late",
-        (Change(settlement._paid_at, "return seen.paid_at", "return now"),),
+        (Change(settle._paid_at, "return seen.paid_at", "return now"),),
         known=(1, 24),
     ),
     Mutant(
         "the message to the shop is owed in a transaction of its own",
-        (Change(settlement.settle, "owe_settled(tx, ledger.events, invoice, now)", "pass"),
-         Change(settlement.settle, "    return Outcome(new.value)",
+        (Change(settle.settle, "owe_settled(tx, ledger.events, invoice, now)", "pass"),
+         Change(settle.settle, "    return Outcome(new.value)",
                 "    if new is InvoiceState.SETTLED:\n"
                 "        with ledger.repository.transaction() as tx:\n"
                 "            owe_settled(tx, ledger.events, invoice, now)\n"
@@ -113,8 +122,8 @@ MUTANTS = (
     ),
     Mutant(
         "the refund is owed in a transaction of its own",
-        (Change(settlement.settle, "_owe_refund(ledger, tx, invoice, received_sats, now)", "pass"),
-         Change(settlement.settle, "    return Outcome(new.value)",
+        (Change(settle.settle, "_owe_refund(ledger, tx, invoice, received_sats, now)", "pass"),
+         Change(settle.settle, "    return Outcome(new.value)",
                 "    if new is not InvoiceState.SETTLED:\n"
                 "        with ledger.repository.transaction() as tx:\n"
                 "            _owe_refund(ledger, tx, invoice, received_sats, now)\n"
@@ -137,7 +146,7 @@ MUTANTS = (
     ),
     Mutant(
         "the amount in the payment request is not compared",
-        (Change(invoices._checked_issue, "if request.amount_msats != sats_to_msats(draft.amount_sats):", "if False:"),),
+        (Change(create._checked_issue, "if request.amount_msats != sats_to_msats(draft.amount_sats):", "if False:"),),
         known=(0,),
     ),
     Mutant(
@@ -147,18 +156,18 @@ MUTANTS = (
     ),
     Mutant(
         "a list is called without counting it",
-        (Change(strike.Strike._send, "self._budget.take(bucket)",
+        (Change(client.Strike._send, "self._budget.take(bucket)",
                 'if not (method == "GET" and path == "/invoices"):\n        self._budget.take(bucket)'),),
         known=(0,),
     ),
     Mutant(
         "what was asked, not what was received, is refunded",
-        (Change(settlement.settle, "seen.received_sats or invoice.amount_sats", "invoice.amount_sats"),),
+        (Change(settle.settle, "seen.received_sats or invoice.amount_sats", "invoice.amount_sats"),),
         known=(20,),
     ),
     Mutant(
         "an invoice lapses without a look at the list of pending ones",
-        (Change(sweeps._note_pending, "found.unclear.update(page.ids)", "pass"),),
+        (Change(sweep._note_pending, "found.unclear.update(page.ids)", "pass"),),
         known=(9,),
         shows_in=lambda scene: scene.has_workers and scene.has_long_pending,
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
-from lnpay.states import DELIVERY_MOVES, INVOICE_MOVES, REFUND_MOVES
+from lnpay.domain.states import DELIVERY_MOVES, INVOICE_MOVES, REFUND_MOVES
 from tests.simulation.scheduler import Scheduler, Task, Violation
 
 if TYPE_CHECKING:

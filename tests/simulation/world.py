@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from unittest import mock
 
-from lnpay import budget
-from lnpay.errors import LnpayError
-from lnpay.passes import expired_pass, main_pass, refund_pass
+from lnpay.domain.errors import LnpayError
+from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
 from lnpay.sandbox.clock import VirtualClock
 from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.models import Subscription
 from lnpay.sandbox.simulator import Simulator
 from lnpay.sandbox.webhooks import Attempt
-from lnpay.strike import SUBSCRIBED_EVENTS, Bucket
+from lnpay.strike import budget
+from lnpay.strike.client import SUBSCRIBED_EVENTS, Bucket
 from tests.simulation.activities import Activities
 from tests.simulation.draws import (
     BEHAVIOURS_OF_KIND,

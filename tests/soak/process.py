@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import lnpay.bootstrap
+import lnpay.runtime.bootstrap
 from tests.soak.clocks import SharedTime
 
 
@@ -18,8 +18,10 @@ def main() -> None:
     """Put the clock in place, then run the program as Python would."""
     path, slot, program, *arguments = sys.argv[1:]
     shared = SharedTime(Path(path))
-    built = partial(lnpay.bootstrap.build_backend, clock=partial(shared.now_in, int(slot)), steady=shared.steady)
-    lnpay.bootstrap.build_backend = built
+    built = partial(
+        lnpay.runtime.bootstrap.build_backend, clock=partial(shared.now_in, int(slot)), steady=shared.steady
+    )
+    lnpay.runtime.bootstrap.build_backend = built
     sys.argv = [program, *arguments]
     runpy.run_path(program, run_name="__main__")
 

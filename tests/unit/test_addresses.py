@@ -6,8 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnpay import bech32
-from lnpay.addresses import MAX_ADDRESS_CHARACTERS, AddressRefused, parse_refund_address, refund_address
+from lnpay.domain import bech32
+from lnpay.domain.addresses import (
+    MAX_ADDRESS_CHARACTERS,
+    AddressRefused,
+    parse_refund_address,
+    refund_address,
+)
 
 # The example of LUD-01.
 LNURL = (

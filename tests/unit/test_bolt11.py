@@ -13,7 +13,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from lnpay.bolt11 import MAX_CHARACTERS, Bolt11Error, PaymentRequest, decode
+from lnpay.domain.bolt11 import (
+    MAX_CHARACTERS,
+    Bolt11Error,
+    PaymentRequest,
+    decode,
+)
 
 # The examples of BOLT #11, https://github.com/lightning/bolts (CC BY 4.0).
 HASH = "0001020304050607080900010203040506070809000102030405060708090102"

@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import update
 
-from lnpay.bootstrap import SWEEPS_SHARE
-from lnpay.budget import LIMITS, Budget, Limit
-from lnpay.errors import StrikeUnavailable
+from lnpay.domain.errors import StrikeUnavailable
 from lnpay.repository import Repository
 from lnpay.repository.tables import provider_calls
-from lnpay.strike import Bucket
+from lnpay.runtime.bootstrap import SWEEPS_SHARE
+from lnpay.strike.budget import LIMITS, Budget, Limit
+from lnpay.strike.client import Bucket
 from tests.databases import fresh_postgres
 
 NOW = datetime(2026, 5, 18, 12, 0, 17, tzinfo=UTC)

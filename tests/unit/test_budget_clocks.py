@@ -7,12 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lnpay.budget import LIMITS, Budget
-from lnpay.errors import StrikeUnavailable
-from lnpay.model import utc_now
+from lnpay.domain.errors import StrikeUnavailable
+from lnpay.domain.model import utc_now
+from lnpay.domain.strike_time import injected_seconds, steady_seconds
 from lnpay.repository import Repository, limits
-from lnpay.strike import Bucket
-from lnpay.strike_time import injected_seconds, steady_seconds
+from lnpay.strike.budget import LIMITS, Budget
+from lnpay.strike.client import Bucket
 from tests.databases import fresh_postgres
 from tests.world import World
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from lnpay.model import Invoice
-from lnpay.passes import expired_pass, main_pass
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import InvoiceState
+from lnpay.invoices.settle import Outcome, call_off, reconcile_invoice
+from lnpay.invoices.sweep import LAPSED_FOR, sweep
+from lnpay.runtime.worker_passes import expired_pass, main_pass
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.settlement import Outcome, call_off, reconcile_invoice
-from lnpay.states import InvoiceState
-from lnpay.sweeps import LAPSED_FOR, sweep
 from tests.databases import fresh_postgres
 from tests.world import ALL_EVENTS, World
 

@@ -8,13 +8,18 @@ from datetime import timedelta
 
 import pytest
 
-from lnpay.backend import Backend
-from lnpay.deliveries import CLAIM, send_due
-from lnpay.model import Invoice
-from lnpay.overview import attention
-from lnpay.passes import Summary, expired_pass, main_pass, refund_pass
-from lnpay.settlement import reconcile_invoice
-from lnpay.states import LAPSE_MARGIN, InvoiceState, RefundState
+from lnpay.deliveries.send import CLAIM, send_due
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import LAPSE_MARGIN, InvoiceState, RefundState
+from lnpay.invoices.settle import reconcile_invoice
+from lnpay.monitoring.overview import attention
+from lnpay.runtime.backend import Backend
+from lnpay.runtime.worker_passes import (
+    Summary,
+    expired_pass,
+    main_pass,
+    refund_pass,
+)
 from tests.world import World
 
 HOUR = 3_600.0

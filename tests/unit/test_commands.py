@@ -8,10 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from lnpay.commands import add_commands
-from lnpay.errors import LnpayError
-from lnpay.model import Invoice
-from lnpay.refunds_outcomes import STUCK
-from lnpay.states import RefundState
+from lnpay.domain.errors import LnpayError
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import RefundState
+from lnpay.refunds.outcomes import STUCK
 from tests.owing import EXECUTE, drain, owe, payouts, refund_of, send
 from tests.world import World
 

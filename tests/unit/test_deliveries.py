@@ -15,8 +15,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from standardwebhooks import Webhook
 
-from lnpay import dispatcher as dispatcher_module
-from lnpay.deliveries import (
+from lnpay.deliveries import dispatcher as dispatcher_module
+from lnpay.deliveries.send import (
     CLAIM,
     JITTER,
     MAX_REASON_CHARACTERS,
@@ -27,11 +27,16 @@ from lnpay.deliveries import (
     send_due,
     send_due_and_wait,
 )
-from lnpay.errors import NotFound, ShopGone, ShopRefused, StorageUnavailable
-from lnpay.model import Delivery, Event, Invoice
+from lnpay.domain.errors import (
+    NotFound,
+    ShopGone,
+    ShopRefused,
+    StorageUnavailable,
+)
+from lnpay.domain.model import Delivery, Event, Invoice
+from lnpay.domain.states import DeliveryState
+from lnpay.invoices.settle import reconcile_invoice
 from lnpay.sandbox.server import wait_until
-from lnpay.settlement import reconcile_invoice
-from lnpay.states import DeliveryState
 from tests.world import World
 
 ATTEMPTS = len(PAUSES) + 1

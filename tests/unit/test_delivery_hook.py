@@ -10,8 +10,8 @@ import pytest
 
 from config import delivery
 from config.delivery import deliver
-from lnpay.errors import ShopGone, ShopRefused
-from lnpay.model import Event
+from lnpay.domain.errors import ShopGone, ShopRefused
+from lnpay.domain.model import Event
 
 
 class Shop(ThreadingHTTPServer):

@@ -10,9 +10,14 @@ from typing import Any
 
 import pytest
 
-from lnpay.events import EventType, event_body, new_webhook_id
-from lnpay.model import Invoice, Issue, Order, Rate
-from lnpay.states import InvoiceState
+from lnpay.domain.events import EventType, event_body, new_webhook_id
+from lnpay.domain.model import (
+    Invoice,
+    Issue,
+    Order,
+    Rate,
+)
+from lnpay.domain.states import InvoiceState
 
 NOW = datetime(2026, 5, 18, 12, 0, 30, 250_000, tzinfo=UTC)
 INVOICE = Invoice(

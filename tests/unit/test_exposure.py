@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lnpay.exposure import why_api_is_open
+from lnpay.monitoring.exposure import why_api_is_open
 
 PUBLIC = "https://pay.shop.example/webhook"
 

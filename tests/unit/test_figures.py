@@ -8,17 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from lnpay.budget import LIMITS, Budget
-from lnpay.deliveries import send_due
-from lnpay.errors import StorageUnavailable
-from lnpay.events import EventType
-from lnpay.figures import RECOUNT_SECONDS, WORKERS, Calls, Figures, Lookout, WorkerStanding
-from lnpay.model import Heartbeat
-from lnpay.passes import INSIDE_EVERY_SECONDS, main_pass
+from lnpay.deliveries.send import send_due
+from lnpay.domain.errors import StorageUnavailable
+from lnpay.domain.events import EventType
+from lnpay.domain.model import Heartbeat
+from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
+from lnpay.monitoring.snapshot import (
+    RECOUNT_SECONDS,
+    WORKERS,
+    Calls,
+    Figures,
+    Lookout,
+    WorkerStanding,
+)
 from lnpay.repository import Repository
 from lnpay.repository.repository import SCHEMA_VERSION
-from lnpay.states import DeliveryState, InvoiceState, RefundState
-from lnpay.strike import Bucket
+from lnpay.runtime.worker_passes import INSIDE_EVERY_SECONDS, main_pass
+from lnpay.strike.budget import LIMITS, Budget
+from lnpay.strike.client import Bucket
 from tests.databases import fresh_postgres
 from tests.owing import EXECUTE, owe, refund_of, send
 from tests.world import ALL_EVENTS, World

@@ -12,16 +12,23 @@ from typing import Any, NoReturn
 
 import pytest
 
-from lnpay.errors import Conflict, InvalidRequest, RateUnavailable, StrikeAmbiguous, StrikeRejected, StrikeUnavailable
-from lnpay.invoices import ROUNDS, create_invoice
-from lnpay.model import Invoice, Order
-from lnpay.money import fiat_to_sats
+from lnpay.domain.errors import (
+    Conflict,
+    InvalidRequest,
+    RateUnavailable,
+    StrikeAmbiguous,
+    StrikeRejected,
+    StrikeUnavailable,
+)
+from lnpay.domain.model import Invoice, Order
+from lnpay.domain.money import fiat_to_sats
+from lnpay.domain.states import InvoiceState
+from lnpay.domain.strike_names import read_strike_name
+from lnpay.invoices.create import ROUNDS, create_invoice
+from lnpay.invoices.sweep import sweep
 from lnpay.sandbox.bolt11_writer import PaymentTerms, write_payment_request
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.rates import BITCOIN_USD
-from lnpay.states import InvoiceState
-from lnpay.strike_names import read_strike_name
-from lnpay.sweeps import sweep
 from tests.world import World, empty_database
 
 CREATE = "/v1/invoices"

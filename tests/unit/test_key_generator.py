@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import key_generator
-from lnpay.webhook_signature import decode_delivery_secret
+from lnpay.domain.webhook_signature import decode_delivery_secret
 
 SCRIPT = Path(key_generator.__file__)
 

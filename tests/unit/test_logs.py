@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import insert, text
 from sqlalchemy.exc import IntegrityError
 
-from lnpay.deliveries import send_due
-from lnpay.logs import request_id, set_up_logging, split_fields
-from lnpay.passes import expired_pass, main_pass, refund_pass
+from lnpay.deliveries.send import send_due
 from lnpay.repository import Repository
 from lnpay.repository.tables import heartbeats
+from lnpay.runtime.logs import request_id, set_up_logging, split_fields
+from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
 from tests.databases import fresh_postgres
 from tests.owing import owe, refund_of
 from tests.world import World

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnpay.errors import InvalidRequest
-from lnpay.money import (
+from lnpay.domain.errors import InvalidRequest
+from lnpay.domain.money import (
     CURRENCIES,
     MAX_SATS,
     SATS_PER_BTC,

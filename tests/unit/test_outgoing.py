@@ -18,13 +18,24 @@ import pytest
 import requests
 
 from config import delivery
-from lnpay.bootstrap import open_strike
-from lnpay.doctor.knock import knock
-from lnpay.errors import LnpayError, ShopRefused, StrikeAmbiguous, StrikeUnavailable
-from lnpay.model import Event, utc_now
-from lnpay.outgoing import AnswerTooLarge, HttpAnswer, call, call_for_status, pooled_session
-from lnpay.rate_sources import Coinbase, CoinGecko, RateSourceError
-from lnpay.strike import Strike
+from lnpay.doctor.http_probe import knock
+from lnpay.domain.errors import (
+    LnpayError,
+    ShopRefused,
+    StrikeAmbiguous,
+    StrikeUnavailable,
+)
+from lnpay.domain.model import Event, utc_now
+from lnpay.http.outgoing import (
+    AnswerTooLarge,
+    HttpAnswer,
+    call,
+    call_for_status,
+    pooled_session,
+)
+from lnpay.rates.sources import Coinbase, CoinGecko, RateSourceError
+from lnpay.runtime.bootstrap import open_strike
+from lnpay.strike.client import Strike
 from tests.world import WorldSettings
 
 ROOT = Path(__file__).resolve().parents[2]

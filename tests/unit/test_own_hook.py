@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from config.settings import HOOK_FILES, ROOT
-from lnpay.delivery_hook import HookFiles, load_deliver
-from lnpay.errors import HookUnusable
-from lnpay.events import EventType
-from lnpay.model import Event
+from lnpay.deliveries.hook import HookFiles, load_deliver
+from lnpay.domain.errors import HookUnusable
+from lnpay.domain.events import EventType
+from lnpay.domain.model import Event
 
 EVENT = Event("msg_1", EventType.INVOICE_SETTLED, {}, b"{}", {}, "https://shop.example/webhook")
 SHIPPED = HOOK_FILES.shipped.read_text("utf-8")
@@ -78,7 +78,7 @@ def test_a_hook_may_define_dataclasses(files: HookFiles) -> None:
     [
         ("def deliver(event)\n", "line 1: expected ':'"),
         ("import os\nimport not_there_at_all\n", "line 2: the module not_there_at_all is not installed"),
-        ("from lnpay.model import Nothing\n", "line 1: ImportError"),
+        ("from lnpay.domain.model import Nothing\n", "line 1: ImportError"),
         ("KEY = open('/no/such/secret-key').read()\n", "line 1: No such file or directory"),
         ("\nraise ValueError('secret-key')\n", "line 2: ValueError"),
         ("import sys\nsys.exit('secret-key')\n", "line 2: SystemExit"),

@@ -10,15 +10,23 @@ from typing import Any
 
 import pytest
 
-from lnpay import passes
-from lnpay.backend import Backend
-from lnpay.errors import Stopping, StorageUnavailable, StrikeUnavailable
-from lnpay.model import Heartbeat
-from lnpay.passes import Summary, expired_pass, main_pass, make_pass, refund_pass, repeat, start_workers
-from lnpay.repository.rows import LATELY_SECONDS, UnreadableRows
+from lnpay.domain.errors import Stopping, StorageUnavailable, StrikeUnavailable
+from lnpay.domain.model import Heartbeat
+from lnpay.domain.states import InvoiceState
+from lnpay.invoices.settle import reconcile_invoice
+from lnpay.repository.sql import LATELY_SECONDS, UnreadableRows
+from lnpay.runtime import worker_passes
+from lnpay.runtime.backend import Backend
+from lnpay.runtime.worker_passes import (
+    Summary,
+    expired_pass,
+    main_pass,
+    make_pass,
+    refund_pass,
+    repeat,
+    start_workers,
+)
 from lnpay.sandbox.server import wait_until
-from lnpay.settlement import reconcile_invoice
-from lnpay.states import InvoiceState
 from tests.owing import owe
 from tests.world import World
 
@@ -134,7 +142,7 @@ class TestTrouble:
 
     def test_a_refund_that_cannot_be_worked_on(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         owe(world)
-        monkeypatch.setattr("lnpay.refunds._advance", lambda *_: 1 / 0)
+        monkeypatch.setattr("lnpay.refunds.send._advance", lambda *_: 1 / 0)
 
         assert "1 refunds could not be worked on: see the log" in (refund_pass(world.backend).trouble or "")
 
@@ -279,7 +287,7 @@ class TestUnreadableRows:
 
     def test_one_that_is_repaired_is_forgotten_after_a_while(self, monkeypatch: pytest.MonkeyPatch) -> None:
         now = [0.0]
-        monkeypatch.setattr("lnpay.repository.rows.time.monotonic", lambda: now[0])
+        monkeypatch.setattr("lnpay.repository.sql.time.monotonic", lambda: now[0])
         rows = UnreadableRows()
         rows.note("invoices", 1)
         rows.note("invoices", 1)
@@ -426,8 +434,8 @@ class TestRepeating:
 
             return one_pass, 0.01
 
-        paces = {name: noting(name) for name in passes.INSIDE_EVERY_SECONDS}
-        monkeypatch.setattr(passes, "INSIDE_EVERY_SECONDS", paces)
+        paces = {name: noting(name) for name in worker_passes.INSIDE_EVERY_SECONDS}
+        monkeypatch.setattr(worker_passes, "INSIDE_EVERY_SECONDS", paces)
 
         start_workers(world.backend)
 
@@ -437,7 +445,7 @@ class TestRepeating:
 
 class TestTimekeeper:
     def test_a_server_knows_strikes_time_before_it_has_sold_anything(self, world: World) -> None:
-        thread = passes.start_timekeeper(world.backend)
+        thread = worker_passes.start_timekeeper(world.backend)
 
         assert wait_until(lambda: world.backend.strike.time.certain() is not None)
         world.backend.stop.set()
@@ -445,7 +453,7 @@ class TestTimekeeper:
         assert not thread.is_alive()
 
     def test_a_database_that_is_away_does_not_end_it(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(passes, "TIME_EVERY_SECONDS", 0.01)
+        monkeypatch.setattr(worker_passes, "TIME_EVERY_SECONDS", 0.01)
         failures = iter([StorageUnavailable("away")])
         measure = world.backend.strike.measure_time
 
@@ -455,7 +463,7 @@ class TestTimekeeper:
             return measure()
 
         monkeypatch.setattr(world.backend.strike, "measure_time", measure_or_fail)
-        thread = passes.start_timekeeper(world.backend)
+        thread = worker_passes.start_timekeeper(world.backend)
 
         assert wait_until(lambda: world.backend.strike.time.certain() is not None)
         world.backend.stop.set()

@@ -9,17 +9,17 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import func, select
 
-from lnpay import pruning
-from lnpay.deliveries import send_due
-from lnpay.errors import Stopping
-from lnpay.figures import Lookout
-from lnpay.model import Invoice
-from lnpay.overview import Attention, attention
-from lnpay.passes import expired_pass, main_pass
+from lnpay.deliveries.send import send_due
+from lnpay.domain.errors import Stopping
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import InvoiceState
+from lnpay.invoices import prune
+from lnpay.invoices.settle import Outcome, reconcile_invoice
+from lnpay.monitoring.overview import Attention, attention
+from lnpay.monitoring.snapshot import Lookout
 from lnpay.repository.pruned import PrunedTotal
 from lnpay.repository.tables import deliveries, invoices, pruned_invoices
-from lnpay.settlement import Outcome, reconcile_invoice
-from lnpay.states import InvoiceState
+from lnpay.runtime.worker_passes import expired_pass, main_pass
 from tests.world import ALL_EVENTS, World
 
 DAY = 86_400
@@ -154,14 +154,14 @@ class TestWhatIsDeleted:
         world.wait(100 * DAY)
         world.restart()
 
-        assert pruning.prune(world.backend.sweep_ledger, world.simulator.clock.now().timestamp(), 90) == 0
+        assert prune.prune(world.backend.sweep_ledger, world.simulator.clock.now().timestamp(), 90) == 0
         assert rows(world) == 1
 
 
 class TestInBoundedSteps:
     def test_a_pass_deletes_so_many_and_the_next_goes_on(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in (("BATCH", 2), ("MOST_PRUNED", 4)):
-            monkeypatch.setattr(pruning, name, value)
+            monkeypatch.setattr(prune, name, value)
         for _ in range(5):
             world.sell()
         lapse(world)
@@ -187,7 +187,7 @@ class TestInBoundedSteps:
         world.backend.stop.set()
 
         with pytest.raises(Stopping):
-            pruning.prune(world.backend.sweep_ledger, 0.0, 90)
+            prune.prune(world.backend.sweep_ledger, 0.0, 90)
 
 
 class TestWhatIsKept:
@@ -295,7 +295,7 @@ class TestAPaymentAfterAll:
         lapse(world)
         self.pay(world, invoice)
         at_strike = world.backend.strike.get_invoice(invoice.strike_invoice_id)
-        from lnpay import settlement
+        from lnpay.invoices import settle
         from lnpay.repository.invoices import Invoices
 
         def mark_paid(rows: Invoices, *_: object, **__: object) -> bool:
@@ -311,7 +311,7 @@ class TestAPaymentAfterAll:
 
         monkeypatch.setattr(Invoices, "mark_paid", mark_paid)
 
-        assert settlement.settle(world.backend.ledger, at_strike) is Outcome.ALREADY
+        assert settle.settle(world.backend.ledger, at_strike) is Outcome.ALREADY
         assert len(listed(world).pruned) == 1
 
 

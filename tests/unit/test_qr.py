@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lnpay import qr
+from lnpay.web.customer import qr
 
 BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 LENGTHS = [*range(1, 60), *range(60, 420, 7), 500, 650, 800, 1000, 1024, 1500, 2000, 3000, 4000, 4286]
@@ -158,6 +158,6 @@ class TestPicture:
 
 
 def test_nothing_heavy_is_imported_before_the_first_code() -> None:
-    program = "import sys, lnpay.qr; sys.exit(bool({'qrcode', 'PIL'} & set(sys.modules)))"
+    program = "import sys, lnpay.web.customer.qr; sys.exit(bool({'qrcode', 'PIL'} & set(sys.modules)))"
 
     assert subprocess.run([sys.executable, "-c", program], check=False, timeout=30).returncode == 0

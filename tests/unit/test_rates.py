@@ -21,13 +21,24 @@ import requests
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnpay import rate_sources
-from lnpay import rates as rates_module
-from lnpay.errors import LnpayError, RateUnavailable, StorageUnavailable, StrikeUnavailable
-from lnpay.model import Rate
-from lnpay.outgoing import pooled_session
-from lnpay.rate_sources import Coinbase, CoinGecko, RateSource, RateSourceError, StrikeTicker
-from lnpay.rates import Rates, Refresh, start_daemon_thread
+from lnpay.domain.errors import (
+    LnpayError,
+    RateUnavailable,
+    StorageUnavailable,
+    StrikeUnavailable,
+)
+from lnpay.domain.model import Rate
+from lnpay.http.outgoing import pooled_session
+from lnpay.rates import prices as rates_module
+from lnpay.rates import sources as rate_sources
+from lnpay.rates.prices import Rates, Refresh, start_daemon_thread
+from lnpay.rates.sources import (
+    Coinbase,
+    CoinGecko,
+    RateSource,
+    RateSourceError,
+    StrikeTicker,
+)
 
 NOW = datetime(2026, 5, 18, 12, 0, tzinfo=UTC)
 NOW_SECONDS = int(NOW.timestamp())

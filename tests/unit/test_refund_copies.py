@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from lnpay.refunds import FORGOTTEN_AFTER
-from lnpay.refunds_by_hand import approve
+from lnpay.domain.states import HoldCause, RefundState
+from lnpay.refunds.by_hand import approve
+from lnpay.refunds.send import FORGOTTEN_AFTER
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.states import HoldCause, RefundState
 from tests.owing import QUOTE, history, owe, payouts, refund_of, send
 from tests.world import World
 

@@ -16,11 +16,20 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from lnpay.errors import StrikeRejected, StrikeUnavailable
-from lnpay.model import Invoice
-from lnpay.overview import attention
-from lnpay.passes import refund_pass
-from lnpay.refunds import (
+from lnpay.domain.errors import StrikeRejected, StrikeUnavailable
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import Closer, HoldCause, RefundState
+from lnpay.monitoring.overview import attention
+from lnpay.refunds.by_hand import (
+    BY_HAND_AFTER,
+    approve,
+    change_address,
+    give_address,
+    retry,
+    settle_by_hand,
+)
+from lnpay.refunds.outcomes import PAUSES, STUCK
+from lnpay.refunds.send import (
     CLAIM,
     EXECUTIONS_AT_ONCE,
     PATIENCE,
@@ -29,12 +38,10 @@ from lnpay.refunds import (
     reconcile_payment,
     send_due_refunds,
 )
-from lnpay.refunds_by_hand import BY_HAND_AFTER, approve, change_address, give_address, retry, settle_by_hand
-from lnpay.refunds_outcomes import PAUSES, STUCK
 from lnpay.repository import Transaction
+from lnpay.runtime.worker_passes import refund_pass
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.states import Closer, HoldCause, RefundState
-from lnpay.strike import HURRIED, Payment, PaymentStatus
+from lnpay.strike.client import HURRIED, Payment, PaymentStatus
 from tests.owing import (
     ADDRESS,
     EXECUTE,

@@ -8,12 +8,24 @@ from typing import Any
 
 import pytest
 
-from lnpay.errors import Conflict, InvalidRequest, LnpayError, NotFound
-from lnpay.model import Invoice
-from lnpay.refunds import CLAIM
-from lnpay.refunds_by_hand import BY_HAND_AFTER, approve, change_address, give_address, retry, settle_by_hand
+from lnpay.domain.errors import (
+    Conflict,
+    InvalidRequest,
+    LnpayError,
+    NotFound,
+)
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import Closer, RefundState
+from lnpay.refunds.by_hand import (
+    BY_HAND_AFTER,
+    approve,
+    change_address,
+    give_address,
+    retry,
+    settle_by_hand,
+)
+from lnpay.refunds.send import CLAIM
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.states import Closer, RefundState
 from tests.owing import ADDRESS, EXECUTE, QUOTE, drain, executions, history, owe, payouts, refund_of, send
 from tests.world import ALL_EVENTS, World
 

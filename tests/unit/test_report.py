@@ -16,10 +16,24 @@ import pytest
 from sqlalchemy import func, select
 
 from bench.million import fill
-from lnpay.breaks import BreakKind, Reconciliation
-from lnpay.commands.report_forms import COLUMNS, print_lines, print_reconciliation, write_csv, write_json
-from lnpay.errors import InvalidRequest
-from lnpay.report import Line, LineKind, Period, Totals, counted, make_period, report_lines
+from lnpay.accounting.discrepancies import BreakKind, Reconciliation
+from lnpay.accounting.report import (
+    Line,
+    LineKind,
+    Period,
+    Totals,
+    counted,
+    make_period,
+    report_lines,
+)
+from lnpay.commands.report_output import (
+    COLUMNS,
+    print_lines,
+    print_reconciliation,
+    write_csv,
+    write_json,
+)
+from lnpay.domain.errors import InvalidRequest
 from lnpay.repository import Repository
 from lnpay.repository.tables import invoices, refunds
 

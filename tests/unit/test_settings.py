@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from config import settings as settings_module
 from config.settings import ROOT, Settings, SettingsError, load_settings, require_webhook
-from lnpay.events import EventType
-from lnpay.money import CURRENCIES
+from lnpay.domain.events import EventType
+from lnpay.domain.money import CURRENCIES
 
 KEY = {"STRIKE_API_KEY": "the-key-of-strike"}
 NO_FILE = Path("no such file")

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from lnpay.model import Invoice
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
+from lnpay.invoices.settle import Outcome, reconcile_invoice, settle
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.settlement import Outcome, reconcile_invoice, settle
-from lnpay.states import DeliveryState, InvoiceState, RefundState
-from lnpay.strike_invoices import InvoiceStatus, StrikeInvoice
+from lnpay.strike.invoices import InvoiceStatus, StrikeInvoice
 from tests.world import ALL_EVENTS, World
 
 
@@ -389,7 +389,7 @@ class TestRepeating:
     ) -> None:
         invoice = world.sell()
         with monkeypatch.context() as patched:
-            patched.setattr("lnpay.settlement.owe_settled", lambda *_: 1 / 0)
+            patched.setattr("lnpay.invoices.settle.owe_settled", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 settle(world.backend.ledger, seen(invoice, InvoiceStatus.PAID))
         assert world.invoice(invoice.strike_invoice_id) == invoice

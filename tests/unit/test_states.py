@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lnpay.states import (
+from lnpay.domain.states import (
     DELIVERY_MOVES,
     INVOICE_MOVES,
     REFUND_MOVES,

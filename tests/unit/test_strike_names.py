@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnpay.strike_names import StrikeName, new_installation, new_strike_name, read_strike_name
+from lnpay.domain.strike_names import (
+    StrikeName,
+    new_installation,
+    new_strike_name,
+    read_strike_name,
+)
 
 
 @given(st.text(max_size=60))

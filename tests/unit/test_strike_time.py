@@ -8,8 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from lnpay.model import utc_now
-from lnpay.strike_time import FRESH_SECONDS, LONGEST_ROUND_TRIP_SECONDS, StrikeTime, steady_seconds
+from lnpay.domain.model import utc_now
+from lnpay.domain.strike_time import (
+    FRESH_SECONDS,
+    LONGEST_ROUND_TRIP_SECONDS,
+    StrikeTime,
+    steady_seconds,
+)
 
 START = datetime(2026, 5, 18, 12, 0, 0, tzinfo=UTC)
 HOUR = 3600.0

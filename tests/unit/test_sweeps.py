@@ -7,13 +7,20 @@ from typing import Any
 
 import pytest
 
-from lnpay.errors import Stopping, StrikeRejected, StrikeUnavailable
-from lnpay.model import Invoice
+from lnpay.domain.errors import Stopping, StrikeRejected, StrikeUnavailable
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import EXPIRE_MARGIN, LAPSE_MARGIN, InvoiceState
+from lnpay.invoices.sweep import (
+    DEEP_SWEEP_EVERY,
+    PATIENCE,
+    Sweep,
+    expire_due,
+    lapse_due,
+    sweep,
+)
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.models import Money
-from lnpay.states import EXPIRE_MARGIN, LAPSE_MARGIN, InvoiceState
-from lnpay.strike_invoices import PAGE_SIZE
-from lnpay.sweeps import DEEP_SWEEP_EVERY, PATIENCE, Sweep, expire_due, lapse_due, sweep
+from lnpay.strike.invoices import PAGE_SIZE
 from tests.world import World
 
 LIST = "/v1/invoices"
@@ -667,7 +674,7 @@ class TestExpiring:
         assert [delivery.event_type for delivery in world.deliveries(invoice)] == ["invoice.expired"]
 
     def test_more_than_one_batch_expires_in_one_pass(self, roomy: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("lnpay.sweeps.BATCH", 3)
+        monkeypatch.setattr("lnpay.invoices.sweep.BATCH", 3)
         for _ in range(7):
             roomy.sell()
         roomy.wait(EXPIRED_AFTER + 1)

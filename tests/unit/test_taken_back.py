@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from lnpay.commands.refunds import INFERRED_WORDS, _sentence
-from lnpay.passes import refund_pass
-from lnpay.refunds_by_hand import approve, give_address, settle_by_hand
+from lnpay.domain.states import Closer, HoldCause, RefundState
+from lnpay.refunds.by_hand import approve, give_address, settle_by_hand
+from lnpay.runtime.worker_passes import refund_pass
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.states import Closer, HoldCause, RefundState
-from lnpay.strike_invoices import InvoiceStatus
+from lnpay.strike.invoices import InvoiceStatus
 from tests.owing import EXECUTE, history, owe, payouts, refund_of, send
 from tests.world import World
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lnpay.text import blank_unprintable, fit_description, on_one_line
+from lnpay.domain.text import blank_unprintable, fit_description, on_one_line
 
 FAMILY = "👨\u200d👩\u200d👧"
 FLAG = "🇩🇪"

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from lnpay.errors import SignatureMismatch
-from lnpay.webhook_signature import (
+from lnpay.domain.errors import SignatureMismatch
+from lnpay.domain.webhook_signature import (
     decode_delivery_secret,
     delivery_headers,
     sign_delivery,

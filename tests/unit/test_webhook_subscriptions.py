@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lnpay.webhook_subscriptions import (
+from lnpay.monitoring.subscriptions import (
     Arrival,
     is_same_url,
     judge,

@@ -9,13 +9,18 @@ from typing import Any
 
 import pytest
 
-from lnpay.deliveries import CLAIM, send_again, send_due
-from lnpay.errors import NotFound, ShopRefused
-from lnpay.model import Event, Invoice
+from lnpay.deliveries.send import CLAIM, send_again, send_due
+from lnpay.domain.errors import NotFound, ShopRefused
+from lnpay.domain.model import Event, Invoice
+from lnpay.domain.states import DeliveryState, InvoiceState
+from lnpay.invoices.settle import Outcome, reconcile_invoice
+from lnpay.invoices.sweep import (
+    Sweep,
+    expire_due,
+    lapse_due,
+    sweep,
+)
 from lnpay.repository.deliveries import Deliveries
-from lnpay.settlement import Outcome, reconcile_invoice
-from lnpay.states import DeliveryState, InvoiceState
-from lnpay.sweeps import Sweep, expire_due, lapse_due, sweep
 from tests.databases import fresh_postgres
 from tests.world import ALL_EVENTS, World
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lnpay.web import create_app
-from lnpay.web.checkout import BOARD
+from lnpay.web.customer.checkout import BOARD
 from lnpay.web.serving import make_server, run_until
 from tests.world import World
 

@@ -14,15 +14,15 @@ import pytest
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from lnpay.deliveries import send_due
-from lnpay.errors import ShopGone, ShopRefused
-from lnpay.model import Event, Invoice
-from lnpay.passes import Summary, make_pass
-from lnpay.refunds_by_hand import BY_HAND_AFTER
-from lnpay.repository.searches import Wanted
-from lnpay.settlement import reconcile_invoice
-from lnpay.states import InvoiceState, RefundState
-from lnpay.strike import Bucket
+from lnpay.deliveries.send import send_due
+from lnpay.domain.errors import ShopGone, ShopRefused
+from lnpay.domain.model import Event, Invoice
+from lnpay.domain.states import InvoiceState, RefundState
+from lnpay.invoices.settle import reconcile_invoice
+from lnpay.refunds.by_hand import BY_HAND_AFTER
+from lnpay.repository.queries.searches import Wanted
+from lnpay.runtime.worker_passes import Summary, make_pass
+from lnpay.strike.client import Bucket
 from lnpay.web import create_app
 from lnpay.web.admin.session import IDLE, LONGEST
 from tests.owing import ADDRESS, executions, owe, payouts, refund_of, send

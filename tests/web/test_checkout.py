@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lnpay.settlement import reconcile_invoice
+from lnpay.invoices.settle import reconcile_invoice
 from tests.web.answers import assert_error
 from tests.world import World
 

@@ -6,10 +6,10 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from werkzeug.exceptions import TooManyRequests
 
-from lnpay import errors
-from lnpay.errors import LnpayError, StorageUnavailable
+from lnpay.domain import errors
+from lnpay.domain.errors import LnpayError, StorageUnavailable
 from lnpay.repository import Repository
-from lnpay.web import api
+from lnpay.web.api import routes
 from tests.web.answers import assert_error
 from tests.world import World
 
@@ -31,7 +31,7 @@ def test_a_bug_is_a_500_without_its_text(
     def buggy(*_: object) -> None:
         raise ZeroDivisionError("a very secret detail")
 
-    monkeypatch.setattr(api, "create_invoice", buggy)
+    monkeypatch.setattr(routes, "create_invoice", buggy)
 
     answer = world.ask()
 
@@ -44,7 +44,7 @@ def test_an_error_of_ours_that_no_status_is_known_for_is_a_bug(world: World, mon
     def buggy(*_: object) -> None:
         raise LnpayError("never meant for anybody outside")
 
-    monkeypatch.setattr(api, "create_invoice", buggy)
+    monkeypatch.setattr(routes, "create_invoice", buggy)
 
     answer = world.ask()
 
@@ -79,7 +79,7 @@ def test_what_the_database_says_stays_inside(world: World, monkeypatch: pytest.M
         with world.backend.repository.reading():
             raise OperationalError("SELECT secret FROM sqlite_master", {}, Exception("disk I/O error"))
 
-    monkeypatch.setattr(api, "create_invoice", failing)
+    monkeypatch.setattr(routes, "create_invoice", failing)
 
     answer = world.ask()
 

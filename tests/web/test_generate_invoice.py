@@ -18,13 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from lnpay.bolt11 import decode
-from lnpay.deliveries import send_due
-from lnpay.model import Invoice
-from lnpay.passes import expired_pass
+from lnpay.deliveries.send import send_due
+from lnpay.domain.bolt11 import decode
+from lnpay.domain.model import Invoice
+from lnpay.domain.text import blank_unprintable, fit_description, on_one_line
+from lnpay.invoices.settle import reconcile_invoice
+from lnpay.runtime.worker_passes import expired_pass
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.settlement import reconcile_invoice
-from lnpay.text import blank_unprintable, fit_description, on_one_line
 from tests.web.answers import assert_error
 from tests.world import World
 

@@ -12,9 +12,9 @@ import zxingcpp
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from lnpay.deliveries import send_due
-from lnpay.model import Invoice
-from lnpay.settlement import reconcile_invoice
+from lnpay.deliveries.send import send_due
+from lnpay.domain.model import Invoice
+from lnpay.invoices.settle import reconcile_invoice
 from tests.web.answers import assert_error
 from tests.world import World
 

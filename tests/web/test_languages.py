@@ -16,9 +16,10 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from flask_babel import force_locale
 
-from lnpay.settlement import reconcile_invoice
-from lnpay.web import create_app, languages
-from lnpay.web.languages import LANGUAGES, in_fiat, locale_name
+from lnpay.invoices.settle import reconcile_invoice
+from lnpay.web import create_app
+from lnpay.web.customer import languages
+from lnpay.web.customer.languages import LANGUAGES, in_fiat, locale_name
 from tests.world import World
 
 WEB = Path(languages.__file__).parent

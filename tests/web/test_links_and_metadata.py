@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnpay.deliveries import send_due
-from lnpay.web.links import customer_link
+from lnpay.deliveries.send import send_due
+from lnpay.web.api.links import customer_link
 from tests.world import World
 
 LONG = "https://shop.example/" + "a" * 2_000

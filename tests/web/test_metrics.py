@@ -7,15 +7,15 @@ from collections.abc import Callable
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from lnpay.deliveries import send_due
-from lnpay.errors import StorageUnavailable
-from lnpay.figures import Lookout
-from lnpay.model import Heartbeat
-from lnpay.passes import main_pass
+from lnpay.deliveries.send import send_due
+from lnpay.domain.errors import StorageUnavailable
+from lnpay.domain.model import Heartbeat
+from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
+from lnpay.monitoring.snapshot import Lookout
 from lnpay.repository.repository import SCHEMA_VERSION
-from lnpay.states import DeliveryState, InvoiceState, RefundState
-from lnpay.strike import Bucket
-from lnpay.version import version
+from lnpay.runtime.version import version
+from lnpay.runtime.worker_passes import main_pass
+from lnpay.strike.client import Bucket
 from tests.owing import owe, refund_of, send
 from tests.web.answers import assert_error
 from tests.web.test_webhook import signed, updated
@@ -261,7 +261,7 @@ class TestWebhooks:
     def test_a_bug_of_ours(
         self, world: World, counted: Callable[[], dict[str, float]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("lnpay.web.webhook.receive_event", lambda *_: 1 / 0)
+        monkeypatch.setattr("lnpay.web.api.webhook.receive_event", lambda *_: 1 / 0)
         signed(world, {})
 
         assert counted() == {"error": 1}

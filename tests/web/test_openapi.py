@@ -17,14 +17,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from openapi_spec_validator import validate
 
-from lnpay.deliveries import send_due
-from lnpay.events import EventType, event_body
-from lnpay.money import parse_fiat
+from lnpay.deliveries.send import send_due
+from lnpay.domain.events import EventType, event_body
+from lnpay.domain.money import parse_fiat
+from lnpay.domain.webhook_signature import delivery_headers
 from lnpay.web import errors
-from lnpay.web.error_codes import ERRORS
-from lnpay.web.openapi import openapi_document
-from lnpay.web.schemas import AMOUNT_LIMIT, amount_schema
-from lnpay.webhook_signature import delivery_headers
+from lnpay.web.api.error_codes import ERRORS
+from lnpay.web.api.schemas import AMOUNT_LIMIT, amount_schema
+from lnpay.web.operations.openapi import openapi_document
 from tests.world import ALL_EVENTS, World
 
 KEY = "a-shop-key-for-the-tests"

@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from lnpay.model import Invoice
-from lnpay.refunds import CLAIM
-from lnpay.refunds_by_hand import change_address
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import RefundState
+from lnpay.refunds.by_hand import change_address
+from lnpay.refunds.send import CLAIM
 from lnpay.repository import Repository
-from lnpay.states import RefundState
 from tests.owing import ADDRESS, executions, owe, payouts, refund_of, send
 from tests.world import World
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from lnpay.logs import request_id
+from lnpay.runtime.logs import request_id
 from tests.world import World
 
 
@@ -45,7 +45,7 @@ class TestId:
             seen.append(request_id.get())
             raise ZeroDivisionError
 
-        monkeypatch.setattr("lnpay.web.docs._document", fail)
+        monkeypatch.setattr("lnpay.web.operations.docs._document", fail)
 
         answer = world.client.get("/openapi.json")
 

@@ -10,13 +10,18 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from lnpay.errors import StorageUnavailable
-from lnpay.model import Invoice
-from lnpay.settlement import reconcile_invoice, settle
-from lnpay.states import RefundState
-from lnpay.strike_invoices import InvoiceStatus, StrikeInvoice
-from lnpay.web.stages import REFUND_STAGES, Stage
-from lnpay.web.status import FORGET_SECONDS, FRESH_SECONDS, STALE_SECONDS, StatusBoard
+from lnpay.domain.errors import StorageUnavailable
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import RefundState
+from lnpay.invoices.settle import reconcile_invoice, settle
+from lnpay.strike.invoices import InvoiceStatus, StrikeInvoice
+from lnpay.web.customer.stages import REFUND_STAGES, Stage
+from lnpay.web.customer.status import (
+    FORGET_SECONDS,
+    FRESH_SECONDS,
+    STALE_SECONDS,
+    StatusBoard,
+)
 from tests.web.answers import assert_error
 from tests.world import World
 

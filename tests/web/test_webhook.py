@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from lnpay.model import Invoice
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import InvoiceState
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.states import InvoiceState
 from tests.web.answers import assert_error
 from tests.world import WEBHOOK_SECRET, World
 
@@ -164,7 +164,7 @@ class TestSignatures:
         assert_error(send(world, body + b" ", signature(body)), 401, "signature_mismatch")
 
     def test_an_unsigned_body_is_not_parsed(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("lnpay.webhook_invoice._parse", lambda _: pytest.fail("parsed"))
+        monkeypatch.setattr("lnpay.invoices.webhook_invoice._parse", lambda _: pytest.fail("parsed"))
 
         assert_error(send(world, b"{", "0" * 64), 401, "signature_mismatch")
 

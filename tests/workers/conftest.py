@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from lnpay.invoices import create_invoice
-from lnpay.model import Invoice, Order
+from lnpay.domain.model import Invoice, Order
+from lnpay.invoices.create import create_invoice
 from lnpay.sandbox import SandboxServer, Simulator, VirtualClock
 from tests.scenarios.live import ROOT, build_live_backend, environment
 

@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from lnpay.model import Invoice
+from lnpay.domain.model import Invoice
+from lnpay.invoices.settle import Outcome, reconcile_invoice
 from lnpay.sandbox.faults import Fault
-from lnpay.settlement import Outcome, reconcile_invoice
 from tests.scenarios.live import build_live_backend
 from tests.workers.conftest import Cron
 

@@ -11,14 +11,19 @@ from collections.abc import Callable
 from flask import abort, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from lnpay.backend import Backend
-from lnpay.deliveries import send_again
-from lnpay.errors import Conflict, InvalidRequest
-from lnpay.refunds_by_hand import approve, change_address, retry, settle_by_hand
+from lnpay.deliveries.send import send_again
+from lnpay.domain.errors import Conflict, InvalidRequest
+from lnpay.refunds.by_hand import (
+    approve,
+    change_address,
+    retry,
+    settle_by_hand,
+)
+from lnpay.runtime.backend import Backend
 from lnpay.web.admin.blueprint import blueprint
-from lnpay.web.admin.door import say
+from lnpay.web.admin.login import say
 from lnpay.web.context import backend
-from lnpay.web.customer_page import beside
+from lnpay.web.customer.pages import beside
 
 log = logging.getLogger(__name__)
 

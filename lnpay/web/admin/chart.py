@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lnpay.overview import Day
-from lnpay.repository.searches import Sum
+from lnpay.monitoring.overview import Day
+from lnpay.repository.queries.searches import Sum
 
 HEIGHT = 1_000
 WIDTH_OF_DAY = 100

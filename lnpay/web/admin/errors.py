@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flask import Flask, Response, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from lnpay.errors import LnpayError, NotFound, StorageUnavailable
+from lnpay.domain.errors import LnpayError, NotFound, StorageUnavailable
 from lnpay.web.admin.blueprint import blueprint
 from lnpay.web.errors import answer_http_exception
 

@@ -9,8 +9,8 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 
-from lnpay.repository.searches import MAX_TEXT_CHARACTERS, Place, Wanted
-from lnpay.states import DeliveryState, InvoiceState, RefundState
+from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
+from lnpay.repository.queries.searches import MAX_TEXT_CHARACTERS, Place, Wanted
 
 _PLACE = re.compile(r"(\d{1,17})-(\d{1,18})", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -6,13 +6,19 @@ from collections.abc import Callable
 
 from flask import render_template, request, url_for
 
-from lnpay.backend import Backend
-from lnpay.errors import NotFound
-from lnpay.model import Refund
-from lnpay.overview import MOST_SHOWN, attention, last_days, last_passes, provider
-from lnpay.refunds_by_hand import by_hand_at
-from lnpay.repository.searches import Found, Sum
-from lnpay.states import DeliveryState, InvoiceState, RefundState
+from lnpay.domain.errors import NotFound
+from lnpay.domain.model import Refund
+from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
+from lnpay.monitoring.overview import (
+    MOST_SHOWN,
+    attention,
+    last_days,
+    last_passes,
+    provider,
+)
+from lnpay.refunds.by_hand import by_hand_at
+from lnpay.repository.queries.searches import Found, Sum
+from lnpay.runtime.backend import Backend
 from lnpay.web.admin.blueprint import blueprint
 from lnpay.web.admin.chart import draw
 from lnpay.web.admin.filters import Question, name_of, read_question

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, current_app, request, session
 
-from lnpay.backend import Access
+from lnpay.runtime.backend import Access
 from lnpay.web.context import backend
 
 IDLE = timedelta(minutes=30)

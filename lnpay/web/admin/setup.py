@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from flask import Flask, Response
 
-from lnpay.backend import Backend
-from lnpay.web.admin import actions, door, errors, pages, words
+from lnpay.runtime.backend import Backend
+from lnpay.web.admin import (
+    actions,
+    errors,
+    formatting,
+    login,
+    pages,
+)
 from lnpay.web.admin.blueprint import blueprint
 from lnpay.web.admin.session import form_token, set_up_sessions
 
@@ -13,7 +19,7 @@ _POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
-ROUTES = (actions, door, errors, pages)
+ROUTES = (actions, login, errors, pages)
 """Each adds its routes to the blueprint when it is loaded."""
 
 
@@ -26,13 +32,13 @@ def set_up_admin(app: Flask, backend: Backend) -> None:
     errors.set_up_unrouted(app, protect)
     app.jinja_env.globals["form_token"] = form_token
     app.jinja_env.filters.update(
-        tone=words.tone,
-        plain=words.plain,
-        moment=words.moment,
-        lasting=words.length,
-        in_fiat=words.fiat,
-        in_price=words.price,
-        in_sats=words.sats,
+        tone=formatting.tone,
+        plain=formatting.plain,
+        moment=formatting.moment,
+        lasting=formatting.length,
+        in_fiat=formatting.fiat,
+        in_price=formatting.price,
+        in_sats=formatting.sats,
     )
 
 

@@ -6,10 +6,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from lnpay.model import Delivery, Invoice, Refund, RefundAttempt
-from lnpay.states import Closer, DeliveryState, InvoiceState, RefundState, RefundStep
-from lnpay.web.admin.words import length, price, sats
-from lnpay.web.customer_page import SOURCE_NAMES
+from lnpay.domain.model import (
+    Delivery,
+    Invoice,
+    Refund,
+    RefundAttempt,
+)
+from lnpay.domain.states import (
+    Closer,
+    DeliveryState,
+    InvoiceState,
+    RefundState,
+    RefundStep,
+)
+from lnpay.web.admin.formatting import length, price, sats
+from lnpay.web.customer.pages import SOURCE_NAMES
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Messages that are no longer true are withdrawn, which is a state of its own."""
 
-from lnpay.repository.widen_check import widen_check
+from lnpay.repository.maintenance.widen_check import widen_check
 
 revision = "0010"
 down_revision = "0009"

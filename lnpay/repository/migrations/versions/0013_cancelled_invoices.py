@@ -1,6 +1,6 @@
 """Invoices that are called off at Strike are cancelled, which is a state of its own."""
 
-from lnpay.repository.widen_check import widen_check
+from lnpay.repository.maintenance.widen_check import widen_check
 
 revision = "0013"
 down_revision = "0012"

@@ -1,0 +1,465 @@
+"""Use case: hold our books of some days against Strike's, and name each place where they differ.
+
+1. Our own rows are looked at first: what contradicts itself is a break, whatever Strike says.
+2. Strike's list of paid invoices is read from the newest back past the beginning of the period. What is paid there must
+   be paid here, with the same amount. `created` is all that the list can be ordered by, so it is read with a margin.
+3. What is paid here and was not on the list is read by its id, before anything is said about it.
+4. Strike has no list of payments. Each payment that a refund's history names is read by its id.
+
+Nothing is changed. Calls are made within a part of the calls that all processes share; when it is used up, this waits.
+What could not be looked at is reported, and so is what is too new to compare. Books that were not compared to the end,
+or of which nothing could be compared yet, never "balance".
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import chain, count, islice
+from typing import Protocol, TypeVar
+
+from lnpay.accounting.discrepancies import BreakKind, Reconciliation
+from lnpay.accounting.report import (
+    Period,
+    paid_place,
+    read_all,
+    refund_place,
+)
+from lnpay.accounting.strangers import report_strangers
+from lnpay.domain.errors import (
+    StrikeAmbiguous,
+    StrikeError,
+    StrikeRejected,
+    StrikeUnavailable,
+)
+from lnpay.domain.events import EventType
+from lnpay.domain.model import Clock
+from lnpay.domain.states import UNWATCHED, Closer, InvoiceState
+from lnpay.repository import Repository
+from lnpay.repository.queries.ledger_queries import IDS_AT_ONCE, BookedInvoice, BookedRefund
+from lnpay.strike.client import Payment, PaymentStatus, Strike
+from lnpay.strike.invoices import (
+    PAGE_SIZE,
+    InvoicePage,
+    InvoiceStatus,
+    StrikeInvoice,
+)
+
+log = logging.getLogger(__name__)
+
+K, S = BreakKind, InvoiceState
+
+LIFE_OF_AN_INVOICE = timedelta(days=2)
+"""An invoice is paid within this time of its making, or not at all: a day to pay at most, and its payment request."""
+
+STILL_MOVING = timedelta(minutes=10)
+"""What happened since then may be on its way through webhook and workers, and is not compared yet."""
+
+CALLS_SHARE = 0.5
+"""The part of Strike's ten-minute budget that this may use up. Sweeps may use more: sales come before books."""
+
+BUDGET_PAUSE_SECONDS = 60
+LONGEST_PAUSE_SECONDS = 900
+"""Strike's usual pause is ten minutes. Whoever is locked out for an hour is told so, and comes back."""
+
+PAUSES_AFTER_NO_ANSWER = (2, 10)
+MOST_PAUSES = 30
+"""For one call. After that, waiting longer does not help."""
+
+
+class Progress(Protocol):
+    """Told how far it is; `total` where it is known."""
+
+    def __call__(self, words: str, done: int, total: int | None = None) -> None: ...
+
+
+def silent(words: str, done: int, total: int | None = None) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(frozen=True)
+class Auditor:
+    """What it takes to compare.
+
+    events: the types that the shop wants to be told. calls_left: how many calls may still be made now.
+    pause: waits so many seconds. is_shared: other programs make invoices in the same account.
+    is_thorough: read every payment by its id, which also compares the times; a call for each.
+    """
+
+    repository: Repository
+    strike: Strike
+    clock: Clock
+    events: frozenset[str]
+    calls_left: Callable[[], int]
+    pause: Callable[[float], object]
+    progress: Progress = silent
+    is_shared: bool = False
+    is_thorough: bool = False
+
+
+def reconcile_books(auditor: Auditor, period: Period) -> Reconciliation:
+    """Compare a period with Strike. Never raises StrikeError: what could not be done stands in the answer."""
+    until = min(period.end, auditor.clock() - STILL_MOVING)
+    audit = _Audit(auditor, period, until)
+    try:
+        audit.run()
+    except StrikeError as error:
+        log.info("reconciliation stopped error=%s", error.message)
+        audit.result.unfinished = _why_stopped(error)
+    return audit.result
+
+
+def _why_stopped(error: StrikeError) -> str:
+    if error.status == 401:
+        return "Strike does not accept STRIKE_API_KEY: put a valid key into config/.env and run this again"
+    if error.status == 403:
+        return "STRIKE_API_KEY lacks a scope: partner.invoice.read and partner.payment.read are needed"
+    if isinstance(error, StrikeUnavailable) and error.retry_after_seconds:
+        return f"Strike asks to wait: run this again in {-(-error.retry_after_seconds // 60)} minutes"
+    return f"Strike could not be read to the end ({error.message}): run this again later"
+
+
+_Item = TypeVar("_Item")
+
+
+class _Audit:
+    """One comparison: the auditor, what is compared (from `start` to `end`), and what was found so far."""
+
+    def __init__(self, auditor: Auditor, period: Period, until: datetime) -> None:
+        self.auditor, self.period = auditor, period
+        self.start, self.end = period.start, until
+        self.result = Reconciliation(self.start, until)
+        self._listed: set[int] = set()
+        self._odd_rows = 0
+        self._too_new: set[str] = set()
+        """Strike's ids of the invoices that were paid too recently."""
+        self._oldest_opened_at = self.start - LIFE_OF_AN_INVOICE
+
+    def run(self) -> None:
+        self._count_too_new()
+        self._check_own_rows()
+        is_listed = self._compare_list()
+        if not is_listed:
+            self._read_unpaid()
+        self._read_unlisted()
+        self._compare_refunds()
+
+    # What is too new.
+
+    def _count_too_new(self) -> None:
+        """Count what the period has after `end`, so that nobody takes it for compared."""
+        repository, start, end = self.auditor.repository, max(self.start, self.end), self.period.end
+        paid = read_all(repository, lambda books, after: books.paid(start, end, after), paid_place)
+        self._too_new.update(invoice.strike_invoice_id for invoice in paid)
+        sent = read_all(repository, lambda books, after: books.refunds_sent(start, end, after), refund_place)
+        waiting = read_all(repository, lambda books, after: books.refunds_waiting(start, end, after), refund_place)
+        self.result.new_payments = len(self._too_new)
+        self.result.new_refunds = sum(1 for _ in chain(sent, waiting))
+
+    def _note_too_new(self, page: list[StrikeInvoice]) -> None:
+        """Count what is paid at Strike alone and too new."""
+        start = max(self.start, self.end)
+        self._too_new.update(one.invoice_id for one in page if start <= one.created_at < self.period.end)
+        self.result.new_payments = len(self._too_new)
+
+    # Our own rows.
+
+    def _paid(self) -> Iterator[BookedInvoice]:
+        start, end = self.start, self.end
+        return read_all(self.auditor.repository, lambda books, after: books.paid(start, end, after), paid_place)
+
+    def _check_own_rows(self) -> None:
+        for batch in _batches(self._paid()):
+            with self.auditor.repository.reading() as tx:
+                ids = [invoice.id for invoice in batch]
+                refunded = tx.books.refunded_among(ids)
+                told = tx.books.told_among(ids, EventType.INVOICE_SETTLED)
+            for invoice in batch:
+                self.result.payments += 1
+                self._oldest_opened_at = min(self._oldest_opened_at, invoice.opened_at)
+                self._check_time(invoice, invoice.paid_at)
+                self._check_consequence(invoice, is_refunded=invoice.id in refunded, is_told=invoice.id in told)
+            self.auditor.progress("payments here", self.result.payments)
+
+    def _check_time(self, invoice: BookedInvoice, paid_at: datetime | None) -> None:
+        """The state must be what the time of the payment makes it."""
+        if paid_at is None:
+            return
+        is_late = paid_at > invoice.expires_at
+        if is_late == (invoice.state is S.PAID_LATE):
+            return
+        kind = K.LATE_BUT_SETTLED if is_late else K.IN_TIME_BUT_LATE
+        self.result.add(
+            kind,
+            invoice.strike_invoice_id,
+            _state(invoice),
+            f"paid {_moment(paid_at)}, due {_moment(invoice.expires_at)}",
+        )
+
+    def _check_consequence(self, invoice: BookedInvoice, *, is_refunded: bool, is_told: bool) -> None:
+        """A sale owes a message, a late payment owes a refund. What a refund owes is checked with the refunds."""
+        if invoice.state is S.PAID_LATE and not is_refunded:
+            self.result.add(K.NO_REFUND, invoice.strike_invoice_id, _state(invoice), "-")
+        is_message_wanted = EventType.INVOICE_SETTLED in self.auditor.events
+        if invoice.state is S.SETTLED and is_message_wanted and not is_told:
+            self.result.add(K.SHOP_NOT_TOLD, invoice.strike_invoice_id, _state(invoice), "-")
+
+    # Strike's list of paid invoices.
+
+    def _compare_list(self) -> bool:
+        """False when Strike refuses its list; what that leaves unseen stands in the result."""
+        try:
+            for page in self._pages():
+                self._note_too_new(page.invoices)
+                first, end = self._oldest_opened_at, self.end
+                self._compare_page([one for one in page.invoices if first <= one.created_at < end])
+                self._compare_odd_rows(page)
+        except StrikeRejected as error:
+            if error.status == 401:
+                raise
+            log.warning("strike refuses its list, reading one by one status=%s", error.status)
+            self.result.unfinished = (
+                "Strike refuses its list of invoices, so payments that LNPay knows nothing of cannot be seen; every "
+                "invoice that it knows was read one by one. Run this again later, or look through the dashboard"
+            )
+            return False
+        return True
+
+    def _pages(self) -> Iterator[InvoicePage]:
+        """Paid invoices, the newest first, until they are older than any that was paid in the period."""
+        for skip in count(0, PAGE_SIZE):
+            page = self._ask(partial(self.auditor.strike.list_invoices, InvoiceStatus.PAID, skip))
+            self.auditor.progress("paid invoices at Strike", skip + page.rows)
+            yield page
+            if page.is_last or page.reaches(self._oldest_opened_at):
+                return
+
+    def _compare_odd_rows(self, page: InvoicePage) -> None:
+        """Rows that cannot be read: ours are read by their ids; what the others are is not known."""
+        readable = {one.invoice_id for one in page.invoices}
+        with self.auditor.repository.reading() as tx:
+            ours = tx.books.by_strike_ids(one for one in page.ids if one not in readable)
+        for invoice in ours.values():
+            if invoice.paid_at is None:
+                self._compare_unpaid(invoice)
+        self._odd_rows += page.unreadable - len(ours)
+        if self._odd_rows:
+            self.result.unfinished = (
+                f"{self._odd_rows:,} rows of Strike's list cannot be read, so it is not known whose they are: look "
+                "through Strike's dashboard for payments that LNPay does not know"
+            )
+
+    def _compare_page(self, page: list[StrikeInvoice]) -> None:
+        with self.auditor.repository.reading() as tx:
+            ours = tx.books.by_strike_ids(one.invoice_id for one in page)
+        for one in page:
+            invoice = ours.get(one.invoice_id)
+            if invoice is not None:
+                self._compare_listed(invoice, one)
+        strangers = [one for one in page if one.invoice_id not in ours and one.created_at >= self.start]
+        auditor = self.auditor
+        report_strangers(auditor.repository, strangers, self.result, _paid_words, is_shared=auditor.is_shared)
+
+    def _compare_listed(self, invoice: BookedInvoice, seen: StrikeInvoice) -> None:
+        if invoice.id in self._listed:
+            return  # a payment that came meanwhile has moved it to the next page
+        self._listed.add(invoice.id)
+        if invoice.paid_at is None:
+            self._compare_unpaid(invoice)
+        elif self.start <= invoice.paid_at < self.end:
+            self._compare_amount(invoice, seen.amount_sats)
+
+    def _compare_amount(self, invoice: BookedInvoice, sats: int | None) -> None:
+        if sats != invoice.received_sats:
+            there = "not in bitcoin" if sats is None else f"{sats:,} sats"
+            self.result.add(K.AMOUNT_DIFFERS, invoice.strike_invoice_id, _state(invoice), there)
+
+    def _compare_unpaid(self, invoice: BookedInvoice) -> None:
+        """Paid there and not here: a break of this period, if the payment was made in it."""
+        seen = self._read(invoice)
+        if seen is None or seen.status is not InvoiceStatus.PAID:
+            return
+        if seen.paid_at is not None and not self.start <= seen.paid_at < self.end:
+            return
+        kind = K.LAPSED_AND_PAID if invoice.state in UNWATCHED else K.NOT_COUNTED
+        self.result.add(
+            kind, invoice.strike_invoice_id, f"{invoice.state}, {invoice.amount_sats:,} sats", _paid_words(seen)
+        )
+
+    # Single invoices.
+
+    def _read_unpaid(self) -> None:
+        """Where there is no list: each invoice of the time that is not paid here."""
+        first, end = self.start - LIFE_OF_AN_INVOICE, self.end
+        opened = read_all(
+            self.auditor.repository,
+            lambda books, after: books.opened(first, end, after),
+            lambda invoice: (invoice.opened_at, invoice.id),
+        )
+        for number, invoice in enumerate(invoice for invoice in opened if invoice.paid_at is None):
+            self.auditor.progress("unpaid invoices, one by one", number)
+            self._compare_unpaid(invoice)
+
+    def _read_unlisted(self) -> None:
+        """What is paid here and was not listed may have been passed over: it is read before it is called missing."""
+        for number, invoice in enumerate(self._paid()):
+            is_listed = invoice.id in self._listed
+            if is_listed and not self.auditor.is_thorough:
+                continue
+            self.auditor.progress("payments, one by one", number, self.result.payments)
+            self._compare_read(invoice, is_amount_known=is_listed)
+
+    def _compare_read(self, invoice: BookedInvoice, *, is_amount_known: bool) -> None:
+        seen = self._read(invoice)
+        if seen is None:
+            self.result.add(K.MISSING_AT_STRIKE, invoice.strike_invoice_id, _state(invoice), "not there")
+        elif seen.status is not InvoiceStatus.PAID:
+            self.result.add(K.NOT_PAID_AT_STRIKE, invoice.strike_invoice_id, _state(invoice), seen.status)
+        else:
+            if not is_amount_known:
+                self._compare_amount(invoice, seen.received_sats or seen.amount_sats)
+            if seen.paid_at != invoice.paid_at:
+                self._check_time(invoice, seen.paid_at)
+
+    def _read(self, invoice: BookedInvoice) -> StrikeInvoice | None:
+        return self._ask_for(partial(self.auditor.strike.get_invoice, invoice.strike_invoice_id))
+
+    # Refunds.
+
+    def _compare_refunds(self) -> None:
+        repository, start, end = self.auditor.repository, self.start, self.end
+        sent = read_all(repository, lambda books, after: books.refunds_sent(start, end, after), refund_place)
+        waiting = read_all(repository, lambda books, after: books.refunds_waiting(start, end, after), refund_place)
+        for refund in sent:
+            self._check_refund(refund)
+            self._compare_sent(refund, self._payments_of(refund))
+        for refund in waiting:
+            self._check_refund(refund)
+            self._compare_waiting(refund, self._payments_of(refund))
+
+    def _check_refund(self, refund: BookedRefund) -> None:
+        invoice = refund.invoice
+        if invoice.state is S.SETTLED:
+            self.result.add(K.REFUND_OF_A_SALE, invoice.strike_invoice_id, _state(invoice), _refund(refund))
+        elif invoice.received_sats is None:
+            self.result.add(K.REFUND_OF_NOTHING, invoice.strike_invoice_id, str(invoice.state), _refund(refund))
+        elif refund.amount_sats != invoice.received_sats:
+            self.result.add(K.REFUND_NOT_ALL, invoice.strike_invoice_id, _state(invoice), _refund(refund))
+
+    def _payments_of(self, refund: BookedRefund) -> dict[str, Payment | None]:
+        """Every payment that was made for a refund, by its id, as Strike has it; None where Strike has it not."""
+        self.result.refunds += 1
+        self.auditor.progress("refunds", self.result.refunds)
+        with self.auditor.repository.reading() as tx:
+            ids = tx.books.payments_tried(refund.id)
+        if refund.payment_id is not None:
+            ids.add(refund.payment_id)
+        return {payment_id: self._read_payment(payment_id) for payment_id in sorted(ids)}
+
+    def _read_payment(self, payment_id: str) -> Payment | None:
+        return self._ask_for(partial(self.auditor.strike.get_payment, payment_id))
+
+    def _compare_sent(self, refund: BookedRefund, payments: dict[str, Payment | None]) -> None:
+        self._check_twice(refund, payments)
+        if refund.closed_by is Closer.OPERATOR:
+            self.result.by_hand += 1  # it went another way
+        elif refund.payment_id is None:
+            self.result.unnamed += 1
+        else:
+            self._compare_payment(refund, payments[refund.payment_id])
+
+    def _compare_payment(self, refund: BookedRefund, payment: Payment | None) -> None:
+        invoice_id, here = refund.invoice.strike_invoice_id, _refund(refund)
+        if payment is None:
+            self.result.add(K.REFUND_MISSING, invoice_id, here, "not there")
+        elif payment.status is PaymentStatus.FAILED:
+            self.result.add(K.REFUND_FAILED, invoice_id, here, payment.status)
+        elif payment.status is PaymentStatus.PENDING:
+            self.result.add(K.REFUND_PENDING, invoice_id, here, payment.status)
+        elif payment.amount_sats != refund.amount_sats:
+            self.result.add(K.REFUND_AMOUNT_DIFFERS, invoice_id, here, _sent_words(payment))
+        elif payment.fee_sats != refund.fee_sats:
+            self.result.add(K.REFUND_FEE_DIFFERS, invoice_id, here, _sent_words(payment))
+
+    def _compare_waiting(self, refund: BookedRefund, payments: dict[str, Payment | None]) -> None:
+        self._check_twice(refund, payments)
+        arrived = _arrived(payments)
+        if arrived:
+            there = _sent_words(arrived[0])
+            self.result.add(K.REFUND_NOT_RECORDED, refund.invoice.strike_invoice_id, _refund(refund), there)
+
+    def _check_twice(self, refund: BookedRefund, payments: dict[str, Payment | None]) -> None:
+        arrived = _arrived(payments)
+        if len(arrived) > 1:
+            there = " and ".join(one.payment_id for one in arrived)
+            self.result.add(K.REFUNDED_TWICE, refund.invoice.strike_invoice_id, _refund(refund), there)
+
+    # Asking.
+
+    def _ask_for(self, call: Callable[[], _Item]) -> _Item | None:
+        """What Strike has of that id; None when it has nothing."""
+        try:
+            return self._ask(call)
+        except StrikeRejected as error:
+            if error.status == 404:
+                return None
+            raise
+
+    def _ask(self, call: Callable[[], _Item]) -> _Item:
+        """Make a call when there are calls left; wait where Strike asks for it, and try again where it is away.
+
+        Raises StrikeError when that does not help.
+        """
+        unanswered = iter(PAUSES_AFTER_NO_ANSWER)
+        for _ in range(MOST_PAUSES):
+            if self.auditor.calls_left() <= 0:
+                self._wait(BUDGET_PAUSE_SECONDS, "waiting: the rest of the calls is for sales")
+                continue
+            try:
+                return call()
+            except (StrikeUnavailable, StrikeAmbiguous) as error:
+                seconds = error.retry_after_seconds or next(unanswered, None)
+                if seconds is None or seconds > LONGEST_PAUSE_SECONDS:
+                    raise
+                self._wait(seconds, "waiting for Strike")
+        raise StrikeUnavailable("there are no calls left")
+
+    def _wait(self, seconds: float, words: str) -> None:
+        self.auditor.progress(f"{words}, {seconds:.0f} s", 0)
+        self.auditor.pause(seconds)
+
+
+def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+    iterator = iter(items)
+    while batch := list(islice(iterator, IDS_AT_ONCE)):
+        yield batch
+
+
+def _arrived(payments: dict[str, Payment | None]) -> list[Payment]:
+    return [one for one in payments.values() if one is not None and one.status is PaymentStatus.COMPLETED]
+
+
+def _state(invoice: BookedInvoice) -> str:
+    return f"{invoice.state}, {invoice.received_sats or 0:,} sats"
+
+
+def _refund(refund: BookedRefund) -> str:
+    fee = "" if refund.fee_sats is None else f", fee {refund.fee_sats:,}"
+    return f"refund {refund.state}, {refund.amount_sats:,} sats{fee}"
+
+
+def _paid_words(seen: StrikeInvoice) -> str:
+    amount = "not in bitcoin" if seen.amount_sats is None else f"{seen.amount_sats:,} sats"
+    return f"{seen.status}, {amount}, made {_moment(seen.created_at)}"
+
+
+def _moment(at: datetime) -> str:
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _sent_words(payment: Payment) -> str:
+    sats, fee = ("?" if one is None else f"{one:,}" for one in (payment.amount_sats, payment.fee_sats))
+    return f"{payment.status}, {sats} sats, fee {fee}"

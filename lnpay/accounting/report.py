@@ -1,0 +1,282 @@
+"""Use case: what came in and what went back over some days, line by line and in sum.
+
+Lines are made one at a time, so that a year of a busy shop needs no more memory than a day.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime, time, timedelta, tzinfo
+from decimal import Decimal
+from enum import StrEnum
+from operator import attrgetter
+from typing import TypeVar
+
+from lnpay.domain.errors import InvalidRequest
+from lnpay.domain.money import sats_to_fiat
+from lnpay.domain.states import RefundState
+from lnpay.repository import Repository
+from lnpay.repository.pruned import PrunedTotal
+from lnpay.repository.queries.ledger_queries import (
+    PAGE,
+    BookedInvoice,
+    BookedRefund,
+    Books,
+    Place,
+)
+
+Row = TypeVar("Row", BookedInvoice, BookedRefund)
+
+
+@dataclass(frozen=True)
+class Period:
+    """Whole days, `first` to `last`, where both count, as the clocks of `zone` have them."""
+
+    first: date
+    last: date
+    zone: tzinfo
+
+    @property
+    def start(self) -> datetime:
+        """The moment at which the first day begins."""
+        return datetime.combine(self.first, time.min, self.zone)
+
+    @property
+    def end(self) -> datetime:
+        """The moment at which the day after the last one begins."""
+        return datetime.combine(self.last + timedelta(days=1), time.min, self.zone)
+
+    def __str__(self) -> str:
+        return f"{self.first} to {self.last} ({self.zone})"
+
+
+def make_period(first: date | None, last: date | None, zone: tzinfo, now: datetime) -> Period:
+    """The days from `first` to `last`: the last month when both are absent, up to today when `last` is.
+
+    Raises InvalidRequest.
+    """
+    today = now.astimezone(zone).date()
+    if first is None:
+        if last is not None:
+            raise InvalidRequest("--to needs --from: say which day the report begins with")
+        last = today.replace(day=1) - timedelta(days=1)
+        return Period(last.replace(day=1), last, zone)
+    last = last or today
+    if last < first:
+        raise InvalidRequest(f"the report would end on {last}, before it begins on {first}: exchange --from and --to")
+    return Period(first, last, zone)
+
+
+class LineKind(StrEnum):
+    """What a line tells of."""
+
+    PAYMENT = "payment"
+    REFUND = "refund"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One payment or refund.
+
+    at: when it was paid or sent; a refund that is not sent stands where it began to be owed, and counts for nothing.
+    amount_fiat, fee_fiat: at the price of the sale. fee_sats: what Strike took for sending a refund, if known.
+    payment_id: of that sending, at Strike. note: why a refund waits, or how a person closed it.
+    """
+
+    at: datetime
+    kind: LineKind
+    state: str
+    invoice_id: str
+    correlation_id: str
+    currency: str
+    amount_fiat: Decimal
+    amount_sats: int
+    fee_fiat: Decimal | None
+    fee_sats: int | None
+    price: Decimal
+    price_source: str
+    price_at: datetime
+    payment_id: str | None = None
+    note: str | None = None
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether it is a refund that is not sent yet."""
+        return self.kind is LineKind.REFUND and self.state != RefundState.SENT
+
+    @property
+    def net_sats(self) -> int:
+        """What it adds to the account, or takes from it."""
+        if self.kind is LineKind.PAYMENT:
+            return self.amount_sats
+        return 0 if self.is_owed else -self.amount_sats - (self.fee_sats or 0)
+
+    @property
+    def net_fiat(self) -> Decimal:
+        """The same in the currency of the sale."""
+        if self.kind is LineKind.PAYMENT:
+            return self.amount_fiat
+        return self.amount_fiat * 0 if self.is_owed else -self.amount_fiat - (self.fee_fiat or 0)
+
+
+def report_lines(repository: Repository, period: Period) -> Iterator[Line]:
+    """Every payment and refund of the period, in the order of time, a page in memory at a time."""
+    start, end = period.start, period.end
+    paid = read_all(repository, lambda books, after: books.paid(start, end, after), paid_place)
+    sent = read_all(repository, lambda books, after: books.refunds_sent(start, end, after), refund_place)
+    waiting = read_all(repository, lambda books, after: books.refunds_waiting(start, end, after), refund_place)
+    return heapq.merge(
+        map(_payment_line, paid), map(_refund_line, sent), map(_refund_line, waiting), key=attrgetter("at")
+    )
+
+
+def read_all(
+    repository: Repository,
+    read_page: Callable[[Books, Place | None], list[Row]],
+    place_of: Callable[[Row], Place],
+) -> Iterator[Row]:
+    """Every row that `read_page` gives, page by page; each page goes on after the place where the last one ended."""
+    after = None
+    while True:
+        with repository.reading() as tx:
+            rows = read_page(tx.books, after)
+        yield from rows
+        if len(rows) < PAGE:
+            return
+        after = place_of(rows[-1])
+
+
+def paid_place(invoice: BookedInvoice) -> Place:
+    """Where a page of paid invoices goes on."""
+    assert invoice.paid_at is not None  # noqa: S101 - what is read by the time of payment has one
+    return invoice.paid_at, invoice.id
+
+
+def refund_place(refund: BookedRefund) -> Place:
+    """Where a page of refunds goes on."""
+    return refund.at, refund.id
+
+
+def _payment_line(invoice: BookedInvoice) -> Line:
+    assert invoice.paid_at is not None  # noqa: S101 - what is read by the time of payment has one
+    assert invoice.received_sats is not None  # noqa: S101 - the database has no time of payment without an amount
+    return _line(invoice, invoice.paid_at, LineKind.PAYMENT, invoice.state, invoice.received_sats)
+
+
+def _refund_line(refund: BookedRefund) -> Line:
+    line = _line(refund.invoice, refund.at, LineKind.REFUND, refund.state, refund.amount_sats, refund.fee_sats)
+    return replace(line, payment_id=refund.payment_id, note=refund.reason)
+
+
+def _line(
+    invoice: BookedInvoice, at: datetime, kind: LineKind, state: str, amount_sats: int, fee_sats: int | None = None
+) -> Line:
+    return Line(
+        at=at,
+        kind=kind,
+        state=state,
+        invoice_id=invoice.strike_invoice_id,
+        correlation_id=invoice.correlation_id,
+        currency=invoice.currency,
+        amount_fiat=_worth(invoice, amount_sats),
+        amount_sats=amount_sats,
+        fee_fiat=None if fee_sats is None else sats_to_fiat(fee_sats, invoice.rate_price, invoice.currency),
+        fee_sats=fee_sats,
+        price=invoice.rate_price,
+        price_source=invoice.rate_source,
+        price_at=invoice.rate_as_of,
+    )
+
+
+def _worth(invoice: BookedInvoice, sats: int) -> Decimal:
+    """`sats` at the price of the sale: exactly what the shop asked for, when it is all of it."""
+    if sats == invoice.amount_sats:
+        return invoice.amount_fiat
+    return sats_to_fiat(sats, invoice.rate_price, invoice.currency)
+
+
+@dataclass
+class Sum:
+    """Lines of one currency, added up: in that currency and in sats."""
+
+    payments: int = 0
+    refunds: int = 0
+    received: Decimal = Decimal(0)
+    refunded: Decimal = Decimal(0)
+    fees: Decimal = Decimal(0)
+    received_sats: int = 0
+    refunded_sats: int = 0
+    fees_sats: int = 0
+
+    @property
+    def net(self) -> Decimal:
+        """What is left, in the currency."""
+        return self.received - self.refunded - self.fees
+
+    @property
+    def net_sats(self) -> int:
+        """What is left, in sats."""
+        return self.received_sats - self.refunded_sats - self.fees_sats
+
+    def add(self, line: Line) -> None:
+        """Count a line in that is a payment, or a refund that was sent."""
+        if line.kind is LineKind.PAYMENT:
+            self.payments += 1
+            self.received += line.amount_fiat
+            self.received_sats += line.amount_sats
+            return
+        self.refunds += 1
+        self.refunded += line.amount_fiat
+        self.refunded_sats += line.amount_sats
+        self.fees += line.fee_fiat or 0
+        self.fees_sats += line.fee_sats or 0
+
+
+@dataclass
+class Totals:
+    """What all lines come to.
+
+    owed, owed_sats: refunds of the period that are not sent yet; listed but not totalled.
+    deleted: orders of these days (UTC) that nobody paid and that were deleted since; not totalled either.
+    """
+
+    by_currency: dict[str, Sum] = field(default_factory=dict)
+    owed: int = 0
+    owed_sats: int = 0
+    deleted: list[PrunedTotal] = field(default_factory=list)
+
+    def add(self, line: Line) -> None:
+        """Count a line in."""
+        if line.is_owed:
+            self.owed += 1
+            self.owed_sats += line.amount_sats
+        else:
+            nothing = line.amount_fiat * 0  # with the decimals of the currency
+            self.by_currency.setdefault(line.currency, Sum(received=nothing, refunded=nothing, fees=nothing)).add(line)
+
+    @property
+    def all_sats(self) -> Sum:
+        """The sats of every currency together; in this sum the amounts of fiat mean nothing and stay zero."""
+        sums = self.by_currency.values()
+        return Sum(
+            payments=sum(one.payments for one in sums),
+            refunds=sum(one.refunds for one in sums),
+            received_sats=sum(one.received_sats for one in sums),
+            refunded_sats=sum(one.refunded_sats for one in sums),
+            fees_sats=sum(one.fees_sats for one in sums),
+        )
+
+
+def deleted_orders(repository: Repository, period: Period) -> list[PrunedTotal]:
+    """What was deleted of the days of a period, by day (UTC), currency and final state."""
+    with repository.reading() as tx:
+        return tx.pruned.totals(period.first, period.last)
+
+
+def counted(lines: Iterator[Line], totals: Totals) -> Iterator[Line]:
+    """The same lines; each is added to `totals` as it passes."""
+    for line in lines:
+        totals.add(line)
+        yield line

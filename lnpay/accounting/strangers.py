@@ -1,0 +1,62 @@
+"""Paid invoices at Strike of which this database has no row: another program's, or money of ours to look after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from lnpay.accounting.discrepancies import BreakKind, Reconciliation
+from lnpay.domain.strike_names import read_strike_name
+from lnpay.repository import Repository
+from lnpay.repository.queries.ledger_queries import BookedOrder
+from lnpay.strike.invoices import StrikeInvoice
+
+
+def report_strangers(
+    repository: Repository,
+    strangers: list[StrikeInvoice],
+    result: Reconciliation,
+    describe: Callable[[StrikeInvoice], str],
+    *,
+    is_shared: bool,
+) -> None:
+    """Add each of `strangers` to `result`: a second one of an order, or lost here; counted as foreign otherwise.
+
+    is_shared: other programs make invoices in the same account. LNPay names every invoice: one without a name is not
+    ours for certain.
+    """
+    named = {name: one for one in strangers if (name := _name(one)) is not None}
+    result.foreign += len(strangers) - len(named)
+    with repository.reading() as tx:
+        installation = tx.installation.name()
+        orders = tx.books.orders_among(_order_in(name) for name in named)
+    for name, one in named.items():
+        order = _order_in(name)
+        known = orders.get(order)
+        if is_shared and not _is_ours(name, installation, known):
+            result.foreign += 1
+        elif known is not None and known.strike_invoice_id:
+            here = f"order {order} has the invoice {known.strike_invoice_id}"
+            result.add(BreakKind.SECOND_PAYMENT, one.invoice_id, here, describe(one))
+        else:
+            here = "no such order" if known is None else "an order without an invoice"
+            result.add(BreakKind.UNKNOWN_HERE, one.invoice_id, here, f"order {order}, {describe(one)}")
+
+
+def _name(invoice: StrikeInvoice) -> str | None:
+    """An invoice's name at Strike; None without one, or for one that no shop here can have given to an order."""
+    name = invoice.raw.get("correlationId")
+    return name if isinstance(name, str) and name and name.isprintable() else None
+
+
+def _order_in(name: str) -> str:
+    """The order that a name at Strike speaks of; before LNPay had names of its own there, the order's id itself."""
+    known = read_strike_name(name)
+    return known.order if known else name
+
+
+def _is_ours(name: str, installation: str | None, order: BookedOrder | None) -> bool:
+    """Whether this database named an invoice so."""
+    known = read_strike_name(name)
+    if known is not None:
+        return known.installation == installation
+    return order is not None and order.strike_correlation_id == name

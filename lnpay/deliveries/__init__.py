@@ -1,0 +1,1 @@
+"""Messages owed to the shop: written with what they report, sent until they are taken."""

@@ -1,0 +1,66 @@
+"""A thread of the server that does what is owed: at once when woken, and whenever something is due."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from lnpay.domain.model import Clock
+
+log = logging.getLogger(__name__)
+
+LONGEST_SLEEP = timedelta(seconds=30)
+"""Another process may have made something due; it sees to it itself, this is the second net."""
+
+SHORTEST_SLEEP = timedelta(seconds=1)
+"""What is due right after a round was left for a reason: the other side asked to wait, or does not answer."""
+
+
+class Dispatcher:
+    """Calls `send` when woken and when `next_due_at` has come, until `stop` is set."""
+
+    def __init__(
+        self,
+        name: str,
+        send: Callable[[], object],
+        next_due_at: Callable[[], datetime | None],
+        clock: Clock,
+        stop: threading.Event,
+    ) -> None:
+        self._send = send
+        self._next_due_at = next_due_at
+        self._clock = clock
+        self._stop = stop
+        self._awake = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin, with what is due from before."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Something new is owed."""
+        self._awake.set()
+
+    def join(self, timeout_seconds: float = 20) -> None:
+        """Wait for the end, once `stop` is set: what is in hand is finished first."""
+        self._awake.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._send()
+                pause = self._until_next()
+            except Exception:  # a locked database must not end the thread that does what is owed
+                log.exception("%s failed, trying again", self._thread.name)
+                pause = timedelta(seconds=1)
+            self._awake.wait(max(SHORTEST_SLEEP, min(pause, LONGEST_SLEEP)).total_seconds())
+            self._awake.clear()
+
+    def _until_next(self) -> timedelta:
+        due_at = self._next_due_at()
+        return LONGEST_SLEEP if due_at is None else due_at - self._clock()

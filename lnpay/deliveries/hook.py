@@ -1,0 +1,104 @@
+"""The delivery hook: the merchant's own file if there is one, otherwise the default that LNPay ships."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from lnpay.domain.errors import HookUnusable
+from lnpay.domain.model import Event
+
+Deliver = Callable[[Event], None]
+
+SHIPPED_DIGESTS = frozenset(
+    {
+        "0196451c0b562551bb50df59d826c78712398198c0e9424300de6a18f07d7abc",  # 0.1.0
+        "806f0db38b73b4046f0b169e46ca59cca7c18c1b4ce3774b2c26394b1db250a7",
+        "7b5128eaec393e06aa83a8bf660ad568c212183edc745bfd78fa120b3ff5e1fc",
+    }
+)
+"""SHA-256 of every default that was ever shipped, with `\\n` line ends. Add to it when config/delivery.py changes."""
+
+
+@dataclass(frozen=True)
+class HookFiles:
+    """Where the hook can be.
+
+    own: the merchant's file, which no upgrade touches; it need not exist. shipped: the default, which upgrades replace.
+    """
+
+    own: Path
+    shipped: Path
+
+    @property
+    def in_use(self) -> Path:
+        """The file whose `deliver` is called."""
+        try:
+            # Not exists(): a link that leads nowhere, or a folder closed to us, must not quietly mean the default.
+            self.own.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            return self.shipped
+        except OSError:
+            pass
+        return self.own
+
+    def is_shipped_changed(self) -> bool:
+        """Whether the default was edited in place. The next upgrade would overwrite it."""
+        return not _is_a_default(self.shipped)
+
+    def is_own_a_default(self) -> bool:
+        """Whether the merchant's file is an unchanged copy of some default."""
+        return self.in_use == self.own and _is_a_default(self.own)
+
+
+def load_deliver(files: HookFiles) -> Deliver:
+    """`deliver` of the hook that is in use. Raises HookUnusable, which says what to fix in which line."""
+    path = files.in_use
+    deliver = getattr(_load(path), "deliver", None)
+    if not callable(deliver):
+        raise HookUnusable(f"{path} has no function deliver(event): see config/delivery.py for an example")
+    checked: Deliver = deliver
+    return checked
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("lnpay_delivery_hook", path)
+    # Only a name that does not end in .py has no loader.
+    assert spec is not None and spec.loader is not None  # noqa: S101, PT018
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up by its name.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    # The hook is the merchant's own code: it may raise anything, even sys.exit().
+    except (Exception, SystemExit) as error:
+        del sys.modules[spec.name]
+        raise HookUnusable(f"{path} cannot be loaded: {_reason(error, path)}") from error
+    return module
+
+
+def _reason(error: BaseException, path: Path) -> str:
+    """What is wrong and where, without values: an exception's own text may quote a secret of the merchant's."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}: {error.msg}" if error.lineno else str(error.msg)
+    words = type(error).__name__
+    if isinstance(error, ModuleNotFoundError):
+        words = f"the module {error.name} is not installed"
+    elif isinstance(error, OSError) and error.strerror:
+        words = error.strerror
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return f"line {lines[-1]}: {words}" if lines else words
+
+
+def _is_a_default(path: Path) -> bool:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(content.replace(b"\r\n", b"\n")).hexdigest() in SHIPPED_DIGESTS

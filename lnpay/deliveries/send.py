@@ -1,0 +1,220 @@
+"""Use case: tell the shop what it is owed, at least once, under one id, for more than three days.
+
+An outbox row is written in the commit that makes its event true. Whoever is there sends what is due: the server's
+dispatcher and every worker pass. A claim keeps two of them from sending the same message at the same time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from lnpay.deliveries.dispatcher import Dispatcher
+from lnpay.domain.errors import NotFound, ShopGone, ShopRefused
+from lnpay.domain.events import EventType
+from lnpay.domain.model import (
+    Clock,
+    Delivery,
+    Event,
+    Invoice,
+)
+from lnpay.domain.states import DeliveryState, InvoiceState
+from lnpay.domain.webhook_signature import delivery_headers
+from lnpay.repository import Repository
+from lnpay.repository.deliveries import Credible
+
+log = logging.getLogger(__name__)
+
+PAUSES = tuple(
+    timedelta(seconds=seconds) for seconds in (2, 5, 15, 60, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
+)
+"""Pauses after the first, second, ... failure: 75 hours in all, and quick at first, because a customer waits."""
+
+JITTER = 0.1
+"""Each pause is made longer by up to this part of it, so that orders do not knock all at once."""
+
+CLAIM = timedelta(seconds=20)
+"""How long a message is ours while we send it: the shop's 15 seconds and some. A crash costs that much, no more."""
+
+CLOCKS_DIFFER = timedelta(seconds=60)
+"""By so much may the clocks of two machines differ before one ignores the claims and pauses that the other writes."""
+
+SENDERS = 8
+"""Messages sent at the same time by one process, so that a shop that is slow with one holds up no other."""
+
+MAX_REASON_CHARACTERS = 300
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """What it takes to tell the shop. `deliver` raises to be called again; ShopGone to be left alone.
+
+    signing_clock: dates signatures, which shops compare with their own clocks; None: `clock` does.
+    """
+
+    repository: Repository
+    deliver: Callable[[Event], None]
+    clock: Clock
+    url: str
+    secret: str
+    stop: threading.Event
+    jitter: Callable[[], float] = random.random
+    signing_clock: Clock | None = None
+
+
+def send_due(outbox: Outbox, *, senders: int = SENDERS) -> Counter[str]:
+    """Send everything that is due now, what was never tried first. Returns counts of "delivered" and "refused"."""
+    if senders == 1:
+        return _send_until_none(outbox)
+    with outbox.repository.reading() as tx:
+        now = outbox.clock()
+        due = len(tx.deliveries.due(now, senders, _credible(now)))
+    if due <= 1:
+        return _send_until_none(outbox)
+    with ThreadPoolExecutor(max_workers=due, thread_name_prefix="delivery") as pool:
+        counts = list(pool.map(lambda _: _send_until_none(outbox), range(due)))
+    return sum(counts, Counter())
+
+
+def _send_until_none(outbox: Outbox) -> Counter[str]:
+    counts: Counter[str] = Counter()
+    while not outbox.stop.is_set() and (delivery := _claim_next(outbox)) is not None:
+        counts[_send(outbox, delivery)] += 1
+    return counts
+
+
+def _claim_next(outbox: Outbox) -> Delivery | None:
+    """Take the next due message for ourselves; None when nothing is due that others have not taken."""
+    now = outbox.clock()
+    with outbox.repository.reading() as tx:
+        due = tx.deliveries.due(now, SENDERS, _credible(now))
+    for delivery in due:
+        with outbox.repository.transaction() as tx:
+            # The claim starts now: a busy database must not use up the time that the shop has.
+            if tx.deliveries.claim(delivery, until=outbox.clock() + CLAIM):
+                return delivery
+    return None
+
+
+def _credible(now: datetime) -> Credible:
+    """What another process can have written. A clock that was ahead must not hold up a message for as long.
+
+    A message that was never tried may wait for the end of a claim.
+    """
+    latest = now + CLOCKS_DIFFER
+    pauses = (CLAIM, *(pause * (1 + JITTER) for pause in PAUSES))
+    return Credible(latest + CLAIM, [latest + pause for pause in pauses])
+
+
+def _send(outbox: Outbox, delivery: Delivery) -> str:
+    """Call the shop once and write down what came of it."""
+    try:
+        outbox.deliver(make_event(outbox, delivery))
+    except ShopGone as error:
+        _give_up(outbox, delivery, _reason(error))
+    except ShopRefused as error:
+        _put_off(outbox, delivery, _reason(error))
+    # The hook is the merchant's own code: whatever it raises, sys.exit() too, means "again, later".
+    except (Exception, SystemExit) as error:
+        log.exception("delivery hook failed webhook_id=%s", delivery.webhook_id)
+        _put_off(outbox, delivery, f"the delivery hook raised {type(error).__name__}")
+    else:
+        with outbox.repository.transaction() as tx:
+            tx.deliveries.mark_delivered(delivery, outbox.clock())
+        log.info("delivered webhook_id=%s type=%s", delivery.webhook_id, delivery.event_type)
+        return "delivered"
+    return "refused"
+
+
+def make_event(outbox: Outbox, delivery: Delivery) -> Event:
+    """The message as the hook gets it, signed for this attempt."""
+    content = delivery.body.encode()
+    signed_at = (outbox.signing_clock or outbox.clock)()
+    headers = delivery_headers(outbox.secret, delivery.webhook_id, signed_at, content)
+    return Event(
+        id=delivery.webhook_id,
+        type=delivery.event_type,
+        body=json.loads(delivery.body),
+        content=content,
+        headers={"Content-Type": "application/json", **headers},
+        url=outbox.url,
+    )
+
+
+def _reason(error: ShopRefused) -> str:
+    """What the hook says, fit for a log and a database: it may quote whatever the shop answered."""
+    printable = "".join(one if one.isprintable() else " " for one in str(error.message))
+    return printable[:MAX_REASON_CHARACTERS]
+
+
+def _put_off(outbox: Outbox, delivery: Delivery, reason: str) -> None:
+    if delivery.attempts >= len(PAUSES):
+        _give_up(outbox, delivery, reason)
+        return
+    pause = PAUSES[delivery.attempts] * (1 + JITTER * outbox.jitter())
+    with outbox.repository.transaction() as tx:
+        tx.deliveries.put_off(delivery, outbox.clock() + pause, reason)
+    log.warning(
+        "delivery refused webhook_id=%s attempt=%d again_in_seconds=%d reason=%s",
+        delivery.webhook_id, delivery.attempts + 1, pause.total_seconds(), reason,
+    )  # fmt: skip
+
+
+def _give_up(outbox: Outbox, delivery: Delivery, reason: str) -> None:
+    with outbox.repository.transaction() as tx:
+        tx.deliveries.abandon(delivery, reason)
+    log.error("delivery abandoned webhook_id=%s reason=%s", delivery.webhook_id, reason)
+
+
+def send_due_and_wait(outbox: Outbox, *, sleep: Callable[[float], None] = time.sleep) -> Counter[str]:
+    """Send everything that is due, and see the messages out that somebody is sending at this moment.
+
+    A sender that was killed leaves its claim behind; after at most CLAIM it runs out and the message is sent here.
+    """
+    counts = send_due(outbox)
+    for _ in range(int(CLAIM.total_seconds()) * 2):
+        with outbox.repository.reading() as tx:
+            if not tx.deliveries.is_any_claimed():
+                return counts
+        sleep(0.5)
+        counts += send_due(outbox)
+    return counts
+
+
+def send_again(repository: Repository, strike_invoice_id: str, now: datetime) -> list[Delivery]:
+    """Make every message about an invoice due now, under its old id. Returns them. Raises NotFound."""
+    with repository.transaction() as tx:
+        invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
+        owed = (
+            [] if invoice is None else [one for one in tx.deliveries.of_invoice(invoice.id) if _is_true(one, invoice)]
+        )
+        if not owed:
+            raise NotFound("the shop was never owed a message about an invoice of this id")
+        for delivery in owed:
+            # One that changes at this very moment is being sent.
+            tx.deliveries.send_again(delivery, now)
+        return owed
+
+
+def _is_true(delivery: Delivery, invoice: Invoice) -> bool:
+    """Whether a message may be sent again. The expiry of an order that was paid in time after all would cancel it."""
+    is_expiry_of_a_sale = delivery.event_type == EventType.INVOICE_EXPIRED and invoice.state is InvoiceState.SETTLED
+    return delivery.state is not DeliveryState.WITHDRAWN and not is_expiry_of_a_sale
+
+
+def delivery_dispatcher(outbox: Outbox) -> Dispatcher:
+    """The server's thread that tells the shop."""
+
+    def next_due_at() -> datetime | None:
+        with outbox.repository.reading() as tx:
+            return tx.deliveries.next_due_at()
+
+    return Dispatcher("delivery dispatcher", lambda: send_due(outbox), next_due_at, outbox.clock, outbox.stop)

@@ -1,0 +1,238 @@
+"""The account at Strike: is it there, does it take the key, may the key do what we do, is there money for refunds?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from lnpay.doctor.check import Check
+from lnpay.doctor.findings import (
+    Finding,
+    cannot_tell,
+    fail,
+    ok,
+    warn,
+)
+from lnpay.doctor.formatting import in_words, moment
+from lnpay.doctor.target import Patient
+from lnpay.domain.errors import StrikeError, StrikeRejected
+from lnpay.domain.states import RefundState
+from lnpay.domain.strike_time import CLOCK_FAIL, CLOCK_WARN, ClockOffset
+from lnpay.strike.client import Bucket, StrikeAnswer
+
+FEW_CALLS = 150
+"""With so few calls left, sweeps pause and leave them to webhooks and refunds."""
+
+OWED = (
+    RefundState.REQUESTED, RefundState.QUOTED, RefundState.FAILED, RefundState.NEEDS_ADDRESS, RefundState.HELD,
+)  # fmt: skip
+"""Refunds for which money must still leave the account."""
+
+NOBODY = "00000000-0000-0000-0000-000000000000"
+"""The id of nothing: what is asked of it can do nothing."""
+
+NEW_KEY = "make a key at https://dashboard.strike.me with the scopes that README.md names, and put it into config/.env"
+
+
+@dataclass(frozen=True)
+class _Probe:
+    """A call that cannot do anything: Strike looks at the key's scopes before it finds that out.
+
+    is_vital: without the scope no invoice is made, no payment found, or no refund sent.
+    """
+
+    scope: str
+    method: str
+    path: str
+    bucket: Bucket
+    is_vital: bool = True
+    body: dict[str, Any] | None = None
+
+
+SELLING = (
+    _Probe("partner.invoice.create", "POST", "/invoices", Bucket.INVOICE_CREATE, body={}),
+    _Probe("partner.invoice.read", "GET", f"/invoices/{NOBODY}", Bucket.OTHER),
+    _Probe("partner.invoice.quote.generate", "POST", f"/invoices/{NOBODY}/quote", Bucket.INVOICE_QUOTE),
+    _Probe("partner.rates.ticker", "GET", "/rates/ticker", Bucket.RATES, is_vital=False),
+    _Probe("partner.webhooks.manage", "GET", f"/subscriptions/{NOBODY}", Bucket.OTHER, is_vital=False),
+)
+REFUNDING = (
+    _Probe(
+        "partner.payment-quote.lightning.create", "POST", "/payment-quotes/lightning/lnurl", Bucket.PAYMENT_QUOTE,
+        body={},
+    ),
+    _Probe("partner.payment-quote.execute", "PATCH", f"/payment-quotes/{NOBODY}/execute", Bucket.PAYMENT_EXECUTE),
+    _Probe("partner.payment.read", "GET", f"/payments/{NOBODY}", Bucket.OTHER),
+)  # fmt: skip
+
+
+def _check_key(patient: Patient) -> Iterator[Finding]:
+    try:
+        answer = patient.strike.ask("GET", f"/invoices/{NOBODY}", Bucket.OTHER)
+    except StrikeError as error:
+        yield from _no_answer(error)
+        raise
+    yield _reach(answer)
+    yield _clock(patient.strike.time.offset())
+    if answer.status == 401:
+        yield fail("strike_key", "Strike does not accept STRIKE_API_KEY", NEW_KEY)
+        yield cannot_tell("strike_scopes", "Strike does not accept the key", "see strike_key")
+    elif _is_telling(answer):
+        yield ok("strike_key", "Strike accepts STRIKE_API_KEY")
+        yield _scopes(patient)
+    else:
+        for name in ("strike_key", "strike_scopes"):
+            yield cannot_tell(name, "Strike has not looked at the key", "see strike")
+
+
+def _no_answer(error: StrikeError) -> Iterator[Finding]:
+    if error.status == 429:
+        yield fail("strike", "Strike refuses our calls for now", "wait: it ends automatically; strike_budget says more")
+    # When it is our own count that ends the calls, nothing is known of Strike, and `strike_budget` says so.
+    elif error.retry_after_seconds is None:
+        yield fail("strike", error.message, "check this machine's network, DNS and firewall, and STRIKE_API_URL")
+
+
+def _reach(answer: StrikeAnswer) -> Finding:
+    if answer.status == 403 and answer.code is None:
+        return fail(
+            "strike",
+            "Strike's front door refuses calls from this network (403 without a reason)",
+            "try again later; if it persists, ask Strike's support, or use another network",
+        )
+    if answer.status >= 500:
+        return fail("strike", f"Strike answers {answer.status}", "wait: https://status.strike.me shows Strike's status")
+    return ok("strike", "Strike answers")
+
+
+def _is_telling(answer: StrikeAnswer) -> bool:
+    """Whether Strike has looked at the key."""
+    return answer.status < 500 and (answer.status != 403 or answer.code is not None)
+
+
+def _clock(offset: ClockOffset | None) -> Finding:
+    name = "clock"
+    if offset is None:
+        return cannot_tell(name, "Strike's answer has no date", "compare this machine's clock with a good one")
+    if offset.least <= CLOCK_WARN:
+        return ok(name, f"within {CLOCK_WARN.seconds} seconds of Strike's: {offset.in_words}")
+    side = "ahead of" if offset.ahead > timedelta() else "behind"
+    say = fail if offset.least > CLOCK_FAIL else warn
+    return say(
+        name,
+        f"this machine's clock is {in_words(offset.ahead)} {side} Strike's ({offset.in_words})",
+        "let the system set it (timedatectl set-ntp true; on Windows w32tm /resync): "
+        "retries, reports and the daily limit of refunds follow it, and shops refuse messages from another time",
+    )
+
+
+def _scopes(patient: Patient) -> Finding:
+    probes = SELLING + (REFUNDING if patient.settings.refunds_enabled else ())
+    answers = [(probe, patient.strike.ask(probe.method, probe.path, probe.bucket, body=probe.body)) for probe in probes]
+    missing = [probe for probe, answer in answers if answer.status == 403 and answer.code is not None]
+    unknown = [probe.scope for probe, answer in answers if not _is_telling(answer)]
+    if missing:
+        say = fail if any(probe.is_vital for probe in missing) else warn
+        return say("strike_scopes", f"the key lacks {', '.join(probe.scope for probe in missing)}", NEW_KEY)
+    if unknown:
+        return cannot_tell(
+            "strike_scopes", f"Strike did not say whether the key has {', '.join(unknown)}", "run this again"
+        )
+    return ok("strike_scopes", f"the key has all {len(probes)} that are needed")
+
+
+def _check_invoicing(patient: Patient) -> Iterator[Finding]:
+    """Whose profile to read, an invoice of the account tells: `receiverId`, because accounts may share `issuerId`."""
+    name = "strike_invoicing"
+    newest = patient.strike.newest_invoice()
+    if newest is None:
+        yield cannot_tell(name, "the account has no invoice yet", "make one for a small amount, then run this again")
+        return
+    try:
+        yield _profile(name, patient.strike.get_profile(str(newest.raw.get("receiverId"))))
+    except StrikeRejected as error:
+        if error.status == 403 and newest.amount_sats is not None:
+            yield ok(name, "the account's newest invoice is in bitcoin")
+        else:
+            advice = "use a key with the scope partner.account.profile.read to check this"
+            yield cannot_tell(name, "the account's profile cannot be read", advice)
+
+
+def _profile(name: str, profile: dict[str, Any]) -> Finding:
+    if _can_invoice_bitcoin(profile):
+        return ok(name, "the account can issue invoices in bitcoin")
+    return fail(
+        name,
+        "the account cannot issue invoices in bitcoin, so every invoice is refused",
+        "finish in Strike's app what is required to receive bitcoin, or ask Strike's support",
+    )
+
+
+def _can_invoice_bitcoin(profile: dict[str, Any]) -> bool:
+    currencies = [one for one in profile.get("currencies") or () if isinstance(one, dict)]
+    return any(one.get("currency") == "BTC" and one.get("isInvoiceable") is True for one in currencies)
+
+
+def _check_balance(patient: Patient) -> Iterator[Finding]:
+    name = "strike_balance"
+    with patient.reading() as tx:
+        owed = tx.backlog.owed_sats(OWED)
+    try:
+        yield _balance(name, owed, patient.strike.available_sats())
+    except StrikeRejected as error:
+        if error.status != 403:
+            raise
+        if owed:
+            why = f"{owed:,} sats are owed in refunds, and the key may not read the balance"
+            yield cannot_tell(name, why, "use a key with the scope partner.balances.read to check this")
+        else:
+            yield ok(name, "no refund is owed")
+
+
+def _balance(name: str, owed: int, available: int) -> Finding:
+    if available >= owed:
+        return ok(name, f"{available:,} sats, and {owed:,} are owed in refunds")
+    return fail(
+        name,
+        f"{owed:,} sats are owed in refunds and the account has {available:,}",
+        f"deposit {owed - available:,} sats and something for fees: refunds are waiting for it",
+    )
+
+
+def _check_budget(patient: Patient) -> Iterator[Finding]:
+    name = "strike_budget"
+    now = patient.clock()
+    with patient.reading() as tx:
+        left_of = {bucket: tx.limits.blocked_for(bucket) for bucket in Bucket}
+    locked = {bucket: now + one for bucket, one in left_of.items() if one > timedelta()}
+    left = patient.calls_left()
+    if locked:
+        until = max(locked.values())
+        yield fail(
+            name,
+            f"Strike has locked us out ({', '.join(locked)}) until {moment(until)}",
+            f"wait {in_words(until - now)}: it ends automatically. Find out what else calls Strike from this address",
+        )
+    elif left == 0:
+        yield fail(name, *_spent(left))
+    elif left <= FEW_CALLS:
+        yield warn(name, *_spent(left))
+    else:
+        yield ok(name, f"{left} calls are left in these ten minutes")
+
+
+def _spent(left: int) -> tuple[str, str]:
+    return (
+        f"{left or 'no'} calls to Strike are left in these ten minutes",
+        "wait ten minutes; if it happens again, let the workers run less often, and see what else uses this database",
+    )
+
+
+CHECKS = (
+    Check(("strike", "clock", "strike_key", "strike_scopes"), _check_key),
+    Check(("strike_invoicing",), _check_invoicing),
+    Check(("strike_balance",), _check_balance),
+    Check(("strike_budget",), _check_budget),
+)

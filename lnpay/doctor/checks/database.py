@@ -1,0 +1,103 @@
+"""The database: is it there, can it be written, is it whole, and are its tables those of this LNPay?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lnpay.doctor.check import Check
+from lnpay.doctor.findings import (
+    Finding,
+    cannot_tell,
+    fail,
+    ok,
+)
+from lnpay.doctor.target import Patient
+from lnpay.repository.maintenance.inspect import Condition, find_damage
+from lnpay.repository.repository import SCHEMA_VERSION
+
+NAMES = ("database", "database_schema", "database_write", "database_wal", "database_commits", "database_integrity")
+
+FIRST_START = "python main.py makes the tables when it starts"
+
+
+def _check_database(patient: Patient) -> Iterator[Finding]:
+    condition = patient.condition
+    if condition.trouble is not None:
+        yield fail(NAMES[0], f"{_place(condition)}: {condition.trouble}", _way_in(condition))
+        for name in NAMES[1:]:
+            yield cannot_tell(name, "the database cannot be read", "see database")
+        return
+    yield ok(NAMES[0], f"{_place(condition)} is open")
+    yield _schema(condition.version)
+    yield _write(condition)
+    yield _wal(condition)
+    yield _commits(condition)
+    yield _integrity(patient)
+
+
+def _place(condition: Condition) -> str:
+    return "PostgreSQL" if condition.path is None else str(condition.path)
+
+
+def _way_in(condition: Condition) -> str:
+    if condition.path is None:
+        return "see that PostgreSQL runs and takes the user, password and name in DATABASE_URL"
+    if not condition.path.exists():
+        return f"if LNPay was never started here: {FIRST_START}. Else DATABASE_URL names another file than it did"
+    return "run this as the user that LNPay runs as; if that is so, give it the file, or restore a backup"
+
+
+def _schema(version: str | None) -> Finding:
+    name = "database_schema"
+    if version == SCHEMA_VERSION:
+        return ok(name, f"version {version}")
+    if version is None:
+        return fail(name, "there are no tables", FIRST_START)
+    if version > SCHEMA_VERSION:
+        advice = "install the LNPay that it was, or restore the backup from before it"
+        return fail(name, f"version {version}: a newer LNPay has been here, this one needs {SCHEMA_VERSION}", advice)
+    advice = "make a backup (python main.py backup FILE), then restart LNPay: it brings the tables up to date"
+    return fail(name, f"version {version} is older than the {SCHEMA_VERSION} that this LNPay needs", advice)
+
+
+def _write(condition: Condition) -> Finding:
+    name = "database_write"
+    if condition.write_trouble is None:
+        return ok(name, "it can be written")
+    return fail(
+        name,
+        f"nothing can be written: {condition.write_trouble}",
+        "run this as the user that LNPay runs as; then see the file's owner and rights, the disk, and who has it open",
+    )
+
+
+def _wal(condition: Condition) -> Finding:
+    name = "database_wal"
+    if condition.path is None:
+        return ok(name, "PostgreSQL sees to it")
+    if condition.journal_mode == "wal":
+        return ok(name, "readers and writers do not hold each other up")
+    return fail(
+        name,
+        f"its journal is {condition.journal_mode}, not WAL",
+        "restart LNPay, which sets it. If it does not stay, the file is on a network drive: move it to a local disk",
+    )
+
+
+def _commits(condition: Condition) -> Finding:
+    name = "database_commits"
+    if condition.commit_weakness is None:
+        return ok(name, "a commit survives a power cut")
+    advice = "set synchronous_commit = on and fsync = on in PostgreSQL, for this database and user too"
+    return fail(name, f"a commit may be lost in a power cut: {condition.commit_weakness}", advice)
+
+
+def _integrity(patient: Patient) -> Finding:
+    name = "database_integrity"
+    damage = find_damage(patient.settings.database_url)
+    if damage:
+        return fail(name, f"the file is damaged: {damage[0]}", "stop LNPay, keep a copy of the file, restore a backup")
+    return ok(name, "PostgreSQL sees to it" if patient.condition.path is None else "SQLite finds no damage")
+
+
+CHECKS = (Check(NAMES, _check_database),)

@@ -1,0 +1,63 @@
+"""The machine: who can read the settings, and is there room on the disk?"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+
+from lnpay.doctor.check import Check
+from lnpay.doctor.findings import (
+    Finding,
+    fail,
+    ok,
+    warn,
+)
+from lnpay.doctor.target import Patient
+
+MEGABYTE = 1_000_000
+LITTLE_ROOM = 1_000 * MEGABYTE
+NO_ROOM = 100 * MEGABYTE
+
+
+def settings_are_wrong(problems: Sequence[str]) -> Finding:
+    """The only finding where nothing else can be looked at."""
+    return fail(
+        "settings",
+        "\n".join(problems),
+        "fix them in config/.env or in the environment (config/.env.example explains each), then run this again: "
+        "nothing else was checked",
+    )
+
+
+def _check_settings(patient: Patient) -> Iterator[Finding]:
+    file = patient.settings.env_file
+    if not file.is_file():
+        yield ok("settings", f"read from the environment alone: there is no {file}")
+        yield ok("settings_file", "there is none")
+        return
+    yield ok("settings", f"read from {file} and the environment")
+    if os.name == "posix" and file.stat().st_mode & stat.S_IROTH:
+        yield warn(
+            "settings_file", f"every user of this machine can read {file}, with its secrets", f"chmod 640 {file}"
+        )
+    else:
+        yield ok("settings_file", "other users of this machine cannot read it")
+
+
+def _check_disk(patient: Patient) -> Iterator[Finding]:
+    """The disk that the database is on; over PostgreSQL, which is elsewhere, the one with the settings."""
+    path = patient.condition.path or patient.settings.env_file
+    folder = next(one for one in path.absolute().parents if one.exists())
+    free = shutil.disk_usage(folder).free
+    text = f"{free // MEGABYTE:,} MB are free where {folder} is"
+    if free >= LITTLE_ROOM:
+        yield ok("disk", text)
+    else:
+        yield (fail if free < NO_ROOM else warn)(
+            "disk", text, "free some space: on a full disk no payment can be recorded"
+        )
+
+
+CHECKS = (Check(("settings", "settings_file"), _check_settings), Check(("disk",), _check_disk))

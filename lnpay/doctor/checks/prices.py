@@ -1,0 +1,108 @@
+"""The price of bitcoin: who can be asked for it, and do they agree?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from functools import partial
+from itertools import combinations
+
+from lnpay.doctor.check import Check
+from lnpay.doctor.findings import (
+    Finding,
+    fail,
+    ok,
+    warn,
+)
+from lnpay.doctor.formatting import in_words
+from lnpay.doctor.run_parallel import run_at_once
+from lnpay.doctor.target import Patient
+from lnpay.domain.model import Rate
+from lnpay.rates.sources import RateSource, RateSourceError
+
+SOURCES = ("coingecko", "coinbase", "strike")
+
+ANSWER_SECONDS = 8.0
+"""For all sources together; what is slower than this keeps a customer waiting too."""
+
+REACH = "look at this machine's network and firewall; while another source answers, invoices are made all the same"
+
+Answer = Rate | RateSourceError | None
+"""A price, why there is none, or None: the source does not know the currency."""
+
+
+def _check_prices(patient: Patient) -> Iterator[Finding]:
+    answers: dict[str, Answer] = {}
+    tasks = [partial(_ask, source, patient.settings.currency, answers) for source in patient.rate_sources]
+    run_at_once(tasks, ANSWER_SECONDS)
+    # A copy: whoever is too late must not change what is being read.
+    found = {name: answers.get(name, RateSourceError("did not answer in time")) for name in SOURCES}
+    usable = {name: answer for name, answer in found.items() if isinstance(answer, Rate) and _is_fresh(patient, answer)}
+    for name, answer in found.items():
+        yield _source_finding(patient, name, answer)
+    yield _agreement(patient, usable, has_others=sum(answer is not None for answer in found.values()) > 1)
+
+
+def _ask(source: RateSource, currency: str, answers: dict[str, Answer]) -> None:
+    try:
+        answers[source.name] = source.fetch(currency)
+    except RateSourceError as error:
+        answers[source.name] = error
+
+
+def _is_fresh(patient: Patient, rate: Rate) -> bool:
+    return (patient.clock() - rate.as_of).total_seconds() <= patient.settings.rate_max_age_seconds
+
+
+def _source_finding(patient: Patient, source: str, answer: Answer) -> Finding:
+    name, currency = f"rate_{source}", patient.settings.currency
+    if isinstance(answer, RateSourceError):
+        # Without the class of a foreign library's error, which follows the colon.
+        return warn(name, f"{source} {answer.message.partition(':')[0]}", REACH)
+    if answer is None:
+        return ok(name, f"{source} does not know {currency}: the others are asked")
+    age = in_words(patient.clock() - answer.as_of)
+    if not _is_fresh(patient, answer):
+        return warn(
+            name,
+            f"{source}'s price is {age} old, more than RATE_MAX_AGE: it is not used",
+            "wait; if it stays, compare this machine's clock with a good one",
+        )
+    return ok(name, f"{answer.price:,.2f} {currency}, {age} old")
+
+
+def _agreement(patient: Patient, rates: Mapping[str, Rate], *, has_others: bool) -> Finding:
+    """has_others: whether a second source knows the currency, or did not say that it does not."""
+    name, most = "rates", patient.settings.rate_max_spread_percent
+    if not rates:
+        return fail(name, "there is no price: no invoice can be made", "look at the three sources above")
+    if not most:
+        return ok(name, "RATE_MAX_SPREAD_PERCENT is 0: prices are not compared")
+    if len(rates) == 1:
+        return _lonely(name, next(iter(rates)), has_others=has_others)
+    # The first two that answer are the ones that LNPay compares; they are in its order here.
+    spreads = {pair: _spread_percent(*(rates[one] for one in pair)) for pair in combinations(rates, 2)}
+    widest = max(spreads, key=lambda pair: spreads[pair])
+    text = f"{widest[0]} and {widest[1]} differ by {spreads[widest]:.2f} percent"
+    if spreads[widest] <= most:
+        return ok(name, text)
+    say, then = (fail, "no invoice can be made") if next(iter(spreads.values())) > most else (warn, "one is wrong")
+    return say(
+        name,
+        f"{text}, more than RATE_MAX_SPREAD_PERCENT={most}: {then}",
+        "wait, and compare both with a third price. If your currency has two markets, raise RATE_MAX_SPREAD_PERCENT",
+    )
+
+
+def _lonely(name: str, source: str, *, has_others: bool) -> Finding:
+    if not has_others:
+        return ok(name, f"only {source} knows the currency: its price is believed")
+    advice = "it is believed for now; look at the other sources above"
+    return warn(name, f"only {source} has a price that can be used: nothing to compare it with", advice)
+
+
+def _spread_percent(one: Rate, other: Rate) -> Decimal:
+    return abs(one.price - other.price) * 100 / min(one.price, other.price)
+
+
+CHECKS = (Check((*(f"rate_{source}" for source in SOURCES), "rates"), _check_prices),)

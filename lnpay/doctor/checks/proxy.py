@@ -1,0 +1,105 @@
+"""The way from the world to LNPay: what stands in front of it, and does it let customers through?"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+from lnpay.doctor.check import Check
+from lnpay.doctor.findings import (
+    Finding,
+    cannot_tell,
+    fail,
+    ok,
+    warn,
+)
+from lnpay.doctor.http_probe import Answer, knock
+from lnpay.doctor.target import Patient
+from lnpay.domain.webhook_signature import sign_as_strike
+from lnpay.invoices.webhook_invoice import DOCTOR_EVENT
+from lnpay.monitoring.exposure import is_this_machine
+
+FORGED = "203.0.113.7"
+"""An address for documentation, which no caller has."""
+
+NOTHING = "the-doctor-s-probe"
+"""The name of nothing: LNPay answers 404, and shows by its answer that the question arrived."""
+
+PATHS = ("/lnpay.js", f"/checkout/{NOTHING}", f"/refund/{NOTHING}", f"/static/{NOTHING}", f"/invoices/{NOTHING}/qr.png")
+"""One of each kind that customers need."""
+
+MARK = "X-Request-Id"
+"""LNPay repeats it in its answer; what answers in its place does not."""
+
+PUBLISH = "have your web server pass {paths} to LNPay, as the files in deploy/proxy do, without login or redirect"
+
+
+def _check_proxy(patient: Patient) -> Iterator[Finding]:
+    name, public = "proxy", patient.settings.webhook_url.removesuffix("/webhook")
+    if not public:
+        yield ok(name, "WEBHOOK_URL is not set, so no public address is known")
+        return
+    first, *others = PATHS
+    answer, is_ours = _ask(public + first)
+    if answer.status is None:
+        yield cannot_tell(name, f"{public}: {answer.trouble}", "see webhook_url")
+        return
+    hidden = [first] if not is_ours else []
+    hidden += [path for path in others if not _ask(public + path)[1]]
+    if hidden:
+        kinds = ", ".join(path.replace(NOTHING, "...") for path in hidden)
+        yield fail(name, f"at {public} customers do not reach {kinds} of LNPay", PUBLISH.format(paths=kinds))
+        return
+    trouble = _misnames_callers(patient)
+    if trouble is None:
+        yield ok(name, f"customers reach LNPay at {public}, {_through(answer)}")
+    else:
+        yield warn(name, f"{public}, {_through(answer)}: {trouble[0]}", trouble[1])
+
+
+def _misnames_callers(patient: Patient) -> tuple[str, str] | None:
+    """What is wrong with how callers are told apart behind a proxy, and what to do; None where nothing is."""
+    settings = patient.settings
+    # On this machine there need be no proxy, and there are no strangers.
+    if not settings.webhook_secret or is_this_machine(urlsplit(settings.webhook_url).hostname or ""):
+        return None
+    headers = {"X-Webhook-Signature": sign_as_strike(DOCTOR_EVENT, settings.webhook_secret), "X-Forwarded-For": FORGED}
+    answer = knock("POST", settings.webhook_url, body=DOCTOR_EVENT, headers=headers)
+    seen = dict(one.partition("=")[::2] for one in answer.headers.get("x-lnpay-seen", "").split())
+    if not seen:
+        return None
+    if seen["client"] == FORGED:
+        return (
+            "callers can choose the address that LNPay takes for theirs: their own X-Forwarded-For is passed on",
+            "have the proxy set X-Forwarded-For to the caller's address, as the files in deploy/proxy do",
+        )
+    if seen["client"] != seen["peer"]:
+        return None
+    if seen["named"] == "yes":
+        return (
+            f"LNPay takes every caller for {seen['peer']}, so one who guesses passwords slows down all",
+            f"if that is your proxy's address, add it to TRUSTED_PROXIES (now {','.join(settings.trusted_proxies)})",
+        )
+    return (
+        f"the proxy at {seen['peer']} does not say for whom it calls, so LNPay takes every caller for it",
+        "have it set X-Forwarded-For to the caller's address, as the files in deploy/proxy do",
+    )
+
+
+def _ask(url: str) -> tuple[Answer, bool]:
+    """The answer at an address, and whether it is LNPay's."""
+    mark = uuid.uuid4().hex
+    answer = knock("GET", url, headers={MARK: mark})
+    return answer, answer.headers.get(MARK.lower()) == mark
+
+
+def _through(answer: Answer) -> str:
+    """What stands between, as far as the answer shows it."""
+    via = answer.headers.get("via", "").split(",")[0].split(" ")[-1]
+    server = answer.headers.get("server", "").split("/")[0]
+    between = [one for one in (via, server) if one and one not in ("LNPay", "waitress")]
+    return f"through {' and '.join(dict.fromkeys(between))}" if between else "directly or through an unnamed proxy"
+
+
+CHECKS = (Check(("proxy",), _check_proxy),)

@@ -1,0 +1,84 @@
+"""The server: does LNPay run on this machine?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lnpay.doctor.check import Check
+from lnpay.doctor.findings import (
+    Finding,
+    fail,
+    ok,
+    warn,
+)
+from lnpay.doctor.http_probe import Answer, knock
+from lnpay.doctor.target import Patient
+from lnpay.monitoring.exposure import why_api_is_open
+from lnpay.runtime.listening import local_url_of
+
+
+def is_server_here(patient: Patient) -> bool:
+    """Whether LNPay answers where these settings let it listen."""
+    return _ask(patient).status == 200
+
+
+def _ask(patient: Patient) -> Answer:
+    return knock("GET", f"{_url(patient)}/readyz")
+
+
+def _url(patient: Patient) -> str:
+    return local_url_of(patient.settings.host, patient.settings.port)
+
+
+def _check_server(patient: Patient) -> Iterator[Finding]:
+    name, url, answer = "server", _url(patient), _ask(patient)
+    if answer.status == 200:
+        yield ok(name, f"LNPay answers at {url}")
+    elif answer.code == "not_ready":
+        yield fail(name, f"LNPay runs at {url} and cannot use its database", "see database and database_schema")
+    elif answer.status is not None:
+        yield fail(
+            name, f"what answers at {url} is not LNPay", "find out what uses that port, or choose another with PORT"
+        )
+    else:
+        advice = "start it: python main.py. On a machine that only runs workers this is expected"
+        yield warn(name, f"LNPay does not answer at {url}: {answer.trouble}", advice)
+
+
+def _check_keys(patient: Patient) -> Iterator[Finding]:
+    """An empty order without a key: refused for the key where there is one, and for being empty where there is none."""
+    name, settings = "api_keys", patient.settings
+    why = why_api_is_open(settings.host, settings.webhook_url, settings.api_keys)
+    advice = "python key_generator.py makes a key: put it into API_KEYS, restart, and give it to your shop"
+    if settings.api_keys:
+        yield _keys_in_use(patient)
+    elif why is None:
+        yield ok(name, "API_KEYS is empty, and only this machine can call LNPay")
+    elif settings.webhook_url and _asks_no_key(settings.webhook_url.removesuffix("/webhook")):
+        public = settings.webhook_url.removesuffix("/webhook")
+        yield fail(
+            name, f"strangers can make invoices for your orders: {public}/generate-invoice asks for no key", advice
+        )
+    else:
+        yield warn(name, why, advice)
+
+
+def _keys_in_use(patient: Patient) -> Finding:
+    """Whether the server that runs knows the keys: it may have been started before they were set."""
+    name, settings = "api_keys", patient.settings
+    addresses = [_url(patient), settings.webhook_url.removesuffix("/webhook")]
+    # Where only this machine can call, no key is needed.
+    can_others_call = why_api_is_open(settings.host, settings.webhook_url, ()) is not None
+    for address in addresses if can_others_call else ():
+        if address and _asks_no_key(address):
+            message = f"API_KEYS is set, yet {address}/generate-invoice asks for no key"
+            return fail(name, message, "restart LNPay, so that it reads the settings again")
+    return ok(name, "making an invoice needs one of API_KEYS")
+
+
+def _asks_no_key(base_url: str) -> bool:
+    url = f"{base_url}/generate-invoice"
+    return knock("POST", url, body=b"{}", headers={"Content-Type": "application/json"}).code == "invalid_request"
+
+
+CHECKS = (Check(("server",), _check_server), Check(("api_keys",), _check_keys))

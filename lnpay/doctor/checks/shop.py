@@ -1,0 +1,161 @@
+"""The shop: does its address answer, and does it take what it is told?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+from lnpay.deliveries.hook import load_deliver
+from lnpay.deliveries.shop_answer import ANSWER_SECONDS, require_accepted
+from lnpay.doctor.check import Check
+from lnpay.doctor.findings import (
+    Finding,
+    cannot_tell,
+    fail,
+    ok,
+    warn,
+)
+from lnpay.doctor.formatting import in_words
+from lnpay.doctor.http_probe import Answer, knock, place_of
+from lnpay.doctor.target import Patient
+from lnpay.domain.errors import HookUnusable, LnpayError, ShopRefused
+from lnpay.repository.queries.figures import Waiting
+
+LATE = timedelta(minutes=5)
+VERY_LATE = timedelta(hours=1)
+"""By now the shop has missed four attempts, and somebody has paid and got nothing."""
+
+RECENT = timedelta(hours=1)
+
+REMEMBERED = timedelta(days=30)
+"""What was given up longer ago is history."""
+
+PROBE_TIMEOUT = (3.0, 6.0)
+"""Longer than other probes get, because a delivery waits longer; yet all checks together end in time."""
+
+FIX = "check that the shop runs and that DELIVERY_URL in config/.env is its exact address; redirects are not followed"
+"""What to do about an address that does not accept messages."""
+
+_SAYS_NOTHING = (405, 501)
+"""How servers answer OPTIONS where they know only other methods."""
+
+
+def _check_address(patient: Patient) -> Iterator[Finding]:
+    """Probe DELIVERY_URL with OPTIONS, which carries no order, and judge the answer as a delivery would."""
+    place = place_of(patient.settings.delivery_url)
+    answer = knock("OPTIONS", patient.settings.delivery_url, timeout=PROBE_TIMEOUT)
+    seen = f"the shop at {place}"
+    if answer.status is None:
+        yield _unreachable(patient, seen, answer)
+    elif answer.status in _SAYS_NOTHING:
+        yield _unclear(patient, f"{seen} answers {answer.status} to OPTIONS", answer)
+    elif trouble := _trouble_of(answer):
+        yield _refused(patient, f"{seen}: {trouble}, and a message would be refused in the same way", FIX)
+    else:
+        yield ok("delivery_url", f"{seen} answers")
+
+
+def _trouble_of(answer: Answer) -> str:
+    """Why a delivery with this answer would fail; empty when it would not."""
+    assert answer.status is not None  # noqa: S101 - the caller has looked
+    try:
+        require_accepted(answer.status)
+    except ShopRefused:
+        return f"it answers {answer.status} to OPTIONS"
+    return "it does not allow POST" if _does_allow_post(answer) is False else ""
+
+
+def _does_allow_post(answer: Answer) -> bool | None:
+    """What the answer's Allow header says about POST; None when it says nothing."""
+    allowed = answer.headers.get("allow")
+    return None if allowed is None else "POST" in (method.strip().upper() for method in allowed.split(","))
+
+
+def _unreachable(patient: Patient, seen: str, answer: Answer) -> Finding:
+    if answer.is_slow:
+        slow = f"{seen}: {answer.trouble}; a delivery that takes {ANSWER_SECONDS} seconds has failed"
+        return warn("delivery_url", slow, "have the shop answer first and do its work later")
+    return _refused(patient, f"{seen}: {answer.trouble}", FIX)
+
+
+def _unclear(patient: Patient, seen: str, answer: Answer) -> Finding:
+    allows = _does_allow_post(answer)
+    if allows is False:
+        return _refused(patient, f"{seen} and allows no POST", FIX)
+    if allows or _took_something(patient):
+        return ok("delivery_url", f"{seen}; {'it allows POST' if allows else 'it accepted a message in the last hour'}")
+    advice = "make a small payment and run this again within an hour, or have the shop answer OPTIONS with Allow: POST"
+    return cannot_tell("delivery_url", f"{seen}, which does not show whether it accepts messages", advice)
+
+
+def _refused(patient: Patient, seen: str, advice: str) -> Finding:
+    if _took_something(patient):
+        return warn("delivery_url", f"{seen}; yet a message was accepted in the last hour", advice)
+    return fail("delivery_url", seen, advice)
+
+
+def _took_something(patient: Patient) -> bool:
+    """A hook of the merchant's own may reach the shop in another way than by DELIVERY_URL."""
+    try:
+        with patient.reading() as tx:
+            last = tx.backlog.last_delivered_at()
+    except LnpayError:
+        return False
+    return last is not None and patient.clock() - last < RECENT
+
+
+def _check_deliveries(patient: Patient) -> Iterator[Finding]:
+    name, now = "deliveries", patient.clock()
+    with patient.reading() as tx:
+        waiting = list(tx.figures.pending_deliveries().values())
+        abandoned = tx.backlog.abandoned_since(now - REMEMBERED)
+        refusal = tx.backlog.last_refusal()
+    if abandoned:
+        yield fail(
+            name,
+            f"abandoned in the last 30 days: {abandoned}{_because(refusal)}",
+            "python main.py redeliver ORDER sends one again; the log names each (delivery abandoned)",
+        )
+    elif waiting:
+        yield _waiting(name, waiting, refusal, patient)
+    else:
+        yield ok(name, "the shop has accepted everything")
+
+
+def _waiting(name: str, waiting: list[Waiting], refusal: str | None, patient: Patient) -> Finding:
+    count = sum(one.count for one in waiting)
+    age = patient.clock() - min(one.since for one in waiting)
+    text = f"messages waiting for the shop: {count}, the oldest for {in_words(age)}{_because(refusal)}"
+    if age <= LATE:
+        return ok(name, text)
+    say = fail if age > VERY_LATE else warn
+    return say(name, text, "fix the shop; LNPay keeps retrying, and python main.py redeliver ORDER retries now")
+
+
+def _because(refusal: str | None) -> str:
+    return f" ({refusal})" if refusal else ""
+
+
+def _check_hook(patient: Patient) -> Iterator[Finding]:
+    name, files = "delivery_hook", patient.settings.hook_files
+    own, shipped = files.own, files.shipped
+    try:
+        load_deliver(files)
+    except HookUnusable as error:
+        yield fail(name, error.message, "fix the file: LNPay does not start with it")
+        return
+    if files.is_shipped_changed():
+        used = "" if files.in_use == shipped else f", and has no effect beside {own}"
+        advice = f"copy it to {own} and restore the original" if files.in_use == shipped else "restore the original"
+        yield warn(name, f"{shipped} was changed: the next upgrade overwrites it{used}", advice)
+    elif files.is_own_a_default():
+        yield warn(name, f"{own} is an unchanged default", "remove it, so that upgrades can improve the default")
+    else:
+        yield ok(name, f"{files.in_use} is used")
+
+
+CHECKS = (
+    Check(("delivery_hook",), _check_hook),
+    Check(("delivery_url",), _check_address),
+    Check(("deliveries",), _check_deliveries),
+)

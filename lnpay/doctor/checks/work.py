@@ -1,0 +1,127 @@
+"""Work in hand: refunds that hang or wait for a person, and workers that are silent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+
+from lnpay.doctor.check import Check
+from lnpay.doctor.findings import (
+    Finding,
+    fail,
+    ok,
+    warn,
+)
+from lnpay.doctor.formatting import in_words
+from lnpay.doctor.target import Patient
+from lnpay.domain.model import Heartbeat
+from lnpay.domain.states import RefundState
+from lnpay.monitoring.stalled import find_stalled
+from lnpay.repository.queries.figures import Waiting
+from lnpay.runtime.worker_passes import INSIDE_EVERY_SECONDS
+
+LATE = timedelta(minutes=15)
+VERY_LATE = timedelta(hours=1)
+
+WAITING_FOR_A_PERSON = (RefundState.HELD, RefundState.NEEDS_ADDRESS)
+UNSENT = (RefundState.REQUESTED, RefundState.QUOTED, RefundState.FAILED)
+
+SEE = "python main.py refunds list"
+"""Each of them is there with its reason."""
+
+START = (
+    "put workers/{name}_worker.py into cron or a systemd timer, or start the server with python main.py --with-workers"
+)
+FILES = {"main": "main", "expired": "expired", "refund": "refund_failure"}
+"""Worker to the beginning of its file's name."""
+
+
+def _check_refunds(patient: Patient) -> Iterator[Finding]:
+    with patient.reading() as tx:
+        open_ones = tx.figures.waiting_refunds([state for state in RefundState if state is not RefundState.SENT])
+        stuck = tx.refunds.count_stuck()
+    yield _in_flight(patient, open_ones.get(RefundState.IN_FLIGHT), stuck)
+    yield _unsent(patient, [open_ones[state] for state in UNSENT if state in open_ones])
+    yield _for_a_person(open_ones)
+
+
+def _in_flight(patient: Patient, flying: Waiting | None, stuck: int) -> Finding:
+    name = "refunds_in_flight"
+    if flying is None:
+        return ok(name, "none")
+    age = patient.clock() - flying.since
+    text = f"{flying.count} under way, the oldest for {in_words(age)}"
+    if stuck:
+        return fail(
+            name,
+            f"{text}; of {stuck} Strike cannot say any more whether they were sent",
+            f"{SEE}, look for each in Strike's dashboard, then: refunds settle if it was sent, refunds retry if not",
+        )
+    if age <= LATE:
+        return ok(name, text)
+    say = fail if age > VERY_LATE else warn
+    return say(name, text, f"check that workers/refund_failure_worker.py runs, then {SEE} and Strike's dashboard")
+
+
+def _unsent(patient: Patient, waiting: list[Waiting]) -> Finding:
+    name = "refunds_unsent"
+    if not waiting:
+        return ok(name, "none")
+    age = patient.clock() - min(one.since for one in waiting)
+    text = f"{sum(one.count for one in waiting)} to be sent, the oldest for {in_words(age)}"
+    if age <= VERY_LATE:
+        return ok(name, text)
+    return warn(name, text, f"{SEE} says why: usually a wallet that does not answer, a high fee, or too little money")
+
+
+def _for_a_person(open_ones: Mapping[RefundState, Waiting]) -> Finding:
+    name = "refunds_waiting"
+    counts = {state: open_ones[state].count for state in WAITING_FOR_A_PERSON if state in open_ones}
+    if not counts:
+        return ok(name, "none is waiting for you")
+    text = ", ".join(f"{count} {state}" for state, count in counts.items())
+    advice = f"{SEE}, then: refunds approve for held ones, refunds address once the customer gives you one"
+    return warn(name, text, advice)
+
+
+def _check_workers(patient: Patient) -> Iterator[Finding]:
+    with patient.reading() as tx:
+        beats = {beat.worker: beat for beat in tx.heartbeats.every()}
+    for worker in INSIDE_EVERY_SECONDS:
+        yield _worker(patient, worker, beats.get(worker))
+
+
+def _worker(patient: Patient, worker: str, beat: Heartbeat | None) -> Finding:
+    name, start = f"worker_{worker}", START.format(name=FILES[worker])
+    if beat is None:
+        return warn(name, "it has never made a pass", start)
+    age = patient.clock() - beat.ended_at
+    text = f"its last pass ended {in_words(age)} ago"
+    if age > LATE:
+        return (fail if age > VERY_LATE else warn)(name, text, f"check that it is started: {start}")
+    if beat.trouble is not None:
+        troubled = patient.clock() - (beat.troubled_since or beat.ended_at)
+        lasting = f", as for {in_words(troubled)}" if troubled > LATE else ""
+        say = fail if troubled > VERY_LATE else warn
+        return say(name, f"{text} in trouble{lasting}: {beat.trouble}", "do what it says; the log has more")
+    return ok(name, text)
+
+
+def _check_invoices(patient: Patient) -> Iterator[Finding]:
+    with patient.reading() as tx:
+        # Refunds and messages have findings of their own.
+        stalled = replace(find_stalled(tx, patient.clock()), refunds=None, deliveries=None)
+    words = list(stalled.in_words())
+    if words:
+        advice = "see that the workers run and what they say, and that Strike can be reached from here"
+        yield fail("invoices_unread", "; ".join(words), advice)
+    else:
+        yield ok("invoices_unread", "none: Strike was asked about every invoice that is over")
+
+
+CHECKS = (
+    Check(("refunds_in_flight", "refunds_unsent", "refunds_waiting"), _check_refunds),
+    Check(("invoices_unread",), _check_invoices),
+    Check(tuple(f"worker_{worker}" for worker in INSIDE_EVERY_SECONDS), _check_workers),
+)

@@ -1,0 +1,115 @@
+"""The installation that is looked at: its settings, and careful ways to its parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from lnpay.deliveries.hook import HookFiles
+from lnpay.domain.errors import StorageUnavailable
+from lnpay.domain.model import Clock
+from lnpay.domain.strike_time import injected_seconds
+from lnpay.http.outgoing import Timeout, pooled_session
+from lnpay.rates.sources import RateSource
+from lnpay.repository import Repository, Transaction
+from lnpay.repository.maintenance.inspect import Condition, look
+from lnpay.repository.repository import SCHEMA_VERSION
+from lnpay.runtime import bootstrap
+from lnpay.strike.budget import Budget
+from lnpay.strike.client import Bucket, CallBudget, Strike
+
+PATIENCE: Timeout = (2.0, 4.0)
+"""For every call: all checks together must end within 15 seconds, whatever does not answer."""
+
+
+class Settings(bootstrap.Settings, Protocol):
+    """What a backend is told, where it listens, and where all this was read."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def env_file(self) -> Path: ...
+    @property
+    def hook_files(self) -> HookFiles: ...
+
+
+@dataclass(frozen=True)
+class Patient:
+    """What every check is given."""
+
+    settings: Settings
+    clock: Clock
+    condition: Condition
+    strike: Strike
+    rate_sources: list[RateSource]
+    _repository: Repository
+
+    @contextmanager
+    def reading(self) -> Iterator[Transaction]:
+        """Read rows. Raises StorageUnavailable when there is no database that has any."""
+        if self.condition.trouble is not None:
+            raise StorageUnavailable("the database cannot be read")
+        if self.condition.version is None:
+            raise StorageUnavailable("the database has no tables")
+        with self._repository.reading() as tx:
+            yield tx
+
+    def calls_left(self) -> int:
+        """How many of Strike's "other" calls may still be made in these ten minutes. Raises StorageUnavailable."""
+        with self.reading():
+            return Budget(self._repository).remaining()
+
+
+@contextmanager
+def admit(settings: Settings, clock: Clock) -> Iterator[Patient]:
+    """Look at the database first, because it decides whether calls to Strike can be counted; then open the rest."""
+    condition = look(settings.database_url)
+    counted = Repository(settings.database_url, can_write=_can_count(condition), steady=injected_seconds(clock))
+    looking = Repository(settings.database_url, can_write=False, steady=injected_seconds(clock))
+    try:
+        with pooled_session() as session:
+            budget = _CarefulBudget(Budget(counted) if _can_count(condition) else None)
+            strike = Strike(
+                settings.strike_api_key,
+                settings.strike_api_url,
+                budget,
+                session=session,
+                clock=clock,
+                patience=PATIENCE,
+            )
+            sources = bootstrap.rate_sources(settings, strike, session, clock)
+            yield Patient(settings, clock, condition, strike, sources, looking)
+    finally:
+        counted.close()
+        looking.close()
+
+
+def _can_count(condition: Condition) -> bool:
+    """Whether a Repository may be opened for writing: it would switch a file to WAL that is not."""
+    is_ours = condition.trouble is None and condition.version == SCHEMA_VERSION
+    return is_ours and condition.write_trouble is None and condition.journal_mode in (None, "wal")
+
+
+class _CarefulBudget:
+    """The shared budget where it can be kept. Where it cannot, the dozen calls of a doctor are made all the same."""
+
+    def __init__(self, budget: CallBudget | None) -> None:
+        self._budget = budget
+
+    def take(self, bucket: Bucket) -> None:
+        """Count a call, if that is possible. Raises StrikeUnavailable when it must not be made."""
+        if self._budget is not None:
+            try:
+                self._budget.take(bucket)
+            except StorageUnavailable:
+                return
+
+    def block(self, bucket: Bucket, retry_after_seconds: int | None) -> None:
+        """Remember a 429, if that is possible."""
+        if self._budget is not None:
+            self._budget.block(bucket, retry_after_seconds)

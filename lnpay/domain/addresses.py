@@ -1,0 +1,174 @@
+"""Where a refund can go: a Lightning address or an LNURL.
+
+Form and checksum are looked at here. Whether the address exists is for Strike to say, when money is owed.
+Source: LUD-01 (LNURL), LUD-16 (Lightning address), LUD-17 (`lnurlp://`), https://github.com/lnurl/luds.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit
+
+from lnpay.domain import bech32
+from lnpay.domain.idn import ascii_host
+
+MAX_ADDRESS_CHARACTERS = 1_000
+
+NEITHER = "is neither a Lightning address (name@host) nor an LNURL"
+
+_NAME = re.compile(r"[a-z0-9._+-]{1,64}\Z")
+_HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]\Z")
+_INVISIBLE = "\u200b\u200e\u200f\u2060\ufeff"
+"""Copied along from web pages and chats, and seen by no one."""
+
+_SAFE_IN_URL = "/?:@!$&'()*+,;=-._~%[]"
+_ALIENS = (
+    (re.compile(r"ln(?:bcrt|bc|tbs|tb)[0-9]*[munp]?1"), "is a payment request, which is for one payment and expires"),
+    (re.compile(r"(?:lnurlw|lnurlc|keyauth):"), "is an LNURL for something other than receiving money"),
+    (re.compile(r"lno1"), "is a BOLT12 offer, which Strike cannot pay"),
+    (
+        re.compile(r"(?:bitcoin:)?(?:bc1|tb1|[13]\w{25,34}\Z)"),
+        "is an on-chain address, and refunds use Lightning",
+    ),
+)
+"""What people give by mistake, and what to call it."""
+
+_OTHER_TAGS = frozenset({"login", "withdrawRequest", "channelRequest", "hostedChannelRequest"})
+
+
+class AddressRefused(ValueError):
+    """A refund cannot go there. The sentence continues "the address ..."; it never holds the address."""
+
+
+def refund_address(text: str | None) -> str | None:
+    """The address in `text`, ready for Strike, or None when it cannot be one. See parse_refund_address."""
+    if text is None:
+        return None
+    try:
+        return parse_refund_address(text)
+    except AddressRefused:
+        return None
+
+
+def parse_refund_address(text: str) -> str:
+    """The address in `text`, ready for Strike. Raises AddressRefused.
+
+    "lightning:Alice@Example.com" gives "alice@example.com", "alice@bücher.example" its `xn--` form. An LNURL has its
+    checksum verified and comes out in lower case, which is how bech32 is read; the address inside keeps its case.
+    `lnurlp://host/Path` becomes the LNURL of `https://host/Path`, and a link with `?lightning=` is what that holds.
+    """
+    if len(text) > MAX_ADDRESS_CHARACTERS:
+        raise AddressRefused(NEITHER)
+    bare = _without_scheme(text.strip().strip(_INVISIBLE).strip())
+    lower = bare.lower()
+    if lower.startswith("lnurlp:"):
+        address = _from_url(bare)
+    elif lower.startswith("lnurl1"):
+        address = _from_lnurl(bare)
+    elif lower.startswith(("https://", "bitcoin:")) and "lightning=" in lower:
+        address = _from_link(bare)
+    else:
+        address = _from_name_and_host(bare)
+    if len(address) > MAX_ADDRESS_CHARACTERS:
+        raise AddressRefused("is too long")
+    return address
+
+
+def _without_scheme(text: str) -> str:
+    """Without `lightning:`, which apps put before anything that a wallet is to open."""
+    match = re.match(r"lightning:(//)?", text, re.ASCII | re.IGNORECASE)
+    if match is None:
+        return text
+    rest = text[match.end() :]
+    # A browser ends an address without a path in a slash.
+    return rest.removesuffix("/") if match[1] else rest
+
+
+def _from_name_and_host(text: str) -> str:
+    name, at, host = text.partition("@")
+    if not at or not text.isprintable():
+        raise AddressRefused(_what_it_is(text))
+    # LUD-16 has small letters only. lower() makes a plain k of the Kelvin sign, and so another address.
+    if not name.isascii() or not _NAME.match(name.lower()):
+        raise AddressRefused(NEITHER)
+    return f"{name.lower()}@{_checked_host(host)}"
+
+
+def _what_it_is(text: str) -> str:
+    lower = text.lower()
+    return next((words for pattern, words in _ALIENS if pattern.match(lower)), NEITHER)
+
+
+def _checked_host(host: str) -> str:
+    """A public host's name in ASCII and lower case."""
+    try:
+        labels = [ascii_host(label) if label else "" for label in host.split(".")]
+    except ValueError:
+        raise AddressRefused("has a host whose name cannot exist") from None
+    # A letter that only looks like one of ours must not become ours: that would be another host.
+    if any(not old.isascii() and not new.startswith("xn--") for old, new in zip(host.split("."), labels, strict=True)):
+        raise AddressRefused("has a host with letters that only look like a, b, c")
+    name = ".".join(labels)
+    if not _HOST.match(name):
+        raise AddressRefused(NEITHER)
+    return name
+
+
+def _from_lnurl(text: str) -> str:
+    try:
+        prefix, words = bech32.decode(text)
+        url = bech32.to_bytes(words).decode()
+    except bech32.Bech32Error as error:
+        raise AddressRefused(f"is an LNURL with a mistake: {error}") from None
+    except UnicodeDecodeError:
+        raise AddressRefused("is an LNURL that holds no web address") from None
+    parts = _split(url)
+    if prefix != "lnurl" or not _is_lnurl_target(parts):
+        raise AddressRefused("is an LNURL that holds no web address")
+    _refuse_other_uses(parts)
+    return text.lower()
+
+
+def _from_url(text: str) -> str:
+    """LUD-17: the LNURL of what `lnurlp://` stands for, with the letters of its path as they are."""
+    parts = _split("https://" + text[len("lnurlp:") :].removeprefix("//"))
+    try:
+        port = parts.port
+    except ValueError:
+        raise AddressRefused("is an LNURL with a port that cannot be") from None
+    if parts.username is not None or parts.password is not None or parts.fragment:
+        raise AddressRefused("is an LNURL with more than a host and a path")
+    host = _checked_host(parts.hostname or "")
+    scheme = "http" if host.endswith(".onion") else "https"
+    netloc = host if port is None else f"{host}:{port}"
+    query = f"?{quote(parts.query, _SAFE_IN_URL)}" if parts.query else ""
+    _refuse_other_uses(parts)
+    return bech32.encode("lnurl", f"{scheme}://{netloc}{quote(parts.path, _SAFE_IN_URL)}{query}".encode())
+
+
+def _from_link(text: str) -> str:
+    """LUD-01's fallback: a web page, or a bitcoin: address, whose parameter `lightning` is for wallets."""
+    values = {name.lower(): value for name, value in parse_qs(_split(text).query).items()}.get("lightning", [""])
+    if not values[0].lower().startswith(("lnurl1", "lnurlp:")):
+        raise AddressRefused(_what_it_is(values[0]))
+    return parse_refund_address(values[0])
+
+
+def _split(url: str) -> SplitResult:
+    # Python drops line breaks and tabs from addresses; nothing else does.
+    if not url.isprintable() or " " in url:
+        raise AddressRefused(NEITHER)
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise AddressRefused(NEITHER) from None
+
+
+def _is_lnurl_target(parts: SplitResult) -> bool:
+    host = parts.hostname or ""
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and host.endswith(".onion")))
+
+
+def _refuse_other_uses(parts: SplitResult) -> None:
+    if _OTHER_TAGS & set(parse_qs(parts.query).get("tag", ())):
+        raise AddressRefused("is an LNURL for something other than receiving money")

@@ -1,0 +1,66 @@
+"""What the shop is told: the types of event and the body of each.
+
+`status`, `message` and `invoice` at the top are what the first version's shops read; the rest follows Standard
+Webhooks (`type`, `timestamp`, `data`). Only invoice.settled says "success": a shop that looks at nothing else is right.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from lnpay.domain.model import Invoice
+
+
+class EventType(StrEnum):
+    """Everything a shop can be told. Which of them are sent is the setting DELIVERY_EVENTS."""
+
+    INVOICE_SETTLED = "invoice.settled"
+    INVOICE_EXPIRED = "invoice.expired"
+    INVOICE_PAID_LATE = "invoice.paid_late"
+    REFUND_SENT = "refund.sent"
+    REFUND_NEEDS_ADDRESS = "refund.needs_address"
+
+
+WORDS = {
+    EventType.INVOICE_SETTLED: ("success", "Payment processed successfully!"),
+    EventType.INVOICE_EXPIRED: (
+        "expired",
+        "The time to pay has ended, or the invoice was cancelled; nothing was paid.",
+    ),
+    EventType.INVOICE_PAID_LATE: ("paid_late", "The payment came too late; it is being refunded."),
+    EventType.REFUND_SENT: ("refunded", "The late payment was refunded."),
+    EventType.REFUND_NEEDS_ADDRESS: ("needs_address", "The refund needs a Lightning address from the customer."),
+}
+
+
+def new_webhook_id() -> str:
+    """The id that every attempt to deliver one event carries."""
+    return f"msg_{secrets.token_hex(16)}"
+
+
+def event_body(event_type: EventType, invoice: Invoice, at: datetime, **more: str | int | None) -> str:
+    """The JSON text for an event about `invoice`; `more` is added to its data. Stored once, sent as it is."""
+    status, message = WORDS[event_type]
+    data: dict[str, Any] = {
+        "invoice_id": invoice.strike_invoice_id,
+        "correlation_id": invoice.correlation_id,
+        "order_id": invoice.order_id,
+        "amount_fiat": format(invoice.order.amount_fiat, "f"),
+        "currency": invoice.order.currency,
+        "amount_sats": invoice.amount_sats,
+        "settled_at": at.isoformat() if event_type is EventType.INVOICE_SETTLED else None,
+        "metadata": invoice.order.metadata,
+    }
+    body = {
+        "status": status,
+        "message": message,
+        "invoice": invoice.issue.bolt11,
+        "type": event_type,
+        "timestamp": at.isoformat(),
+        "data": {**data, **more},
+    }
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))

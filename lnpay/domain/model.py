@@ -1,0 +1,255 @@
+"""What LNPay remembers, as frozen records. Money is whole sats or Decimal; times are UTC-aware.
+
+`Draft` is the shop's request, priced and stored before Strike is asked; it becomes an `Invoice` when Strike has issued
+one for it. Both are the same row: nothing moves between tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from lnpay.domain.states import (
+    Closer,
+    DeliveryState,
+    HoldCause,
+    InvoiceState,
+    RefundState,
+    RefundStep,
+)
+
+Clock = Callable[[], datetime]
+"""Tells the time, UTC-aware. An argument everywhere, so that a test can move it."""
+
+
+def utc_now() -> datetime:
+    """The clock of real life."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The price of one bitcoin in `currency`, where it came from and when it was true."""
+
+    price: Decimal
+    currency: str
+    source: str
+    as_of: datetime
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a shop asks for, checked. Two orders that are equal are the same request.
+
+    return_url, retry_url: where the customer goes when it is paid, and for a new invoice when the time is over.
+    metadata: what the shop wants to read again in everything that it is told about the order.
+    order_id: the shop's order when it may have several attempts, each with a correlation id of its own.
+    """
+
+    amount_fiat: Decimal
+    currency: str
+    description: str | None
+    ln_address: str | None
+    return_url: str | None = None
+    retry_url: str | None = None
+    metadata: dict[str, str] = field(default_factory=dict)
+    order_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Draft:
+    """An order with its price, not yet issued at Strike: no customer has seen anything of it.
+
+    `strike_correlation_id` makes creating it at Strike safe to repeat. It is ours alone (see `strike_names`) and new
+    whenever the draft is priced again: Strike keeps the first price under the first name.
+    """
+
+    id: int
+    correlation_id: str
+    strike_correlation_id: str
+    token: str
+    order: Order
+    amount_sats: int
+    rate: Rate
+    created_at: datetime
+
+    @property
+    def order_id(self) -> str:
+        """The shop's order that this is an attempt to sell. Without an id of its own it is the correlation id."""
+        return self.order.order_id or self.correlation_id
+
+
+@dataclass(frozen=True)
+class Issue:
+    """What Strike issued for a draft: its invoice, the one quote we show, and what that quote's BOLT11 says."""
+
+    strike_invoice_id: str
+    bolt11: str
+    payment_hash: str
+    strike_invoice: dict[str, Any]
+    strike_quote: dict[str, Any]
+    opened_at: datetime
+    expires_at: datetime
+    payable_until: datetime
+
+
+@dataclass(frozen=True)
+class Invoice(Draft):
+    """A payment request that a customer may have seen, and where it stands.
+
+    seen_at: when Strike first showed money that is not final yet; for the customer's eyes, nothing is decided by it.
+    """
+
+    issue: Issue
+    state: InvoiceState
+    paid_at: datetime | None
+    received_sats: int | None
+    settled_at: datetime | None
+    seen_at: datetime | None = None
+
+    @property
+    def strike_invoice_id(self) -> str:
+        """Strike's `invoiceId`: the name of this invoice outside."""
+        return self.issue.strike_invoice_id
+
+    @property
+    def expires_at(self) -> datetime:
+        """The moment after which a payment is late."""
+        return self.issue.expires_at
+
+
+@dataclass(frozen=True)
+class Refund:
+    """Money owed back for one invoice that was paid late. There is never a second row for an invoice.
+
+    idempotency_key: of the payment quote of this try. is_in_doubt: Strike may have been told to execute the quote.
+    failures, looks: tries that came to nothing, and looks at a payment in flight; they set the pauses.
+    claims: counts who has worked on it; whoever holds the newest one may say that it was not sent.
+    reason: why it is not sent yet, in words for the operator; nothing is decided by it.
+    approved_at: a person has lifted the limits for it, and for its present address.
+    started_at: when this try was first executed. executed_at: when a call that could still send it was last made.
+    stuck_at: since when Strike's answers cannot settle any more whether it was sent; a person looks at it.
+    key_number: which of its keys idempotency_key is. asked_at: when Strike was last asked for a quote under that key
+    and may have made one; None when it surely has none, as far as this database knows.
+    wanted_at: since when the customer or the operator asks for it; small refunds wait for that.
+    held_because: why it is held. closed_by: on whose word it counts as sent.
+    """
+
+    id: int
+    invoice_id: int
+    token: str
+    state: RefundState
+    amount_sats: int
+    received_sats: int
+    address: str | None
+    idempotency_key: str
+    payment_quote_id: str | None
+    fee_sats: int | None
+    is_in_doubt: bool
+    payment_id: str | None
+    failures: int
+    looks: int
+    claims: int
+    claimed_until: datetime | None
+    next_attempt_at: datetime
+    reason: str | None
+    approved_at: datetime | None
+    started_at: datetime | None
+    sent_at: datetime | None
+    created_at: datetime
+    executed_at: datetime | None = None
+    stuck_at: datetime | None = None
+    held_because: HoldCause | None = None
+    key_number: int = 0
+    asked_at: datetime | None = None
+    wanted_at: datetime | None = None
+    closed_by: Closer | None = None
+
+
+@dataclass(frozen=True)
+class RefundKey:
+    """An idempotency key, and which one of its refund's keys it is (see `refunds_keys`)."""
+
+    value: str
+    number: int
+
+
+@dataclass(frozen=True)
+class Hold:
+    """Why a refund must wait for a person, for programs and in words."""
+
+    cause: HoldCause
+    reason: str
+
+
+@dataclass(frozen=True)
+class RefundAttempt:
+    """One line of a refund's history: what was tried, with which key and quote, and what came of it.
+
+    outcome: in words. state: what the refund was after it; None in lines that an older version added.
+    """
+
+    at: datetime
+    step: RefundStep
+    outcome: str
+    state: RefundState | None
+    address: str | None
+    idempotency_key: str
+    payment_quote_id: str | None
+    fee_sats: int | None
+    payment_id: str | None
+    strike_code: str | None
+    trace_id: str | None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One message owed to the shop. `webhook_id` is the same on every attempt; `body` is the same bytes."""
+
+    id: int
+    webhook_id: str
+    invoice_id: int
+    event_type: str
+    body: str
+    state: DeliveryState
+    attempts: int
+    claims: int
+    claimed_until: datetime | None
+    next_attempt_at: datetime
+    created_at: datetime
+    delivered_at: datetime | None
+    last_error: str | None
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """The last pass of a worker.
+
+    trouble: what a person should look at, in words, if anything. troubled_since: the end of the first of the passes
+    that have been in trouble without a break. unreadable: rows of Strike's list, and of ours, that it passed over.
+    """
+
+    worker: str
+    ended_at: datetime
+    trouble: str | None
+    troubled_since: datetime | None = None
+    unreadable: int = 0
+
+
+@dataclass(frozen=True)
+class Event:
+    """What the delivery hook is given: one message for the shop, ready to be sent.
+
+    `content` is the JSON body as bytes and `headers` go with it (webhook-id, webhook-timestamp and, when
+    DELIVERY_SECRET is set, webhook-signature); `body` is the same JSON, parsed.
+    """
+
+    id: str
+    type: str
+    body: dict[str, Any]
+    content: bytes
+    headers: dict[str, str]
+    url: str

@@ -1,0 +1,265 @@
+"""Sats, millisats and fiat: the only module that rounds.
+
+Sats are whole `int`, fiat and prices are `Decimal`; a float raises, everywhere. 1 BTC = 100,000,000 sats.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal, localcontext
+
+from lnpay.domain.errors import InvalidRequest
+
+SATS_PER_BTC = 100_000_000
+MSATS_PER_SAT = 1_000
+
+MAX_SATS = 21_000_000 * SATS_PER_BTC
+"""Every bitcoin there can be. No amount above it is one."""
+
+MAX_AMOUNT_CHARACTERS = 40
+"""The longest amount worth reading; it keeps 10**30 readable and a megabyte of digits out of Decimal."""
+
+CURRENCIES: frozenset[str] = frozenset(
+    [
+        "aed",
+        "ars",
+        "aud",
+        "bdt",
+        "bhd",
+        "bmd",
+        "brl",
+        "cad",
+        "chf",
+        "clp",
+        "cny",
+        "czk",
+        "dkk",
+        "eur",
+        "gbp",
+        "gel",
+        "hkd",
+        "huf",
+        "idr",
+        "ils",
+        "inr",
+        "jpy",
+        "krw",
+        "kwd",
+        "lkr",
+        "mmk",
+        "mxn",
+        "myr",
+        "ngn",
+        "nok",
+        "nzd",
+        "php",
+        "pkr",
+        "pln",
+        "rub",
+        "sar",
+        "sek",
+        "sgd",
+        "thb",
+        "try",
+        "twd",
+        "uah",
+        "usd",
+        "vnd",
+        "zar",
+    ]
+)
+"""The fiat codes of CoinGecko's supported_vs_currencies. VEF is left out: it ended in 2018, and its price is frozen."""
+
+_DECIMALS = {
+    **dict.fromkeys(("clp", "jpy", "krw", "vnd"), 0),
+    **dict.fromkeys(("bhd", "kwd"), 3),
+}
+"""ISO 4217 minor units that are not 2."""
+
+_SMALLEST = {0: Decimal("1"), 2: Decimal("0.01"), 3: Decimal("0.001")}
+"""The smallest amount in a currency of so many decimals."""
+
+_ARITHMETIC = Context(prec=2 * MAX_AMOUNT_CHARACTERS + 1000, rounding=ROUND_HALF_EVEN)
+"""More digits than any amount has, and the same in every thread, whatever has been set there."""
+
+_PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+_DECIMAL_COMMA = re.compile(r"(?P<whole>[0-9]+),(?P<fraction>[0-9]+)")
+_THREE_DIGITS_AFTER = re.compile(r"(?P<whole>[0-9]{1,3})[.,](?P<rest>[0-9]{3})")
+"""One group of thousands, or three decimals. "1500.000" and "0.500" are no group; "12.34000000" neither."""
+
+_GROUPED = re.compile(r"[0-9]{1,3}(?:[.,'’´`_\u066c\s][0-9]{2,3})*[.,'’´`_\u066c\s][0-9]{3}(?:[.,][0-9]+)?")
+"""Thousands as different countries write them, Indian groups of two and narrow spaces included."""
+
+_EXPONENT = re.compile(r"[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}")
+
+
+def decimals_of(currency: str) -> int:
+    """Number of decimals `currency` (lower-case code) is written with: 0, 2 or 3."""
+    return _DECIMALS.get(currency, 2)
+
+
+def parse_fiat(value: str | int | Decimal, currency: str) -> Decimal:
+    """Read an amount a shop sent: "12.34", "0,01" (a decimal comma), 12 or Decimal("12.34").
+
+    Returns a positive Decimal with exactly the currency's decimals.
+    Raises InvalidRequest, with a sentence for the shop's developer, for anything that is not surely an amount: "1,234"
+    and "15.000" are read differently in different countries. A JSON number is always clear.
+    """
+    decimals = decimals_of(currency)
+    amount = _read_decimal(value, decimals)
+    if amount <= 0:
+        raise InvalidRequest("must be more than zero")
+    with localcontext(_ARITHMETIC):
+        exact = amount.quantize(_SMALLEST[decimals])
+    # An amount is never rounded to fit: 0.001 USD is a mistake at the shop, not a cent.
+    if exact != amount:
+        unit = "no decimals" if decimals == 0 else f"at most {decimals} decimals"
+        raise InvalidRequest(f"is too fine: {currency.upper()} has {unit}")
+    return exact
+
+
+def _read_decimal(value: str | int | Decimal, decimals: int) -> Decimal:
+    if isinstance(value, float):
+        raise TypeError("money is never a float")
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise InvalidRequest('must be a string such as "12.34", or a number')
+    if isinstance(value, int) and abs(value) >= 10**MAX_AMOUNT_CHARACTERS:
+        raise InvalidRequest(f"is longer than {MAX_AMOUNT_CHARACTERS} characters")
+    text = str(value).strip()
+    if not text:
+        raise InvalidRequest('is empty: send an amount such as "12.34"')
+    if len(text) > MAX_AMOUNT_CHARACTERS:
+        raise InvalidRequest(f"is longer than {MAX_AMOUNT_CHARACTERS} characters")
+    if text.startswith(("-", "−")):
+        raise InvalidRequest("must be more than zero")
+    if isinstance(value, str):
+        _refuse_two_readings(text, decimals)
+        text = _with_decimal_point(text)
+    if not (_PLAIN.fullmatch(text) or _EXPONENT.fullmatch(text)):
+        raise InvalidRequest('is not an amount: send a number such as "12.34"')
+    return Decimal(text)
+
+
+def _refuse_two_readings(text: str, decimals: int) -> None:
+    """Raise for a text that two countries read differently, or that has separators of thousands.
+
+    "15.000" is fifteen where a point separates decimals, and fifteen thousand where it separates thousands. That goes
+    for every currency: a shop's software writes all of its currencies in one way.
+    """
+    match = _THREE_DIGITS_AFTER.fullmatch(text)
+    if match is not None and match["whole"] != "0":
+        small = _with_clear_decimals(match["whole"], match["rest"], decimals)
+        large = f"{match['whole']}{match['rest']}".lstrip("0") or "0"
+        choice = f'"{large}"' + (f' or "{small}"' if small else "")
+        sign = "comma" if "," in text else "point"
+        raise InvalidRequest(
+            f"is ambiguous: the {sign} could separate thousands or decimals; write {choice}, or send a JSON number"
+        )
+    is_plain = _PLAIN.fullmatch(text) or _DECIMAL_COMMA.fullmatch(text)
+    if not is_plain and ("," in text or _GROUPED.fullmatch(text)):
+        raise InvalidRequest(
+            "is ambiguous: it seems to have thousands separators; "
+            'write it without them and with a decimal point, as in "1234.50"'
+        )
+
+
+def _with_clear_decimals(whole: str, fraction: str, decimals: int) -> str | None:
+    """An amount in a form that cannot be thousands; None where the currency has not so many decimals."""
+    needed = len(fraction.rstrip("0"))
+    if needed > decimals:
+        return None
+    if decimals == 0:
+        return whole
+    # Three digits after the point are what is unclear, and no fourth zero changes the amount.
+    return f"{whole}.{fraction[:2]}" if needed <= 2 else f"{whole}.{fraction}0"
+
+
+def _with_decimal_point(text: str) -> str:
+    match = _DECIMAL_COMMA.fullmatch(text)
+    return text if match is None else f"{match['whole']}.{match['fraction']}"
+
+
+def fiat_to_sats(amount_fiat: Decimal, price: Decimal) -> int:
+    """Sats worth `amount_fiat` at `price` (fiat per bitcoin), rounded up: the shop never loses.
+
+    Raises InvalidRequest when that is less than one sat, or more than all bitcoin (the message says the maximum).
+    """
+    if not (isinstance(amount_fiat, Decimal) and isinstance(price, Decimal)):
+        raise TypeError("fiat amounts and prices are Decimal")
+    if price <= 0:
+        raise ValueError("a price is more than zero")
+    with localcontext(_ARITHMETIC):
+        exact = amount_fiat * SATS_PER_BTC / price
+        if exact < 1:
+            raise InvalidRequest("is worth less than one sat")
+        if exact > MAX_SATS:
+            raise InvalidRequest(f"is more than all the bitcoin there is: at most {_most_fiat(amount_fiat, price):,f}")
+        return int(exact.to_integral_value(rounding=ROUND_CEILING))
+
+
+def _most_fiat(amount_fiat: Decimal, price: Decimal) -> Decimal:
+    """What all bitcoin is worth, rounded down, with as many decimals as `amount_fiat` has."""
+    exponent = min(0, int(amount_fiat.as_tuple().exponent))
+    return (price * (MAX_SATS // SATS_PER_BTC)).quantize(Decimal(1).scaleb(exponent), rounding=ROUND_FLOOR)
+
+
+def sats_to_fiat(sats: int, price: Decimal, currency: str) -> Decimal:
+    """What `sats` are worth at `price` (fiat per bitcoin), for books: rounded to the currency's decimals, half to even.
+
+    Nothing is asked for or paid by it.
+    """
+    if not isinstance(price, Decimal):
+        raise TypeError("prices are Decimal")
+    with localcontext(_ARITHMETIC):
+        exact = _whole(sats) * price / SATS_PER_BTC
+        return exact.quantize(_SMALLEST[decimals_of(currency)])
+
+
+def sats_to_btc(sats: int) -> str:
+    """Decimal string with 8 places, as Strike writes bitcoin: 51636 gives "0.00051636"."""
+    if _whole(sats) < 0:
+        raise ValueError("an amount of bitcoin is not negative")
+    whole, rest = divmod(sats, SATS_PER_BTC)
+    return f"{whole}.{rest:08d}"
+
+
+def btc_to_sats(text: str) -> int:
+    """Whole sats of a decimal string of bitcoin; a fraction of a sat is rounded up. Inverse of sats_to_btc.
+
+    Raises ValueError for what is not a finite, non-negative decimal number in digits.
+    """
+    return msats_to_sats(btc_to_msats(text))
+
+
+def btc_to_msats(text: str) -> int:
+    """Whole msats of a decimal string of bitcoin (11 places at most). Raises ValueError for anything else.
+
+    That goes for more than all the bitcoin there is, too: a database has no room for it.
+    """
+    if not isinstance(text, str):
+        raise TypeError("bitcoin amounts are strings")
+    if len(text) > MAX_AMOUNT_CHARACTERS or not (_PLAIN.fullmatch(text) or _EXPONENT.fullmatch(text)):
+        raise ValueError("not an amount of bitcoin")
+    with localcontext(_ARITHMETIC):
+        msats = Decimal(text) * SATS_PER_BTC * MSATS_PER_SAT
+        if msats > MAX_SATS * MSATS_PER_SAT:
+            raise ValueError("more than all the bitcoin there is")
+        if msats != msats.to_integral_value():
+            raise ValueError("finer than a millisat")
+        return int(msats)
+
+
+def msats_to_sats(msats: int) -> int:
+    """Whole sats that cover `msats`, rounded up."""
+    return -(-_whole(msats) // MSATS_PER_SAT)
+
+
+def sats_to_msats(sats: int) -> int:
+    """Millisats in `sats`."""
+    return _whole(sats) * MSATS_PER_SAT
+
+
+def _whole(amount: int) -> int:
+    if type(amount) is not int:
+        raise TypeError("sats and msats are whole numbers")
+    return amount

@@ -1,0 +1,1 @@
+"""Creating an invoice, noticing its payment, settling it."""

@@ -1,0 +1,91 @@
+"""Why a request for an invoice contradicts what is stored, and what the shop may do about it.
+
+The state of the known invoice comes before any difference of the request: an order that is paid is never sold again.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from lnpay.domain.errors import OrderConflict
+from lnpay.domain.model import Invoice, Order
+from lnpay.domain.states import InvoiceState
+
+ANOTHER_ATTEMPT = "for another attempt send a new correlation_id with the same order_id"
+
+_BY_STATE = {
+    InvoiceState.SETTLED: ("already_paid", "this order is already paid: do not sell it again"),
+    InvoiceState.PAID_LATE: (
+        "paid_late",
+        f"the invoice of this correlation_id was paid after its deadline, and the payment is refunded: "
+        f"{ANOTHER_ATTEMPT}",
+    ),
+    InvoiceState.EXPIRED: (
+        "expired",
+        f"the invoice of this correlation_id has expired, and no payment is known: {ANOTHER_ATTEMPT}",
+    ),
+    InvoiceState.LAPSED: (
+        "expired",
+        f"the invoice of this correlation_id can no longer be paid, and no payment is known: {ANOTHER_ATTEMPT}",
+    ),
+}
+"""Code and message for each state that is not open."""
+
+_PENDING = (
+    "payment_pending",
+    "a payment of this order has been seen and is not final yet: wait for it before you sell the order again",
+)
+
+_MAY_BE_PENDING = (InvoiceState.UNPAID, InvoiceState.EXPIRED, InvoiceState.CANCELLED)
+
+_NAMES = ("description", "ln_address", "return_url", "retry_url", "metadata", "order_id")
+"""Fields in which a repeated request may not differ, beside the amount."""
+
+
+def already_paid(invoice: Invoice) -> OrderConflict:
+    """The refusal to sell an order again that `invoice` was paid for."""
+    code, message = _BY_STATE[InvoiceState.SETTLED]
+    return _conflict(invoice, InvoiceState.SETTLED, code, message)
+
+
+def conflict_of(invoice: Invoice, order: Order, now: datetime) -> OrderConflict | None:
+    """Why `invoice` is no answer to a request for `order`; None when it is one: open, and the same request."""
+    state = invoice.state
+    if state is InvoiceState.UNPAID and now >= invoice.expires_at:
+        state = InvoiceState.EXPIRED  # the row says so after the next pass of a worker
+    is_pending = invoice.seen_at is not None and state in _MAY_BE_PENDING
+    if is_pending and (state is not InvoiceState.UNPAID or invoice.order != order):
+        return _conflict(invoice, state, *_PENDING)
+    if state is InvoiceState.UNPAID:
+        return _difference(invoice, order)
+    other = (str(state), f"the invoice of this correlation_id is {state.replace('_', ' ')}: {ANOTHER_ATTEMPT}")
+    return _conflict(invoice, state, *_BY_STATE.get(state, other))
+
+
+def _difference(invoice: Invoice, order: Order) -> OrderConflict | None:
+    known = invoice.order
+    if (known.amount_fiat, known.currency) != (order.amount_fiat, order.currency):
+        message = (
+            f"the open invoice of this correlation_id asks for {known.amount_fiat:f} {known.currency}, "
+            f"not {order.amount_fiat:f} {order.currency}: a different request needs a different correlation_id"
+        )
+        return _conflict(invoice, InvoiceState.UNPAID, "amount_differs", message)
+    names = [name for name in _NAMES if getattr(known, name) != getattr(order, name)]
+    if not names:
+        return None
+    message = (
+        f"this correlation_id was used for a request with a different {', '.join(names)}: "
+        "repeat the request as it was, or use a new correlation_id"
+    )
+    return _conflict(invoice, InvoiceState.UNPAID, "correlation_id_taken", message)
+
+
+def _conflict(invoice: Invoice, state: InvoiceState, code: str, message: str) -> OrderConflict:
+    return OrderConflict(
+        message,
+        code=code,
+        state=state,
+        invoice_id=invoice.strike_invoice_id,
+        correlation_id=invoice.correlation_id,
+        token=invoice.token,
+    )

@@ -1,0 +1,54 @@
+"""Use case: delete unpaid invoices after a long time. Their totals are kept, and a later payment is still noticed."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from lnpay.domain.errors import Stopping
+from lnpay.invoices.settle import Ledger
+
+log = logging.getLogger(__name__)
+
+EVERY = timedelta(hours=6)
+"""How often there is a look at what may be deleted."""
+
+PRUNED = "pruned"
+"""The milestone under which every process finds when nothing was left to delete."""
+
+BATCH = 200
+"""Rows deleted in one transaction: few enough not to hold up a sale."""
+
+MOST_PRUNED = 5_000
+"""Invoices that one pass deletes; the next pass goes on."""
+
+
+def prune(ledger: Ledger, asked_at: float, after_days: int) -> int:
+    """Delete what could be paid for the last time `after_days` ago and was not, and drafts as old. Returns how many.
+
+    asked_at: the steady seconds at which Strike was last asked; where its time is not known since then, nothing is
+    deleted. after_days: 0 keeps everything.
+    """
+    now = ledger.clock()
+    strikes_time = ledger.strike.time.certain(asked_at)
+    if after_days == 0 or strikes_time is None:
+        return 0
+    with ledger.repository.reading() as tx:
+        last = tx.limits.milestone(PRUNED)
+    # One in the future was written by a clock that was wrong.
+    if last is not None and timedelta() <= now - last < EVERY:
+        return 0
+    before = min(strikes_time, now) - timedelta(days=after_days)
+    pruned = 0
+    while pruned < MOST_PRUNED:
+        if ledger.stop.is_set():
+            raise Stopping("asked to end")
+        with ledger.repository.transaction() as tx:
+            done = tx.pruned.prune(before, now, BATCH)
+            if done == 0:
+                tx.limits.reach_milestone(PRUNED, now)
+                break
+        pruned += done
+    if pruned:
+        log.info("unpaid invoices deleted count=%d before=%s", pruned, before.isoformat())
+    return pruned

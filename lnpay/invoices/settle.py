@@ -1,0 +1,163 @@
+"""Use cases: learn of payments, and do what each of them means. Webhook and workers both end in `settle`.
+
+What decides is when a payment was made, not when we noticed it.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from lnpay.deliveries.owe import owe_delivery, owe_settled
+from lnpay.domain.addresses import refund_address
+from lnpay.domain.events import EventType
+from lnpay.domain.model import Clock, Invoice
+from lnpay.domain.states import (
+    PAYABLE,
+    UNWATCHED,
+    WATCHED,
+    InvoiceState,
+)
+from lnpay.http.outgoing import Timeout
+from lnpay.refunds.keys import refund_key
+from lnpay.repository import Repository, Transaction
+from lnpay.strike.client import PATIENT, Strike
+from lnpay.strike.invoices import InvoiceStatus, StrikeInvoice
+
+log = logging.getLogger(__name__)
+
+
+class Outcome(StrEnum):
+    """What a look at one invoice led to."""
+
+    SETTLED = "settled"
+    PAID_LATE = "paid_late"
+    NOT_PAID = "not_paid"
+    NOT_FINAL = "not_final"  # money was seen and is not counted yet
+    CANCELLED = "cancelled"  # called off, or taken back, at Strike
+    ALREADY = "already"  # known before
+
+
+_UNPAID_OUTCOMES = {
+    InvoiceStatus.UNPAID: Outcome.NOT_PAID,
+    InvoiceStatus.PENDING: Outcome.NOT_FINAL,
+    InvoiceStatus.CANCELLED: Outcome.CANCELLED,
+    InvoiceStatus.REVERSED: Outcome.CANCELLED,
+}
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What it takes to learn of payments. `events` are the types that the shop wants to be told."""
+
+    repository: Repository
+    strike: Strike
+    clock: Clock
+    events: frozenset[str]
+    stop: threading.Event
+
+
+def settle(ledger: Ledger, seen: StrikeInvoice) -> Outcome:
+    """Make our row agree with what Strike says of an invoice. Safe to repeat, in any order, by anybody at once.
+
+    Paid in time: SETTLED, and the shop is owed a delivery; one of the expiry that it has not had yet is withdrawn. Paid
+    late: PAID_LATE, and the customer is owed a refund. Called off before that: CANCELLED, and the shop is owed the
+    message that it is over. Each in the commit that makes the move, so exactly once.
+    """
+    now = ledger.clock()
+    if seen.status is not InvoiceStatus.PAID:
+        _note_seen(ledger, seen, now)
+        if seen.status is InvoiceStatus.CANCELLED:
+            _note_cancelled(ledger, seen, now)
+        return _UNPAID_OUTCOMES[seen.status]
+    with ledger.repository.transaction() as tx:
+        invoice = tx.invoices.find_by_strike_id(seen.invoice_id)
+        if invoice is None:
+            return _note_pruned(tx, seen, now)
+        if invoice.state not in PAYABLE:
+            return Outcome.ALREADY
+        paid_at = _paid_at(invoice, seen, now)
+        received_sats = seen.received_sats or invoice.amount_sats
+        new = InvoiceState.SETTLED if paid_at <= invoice.expires_at else InvoiceState.PAID_LATE
+        if not tx.invoices.mark_paid(invoice.id, new, paid_at=paid_at, received_sats=received_sats, at=now):
+            # Another call was quicker, or the invoice was deleted at this moment.
+            return _note_pruned(tx, seen, now)
+        if new is InvoiceState.SETTLED:
+            owe_settled(tx, ledger.events, invoice, now)
+        else:
+            _owe_refund(ledger, tx, invoice, received_sats, now)
+            owe_delivery(tx, ledger.events, EventType.INVOICE_PAID_LATE, invoice, now)
+    if invoice.state in UNWATCHED:
+        log.warning("%s invoice was paid invoice_id=%s", invoice.state, invoice.strike_invoice_id)
+    log.info("invoice %s invoice_id=%s received_sats=%d", new, invoice.strike_invoice_id, received_sats)
+    return Outcome(new.value)
+
+
+def _note_pruned(tx: Transaction, seen: StrikeInvoice, now: datetime) -> Outcome:
+    """Leave a payment of an invoice that was deleted to the operator. Of any other invoice there is nothing to do."""
+    if tx.pruned.mark_paid(seen.invoice_id, received_sats=seen.received_sats, at=now):
+        log.error("deleted invoice was paid: look at it at strike invoice_id=%s", seen.invoice_id)
+    return Outcome.ALREADY
+
+
+def _note_seen(ledger: Ledger, seen: StrikeInvoice, now: datetime) -> None:
+    """Let the customer's page say that money was seen, and no longer when it came to nothing."""
+    is_seen = seen.status is InvoiceStatus.PENDING
+    with ledger.repository.reading() as tx:
+        invoice = tx.invoices.find_by_strike_id(seen.invoice_id)
+    if invoice is None or invoice.state not in PAYABLE or is_seen == (invoice.seen_at is not None):
+        return
+    with ledger.repository.transaction() as tx:
+        tx.invoices.mark_seen(invoice.id, now if is_seen else None)
+
+
+def _note_cancelled(ledger: Ledger, seen: StrikeInvoice, now: datetime) -> None:
+    with ledger.repository.transaction() as tx:
+        invoice = tx.invoices.find_by_strike_id(seen.invoice_id)
+        if invoice is None or invoice.state not in WATCHED:
+            return
+        is_moved = call_off(tx, ledger.events, invoice, now)
+    if is_moved:
+        log.info("invoice cancelled invoice_id=%s", seen.invoice_id)
+
+
+def call_off(tx: Transaction, events: frozenset[str], invoice: Invoice, now: datetime) -> bool:
+    """Move a watched invoice to CANCELLED, and owe the shop the message that it is over, unless it is owed already.
+
+    False when the invoice has moved since it was read.
+    """
+    is_moved = tx.invoices.cancel(invoice.id, invoice.state)
+    if is_moved:
+        owe_delivery(tx, events, EventType.INVOICE_EXPIRED, invoice, now)
+    return is_moved
+
+
+def _paid_at(invoice: Invoice, seen: StrikeInvoice, now: datetime) -> datetime:
+    """When the payment was made. Without Strike's word on it the customer is believed: seen now, or in time."""
+    if seen.paid_at is not None:
+        return seen.paid_at
+    log.warning("paid invoice without a time of payment invoice_id=%s", invoice.strike_invoice_id)
+    return min(now, invoice.expires_at)
+
+
+def _owe_refund(ledger: Ledger, tx: Transaction, invoice: Invoice, received_sats: int, now: datetime) -> None:
+    address = refund_address(invoice.order.ln_address)
+    tx.refunds.add(
+        invoice.id,
+        received_sats=received_sats,
+        address=address,
+        token=secrets.token_urlsafe(24),
+        key=refund_key(invoice.strike_invoice_id, 1),
+        created_at=now,
+    )
+    if address is None:
+        owe_delivery(tx, ledger.events, EventType.REFUND_NEEDS_ADDRESS, invoice, now)
+
+
+def reconcile_invoice(ledger: Ledger, strike_invoice_id: str, *, timeout: Timeout = PATIENT) -> Outcome:
+    """Ask Strike about one invoice and settle what it says. Raises StrikeError when Strike cannot tell."""
+    return settle(ledger, ledger.strike.get_invoice(strike_invoice_id, timeout=timeout))

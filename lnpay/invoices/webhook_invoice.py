@@ -1,0 +1,61 @@
+"""One signed call from Strike: read back what it names, and settle that.
+
+The body is only a hint: it says which invoice changed, never to what.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from lnpay.domain.errors import InvalidRequest, StrikeUnavailable
+from lnpay.domain.states import PAYABLE, RefundState
+from lnpay.invoices.settle import Ledger, Outcome, reconcile_invoice
+from lnpay.refunds.outcomes import RefundDesk
+from lnpay.refunds.send import reconcile_payment
+from lnpay.strike.client import HURRIED
+
+log = logging.getLogger(__name__)
+
+DOCTOR_EVENT = b'{"eventType": "lnpay.doctor", "data": {}}'
+"""A call of the doctor's, signed as Strike's are. It does nothing; its answer says through which proxies it came."""
+
+
+def receive_event(ledger: Ledger, desk: RefundDesk, body: bytes) -> Outcome | RefundState | None:
+    """Do what a verified webhook body asks for. None when it is about nothing that concerns us.
+
+    Raises InvalidRequest when it is no event; StrikeError when what it names could not be read, or an invoice is not
+    final as Strike shows it now: then Strike is to repeat the event, because with the webhook alone nobody else asks.
+    """
+    event = _parse(body)
+    data = event.get("data")
+    entity_id = data.get("entityId") if isinstance(data, dict) else None
+    if not isinstance(entity_id, str):
+        return None
+    if event.get("eventType") in ("payment.created", "payment.updated"):
+        return reconcile_payment(desk, entity_id, timeout=HURRIED)
+    return _receive_invoice(ledger, entity_id) if event.get("eventType") == "invoice.updated" else None
+
+
+def _receive_invoice(ledger: Ledger, entity_id: str) -> Outcome | None:
+    with ledger.repository.reading() as tx:
+        invoice = tx.invoices.find_by_strike_id(entity_id)
+        is_pruned = invoice is None and bool(tx.pruned.unpaid_among([entity_id]))
+    if not is_pruned and (invoice is None or invoice.state not in PAYABLE):
+        return None
+    outcome = reconcile_invoice(ledger, entity_id, timeout=HURRIED)
+    if is_pruned and outcome is Outcome.NOT_PAID:
+        return None
+    if outcome in (Outcome.NOT_PAID, Outcome.NOT_FINAL):
+        raise StrikeUnavailable("the invoice is not final yet", retry_after_seconds=3)
+    return outcome
+
+
+def _parse(body: bytes) -> dict[str, object]:
+    try:
+        event = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest("the body is not JSON") from error
+    if not isinstance(event, dict):
+        raise InvalidRequest("the body is not an event")
+    return event

@@ -1,0 +1,211 @@
+"""Use case: what the operator wants to see first: what needs a person, and how the last days went."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, time, timedelta
+
+from lnpay.domain.model import (
+    Delivery,
+    Heartbeat,
+    Invoice,
+    Refund,
+)
+from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
+from lnpay.monitoring.snapshot import WORKERS
+from lnpay.monitoring.stalled import find_stalled
+from lnpay.refunds.by_hand import BY_HAND_AFTER
+from lnpay.repository import Repository, Transaction
+from lnpay.repository.pruned import PrunedInvoice
+from lnpay.repository.queries.searches import Sum
+from lnpay.strike.budget import LIMITS
+from lnpay.strike.client import Bucket
+
+S = RefundState
+
+MOST_SHOWN = 10
+"""Of each kind; the list of invoices has them all."""
+
+FAILS_LONG_AFTER = timedelta(hours=1)
+"""A refund that has been tried in vain for so long hardly mends itself."""
+
+UNTOLD_AFTER = timedelta(minutes=10)
+"""A shop that does not take a message for so long has more than a hiccup."""
+
+UNSETTLED_AFTER = timedelta(minutes=10)
+"""A payment that Strike lists and that could not be settled for so long is not settled by the next pass either."""
+
+TROUBLED_AFTER = timedelta(minutes=10)
+"""A pass that fails is followed by the next; passes that fail for so long need a person."""
+
+UNSENT = (S.REQUESTED, S.QUOTED, S.FAILED)
+"""Refunds of which nothing can be on its way."""
+
+PRUNED_SHOWN_FOR = timedelta(days=90)
+"""A payment of a deleted invoice is listed for so long: LNPay cannot know whether the operator has dealt with it."""
+
+ABANDONED_SHOWN_FOR = timedelta(days=30)
+
+
+@dataclass(frozen=True)
+class Owed:
+    """A refund and the invoice that it is for."""
+
+    refund: Refund
+    invoice: Invoice
+
+
+@dataclass(frozen=True)
+class Untold:
+    """A message that the shop does not take, and what it is about."""
+
+    delivery: Delivery
+    invoice: Invoice
+
+
+@dataclass(frozen=True)
+class Attention:
+    """What needs a person, the oldest first, at most MOST_SHOWN of each kind.
+
+    unsettled: Strike lists them as paid, and they could not be settled.
+    pruned: they were deleted, and Strike said later that they are paid.
+    unclear: in flight, and Strike cannot say any more whether it was sent. has_more: there are more of some kind.
+    troubled: workers whose passes have wanted a person to look for TROUBLED_AFTER. stalled: a sentence for each kind
+    of work that does not move and is not in one of the lists.
+    """
+
+    unsettled: list[Invoice]
+    pruned: list[PrunedInvoice]
+    unclear: list[Owed]
+    held: list[Owed]
+    without_address: list[Owed]
+    failing: list[Owed]
+    untold: list[Untold]
+    has_more: bool
+    troubled: list[Heartbeat]
+    stalled: list[str]
+
+    @property
+    def count(self) -> int:
+        """How many things wait."""
+        refunds = (self.unclear, self.held, self.without_address, self.failing)
+        kinds = (self.unsettled, self.pruned, *refunds, self.untold, self.troubled, self.stalled)
+        return sum(len(kind) for kind in kinds)
+
+
+@dataclass(frozen=True)
+class Day:
+    """What one day (UTC) brought: paid in time, paid late, and sent back."""
+
+    date: date
+    paid: Sum = field(default_factory=Sum)
+    late: Sum = field(default_factory=Sum)
+    refunded: Sum = field(default_factory=Sum)
+
+
+def attention(repository: Repository, now: datetime) -> Attention:
+    """What needs a person. Raises StorageUnavailable."""
+    with repository.reading() as tx:
+        unsettled = tx.invoices.unsettled(now - UNSETTLED_AFTER, MOST_SHOWN + 1)
+        pruned = tx.pruned.found_paid(now - PRUNED_SHOWN_FOR, MOST_SHOWN + 1)
+        unclear = _with_invoices(tx, tx.refunds.unclear(now - BY_HAND_AFTER, MOST_SHOWN + 1))
+        held = _owed(tx, S.HELD)
+        without_address = _owed(tx, S.NEEDS_ADDRESS)
+        failing = [one for state in UNSENT for one in _owed(tx, state) if _fails(one.refund, now)]
+        untold = _untold(tx, now)
+        troubled = [one for one in tx.heartbeats.every() if _is_troubled(one, now)]
+        stalled = replace(find_stalled(tx, now), refunds=None, deliveries=None)
+    owed = max(len(unclear), len(held), len(without_address), len(failing), len(untold))
+    most = max(len(unsettled), len(pruned), owed)
+    n = MOST_SHOWN
+    return Attention(
+        unsettled[:n],
+        pruned[:n],
+        unclear[:n],
+        held[:n],
+        without_address[:n],
+        failing[:n],
+        untold[:n],
+        most > n,
+        troubled,
+        list(stalled.in_words()),
+    )
+
+
+def _fails(refund: Refund, now: datetime) -> bool:
+    is_in_vain = refund.failures + refund.looks > 0 or now - refund.next_attempt_at >= FAILS_LONG_AFTER
+    return is_in_vain and now - refund.created_at >= FAILS_LONG_AFTER
+
+
+def _is_troubled(beat: Heartbeat, now: datetime) -> bool:
+    """What the refund worker waits for is in the lists of refunds, one by one."""
+    is_listed = beat.worker == "refund"
+    return not is_listed and beat.troubled_since is not None and now - beat.troubled_since >= TROUBLED_AFTER
+
+
+def _owed(tx: Transaction, state: RefundState) -> list[Owed]:
+    # One more than is shown, to know whether there are more. Those that wait the longest are the oldest.
+    return _with_invoices(tx, tx.refunds.in_states((state,), MOST_SHOWN + 1))
+
+
+def _with_invoices(tx: Transaction, refunds: list[Refund]) -> list[Owed]:
+    return [Owed(refund, _invoice(tx, refund.invoice_id)) for refund in refunds]
+
+
+def _untold(tx: Transaction, now: datetime) -> list[Untold]:
+    deliveries = [
+        *tx.deliveries.waiting(DeliveryState.PENDING, None, now - UNTOLD_AFTER, MOST_SHOWN + 1),
+        *tx.deliveries.waiting(DeliveryState.ABANDONED, now - ABANDONED_SHOWN_FOR, now, MOST_SHOWN + 1),
+    ]
+    return [Untold(delivery, _invoice(tx, delivery.invoice_id)) for delivery in deliveries]
+
+
+def _invoice(tx: Transaction, invoice_id: int) -> Invoice:
+    invoice = tx.invoices.find(invoice_id)
+    assert invoice is not None  # noqa: S101 - a foreign key to an issued invoice
+    return invoice
+
+
+def last_days(repository: Repository, now: datetime, count: int) -> list[Day]:
+    """The last `count` days, with today as the last. Raises StorageUnavailable."""
+    today = now.astimezone(UTC).date()
+    with repository.reading() as tx:
+        return [_day(tx, today - timedelta(days=ago)) for ago in reversed(range(count))]
+
+
+def _day(tx: Transaction, day: date) -> Day:
+    start = datetime.combine(day, time(), UTC)
+    end = start + timedelta(days=1)
+    came = tx.searches.paid_between(start, end)
+    return Day(
+        day,
+        came.get(InvoiceState.SETTLED, Sum()),
+        came.get(InvoiceState.PAID_LATE, Sum()),
+        tx.searches.refunded_between(start, end),
+    )
+
+
+@dataclass(frozen=True)
+class Provider:
+    """What Strike lets us do: calls made of the most that are allowed in the window, and what is blocked until when."""
+
+    calls_made: int
+    calls_allowed: int
+    blocks: dict[str, datetime]
+
+
+def provider(repository: Repository, now: datetime) -> Provider:
+    """How we stand with Strike. Raises StorageUnavailable."""
+    limit = LIMITS[Bucket.OTHER]
+    with repository.reading() as tx:
+        made = tx.limits.calls_within(Bucket.OTHER, limit.window, limit.slot_seconds)
+        left = {str(bucket): tx.limits.blocked_for(bucket) for bucket in Bucket}
+    still = {bucket: now + one for bucket, one in left.items() if one > timedelta()}
+    return Provider(made, limit.calls, still)
+
+
+def last_passes(repository: Repository) -> dict[str, Heartbeat | None]:
+    """The last pass of each worker. Raises StorageUnavailable."""
+    with repository.reading() as tx:
+        known = {heartbeat.worker: heartbeat for heartbeat in tx.heartbeats.every()}
+    return {worker: known.get(worker) for worker in WORKERS}

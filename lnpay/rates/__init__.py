@@ -1,0 +1,1 @@
+"""What a bitcoin costs: price sources, and the price of a sale."""

@@ -1,0 +1,1 @@
+"""Money owed back to a customer: sending it, its outcomes, and what an operator decides."""

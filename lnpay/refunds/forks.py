@@ -1,0 +1,61 @@
+"""Use case: notice that another copy of this database is or was at work, by invoices at Strike that only it can know.
+
+Two programs may work on copies of one database: a snapshot was put back, a standby promoted, or the old server started
+again beside the new one. Every invoice at Strike carries the name of the database that made it (`strike_names`). One
+that carries ours and that we have no row of was made by the other copy, which may have sent our refunds too.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+
+from lnpay.domain.states import HoldCause
+from lnpay.domain.strike_names import read_strike_name
+from lnpay.refunds.after_restore import doubt_refunds
+from lnpay.repository import Repository, Transaction
+from lnpay.strike.invoices import StrikeInvoice
+
+log = logging.getLogger(__name__)
+
+
+def notice_fork(repository: Repository, listed: Iterable[StrikeInvoice], now: datetime) -> bool:
+    """Doubt every refund of now when one of `listed` shows that another copy is at work. Whether that is so.
+
+    What was made before the last restore, or the last such notice, is explained by it.
+    """
+    listed = list(listed)
+    with repository.reading() as tx:
+        strangers = _made_by_another_copy(tx, listed)
+    if not strangers:
+        return False
+    with repository.transaction() as tx:
+        strangers = _made_by_another_copy(tx, listed)  # another process may have noticed it meanwhile
+        if strangers:
+            doubt_refunds(tx, max(now, *(one.created_at for one in strangers)), HoldCause.FORKED)
+    for one in strangers:
+        log.error("an invoice of this database is not in it: another copy is at work invoice_id=%s", one.invoice_id)
+    return bool(strangers)
+
+
+def _made_by_another_copy(tx: Transaction, listed: list[StrikeInvoice]) -> list[StrikeInvoice]:
+    installation = tx.installation.name()
+    last = tx.restores.newest()
+    ours = {
+        str(one.raw["correlationId"]): one
+        for one in listed
+        if _installation_of(one) == installation and (last is None or one.created_at > last.noticed_at)
+    }
+    if installation is None or not ours:
+        return []
+    known = tx.books.by_strike_ids(one.invoice_id for one in ours.values())
+    unknown = {name: one for name, one in ours.items() if one.invoice_id not in known}
+    drafts = tx.invoices.named_at_strike(unknown)
+    return [one for name, one in unknown.items() if name not in drafts]
+
+
+def _installation_of(invoice: StrikeInvoice) -> str | None:
+    name = invoice.raw.get("correlationId")
+    known = read_strike_name(name) if isinstance(name, str) else None
+    return None if known is None else known.installation

@@ -1,0 +1,245 @@
+"""What a look at a refund, or an attempt to send it, comes to; and how that is written down, each in one commit."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+from lnpay.deliveries.owe import owe_delivery
+from lnpay.domain.errors import StrikeAmbiguous, StrikeError, StrikeUnavailable
+from lnpay.domain.events import EventType
+from lnpay.domain.model import Clock, Hold, Refund
+from lnpay.domain.states import (
+    Closer,
+    HoldCause,
+    RefundState,
+    RefundStep,
+)
+from lnpay.refunds.after_restore import doubt_refunds
+from lnpay.refunds.policy import RefundRules
+from lnpay.repository import Repository, Transaction
+from lnpay.strike.client import Payment, PaymentStatus, Strike
+
+log = logging.getLogger(__name__)
+
+S = RefundState
+
+PAUSES = tuple(timedelta(seconds=seconds) for seconds in (5, 10, 30, 60, 300, 900, 1_800, 3_600))
+"""Pauses after the first, second, ... failure or look; the last one for all further ones."""
+
+_REASONS: Mapping[str | None, str] = {
+    "BALANCE_TOO_LOW": "the balance at Strike is too low: add bitcoin to the account",
+    "LN_ROUTE_NOT_FOUND": "no route to the customer's wallet was found; it is often there later",
+    "PAYMENT_QUOTE_EXPIRED": "the quote had expired before it was used; a new one is asked for",
+    "UNAUTHORIZED": "Strike does not accept STRIKE_API_KEY",
+    "FORBIDDEN": "STRIKE_API_KEY lacks a scope: partner.payment-quote.lightning.create, "
+    "partner.payment-quote.execute and partner.payment.read are needed",
+    "AMOUNT_TOO_LOW": "the customer's wallet does not take so small an amount: it needs another address",
+    "AMOUNT_TOO_HIGH": "the customer's wallet does not take so large an amount: it needs another address",
+}
+"""Strike's codes in the operator's words."""
+
+STUCK = (
+    "Strike was told to send it and cannot say any more whether it did. Look for the payment in Strike's dashboard, "
+    "then say so with: python main.py refunds settle, or refunds retry"
+)
+"""What a person is to do with what Strike's answers cannot settle."""
+
+
+ASKED_LONG_AGO = (
+    "Strike was asked for a quote long ago and its answer is not known, so another copy of this database may have sent "
+    "it. Look for it in Strike's dashboard: if it is there, python main.py refunds settle; if it is not, "
+    "refunds approve"
+)
+
+
+INFERRED = "sent, as far as can be inferred: Strike says that it was processed before, and names no payment"
+
+
+@dataclass(frozen=True)
+class RefundDesk:
+    """What it takes to send refunds. `events` are the types that the shop wants to be told."""
+
+    repository: Repository
+    strike: Strike
+    clock: Clock
+    events: frozenset[str]
+    rules: RefundRules
+    stop: threading.Event
+
+
+class NoAnswer(Exception):
+    """Strike could not be asked, or did not answer; the refund is put off."""
+
+
+class AskedToWait(NoAnswer):
+    """Strike asks everybody to wait, so that the other refunds need not be tried now."""
+
+
+def record(desk: RefundDesk, refund: Refund, payment: Payment, step: RefundStep) -> Refund | None:
+    """Write down what Strike says of the payment."""
+    if payment.status is PaymentStatus.COMPLETED:
+        return sent(desk, refund, payment.payment_id, step)
+    seen = see_payment(desk, refund, payment.payment_id)
+    if payment.status is PaymentStatus.FAILED:
+        return fail(desk, seen, step, "the payment failed on its way; the money came back to the account")
+    return put_off(desk, seen, step, "on its way: Strike has charged it and waits for the other side")
+
+
+def see_payment(desk: RefundDesk, refund: Refund, payment_id: str) -> Refund:
+    """Remember which payment the refund's quote became. From then on that payment tells, so it is not stuck."""
+    with desk.repository.transaction() as tx:
+        tx.refunds.see_payment(refund, payment_id)
+    return dataclasses.replace(refund, payment_id=payment_id, stuck_at=None)
+
+
+def sent(
+    desk: RefundDesk,
+    refund: Refund,
+    payment_id: str | None,
+    step: RefundStep,
+    *,
+    closed_by: Closer = Closer.STRIKE,
+) -> Refund | None:
+    """SENT, on Strike's word; the shop is owed a message in the same commit."""
+    now = desk.clock()
+    with desk.repository.transaction() as tx:
+        is_news = tx.refunds.mark_sent(refund, now, payment_id, closed_by)
+        after = tx.refunds.find(refund.id)
+        if is_news and after is not None:
+            note(tx, desk, after, step, "sent" if closed_by is Closer.STRIKE else INFERRED)
+            owe(tx, desk, EventType.REFUND_SENT, after)
+    if is_news:
+        log.info("refund sent refund_id=%d amount_sats=%d payment_id=%s", refund.id, refund.amount_sats, payment_id)
+    elif after is None or after.state is not S.SENT:
+        log.error("a refund was sent that is not in flight here: look at it refund_id=%d", refund.id)
+    return after
+
+
+def fail(
+    desk: RefundDesk,
+    refund: Refund,
+    step: RefundStep,
+    reason: str,
+    error: StrikeError | None = None,
+) -> Refund | None:
+    """It was surely not sent. Tried again after a pause, with a new key; only the holder of the claim may say so."""
+    with desk.repository.transaction() as tx:
+        failed = tx.refunds.fail(refund, desk.clock() + _pause(refund.failures), reason)
+        if failed is not None:
+            note(tx, desk, failed, step, reason, error)
+    log.warning("refund not sent refund_id=%d step=%s reason=%s", refund.id, step, reason)
+    return failed
+
+
+def hold(desk: RefundDesk, refund: Refund, why: Hold) -> Refund | None:
+    """HELD, for a person to approve it."""
+    with desk.repository.transaction() as tx:
+        held = tx.refunds.hold(refund, why)
+        if held is not None:
+            note(tx, desk, held, RefundStep.HOLD, why.reason)
+    log.warning("refund held refund_id=%d cause=%s reason=%s", refund.id, why.cause, why.reason)
+    return held
+
+
+def hold_forked(desk: RefundDesk, refund: Refund, error: StrikeError) -> Refund | None:
+    """HELD, because Strike knows a key that this database never used: another copy of it is, or was, at work.
+
+    Whatever the other copy may have sent as well is held with it. Only the holder of the claim may say so: where it is
+    lost, the other worker has used the key.
+    """
+    now = desk.clock()
+    with desk.repository.transaction() as tx:
+        held = tx.refunds.hold(refund, Hold(HoldCause.FORKED, "Strike knows its key, which was never used here"))
+        if held is None:
+            return None
+        note(tx, desk, held, RefundStep.QUOTE, "Strike knows its key, which was never used here", error)
+        doubt_refunds(tx, now, HoldCause.FORKED)
+    log.error("another copy of this database is or was at work: look at the held refunds refund_id=%d", refund.id)
+    return held
+
+
+def why_refused(error: StrikeError) -> str:
+    """Why Strike refuses an address, in the operator's words."""
+    return _REASONS.get(error.strike_code, "Strike refuses the customer's address: it needs another one")
+
+
+def ask_for_address(desk: RefundDesk, refund: Refund, reason: str, error: StrikeError | None = None) -> Refund | None:
+    """NEEDS_ADDRESS: it is sent when a person says where. The shop is owed a message in the same commit."""
+    with desk.repository.transaction() as tx:
+        asking = tx.refunds.ask_for_address(refund, reason)
+        if asking is not None:
+            note(tx, desk, asking, RefundStep.QUOTE, reason, error)
+            owe(tx, desk, EventType.REFUND_NEEDS_ADDRESS, asking)
+    log.warning("refund waits for an address refund_id=%d reason=%s", refund.id, reason)
+    return asking
+
+
+def put_off(
+    desk: RefundDesk,
+    refund: Refund,
+    step: RefundStep,
+    reason: str,
+    error: StrikeError | None = None,
+    *,
+    is_in_doubt: bool | None = None,
+    is_stuck: bool = False,
+) -> Refund | None:
+    """Leave it in its state and look again later. Raises NoAnswer when it is Strike that could not be asked.
+
+    is_stuck: Strike's answers cannot settle it any more. It stays so, whatever later looks say, until a payment is
+    seen.
+    """
+    now = desk.clock()
+    wait = error.retry_after_seconds if isinstance(error, StrikeUnavailable) else None
+    stuck_at = refund.stuck_at or (now if is_stuck else None)
+    with desk.repository.transaction() as tx:
+        after = tx.refunds.put_off(
+            refund,
+            now + (_pause(refund.looks) if wait is None else timedelta(seconds=wait)),
+            looks=refund.looks + (wait is None),
+            reason=reason if stuck_at is None else STUCK,
+            is_in_doubt=refund.is_in_doubt if is_in_doubt is None else is_in_doubt,
+            stuck_at=stuck_at,
+        )
+        if after is not None:
+            note(tx, desk, after, step, reason, error)
+    log.info("refund waits refund_id=%d state=%s reason=%s", refund.id, refund.state, reason)
+    if wait is not None:
+        raise AskedToWait
+    if isinstance(error, StrikeUnavailable | StrikeAmbiguous):
+        raise NoAnswer
+    return after
+
+
+def _pause(index: int) -> timedelta:
+    return PAUSES[min(index, len(PAUSES) - 1)]
+
+
+def reason_of(error: StrikeError) -> str:
+    """What a refusal means, in the operator's words."""
+    return _REASONS.get(error.strike_code, error.message)
+
+
+def note(
+    tx: Transaction,
+    desk: RefundDesk,
+    refund: Refund,
+    step: RefundStep,
+    outcome: str,
+    error: StrikeError | None = None,
+) -> None:
+    """Add a line to the refund's history."""
+    code, trace_id = (error.strike_code, error.trace_id) if error is not None else (None, None)
+    tx.refunds.note(refund, desk.clock(), step, outcome, strike_code=code, trace_id=trace_id)
+
+
+def owe(tx: Transaction, desk: RefundDesk, event_type: EventType, refund: Refund) -> None:
+    """Owe the shop a message about a refund."""
+    invoice = tx.invoices.find(refund.invoice_id)
+    assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
+    owe_delivery(tx, desk.events, event_type, invoice, desk.clock())

@@ -1,0 +1,1 @@
+"""Inspecting, backing up, copying and migrating a database."""

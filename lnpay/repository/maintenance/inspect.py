@@ -1,0 +1,190 @@
+"""A database as it is, for whoever must not change it: nothing is made, migrated or written, and no wait is long."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+
+from lnpay.domain.errors import StorageUnavailable
+from lnpay.repository.maintenance.durability import require_durable_commits, weakness_of
+from lnpay.repository.maintenance.sqlite_url import sqlite_path, sqlite_uri
+
+PATIENCE_SECONDS = 2
+"""How long to wait for a lock or a connection: whoever looks wants to know, not to get through."""
+
+MOST_DAMAGES = 3
+"""So many sentences of SQLite's about a damaged file are enough."""
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a look finds. trouble: why the database cannot be read; then nothing else is known.
+
+    path: SQLite's file, None elsewhere. version: of the tables, None when there are none. journal_mode: SQLite's.
+    write_trouble: why nothing can be written, None when it can.
+    commit_weakness: what lets a commit be lost in a power cut, None when nothing does.
+    """
+
+    path: Path | None
+    trouble: str | None = None
+    version: str | None = None
+    journal_mode: str | None = None
+    write_trouble: str | None = None
+    commit_weakness: str | None = None
+
+
+def look(database_url: str) -> Condition:
+    """See how a database is. Takes a few seconds at most, and never raises for what is wrong with it."""
+    path = sqlite_path(database_url)
+    if path is not None and not path.exists():
+        return Condition(path, "there is no such file")
+    try:
+        with _connection(database_url, can_write=False) as connection:
+            version, journal_mode = version_of(connection), _journal_mode(connection)
+            weakness = weakness_of(connection)
+    except StorageUnavailable as error:
+        return Condition(path, error.message)
+    return Condition(path, None, version, journal_mode, _try_to_write(database_url), weakness)
+
+
+def find_damage(database_url: str) -> list[str]:
+    """What SQLite finds wrong with its file; it reads all of it. PostgreSQL looks after its pages itself.
+
+    Raises StorageUnavailable when it cannot be read at all.
+    """
+    with _connection(database_url, can_write=False) as connection:
+        if connection.dialect.name != "sqlite":
+            return []
+        rows = connection.exec_driver_sql(f"PRAGMA quick_check({MOST_DAMAGES})").scalars()
+        return [str(row) for row in rows if row != "ok"]
+
+
+def version_of(connection: Connection) -> str | None:
+    """The migration that the tables are at; None when there are no tables."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def open_to_look(database_url: str, *, can_write: bool = False) -> Engine:
+    """An engine that makes no file and sets nothing for good. can_write: for a transaction that is rolled back."""
+    url = make_url(database_url)
+    path = sqlite_path(database_url)
+    if path is None:
+        engine = create_engine(url, connect_args={"connect_timeout": PATIENCE_SECONDS})
+        event.listen(engine, "connect", require_durable_commits)
+        event.listen(engine, "connect", _prepare_postgres_to_write if can_write else _prepare_postgres)
+        return engine
+    return create_engine(url, creator=lambda: _open_sqlite(path, can_write=can_write))
+
+
+def _open_sqlite(path: Path, *, can_write: bool) -> sqlite3.Connection:
+    # rw rather than ro: reading in WAL mode wants to write beside the file. It never makes the file itself.
+    connection = sqlite3.connect(
+        sqlite_uri(path.absolute(), "rw"),
+        uri=True,
+        timeout=PATIENCE_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.execute(f"PRAGMA query_only = {'OFF' if can_write else 'ON'}")
+    return connection
+
+
+def _prepare_postgres(connection: Any, _record: object) -> None:  # noqa: ANN401 - psycopg is not loaded over SQLite
+    _set(connection, "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET statement_timeout = '8s'")
+
+
+def _prepare_postgres_to_write(connection: Any, _record: object) -> None:  # noqa: ANN401
+    _set(connection, f"SET lock_timeout = '{PATIENCE_SECONDS}s'")
+
+
+def _set(connection: Any, *statements: str) -> None:  # noqa: ANN401
+    for statement in statements:
+        connection.execute(statement)
+    connection.commit()
+
+
+@contextmanager
+def _connection(database_url: str, *, can_write: bool) -> Iterator[Connection]:
+    """One connection. Raises StorageUnavailable, whose message says what the matter is, in words of ours."""
+    engine = open_to_look(database_url, can_write=can_write)
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except DBAPIError as error:
+        raise StorageUnavailable(_in_words(error)) from error
+    finally:
+        engine.dispose()
+
+
+def _journal_mode(connection: Connection) -> str | None:
+    if connection.dialect.name != "sqlite":
+        return None
+    return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar())
+
+
+def _try_to_write(database_url: str) -> str | None:
+    """Change a row to what it is, and roll that back. Gives what stood in the way."""
+    try:
+        with _connection(database_url, can_write=True) as connection:
+            is_sqlite = connection.dialect.name == "sqlite"
+            if is_sqlite:
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            if version_of(connection) is not None:
+                connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+            if is_sqlite:
+                connection.exec_driver_sql("ROLLBACK")
+            connection.rollback()
+    except StorageUnavailable as error:
+        return error.message
+    return None
+
+
+_SQLITE_WORDS = {
+    "SQLITE_BUSY": f"another process has kept it locked for more than {PATIENCE_SECONDS} seconds",
+    "SQLITE_READONLY": "it is read-only for this user",
+    "SQLITE_CANTOPEN": "it cannot be opened by this user",
+    "SQLITE_PERM": "it cannot be opened by this user",
+    "SQLITE_NOTADB": "the file is no SQLite database",
+    "SQLITE_CORRUPT": "the file is damaged",
+    "SQLITE_FULL": "the disk is full",
+    "SQLITE_IOERR": "the disk could not be read or written",
+}
+_POSTGRES_WORDS = {
+    "42501": "this user may not read or change the tables",
+    "25006": "it is read-only: a copy that follows another server, perhaps",
+    "55P03": f"another process has kept it locked for more than {PATIENCE_SECONDS} seconds",
+    "53300": "the server takes no more connections",
+    "53100": "the server's disk is full",
+}
+
+_CONNECTING_WORDS = {
+    "password authentication failed": "the server refuses the password",
+    'database "': "the server has no database of that name",
+    'role "': "the server does not know this user",
+    "too many": "the server takes no more connections",
+    "could not translate host name": "the server's name is not known (DNS)",
+    "failed to resolve host": "the server's name is not known (DNS)",
+}
+"""By what stands in the message: there is no code for what fails before there is a connection."""
+
+
+def _in_words(error: DBAPIError) -> str:
+    """What a driver complains of. Its own text stays out: it may hold what DATABASE_URL holds."""
+    name = getattr(error.orig, "sqlite_errorname", None)
+    if isinstance(name, str):
+        return _SQLITE_WORDS.get("_".join(name.split("_")[:2]), f"SQLite says {name}")
+    code = getattr(error.orig, "sqlstate", None)
+    if isinstance(code, str):
+        return _POSTGRES_WORDS.get(code, f"PostgreSQL says {code}")
+    known = (words for part, words in _CONNECTING_WORDS.items() if part in str(error.orig))
+    return next(known, "the server cannot be reached")

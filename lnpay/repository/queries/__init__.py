@@ -1,0 +1,1 @@
+"""Queries that only read: for pages, figures and reports."""

@@ -1,0 +1,46 @@
+"""What an operator looks at when something waits for long; `figures` counts the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import Connection, func, select
+
+from lnpay.domain.states import DeliveryState, RefundState
+from lnpay.repository.tables import deliveries as d
+from lnpay.repository.tables import refunds as r
+
+
+class Backlog:
+    """Queries about what is not done inside one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def abandoned_since(self, since: datetime) -> int:
+        """Messages of events after `since` that are not sent any more."""
+        statement = select(func.count()).where(d.c.state == DeliveryState.ABANDONED, d.c.created_at >= since)
+        return int(self._connection.execute(statement).scalar_one())
+
+    def last_refusal(self) -> str | None:
+        """Why the shop did not take the youngest of the messages that it is still owed, or that were given up."""
+        statement = (
+            select(d.c.last_error)
+            .where(d.c.state.in_((DeliveryState.PENDING, DeliveryState.ABANDONED)), d.c.last_error.is_not(None))
+            .order_by(d.c.id.desc())
+            .limit(1)
+        )
+        return self._connection.execute(statement).scalar()
+
+    def last_delivered_at(self) -> datetime | None:
+        """When the shop took the youngest of the messages that it has taken."""
+        statement = (
+            select(d.c.delivered_at).where(d.c.state == DeliveryState.DELIVERED).order_by(d.c.id.desc()).limit(1)
+        )
+        return self._connection.execute(statement).scalar()
+
+    def owed_sats(self, states: Collection[RefundState]) -> int:
+        """The sum of the refunds in any of `states`."""
+        statement = select(func.coalesce(func.sum(r.c.amount_sats), 0)).where(r.c.state.in_(states))
+        return int(self._connection.execute(statement).scalar_one())

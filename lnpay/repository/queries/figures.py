@@ -1,0 +1,128 @@
+"""Rows counted, for whoever watches: by index, so that no row of history is read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import TypeVar
+
+from sqlalchemy import ColumnElement, Connection, case, func, select, text
+
+from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
+from lnpay.repository.invoices import PAID
+from lnpay.repository.tables import (
+    UtcDateTime,
+    deliveries,
+    invoices,
+    refunds,
+)
+
+_State = TypeVar("_State", bound=StrEnum)
+
+MOVING_REFUNDS = (RefundState.REQUESTED, RefundState.QUOTED, RefundState.IN_FLIGHT, RefundState.FAILED)
+"""The states that time alone should end; the others wait for a person or for the customer."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How many rows wait for the same thing, and since when the oldest of them does."""
+
+    count: int
+    since: datetime
+
+
+class Figures:
+    """Counts inside one transaction. What has no row is in no answer."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def invoices(self, states: Collection[InvoiceState]) -> dict[InvoiceState, int]:
+        """How many issued invoices are in each of `states`."""
+        # opened_at is there once Strike has issued it, and stands in an index beside the state.
+        return self._by_state(invoices.c.state, func.count(invoices.c.opened_at), states)
+
+    def unsettled(self) -> int:
+        """How many invoices Strike has listed as paid that are not settled."""
+        listed = invoices.c.listed_paid_at.is_not(None)
+        statement = select(func.count()).where(listed, invoices.c.state.not_in(PAID))
+        return int(self._connection.execute(statement).scalar_one())
+
+    def refunds(self, states: Collection[RefundState]) -> dict[RefundState, int]:
+        """How many refunds are in each of `states`."""
+        return self._by_state(refunds.c.state, func.count(), states)
+
+    def deliveries(self, states: Collection[DeliveryState]) -> dict[DeliveryState, int]:
+        """How many messages are in each of `states`."""
+        return self._by_state(deliveries.c.state, func.count(), states)
+
+    def _by_state(
+        self, column: ColumnElement[str], count: ColumnElement[int], states: Collection[_State]
+    ) -> dict[_State, int]:
+        statement = select(column, count).where(column.in_(states)).group_by(column)
+        found = dict(self._connection.execute(statement).all())
+        return {state: found[state] for state in states if state in found}
+
+    def waiting_refunds(self, states: Collection[RefundState]) -> dict[RefundState, Waiting]:
+        """Refunds in each of `states`, since they are owed; those in flight, since they were started.
+
+        Reads these rows: for states that money leaves again.
+        """
+        r = refunds.c
+        statement = (
+            select(r.state, func.count(), func.min(r.created_at), func.min(r.started_at))
+            .where(r.state.in_(states))
+            .group_by(r.state)
+        )
+        return {
+            RefundState(state): Waiting(count, (started_at if state == RefundState.IN_FLIGHT else None) or created_at)
+            for state, count, created_at, started_at in self._connection.execute(statement)
+        }
+
+    def pending_deliveries(self) -> dict[str, Waiting]:
+        """Messages that the shop has not taken yet, by type of event, since they are owed. Reads these rows."""
+        d = deliveries.c
+        statement = (
+            select(d.event_type, func.count(), func.min(d.created_at))
+            .where(d.state == DeliveryState.PENDING)
+            .group_by(d.event_type)
+        )
+        return {event_type: Waiting(count, since) for event_type, count, since in self._connection.execute(statement)}
+
+    def unread_unpaid(self, before: datetime) -> Waiting | None:
+        """Unpaid invoices whose time to pay ended before `before`. Money that Strike has seen keeps others."""
+        i = invoices.c
+        is_unread = (i.state == InvoiceState.UNPAID) & (i.expires_at < before) & i.seen_at.is_(None)
+        return self._waiting(i.expires_at, is_unread)
+
+    def unread_expired(self, before: datetime) -> Waiting | None:
+        """Expired invoices whose payment request died before `before`. Money that Strike has seen keeps others."""
+        i = invoices.c
+        is_unread = (i.state == InvoiceState.EXPIRED) & (i.payable_until < before) & i.seen_at.is_(None)
+        return self._waiting(i.payable_until, is_unread)
+
+    def stalled_refunds(self, before: datetime) -> Waiting | None:
+        """Refunds owed, or in flight, since before `before`, which were tried in vain or are not worked on at all."""
+        r = refunds.c
+        since = case((r.state == RefundState.IN_FLIGHT, r.started_at), else_=r.created_at)
+        is_in_vain = (r.failures + r.looks > 0) | (r.next_attempt_at < before)
+        return self._waiting(since, r.state.in_(MOVING_REFUNDS) & (since < before) & is_in_vain)
+
+    def stalled_deliveries(self, before: datetime) -> Waiting | None:
+        """Messages owed since before `before`, which the shop has refused or nobody has sent."""
+        d = deliveries.c
+        is_in_vain = (d.attempts > 0) | (d.next_attempt_at < before)
+        condition = (d.state == DeliveryState.PENDING) & (d.created_at < before) & is_in_vain
+        return self._waiting(d.created_at, condition)
+
+    def _waiting(self, since: ColumnElement[datetime], condition: ColumnElement[bool]) -> Waiting | None:
+        count, oldest = self._connection.execute(
+            select(func.count(), func.min(since, type_=UtcDateTime)).where(condition)
+        ).one()
+        return Waiting(count, oldest) if count else None
+
+    def schema_version(self) -> str:
+        """The newest migration that was made here."""
+        return str(self._connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())

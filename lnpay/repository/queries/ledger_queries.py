@@ -1,0 +1,192 @@
+"""What came in and what went back, in the order of time and page by page: reports read months of it at once.
+
+A page is a query of its own that goes on after the last row of the one before, so that neither a long report nor a slow
+reader holds anything open. Only the columns that books need are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Connection, Select, select, tuple_
+
+from lnpay.domain.states import Closer, InvoiceState, RefundState
+from lnpay.repository.tables import (
+    SHOWN_CORRELATION_ID,
+    deliveries,
+    invoices,
+    refund_attempts,
+    refunds,
+)
+
+PAGE = 1_000
+"""Rows in one query."""
+
+IDS_AT_ONCE = 500
+"""Ids in one query; every database takes so many."""
+
+Place = tuple[datetime, int]
+"""Where a page ended: the time and our own number of its last row."""
+
+
+@dataclass(frozen=True, slots=True)
+class BookedInvoice:
+    """An issued invoice as books see it. paid_at, received_sats: None until it is paid."""
+
+    id: int
+    strike_invoice_id: str
+    correlation_id: str
+    state: InvoiceState
+    currency: str
+    amount_fiat: Decimal
+    amount_sats: int
+    rate_price: Decimal
+    rate_source: str
+    rate_as_of: datetime
+    opened_at: datetime
+    expires_at: datetime
+    paid_at: datetime | None
+    received_sats: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class BookedOrder:
+    """What an order has at Strike. strike_invoice_id: None where no invoice was issued."""
+
+    strike_invoice_id: str | None
+    strike_correlation_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class BookedRefund:
+    """A refund and its invoice. `at`: when it was sent; while it is not sent, since when it is owed.
+
+    closed_by: on whose word it counts as sent.
+    """
+
+    id: int
+    state: RefundState
+    at: datetime
+    amount_sats: int
+    fee_sats: int | None
+    payment_id: str | None
+    reason: str | None
+    closed_by: Closer | None
+    invoice: BookedInvoice
+
+
+_INVOICE_COLUMNS = (
+    invoices.c.id, invoices.c.strike_invoice_id, SHOWN_CORRELATION_ID, invoices.c.state, invoices.c.currency,
+    invoices.c.amount_fiat, invoices.c.amount_sats, invoices.c.rate_price, invoices.c.rate_source,
+    invoices.c.rate_as_of, invoices.c.opened_at, invoices.c.expires_at, invoices.c.paid_at, invoices.c.received_sats,
+)  # fmt: skip
+
+_REFUND_COLUMNS = 8
+"""Columns of a refund that stand before those of its invoice."""
+
+
+class Books:
+    """Queries about money over a time, inside one transaction. A page of fewer than PAGE rows is the last."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def paid(self, start: datetime, end: datetime, after: Place | None) -> list[BookedInvoice]:
+        """Invoices paid from `start` on and before `end`, in time or late, by the time of payment."""
+        return self._invoices(invoices.c.paid_at, start, end, after)
+
+    def opened(self, start: datetime, end: datetime, after: Place | None) -> list[BookedInvoice]:
+        """Invoices made at Strike from `start` on and before `end`, by that time, whatever became of them."""
+        return self._invoices(invoices.c.opened_at, start, end, after)
+
+    def _invoices(
+        self, column: Column[datetime], start: datetime, end: datetime, after: Place | None
+    ) -> list[BookedInvoice]:
+        statement = _page(select(*_INVOICE_COLUMNS), column, invoices.c.id, start, end, after)
+        return [_to_invoice(row) for row in self._connection.execute(statement)]
+
+    def refunds_sent(self, start: datetime, end: datetime, after: Place | None) -> list[BookedRefund]:
+        """Refunds sent from `start` on and before `end`, by that time."""
+        return self._refunds(refunds.c.sent_at, refunds.c.state == RefundState.SENT, start, end, after)
+
+    def refunds_waiting(self, start: datetime, end: datetime, after: Place | None) -> list[BookedRefund]:
+        """Refunds owed since a time from `start` on and before `end`, and not sent as of now."""
+        waiting = [state for state in RefundState if state is not RefundState.SENT]
+        return self._refunds(refunds.c.created_at, refunds.c.state.in_(waiting), start, end, after)
+
+    def _refunds(
+        self,
+        column: Column[datetime],
+        condition: ColumnElement[bool],
+        start: datetime,
+        end: datetime,
+        after: Place | None,
+    ) -> list[BookedRefund]:
+        r = refunds.c
+        own = (r.id, r.state, column, r.amount_sats, r.fee_sats, r.payment_id, r.reason, r.closed_by)
+        joined = select(*own, *_INVOICE_COLUMNS).join_from(refunds, invoices).where(condition)
+        statement = _page(joined, column, r.id, start, end, after)
+        return [_to_refund(row) for row in self._connection.execute(statement)]
+
+    def by_strike_ids(self, strike_invoice_ids: Iterable[str]) -> dict[str, BookedInvoice]:
+        """Those of these Strike ids that are invoices of ours. At most IDS_AT_ONCE are asked for."""
+        statement = select(*_INVOICE_COLUMNS).where(invoices.c.strike_invoice_id.in_(list(strike_invoice_ids)))
+        return {row.strike_invoice_id: _to_invoice(row) for row in self._connection.execute(statement)}
+
+    def orders_among(self, correlation_ids: Iterable[str]) -> dict[str, BookedOrder]:
+        """Those of these that are orders of ours."""
+        i = invoices.c
+        columns = (i.correlation_id, i.strike_invoice_id, i.strike_correlation_id)
+        statement = select(*columns).where(i.correlation_id.in_(list(correlation_ids)))
+        return {
+            row.correlation_id: BookedOrder(row.strike_invoice_id, row.strike_correlation_id)
+            for row in self._connection.execute(statement)
+        }
+
+    def refunded_among(self, invoice_ids: Iterable[int]) -> set[int]:
+        """Which of these invoices have a refund, in any state."""
+        statement = select(refunds.c.invoice_id).where(refunds.c.invoice_id.in_(list(invoice_ids)))
+        return set(self._connection.execute(statement).scalars())
+
+    def told_among(self, invoice_ids: Iterable[int], event_type: str) -> set[int]:
+        """Of which of these invoices the shop was told, or is yet to be told, by a message of `event_type`."""
+        d = deliveries.c
+        statement = select(d.invoice_id).where(d.invoice_id.in_(list(invoice_ids)), d.event_type == event_type)
+        return set(self._connection.execute(statement).scalars())
+
+    def payments_tried(self, refund_id: int) -> set[str]:
+        """Every payment at Strike that a refund's history names."""
+        a = refund_attempts.c
+        statement = select(a.payment_id).where(a.refund_id == refund_id, a.payment_id.is_not(None))
+        return {payment_id for payment_id in self._connection.execute(statement).scalars() if payment_id}
+
+
+def _page(
+    statement: Select[Any],
+    column: Column[datetime],
+    number: Column[int],
+    start: datetime,
+    end: datetime,
+    after: Place | None,
+) -> Select[Any]:
+    # The first condition says no more than the second one, in a form for which every database has its index.
+    first = column >= start if after is None else (column >= after[0]) & (tuple_(column, number) > after)
+    return statement.where(first, column < end).order_by(column, number).limit(PAGE)
+
+
+def _to_invoice(row: Sequence[Any]) -> BookedInvoice:
+    # The columns are those of the record, in its order: a million rows are read this way.
+    values = list(row)
+    values[3] = InvoiceState(values[3])
+    return BookedInvoice(*values)
+
+
+def _to_refund(row: Sequence[Any]) -> BookedRefund:
+    values = [*row[:_REFUND_COLUMNS], _to_invoice(row[_REFUND_COLUMNS:])]
+    values[1] = RefundState(values[1])
+    values[7] = None if values[7] is None else Closer(values[7])
+    return BookedRefund(*values)

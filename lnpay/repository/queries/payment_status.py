@@ -1,0 +1,58 @@
+"""Where payments stand, many at once: the little that a customer's open page wants to know again and again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, select
+
+from lnpay.domain.states import InvoiceState, RefundState
+from lnpay.repository.tables import invoices, refunds
+
+BATCH = 500
+"""Tokens in one query; every database takes so many."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where one payment stands. seen_at: Strike saw money that is not final yet."""
+
+    state: InvoiceState
+    seen_at: datetime | None
+    expires_at: datetime
+    refund_state: RefundState | None
+
+
+class Standings:
+    """Queries about many payments inside one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def by_token(self, tokens: Iterable[str]) -> dict[str, Standing]:
+        """The standing behind each checkout token that is one."""
+        # Names come from strangers' URLs; PostgreSQL refuses a NUL with an error, and no name of ours has one.
+        wanted = [token for token in tokens if token.isascii() and token.isprintable()]
+        found: dict[str, Standing] = {}
+        for start in range(0, len(wanted), BATCH):
+            found.update(self._batch(wanted[start : start + BATCH]))
+        return found
+
+    def _batch(self, tokens: list[str]) -> dict[str, Standing]:
+        i, r = invoices.c, refunds.c
+        statement = (
+            select(i.token, i.state, i.seen_at, i.expires_at, r.state.label("refund_state"))
+            .select_from(invoices.outerjoin(refunds, r.invoice_id == i.id))
+            .where(i.token.in_(tokens), i.strike_invoice_id.is_not(None))
+        )
+        return {
+            row.token: Standing(
+                InvoiceState(row.state),
+                row.seen_at,
+                row.expires_at,
+                None if row.refund_state is None else RefundState(row.refund_state),
+            )
+            for row in self._connection.execute(statement)
+        }

@@ -1,0 +1,235 @@
+"""Invoices as people look for them: a list of the newest, page by page, filtered, or what has a certain name.
+
+A page goes on from the last row of the one before (not from a row number), and every question is answered by an index,
+so that the ten-thousandth page of a million invoices is as quick as the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, Table, TextClause, exists, func, select, text, tuple_
+
+from lnpay.domain.bolt11 import Bolt11Error, decode
+from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
+from lnpay.repository.tables import (
+    IS_ADDRESS_INDEXED,
+    SHOWN_CORRELATION_ID,
+    deliveries,
+    invoices,
+    refunds,
+)
+
+i, r, d = invoices.c, refunds.c, deliveries.c
+
+MAX_TEXT_CHARACTERS = 2_000
+"""The longest name anything has is a payment request."""
+
+USUAL_STATES: frozenset[str] = frozenset({RefundState.SENT, DeliveryState.DELIVERED})
+"""What most refunds and messages end in; the other states have few rows."""
+
+_BEST_FIRST = (DeliveryState.WITHDRAWN, DeliveryState.DELIVERED, DeliveryState.PENDING, DeliveryState.ABANDONED)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which invoices to list: those of which everything holds that is given.
+
+    text: the whole name of something: an invoice, an order, a payment, a message, an address, a payment request.
+    opened_from, opened_before: when the invoice was made at Strike.
+    """
+
+    text: str = ""
+    state: InvoiceState | None = None
+    refund_state: RefundState | None = None
+    delivery_state: DeliveryState | None = None
+    opened_from: datetime | None = None
+    opened_before: datetime | None = None
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A place in the list: where a row stands."""
+
+    opened_at: datetime
+    id: int
+
+
+@dataclass(frozen=True)
+class Found:
+    """A row of the list. delivery_state: of its messages the one that is worst off; None when nothing was owed."""
+
+    place: Place
+    strike_invoice_id: str
+    correlation_id: str
+    description: str | None
+    amount_fiat: Decimal
+    currency: str
+    amount_sats: int
+    expires_at: datetime
+    state: InvoiceState
+    refund_state: RefundState | None = None
+    delivery_state: DeliveryState | None = None
+
+
+@dataclass(frozen=True)
+class Sum:
+    """How many, and how much."""
+
+    count: int = 0
+    sats: int = 0
+
+
+class Searches:
+    """Queries for people inside one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def newest(self, wanted: Wanted, limit: int, *, before: Place | None = None) -> list[Found]:
+        """The newest invoices that are wanted, of those that stand after the place `before` in the list."""
+        return self._list(wanted, limit, None if before is None else _place_of_row() < _tuple_of(before))
+
+    def oldest(self, wanted: Wanted, limit: int, *, after: Place) -> list[Found]:
+        """The same in the other direction: the nearest ones that are newer than the place `after`; newest first."""
+        return self._list(wanted, limit, _place_of_row() > _tuple_of(after), is_upward=True)
+
+    def _list(
+        self, wanted: Wanted, limit: int, beyond: ColumnElement[bool] | None, *, is_upward: bool = False
+    ) -> list[Found]:
+        found: dict[Place, Any] = {}
+        for name in _names_in(wanted.text):
+            statement = _list_of(wanted, limit, is_upward=is_upward).where(*name)
+            statement = statement if beyond is None else statement.where(beyond)
+            found.update({Place(row.opened_at, row.id): row for row in self._connection.execute(statement)})
+        places = sorted(found, reverse=not is_upward)[:limit]
+        return self._completed([(place, found[place]) for place in sorted(places, reverse=True)])
+
+    def _completed(self, rows: Sequence[tuple[Place, Any]]) -> list[Found]:
+        ids = [place.id for place, _ in rows]
+        refund_states = dict(self._states_of(refunds, ids))
+        # Of several messages the one that is worst off comes last, and so stays.
+        worst = dict(sorted(self._states_of(deliveries, ids), key=lambda told: _BEST_FIRST.index(told[1])))
+        return [
+            Found(
+                place,
+                row.strike_invoice_id,
+                row.correlation_id,
+                row.description,
+                row.amount_fiat,
+                row.currency,
+                row.amount_sats,
+                row.expires_at,
+                InvoiceState(row.state),
+                RefundState(refund_states[place.id]) if place.id in refund_states else None,
+                DeliveryState(worst[place.id]) if place.id in worst else None,
+            )
+            for place, row in rows
+        ]
+
+    def _states_of(self, table: Table, invoice_ids: Iterable[int]) -> list[tuple[int, Any]]:
+        statement = select(table.c.invoice_id, table.c.state).where(table.c.invoice_id.in_(list(invoice_ids)))
+        return [(invoice_id, state) for invoice_id, state in self._connection.execute(statement)]
+
+    def paid_between(self, start: datetime, end: datetime) -> dict[InvoiceState, Sum]:
+        """What was received from `start` on and before `end`, by what it was counted as: SETTLED, PAID_LATE."""
+        statement = (
+            select(i.state, func.count(), func.sum(i.received_sats))
+            .where(i.paid_at >= start, i.paid_at < end)
+            .group_by(i.state)
+        )
+        return {
+            InvoiceState(state): Sum(count, int(sats)) for state, count, sats in self._connection.execute(statement)
+        }
+
+    def refunded_between(self, start: datetime, end: datetime) -> Sum:
+        """What was sent back from `start` on and before `end`."""
+        statement = select(func.count(), func.coalesce(func.sum(r.amount_sats), 0)).where(
+            r.sent_at >= start, r.sent_at < end
+        )
+        count, sats = self._connection.execute(statement).one()
+        return Sum(count, int(sats))
+
+
+def _place_of_row() -> Any:  # noqa: ANN401 - a row value of SQL
+    return tuple_(i.opened_at, i.id)
+
+
+def _tuple_of(place: Place) -> Any:  # noqa: ANN401
+    return tuple_(place.opened_at, place.id)
+
+
+def _list_of(wanted: Wanted, limit: int, *, is_upward: bool) -> Select[Any]:
+    columns = (
+        i.id, i.opened_at, i.strike_invoice_id, SHOWN_CORRELATION_ID, i.description, i.amount_fiat, i.currency,
+        i.amount_sats, i.expires_at, i.state,
+    )  # fmt: skip
+    order = (i.opened_at, i.id) if is_upward else (i.opened_at.desc(), i.id.desc())
+    # A draft has no opened_at; it is no invoice yet.
+    return select(*columns).where(i.opened_at.is_not(None), *_filters(wanted)).order_by(*order).limit(limit)
+
+
+def _filters(wanted: Wanted) -> list[ColumnElement[bool]]:
+    filters = []
+    if wanted.state is not None:
+        # Few messages are in an unusual state: to begin with those is quicker than with the invoices of one state.
+        has_few = wanted.delivery_state is not None and wanted.delivery_state not in USUAL_STATES
+        filters.append((_without_index(i.state) if has_few else i.state) == wanted.state)
+    if wanted.refund_state is not None:
+        # Every refund is one of a late payment, and the late ones stand together in an index.
+        filters += [i.state == InvoiceState.PAID_LATE, _has_one_in(refunds, wanted.refund_state)]
+    if wanted.delivery_state is not None:
+        filters.append(_has_one_in(deliveries, wanted.delivery_state))
+    if wanted.opened_from is not None:
+        filters.append(i.opened_at >= wanted.opened_from)
+    if wanted.opened_before is not None:
+        filters.append(i.opened_at < wanted.opened_before)
+    return filters
+
+
+def _has_one_in(table: Table, state: str) -> ColumnElement[bool]:
+    """Whether an invoice has a row of `table` in that state, asked so that the few rows are read and not the many."""
+    if state in USUAL_STATES:
+        return exists().where(table.c.invoice_id == i.id, _without_index(table.c.state) == state)
+    return i.id.in_(select(table.c.invoice_id).where(table.c.state == state))
+
+
+def _without_index(column: ColumnElement[str]) -> ColumnElement[str]:
+    """The same column in a form that keeps a database from choosing its index, which would be the slow one here."""
+    return func.coalesce(column, "")
+
+
+def _names_in(words: str) -> list[list[ColumnElement[bool] | TextClause]]:
+    """Every way to read a text as the name of something. Each becomes a query of its own, so that each has an index.
+
+    Without a text there is one way, without a condition.
+    """
+    words = words.strip()
+    if not words:
+        return [[]]
+    # PostgreSQL refuses a NUL with an error, and no name has one.
+    if len(words) > MAX_TEXT_CHARACTERS or not words.isprintable():
+        return []
+    name = words.removeprefix("lightning:").lower()
+    return [
+        [i.strike_invoice_id == name],
+        [i.correlation_id == words],
+        [i.order_id == words],
+        [i.payment_hash == _hash_in(words)],
+        [i.ln_address == words, text(IS_ADDRESS_INDEXED)],
+        [i.ln_address == name, text(IS_ADDRESS_INDEXED)],
+        [i.id.in_(select(r.invoice_id).where((r.address == name) | (r.payment_id == name)))],
+        [i.id.in_(select(d.invoice_id).where(d.webhook_id == name))],
+    ]
+
+
+def _hash_in(words: str) -> str:
+    """The payment hash that a payment request has, or that a text may be."""
+    try:
+        return decode(words).payment_hash
+    except Bolt11Error:
+        return words.lower()

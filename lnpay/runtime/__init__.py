@@ -1,0 +1,1 @@
+"""The parts of a process, wired together, and what it does."""

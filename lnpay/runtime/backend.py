@@ -1,0 +1,66 @@
+"""Everything that one process needs, wired together by `bootstrap`."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from lnpay.deliveries.dispatcher import Dispatcher
+from lnpay.deliveries.send import Outbox
+from lnpay.domain.model import Clock
+from lnpay.invoices.create import Till
+from lnpay.invoices.settle import Ledger
+from lnpay.refunds.outcomes import RefundDesk
+from lnpay.repository import Repository
+from lnpay.strike.budget import Budget
+from lnpay.strike.client import Strike
+
+
+@dataclass(frozen=True)
+class Access:
+    """Who may do what over HTTP.
+
+    webhook_secrets: Strike may sign with any of them; without one no call is trusted.
+    trusted_proxies: networks whose X-Forwarded-For names the client.
+    sandbox_url: of the simulator, where no real money moves; None in production.
+    admin_password: empty when there is no page for the operator. metrics_token: empty when figures are open to all.
+    """
+
+    api_keys: tuple[str, ...] = field(repr=False)
+    cors_origins: tuple[str, ...]
+    webhook_secrets: tuple[str, ...] = field(repr=False)
+    public_url: str | None
+    admin_password: str = field(repr=False)
+    metrics_token: str = field(repr=False)
+    sandbox_url: str | None = None
+    trusted_proxies: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The parts of a process. `sweep_ledger` and `sweep_budget` are for workers, who leave calls to the others.
+
+    clock: Strike's time, as far as it is known; everything is judged by it. See `lnpay.domain.strike_time`.
+    prune_after_days: when what nobody paid is deleted; 0: never.
+    stop: set it to end the process: whoever works through rows finishes the one in hand.
+    """
+
+    repository: Repository
+    strike: Strike
+    clock: Clock
+    currency: str
+    till: Till
+    ledger: Ledger
+    sweep_ledger: Ledger
+    sweep_budget: Budget
+    outbox: Outbox
+    refund_desk: RefundDesk
+    dispatcher: Dispatcher
+    refunder: Dispatcher
+    stop: threading.Event
+    access: Access
+    prune_after_days: int
+
+    def close(self) -> None:
+        """Give everything back."""
+        self.repository.close()

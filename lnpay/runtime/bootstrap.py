@@ -1,0 +1,252 @@
+"""Wire settings, repository, clients and the merchant's hook together: the one place that knows all parts."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import requests
+
+from lnpay.deliveries.send import Outbox, delivery_dispatcher
+from lnpay.domain.model import (
+    Clock,
+    Event,
+    Rate,
+    utc_now,
+)
+from lnpay.domain.strike_time import StrikeTime, injected_seconds
+from lnpay.http.outgoing import pooled_session
+from lnpay.invoices.create import Till
+from lnpay.invoices.settle import Ledger
+from lnpay.monitoring.exposure import is_this_machine
+from lnpay.rates.prices import Rates, start_daemon_thread
+from lnpay.rates.sources import (
+    Coinbase,
+    CoinGecko,
+    RateSource,
+    StrikeTicker,
+)
+from lnpay.refunds.after_restore import notice_restore
+from lnpay.refunds.outcomes import RefundDesk
+from lnpay.refunds.policy import RefundRules
+from lnpay.refunds.send import refund_dispatcher
+from lnpay.repository import Repository
+from lnpay.runtime.backend import Access, Backend
+from lnpay.strike.budget import Budget
+from lnpay.strike.client import Strike
+
+SWEEPS_SHARE = 0.8
+"""The part of Strike's ten-minute budget that sweeps may use up; the rest is for webhooks and refunds."""
+
+
+class Settings(Protocol):
+    """What this package wants to be told. `config/settings.py` says what each means and reads them."""
+
+    @property
+    def strike_api_key(self) -> str: ...
+    @property
+    def strike_api_url(self) -> str: ...
+    @property
+    def webhook_secret(self) -> str: ...
+    @property
+    def webhook_secret_old(self) -> str: ...
+    @property
+    def webhook_url(self) -> str: ...
+    @property
+    def time_offset_seconds(self) -> int: ...
+    @property
+    def currency(self) -> str: ...
+    @property
+    def database_url(self) -> str: ...
+    @property
+    def delivery_url(self) -> str: ...
+    @property
+    def delivery_secret(self) -> str: ...
+    @property
+    def delivery_events(self) -> frozenset[str]: ...
+    @property
+    def api_keys(self) -> tuple[str, ...]: ...
+    @property
+    def cors_origins(self) -> tuple[str, ...]: ...
+    @property
+    def trusted_proxies(self) -> tuple[str, ...]: ...
+    @property
+    def coingecko_api_url(self) -> str: ...
+    @property
+    def coingecko_api_key(self) -> str: ...
+    @property
+    def coinbase_api_url(self) -> str: ...
+    @property
+    def rate_max_age_seconds(self) -> int: ...
+    @property
+    def rate_max_spread_percent(self) -> Decimal: ...
+    @property
+    def refund_max_fee_percent(self) -> Decimal: ...
+    @property
+    def refunds_enabled(self) -> bool: ...
+    @property
+    def refund_max_sats(self) -> int | None: ...
+    @property
+    def refund_daily_max_sats(self) -> int | None: ...
+    @property
+    def refund_min_sats(self) -> int: ...
+    @property
+    def prune_after_days(self) -> int: ...
+    @property
+    def admin_password(self) -> str: ...
+    @property
+    def metrics_token(self) -> str: ...
+
+
+def build_backend(
+    settings: Settings,
+    deliver: Callable[[Event], None],
+    *,
+    clock: Clock = utc_now,
+    steady: Callable[[], float] | None = None,
+    session: requests.Session | None = None,
+    run_in_background: Callable[[Callable[[], None]], None] = start_daemon_thread,
+    sandbox_url: str | None = None,
+) -> Backend:
+    """Build the parts of one process and bring the database up to date.
+
+    deliver: the merchant's hook. The others are what a test replaces, to hold time, network and threads still.
+    clock: this machine's. The parts use Strike's time instead, from the first answer of Strike on.
+    steady: seconds that only go forward, whatever happens to `clock`.
+    sandbox_url: where a simulator plays Strike and the customer's wallet; pages then say so.
+    Raises SchemaTooNew and StorageUnavailable.
+    """
+    repository = Repository(settings.database_url, steady=injected_seconds(clock, steady))
+    repository.upgrade()
+    notice_restore(repository, clock())
+    strike_time = StrikeTime(clock, steady)
+    clock = strike_time.now
+    budget = Budget(repository)
+    sweep_budget = Budget(repository, share=SWEEPS_SHARE)
+    session = session or pooled_session()
+    strike = _strike(settings, budget, session, strike_time)
+    stop = threading.Event()
+    outbox = Outbox(
+        repository,
+        deliver,
+        clock,
+        settings.delivery_url,
+        settings.delivery_secret,
+        stop,
+        signing_clock=_signing_clock(settings.strike_api_url),
+    )
+    refund_desk = RefundDesk(repository, strike, clock, settings.delivery_events, _refund_rules(settings), stop)
+    return Backend(
+        repository=repository,
+        strike=strike,
+        clock=clock,
+        currency=settings.currency,
+        till=Till(
+            repository,
+            strike,
+            _rates(settings, strike, session, repository, clock, run_in_background),
+            clock,
+            settings.time_offset_seconds,
+        ),
+        ledger=Ledger(repository, strike, clock, settings.delivery_events, stop),
+        sweep_ledger=Ledger(
+            repository, _strike(settings, sweep_budget, session, strike_time), clock, settings.delivery_events, stop
+        ),
+        sweep_budget=sweep_budget,
+        outbox=outbox,
+        refund_desk=refund_desk,
+        dispatcher=delivery_dispatcher(outbox),
+        refunder=refund_dispatcher(refund_desk),
+        stop=stop,
+        access=_access(settings, sandbox_url),
+        prune_after_days=settings.prune_after_days,
+    )
+
+
+@contextmanager
+def open_strike(settings: Settings, *, clock: Clock = utc_now) -> Iterator[Strike]:
+    """Strike alone, for a command line: within the calls that every process shares. Raises as `build_backend` does."""
+    repository = Repository(settings.database_url, steady=injected_seconds(clock))
+    try:
+        repository.upgrade()
+        with pooled_session() as session:
+            strike_time = StrikeTime(clock)
+            yield _strike(settings, Budget(repository), session, strike_time)
+    finally:
+        repository.close()
+
+
+def _strike(settings: Settings, budget: Budget, session: requests.Session, time: StrikeTime) -> Strike:
+    return Strike(settings.strike_api_key, settings.strike_api_url, budget, session=session, time=time)
+
+
+def _rates(
+    settings: Settings,
+    strike: Strike,
+    session: requests.Session,
+    repository: Repository,
+    clock: Clock,
+    run_in_background: Callable[[Callable[[], None]], None],
+) -> Rates:
+    def last_sold() -> Rate | None:
+        with repository.reading() as tx:
+            rate = tx.invoices.newest_rate()
+        return rate if rate is not None and rate.currency == settings.currency else None
+
+    return Rates(
+        rate_sources(settings, strike, session, clock),
+        settings.currency,
+        clock=clock,
+        max_age_seconds=settings.rate_max_age_seconds,
+        max_spread_percent=settings.rate_max_spread_percent,
+        run_in_background=run_in_background,
+        last_sold=last_sold,
+    )
+
+
+def rate_sources(settings: Settings, strike: Strike, session: requests.Session, clock: Clock) -> list[RateSource]:
+    """Everybody who can be asked for the price, in the order in which they are."""
+    return [
+        CoinGecko(session, settings.coingecko_api_url, settings.coingecko_api_key, clock),
+        Coinbase(session, settings.coinbase_api_url, clock),
+        StrikeTicker(strike.ticker, clock),
+    ]
+
+
+def _refund_rules(settings: Settings) -> RefundRules:
+    return RefundRules(
+        settings.refunds_enabled,
+        settings.refund_max_fee_percent,
+        settings.refund_max_sats,
+        settings.refund_daily_max_sats,
+        settings.refund_min_sats,
+    )
+
+
+def _signing_clock(strike_api_url: str) -> Clock | None:
+    """What dates signatures: Strike's time, unless Strike is played on this machine, where people move its clock."""
+    return utc_now if is_this_machine(urlsplit(strike_api_url).hostname or "") else None
+
+
+def _access(settings: Settings, sandbox_url: str | None) -> Access:
+    # An old secret alone would be accepted for ever, by mistake.
+    both = (settings.webhook_secret, settings.webhook_secret_old) if settings.webhook_secret else ()
+    return Access(
+        settings.api_keys,
+        settings.cors_origins,
+        tuple(secret for secret in both if secret),
+        _public_url(settings),
+        settings.admin_password,
+        settings.metrics_token,
+        sandbox_url,
+        settings.trusted_proxies,
+    )
+
+
+def _public_url(settings: Settings) -> str | None:
+    """Where the world reaches us, if WEBHOOK_URL tells."""
+    return settings.webhook_url.removesuffix("/webhook") or None

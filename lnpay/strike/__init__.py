@@ -1,0 +1,1 @@
+"""Strike: the client, its answers and failures, and the budget of calls."""

@@ -1,0 +1,96 @@
+"""Reading Strike's JSON: values that may be of any type become ours, or raise.
+
+ValueError, TypeError and KeyError say that one value is odd; StrikeAmbiguous that an answer as a whole is.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, NoReturn
+
+from lnpay.domain.errors import StrikeAmbiguous
+from lnpay.domain.money import btc_to_sats
+
+ODD = (KeyError, ValueError, TypeError, ArithmeticError)
+"""What reading one odd value may raise."""
+
+
+def parse_json(content: bytes) -> object:
+    """JSON with Decimals for its fractions. Raises ValueError, whatever the bytes are."""
+    try:
+        return json.loads(content, parse_float=_number, parse_int=_whole_number, parse_constant=_refuse_constant)
+    except RecursionError as error:  # a thousand brackets
+        raise ValueError("nested too deeply") from error
+
+
+def _number(text: str) -> Decimal:
+    try:
+        return Decimal(text)
+    except ArithmeticError:  # an exponent that no Decimal has: one odd value must not hide the rest of an answer
+        return Decimal("NaN")
+
+
+def _whole_number(text: str) -> int | Decimal:
+    try:
+        return int(text)
+    except ValueError:  # Python refuses more than 4,300 digits
+        return _number(text)
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+def read_object(value: object) -> dict[str, Any]:
+    """`value` as a JSON object. Raises StrikeAmbiguous."""
+    if not isinstance(value, dict):
+        raise StrikeAmbiguous("Strike's answer is not an object")
+    return value
+
+
+def read_array(value: object) -> list[dict[str, Any]]:
+    """The objects in a JSON array; anything else in it is left out. Raises StrikeAmbiguous."""
+    if not isinstance(value, list):
+        raise StrikeAmbiguous("Strike's answer is not a list")
+    return [item for item in value if isinstance(item, dict)]
+
+
+def read_items(value: object) -> list[object]:
+    """The rows of Strike's list envelope, as they are. Raises StrikeAmbiguous."""
+    items = read_object(value).get("items")
+    if not isinstance(items, list):
+        raise StrikeAmbiguous("Strike's list has no items")
+    return items
+
+
+def read_text(value: object) -> str:
+    """A text that is not empty. Raises TypeError."""
+    if not isinstance(value, str) or not value:
+        raise TypeError("a text is missing")
+    return value
+
+
+def read_sats(money: object) -> int | None:
+    """Whole sats of Strike's money object; None when it is not bitcoin. Raises one of ODD."""
+    if not isinstance(money, dict) or money.get("currency") != "BTC":
+        return None
+    return btc_to_sats(read_text(money["amount"]))
+
+
+def read_sats_or_none(money: object) -> int | None:
+    """Sats, where they can be read: what became of a payment is known without them."""
+    try:
+        return read_sats(money)
+    except ODD:
+        return None
+
+
+def parse_time(value: object) -> datetime:
+    """A UTC-aware time from Strike's ISO 8601, whose fractions have 3 to 7 digits. Raises ValueError or TypeError."""
+    moment = datetime.fromisoformat(read_text(value))
+    try:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("a time before the year 1 or after 9999") from error

@@ -1,0 +1,114 @@
+"""Use case: let the operator in, and slow down whoever guesses.
+
+Wrong passwords are counted in the database, for each address and for all strangers together, so that many processes do
+not give more guesses, and many addresses hardly any.
+
+Nobody keeps the operator out from elsewhere. One address adds only its first wrong tries to those of all strangers, and
+while these must wait, the right password from an address that has hardly been wrong is still accepted. A browser that
+has been in before is counted by itself.
+
+Addresses behind a proxy are told apart where TRUSTED_PROXIES names that proxy.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import math
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from lnpay.domain.errors import TooManyTries, Unauthorized
+from lnpay.repository import Repository, Transaction
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """So many wrong tries are free; then each makes the pause twice as long, from `first` to `longest`."""
+
+    free: int
+    first: timedelta
+    longest: timedelta
+
+    def pause_after(self, wrong: int) -> timedelta:
+        """How long the next try has to wait after so many wrong ones."""
+        over = wrong - self.free
+        return timedelta(0) if over < 0 else min(self.longest, self.first * 2 ** min(over, 10))
+
+
+WITH_ONE = Patience(5, timedelta(seconds=10), timedelta(minutes=5))
+WITH_STRANGERS = Patience(50, timedelta(seconds=2), timedelta(minutes=1))
+
+FORGET_AFTER = timedelta(hours=2)
+"""Tries are forgotten when so much time has passed since the last pause."""
+
+STRANGERS = "strangers"
+
+HARDLY_WRONG = 2
+"""So many wrong tries of an address are no reason to make its right password wait for other strangers."""
+
+
+def log_in(repository: Repository, password: str, given: str, address: str, browser: str | None, now: datetime) -> None:
+    """Return when `given` is the password.
+
+    browser: the name of one that has been in before; None for a stranger, who comes from `address`.
+    Raises Unauthorized, and TooManyTries while its address, or all strangers, must wait.
+    """
+    is_right = hmac.compare_digest(_digest(given), _digest(password))
+    who = f"browser {browser}" if browser else _place(address)
+    with repository.transaction() as tx:
+        tx.logins.forget_before(now - FORGET_AFTER)
+        # Always in this order, so that two never wait for each other.
+        wrong, free_at = tx.logins.tries(who, now)
+        _refuse_before(free_at, now)
+        must_wait_until = now if browser else _try_as_stranger(tx, wrong, now, is_right=is_right)
+        if is_right and must_wait_until <= now:
+            tx.logins.forget(who)
+        elif not is_right:
+            tx.logins.set_tries(who, wrong + 1, now + WITH_ONE.pause_after(wrong + 1))
+    # After the commit: a wrong try counts although it is refused.
+    _refuse_before(must_wait_until, now)
+    if not is_right:
+        log.warning("wrong password for the operator's page address=%s", address)
+        raise Unauthorized("this is not the password")
+    log.info("the operator has logged in address=%s", address)
+
+
+def _try_as_stranger(tx: Transaction, wrong: int, now: datetime, *, is_right: bool) -> datetime:
+    """Count a try among those of all strangers. Gives the time until which it must wait, at least `now`.
+
+    wrong: how often its own address was wrong before. Only the tries that are free for an address count for all, so
+    that one address alone never makes the others wait.
+    """
+    wrong_of_all, free_at = tx.logins.tries(STRANGERS, now)
+    if free_at > now:
+        return now if is_right and wrong <= HARDLY_WRONG else free_at
+    if not is_right and wrong < WITH_ONE.free:
+        tx.logins.set_tries(STRANGERS, wrong_of_all + 1, now + WITH_STRANGERS.pause_after(wrong_of_all + 1))
+    return now
+
+
+def _digest(text: str) -> bytes:
+    # Of one length, so that not even the length of the password can be measured.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _place(address: str) -> str:
+    """An address as it is counted: who has one of IPv6 has the whole /64."""
+    try:
+        known = ip_address(address)
+    except ValueError:
+        return "address unknown"
+    if isinstance(known, IPv6Address) and known.ipv4_mapped is None:
+        return f"address {ip_network((known, 64), strict=False)}"
+    return f"address {known}"
+
+
+def _refuse_before(free_at: datetime, now: datetime) -> None:
+    if free_at > now:
+        wait = math.ceil((free_at - now).total_seconds())
+        raise TooManyTries("too many wrong passwords", retry_after_seconds=wait)

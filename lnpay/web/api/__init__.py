@@ -1,0 +1,1 @@
+"""Routes for the shop and for Strike."""

@@ -1,0 +1,253 @@
+"""The shapes of what we say: answers to the shop, and deliveries to it.
+
+Routes build plain dicts of these types; `GET /openapi.json` shows them. More fields may come, none will go.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import Field, WithJsonSchema
+
+# Python 3.11's own cannot be read by pydantic.
+from typing_extensions import TypedDict
+
+from lnpay.domain.events import EventType
+from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
+
+BOLT11 = (
+    "lnbc192070n1p54twgqpp5dpjfz692qqanepm27a9080u9w2szwpg76np8egz8z2asexveq9lqsp5gshr6smjqnjjmv3zrfvqpzs95mzxgu2ecv"
+    "jvnpvmsy88vmkf62rqdqj23mk7grrdanxvet9wvxqrrsscqpj9qyysgqnl60ekyqt7xxzxrymkd7nzqqk3jyex8y0d4lm9y5ksgtgzxqdutn7n4s"
+    "y0nkamwupr4x2wx2ry3a72ttxadak8dv4vazjlx0ka490hgqlg0let"
+)
+"""The payment request of every example."""
+
+INVOICE_ID = "0f2b7c1e-93d4-4c58-8a6f-5d1e0b9a7c24"
+
+_AMOUNT = {
+    "type": "object",
+    "required": ["amount", "currency"],
+    "properties": {"amount": {"type": "string"}, "currency": {"type": "string"}},
+    "examples": [{"amount": "0.00019207", "currency": "BTC"}],
+}
+
+_STRIKE_INVOICE = {
+    "type": "object",
+    "description": "Strike's invoice object, as Strike gave it.",
+    "required": ["invoiceId", "state", "created", "amount"],
+    "properties": {
+        "invoiceId": {
+            "type": "string",
+            "description": "Names this invoice in every other call.",
+            "examples": [INVOICE_ID],
+        },
+        "state": {"type": "string", "examples": ["UNPAID"]},
+        "created": {"type": "string", "format": "date-time", "examples": ["2026-01-01T00:00:00.000+00:00"]},
+        "correlationId": {"type": ["string", "null"], "examples": ["order-1042"]},
+        "description": {"type": ["string", "null"], "examples": ["Two coffees"]},
+        "amount": _AMOUNT,
+    },
+}
+
+_STRIKE_QUOTE = {
+    "type": "object",
+    "description": "Strike's quote object, as Strike gave it.",
+    "required": ["lnInvoice", "expiration"],
+    "properties": {
+        "lnInvoice": {"type": "string", "description": "The payment request (BOLT11).", "examples": [BOLT11]},
+        "sourceAmount": {**_AMOUNT, "description": "What the customer pays, in bitcoin."},
+        "expiration": {
+            "type": "string",
+            "format": "date-time",
+            "description": "When Strike's quote ends; `expiration_time` is what counts.",
+            "examples": ["2026-01-01T01:00:00.000+00:00"],
+        },
+    },
+}
+
+StrikeInvoiceObject = Annotated[dict[str, Any], WithJsonSchema(_STRIKE_INVOICE)]
+StrikeQuoteObject = Annotated[dict[str, Any], WithJsonSchema(_STRIKE_QUOTE)]
+
+InvoiceId = Annotated[str, Field(description="Strike's `invoiceId`.", examples=[INVOICE_ID])]
+CorrelationId = Annotated[str, Field(description="Your id of the invoice.", examples=["order-1042"])]
+OrderId = Annotated[
+    str,
+    Field(
+        description="Your order, which may have several attempts; the correlation_id if you gave none.",
+        examples=["1042"],
+    ),
+]
+AmountFiat = Annotated[str, Field(description="In the shop's currency.", examples=["12.34"])]
+Currency = Annotated[str, Field(description="Lower-case code.", examples=["usd"])]
+AmountSats = Annotated[int, Field(description="What was asked of the customer.", examples=[19_207], gt=0)]
+Metadata = Annotated[
+    dict[str, str], Field(description="What you gave with the order, as text.", examples=[{"cart": "17"}])
+]
+
+Moment = Annotated[
+    str, WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-01-01T00:02:00+00:00"]})
+]
+"""ISO 8601, with its offset."""
+
+
+class OpenInvoice(TypedDict):
+    """An invoice that the customer can pay."""
+
+    invoice: StrikeInvoiceObject
+    quote: StrikeQuoteObject
+    qr_code: Annotated[
+        str,
+        Field(
+            description="PNG of the QR code, in base64.",
+            json_schema_extra={"contentEncoding": "base64", "contentMediaType": "image/png"},
+            examples=["iVBORw0KGgoAAAANSUhEUgAAAegAAA..."],
+        ),
+    ]
+    expiration_time: Annotated[Moment, Field(description="A payment made later is refunded.")]
+    payment_uri: Annotated[
+        str,
+        Field(
+            description="Opens a wallet on the customer's phone.", examples=["lightning:LNBC192070N1P54TWGQPP5DPJFZ..."]
+        ),
+    ]
+    checkout_url: Annotated[
+        str,
+        Field(
+            description="The page that the customer can pay on.",
+            examples=["https://pay.shop.example/checkout/tJFDFF-ynntxIgBUDYHQfwn3d2QpYugk"],
+        ),
+    ]
+    warnings: NotRequired[
+        Annotated[
+            list[str],
+            Field(
+                description="What you may want to mend, when there is anything.",
+                examples=[["ln_address is neither a Lightning address (name@host) nor an LNURL"]],
+            ),
+        ]
+    ]
+
+
+class InvoiceMade(TypedDict):
+    """Answer of POST /generate-invoice."""
+
+    status: Literal["success"]
+    data: OpenInvoice
+
+
+class DeliveryStanding(TypedDict):
+    """Whether you have been told."""
+
+    state: Annotated[DeliveryState, Field(examples=["delivered"])]
+    attempts: Annotated[int, Field(ge=0, examples=[1])]
+
+
+class RefundStanding(TypedDict):
+    """Where the money of a late payment is."""
+
+    state: Annotated[RefundState, Field(examples=["sent"])]
+
+
+class InvoiceStanding(TypedDict):
+    """Where an invoice stands."""
+
+    invoice_id: InvoiceId
+    correlation_id: CorrelationId
+    order_id: OrderId
+    state: Annotated[
+        InvoiceState,
+        Field(
+            description="unpaid; settled (paid in time); expired (no payment in time, one may still come); "
+            "paid_late (it came: see refund); lapsed (the payment request has ended; a payment that "
+            "Strike still reports counts); cancelled (Strike has called it off; a payment counts all the same).",
+            examples=["settled"],
+        ),
+    ]
+    amount_fiat: AmountFiat
+    currency: Currency
+    amount_sats: AmountSats
+    expiration_time: Moment
+    settled_at: Moment | None
+    delivery: Annotated[DeliveryStanding | None, Field(description="null: nothing to tell so far.")]
+    refund: Annotated[RefundStanding | None, Field(description="null: nothing is owed back.")]
+    metadata: Metadata
+
+
+class OrderAttempts(TypedDict):
+    """The attempts to sell one order."""
+
+    order_id: OrderId
+    invoices: Annotated[list[InvoiceStanding], Field(description="The newest first, at most 100.", examples=[[]])]
+
+
+class EventTaken(TypedDict):
+    """Answer of POST /webhook."""
+
+    status: Literal["success"]
+    outcome: Annotated[str, Field(description="What came of it, for Strike's log of calls.", examples=["settled"])]
+
+
+class Alive(TypedDict):
+    """All is well."""
+
+    status: Literal["ok"]
+
+
+class Problem(TypedDict):
+    """Every error, everywhere."""
+
+    status: Literal["error"]
+    code: Annotated[str, Field(description="A stable word, for programs.", examples=["invalid_request"])]
+    message: Annotated[str, Field(description="A sentence, for people.", examples=["amount_fiat is missing"])]
+    errors: Annotated[
+        dict[str, str],
+        Field(description="What is wrong with which field.", examples=[{"amount_fiat": "is missing"}]),
+    ]
+
+
+class OrderProblem(Problem):
+    """A 409 about an invoice that stands in the way: how it stands, and its names."""
+
+    state: NotRequired[
+        Annotated[
+            InvoiceState | None,
+            Field(
+                description="How that invoice stands; null when only Strike has a record of it.", examples=["settled"]
+            ),
+        ]
+    ]
+    invoice_id: NotRequired[InvoiceId]
+    correlation_id: NotRequired[CorrelationId]
+    checkout_url: NotRequired[
+        Annotated[
+            str | None,
+            Field(
+                description="Its payment page, which shows how it stands.",
+                examples=["https://pay.shop.example/checkout/tJFDFF-ynntxIgBUDYHQfwn3d2QpYugk"],
+            ),
+        ]
+    ]
+
+
+class DeliveryData(TypedDict):
+    """What the message is about."""
+
+    invoice_id: InvoiceId
+    correlation_id: CorrelationId
+    order_id: OrderId
+    amount_fiat: AmountFiat
+    currency: Currency
+    amount_sats: AmountSats
+    settled_at: Annotated[Moment | None, Field(description="null but for invoice.settled.")]
+    metadata: Metadata
+
+
+class Delivery(TypedDict):
+    """What you are told, at DELIVERY_URL."""
+
+    status: Annotated[str, Field(description='"success" for invoice.settled and nothing else.', examples=["success"])]
+    message: Annotated[str, Field(examples=["Payment processed successfully!"])]
+    invoice: Annotated[str, Field(description="The payment request (BOLT11).", examples=[BOLT11])]
+    type: Annotated[EventType, Field(examples=["invoice.settled"])]
+    timestamp: Annotated[Moment, Field(description="When it happened.")]
+    data: DeliveryData

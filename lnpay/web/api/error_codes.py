@@ -1,0 +1,84 @@
+"""Every `code` of an error that a route may answer with, as the API document shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from lnpay.invoices.conflicts import ANOTHER_ATTEMPT
+from lnpay.web.api.answers import INVOICE_ID
+from lnpay.web.bearer import NEEDS_KEY
+
+
+@dataclass(frozen=True)
+class ErrorCode:
+    """One word of `code`: its status and the sentence that goes with it."""
+
+    status: int
+    message: str
+    errors: dict[str, str] = field(default_factory=dict)
+    state: str | None = None
+    """Of the invoice that the error is about."""
+
+
+ERRORS: dict[str, ErrorCode] = {
+    "invalid_request": ErrorCode(400, "amount_fiat is missing", {"amount_fiat": "is missing"}),
+    "invalid_json": ErrorCode(400, "the body is not JSON that can be read"),
+    "unauthorized": ErrorCode(401, NEEDS_KEY),
+    "signature_mismatch": ErrorCode(401, "the signature does not fit the body"),
+    "not_found": ErrorCode(404, "there is nothing at this address"),
+    "already_paid": ErrorCode(409, "this order is already paid: do not sell it again", state="settled"),
+    "payment_pending": ErrorCode(
+        409,
+        "a payment of this order has been seen and is not final yet: wait for it before you sell the order again",
+        state="expired",
+    ),
+    "expired": ErrorCode(
+        409,
+        f"the invoice of this correlation_id has expired, and no payment is known: {ANOTHER_ATTEMPT}",
+        state="expired",
+    ),
+    "paid_late": ErrorCode(
+        409,
+        "the invoice of this correlation_id was paid after its deadline, and the payment is refunded: "
+        f"{ANOTHER_ATTEMPT}",
+        state="paid_late",
+    ),
+    "amount_differs": ErrorCode(
+        409,
+        "the open invoice of this correlation_id asks for 12.34 usd, not 20.00 usd: a different request needs a "
+        "different correlation_id",
+        state="unpaid",
+    ),
+    "correlation_id_taken": ErrorCode(
+        409,
+        "this correlation_id was used for a request with a different description: repeat the request as it was, or "
+        "use a new correlation_id",
+        state="unpaid",
+    ),
+    "order_busy": ErrorCode(409, "this order is being changed by other requests at the same time; repeat it"),
+    "payload_too_large": ErrorCode(413, "the body is larger than 64 KiB"),
+    "unsupported_media_type": ErrorCode(415, "send the body as JSON, with Content-Type: application/json"),
+    "provider_rejected": ErrorCode(502, "the payment provider refused; the operator finds the reason in the log"),
+    "provider_unavailable": ErrorCode(503, "the payment provider cannot be used right now; repeat the request later"),
+    "rate_unavailable": ErrorCode(503, "no price is known that may be used"),
+    "storage_unavailable": ErrorCode(503, "the database is not available right now"),
+    "webhook_not_configured": ErrorCode(503, "WEBHOOK_SECRET is not set here"),
+    "not_ready": ErrorCode(503, "the database does not answer; the log says why"),
+}
+"""Every `code` that an operation below may answer with."""
+
+
+def problem_example(code: str) -> dict[str, Any]:
+    """An error as it is answered."""
+    known = ERRORS[code]
+    problem: dict[str, Any] = {"status": "error", "code": code, "message": known.message, "errors": known.errors}
+    if known.state is None:
+        return problem
+    return {
+        **problem,
+        "state": known.state,
+        "invoice_id": INVOICE_ID,
+        "correlation_id": "order-1042",
+        "checkout_url": "https://pay.shop.example/checkout/tJFDFF-ynntxIgBUDYHQfwn3d2QpYugk",
+    }

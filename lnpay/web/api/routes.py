@@ -1,0 +1,211 @@
+"""The shop's door: make an invoice, ask about one, show its QR code."""
+
+from __future__ import annotations
+
+import base64
+
+from flask import Blueprint, Response, jsonify, request, url_for
+
+from lnpay.domain.addresses import (
+    MAX_ADDRESS_CHARACTERS,
+    AddressRefused,
+    parse_refund_address,
+    refund_address,
+)
+from lnpay.domain.errors import InvalidRequest, NotFound, OrderConflict
+from lnpay.domain.events import EventType
+from lnpay.domain.model import (
+    Delivery,
+    Invoice,
+    Order,
+    Refund,
+)
+from lnpay.domain.money import parse_fiat
+from lnpay.invoices.create import create_invoice
+from lnpay.runtime.backend import Backend
+from lnpay.web.api.answers import (
+    InvoiceMade,
+    InvoiceStanding,
+    OpenInvoice,
+    OrderAttempts,
+)
+from lnpay.web.api.schemas import (
+    AMOUNT_LIMIT,
+    GenerateInvoice,
+    invalid_fields,
+    read_json,
+)
+from lnpay.web.bearer import check_bearer
+from lnpay.web.context import backend
+from lnpay.web.customer.qr import payment_uri, qr_png, qr_svg
+from lnpay.web.errors import error_response
+
+blueprint = Blueprint("api", __name__)
+
+ADDRESS_WARNING = "ln_address {}: the invoice is good, but a refund would wait until the customer gives an address"
+
+
+@blueprint.post("/generate-invoice")
+def generate_invoice() -> Response:
+    """Turn an order into an open invoice with its QR code; the same order gives the same invoice."""
+    here = backend()
+    check_bearer(here.access.api_keys)
+    wanted = read_json(request, GenerateInvoice)
+    order = _to_order(wanted, here.currency)
+    try:
+        invoice = create_invoice(here.till, wanted.invoice_name(), order)
+    except OrderConflict as conflict:
+        return _conflict_response(here, conflict)
+    except InvalidRequest as error:
+        # Only the price of the moment tells that an amount is less than a sat.
+        raise invalid_fields({"amount_fiat": error.message}) from error
+    data = _shown(here, invoice)
+    if wanted.ln_address:
+        try:
+            parse_refund_address(wanted.ln_address)
+        except AddressRefused as error:
+            data["warnings"] = [ADDRESS_WARNING.format(error)]
+    return jsonify(InvoiceMade(status="success", data=data))
+
+
+def _conflict_response(here: Backend, conflict: OrderConflict) -> Response:
+    """The error, with the invoice that it is about."""
+    about = {
+        "state": conflict.state,
+        "invoice_id": conflict.invoice_id,
+        "correlation_id": conflict.correlation_id,
+        "checkout_url": None if conflict.token is None else _checkout_url(here, conflict.token),
+    }
+    return error_response(409, conflict.code, conflict.message, about=about)
+
+
+def _to_order(wanted: GenerateInvoice, currency: str) -> Order:
+    try:
+        amount_fiat = parse_fiat(wanted.amount_fiat, currency)
+        if amount_fiat >= AMOUNT_LIMIT:
+            raise InvalidRequest(f"must be less than {AMOUNT_LIMIT:,}")
+    except InvalidRequest as error:
+        raise invalid_fields({"amount_fiat": error.message}) from error
+    address = wanted.ln_address if refund_address(wanted.ln_address) else _kept(wanted.ln_address)
+    return Order(
+        amount_fiat,
+        currency,
+        wanted.description or None,
+        address,
+        wanted.return_url or None,
+        wanted.retry_url or None,
+        wanted.metadata or {},
+        None if wanted.order_id == wanted.correlation_id else wanted.order_id,
+    )
+
+
+def _kept(address: str | None) -> str | None:
+    """What is remembered of an address that cannot be one: enough to see what was sent."""
+    if not address:
+        return None
+    return "".join(one for one in address if one.isprintable())[:MAX_ADDRESS_CHARACTERS] or None
+
+
+def _shown(here: Backend, invoice: Invoice) -> OpenInvoice:
+    bolt11 = invoice.issue.bolt11
+    return {
+        # What the invoice is called at Strike is ours alone; the shop reads its own name for the order.
+        "invoice": {**invoice.issue.strike_invoice, "correlationId": invoice.correlation_id},
+        "quote": invoice.issue.strike_quote,
+        "qr_code": base64.b64encode(qr_png(bolt11)).decode(),
+        "expiration_time": invoice.expires_at.isoformat(),
+        "payment_uri": payment_uri(bolt11),
+        "checkout_url": _checkout_url(here, invoice.token),
+    }
+
+
+def _checkout_url(here: Backend, token: str) -> str:
+    if here.access.public_url is not None:
+        return here.access.public_url + url_for("checkout.show", token=token)
+    return url_for("checkout.show", token=token, _external=True)
+
+
+@blueprint.get("/invoices")
+def find_invoices() -> Response:
+    """The invoice that the shop calls `correlation_id`, or every attempt of the order that it calls `order_id`."""
+    here = backend()
+    check_bearer(here.access.api_keys)
+    correlation_id, order_id = request.args.get("correlation_id"), request.args.get("order_id")
+    with here.repository.reading() as tx:
+        if correlation_id is not None:
+            invoice = tx.invoices.find_invoice_by_correlation_id(correlation_id.strip())
+            if invoice is None or order_id not in (None, invoice.order_id):
+                raise NotFound("there is no invoice of this correlation_id")
+            return jsonify(
+                _state_of(invoice, tx.refunds.find_by_invoice(invoice.id), tx.deliveries.of_invoice(invoice.id))
+            )
+        if order_id is None:
+            raise NotFound("give the invoice's correlation_id, or the order_id of its order, in the query")
+        attempts = [
+            _state_of(one, tx.refunds.find_by_invoice(one.id), tx.deliveries.of_invoice(one.id))
+            for one in tx.invoices.attempts(order_id.strip())
+        ]
+    return jsonify(OrderAttempts(order_id=order_id.strip(), invoices=attempts))
+
+
+@blueprint.get("/invoices/<invoice_id>")
+def show_invoice(invoice_id: str) -> Response:
+    """Where an invoice stands, for the shop."""
+    check_bearer(backend().access.api_keys)
+    with backend().repository.reading() as tx:
+        invoice = tx.invoices.find_by_strike_id(invoice_id)
+        if invoice is None:
+            raise _unknown()
+        refund = tx.refunds.find_by_invoice(invoice.id)
+        deliveries = tx.deliveries.of_invoice(invoice.id)
+    return jsonify(_state_of(invoice, refund, deliveries))
+
+
+def _state_of(invoice: Invoice, refund: Refund | None, deliveries: list[Delivery]) -> InvoiceStanding:
+    told = next((one for one in deliveries if one.event_type == EventType.INVOICE_SETTLED), None)
+    told = told or (deliveries[0] if deliveries else None)
+    return {
+        "invoice_id": invoice.strike_invoice_id,
+        "correlation_id": invoice.correlation_id,
+        "order_id": invoice.order_id,
+        "state": invoice.state,
+        "amount_fiat": str(invoice.order.amount_fiat),
+        "currency": invoice.order.currency,
+        "amount_sats": invoice.amount_sats,
+        "expiration_time": invoice.expires_at.isoformat(),
+        "settled_at": invoice.settled_at.isoformat() if invoice.settled_at else None,
+        "delivery": {"state": told.state, "attempts": told.attempts} if told else None,
+        "refund": {"state": refund.state} if refund else None,
+        "metadata": invoice.order.metadata,
+    }
+
+
+@blueprint.get("/invoices/<invoice_id>/qr.png")
+def show_png(invoice_id: str) -> Response:
+    """The QR code as PNG."""
+    return _picture(qr_png(_bolt11_of(invoice_id)), "image/png")
+
+
+@blueprint.get("/invoices/<invoice_id>/qr.svg")
+def show_svg(invoice_id: str) -> Response:
+    """The QR code as SVG."""
+    return _picture(qr_svg(_bolt11_of(invoice_id)), "image/svg+xml")
+
+
+def _bolt11_of(invoice_id: str) -> str:
+    with backend().repository.reading() as tx:
+        invoice = tx.invoices.find_by_strike_id(invoice_id)
+    if invoice is None:
+        raise _unknown()
+    return invoice.issue.bolt11
+
+
+def _picture(content: bytes | str, mimetype: str) -> Response:
+    response = Response(content, mimetype=mimetype)
+    # A payment request never changes; a page of another origin may show it.
+    response.headers["Cache-Control"] = "private, max-age=3600, immutable"
+    return response
+
+
+def _unknown() -> NotFound:
+    return NotFound("there is no invoice of this id; it is the invoiceId of the answer to /generate-invoice")

@@ -1,0 +1,308 @@
+"""The shapes of requests, checked by pydantic, and the sentences for what is wrong with one.
+
+`GET /openapi.json` shows the same models, so what is checked by code is written beside it as JSON Schema.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from decimal import Decimal
+from typing import Annotated, Any, NoReturn, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+)
+from werkzeug.exceptions import UnsupportedMediaType
+from werkzeug.wrappers import Request
+
+from lnpay.domain.errors import InvalidRequest
+from lnpay.domain.money import decimals_of
+from lnpay.domain.text import DESCRIPTION_CHARACTERS, blank_unprintable, on_one_line
+from lnpay.web.api.links import LINK_PATTERN, MAX_LINK_CHARACTERS, customer_link
+
+AMOUNT_LIMIT = 10**11
+"""In any currency, an amount from here on is a mistake."""
+
+MAX_ID_CHARACTERS = 40
+
+MAX_METADATA_KEYS = 20
+MAX_METADATA_KEY_CHARACTERS = 40
+MAX_METADATA_VALUE_CHARACTERS = 500
+MAX_METADATA_BYTES = 4_096
+
+_NO_TEXT = r"\x00-\x1f\x7f-\x9f"
+"""Control characters, which no database and no Strike would take."""
+
+_TEXT_PATTERN = rf"^[\t-\r ]*[^{_NO_TEXT}]*[\t-\r ]*$"
+_KEY_PATTERN = rf"^[^{_NO_TEXT}]+$"
+_LINES_PATTERN = rf"^(?:[^{_NO_TEXT}]|[\t\n\r])*$"
+"""A note may have more than one line."""
+
+
+def _is(pattern: str, text: str) -> bool:
+    """Whether a pattern of JSON Schema fits the whole of `text`, and `text` is fit to be stored at all."""
+    # Python's $ would forgive a line break at the end; halves of characters cannot be written as UTF-8.
+    fits = re.fullmatch(pattern.removeprefix("^").removesuffix("$"), text) is not None
+    return fits and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _plain_text(text: str) -> str:
+    if not _is(_TEXT_PATTERN, text):
+        raise ValueError("has characters that are not text")
+    return text.strip()
+
+
+def _printable(value: object) -> object:
+    """A text with spaces for what cannot be shown or stored; anything else as it is."""
+    return blank_unprintable(value) if isinstance(value, str) else value
+
+
+def _storable(value: object) -> object:
+    """A text with spaces for halves of characters alone: what is wrong with it otherwise costs no sale."""
+    return re.sub("[\ud800-\udfff]", " ", value) if isinstance(value, str) else value
+
+
+def _id_as_text(value: object) -> object:
+    """An id as text: many shops number their orders."""
+    if isinstance(value, bool | Decimal):
+        raise ValueError("must be a string, or a whole number")
+    return str(value) if isinstance(value, int) else value
+
+
+def _amount_as_sent(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise ValueError('must be a string such as "12.34", or a number')
+    return value
+
+
+def _link(text: str) -> str | None:
+    return customer_link(text) if text else None
+
+
+def _metadata_as_text(value: object) -> object:
+    """Metadata with every value as the text that the shop will read again."""
+    if not isinstance(value, dict):
+        return value
+    if len(value) > MAX_METADATA_KEYS:
+        raise ValueError(f"has more than {MAX_METADATA_KEYS} keys")
+    metadata = {_metadata_key(key): _metadata_value(key, one) for key, one in value.items()}
+    if len(json.dumps(metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
+        raise ValueError(f"is larger than {MAX_METADATA_BYTES} bytes")
+    return metadata
+
+
+def _metadata_key(key: str) -> str:
+    if len(key) > MAX_METADATA_KEY_CHARACTERS or not _is(_KEY_PATTERN, key):
+        raise ValueError(f"has a key that is not 1 to {MAX_METADATA_KEY_CHARACTERS} characters of text")
+    return key
+
+
+def _metadata_value(key: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str | int | Decimal):
+        raise ValueError(f'must have a string, number or bool as "{key}"')
+    text = str(value)
+    if len(text) > MAX_METADATA_VALUE_CHARACTERS or not _is(_LINES_PATTERN, text):
+        raise ValueError(f'must have at most {MAX_METADATA_VALUE_CHARACTERS} characters of text as "{key}"')
+    return text
+
+
+def amount_schema(currency: str) -> dict[str, Any]:
+    """JSON Schema of an amount in `currency`: what is surely taken, and how it is best written.
+
+    Code takes a little more: spaces around it, and exponents, which some languages write large numbers with.
+    """
+    decimals = decimals_of(currency)
+    digits = len(str(AMOUNT_LIMIT - 1))
+    # Three digits after a point or comma look like thousands: they need a fourth, or more than three before.
+    fractions = {
+        0: f"[0-9]{{1,{digits}}}",
+        2: rf"[0-9]{{1,{digits}}}(?:[.,][0-9]{{1,2}})?",
+        3: rf"(?:[0-9]{{1,{digits}}}(?:[.,][0-9]{{1,2}}|\.[0-9]{{3}}0)?|(?:0|[0-9]{{4,{digits}}})\.[0-9]{{3}})",
+    }
+    step = 1 if decimals == 0 else float(Decimal(1).scaleb(-decimals))
+    text = {"type": "string", "pattern": f"^(?=.*[1-9]){fractions[decimals]}$"}
+    number = {"type": "number", "minimum": step, "exclusiveMaximum": AMOUNT_LIMIT, "multipleOf": step}
+    return {"anyOf": [text, number]}
+
+
+_METADATA_SCHEMA = {
+    "type": "object",
+    "maxProperties": MAX_METADATA_KEYS,
+    "propertyNames": {"maxLength": MAX_METADATA_KEY_CHARACTERS, "pattern": _KEY_PATTERN},
+    "additionalProperties": {
+        "anyOf": [
+            {"type": "string", "maxLength": MAX_METADATA_VALUE_CHARACTERS, "pattern": _LINES_PATTERN},
+            {"type": "number"},
+            {"type": "boolean"},
+        ]
+    },
+}
+
+_ID_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "maxLength": MAX_ID_CHARACTERS, "pattern": _TEXT_PATTERN},
+        {
+            "type": "integer",
+            "exclusiveMinimum": -(10 ** (MAX_ID_CHARACTERS - 1)),
+            "exclusiveMaximum": 10**MAX_ID_CHARACTERS,
+        },
+    ]
+}
+
+Amount = Annotated[Any, BeforeValidator(_amount_as_sent), WithJsonSchema(amount_schema("usd"))]
+Description = Annotated[
+    str, BeforeValidator(_printable), Field(max_length=DESCRIPTION_CHARACTERS), AfterValidator(on_one_line)
+]
+OrderId = Annotated[
+    str,
+    BeforeValidator(_id_as_text),
+    Field(max_length=MAX_ID_CHARACTERS),
+    AfterValidator(_plain_text),
+    WithJsonSchema(_ID_SCHEMA),
+]
+Address = Annotated[str, BeforeValidator(_storable)]
+Link = Annotated[
+    str,
+    Field(max_length=MAX_LINK_CHARACTERS, json_schema_extra={"pattern": f"^(?:{LINK_PATTERN})?$"}),
+    AfterValidator(_link),
+]
+Metadata = Annotated[dict[str, str], BeforeValidator(_metadata_as_text), WithJsonSchema(_METADATA_SCHEMA)]
+
+
+class GenerateInvoice(BaseModel):
+    """What to sell, and for how much."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+    amount_fiat: Annotated[
+        Amount,
+        Field(
+            description='In the shop\'s currency. A string keeps its digits: "12.34"; a decimal comma is understood. '
+            'What two countries read differently, such as "15.000" or "1,234", is refused. '
+            "Never rounded: more decimals than the currency has are refused.",
+            examples=["12.34"],
+        ),
+    ]
+    ln_address: Annotated[
+        Address | None,
+        Field(
+            description="Where a refund would go: a Lightning address or an LNURL. One that cannot be one never "
+            "costs the sale: `warnings` in the answer says so, and a refund would ask the customer.",
+            examples=["alice@example.com"],
+        ),
+    ] = None
+    description: Annotated[
+        Description | None,
+        Field(
+            description="What the customer reads in the wallet and on the page, on one line: line breaks and control "
+            "characters become spaces. A wallet may show the beginning only: a payment request holds 639 bytes.",
+            examples=["Two coffees"],
+        ),
+    ] = None
+    correlation_id: Annotated[
+        OrderId | None,
+        Field(
+            description="Your id of this invoice, generated if omitted. The same id with the same request gives the "
+            "same open invoice again, so a request may be repeated safely. A whole number is taken as its digits.",
+            examples=["order-1042"],
+        ),
+    ] = None
+    order_id: Annotated[
+        OrderId | None,
+        Field(
+            description="Your order, where it may need several attempts: each has a correlation_id of its own and the "
+            "same order_id. Everything that you are told carries it. Once an attempt is paid, there are no more. "
+            "Left out, it is the correlation_id.",
+            examples=["1042"],
+        ),
+    ] = None
+    return_url: Annotated[
+        Link | None,
+        Field(
+            description="Where the payment page leads when it is paid: https, or http on localhost.",
+            examples=["https://shop.example/orders/1042"],
+        ),
+    ] = None
+    retry_url: Annotated[
+        Link | None,
+        Field(
+            description="Where the payment page leads for a new invoice when the time is over.",
+            examples=["https://shop.example/cart"],
+        ),
+    ] = None
+    metadata: Annotated[
+        Metadata | None,
+        Field(
+            description="What you want to read again in deliveries and in the invoice's state, as text. At most "
+            f"{MAX_METADATA_BYTES} bytes in all. Whoever knows the invoice's id can read it: keep secrets out.",
+            examples=[{"cart": "17", "gift": True}],
+        ),
+    ] = None
+
+    def invoice_name(self) -> str:
+        """The shop's name for this invoice, generated if it sent none."""
+        return self.correlation_id or str(uuid.uuid4())
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_json(request: Request, model: type[Model]) -> Model:
+    """The request's JSON body as `model`; numbers with a fraction become Decimal.
+
+    Raises UnsupportedMediaType when it is not sent as JSON, InvalidRequest, naming the fields, for what is wrong in it.
+    """
+    if not request.is_json:
+        raise UnsupportedMediaType
+    try:
+        body = json.loads(request.get_data(), parse_float=Decimal, parse_constant=_refuse_constant)
+    # Arithmetic: an exponent of twenty digits is JSON, and more than Decimal holds.
+    except (ValueError, ArithmeticError, RecursionError) as error:
+        raise InvalidRequest("the body is not JSON that can be read", code="invalid_json") from error
+    if not isinstance(body, dict):
+        raise InvalidRequest("the body must be a JSON object", code="invalid_json")
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        raise invalid_fields({_field(one["loc"]): _sentence(dict(one)) for one in error.errors()}) from error
+
+
+def invalid_fields(fields: dict[str, str]) -> InvalidRequest:
+    """An InvalidRequest that says of each field what is wrong with it."""
+    said = "; ".join(f"{field} {why}" for field, why in fields.items())
+    return InvalidRequest(said[:1000], errors=fields)
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _field(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)[:100] or "body"
+
+
+_SENTENCES = {
+    "missing": "is missing",
+    "extra_forbidden": "is not a field of this request",
+    "string_type": "must be a string",
+    "string_unicode": "has characters that are not text",
+    "dict_type": "must be an object",
+}
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    if error["type"] == "string_too_long":
+        return f"is longer than {error['ctx']['max_length']} characters"
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return _SENTENCES.get(error["type"], "is not valid")

@@ -1,0 +1,46 @@
+"""The page a customer pays on: it shows what to pay, and moves by itself as the payment does."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, current_app, request
+
+from lnpay.domain.errors import NotFound
+from lnpay.web.context import backend
+from lnpay.web.customer.pages import customer_page
+from lnpay.web.customer.status import StatusBoard
+
+blueprint = Blueprint("checkout", __name__)
+
+BOARD = "lnpay-status"
+"""The app's extension that is its StatusBoard."""
+
+
+@blueprint.get("/checkout/<token>")
+def show(token: str) -> Response:
+    """Show what to pay, or what became of it."""
+    with backend().repository.reading() as tx:
+        invoice = tx.invoices.find_by_token(token)
+        refund = None if invoice is None else tx.refunds.find_by_invoice(invoice.id)
+    if invoice is None:
+        raise _unknown()
+    return customer_page(invoice, refund)
+
+
+@blueprint.get("/checkout/<token>/status")
+def show_status(token: str) -> Response:
+    """Where the payment stands, for the open page. Most often the status door answers this before Flask does."""
+    board: StatusBoard = current_app.extensions[BOARD]
+    answer = board.answer(token)
+    if answer is None:
+        raise _unknown()
+    if answer.is_known_to(request.headers.get("If-None-Match")):
+        response = Response(status=304)
+        del response.headers["Content-Type"]
+    else:
+        response = Response(answer.body, content_type="application/json")
+    response.headers.extend(answer.headers())
+    return response
+
+
+def _unknown() -> NotFound:
+    return NotFound("there is no payment page at this address")

@@ -1,0 +1,123 @@
+"""The one page that customers see, at /checkout/<token> and at /refund/<token>."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Flask, Response, make_response, render_template, request, url_for
+
+from lnpay.domain.model import Invoice, Refund
+from lnpay.web.context import backend
+from lnpay.web.customer.languages import mark_language
+from lnpay.web.customer.qr import payment_uri, qr_svg
+from lnpay.web.customer.stages import is_final, stage_of, standing_of
+
+STATIC = Path(__file__).parents[1] / "static"
+
+CUSTOMER_PATHS = ("/checkout/", "/refund/")
+
+SOURCE_NAMES = {"coingecko": "CoinGecko", "coinbase": "Coinbase", "strike": "Strike"}
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors "
+)
+
+
+_TROUBLES = {404: "missing", 429: "busy", 503: "busy"}
+"""What the customer can do about an error; any other status is "broken"."""
+
+
+def set_up_customer_page(app: Flask) -> None:
+    """Give the app's templates what the page is written with."""
+    app.jinja_env.globals.update(beside=beside, static=static, qr_svg=qr_svg, sandbox_url=sandbox_url)
+    app.jinja_env.filters["source"] = lambda name: SOURCE_NAMES.get(name, name)
+    app.jinja_env.trim_blocks = True
+    app.jinja_env.lstrip_blocks = True
+
+
+def customer_page(
+    invoice: Invoice, refund: Refund | None, *, mistake: bool = False, given: str = "", status: int = 200
+) -> Response:
+    """Show where the payment of `invoice`, or its refund, stands.
+
+    mistake: `given`, the address that the customer has just sent, cannot be one.
+    """
+    here = backend()
+    now = here.clock()
+    standing = standing_of(invoice, refund)
+    page = render_template(
+        "customer.html",
+        stage=stage_of(standing, now),
+        is_final=is_final(standing),
+        invoice=invoice,
+        refund=refund,
+        payment_uri=payment_uri(invoice.issue.bolt11),
+        seconds_left=_seconds_left(invoice.expires_at, now),
+        seconds_in_all=_seconds_left(invoice.expires_at, invoice.issue.opened_at),
+        return_host=_host(invoice.order.return_url),
+        mistake=mistake,
+        given=given,
+        parents=here.access.cors_origins,
+    )
+    return _answer(page, status)
+
+
+def wants_trouble_page() -> bool:
+    """Whether an error is shown to a customer: somebody whose browser asked for a payment page or a refund page."""
+    # Only so deep, because links of the page are relative.
+    is_page = request.path.startswith(CUSTOMER_PATHS) and request.path.count("/") == 2
+    return is_page and request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+
+
+def trouble_page(status: int, retry_after_seconds: int) -> Response:
+    """An error in the look and language of the pages it stands for. Nothing of the inside is said."""
+    kind = _TROUBLES.get(status, "broken")
+    response = _answer(render_template("trouble.html", kind=kind, parents=backend().access.cors_origins), status)
+    response.vary.add("Accept")
+    if kind == "busy":
+        # Works without a script too. There is nothing on the page that a reload could take away.
+        response.headers["Refresh"] = str(retry_after_seconds)
+    return response
+
+
+def _answer(page: str, status: int) -> Response:
+    response = make_response(page, status)
+    response.headers["Content-Security-Policy"] = _POLICY + (" ".join(backend().access.cors_origins) or "'none'")
+    mark_language(response)
+    return response
+
+
+def _seconds_left(until: datetime, now: datetime) -> int:
+    return max(0, int((until - now).total_seconds()))
+
+
+def sandbox_url() -> str | None:
+    """Where the sandbox's wallet and tour are; None in production."""
+    return backend().access.sandbox_url
+
+
+def _host(url: str | None) -> str | None:
+    """What a customer recognises of a link."""
+    return None if url is None else urlsplit(url).netloc
+
+
+def beside(endpoint: str, **values: Any) -> str:  # noqa: ANN401 - as url_for takes them
+    """A link from the page of this request to a route, relative: it holds under whatever path a proxy puts us."""
+    upward = "../" * (request.path.count("/") - 1)
+    return upward + url_for(endpoint, **values).removeprefix(request.script_root).removeprefix("/")
+
+
+def static(name: str) -> str:
+    """A link to a file of static/ that changes with the file, so that it can be kept for long."""
+    return beside("static", filename=name, v=_fingerprint(name))
+
+
+@cache
+def _fingerprint(name: str) -> str:
+    return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:10]

@@ -1,0 +1,1 @@
+"""Routes for operators and their monitors: health, metrics, API documents."""

@@ -1,0 +1,244 @@
+"""`GET /metrics`: the figures for Prometheus.
+
+Three kinds: of the database, which every process tells alike; of this process (its price, its requests, the webhooks
+that came to it); and of the process itself, as the client library has them. No label holds anything that a stranger
+chose, an id or a secret: states, buckets, workers and routes are a few words each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import inf
+from typing import TypeVar
+
+from flask import Blueprint, Flask, Response, current_app
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from lnpay.domain.errors import StorageUnavailable
+from lnpay.monitoring.snapshot import Figures, Lookout
+from lnpay.runtime.backend import Backend
+from lnpay.runtime.version import version
+from lnpay.web.bearer import check_bearer
+from lnpay.web.context import backend
+
+blueprint = Blueprint("metrics", __name__)
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+# In this format they are a second line for every counter, and Prometheus does not use them.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+_METERS = "lnpay.meters"
+
+_Word = TypeVar("_Word", bound=str)
+
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
+"""Seconds. Strike waits five for its answer; the slowest request waits for two answers of Strike."""
+
+WEBHOOK_OUTCOMES = (
+    "settled", "paid_late", "refund", "ignored", "put_off", "refused_signature", "refused_body",
+    "not_configured", "error",
+)  # fmt: skip
+"""What became of a webhook.
+
+refund: about one. ignored: known before, or not ours. put_off: answered 503, for Strike to call again, as what it is
+about is not final yet or could not be read. not_configured: WEBHOOK_SECRET is not set.
+"""
+
+
+@blueprint.get("/metrics")
+def show() -> Response:
+    """Every figure, for whoever knows METRICS_TOKEN."""
+    token = backend().access.metrics_token
+    check_bearer((token,) if token else ())
+    return Response(generate_latest(meters().registry), content_type=CONTENT_TYPE)
+
+
+class Meters:
+    """What one app counts, and what it looks up when it is asked."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.registry.register(_DatabaseCollector(Lookout(backend.repository, backend.clock)))
+        self.registry.register(_RateCollector(backend))
+        self.registry.register(_ClockCollector(backend))
+        Info("lnpay_build", "This program.", registry=self.registry).info({"version": version()})
+        self._seconds = Histogram(
+            "lnpay_http_request_duration_seconds",
+            "Requests of this process by route; without the status questions of open payment pages.",
+            ("route", "status"),
+            buckets=BUCKETS,
+            registry=self.registry,
+        )
+        self._webhooks = Counter(
+            "lnpay_webhook_events",
+            "Webhooks of Strike that came to this process, by what became of them.",
+            ("outcome",),
+            registry=self.registry,
+        )
+        # A rate needs a first value: without it, the first refusal of all would not be seen.
+        for outcome in WEBHOOK_OUTCOMES:
+            self._webhooks.labels(outcome)
+
+    def saw_request(self, route: str, status: int, seconds: float) -> None:
+        """Count a request. route: its template, never its path."""
+        self._seconds.labels(route, f"{status // 100}xx").observe(seconds)
+
+    def saw_webhook(self, outcome: str) -> None:
+        """Count a webhook under one of WEBHOOK_OUTCOMES."""
+        self._webhooks.labels(outcome).inc()
+
+
+def set_up_metrics(app: Flask, backend: Backend) -> None:
+    """Give `app` its meters; its parts reach them with `meters`."""
+    app.extensions[_METERS] = Meters(backend)
+
+
+def meters() -> Meters:
+    """The meters of the app that serves this request."""
+    found: Meters = current_app.extensions[_METERS]
+    return found
+
+
+class _DatabaseCollector(Collector):
+    """What the database says, at the moment of asking."""
+
+    def __init__(self, lookout: Lookout) -> None:
+        self._lookout = lookout
+
+    def collect(self) -> Iterator[Metric]:
+        """Every figure; or, while the database is away, that it is."""
+        try:
+            figures = self._lookout.look()
+        except StorageUnavailable:
+            yield _is_database_up(0)
+            return
+        yield _is_database_up(1)
+        yield _gauge("lnpay_schema_info", "The tables in the database.", "version", {figures.schema_version: 1})
+        yield from _money_waiting(figures)
+        yield from _provider(figures)
+        yield from _workers(figures)
+
+
+class _RateCollector(Collector):
+    """What this process knows of the price."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def collect(self) -> Iterator[Metric]:
+        """The price's age and source, as far as there is a price."""
+        standing = self._backend.till.rates.standing()
+        rate, spread = standing.rate, standing.spread
+        age: dict[str, float] = (
+            {} if rate is None else {rate.source: (self._backend.clock() - rate.as_of).total_seconds()}
+        )
+        yield _gauge("lnpay_rate_age_seconds", "Age of the last price that was believed.", "source", age)
+        yield GaugeMetricFamily(
+            "lnpay_rate_max_age_seconds", "RATE_MAX_AGE: an older price is not used.", standing.max_age.total_seconds()
+        )
+        if spread is not None:
+            yield GaugeMetricFamily(
+                "lnpay_rate_spread_ratio", "How far apart two sources were, when last asked.", float(spread)
+            )
+        refreshes = CounterMetricFamily("lnpay_rate_refreshes", "Times the price was asked for.", labels=("result",))
+        for result, count in standing.refreshes.items():
+            refreshes.add_metric((str(result),), count)
+        yield refreshes
+
+
+class _ClockCollector(Collector):
+    """What Strike's answers to this process tell about the clock of its machine."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    def collect(self) -> Iterator[Metric]:
+        """The offset of the clock, once an answer has told Strike's time."""
+        offset = self._backend.strike.time.offset()
+        if offset is None:
+            return
+        yield GaugeMetricFamily(
+            "lnpay_clock_offset_seconds",
+            "How far this machine's clock is ahead of Strike's; negative when it is behind.",
+            offset.ahead.total_seconds(),
+        )
+        yield GaugeMetricFamily(
+            "lnpay_clock_offset_uncertainty_seconds",
+            "How far that may be off in either direction; it grows until Strike answers again.",
+            offset.uncertainty.total_seconds(),
+        )
+
+
+def _is_database_up(value: int) -> Metric:
+    return GaugeMetricFamily("lnpay_database_up", "Whether the database answered; the figures of it follow.", value)
+
+
+def _money_waiting(figures: Figures) -> Iterator[Metric]:
+    yield _gauge("lnpay_invoices", "Invoices; those done with are counted once a minute.", "state", figures.invoices)
+    yield GaugeMetricFamily(
+        "lnpay_unsettled_payments", "Payments that Strike lists and that could not be settled.", figures.unsettled
+    )
+    yield _gauge("lnpay_refunds", "Refunds; those sent are counted once a minute.", "state", figures.refunds)
+    yield _gauge(
+        "lnpay_refund_oldest_age_seconds",
+        "Since the oldest refund of each open state is owed, or in flight; 0 when there is none.",
+        "state",
+        figures.refund_seconds,
+    )
+    yield _gauge(
+        "lnpay_deliveries", "Messages to the shop; those done with are counted once a minute.", "state",
+        figures.deliveries,
+    )  # fmt: skip
+    yield _gauge(
+        "lnpay_delivery_oldest_age_seconds",
+        "Since the oldest message of each type is owed that the shop has not taken; 0 when there is none.",
+        "event",
+        figures.undelivered_seconds,
+    )
+
+
+def _provider(figures: Figures) -> Iterator[Metric]:
+    made = {bucket: calls.made for bucket, calls in figures.calls.items()}
+    left = {bucket: calls.left for bucket, calls in figures.calls.items()}
+    yield _gauge("lnpay_provider_calls", "Calls of all processes in Strike's window that runs.", "bucket", made)
+    yield _gauge("lnpay_provider_calls_left", "Calls that may still be made in that window.", "bucket", left)
+    yield _gauge(
+        "lnpay_provider_block_remaining_seconds", "How long Strike still refuses calls.", "bucket",
+        figures.blocked_seconds,
+    )  # fmt: skip
+
+
+def _workers(figures: Figures) -> Iterator[Metric]:
+    ages = {name: inf if one.age_seconds is None else one.age_seconds for name, one in figures.workers.items()}
+    trouble = {name: one.is_in_trouble for name, one in figures.workers.items()}
+    yield _gauge(
+        "lnpay_worker_last_run_age_seconds", "Since its last pass ended; +Inf when there was none.", "worker", ages
+    )
+    yield _gauge("lnpay_worker_trouble", "Whether its last pass wants a person to look.", "worker", trouble)
+    seconds = {name: one.trouble_seconds for name, one in figures.workers.items()}
+    yield _gauge("lnpay_worker_trouble_seconds", "For how long its passes have wanted that; 0: not.", "worker", seconds)
+    unreadable = {name: one.unreadable for name, one in figures.workers.items()}
+    yield _gauge(
+        "lnpay_worker_unreadable_rows", "Rows of Strike and of the database that its last pass could not read.",
+        "worker", unreadable,
+    )  # fmt: skip
+    yield _gauge("lnpay_stalled", "Work that has not moved for an hour.", "kind", figures.stalled)
+
+
+def _gauge(name: str, text: str, label: str, values: Mapping[_Word, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=(label,))
+    for word, value in values.items():
+        family.add_metric((str(word),), value)
+    return family

@@ -1,0 +1,438 @@
+"""The OpenAPI 3.1 document, made from the models that the code validates with and answers with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+
+from lnpay.domain.events import WORDS, EventType
+from lnpay.runtime.version import version
+from lnpay.web.api import answers as a
+from lnpay.web.api.error_codes import ERRORS, problem_example
+from lnpay.web.api.schemas import GenerateInvoice, amount_schema
+
+Json = dict[str, Any]
+
+SHOP, STRIKE, OPERATOR = "For your shop", "For Strike", "For the operator"
+
+_INTRODUCTION = """\
+Lightning payments for your shop.
+
+Ask for an invoice with `POST /generate-invoice`, send your customer to its `checkout_url`, and wait for the message: \
+a paid order is a POST to your DELIVERY_URL (see the messages below).
+
+Every error has one shape: `{"status": "error", "code": "...", "message": "...", "errors": {}}`. `code` is a stable \
+word; `errors` names the fields of the request that are wrong. Beside those listed with each route there are \
+`not_found` (404), `method_not_allowed` (405, with Allow) and `internal_error` (500, never your fault).
+
+A 503 says when to try again (Retry-After). Repeating a request with its `correlation_id` never makes a second invoice.
+"""
+
+
+_STATUS_WORDS = {
+    400: "The request is wrong; as it stands, it will be refused again.",
+    401: "No key or signature, or a wrong one.",
+    404: "There is nothing of that name here.",
+    409: "It contradicts what is stored.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    502: "The payment provider said no. Repeating will not help.",
+    503: "Not possible right now, and nothing is lost: repeat it after Retry-After.",
+}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One route: what it takes, what it gives, and the codes of its errors."""
+
+    method: str
+    path: str
+    name: str
+    tag: str
+    summary: str
+    answer: Any = None
+    content_type: str = "application/json"
+    description: str = ""
+    errors: tuple[str, ...] = ()
+    request: Json | None = None
+    security: str | None = None
+    query: tuple[str, ...] = ()
+    example: Json | None = None
+
+
+_PICTURE = ("not_found", "storage_unavailable")
+
+_STRIKE_EVENT = {
+    "required": True,
+    "description": "Strike's event. It is only a hint: what it names is read back from Strike.",
+    "content": {
+        "application/json": {
+            "schema": {"type": "object"},
+            "example": {
+                "id": "b8f4f5c6-1d0c-4d0c-9a6b-2a7ad6a0e0a1",
+                "eventType": "invoice.updated",
+                "webhookVersion": "v1",
+                "data": {"entityId": a.INVOICE_ID, "changes": ["state"]},
+                "created": "2026-01-01T00:00:42+00:00",
+                "deliverySuccess": True,
+            },
+        }
+    },
+}
+
+OPERATIONS = (
+    Operation(
+        "post",
+        "/generate-invoice",
+        "generateInvoice",
+        SHOP,
+        "Turn an order into a Lightning invoice",
+        a.InvoiceMade,
+        description="The same `correlation_id` with the same request gives the same open invoice again; with another "
+        "request, or when that invoice is no longer open, it is a conflict, whose answer says how that invoice stands. "
+        "After a cancelled one the same `correlation_id` gives a new invoice. "
+        "An order that may need several attempts has an `order_id`. The customer has until `expiration_time` to pay.",
+        errors=(
+            "invalid_request",
+            "invalid_json",
+            "unauthorized",
+            "already_paid",
+            "payment_pending",
+            "expired",
+            "paid_late",
+            "amount_differs",
+            "correlation_id_taken",
+            "order_busy",
+            "payload_too_large",
+            "unsupported_media_type",
+            "provider_rejected",
+            "provider_unavailable",
+            "rate_unavailable",
+            "storage_unavailable",
+        ),
+        request={
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/GenerateInvoice"}}},
+        },
+        security="apiKey",
+    ),
+    Operation(
+        "get",
+        "/invoices",
+        "findInvoices",
+        SHOP,
+        "Find an invoice, or the attempts of an order, by your own ids",
+        (a.InvoiceStanding, a.OrderAttempts),
+        description="With `correlation_id` the answer is that of `GET /invoices/{invoice_id}`, or a 404. With "
+        "`order_id` it lists every attempt of the order, none if there is none. Without either it is a 404.",
+        errors=("unauthorized", "not_found", "storage_unavailable"),
+        security="apiKey",
+        query=("correlation_id", "order_id"),
+    ),
+    Operation(
+        "get",
+        "/invoices/{invoice_id}",
+        "showInvoice",
+        SHOP,
+        "Where an invoice stands",
+        a.InvoiceStanding,
+        description="LNPay tells you of a payment without being asked; this is for looking.",
+        errors=("unauthorized", "not_found", "storage_unavailable"),
+        security="apiKey",
+    ),
+    Operation(
+        "get",
+        "/invoices/{invoice_id}/qr.png",
+        "showPng",
+        SHOP,
+        "Its QR code as PNG",
+        content_type="image/png",
+        errors=_PICTURE,
+    ),
+    Operation(
+        "get",
+        "/invoices/{invoice_id}/qr.svg",
+        "showSvg",
+        SHOP,
+        "Its QR code as SVG",
+        content_type="image/svg+xml",
+        errors=_PICTURE,
+    ),
+    Operation(
+        "post",
+        "/webhook",
+        "receiveEvent",
+        STRIKE,
+        "Learn that something changed",
+        a.EventTaken,
+        description="Called by Strike, signed with WEBHOOK_SECRET. What could not be done is answered 503, so that "
+        "Strike calls again; unknown invoices and other types of event are acknowledged.",
+        errors=(
+            "invalid_request",
+            "signature_mismatch",
+            "payload_too_large",
+            "provider_unavailable",
+            "storage_unavailable",
+            "webhook_not_configured",
+        ),
+        request=_STRIKE_EVENT,
+        security="strikeSignature",
+    ),
+    Operation("get", "/healthz", "showHealth", OPERATOR, "The process is up", a.Alive),
+    Operation(
+        "get",
+        "/readyz",
+        "showReadiness",
+        OPERATOR,
+        "The database answers and has the tables of this version",
+        a.Alive,
+        errors=("not_ready",),
+    ),
+    Operation(
+        "get",
+        "/metrics",
+        "showMetrics",
+        OPERATOR,
+        "Figures for Prometheus",
+        content_type="text/plain",
+        description="What waits and since when, the price, the calls to Strike, the workers, the requests. Rules for "
+        "alerts are in `deploy/prometheus`.",
+        errors=("unauthorized",),
+        security="metricsToken",
+    ),
+    Operation("get", "/openapi.json", "showOpenapi", SHOP, "This document", content_type="application/json"),
+    Operation("get", "/docs", "showDocs", SHOP, "This document for people", content_type="text/html"),
+)
+"""What the document describes. A test holds it against the routes of the app."""
+
+_MESSAGES = {
+    EventType.INVOICE_SETTLED: "An order is paid: hand out the goods.",
+    EventType.INVOICE_EXPIRED: "The time to pay is over, or the invoice was cancelled, and nothing was paid.",
+    EventType.INVOICE_PAID_LATE: "A payment came too late and is being refunded: the order is not paid.",
+    EventType.REFUND_SENT: "The money of a late payment is back with the customer.",
+    EventType.REFUND_NEEDS_ADDRESS: "The customer must say where the refund should go; the payment page asks.",
+}
+
+_LINKS = {
+    name: {"operationId": operation, "parameters": {"invoice_id": "$response.body#/data/invoice/invoiceId"}}
+    for name, operation in (("standing", "showInvoice"), ("png", "showPng"), ("svg", "showSvg"))
+}
+
+_RETRY_AFTER = {"description": "Seconds to wait.", "required": True, "schema": {"type": "integer", "minimum": 1}}
+_AUTHENTICATE = {"description": "Always `Bearer`.", "required": True, "schema": {"type": "string"}}
+
+_REF = "#/components/schemas/{model}"
+
+
+class _WithoutTitles(GenerateJsonSchema):
+    """JSON Schema without a title for each field, which says the field's name once more."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401 - pydantic's own signature
+        return False
+
+
+def openapi_document(currency: str, *, needs_key: bool, needs_token: bool = False, server_url: str = "/") -> Json:
+    """The document for a shop in `currency`. needs_key, needs_token: whether API_KEYS and METRICS_TOKEN are set."""
+    schemes: Json = {
+        "apiKey": {"type": "http", "scheme": "bearer", "description": "One of API_KEYS, where those are set."},
+        "metricsToken": {"type": "http", "scheme": "bearer", "description": "METRICS_TOKEN, where it is set."},
+        "strikeSignature": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "X-Webhook-Signature",
+            "description": "Hex HMAC-SHA256 of the body, keyed with WEBHOOK_SECRET.",
+        },
+    }
+    if not needs_key:
+        del schemes["apiKey"]
+    if not needs_token:
+        del schemes["metricsToken"]
+    paths: dict[str, Json] = {}
+    for one in OPERATIONS:
+        paths.setdefault(one.path, {})[one.method] = _operation(one, schemes)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "LNPay",
+            "version": version(),
+            "description": _INTRODUCTION,
+            "license": {"name": "MIT", "identifier": "MIT"},
+        },
+        "servers": [{"url": server_url}],
+        "tags": [{"name": tag} for tag in (SHOP, STRIKE, OPERATOR)],
+        "paths": paths,
+        "webhooks": {str(event_type): _webhook(event_type) for event_type in EventType},
+        "components": {"schemas": _schemas(currency), "securitySchemes": schemes},
+    }
+
+
+def _schemas(currency: str) -> Json:
+    adapters = [
+        *(("validation", TypeAdapter(model)) for model in (GenerateInvoice,)),
+        *(("serialization", TypeAdapter(model)) for model in _answer_models()),
+    ]
+    _, found = TypeAdapter.json_schemas(
+        [(index, mode, adapter) for index, (mode, adapter) in enumerate(adapters)],  # type: ignore[misc]
+        ref_template=_REF,
+        schema_generator=_WithoutTitles,
+    )
+    schemas: Json = found["$defs"]
+    amount = schemas["GenerateInvoice"]["properties"]["amount_fiat"]
+    amount.update(amount_schema(currency))
+    return schemas
+
+
+def _answer_models() -> Iterable[Any]:
+    return [*(model for one in OPERATIONS for model in _answers_of(one)), a.Problem, a.OrderProblem, a.Delivery]
+
+
+def _answers_of(one: Operation) -> tuple[Any, ...]:
+    """The models that a success may have."""
+    if one.answer is None:
+        return ()
+    return one.answer if isinstance(one.answer, tuple) else (one.answer,)
+
+
+def _operation(one: Operation, schemes: Json) -> Json:
+    described: Json = {"operationId": one.name, "tags": [one.tag], "summary": one.summary}
+    if one.description:
+        described["description"] = one.description
+    parameters = [_parameter(name) for name in ("invoice_id",) if f"{{{name}}}" in one.path]
+    parameters += [_query_parameter(name) for name in one.query]
+    if parameters:
+        described["parameters"] = parameters
+    if one.request:
+        described["requestBody"] = one.request
+    is_secured = one.security in schemes
+    if is_secured:
+        described["security"] = [{one.security: []}]
+    codes = [code for code in one.errors if code != "unauthorized" or is_secured]
+    described["responses"] = {"200": _success(one), **_failures(codes)}
+    return described
+
+
+def _parameter(name: str) -> Json:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": "Strike's `invoiceId`, as in the answer to POST /generate-invoice.",
+        "schema": {"type": "string"},
+        "example": a.INVOICE_ID,
+    }
+
+
+def _query_parameter(name: str) -> Json:
+    return {
+        "name": name,
+        "in": "query",
+        "required": False,
+        "description": f"The `{name}` that you gave to POST /generate-invoice.",
+        "schema": {"type": "string"},
+        "example": "order-1042",
+    }
+
+
+def _success(one: Operation) -> Json:
+    schema: Json
+    models = [{"$ref": _REF.format(model=model.__name__)} for model in _answers_of(one)]
+    if models:
+        schema = models[0] if len(models) == 1 else {"anyOf": models}
+    else:
+        schema = {"type": "object"} if one.content_type == "application/json" else {"type": "string"}
+    answer: Json = {"description": "Done.", "content": {one.content_type: {"schema": schema}}}
+    if one.name == "generateInvoice":
+        answer["links"] = _LINKS
+    return answer
+
+
+def _failures(codes: Iterable[str]) -> Json:
+    by_status: dict[int, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(ERRORS[code].status, []).append(code)
+    return {str(status): _failure(status, by_status[status]) for status in sorted(by_status)}
+
+
+def _failure(status: int, codes: list[str]) -> Json:
+    model = "OrderProblem" if status == 409 else "Problem"
+    schema = {"allOf": [{"$ref": _REF.format(model=model)}, {"properties": {"code": {"enum": codes}}}]}
+    answer: Json = {
+        "description": _STATUS_WORDS[status],
+        "content": {
+            "application/json": {
+                "schema": schema,
+                "examples": {code: {"value": problem_example(code)} for code in codes},
+            }
+        },
+    }
+    if status == 503:
+        answer["headers"] = {"Retry-After": _RETRY_AFTER}
+    if status == 401:
+        answer["headers"] = {"WWW-Authenticate": _AUTHENTICATE}
+    return answer
+
+
+def _webhook(event_type: EventType) -> Json:
+    description = (
+        f"POSTed to DELIVERY_URL{'' if event_type is EventType.INVOICE_SETTLED else ' when DELIVERY_EVENTS names it'}: "
+        "at once, and again with growing pauses for more than three days until you answer 2xx within 15 seconds. "
+        "It may come twice: `webhook-id` is the same each time. With DELIVERY_SECRET set it is signed as Standard "
+        "Webhooks has it, and their libraries verify it."
+    )
+    text = {"type": "string"}
+    return {
+        "post": {
+            "operationId": f"told.{event_type}",
+            "summary": _MESSAGES[event_type],
+            "description": description,
+            "parameters": [
+                {"name": "webhook-id", "in": "header", "required": True, "schema": text,
+                 "description": "The same on every attempt: drop what you have seen."},
+                {"name": "webhook-timestamp", "in": "header", "required": True, "schema": text,
+                 "description": "Seconds since 1970, of this attempt."},
+                {"name": "webhook-signature", "in": "header", "required": False, "schema": text,
+                 "description": "`v1,` and the base64 HMAC-SHA256 of `id.timestamp.body`."},
+            ],
+            "requestBody": {
+                "required": True,
+                "content": {
+                    "application/json": {
+                        "schema": {"$ref": "#/components/schemas/Delivery"},
+                        "example": _delivery_example(event_type),
+                    }
+                },
+            },
+            "responses": {
+                "2XX": {"description": "You have it."},
+                "410": {"description": "You do not want it: it is never sent again."},
+                "default": {"description": "Sent again later; redirects are not followed."},
+            },
+        }
+    }  # fmt: skip
+
+
+def _delivery_example(event_type: EventType) -> Json:
+    status, message = WORDS[event_type]
+    is_settled = event_type is EventType.INVOICE_SETTLED
+    at = "2026-01-01T00:00:42+00:00" if is_settled else "2026-01-01T00:05:00+00:00"
+    return {
+        "status": status,
+        "message": message,
+        "invoice": a.BOLT11,
+        "type": str(event_type),
+        "timestamp": at,
+        "data": {
+            "invoice_id": a.INVOICE_ID,
+            "correlation_id": "order-1042",
+            "order_id": "1042",
+            "amount_fiat": "12.34",
+            "currency": "usd",
+            "amount_sats": 19_207,
+            "settled_at": at if is_settled else None,
+            "metadata": {"cart": "17"},
+        },
+    }
