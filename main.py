@@ -119,10 +119,10 @@ def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
         print(explain_trouble(settings.host, settings.port, error), file=sys.stderr)
         return 1
     call_on_signals(backend.stop.set, second="kills")
-    backend.till.rates.warm_up()
+    backend.issuer.rates.warm_up()
     start_timekeeper(backend)
-    backend.dispatcher.start()
-    backend.refunder.start()
+    backend.delivery_dispatcher.start()
+    backend.refund_dispatcher.start()
     if with_workers:
         start_workers(backend)
     why = why_api_is_open(settings.host, settings.webhook_url, settings.api_keys)
@@ -133,8 +133,8 @@ def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
         run_until(server, backend.stop)
     finally:
         backend.stop.set()
-        backend.dispatcher.join()
-        backend.refunder.join()
+        backend.delivery_dispatcher.join()
+        backend.refund_dispatcher.join()
         server.close()
     return 0
 

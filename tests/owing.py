@@ -30,13 +30,13 @@ def owe(world: World, address: str | None = ADDRESS, **fields: Any) -> Invoice:
     """An invoice that was paid late, as LNPay knows; its refund is due now."""
     invoice = world.sell(ln_address=address, **fields)
     world.pay(invoice, late_seconds=180)
-    assert reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id) is Outcome.PAID_LATE
+    assert reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id) is Outcome.PAID_LATE
     return invoice
 
 
 def send(world: World, states: Collection[RefundState] = WAITING) -> Counter[str]:
     """What a worker's pass does about refunds."""
-    return send_due_refunds(world.backend.refund_desk, states)
+    return send_due_refunds(world.backend.refund_sender, states)
 
 
 def refund_of(world: World, invoice: Invoice) -> Refund:

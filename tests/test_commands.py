@@ -51,7 +51,7 @@ class Operator:
 
     def work(self) -> None:
         """What the server's thread or a worker does."""
-        send_due_refunds(self.world.backend.refund_desk)
+        send_due_refunds(self.world.backend.refund_sender)
 
     def sell_and_pay(self, order: str) -> Invoice:
         """An order that was paid in time; the shop has been called about it once."""

@@ -127,7 +127,7 @@ WORDS: dict[BreakKind, tuple[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Break:
+class Discrepancy:
     """One place where the books differ: what stands here, and what stands there."""
 
     kind: BreakKind
@@ -158,7 +158,7 @@ class Reconciliation:
 
     since: datetime
     until: datetime
-    breaks: list[Break] = field(default_factory=list)
+    discrepancies: list[Discrepancy] = field(default_factory=list)
     payments: int = 0
     refunds: int = 0
     foreign: int = 0
@@ -186,9 +186,9 @@ class Reconciliation:
     @property
     def is_balanced(self) -> bool:
         """Whether the period was compared to `until` and nothing differs. Never when nothing could be compared."""
-        is_whole = not self.breaks and self.unfinished is None
+        is_whole = not self.discrepancies and self.unfinished is None
         return is_whole and (self.compared > 0 or self.is_empty)
 
     def add(self, kind: BreakKind, invoice_id: str, here: str, there: str) -> None:
         """Note a break."""
-        self.breaks.append(Break(kind, invoice_id, here, there))
+        self.discrepancies.append(Discrepancy(kind, invoice_id, here, there))

@@ -69,7 +69,7 @@ def make_period(first: date | None, last: date | None, zone: tzinfo, now: dateti
     return Period(first, last, zone)
 
 
-class LineKind(StrEnum):
+class ReportLineKind(StrEnum):
     """What a line tells of."""
 
     PAYMENT = "payment"
@@ -77,7 +77,7 @@ class LineKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ReportLine:
     """One payment or refund.
 
     at: when it was paid or sent; a refund that is not sent stands where it began to be owed, and counts for nothing.
@@ -86,7 +86,7 @@ class Line:
     """
 
     at: datetime
-    kind: LineKind
+    kind: ReportLineKind
     state: str
     invoice_id: str
     correlation_id: str
@@ -104,24 +104,24 @@ class Line:
     @property
     def is_owed(self) -> bool:
         """Whether it is a refund that is not sent yet."""
-        return self.kind is LineKind.REFUND and self.state != RefundState.SENT
+        return self.kind is ReportLineKind.REFUND and self.state != RefundState.SENT
 
     @property
     def net_sats(self) -> int:
         """What it adds to the account, or takes from it."""
-        if self.kind is LineKind.PAYMENT:
+        if self.kind is ReportLineKind.PAYMENT:
             return self.amount_sats
         return 0 if self.is_owed else -self.amount_sats - (self.fee_sats or 0)
 
     @property
     def net_fiat(self) -> Decimal:
         """The same in the currency of the sale."""
-        if self.kind is LineKind.PAYMENT:
+        if self.kind is ReportLineKind.PAYMENT:
             return self.amount_fiat
         return self.amount_fiat * 0 if self.is_owed else -self.amount_fiat - (self.fee_fiat or 0)
 
 
-def report_lines(repository: Repository, period: Period) -> Iterator[Line]:
+def report_lines(repository: Repository, period: Period) -> Iterator[ReportLine]:
     """Every payment and refund of the period, in the order of time, a page in memory at a time."""
     start, end = period.start, period.end
     paid = read_all(repository, lambda books, after: books.paid(start, end, after), paid_place)
@@ -159,21 +159,26 @@ def refund_place(refund: BookedRefund) -> Place:
     return refund.at, refund.id
 
 
-def _payment_line(invoice: BookedInvoice) -> Line:
+def _payment_line(invoice: BookedInvoice) -> ReportLine:
     assert invoice.paid_at is not None  # noqa: S101 - what is read by the time of payment has one
     assert invoice.received_sats is not None  # noqa: S101 - the database has no time of payment without an amount
-    return _line(invoice, invoice.paid_at, LineKind.PAYMENT, invoice.state, invoice.received_sats)
+    return _line(invoice, invoice.paid_at, ReportLineKind.PAYMENT, invoice.state, invoice.received_sats)
 
 
-def _refund_line(refund: BookedRefund) -> Line:
-    line = _line(refund.invoice, refund.at, LineKind.REFUND, refund.state, refund.amount_sats, refund.fee_sats)
+def _refund_line(refund: BookedRefund) -> ReportLine:
+    line = _line(refund.invoice, refund.at, ReportLineKind.REFUND, refund.state, refund.amount_sats, refund.fee_sats)
     return replace(line, payment_id=refund.payment_id, note=refund.reason)
 
 
 def _line(
-    invoice: BookedInvoice, at: datetime, kind: LineKind, state: str, amount_sats: int, fee_sats: int | None = None
-) -> Line:
-    return Line(
+    invoice: BookedInvoice,
+    at: datetime,
+    kind: ReportLineKind,
+    state: str,
+    amount_sats: int,
+    fee_sats: int | None = None,
+) -> ReportLine:
+    return ReportLine(
         at=at,
         kind=kind,
         state=state,
@@ -198,7 +203,7 @@ def _worth(invoice: BookedInvoice, sats: int) -> Decimal:
 
 
 @dataclass
-class Sum:
+class CurrencyTotal:
     """Lines of one currency, added up: in that currency and in sats."""
 
     payments: int = 0
@@ -220,9 +225,9 @@ class Sum:
         """What is left, in sats."""
         return self.received_sats - self.refunded_sats - self.fees_sats
 
-    def add(self, line: Line) -> None:
+    def add(self, line: ReportLine) -> None:
         """Count a line in that is a payment, or a refund that was sent."""
-        if line.kind is LineKind.PAYMENT:
+        if line.kind is ReportLineKind.PAYMENT:
             self.payments += 1
             self.received += line.amount_fiat
             self.received_sats += line.amount_sats
@@ -242,25 +247,27 @@ class Totals:
     deleted: orders of these days (UTC) that nobody paid and that were deleted since; not totalled either.
     """
 
-    by_currency: dict[str, Sum] = field(default_factory=dict)
+    by_currency: dict[str, CurrencyTotal] = field(default_factory=dict)
     owed: int = 0
     owed_sats: int = 0
     deleted: list[PrunedTotal] = field(default_factory=list)
 
-    def add(self, line: Line) -> None:
+    def add(self, line: ReportLine) -> None:
         """Count a line in."""
         if line.is_owed:
             self.owed += 1
             self.owed_sats += line.amount_sats
         else:
             nothing = line.amount_fiat * 0  # with the decimals of the currency
-            self.by_currency.setdefault(line.currency, Sum(received=nothing, refunded=nothing, fees=nothing)).add(line)
+            self.by_currency.setdefault(
+                line.currency, CurrencyTotal(received=nothing, refunded=nothing, fees=nothing)
+            ).add(line)
 
     @property
-    def all_sats(self) -> Sum:
+    def all_sats(self) -> CurrencyTotal:
         """The sats of every currency together; in this sum the amounts of fiat mean nothing and stay zero."""
         sums = self.by_currency.values()
-        return Sum(
+        return CurrencyTotal(
             payments=sum(one.payments for one in sums),
             refunds=sum(one.refunds for one in sums),
             received_sats=sum(one.received_sats for one in sums),
@@ -275,7 +282,7 @@ def deleted_orders(repository: Repository, period: Period) -> list[PrunedTotal]:
         return tx.pruned.totals(period.first, period.last)
 
 
-def counted(lines: Iterator[Line], totals: Totals) -> Iterator[Line]:
+def counted(lines: Iterator[ReportLine], totals: Totals) -> Iterator[ReportLine]:
     """The same lines; each is added to `totals` as it passes."""
     for line in lines:
         totals.add(line)

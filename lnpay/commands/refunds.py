@@ -104,7 +104,7 @@ def _retry(backend: Backend, options: argparse.Namespace) -> int:
 
 
 def _settle(backend: Backend, options: argparse.Namespace) -> int:
-    events = backend.refund_desk.events
+    events = backend.refund_sender.events
     return _say(
         settle_by_hand(backend.repository, _invoice_id(backend, options), options.note, events, backend.clock())
     )

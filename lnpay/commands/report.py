@@ -22,8 +22,8 @@ from lnpay.accounting.reconcile import (
     silent,
 )
 from lnpay.accounting.report import (
-    Line,
     Period,
+    ReportLine,
     Totals,
     counted,
     deleted_orders,
@@ -117,7 +117,7 @@ def _report(backend: Backend, options: argparse.Namespace) -> int:
 def _exit_code(found: Reconciliation | None) -> int:
     if found is None or found.is_balanced:
         return BALANCED
-    return BROKEN if found.breaks else UNFINISHED
+    return BROKEN if found.discrepancies else UNFINISHED
 
 
 class _Report:
@@ -177,7 +177,7 @@ class _Report:
         else:
             print_reconciliation(found, sys.stdout)
 
-    def _lines(self, tell: Progress) -> Iterator[Line]:
+    def _lines(self, tell: Progress) -> Iterator[ReportLine]:
         """Every line; each is added to the totals as it passes."""
         for number, line in enumerate(counted(report_lines(self._backend.repository, self._period), self._totals)):
             if number % TELL_EVERY == 0:
@@ -191,9 +191,9 @@ class _Report:
         backend = self._backend
         return Auditor(
             repository=backend.repository,
-            strike=backend.sweep_ledger.strike,
+            strike=backend.sweep_settlement.strike,
             clock=backend.clock,
-            events=backend.ledger.events,
+            events=backend.settlement.events,
             calls_left=Budget(backend.repository, share=CALLS_SHARE).remaining,
             pause=backend.stop.wait,
             progress=tell,

@@ -10,12 +10,12 @@ from decimal import Decimal
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, TextIO
 
-from lnpay.accounting.discrepancies import Break, Reconciliation
+from lnpay.accounting.discrepancies import Discrepancy, Reconciliation
 from lnpay.accounting.report import (
-    Line,
-    LineKind,
+    CurrencyTotal,
     Period,
-    Sum,
+    ReportLine,
+    ReportLineKind,
     Totals,
 )
 from lnpay.commands.tables import columns_of_output, new_table, print_table
@@ -39,7 +39,7 @@ _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 """A text that begins so is a formula to a spreadsheet."""
 
 
-def values_of(line: Line, zone: tzinfo) -> dict[str, str | int | None]:
+def values_of(line: ReportLine, zone: tzinfo) -> dict[str, str | int | None]:
     """A line by the names of COLUMNS: sats are whole numbers, fiat and prices are exact texts."""
     return {
         "time": _moment(line.at, zone),
@@ -66,7 +66,7 @@ _FREE_TEXTS = ("invoice_id", "correlation_id", "price_source", "payment_id", "no
 """What others have written. The rest is a number or a word of ours."""
 
 
-def write_csv(lines: Iterator[Line], zone: tzinfo, file: TextIO) -> None:
+def write_csv(lines: Iterator[ReportLine], zone: tzinfo, file: TextIO) -> None:
     """Write a heading and a row for each line, as they come (RFC 4180, UTF-8)."""
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
@@ -82,7 +82,11 @@ def _harmless(text: str | int | None) -> str | int | None:
 
 
 def write_json(
-    lines: Iterator[Line], totals: Totals, period: Period, reconcile: Callable[[], Reconciliation | None], file: TextIO
+    lines: Iterator[ReportLine],
+    totals: Totals,
+    period: Period,
+    reconcile: Callable[[], Reconciliation | None],
+    file: TextIO,
 ) -> None:
     """Write one object whose "lines" are written as they come; totals and reconciliation follow them.
 
@@ -127,7 +131,7 @@ def _totals(totals: Totals) -> dict[str, Any]:
     }
 
 
-def _sats(one: Sum) -> dict[str, int]:
+def _sats(one: CurrencyTotal) -> dict[str, int]:
     return {
         "received": one.received_sats, "refunded": one.refunded_sats, "fees": one.fees_sats, "net": one.net_sats,
     }  # fmt: skip
@@ -144,11 +148,11 @@ def _reconciliation(found: Reconciliation) -> dict[str, Any]:
         "foreign_invoices": found.foreign,
         "refunds_by_hand": found.by_hand,
         "refunds_without_payment_id": found.unnamed,
-        "breaks": [_break(one) for one in found.breaks],
+        "breaks": [_break(one) for one in found.discrepancies],
     }
 
 
-def _break(one: Break) -> dict[str, str]:
+def _break(one: Discrepancy) -> dict[str, str]:
     return {
         "kind": one.kind,
         "invoice_id": one.invoice_id,
@@ -183,7 +187,7 @@ def print_summary(period: Period, totals: Totals) -> None:
         print(f"\nNot in these sums: {what} of {worth:,} sats, deleted since (PRUNE_AFTER_DAYS)")
 
 
-def print_lines(lines: Sequence[Line], zone: tzinfo, total: int) -> None:
+def print_lines(lines: Sequence[ReportLine], zone: tzinfo, total: int) -> None:
     """The first lines of `total`, and where the others are."""
     is_wide = columns_of_output() >= WIDE
     table = new_table(
@@ -203,8 +207,8 @@ def print_lines(lines: Sequence[Line], zone: tzinfo, total: int) -> None:
         print(f"... and {total - len(lines):,} more: add --csv FILE for all of them")
 
 
-def _texts(line: Line, zone: tzinfo) -> tuple[str, ...]:
-    is_payment = line.kind is LineKind.PAYMENT
+def _texts(line: ReportLine, zone: tzinfo) -> tuple[str, ...]:
+    is_payment = line.kind is ReportLineKind.PAYMENT
     word = line.state.replace("_", " ")
     sign = "" if is_payment else "-"
     return (
@@ -217,7 +221,7 @@ def _texts(line: Line, zone: tzinfo) -> tuple[str, ...]:
     )
 
 
-def _more_texts(line: Line, zone: tzinfo) -> tuple[str, ...]:
+def _more_texts(line: ReportLine, zone: tzinfo) -> tuple[str, ...]:
     return (
         f"{line.price:,f}",
         f"{line.price_source}, {line.price_at.astimezone(zone):%H:%M}",
@@ -244,7 +248,7 @@ def print_reconciliation(found: Reconciliation, file: TextIO) -> None:
     print(f"\nCompared with Strike, up to {_minute(found.until)}{compared}", file=file)
     for remark in _remarks(found):
         print(f"  {remark}", file=file)
-    for number, one in enumerate(found.breaks, 1):
+    for number, one in enumerate(found.discrepancies, 1):
         print(f"\n{number}. {one.what}", file=file)
         print(f"   invoice    {one.invoice_id}", file=file)
         print(f"   here       {one.here}", file=file)
@@ -253,11 +257,11 @@ def print_reconciliation(found: Reconciliation, file: TextIO) -> None:
             fill(one.advice, columns_of_output() - 1, initial_indent="   do         ", subsequent_indent=" " * 14),
             file=file,
         )
-    if found.breaks:
-        print(f"\nBooks do not balance: {_count(len(found.breaks), 'break')}.", file=file)
+    if found.discrepancies:
+        print(f"\nBooks do not balance: {_count(len(found.discrepancies), 'break')}.", file=file)
     if found.unfinished is not None:
         print(f"\nNot finished. {found.unfinished}.", file=file)
-    if not found.breaks and found.unfinished is None:
+    if not found.discrepancies and found.unfinished is None:
         print(f"\n{_verdict(found)}", file=file)
 
 

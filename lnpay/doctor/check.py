@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lnpay.doctor.findings import Finding
-from lnpay.doctor.target import Patient
+from lnpay.doctor.target import Target
 
 
 @dataclass(frozen=True)
@@ -17,4 +17,4 @@ class Check:
     """
 
     names: tuple[str, ...]
-    run: Callable[[Patient], Iterable[Finding]]
+    run: Callable[[Target], Iterable[Finding]]

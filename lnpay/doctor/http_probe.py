@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from lnpay.doctor.target import PATIENCE
+from lnpay.doctor.target import CHECK_TIMEOUT
 from lnpay.http.outgoing import Timeout, call_for_status, pooled_session
 
 MAX_ANSWER_BYTES = 4_096
@@ -36,7 +36,7 @@ def knock(
     *,
     body: bytes | None = None,
     headers: dict[str, str] | None = None,
-    timeout: Timeout = PATIENCE,
+    timeout: Timeout = CHECK_TIMEOUT,
 ) -> Answer:
     """Make one call; redirects are not followed, as neither Strike nor LNPay follows them."""
     try:

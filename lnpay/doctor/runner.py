@@ -22,7 +22,7 @@ from lnpay.doctor.checks import (
 )
 from lnpay.doctor.findings import Finding, cannot_tell
 from lnpay.doctor.run_parallel import run_at_once
-from lnpay.doctor.target import Patient, Settings, admit
+from lnpay.doctor.target import Settings, Target, open_target
 from lnpay.domain.errors import LnpayError, StorageUnavailable, StrikeError
 from lnpay.domain.model import Clock, utc_now
 
@@ -56,20 +56,20 @@ class _Notes:
 
 def examine(settings: Settings, clock: Clock = utc_now) -> list[Finding]:
     """Look at everything. Gives at least one finding of every name, in a fixed order, whatever is broken."""
-    with admit(settings, clock) as patient:
-        return make_checks(CHECKS, patient)
+    with open_target(settings, clock) as target:
+        return make_checks(CHECKS, target)
 
 
-def make_checks(checks: Sequence[Check], patient: Patient) -> list[Finding]:
+def make_checks(checks: Sequence[Check], target: Target) -> list[Finding]:
     """Make `checks` at the same time. One that fails or hangs hides nothing of what the others find."""
     notes = [_Notes() for _ in checks]
-    run_at_once([partial(_make, *one, patient) for one in zip(checks, notes, strict=True)], LIMIT_SECONDS)
+    run_at_once([partial(_make, *one, target) for one in zip(checks, notes, strict=True)], LIMIT_SECONDS)
     return [finding for one in zip(checks, notes, strict=True) for finding in _complete(*one)]
 
 
-def _make(check: Check, notes: _Notes, patient: Patient) -> None:
+def _make(check: Check, notes: _Notes, target: Target) -> None:
     try:
-        for finding in check.run(patient):
+        for finding in check.run(target):
             notes.findings.append(finding)
     except LnpayError as error:
         notes.trouble = error.message

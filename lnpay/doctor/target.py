@@ -21,7 +21,7 @@ from lnpay.runtime import bootstrap
 from lnpay.strike.budget import Budget
 from lnpay.strike.client import Bucket, CallBudget, Strike
 
-PATIENCE: Timeout = (2.0, 4.0)
+CHECK_TIMEOUT: Timeout = (2.0, 4.0)
 """For every call: all checks together must end within 15 seconds, whatever does not answer."""
 
 
@@ -39,7 +39,7 @@ class Settings(bootstrap.Settings, Protocol):
 
 
 @dataclass(frozen=True)
-class Patient:
+class Target:
     """What every check is given."""
 
     settings: Settings
@@ -66,7 +66,7 @@ class Patient:
 
 
 @contextmanager
-def admit(settings: Settings, clock: Clock) -> Iterator[Patient]:
+def open_target(settings: Settings, clock: Clock) -> Iterator[Target]:
     """Look at the database first, because it decides whether calls to Strike can be counted; then open the rest."""
     condition = look(settings.database_url)
     counted = Repository(settings.database_url, can_write=_can_count(condition), steady=injected_seconds(clock))
@@ -80,10 +80,10 @@ def admit(settings: Settings, clock: Clock) -> Iterator[Patient]:
                 budget,
                 session=session,
                 clock=clock,
-                patience=PATIENCE,
+                timeout=CHECK_TIMEOUT,
             )
             sources = bootstrap.rate_sources(settings, strike, session, clock)
-            yield Patient(settings, clock, condition, strike, sources, looking)
+            yield Target(settings, clock, condition, strike, sources, looking)
     finally:
         counted.close()
         looking.close()

@@ -53,7 +53,7 @@ ROUNDS = 4
 
 
 @dataclass(frozen=True)
-class Till:
+class InvoiceIssuer:
     """What it takes to issue an invoice."""
 
     repository: Repository
@@ -63,7 +63,7 @@ class Till:
     time_offset_seconds: int
 
 
-def create_invoice(till: Till, correlation_id: str, order: Order) -> Invoice:
+def create_invoice(issuer: InvoiceIssuer, correlation_id: str, order: Order) -> Invoice:
     """Give the open invoice for a shop's order, issuing it at Strike when there is none yet.
 
     1. The order and its price are stored as a draft, before Strike hears of it.
@@ -77,24 +77,24 @@ def create_invoice(till: Till, correlation_id: str, order: Order) -> Invoice:
     InvalidRequest, RateUnavailable and StrikeError as their docstrings say.
     """
     for _ in range(ROUNDS):
-        with till.repository.reading() as tx:
+        with issuer.repository.reading() as tx:
             known = tx.invoices.find_by_correlation_id(correlation_id)
             paid = tx.invoices.settled_attempt(order.order_id or correlation_id)
         if paid is not None:
             raise already_paid(paid)
         if isinstance(known, Invoice):
             if known.state is not InvoiceState.CANCELLED or known.seen_at is not None:
-                return _open(till, known, order)
+                return _open(issuer, known, order)
             # Where that is refused, another request was quicker, or a payment has come all the same.
-            with till.repository.transaction() as tx:
+            with issuer.repository.transaction() as tx:
                 tx.invoices.release_correlation_id(known)
             continue
-        draft = _fresh_draft(till, known, correlation_id, order)
-        issue = None if draft is None else _issue(till, draft)
+        draft = _fresh_draft(issuer, known, correlation_id, order)
+        issue = None if draft is None else _issue(issuer, draft)
         if draft is None or issue is None:
             continue
-        _refuse_ended(issue, till.clock())
-        with till.repository.transaction() as tx:
+        _refuse_ended(issue, issuer.clock())
+        with issuer.repository.transaction() as tx:
             invoice = tx.invoices.issue(draft, issue)
         if invoice is not None:
             log.info("invoice issued invoice_id=%s amount_sats=%d", issue.strike_invoice_id, draft.amount_sats)
@@ -102,27 +102,27 @@ def create_invoice(till: Till, correlation_id: str, order: Order) -> Invoice:
     raise Conflict("this order is being changed by other requests at the same time; repeat it", code="order_busy")
 
 
-def _open(till: Till, known: Invoice, order: Order) -> Invoice:
-    conflict = conflict_of(known, order, till.clock())
+def _open(issuer: InvoiceIssuer, known: Invoice, order: Order) -> Invoice:
+    conflict = conflict_of(known, order, issuer.clock())
     if conflict is not None:
         raise conflict
     return known
 
 
-def _fresh_draft(till: Till, known: Draft | None, correlation_id: str, order: Order) -> Draft | None:
+def _fresh_draft(issuer: InvoiceIssuer, known: Draft | None, correlation_id: str, order: Order) -> Draft | None:
     """A draft of `order` at today's price. None when another request for it was quicker.
 
     Before these names, a draft was called at Strike as the shop calls its order, which another program on the account
     may do too. Such a draft is named again: what Strike has under the old name may not be ours.
     """
-    now = till.clock()
-    good_for = min(DRAFT_GOOD_FOR, timedelta(seconds=till.time_offset_seconds) / 4)
+    now = issuer.clock()
+    good_for = min(DRAFT_GOOD_FOR, timedelta(seconds=issuer.time_offset_seconds) / 4)
     is_ours_alone = known is not None and known.strike_correlation_id != correlation_id
     if known is not None and is_ours_alone and known.order == order and now - known.created_at < good_for:
         return known
-    rate = till.rates.current()
+    rate = issuer.rates.current()
     amount_sats = fiat_to_sats(order.amount_fiat, rate.price)
-    with till.repository.transaction() as tx:
+    with issuer.repository.transaction() as tx:
         name = new_strike_name(correlation_id, tx.installation.make_name())
         if known is None:
             token = secrets.token_urlsafe(24)
@@ -131,18 +131,18 @@ def _fresh_draft(till: Till, known: Draft | None, correlation_id: str, order: Or
         return tx.invoices.renew_draft(known, name, order, amount_sats, rate, now)
 
 
-def _issue(till: Till, draft: Draft) -> Issue | None:
+def _issue(issuer: InvoiceIssuer, draft: Draft) -> Issue | None:
     """What Strike issues for a draft. None when the row has changed and must be read again."""
-    invoice = _strike_invoice(till.strike, draft)
+    invoice = _strike_invoice(issuer.strike, draft)
     if invoice.status is not InvoiceStatus.UNPAID:
-        _give_up_name(till.repository, draft, invoice)
+        _give_up_name(issuer.repository, draft, invoice)
         return None
     try:
-        quote = _quote(till.strike, invoice.invoice_id)
+        quote = _quote(issuer.strike, invoice.invoice_id)
     except StrikeRejected as error:
         _blame_amount(draft, error)
         raise
-    return _checked_issue(draft, invoice, quote, till.time_offset_seconds)
+    return _checked_issue(draft, invoice, quote, issuer.time_offset_seconds)
 
 
 def _quote(strike: Strike, invoice_id: str) -> StrikeQuote:

@@ -6,7 +6,7 @@ import logging
 from datetime import timedelta
 
 from lnpay.domain.errors import Stopping
-from lnpay.invoices.settle import Ledger
+from lnpay.invoices.settle import SettlementContext
 
 log = logging.getLogger(__name__)
 
@@ -23,17 +23,17 @@ MOST_PRUNED = 5_000
 """Invoices that one pass deletes; the next pass goes on."""
 
 
-def prune(ledger: Ledger, asked_at: float, after_days: int) -> int:
+def prune(context: SettlementContext, asked_at: float, after_days: int) -> int:
     """Delete what could be paid for the last time `after_days` ago and was not, and drafts as old. Returns how many.
 
     asked_at: the steady seconds at which Strike was last asked; where its time is not known since then, nothing is
     deleted. after_days: 0 keeps everything.
     """
-    now = ledger.clock()
-    strikes_time = ledger.strike.time.certain(asked_at)
+    now = context.clock()
+    strikes_time = context.strike.time.certain(asked_at)
     if after_days == 0 or strikes_time is None:
         return 0
-    with ledger.repository.reading() as tx:
+    with context.repository.reading() as tx:
         last = tx.limits.milestone(PRUNED)
     # One in the future was written by a clock that was wrong.
     if last is not None and timedelta() <= now - last < EVERY:
@@ -41,9 +41,9 @@ def prune(ledger: Ledger, asked_at: float, after_days: int) -> int:
     before = min(strikes_time, now) - timedelta(days=after_days)
     pruned = 0
     while pruned < MOST_PRUNED:
-        if ledger.stop.is_set():
+        if context.stop.is_set():
             raise Stopping("asked to end")
-        with ledger.repository.transaction() as tx:
+        with context.repository.transaction() as tx:
             done = tx.pruned.prune(before, now, BATCH)
             if done == 0:
                 tx.limits.reach_milestone(PRUNED, now)

@@ -25,7 +25,7 @@ from lnpay.domain.states import (
 from lnpay.http.outgoing import Timeout
 from lnpay.refunds.keys import refund_key
 from lnpay.repository import Repository, Transaction
-from lnpay.strike.client import PATIENT, Strike
+from lnpay.strike.client import DEFAULT_TIMEOUT, Strike
 from lnpay.strike.invoices import InvoiceStatus, StrikeInvoice
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ _UNPAID_OUTCOMES = {
 
 
 @dataclass(frozen=True)
-class Ledger:
+class SettlementContext:
     """What it takes to learn of payments. `events` are the types that the shop wants to be told."""
 
     repository: Repository
@@ -61,20 +61,20 @@ class Ledger:
     stop: threading.Event
 
 
-def settle(ledger: Ledger, seen: StrikeInvoice) -> Outcome:
+def settle(context: SettlementContext, seen: StrikeInvoice) -> Outcome:
     """Make our row agree with what Strike says of an invoice. Safe to repeat, in any order, by anybody at once.
 
     Paid in time: SETTLED, and the shop is owed a delivery; one of the expiry that it has not had yet is withdrawn. Paid
     late: PAID_LATE, and the customer is owed a refund. Called off before that: CANCELLED, and the shop is owed the
     message that it is over. Each in the commit that makes the move, so exactly once.
     """
-    now = ledger.clock()
+    now = context.clock()
     if seen.status is not InvoiceStatus.PAID:
-        _note_seen(ledger, seen, now)
+        _note_seen(context, seen, now)
         if seen.status is InvoiceStatus.CANCELLED:
-            _note_cancelled(ledger, seen, now)
+            _note_cancelled(context, seen, now)
         return _UNPAID_OUTCOMES[seen.status]
-    with ledger.repository.transaction() as tx:
+    with context.repository.transaction() as tx:
         invoice = tx.invoices.find_by_strike_id(seen.invoice_id)
         if invoice is None:
             return _note_pruned(tx, seen, now)
@@ -87,10 +87,10 @@ def settle(ledger: Ledger, seen: StrikeInvoice) -> Outcome:
             # Another call was quicker, or the invoice was deleted at this moment.
             return _note_pruned(tx, seen, now)
         if new is InvoiceState.SETTLED:
-            owe_settled(tx, ledger.events, invoice, now)
+            owe_settled(tx, context.events, invoice, now)
         else:
-            _owe_refund(ledger, tx, invoice, received_sats, now)
-            owe_delivery(tx, ledger.events, EventType.INVOICE_PAID_LATE, invoice, now)
+            _owe_refund(context, tx, invoice, received_sats, now)
+            owe_delivery(tx, context.events, EventType.INVOICE_PAID_LATE, invoice, now)
     if invoice.state in UNWATCHED:
         log.warning("%s invoice was paid invoice_id=%s", invoice.state, invoice.strike_invoice_id)
     log.info("invoice %s invoice_id=%s received_sats=%d", new, invoice.strike_invoice_id, received_sats)
@@ -104,23 +104,23 @@ def _note_pruned(tx: Transaction, seen: StrikeInvoice, now: datetime) -> Outcome
     return Outcome.ALREADY
 
 
-def _note_seen(ledger: Ledger, seen: StrikeInvoice, now: datetime) -> None:
+def _note_seen(context: SettlementContext, seen: StrikeInvoice, now: datetime) -> None:
     """Let the customer's page say that money was seen, and no longer when it came to nothing."""
     is_seen = seen.status is InvoiceStatus.PENDING
-    with ledger.repository.reading() as tx:
+    with context.repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(seen.invoice_id)
     if invoice is None or invoice.state not in PAYABLE or is_seen == (invoice.seen_at is not None):
         return
-    with ledger.repository.transaction() as tx:
+    with context.repository.transaction() as tx:
         tx.invoices.mark_seen(invoice.id, now if is_seen else None)
 
 
-def _note_cancelled(ledger: Ledger, seen: StrikeInvoice, now: datetime) -> None:
-    with ledger.repository.transaction() as tx:
+def _note_cancelled(context: SettlementContext, seen: StrikeInvoice, now: datetime) -> None:
+    with context.repository.transaction() as tx:
         invoice = tx.invoices.find_by_strike_id(seen.invoice_id)
         if invoice is None or invoice.state not in WATCHED:
             return
-        is_moved = call_off(tx, ledger.events, invoice, now)
+        is_moved = call_off(tx, context.events, invoice, now)
     if is_moved:
         log.info("invoice cancelled invoice_id=%s", seen.invoice_id)
 
@@ -144,7 +144,9 @@ def _paid_at(invoice: Invoice, seen: StrikeInvoice, now: datetime) -> datetime:
     return min(now, invoice.expires_at)
 
 
-def _owe_refund(ledger: Ledger, tx: Transaction, invoice: Invoice, received_sats: int, now: datetime) -> None:
+def _owe_refund(
+    context: SettlementContext, tx: Transaction, invoice: Invoice, received_sats: int, now: datetime
+) -> None:
     address = refund_address(invoice.order.ln_address)
     tx.refunds.add(
         invoice.id,
@@ -155,9 +157,11 @@ def _owe_refund(ledger: Ledger, tx: Transaction, invoice: Invoice, received_sats
         created_at=now,
     )
     if address is None:
-        owe_delivery(tx, ledger.events, EventType.REFUND_NEEDS_ADDRESS, invoice, now)
+        owe_delivery(tx, context.events, EventType.REFUND_NEEDS_ADDRESS, invoice, now)
 
 
-def reconcile_invoice(ledger: Ledger, strike_invoice_id: str, *, timeout: Timeout = PATIENT) -> Outcome:
+def reconcile_invoice(
+    context: SettlementContext, strike_invoice_id: str, *, timeout: Timeout = DEFAULT_TIMEOUT
+) -> Outcome:
     """Ask Strike about one invoice and settle what it says. Raises StrikeError when Strike cannot tell."""
-    return settle(ledger, ledger.strike.get_invoice(strike_invoice_id, timeout=timeout))
+    return settle(context, context.strike.get_invoice(strike_invoice_id, timeout=timeout))

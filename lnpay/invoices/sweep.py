@@ -28,8 +28,8 @@ from lnpay.domain.states import (
     InvoiceState,
 )
 from lnpay.invoices.settle import (
-    Ledger,
     Outcome,
+    SettlementContext,
     call_off,
     reconcile_invoice,
 )
@@ -40,7 +40,7 @@ from lnpay.strike.invoices import PAGE_SIZE, InvoicePage, InvoiceStatus
 log = logging.getLogger(__name__)
 
 DEEP_SWEEP_EVERY = timedelta(seconds=60)
-"""Late payments are looked for at this pace: they wait for a refund, nobody waits at a till."""
+"""Late payments are looked for at this pace: they wait for a refund, no customer waits for it."""
 
 DEEP_SWEEP = "deep_sweep"
 """The milestone under which every process finds when the last one was."""
@@ -66,7 +66,7 @@ MOST_ENDED = 5_000
 SINGLE_READS_SHARE = 10
 """Where the list is refused, a pass uses this part of the calls left: the next passes want some too."""
 
-PATIENCE = 3
+MAX_CONSECUTIVE_FAILURES = 3
 """After so many reads that fail and are not about the invoices, the sweep stops until the next pass."""
 
 
@@ -104,15 +104,15 @@ class Sweep:
         return was_seen and invoice.strike_invoice_id not in self.unclear
 
 
-def sweep(ledger: Ledger, calls_left: Callable[[], int], *, is_deep: bool | None = None) -> Sweep:
+def sweep(context: SettlementContext, calls_left: Callable[[], int], *, is_deep: bool | None = None) -> Sweep:
     """Find what was paid among the invoices we watch, and settle it.
 
     calls_left: how many calls may still be made; asked only where the list is refused.
     is_deep: look back as far as the oldest expired invoice, otherwise only as far as the oldest unpaid one. None: when
     a minute has passed since any process last did.
     """
-    found = Sweep(ledger.clock(), ledger.strike.time.steady())
-    with ledger.repository.reading() as tx:
+    found = Sweep(context.clock(), context.strike.time.steady())
+    with context.repository.reading() as tx:
         if is_deep is None:
             is_deep = _is_due(tx, DEEP_SWEEP, DEEP_SWEEP_EVERY, found.started_at)
         since = tx.invoices.oldest_opened_at(WATCHED if is_deep else (InvoiceState.UNPAID,))
@@ -125,16 +125,16 @@ def sweep(ledger: Ledger, calls_left: Callable[[], int], *, is_deep: bool | None
         return found
     try:
         if is_deep and is_any_to_lapse:
-            _note_pending(ledger, found, since)
-        _sweep_somehow(ledger, found, since, calls_left)
+            _note_pending(context, found, since)
+        _sweep_somehow(context, found, since, calls_left)
         if is_deep:
-            _end_cancelled(ledger, found)
+            _end_cancelled(context, found)
     except StrikeError as error:
         log.warning("sweep stopped error=%s", error.message)
         found.stopped_by = error
     found.is_blind = found.since is None and not found.looked_at
     if is_deep and found.stopped_by is None:
-        with ledger.repository.transaction() as tx:
+        with context.repository.transaction() as tx:
             tx.limits.reach_milestone(DEEP_SWEEP, found.started_at)
             if is_for_lapsed:
                 tx.limits.reach_milestone(LAPSED_SWEEP, found.started_at)
@@ -155,14 +155,14 @@ class _NoList(Exception):
         self.error = error
 
 
-def _note_pending(ledger: Ledger, found: Sweep, since: datetime) -> None:
+def _note_pending(context: SettlementContext, found: Sweep, since: datetime) -> None:
     """Note the money that is seen and not final.
 
     It is listed before the paid invoices: what becomes final between the two lists is on one of them for certain.
     """
     try:
         nameless = 0
-        for page in _pages(ledger, found, InvoiceStatus.PENDING, since):
+        for page in _pages(context, found, InvoiceStatus.PENDING, since):
             found.unclear.update(page.ids)
             nameless += page.nameless
         found.is_pending_known = nameless == 0
@@ -170,13 +170,13 @@ def _note_pending(ledger: Ledger, found: Sweep, since: datetime) -> None:
         log.warning("strike's list of pending invoices cannot be read error=%s", refusal.error.message)
 
 
-def _sweep_somehow(ledger: Ledger, found: Sweep, since: datetime, calls_left: Callable[[], int]) -> None:
+def _sweep_somehow(context: SettlementContext, found: Sweep, since: datetime, calls_left: Callable[[], int]) -> None:
     nameless = 0
     try:
-        for page in _pages(ledger, found, InvoiceStatus.PAID, since):
+        for page in _pages(context, found, InvoiceStatus.PAID, since):
             # Before anything is settled: a refund that is owed by it may have been sent by another copy.
-            notice_fork(ledger.repository, page.invoices, ledger.clock())
-            _settle_watched(ledger, found, page.ids)
+            notice_fork(context.repository, page.invoices, context.clock())
+            _settle_watched(context, found, page.ids)
             nameless += page.nameless
     except _NoList as refusal:
         log.warning("strike's list cannot be read, asking one by one error=%s", refusal.error.message)
@@ -185,10 +185,10 @@ def _sweep_somehow(ledger: Ledger, found: Sweep, since: datetime, calls_left: Ca
             found.since = since
             return
         log.warning("strike's list has rows without an id, asking one by one count=%d", nameless)
-    _sweep_one_by_one(ledger, found, calls_left() // SINGLE_READS_SHARE)
+    _sweep_one_by_one(context, found, calls_left() // SINGLE_READS_SHARE)
 
 
-def _pages(ledger: Ledger, found: Sweep, status: InvoiceStatus, since: datetime) -> Iterator[InvoicePage]:
+def _pages(context: SettlementContext, found: Sweep, status: InvoiceStatus, since: datetime) -> Iterator[InvoicePage]:
     """The invoices in a state, page by page, from the newest back to those made at `since`.
 
     Raises _NoList; StrikeError where single reads would fail too.
@@ -196,7 +196,7 @@ def _pages(ledger: Ledger, found: Sweep, status: InvoiceStatus, since: datetime)
     skip = 0
     known: set[str] = set()
     while True:
-        page = _page(ledger, status, skip)
+        page = _page(context, status, skip)
         if skip and known.issuperset(page.ids) and not page.is_last:
             raise _NoList(StrikeAmbiguous("Strike's list repeats itself"))
         known.update(page.ids)
@@ -207,78 +207,78 @@ def _pages(ledger: Ledger, found: Sweep, status: InvoiceStatus, since: datetime)
         skip += PAGE_SIZE
 
 
-def _page(ledger: Ledger, status: InvoiceStatus, skip: int) -> InvoicePage:
+def _page(context: SettlementContext, status: InvoiceStatus, skip: int) -> InvoicePage:
     try:
-        return ledger.strike.list_invoices(status, skip)
+        return context.strike.list_invoices(status, skip)
     except StrikeError as error:
         if _is_about_all_calls(error) or (isinstance(error, StrikeUnavailable) and error.status is None):
             raise
         raise _NoList(error) from error
 
 
-def _end_cancelled(ledger: Ledger, found: Sweep) -> None:
+def _end_cancelled(context: SettlementContext, found: Sweep) -> None:
     """Move to CANCELLED what Strike lists so, back to the oldest unpaid invoice: customers may be trying to pay it.
 
     No money depends on it: where the list cannot be had, it waits.
     """
-    with ledger.repository.reading() as tx:
+    with context.repository.reading() as tx:
         since = tx.invoices.oldest_opened_at((InvoiceState.UNPAID,))
     if since is None or found.started_at - since < CANCELLED_AFTER:
         return
     # Its odd rows are no payments: they are not counted with those of the other lists.
     apart = Sweep(found.started_at, found.asked_at)
     try:
-        for page in _pages(ledger, apart, InvoiceStatus.CANCELLED, since):
+        for page in _pages(context, apart, InvoiceStatus.CANCELLED, since):
             # Of a row that cannot be read it is not known that it is cancelled.
             cancelled = [one.invoice_id for one in page.invoices if one.status is InvoiceStatus.CANCELLED]
-            with ledger.repository.reading() as tx:
+            with context.repository.reading() as tx:
                 watched = tx.invoices.watched_among(cancelled)
-            _end(ledger, watched, InvoiceState.CANCELLED)
+            _end(context, watched, InvoiceState.CANCELLED)
     except _NoList as refusal:
         log.warning("strike's list of cancelled invoices cannot be read error=%s", refusal.error.message)
     except StrikeError as error:
         log.warning("strike's list of cancelled invoices cannot be had error=%s", error.message)
 
 
-def _settle_watched(ledger: Ledger, found: Sweep, listed: list[str]) -> None:
-    with ledger.repository.reading() as tx:
+def _settle_watched(context: SettlementContext, found: Sweep, listed: list[str]) -> None:
+    with context.repository.reading() as tx:
         payable = tx.invoices.payable_among(listed)
         pruned = tx.pruned.unpaid_among(listed)
     try:
-        _settle_each(ledger, found, [*payable, *pruned])
+        _settle_each(context, found, [*payable, *pruned])
     finally:
-        _note_unsettled(ledger, payable, found.started_at)
+        _note_unsettled(context, payable, found.started_at)
 
 
-def _note_unsettled(ledger: Ledger, listed_paid: list[str], now: datetime) -> None:
+def _note_unsettled(context: SettlementContext, listed_paid: list[str], now: datetime) -> None:
     """Keep for the operator what Strike lists as paid and what still is not settled, for whatever reason."""
-    with ledger.repository.reading() as tx:
+    with context.repository.reading() as tx:
         unsettled = tx.invoices.payable_among(listed_paid)
     if unsettled:
         log.error("payments listed by strike are not settled count=%d first=%s", len(unsettled), unsettled[0])
-        with ledger.repository.transaction() as tx:
+        with context.repository.transaction() as tx:
             tx.invoices.mark_listed_paid(unsettled, now)
 
 
-def _sweep_one_by_one(ledger: Ledger, found: Sweep, limit: int) -> None:
-    with ledger.repository.reading() as tx:
+def _sweep_one_by_one(context: SettlementContext, found: Sweep, limit: int) -> None:
+    with context.repository.reading() as tx:
         ids = tx.invoices.least_recently_checked(limit)
     try:
-        _settle_each(ledger, found, ids)
+        _settle_each(context, found, ids)
     finally:
         # Those that failed too: otherwise the next pass would begin with them again, and never come to the others.
-        with ledger.repository.transaction() as tx:
+        with context.repository.transaction() as tx:
             tx.invoices.mark_checked(found.looked_at, found.started_at)
 
 
-def _settle_each(ledger: Ledger, found: Sweep, ids: list[str]) -> None:
+def _settle_each(context: SettlementContext, found: Sweep, ids: list[str]) -> None:
     failed_in_a_row = 0
     for strike_invoice_id in ids:
-        if ledger.stop.is_set():
+        if context.stop.is_set():
             raise Stopping("asked to end")
         found.looked_at.add(strike_invoice_id)
         try:
-            _count(found, strike_invoice_id, reconcile_invoice(ledger, strike_invoice_id))
+            _count(found, strike_invoice_id, reconcile_invoice(context, strike_invoice_id))
             failed_in_a_row = 0
         except Exception as error:  # whatever is wrong with one invoice must not hold up the others
             log.exception("invoice could not be reconciled invoice_id=%s", strike_invoice_id)
@@ -287,7 +287,7 @@ def _settle_each(ledger: Ledger, found: Sweep, ids: list[str]) -> None:
             if _is_about_the_invoice(error):
                 continue
             failed_in_a_row += 1
-            if failed_in_a_row == PATIENCE or _is_about_all_calls(error):
+            if failed_in_a_row == MAX_CONSECUTIVE_FAILURES or _is_about_all_calls(error):
                 raise
 
 
@@ -308,53 +308,53 @@ def _count(found: Sweep, strike_invoice_id: str, outcome: Outcome) -> None:
         found.unclear.add(strike_invoice_id)
 
 
-def expire_due(ledger: Ledger, found: Sweep) -> int:
+def expire_due(context: SettlementContext, found: Sweep) -> int:
     """Move to EXPIRED what the sweep has not found paid, a little after its time to pay. Returns how many.
 
     Nothing where Strike's time is not known: our clock alone ends no invoice.
     """
-    strikes_time = ledger.strike.time.certain(found.asked_at)
+    strikes_time = context.strike.time.certain(found.asked_at)
     if strikes_time is None:
         return 0
-    with ledger.repository.reading() as tx:
+    with context.repository.reading() as tx:
         due = tx.invoices.to_expire(strikes_time - EXPIRE_MARGIN, MOST_ENDED)
-    return _end(ledger, [one for one in due if found.clears(one)], InvoiceState.EXPIRED)
+    return _end(context, [one for one in due if found.clears(one)], InvoiceState.EXPIRED)
 
 
-def lapse_due(ledger: Ledger, found: Sweep) -> int:
+def lapse_due(context: SettlementContext, found: Sweep) -> int:
     """Move to LAPSED what the sweep has not found paid, well after it could be paid for the last time.
 
     Money that Strike has seen and not yet counted (PENDING) keeps its invoice. Returns how many; none where Strike's
     time is not known.
     """
-    strikes_time = ledger.strike.time.certain(found.asked_at)
+    strikes_time = context.strike.time.certain(found.asked_at)
     if strikes_time is None:
         return 0
-    with ledger.repository.reading() as tx:
+    with context.repository.reading() as tx:
         due = tx.invoices.to_lapse(strikes_time - LAPSE_MARGIN, MOST_ENDED)
     if not found.is_pending_known:
         due = [one for one in due if one.strike_invoice_id in found.looked_at]
-    return _end(ledger, [one for one in due if found.clears(one)], InvoiceState.LAPSED)
+    return _end(context, [one for one in due if found.clears(one)], InvoiceState.LAPSED)
 
 
-def _end_one(ledger: Ledger, tx: Transaction, invoice: Invoice, new: InvoiceState, now: datetime) -> bool:
+def _end_one(context: SettlementContext, tx: Transaction, invoice: Invoice, new: InvoiceState, now: datetime) -> bool:
     if new is InvoiceState.CANCELLED:
-        return call_off(tx, ledger.events, invoice, now)
+        return call_off(tx, context.events, invoice, now)
     is_moved = tx.invoices.move(invoice.id, invoice.state, new)
     if is_moved and new is InvoiceState.EXPIRED:
-        owe_delivery(tx, ledger.events, EventType.INVOICE_EXPIRED, invoice, now)
+        owe_delivery(tx, context.events, EventType.INVOICE_EXPIRED, invoice, now)
     return is_moved
 
 
-def _end(ledger: Ledger, due: list[Invoice], new: InvoiceState) -> int:
+def _end(context: SettlementContext, due: list[Invoice], new: InvoiceState) -> int:
     ended = 0
     for start in range(0, len(due), BATCH):
-        if ledger.stop.is_set():
+        if context.stop.is_set():
             raise Stopping("asked to end")
-        now = ledger.clock()
-        with ledger.repository.transaction() as tx:
+        now = context.clock()
+        with context.repository.transaction() as tx:
             for invoice in due[start : start + BATCH]:
-                ended += _end_one(ledger, tx, invoice, new, now)
+                ended += _end_one(context, tx, invoice, new, now)
     if ended:
         log.info("invoices %s count=%d", new, ended)
     return ended

@@ -10,10 +10,10 @@ import logging
 
 from lnpay.domain.errors import InvalidRequest, StrikeUnavailable
 from lnpay.domain.states import PAYABLE, RefundState
-from lnpay.invoices.settle import Ledger, Outcome, reconcile_invoice
-from lnpay.refunds.outcomes import RefundDesk
+from lnpay.invoices.settle import Outcome, SettlementContext, reconcile_invoice
+from lnpay.refunds.outcomes import RefundSender
 from lnpay.refunds.send import reconcile_payment
-from lnpay.strike.client import HURRIED
+from lnpay.strike.client import WEBHOOK_TIMEOUT
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +21,7 @@ DOCTOR_EVENT = b'{"eventType": "lnpay.doctor", "data": {}}'
 """A call of the doctor's, signed as Strike's are. It does nothing; its answer says through which proxies it came."""
 
 
-def receive_event(ledger: Ledger, desk: RefundDesk, body: bytes) -> Outcome | RefundState | None:
+def receive_event(context: SettlementContext, sender: RefundSender, body: bytes) -> Outcome | RefundState | None:
     """Do what a verified webhook body asks for. None when it is about nothing that concerns us.
 
     Raises InvalidRequest when it is no event; StrikeError when what it names could not be read, or an invoice is not
@@ -33,17 +33,17 @@ def receive_event(ledger: Ledger, desk: RefundDesk, body: bytes) -> Outcome | Re
     if not isinstance(entity_id, str):
         return None
     if event.get("eventType") in ("payment.created", "payment.updated"):
-        return reconcile_payment(desk, entity_id, timeout=HURRIED)
-    return _receive_invoice(ledger, entity_id) if event.get("eventType") == "invoice.updated" else None
+        return reconcile_payment(sender, entity_id, timeout=WEBHOOK_TIMEOUT)
+    return _receive_invoice(context, entity_id) if event.get("eventType") == "invoice.updated" else None
 
 
-def _receive_invoice(ledger: Ledger, entity_id: str) -> Outcome | None:
-    with ledger.repository.reading() as tx:
+def _receive_invoice(context: SettlementContext, entity_id: str) -> Outcome | None:
+    with context.repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(entity_id)
         is_pruned = invoice is None and bool(tx.pruned.unpaid_among([entity_id]))
     if not is_pruned and (invoice is None or invoice.state not in PAYABLE):
         return None
-    outcome = reconcile_invoice(ledger, entity_id, timeout=HURRIED)
+    outcome = reconcile_invoice(context, entity_id, timeout=WEBHOOK_TIMEOUT)
     if is_pruned and outcome is Outcome.NOT_PAID:
         return None
     if outcome in (Outcome.NOT_PAID, Outcome.NOT_FINAL):

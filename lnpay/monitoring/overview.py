@@ -17,7 +17,7 @@ from lnpay.monitoring.stalled import find_stalled
 from lnpay.refunds.by_hand import BY_HAND_AFTER
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.pruned import PrunedInvoice
-from lnpay.repository.queries.searches import Sum
+from lnpay.repository.queries.searches import InvoiceTotal
 from lnpay.strike.budget import LIMITS
 from lnpay.strike.client import Bucket
 
@@ -98,9 +98,9 @@ class Day:
     """What one day (UTC) brought: paid in time, paid late, and sent back."""
 
     date: date
-    paid: Sum = field(default_factory=Sum)
-    late: Sum = field(default_factory=Sum)
-    refunded: Sum = field(default_factory=Sum)
+    paid: InvoiceTotal = field(default_factory=InvoiceTotal)
+    late: InvoiceTotal = field(default_factory=InvoiceTotal)
+    refunded: InvoiceTotal = field(default_factory=InvoiceTotal)
 
 
 def attention(repository: Repository, now: datetime) -> Attention:
@@ -179,8 +179,8 @@ def _day(tx: Transaction, day: date) -> Day:
     came = tx.searches.paid_between(start, end)
     return Day(
         day,
-        came.get(InvoiceState.SETTLED, Sum()),
-        came.get(InvoiceState.PAID_LATE, Sum()),
+        came.get(InvoiceState.SETTLED, InvoiceTotal()),
+        came.get(InvoiceState.PAID_LATE, InvoiceTotal()),
         tx.searches.refunded_between(start, end),
     )
 

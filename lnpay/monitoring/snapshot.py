@@ -1,6 +1,6 @@
 """How the shop's payments stand, in figures: what an operator wants to be warned of before money is stuck.
 
-Everything in `Figures` is read from the database, so every process that shares it gives the same answer.
+Everything in `Snapshot` is read from the database, so every process that shares it gives the same answer.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class WorkerStanding:
 
 
 @dataclass(frozen=True)
-class Figures:
+class Snapshot:
     """One look at the database. Ages are 0 where nothing waits; every state, type and bucket is named.
 
     undelivered_seconds: since the oldest message of each type is owed to the shop.
@@ -92,7 +92,7 @@ class _Done:
     deliveries: Mapping[DeliveryState, int]
 
 
-class Lookout:
+class FiguresReader:
     """Reads the figures. Safe to share between threads.
 
     What is open is counted anew each time. What is done with, which may be millions of rows, is counted once a minute.
@@ -107,7 +107,7 @@ class Lookout:
         self._done: _Done | None = None
         self._counted_at = 0.0
 
-    def look(self) -> Figures:
+    def read(self) -> Snapshot:
         """The figures now. Raises StorageUnavailable."""
         now = self._clock()
         with self._repository.reading() as tx:
@@ -115,7 +115,7 @@ class Lookout:
             waiting_refunds = tx.figures.waiting_refunds(OPEN_REFUNDS)
             pending = tx.figures.pending_deliveries()
             open_invoices = tx.figures.invoices(WATCHED)
-            return Figures(
+            return Snapshot(
                 schema_version=tx.figures.schema_version(),
                 invoices=_every(InvoiceState, {**done.invoices, **open_invoices}),
                 refunds=_every(RefundState, {**done.refunds, **_counts(waiting_refunds)}),

@@ -48,7 +48,7 @@ class Refresh(StrEnum):
 
 
 @dataclass(frozen=True)
-class RateStanding:
+class RateStatus:
     """What is known of the price, for whoever watches.
 
     rate: the last one that was believed, however old. spread: how far apart the sources were when they were last
@@ -138,11 +138,11 @@ class Rates:
         if is_due:
             self._refresh_in_background()
 
-    def standing(self) -> RateStanding:
+    def standing(self) -> RateStatus:
         """What is known of the price now. Asks nobody."""
         with self._changed:
             counted = {one: self._refreshes[one] for one in Refresh}
-            return RateStanding(self._stored, self._max_age, self._spread, counted)
+            return RateStatus(self._stored, self._max_age, self._spread, counted)
 
     # The methods from here to _claim are called with the lock held.
 
@@ -300,11 +300,11 @@ def lone_limit_percent(rate: Rate, last: Rate, max_spread_percent: Decimal) -> D
     A price of an hour ago allows 10 percent with the default spread, one of a day ago 125. After a week even ten times
     the last price is allowed: a shop that was closed for long must be able to sell again.
     """
-    at_once = max(max_spread_percent, LONE_PERCENT)
+    run_parallel = max(max_spread_percent, LONE_PERCENT)
     if not max_spread_percent and rate.source != last.source:
-        at_once = OTHER_MARKET_PERCENT
+        run_parallel = OTHER_MARKET_PERCENT
     hours = Decimal(_seconds_between(rate, last)) / 3600
-    return at_once + LONE_PERCENT_PER_HOUR * hours
+    return run_parallel + LONE_PERCENT_PER_HOUR * hours
 
 
 def _seconds_between(one: Rate, other: Rate) -> int:

@@ -61,7 +61,7 @@ INFERRED = "sent, as far as can be inferred: Strike says that it was processed b
 
 
 @dataclass(frozen=True)
-class RefundDesk:
+class RefundSender:
     """What it takes to send refunds. `events` are the types that the shop wants to be told."""
 
     repository: Repository
@@ -80,25 +80,25 @@ class AskedToWait(NoAnswer):
     """Strike asks everybody to wait, so that the other refunds need not be tried now."""
 
 
-def record(desk: RefundDesk, refund: Refund, payment: Payment, step: RefundStep) -> Refund | None:
+def record(sender: RefundSender, refund: Refund, payment: Payment, step: RefundStep) -> Refund | None:
     """Write down what Strike says of the payment."""
     if payment.status is PaymentStatus.COMPLETED:
-        return sent(desk, refund, payment.payment_id, step)
-    seen = see_payment(desk, refund, payment.payment_id)
+        return sent(sender, refund, payment.payment_id, step)
+    seen = see_payment(sender, refund, payment.payment_id)
     if payment.status is PaymentStatus.FAILED:
-        return fail(desk, seen, step, "the payment failed on its way; the money came back to the account")
-    return put_off(desk, seen, step, "on its way: Strike has charged it and waits for the other side")
+        return fail(sender, seen, step, "the payment failed on its way; the money came back to the account")
+    return put_off(sender, seen, step, "on its way: Strike has charged it and waits for the other side")
 
 
-def see_payment(desk: RefundDesk, refund: Refund, payment_id: str) -> Refund:
+def see_payment(sender: RefundSender, refund: Refund, payment_id: str) -> Refund:
     """Remember which payment the refund's quote became. From then on that payment tells, so it is not stuck."""
-    with desk.repository.transaction() as tx:
+    with sender.repository.transaction() as tx:
         tx.refunds.see_payment(refund, payment_id)
     return dataclasses.replace(refund, payment_id=payment_id, stuck_at=None)
 
 
 def sent(
-    desk: RefundDesk,
+    sender: RefundSender,
     refund: Refund,
     payment_id: str | None,
     step: RefundStep,
@@ -106,13 +106,13 @@ def sent(
     closed_by: Closer = Closer.STRIKE,
 ) -> Refund | None:
     """SENT, on Strike's word; the shop is owed a message in the same commit."""
-    now = desk.clock()
-    with desk.repository.transaction() as tx:
+    now = sender.clock()
+    with sender.repository.transaction() as tx:
         is_news = tx.refunds.mark_sent(refund, now, payment_id, closed_by)
         after = tx.refunds.find(refund.id)
         if is_news and after is not None:
-            note(tx, desk, after, step, "sent" if closed_by is Closer.STRIKE else INFERRED)
-            owe(tx, desk, EventType.REFUND_SENT, after)
+            note(tx, sender, after, step, "sent" if closed_by is Closer.STRIKE else INFERRED)
+            owe(tx, sender, EventType.REFUND_SENT, after)
     if is_news:
         log.info("refund sent refund_id=%d amount_sats=%d payment_id=%s", refund.id, refund.amount_sats, payment_id)
     elif after is None or after.state is not S.SENT:
@@ -121,43 +121,43 @@ def sent(
 
 
 def fail(
-    desk: RefundDesk,
+    sender: RefundSender,
     refund: Refund,
     step: RefundStep,
     reason: str,
     error: StrikeError | None = None,
 ) -> Refund | None:
     """It was surely not sent. Tried again after a pause, with a new key; only the holder of the claim may say so."""
-    with desk.repository.transaction() as tx:
-        failed = tx.refunds.fail(refund, desk.clock() + _pause(refund.failures), reason)
+    with sender.repository.transaction() as tx:
+        failed = tx.refunds.fail(refund, sender.clock() + _pause(refund.failures), reason)
         if failed is not None:
-            note(tx, desk, failed, step, reason, error)
+            note(tx, sender, failed, step, reason, error)
     log.warning("refund not sent refund_id=%d step=%s reason=%s", refund.id, step, reason)
     return failed
 
 
-def hold(desk: RefundDesk, refund: Refund, why: Hold) -> Refund | None:
+def hold(sender: RefundSender, refund: Refund, why: Hold) -> Refund | None:
     """HELD, for a person to approve it."""
-    with desk.repository.transaction() as tx:
+    with sender.repository.transaction() as tx:
         held = tx.refunds.hold(refund, why)
         if held is not None:
-            note(tx, desk, held, RefundStep.HOLD, why.reason)
+            note(tx, sender, held, RefundStep.HOLD, why.reason)
     log.warning("refund held refund_id=%d cause=%s reason=%s", refund.id, why.cause, why.reason)
     return held
 
 
-def hold_forked(desk: RefundDesk, refund: Refund, error: StrikeError) -> Refund | None:
+def hold_forked(sender: RefundSender, refund: Refund, error: StrikeError) -> Refund | None:
     """HELD, because Strike knows a key that this database never used: another copy of it is, or was, at work.
 
     Whatever the other copy may have sent as well is held with it. Only the holder of the claim may say so: where it is
     lost, the other worker has used the key.
     """
-    now = desk.clock()
-    with desk.repository.transaction() as tx:
+    now = sender.clock()
+    with sender.repository.transaction() as tx:
         held = tx.refunds.hold(refund, Hold(HoldCause.FORKED, "Strike knows its key, which was never used here"))
         if held is None:
             return None
-        note(tx, desk, held, RefundStep.QUOTE, "Strike knows its key, which was never used here", error)
+        note(tx, sender, held, RefundStep.QUOTE, "Strike knows its key, which was never used here", error)
         doubt_refunds(tx, now, HoldCause.FORKED)
     log.error("another copy of this database is or was at work: look at the held refunds refund_id=%d", refund.id)
     return held
@@ -168,19 +168,21 @@ def why_refused(error: StrikeError) -> str:
     return _REASONS.get(error.strike_code, "Strike refuses the customer's address: it needs another one")
 
 
-def ask_for_address(desk: RefundDesk, refund: Refund, reason: str, error: StrikeError | None = None) -> Refund | None:
+def ask_for_address(
+    sender: RefundSender, refund: Refund, reason: str, error: StrikeError | None = None
+) -> Refund | None:
     """NEEDS_ADDRESS: it is sent when a person says where. The shop is owed a message in the same commit."""
-    with desk.repository.transaction() as tx:
+    with sender.repository.transaction() as tx:
         asking = tx.refunds.ask_for_address(refund, reason)
         if asking is not None:
-            note(tx, desk, asking, RefundStep.QUOTE, reason, error)
-            owe(tx, desk, EventType.REFUND_NEEDS_ADDRESS, asking)
+            note(tx, sender, asking, RefundStep.QUOTE, reason, error)
+            owe(tx, sender, EventType.REFUND_NEEDS_ADDRESS, asking)
     log.warning("refund waits for an address refund_id=%d reason=%s", refund.id, reason)
     return asking
 
 
 def put_off(
-    desk: RefundDesk,
+    sender: RefundSender,
     refund: Refund,
     step: RefundStep,
     reason: str,
@@ -194,10 +196,10 @@ def put_off(
     is_stuck: Strike's answers cannot settle it any more. It stays so, whatever later looks say, until a payment is
     seen.
     """
-    now = desk.clock()
+    now = sender.clock()
     wait = error.retry_after_seconds if isinstance(error, StrikeUnavailable) else None
     stuck_at = refund.stuck_at or (now if is_stuck else None)
-    with desk.repository.transaction() as tx:
+    with sender.repository.transaction() as tx:
         after = tx.refunds.put_off(
             refund,
             now + (_pause(refund.looks) if wait is None else timedelta(seconds=wait)),
@@ -207,7 +209,7 @@ def put_off(
             stuck_at=stuck_at,
         )
         if after is not None:
-            note(tx, desk, after, step, reason, error)
+            note(tx, sender, after, step, reason, error)
     log.info("refund waits refund_id=%d state=%s reason=%s", refund.id, refund.state, reason)
     if wait is not None:
         raise AskedToWait
@@ -227,7 +229,7 @@ def reason_of(error: StrikeError) -> str:
 
 def note(
     tx: Transaction,
-    desk: RefundDesk,
+    sender: RefundSender,
     refund: Refund,
     step: RefundStep,
     outcome: str,
@@ -235,11 +237,11 @@ def note(
 ) -> None:
     """Add a line to the refund's history."""
     code, trace_id = (error.strike_code, error.trace_id) if error is not None else (None, None)
-    tx.refunds.note(refund, desk.clock(), step, outcome, strike_code=code, trace_id=trace_id)
+    tx.refunds.note(refund, sender.clock(), step, outcome, strike_code=code, trace_id=trace_id)
 
 
-def owe(tx: Transaction, desk: RefundDesk, event_type: EventType, refund: Refund) -> None:
+def owe(tx: Transaction, sender: RefundSender, event_type: EventType, refund: Refund) -> None:
     """Owe the shop a message about a refund."""
     invoice = tx.invoices.find(refund.invoice_id)
     assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
-    owe_delivery(tx, desk.events, event_type, invoice, desk.clock())
+    owe_delivery(tx, sender.events, event_type, invoice, sender.clock())

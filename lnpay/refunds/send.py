@@ -45,7 +45,7 @@ from lnpay.refunds.outcomes import (
     STUCK,
     AskedToWait,
     NoAnswer,
-    RefundDesk,
+    RefundSender,
     ask_for_address,
     fail,
     hold,
@@ -64,8 +64,8 @@ from lnpay.refunds.policy import (
     why_unasked,
 )
 from lnpay.strike.client import (
-    HURRIED,
-    PATIENT,
+    DEFAULT_TIMEOUT,
+    WEBHOOK_TIMEOUT,
     PaymentQuote,
     named_in,
 )
@@ -94,7 +94,7 @@ FORGOTTEN_AFTER = timedelta(hours=6)
 EXECUTIONS_AT_ONCE = 3
 """A lost answer is asked for again at once, while the quote is still valid and Strike can say what became of it."""
 
-PATIENCE = 3
+MAX_CONSECUTIVE_FAILURES = 3
 """So many refunds in a row without an answer are not about the refunds any more: the rest waits for the next pass."""
 
 _ADDRESS_CODES = frozenset(
@@ -112,36 +112,36 @@ _IN_PROGRESS_CODES = frozenset({"PROCESSING_PAYMENT", "PROCESSING_CONFLICT"})
 """Strike is working on this very payment."""
 
 
-def send_due_refunds(desk: RefundDesk, states: Collection[RefundState] = WAITING) -> Counter[str]:
+def send_due_refunds(sender: RefundSender, states: Collection[RefundState] = WAITING) -> Counter[str]:
     """Take every due refund in `states` as far as it gets now. Returns how many came to rest in which state.
 
     Ends early when Strike asks to wait or does not answer, or `stop` is set.
     """
     counts: Counter[str] = Counter()
     unanswered = 0
-    while not desk.stop.is_set() and unanswered < PATIENCE:
-        refund = _claim_next(desk, states)
+    while not sender.stop.is_set() and unanswered < MAX_CONSECUTIVE_FAILURES:
+        refund = _claim_next(sender, states)
         if refund is None:
             break
         try:
-            counts[_advance(desk, refund)] += 1
+            counts[_advance(sender, refund)] += 1
             unanswered = 0
         except NoAnswer as error:
             counts["unanswered"] += 1
-            unanswered = PATIENCE if isinstance(error, AskedToWait) else unanswered + 1
+            unanswered = MAX_CONSECUTIVE_FAILURES if isinstance(error, AskedToWait) else unanswered + 1
         except Exception:  # whatever is wrong with one refund must not hold up the others
             log.exception("refund could not be worked on refund_id=%d", refund.id)
             counts["error"] += 1
     return counts
 
 
-def _claim_next(desk: RefundDesk, states: Collection[RefundState]) -> Refund | None:
-    now = desk.clock()
-    with desk.repository.reading() as tx:
+def _claim_next(sender: RefundSender, states: Collection[RefundState]) -> Refund | None:
+    now = sender.clock()
+    with sender.repository.reading() as tx:
         latest = now + CLOCKS_DIFFER
         due = tx.refunds.due(states, now, 8, claims_end_by=latest + CLAIM, rests_end_by=latest + max(PAUSES))
     for refund in due:
-        with desk.repository.transaction() as tx:
+        with sender.repository.transaction() as tx:
             claimed = tx.refunds.claim(refund, until=now + CLAIM)
         if claimed is not None:
             return claimed
@@ -153,80 +153,80 @@ def _is_claimed(refund: Refund, now: datetime) -> bool:
     return until is not None and now < until <= now + CLAIM + CLOCKS_DIFFER
 
 
-def _advance(desk: RefundDesk, refund: Refund) -> str:
+def _advance(sender: RefundSender, refund: Refund) -> str:
     """Take one refund, which we hold, as far as it gets now. Returns the state it rests in, or "taken"."""
     if refund.state is S.IN_FLIGHT:
-        after = _look_again(desk, refund)
+        after = _look_again(sender, refund)
     else:
         # A quote that is stored and not in flight was not executed: there is no doubt, and no need for it.
-        fresh = refund if refund.state is S.REQUESTED else _begin_anew(desk, refund)
-        after = None if fresh is None else _send(desk, fresh)
+        fresh = refund if refund.state is S.REQUESTED else _begin_anew(sender, refund)
+        after = None if fresh is None else _send(sender, fresh)
     return "taken" if after is None else after.state
 
 
-def _begin_anew(desk: RefundDesk, refund: Refund) -> Refund | None:
+def _begin_anew(sender: RefundSender, refund: Refund) -> Refund | None:
     """FAILED, or QUOTED and not executed, becomes REQUESTED: without a quote, under a key that has none."""
-    with desk.repository.transaction() as tx:
+    with sender.repository.transaction() as tx:
         invoice = tx.invoices.find(refund.invoice_id)
         assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
         return tx.refunds.begin_anew(refund, next_key(refund, invoice.strike_invoice_id))
 
 
-def _send(desk: RefundDesk, refund: Refund) -> Refund | None:
+def _send(sender: RefundSender, refund: Refund) -> Refund | None:
     """REQUESTED: ask what it costs under the stored key, and send it when nothing speaks against it."""
-    unasked = why_unasked(desk.rules, refund)
+    unasked = why_unasked(sender.rules, refund)
     if unasked is not None:
-        return ask_for_address(desk, refund, unasked)
+        return ask_for_address(sender, refund, unasked)
     try:
-        status = _status_at_strike(desk, refund)
+        status = _status_at_strike(sender, refund)
     except StrikeError as error:
-        return put_off(desk, refund, RefundStep.LOOK, f"its payment could not be read: {reason_of(error)}", error)
+        return put_off(sender, refund, RefundStep.LOOK, f"its payment could not be read: {reason_of(error)}", error)
     if status in TAKEN_BACK:
-        return hold(desk, refund, Hold(HoldCause.REVERSED, f"Strike shows its payment as {status}: {NOTHING_OWED}"))
+        return hold(sender, refund, Hold(HoldCause.REVERSED, f"Strike shows its payment as {status}: {NOTHING_OWED}"))
     if status is not InvoiceStatus.PAID:
-        return put_off(desk, refund, RefundStep.LOOK, f"Strike shows its payment as {status} at this moment")
-    return _ask_and_start(desk, refund)
+        return put_off(sender, refund, RefundStep.LOOK, f"Strike shows its payment as {status} at this moment")
+    return _ask_and_start(sender, refund)
 
 
-def _ask_and_start(desk: RefundDesk, refund: Refund) -> Refund | None:
+def _ask_and_start(sender: RefundSender, refund: Refund) -> Refund | None:
     """Ask for a quote, unless a person has to approve the refund, and start sending it."""
     assert refund.address is not None  # noqa: S101 - the database has no REQUESTED refund without one
-    with desk.repository.transaction() as tx:
-        held = why_doubted(tx, refund) or why_held_before_quote(desk.rules, refund)
-        asked = None if held is not None else tx.refunds.ask(refund, desk.clock())
+    with sender.repository.transaction() as tx:
+        held = why_doubted(tx, refund) or why_held_before_quote(sender.rules, refund)
+        asked = None if held is not None else tx.refunds.ask(refund, sender.clock())
     if held is not None:
-        return hold(desk, refund, held)
+        return hold(sender, refund, held)
     if asked is None:
         return None
     try:
-        quote = desk.strike.create_payment_quote(refund.address, refund.amount_sats, refund.idempotency_key)
+        quote = sender.strike.create_payment_quote(refund.address, refund.amount_sats, refund.idempotency_key)
     except StrikeRejected as error:
-        return _quote_refused(desk, refund, asked, error)
+        return _quote_refused(sender, refund, asked, error)
     except StrikeUnavailable as error:
-        return put_off(desk, refund, RefundStep.QUOTE, reason_of(error), error)
+        return put_off(sender, refund, RefundStep.QUOTE, reason_of(error), error)
     except StrikeError as error:
-        return put_off(desk, asked, RefundStep.QUOTE, reason_of(error), error)
-    return _start(desk, asked, quote)
+        return put_off(sender, asked, RefundStep.QUOTE, reason_of(error), error)
+    return _start(sender, asked, quote)
 
 
-def _status_at_strike(desk: RefundDesk, refund: Refund) -> InvoiceStatus:
+def _status_at_strike(sender: RefundSender, refund: Refund) -> InvoiceStatus:
     """How the payment that is refunded stands now: what Strike has taken back must not be sent as well."""
-    with desk.repository.reading() as tx:
+    with sender.repository.reading() as tx:
         invoice = tx.invoices.find(refund.invoice_id)
     assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
-    return desk.strike.get_invoice(invoice.strike_invoice_id, timeout=HURRIED).status
+    return sender.strike.get_invoice(invoice.strike_invoice_id, timeout=WEBHOOK_TIMEOUT).status
 
 
-def _quote_refused(desk: RefundDesk, before: Refund, asked: Refund, error: StrikeRejected) -> Refund | None:
+def _quote_refused(sender: RefundSender, before: Refund, asked: Refund, error: StrikeRejected) -> Refund | None:
     """before: the refund as it was before it was asked about: whoever was refused has no quote under its key."""
     if error.strike_code == "DUPLICATE_PAYMENT_QUOTE":
-        return _first_quote(desk, before, asked, error)
+        return _first_quote(sender, before, asked, error)
     if error.strike_code in _ADDRESS_CODES:
-        return ask_for_address(desk, before, why_refused(error), error)
-    return fail(desk, before, RefundStep.QUOTE, reason_of(error), error)
+        return ask_for_address(sender, before, why_refused(error), error)
+    return fail(sender, before, RefundStep.QUOTE, reason_of(error), error)
 
 
-def _first_quote(desk: RefundDesk, before: Refund, asked: Refund, error: StrikeRejected) -> Refund | None:
+def _first_quote(sender: RefundSender, before: Refund, asked: Refund, error: StrikeRejected) -> Refund | None:
     """The key was used. An answer that was lost leads back to its quote, where Strike shows it.
 
     Reading a quote is not documented. Where it cannot be read, its fee is unknown, and as nobody here has stored it,
@@ -234,20 +234,20 @@ def _first_quote(desk: RefundDesk, before: Refund, asked: Refund, error: StrikeR
     never of a key that this database did not use: another copy of the database may have gone on with that quote.
     """
     if before.asked_at is None:
-        return hold_forked(desk, asked, error)
+        return hold_forked(sender, asked, error)
     quote_id = named_in(error, "paymentQuoteId")
     try:
         if quote_id is not None:
-            return _start(desk, asked, desk.strike.get_payment_quote(quote_id))
+            return _start(sender, asked, sender.strike.get_payment_quote(quote_id))
     except StrikeError as unread:
         log.info("first quote cannot be read status=%s", unread.status)
-    if desk.clock() - before.asked_at >= FORGOTTEN_AFTER:
-        return hold(desk, asked, Hold(HoldCause.FORKED, ASKED_LONG_AGO))
+    if sender.clock() - before.asked_at >= FORGOTTEN_AFTER:
+        return hold(sender, asked, Hold(HoldCause.FORKED, ASKED_LONG_AGO))
     reason = "the answer to the first quote was lost; a new one is asked for"
-    return fail(desk, asked, RefundStep.QUOTE, reason, error)
+    return fail(sender, asked, RefundStep.QUOTE, reason, error)
 
 
-def _start(desk: RefundDesk, refund: Refund, quote: PaymentQuote) -> Refund | None:
+def _start(sender: RefundSender, refund: Refund, quote: PaymentQuote) -> Refund | None:
     """Store the quote, and in the same commit that it may be executed, if nothing speaks against it; then execute it.
 
     One commit: a copy of the database never has a quote of which it does not know that it may have been executed.
@@ -255,36 +255,36 @@ def _start(desk: RefundDesk, refund: Refund, quote: PaymentQuote) -> Refund | No
     if quote.amount_sats != refund.amount_sats:
         log.error("quote of a wrong amount refund_id=%d amount_sats=%d", refund.id, quote.amount_sats)
         reason = f"Strike's quote sends {quote.amount_sats:,} sats, which is not what is owed"
-        return fail(desk, refund, RefundStep.QUOTE, reason)
-    now = desk.clock()
-    with desk.repository.transaction() as tx:
+        return fail(sender, refund, RefundStep.QUOTE, reason)
+    now = sender.clock()
+    with sender.repository.transaction() as tx:
         quoted = tx.refunds.store_quote(refund, quote.quote_id, quote.fee_sats)
         if quoted is None:
             return None
-        too_dear = why_too_dear(desk.rules, quoted)
-        held = None if too_dear is not None else why_held(tx, desk.rules, quoted, now)
+        too_dear = why_too_dear(sender.rules, quoted)
+        held = None if too_dear is not None else why_held(tx, sender.rules, quoted, now)
         started = None if too_dear is not None or held is not None else tx.refunds.start(quoted, now)
     if too_dear is not None:
-        return fail(desk, quoted, RefundStep.QUOTE, too_dear)
+        return fail(sender, quoted, RefundStep.QUOTE, too_dear)
     if held is not None:
-        return hold(desk, quoted, held)
-    return None if started is None else _execute(desk, started, was_in_doubt=False)
+        return hold(sender, quoted, held)
+    return None if started is None else _execute(sender, started, was_in_doubt=False)
 
 
-def _look_again(desk: RefundDesk, refund: Refund) -> Refund | None:
+def _look_again(sender: RefundSender, refund: Refund) -> Refund | None:
     """IN_FLIGHT: ask about the payment where we know it, otherwise execute the same quote again."""
     if refund.payment_id is not None:
         try:
-            payment = desk.strike.get_payment(refund.payment_id)
+            payment = sender.strike.get_payment(refund.payment_id)
         except StrikeError as error:
-            return put_off(desk, refund, RefundStep.LOOK, reason_of(error), error)
-        return record(desk, refund, payment, RefundStep.LOOK)
+            return put_off(sender, refund, RefundStep.LOOK, reason_of(error), error)
+        return record(sender, refund, payment, RefundStep.LOOK)
     executed_at = refund.executed_at or refund.started_at
-    is_long_ago = executed_at is None or desk.clock() - executed_at >= FORGOTTEN_AFTER
+    is_long_ago = executed_at is None or sender.clock() - executed_at >= FORGOTTEN_AFTER
     was_in_doubt = refund.is_in_doubt or is_long_ago
-    with desk.repository.transaction() as tx:
-        doubted = tx.refunds.doubt(refund, _last_execution(refund, desk.clock()))
-    return None if doubted is None else _execute(desk, doubted, was_in_doubt=was_in_doubt)
+    with sender.repository.transaction() as tx:
+        doubted = tx.refunds.doubt(refund, _last_execution(refund, sender.clock()))
+    return None if doubted is None else _execute(sender, doubted, was_in_doubt=was_in_doubt)
 
 
 def _last_execution(refund: Refund, now: datetime) -> datetime | None:
@@ -294,40 +294,44 @@ def _last_execution(refund: Refund, now: datetime) -> datetime | None:
     return refund.executed_at if is_too_old else now
 
 
-def _execute(desk: RefundDesk, refund: Refund, *, was_in_doubt: bool) -> Refund | None:
+def _execute(sender: RefundSender, refund: Refund, *, was_in_doubt: bool) -> Refund | None:
     """Tell Strike to send it. was_in_doubt: an earlier execution of this quote may have reached Strike."""
     assert refund.payment_quote_id is not None  # noqa: S101 - the database has no IN_FLIGHT refund without one
     for _ in range(EXECUTIONS_AT_ONCE):
         try:
-            payment = desk.strike.execute_payment_quote(refund.payment_quote_id)
+            payment = sender.strike.execute_payment_quote(refund.payment_quote_id)
         except StrikeAmbiguous as error:
             was_in_doubt, lost = True, error
         except StrikeUnavailable as error:
-            return _not_reached(desk, refund, error, was_in_doubt=was_in_doubt)
+            return _not_reached(sender, refund, error, was_in_doubt=was_in_doubt)
         except StrikeRejected as error:
-            return _execution_refused(desk, refund, error, was_in_doubt=was_in_doubt)
+            return _execution_refused(sender, refund, error, was_in_doubt=was_in_doubt)
         else:
-            return record(desk, refund, payment, RefundStep.EXECUTE)
-    return put_off(desk, refund, RefundStep.EXECUTE, reason_of(lost), lost)
+            return record(sender, refund, payment, RefundStep.EXECUTE)
+    return put_off(sender, refund, RefundStep.EXECUTE, reason_of(lost), lost)
 
 
-def _not_reached(desk: RefundDesk, refund: Refund, error: StrikeUnavailable, *, was_in_doubt: bool) -> Refund | None:
+def _not_reached(
+    sender: RefundSender, refund: Refund, error: StrikeUnavailable, *, was_in_doubt: bool
+) -> Refund | None:
     """This execution did nothing. If it was the only one, the doubt ends with it."""
     is_in_doubt = was_in_doubt or error.strike_code in _IN_PROGRESS_CODES
-    return put_off(desk, refund, RefundStep.EXECUTE, reason_of(error), error, is_in_doubt=is_in_doubt)
+    return put_off(sender, refund, RefundStep.EXECUTE, reason_of(error), error, is_in_doubt=is_in_doubt)
 
 
-def _execution_refused(desk: RefundDesk, refund: Refund, error: StrikeRejected, *, was_in_doubt: bool) -> Refund | None:
+def _execution_refused(
+    sender: RefundSender, refund: Refund, error: StrikeRejected, *, was_in_doubt: bool
+) -> Refund | None:
     if error.strike_code == "PAYMENT_PROCESSED":
-        return _processed(desk, refund, error)
+        return _processed(sender, refund, error)
     if error.strike_code in _IN_PROGRESS_CODES:
-        return put_off(desk, refund, RefundStep.EXECUTE, reason_of(error), error)
+        return put_off(sender, refund, RefundStep.EXECUTE, reason_of(error), error)
     if was_in_doubt or not _is_word_of_strike(error):
         # An earlier execution may have emptied the balance, or aged the quote: this refusal says nothing about it.
         is_stuck = error.strike_code == "PAYMENT_QUOTE_EXPIRED"
         reason = STUCK if is_stuck else reason_of(error)
-        return put_off(desk, refund, RefundStep.EXECUTE, reason, error, is_stuck=is_stuck)
-    return fail(desk, refund, RefundStep.EXECUTE, reason_of(error), error)
+        return put_off(sender, refund, RefundStep.EXECUTE, reason, error, is_stuck=is_stuck)
+    return fail(sender, refund, RefundStep.EXECUTE, reason_of(error), error)
 
 
 def _is_word_of_strike(error: StrikeRejected) -> bool:
@@ -336,56 +340,58 @@ def _is_word_of_strike(error: StrikeRejected) -> bool:
     return bool(error.strike_code) or is_front_door
 
 
-def _processed(desk: RefundDesk, refund: Refund, error: StrikeRejected) -> Refund | None:
+def _processed(sender: RefundSender, refund: Refund, error: StrikeRejected) -> Refund | None:
     """An earlier execution was carried out. Its payment's state decides; where Strike names none, it is inferred."""
     payment_id = named_in(error, "paymentId")
     if payment_id is None:
-        return sent(desk, refund, None, RefundStep.EXECUTE, closed_by=Closer.INFERRED)
-    seen = see_payment(desk, refund, payment_id)
+        return sent(sender, refund, None, RefundStep.EXECUTE, closed_by=Closer.INFERRED)
+    seen = see_payment(sender, refund, payment_id)
     try:
-        payment = desk.strike.get_payment(payment_id)
+        payment = sender.strike.get_payment(payment_id)
     except StrikeError as unread:
-        return put_off(desk, seen, RefundStep.LOOK, reason_of(unread), unread)
-    return record(desk, seen, payment, RefundStep.EXECUTE)
+        return put_off(sender, seen, RefundStep.LOOK, reason_of(unread), unread)
+    return record(sender, seen, payment, RefundStep.EXECUTE)
 
 
-def reconcile_payment(desk: RefundDesk, payment_id: str, *, timeout: Timeout = PATIENT) -> RefundState | None:
+def reconcile_payment(
+    sender: RefundSender, payment_id: str, *, timeout: Timeout = DEFAULT_TIMEOUT
+) -> RefundState | None:
     """Ask Strike about a payment of which a webhook told. None when it is no refund of ours that is in flight.
 
     Raises StrikeError when Strike cannot tell; StrikeUnavailable also when somebody else is working on that refund.
     """
-    with desk.repository.transaction() as tx:
+    with sender.repository.transaction() as tx:
         refund = tx.refunds.find_by_payment(payment_id)
         if refund is None or refund.state is not S.IN_FLIGHT:
             return None
-        if _is_claimed(refund, desk.clock()):
+        if _is_claimed(refund, sender.clock()):
             raise StrikeUnavailable("the refund is being worked on", retry_after_seconds=3)
-        claimed = tx.refunds.claim(refund, until=desk.clock() + CLAIM)
+        claimed = tx.refunds.claim(refund, until=sender.clock() + CLAIM)
     if claimed is None:
         raise StrikeUnavailable("the refund is being worked on", retry_after_seconds=3)
     try:
-        payment = desk.strike.get_payment(payment_id, timeout=timeout)
+        payment = sender.strike.get_payment(payment_id, timeout=timeout)
     except StrikeError:
-        with desk.repository.transaction() as tx:
+        with sender.repository.transaction() as tx:
             tx.refunds.release(claimed)
         raise
-    after = record(desk, claimed, payment, RefundStep.WEBHOOK)
+    after = record(sender, claimed, payment, RefundStep.WEBHOOK)
     return None if after is None else after.state
 
 
-def refund_dispatcher(desk: RefundDesk) -> Dispatcher:
+def refund_dispatcher(sender: RefundSender) -> Dispatcher:
     """The server's thread that sends refunds, also where no worker runs."""
-    resting_until = desk.clock()
+    resting_until = sender.clock()
 
     def send() -> None:
         nonlocal resting_until
-        if send_due_refunds(desk)["unanswered"]:
+        if send_due_refunds(sender)["unanswered"]:
             # The others that are due would not be answered at this moment either.
-            resting_until = desk.clock() + PAUSES[0]
+            resting_until = sender.clock() + PAUSES[0]
 
     def next_due_at() -> datetime | None:
-        with desk.repository.reading() as tx:
+        with sender.repository.reading() as tx:
             due_at = tx.refunds.next_due_at(WAITING)
         return None if due_at is None else max(due_at, resting_until)
 
-    return Dispatcher("refund dispatcher", send, next_due_at, desk.clock, desk.stop)
+    return Dispatcher("refund dispatcher", send, next_due_at, sender.clock, sender.stop)

@@ -28,7 +28,7 @@ from lnpay.repository.pruned import Pruned
 from lnpay.repository.queries.backlog import Backlog
 from lnpay.repository.queries.figures import Figures
 from lnpay.repository.queries.ledger_queries import Books
-from lnpay.repository.queries.payment_status import Standings
+from lnpay.repository.queries.payment_status import PaymentStatuses
 from lnpay.repository.queries.searches import Searches
 from lnpay.repository.refunds import Refunds
 from lnpay.repository.restores import Restores
@@ -59,7 +59,7 @@ class Transaction:
         self.deliveries = Deliveries(connection)
         self.limits = Limits(connection, steady)
         self.heartbeats = Heartbeats(connection)
-        self.standings = Standings(connection)
+        self.payment_statuses = PaymentStatuses(connection)
         self.searches = Searches(connection)
         self.logins = Logins(connection)
         self.backlog = Backlog(connection)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from lnpay.deliveries.dispatcher import Dispatcher
 from lnpay.deliveries.send import Outbox
 from lnpay.domain.model import Clock
-from lnpay.invoices.create import Till
-from lnpay.invoices.settle import Ledger
-from lnpay.refunds.outcomes import RefundDesk
+from lnpay.invoices.create import InvoiceIssuer
+from lnpay.invoices.settle import SettlementContext
+from lnpay.refunds.outcomes import RefundSender
 from lnpay.repository import Repository
 from lnpay.strike.budget import Budget
 from lnpay.strike.client import Strike
@@ -38,7 +38,7 @@ class Access:
 
 @dataclass(frozen=True)
 class Backend:
-    """The parts of a process. `sweep_ledger` and `sweep_budget` are for workers, who leave calls to the others.
+    """The parts of a process. `sweep_settlement` and `sweep_budget` are for workers, who leave calls to the others.
 
     clock: Strike's time, as far as it is known; everything is judged by it. See `lnpay.domain.strike_time`.
     prune_after_days: when what nobody paid is deleted; 0: never.
@@ -49,14 +49,14 @@ class Backend:
     strike: Strike
     clock: Clock
     currency: str
-    till: Till
-    ledger: Ledger
-    sweep_ledger: Ledger
+    issuer: InvoiceIssuer
+    settlement: SettlementContext
+    sweep_settlement: SettlementContext
     sweep_budget: Budget
     outbox: Outbox
-    refund_desk: RefundDesk
-    dispatcher: Dispatcher
-    refunder: Dispatcher
+    refund_sender: RefundSender
+    delivery_dispatcher: Dispatcher
+    refund_dispatcher: Dispatcher
     stop: threading.Event
     access: Access
     prune_after_days: int

@@ -20,8 +20,8 @@ from lnpay.domain.model import (
 )
 from lnpay.domain.strike_time import StrikeTime, injected_seconds
 from lnpay.http.outgoing import pooled_session
-from lnpay.invoices.create import Till
-from lnpay.invoices.settle import Ledger
+from lnpay.invoices.create import InvoiceIssuer
+from lnpay.invoices.settle import SettlementContext
 from lnpay.monitoring.exposure import is_this_machine
 from lnpay.rates.prices import Rates, start_daemon_thread
 from lnpay.rates.sources import (
@@ -31,7 +31,7 @@ from lnpay.rates.sources import (
     StrikeTicker,
 )
 from lnpay.refunds.after_restore import notice_restore
-from lnpay.refunds.outcomes import RefundDesk
+from lnpay.refunds.outcomes import RefundSender
 from lnpay.refunds.policy import RefundRules
 from lnpay.refunds.send import refund_dispatcher
 from lnpay.repository import Repository
@@ -139,28 +139,28 @@ def build_backend(
         stop,
         signing_clock=_signing_clock(settings.strike_api_url),
     )
-    refund_desk = RefundDesk(repository, strike, clock, settings.delivery_events, _refund_rules(settings), stop)
+    refund_sender = RefundSender(repository, strike, clock, settings.delivery_events, _refund_rules(settings), stop)
     return Backend(
         repository=repository,
         strike=strike,
         clock=clock,
         currency=settings.currency,
-        till=Till(
+        issuer=InvoiceIssuer(
             repository,
             strike,
             _rates(settings, strike, session, repository, clock, run_in_background),
             clock,
             settings.time_offset_seconds,
         ),
-        ledger=Ledger(repository, strike, clock, settings.delivery_events, stop),
-        sweep_ledger=Ledger(
+        settlement=SettlementContext(repository, strike, clock, settings.delivery_events, stop),
+        sweep_settlement=SettlementContext(
             repository, _strike(settings, sweep_budget, session, strike_time), clock, settings.delivery_events, stop
         ),
         sweep_budget=sweep_budget,
         outbox=outbox,
-        refund_desk=refund_desk,
-        dispatcher=delivery_dispatcher(outbox),
-        refunder=refund_dispatcher(refund_desk),
+        refund_sender=refund_sender,
+        delivery_dispatcher=delivery_dispatcher(outbox),
+        refund_dispatcher=refund_dispatcher(refund_sender),
         stop=stop,
         access=_access(settings, sandbox_url),
         prune_after_days=settings.prune_after_days,

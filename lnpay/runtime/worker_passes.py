@@ -70,7 +70,7 @@ def main_pass(backend: Backend, *, is_patient: bool = False) -> Summary:
     is_patient: also see out the messages that another process is sending at this moment.
     """
     backend.strike.measure_time()
-    found = sweep(backend.sweep_ledger, backend.sweep_budget.remaining)
+    found = sweep(backend.sweep_settlement, backend.sweep_budget.remaining)
     ended = _end_unpaid(backend, found)
     told = (send_due_and_wait if is_patient else send_due)(backend.outbox)
     counts = {**_sweep_counts(found), **ended, "delivered": told["delivered"], "refused": told["refused"]}
@@ -85,12 +85,12 @@ def expired_pass(backend: Backend) -> Summary:
     What was not paid for a long time is deleted.
     """
     backend.strike.measure_time()
-    found = sweep(backend.sweep_ledger, backend.sweep_budget.remaining, is_deep=True)
+    found = sweep(backend.sweep_settlement, backend.sweep_budget.remaining, is_deep=True)
     ended = _end_unpaid(backend, found)
-    refunded = send_due_refunds(backend.refund_desk, STARTING)
+    refunded = send_due_refunds(backend.refund_sender, STARTING)
     stalled = _stalled_troubles(backend, ended, "unpaid", "expired")
     troubles = [*_sweep_troubles(found), *stalled, *_unreadable_rows(backend), *_clock_troubles(backend, found)]
-    pruned = prune(backend.sweep_ledger, found.asked_at, backend.prune_after_days)
+    pruned = prune(backend.sweep_settlement, found.asked_at, backend.prune_after_days)
     counts = {**_sweep_counts(found), **ended, "refunded": refunded["sent"]}
     return Summary({**counts, "pruned": pruned} if pruned else counts, _joined(troubles), found.unreadable)
 
@@ -98,7 +98,7 @@ def expired_pass(backend: Backend) -> Summary:
 def refund_pass(backend: Backend) -> Summary:
     """Ask what became of refunds in flight, send what is due, try again what failed."""
     backend.strike.measure_time()
-    counts = send_due_refunds(backend.refund_desk)
+    counts = send_due_refunds(backend.refund_sender)
     with backend.repository.reading() as tx:
         waiting = len(tx.refunds.in_states((RefundState.HELD,), limit=1_000))
         stuck = tx.refunds.count_stuck()
@@ -111,8 +111,8 @@ def refund_pass(backend: Backend) -> Summary:
 
 
 def _end_unpaid(backend: Backend, found: Sweep) -> dict[str, int]:
-    expired = expire_due(backend.sweep_ledger, found)
-    return {"expired": expired, "lapsed": lapse_due(backend.sweep_ledger, found)}
+    expired = expire_due(backend.sweep_settlement, found)
+    return {"expired": expired, "lapsed": lapse_due(backend.sweep_settlement, found)}
 
 
 def _sweep_counts(found: Sweep) -> dict[str, int]:
@@ -224,13 +224,13 @@ def start_timekeeper(backend: Backend) -> threading.Thread:
     return thread
 
 
-INSIDE_EVERY_SECONDS = {"main": (main_pass, 5.0), "expired": (expired_pass, 60.0), "refund": (refund_pass, 15.0)}
+WORKER_INTERVALS = {"main": (main_pass, 5.0), "expired": (expired_pass, 60.0), "refund": (refund_pass, 15.0)}
 """The passes of `python main.py --with-workers`, and their pace."""
 
 
 def start_workers(backend: Backend) -> None:
     """Repeat every pass in threads of this process, until `backend.stop` is set."""
-    for name, (one_pass, seconds) in INSIDE_EVERY_SECONDS.items():
+    for name, (one_pass, seconds) in WORKER_INTERVALS.items():
         threading.Thread(
             target=repeat,
             args=(partial(make_pass, backend, name, one_pass), seconds, backend.stop),

@@ -63,8 +63,8 @@ SUBSCRIBED_EVENTS = ("invoice.updated", "payment.created", "payment.updated")
 MAX_ANSWER_BYTES = 5_000_000
 """A page of a hundred invoices is some 100,000."""
 
-PATIENT: Timeout = (3.05, 10.0)
-HURRIED: Timeout = (1.0, 2.5)
+DEFAULT_TIMEOUT: Timeout = (3.05, 10.0)
+WEBHOOK_TIMEOUT: Timeout = (1.0, 2.5)
 """For whoever must answer Strike's webhook within five seconds."""
 
 MEASUREMENTS = 3
@@ -167,12 +167,12 @@ class Strike:
         session: requests.Session | None = None,
         clock: Clock = utc_now,
         time: StrikeTime | None = None,
-        patience: Timeout = PATIENT,
+        timeout: Timeout = DEFAULT_TIMEOUT,
     ) -> None:
         self.time = time or StrikeTime(clock)
         self._base_url = base_url.rstrip("/")
         self._budget = budget
-        self._patience = patience
+        self._timeout = timeout
         self._session = session or pooled_session()
         self._auth = _Bearer(api_key)
 
@@ -199,7 +199,7 @@ class Strike:
         path = f"/invoices/{_segment(strike_invoice_id)}/quote"
         return _read_quote(self._call("POST", path, Bucket.INVOICE_QUOTE))
 
-    def get_invoice(self, strike_invoice_id: str, *, timeout: Timeout = PATIENT) -> StrikeInvoice:
+    def get_invoice(self, strike_invoice_id: str, *, timeout: Timeout = DEFAULT_TIMEOUT) -> StrikeInvoice:
         """Read an invoice with its transactions, which tell when it was paid.
 
         Source: "Find invoice by id", includeTransactions.
@@ -263,13 +263,13 @@ class Strike:
         path = f"/payment-quotes/{_segment(quote_id)}/execute"
         return _read_payment(self._call("PATCH", path, Bucket.PAYMENT_EXECUTE))
 
-    def get_payment(self, payment_id: str, *, timeout: Timeout = PATIENT) -> Payment:
+    def get_payment(self, payment_id: str, *, timeout: Timeout = DEFAULT_TIMEOUT) -> Payment:
         """Read an outgoing payment. Source: "Get payment by id"."""
         return _read_payment(self._call("GET", f"/payments/{_segment(payment_id)}", Bucket.OTHER, timeout=timeout))
 
     def ticker(self) -> list[dict[str, Any]]:
         """Strike's own prices: rows of amount, sourceCurrency and targetCurrency. Source: "Get rates ticker"."""
-        return read_array(self._call("GET", "/rates/ticker", Bucket.RATES, timeout=HURRIED))
+        return read_array(self._call("GET", "/rates/ticker", Bucket.RATES, timeout=WEBHOOK_TIMEOUT))
 
     def list_subscriptions(self) -> list[dict[str, Any]]:
         """Every webhook subscription of the account. Source: "Get subscriptions"."""
@@ -373,7 +373,7 @@ class Strike:
                 params=more.get("params"),
                 headers=more.get("headers"),
                 auth=self._auth,
-                timeout=more.get("timeout") or self._patience,
+                timeout=more.get("timeout") or self._timeout,
                 max_bytes=MAX_ANSWER_BYTES,
             )
         except requests.RequestException as error:

@@ -9,6 +9,6 @@ from flask import current_app
 from lnpay.runtime.backend import Backend
 
 
-def backend() -> Backend:
+def current_backend() -> Backend:
     """The backend behind the app that serves this request."""
     return cast(Backend, current_app.extensions["lnpay"])

@@ -56,7 +56,7 @@ def test_money_that_is_seen_is_shown_before_it_is_final(stand: Stand) -> None:
     page = stand.open(invoice)
 
     stand.pay(invoice, pending_seconds=30)
-    reconcile_invoice(stand.backend.ledger, invoice.strike_invoice_id)
+    reconcile_invoice(stand.backend.settlement, invoice.strike_invoice_id)
     assert_stage(page, "seen")
     picture(page, "seen")
     stand.wait(31)
@@ -232,7 +232,7 @@ def make_waiting(stand: Stand) -> Invoice:
 def make_seen(stand: Stand) -> Invoice:
     invoice = stand.sell()
     stand.pay(invoice, pending_seconds=600)
-    reconcile_invoice(stand.backend.ledger, invoice.strike_invoice_id)
+    reconcile_invoice(stand.backend.settlement, invoice.strike_invoice_id)
     return invoice
 
 

@@ -158,10 +158,10 @@ class TestCopy:
 
         old, world.database_url = world.database_url, target
         world.restart()
-        sent = send_due_refunds(world.backend.refund_desk)
+        sent = send_due_refunds(world.backend.refund_sender)
         world.database_url = old
         world.restart()
-        sent_by_mistake = send_due_refunds(world.backend.refund_desk)
+        sent_by_mistake = send_due_refunds(world.backend.refund_sender)
 
         assert (sent, sent_by_mistake) == ({RefundState.SENT: 1}, {})
         refund = world.refund(invoice)

@@ -16,7 +16,7 @@ from lnpay.domain.model import Invoice
 from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
 from lnpay.invoices.settle import reconcile_invoice
 from lnpay.monitoring.overview import attention, last_days
-from lnpay.repository.queries.searches import Found, Sum, Wanted
+from lnpay.repository.queries.searches import InvoiceFilter, InvoiceRow, InvoiceTotal
 from lnpay.web.admin.login_backoff import log_in
 from tests.databases import fresh_postgres
 from tests.owing import owe, send
@@ -39,11 +39,11 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         yield made
 
 
-def orders(found: list[Found]) -> list[str]:
+def orders(found: list[InvoiceRow]) -> list[str]:
     return [one.correlation_id for one in found]
 
 
-def newest(world: World, wanted: Wanted, limit: int = 9) -> list[Found]:
+def newest(world: World, wanted: InvoiceFilter, limit: int = 9) -> list[InvoiceRow]:
     with world.backend.repository.reading() as tx:
         return tx.searches.newest(wanted, limit)
 
@@ -53,7 +53,7 @@ def late(world: World) -> Invoice:
     """One of four invoices, which is paid late and sent back; before it one is paid, after it two are open."""
     paid = world.sell(correlation_id="paid", ln_address="Bob@Example.com")
     world.pay(paid)
-    reconcile_invoice(world.backend.ledger, paid.strike_invoice_id)
+    reconcile_invoice(world.backend.settlement, paid.strike_invoice_id)
     world.wait(2)
     invoice = owe(world, correlation_id="late")
     send(world)
@@ -66,30 +66,30 @@ def late(world: World) -> Invoice:
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (Wanted(), ["open-2", "open-1", "late", "paid"]),
-        (Wanted("late"), ["late"]),
-        (Wanted("Bob@Example.com"), ["paid"]),
-        (Wanted("alice@example.com"), ["late"]),
-        (Wanted("lightning:alice@example.com"), ["late"]),
-        (Wanted("nul\x00"), []),
-        (Wanted("Zürich 😀"), []),
-        (Wanted("x" * 5_000), []),
-        (Wanted(state=InvoiceState.UNPAID), ["open-2", "open-1"]),
-        (Wanted(refund_state=RefundState.SENT), ["late"]),
-        (Wanted(refund_state=RefundState.FAILED), []),
-        (Wanted(delivery_state=DeliveryState.PENDING), ["paid"]),
-        (Wanted(delivery_state=DeliveryState.DELIVERED), []),
-        (Wanted(state=InvoiceState.SETTLED, delivery_state=DeliveryState.PENDING), ["paid"]),
+        (InvoiceFilter(), ["open-2", "open-1", "late", "paid"]),
+        (InvoiceFilter("late"), ["late"]),
+        (InvoiceFilter("Bob@Example.com"), ["paid"]),
+        (InvoiceFilter("alice@example.com"), ["late"]),
+        (InvoiceFilter("lightning:alice@example.com"), ["late"]),
+        (InvoiceFilter("nul\x00"), []),
+        (InvoiceFilter("Zürich 😀"), []),
+        (InvoiceFilter("x" * 5_000), []),
+        (InvoiceFilter(state=InvoiceState.UNPAID), ["open-2", "open-1"]),
+        (InvoiceFilter(refund_state=RefundState.SENT), ["late"]),
+        (InvoiceFilter(refund_state=RefundState.FAILED), []),
+        (InvoiceFilter(delivery_state=DeliveryState.PENDING), ["paid"]),
+        (InvoiceFilter(delivery_state=DeliveryState.DELIVERED), []),
+        (InvoiceFilter(state=InvoiceState.SETTLED, delivery_state=DeliveryState.PENDING), ["paid"]),
     ],
 )
-def test_what_is_wanted_is_found(world: World, late: Invoice, wanted: Wanted, expected: list[str]) -> None:
+def test_what_is_wanted_is_found(world: World, late: Invoice, wanted: InvoiceFilter, expected: list[str]) -> None:
     found = newest(world, wanted)
 
     assert orders(found) == expected
 
 
 def test_a_row_says_how_its_refund_and_its_message_stand(world: World, late: Invoice) -> None:
-    states = {one.correlation_id: (one.refund_state, one.delivery_state) for one in newest(world, Wanted())}
+    states = {one.correlation_id: (one.refund_state, one.delivery_state) for one in newest(world, InvoiceFilter())}
 
     assert states["late"] == (RefundState.SENT, None)
     assert states["paid"] == (None, DeliveryState.PENDING)
@@ -98,10 +98,10 @@ def test_a_row_says_how_its_refund_and_its_message_stand(world: World, late: Inv
 def test_pages_lead_there_and_back_also_where_all_are_of_one_moment(world: World) -> None:
     made = [world.sell().correlation_id for _ in range(7)]
     with world.backend.repository.reading() as tx:
-        first = tx.searches.newest(Wanted(), 3)
-        second = tx.searches.newest(Wanted(), 3, before=first[-1].place)
-        third = tx.searches.newest(Wanted(), 3, before=second[-1].place)
-        back = tx.searches.oldest(Wanted(), 3, after=third[0].place)
+        first = tx.searches.newest(InvoiceFilter(), 3)
+        second = tx.searches.newest(InvoiceFilter(), 3, before=first[-1].place)
+        third = tx.searches.newest(InvoiceFilter(), 3, before=second[-1].place)
+        back = tx.searches.oldest(InvoiceFilter(), 3, after=third[0].place)
 
     assert orders(first) + orders(second) + orders(third) == made[::-1]
     assert back == second
@@ -111,17 +111,17 @@ def test_a_time_has_a_beginning_and_an_end(world: World, late: Invoice) -> None:
     at = late.issue.opened_at
     second = timedelta(seconds=1)
 
-    assert orders(newest(world, Wanted(opened_from=at, opened_before=at + second))) == ["late"]
-    assert "late" not in orders(newest(world, Wanted(opened_before=at)))
-    assert "late" not in orders(newest(world, Wanted(opened_from=at + second)))
+    assert orders(newest(world, InvoiceFilter(opened_from=at, opened_before=at + second))) == ["late"]
+    assert "late" not in orders(newest(world, InvoiceFilter(opened_before=at)))
+    assert "late" not in orders(newest(world, InvoiceFilter(opened_from=at + second)))
 
 
 def test_a_day_is_summed_up(world: World, late: Invoice) -> None:
     *before, today = last_days(world.backend.repository, world.backend.clock(), 30)
 
-    once = Sum(1, late.amount_sats)
+    once = InvoiceTotal(1, late.amount_sats)
     assert (today.paid, today.late, today.refunded) == (once, once, once)
-    assert {(day.paid, day.late, day.refunded) for day in before} == {(Sum(), Sum(), Sum())}
+    assert {(day.paid, day.late, day.refunded) for day in before} == {(InvoiceTotal(), InvoiceTotal(), InvoiceTotal())}
 
 
 def test_what_needs_a_person_is_known(world: World, late: Invoice) -> None:

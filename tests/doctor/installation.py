@@ -16,7 +16,7 @@ from lnpay.doctor import Finding, Verdict, examine
 from lnpay.domain.model import Heartbeat, Invoice
 from lnpay.domain.states import InvoiceState
 from lnpay.repository import Repository, Transaction
-from lnpay.runtime.worker_passes import INSIDE_EVERY_SECONDS, make_pass
+from lnpay.runtime.worker_passes import WORKER_INTERVALS, make_pass
 from lnpay.sandbox import SandboxServer, Simulator
 from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.server import wait_until
@@ -78,7 +78,7 @@ class Installation:
             webhook_url=self.values["WEBHOOK_URL"],
             **changes,
         )
-        for name, (one_pass, _) in INSIDE_EVERY_SECONDS.items():
+        for name, (one_pass, _) in WORKER_INTERVALS.items():
             make_pass(backend, name, one_pass)
         self._running.enter_context(serving(backend, int(self.values["PORT"])))
 
@@ -144,7 +144,7 @@ class Installation:
         """Let time pass; the workers make their passes all the same."""
         self.simulator.clock.advance(length.total_seconds())
         with self.rows() as tx:
-            for worker in INSIDE_EVERY_SECONDS:
+            for worker in WORKER_INTERVALS:
                 tx.heartbeats.beat(Heartbeat(worker, self.now(), None))
 
     def fault(self, method: str, path: str, kind: str, **more: Any) -> None:

@@ -14,38 +14,38 @@ from lnpay.doctor.check import Check
 from lnpay.doctor.findings import ok
 from lnpay.doctor.formatting import in_words
 from lnpay.doctor.runner import CHECKS, make_checks
-from lnpay.doctor.target import Patient, admit
+from lnpay.doctor.target import Target, open_target
 from lnpay.domain.errors import StorageUnavailable
 from tests.doctor.installation import Installation
 
 
 @pytest.fixture
-def patient(shop: Installation) -> Iterator[Patient]:
-    with admit(load_settings({}, shop.env_file), shop.now) as admitted:
+def target(shop: Installation) -> Iterator[Target]:
+    with open_target(load_settings({}, shop.env_file), shop.now) as admitted:
         yield admitted
 
 
-def healthy(_: Patient) -> Iterator[Finding]:
+def healthy(_: Target) -> Iterator[Finding]:
     yield ok("healthy", "well")
 
 
-def half_seen(_: Patient) -> Iterator[Finding]:
+def half_seen(_: Target) -> Iterator[Finding]:
     yield ok("seen", "well")
     raise StorageUnavailable("the database has gone")
 
 
-def broken(_: Patient) -> list[Finding]:
+def broken(_: Target) -> list[Finding]:
     raise ZeroDivisionError("a secret perhaps")
 
 
-def hanging(_: Patient) -> Iterator[Finding]:
+def hanging(_: Target) -> Iterator[Finding]:
     yield ok("quick", "well")
     threading.Event().wait(30)
 
 
 class TestMakeChecks:
-    def test_what_a_check_has_seen_counts_when_it_fails_later(self, patient: Patient) -> None:
-        findings = make_checks([Check(("seen", "unseen"), half_seen), Check(("healthy",), healthy)], patient)
+    def test_what_a_check_has_seen_counts_when_it_fails_later(self, target: Target) -> None:
+        findings = make_checks([Check(("seen", "unseen"), half_seen), Check(("healthy",), healthy)], target)
 
         assert [(one.name, one.verdict, one.message) for one in findings] == [
             ("seen", Verdict.OK, "well"),
@@ -53,16 +53,16 @@ class TestMakeChecks:
             ("healthy", Verdict.OK, "well"),
         ]
 
-    def test_a_check_that_is_broken_hides_no_other_and_shows_no_text_of_its_own(self, patient: Patient) -> None:
-        findings = make_checks([Check(("broken",), broken), Check(("healthy",), healthy)], patient)
+    def test_a_check_that_is_broken_hides_no_other_and_shows_no_text_of_its_own(self, target: Target) -> None:
+        findings = make_checks([Check(("broken",), broken), Check(("healthy",), healthy)], target)
 
         assert [one.name for one in findings] == ["broken", "healthy"]
         assert findings[0].message == "cannot tell: the check itself failed (ZeroDivisionError)"
 
-    def test_a_check_that_hangs_is_left_behind(self, patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_check_that_hangs_is_left_behind(self, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(runner, "LIMIT_SECONDS", 1.0)
 
-        findings = make_checks([Check(("quick", "slow"), hanging), Check(("healthy",), healthy)], patient)
+        findings = make_checks([Check(("quick", "slow"), hanging), Check(("healthy",), healthy)], target)
 
         assert [(one.name, one.verdict) for one in findings] == [
             ("quick", Verdict.OK),

@@ -14,7 +14,7 @@ import requests
 from config.settings import load_settings
 from lnpay.doctor import Finding, Verdict
 from lnpay.doctor.checks import proxy, simulated
-from lnpay.doctor.target import admit
+from lnpay.doctor.target import open_target
 from tests.doctor.installation import Installation
 from tests.scenarios.live import free_port
 
@@ -79,8 +79,8 @@ def a_proxy(backend: str, passes: Callable[[str], bool], forwards: str = "real")
 def found(shop: Installation, name: str) -> Finding:
     """One check alone, so that nothing is asked of the real Strike."""
     [check] = [one for one in (*proxy.CHECKS, *simulated.CHECKS) if one.names == (name,)]
-    with admit(load_settings({}, shop.env_file), shop.now) as patient:
-        [finding] = check.run(patient)
+    with open_target(load_settings({}, shop.env_file), shop.now) as target:
+        [finding] = check.run(target)
     return finding
 
 
@@ -123,8 +123,8 @@ class TestProxy:
             # An address of this machine that does not look like one, as a public name would.
             public = url.replace("127.0.0.1", "127.1") + "/webhook"
             settings = replace(load_settings({}, shop.env_file), webhook_url=public, trusted_proxies=trusted)
-            with admit(settings, shop.now) as patient:
-                [finding] = proxy.CHECKS[0].run(patient)
+            with open_target(settings, shop.now) as target:
+                [finding] = proxy.CHECKS[0].run(target)
 
         assert finding.verdict is (Verdict.OK if words is None else Verdict.WARN)
         assert words is None or words in finding.message

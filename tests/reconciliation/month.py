@@ -47,7 +47,7 @@ class Month:
 
     def learn(self, invoice: Invoice) -> Invoice:
         """What webhook or worker do."""
-        reconcile_invoice(self.world.backend.ledger, invoice.strike_invoice_id)
+        reconcile_invoice(self.world.backend.settlement, invoice.strike_invoice_id)
         return self.world.invoice(invoice.strike_invoice_id)
 
     def stranger(self, correlation_id: str | None) -> StrikeInvoice:
@@ -83,9 +83,9 @@ class Month:
             Auditor(
                 **{
                     "repository": backend.repository,
-                    "strike": backend.sweep_ledger.strike,
+                    "strike": backend.sweep_settlement.strike,
                     "clock": backend.clock,
-                    "events": backend.ledger.events,
+                    "events": backend.settlement.events,
                     "calls_left": Budget(backend.repository, share=CALLS_SHARE).remaining,
                     "pause": self._pause,
                     **changes,

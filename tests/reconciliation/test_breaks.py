@@ -195,7 +195,7 @@ def test_a_break_is_found_and_named(month: Month, kind: BreakKind) -> None:
 
     found = month.reconcile()
 
-    assert [(one.kind, one.invoice_id) for one in found.breaks] == [(kind, invoice_id)]
+    assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [(kind, invoice_id)]
     assert (found.is_balanced, found.unfinished) == (False, None)
 
 
@@ -205,8 +205,8 @@ def test_all_of_them_at_once_are_told_apart(month_of_each_engine: Month) -> None
 
     found = month.reconcile()
 
-    assert {(one.kind, one.invoice_id) for one in found.breaks} == planted
-    assert len(found.breaks) == len(planted)
+    assert {(one.kind, one.invoice_id) for one in found.discrepancies} == planted
+    assert len(found.discrepancies) == len(planted)
 
 
 def _is(invoice: Invoice) -> ColumnElement[bool]:

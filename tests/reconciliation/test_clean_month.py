@@ -36,9 +36,9 @@ def live(month: Month) -> None:
     month.stranger(correlation_id=None)
     month.world.sell()
     month.world.wait(2 * HOUR)
-    found = sweep(month.world.backend.sweep_ledger, lambda: 100, is_deep=True)
-    assert (expire_due(month.world.backend.sweep_ledger, found), found.settled) == (1, 0)
-    assert lapse_due(month.world.backend.sweep_ledger, found) == 0
+    found = sweep(month.world.backend.sweep_settlement, lambda: 100, is_deep=True)
+    assert (expire_due(month.world.backend.sweep_settlement, found), found.settled) == (1, 0)
+    assert lapse_due(month.world.backend.sweep_settlement, found) == 0
     month.world.sell()
     month.sale()
 
@@ -49,7 +49,7 @@ def test_a_clean_month_balances(month_of_each_engine: Month) -> None:
 
     found = month.reconcile()
 
-    assert (found.breaks, found.unfinished, found.is_balanced) == ([], None, True)
+    assert (found.discrepancies, found.unfinished, found.is_balanced) == ([], None, True)
     assert (found.payments, found.refunds, found.foreign) == (7, 3, 1)
 
 
@@ -59,7 +59,7 @@ def test_a_clean_month_balances_when_every_payment_is_read(month_of_each_engine:
 
     found = month.reconcile(is_thorough=True)
 
-    assert (found.breaks, found.is_balanced) == ([], True)
+    assert (found.discrepancies, found.is_balanced) == ([], True)
 
 
 def test_a_month_of_several_pages_balances(month: Month) -> None:
@@ -85,7 +85,7 @@ def test_what_happened_in_other_months_is_theirs(month: Month) -> None:
 
     found = month.reconcile()
 
-    assert [one.kind for one in found.breaks] == [BreakKind.NOT_COUNTED]
+    assert [one.kind for one in found.discrepancies] == [BreakKind.NOT_COUNTED]
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["here and at Strike", "at Strike alone"])
@@ -99,7 +99,7 @@ def test_what_was_paid_a_moment_ago_is_counted_and_not_compared_yet(month: Month
 
     found = month.reconcile(clock=lambda: month.world.backend.clock() - timedelta(minutes=20))
 
-    assert (found.breaks, found.payments, found.new_payments) == ([], 0, 8)
+    assert (found.discrepancies, found.payments, found.new_payments) == ([], 0, 8)
     assert not found.is_balanced
 
 
@@ -122,7 +122,7 @@ def test_a_period_that_began_a_moment_ago_does_not_balance(month: Month) -> None
 def test_what_may_be_another_program_s_is_a_break_until_somebody_says_so(month: Month) -> None:
     month.stranger("theirs-1")
 
-    assert [one.kind for one in month.reconcile().breaks] == [BreakKind.UNKNOWN_HERE]
+    assert [one.kind for one in month.reconcile().discrepancies] == [BreakKind.UNKNOWN_HERE]
     shared = month.reconcile(is_shared=True)
     assert (shared.is_balanced, shared.foreign) == (True, 1)
 
@@ -130,7 +130,7 @@ def test_what_may_be_another_program_s_is_a_break_until_somebody_says_so(month: 
 @pytest.mark.parametrize("name", ["order-1", "order-1.abcdefqqqqqqqqqqqq"])
 def test_a_neighbours_payment_of_the_same_order_id_is_the_neighbours(month: Month, name: str) -> None:
     month.world.pay(month.world.sell(correlation_id="order-1"))
-    sweep(month.world.backend.sweep_ledger, lambda: 100, is_deep=True)
+    sweep(month.world.backend.sweep_settlement, lambda: 100, is_deep=True)
     month.stranger(name)
 
     found = month.reconcile(is_shared=True)
@@ -141,13 +141,15 @@ def test_a_neighbours_payment_of_the_same_order_id_is_the_neighbours(month: Mont
 def test_a_second_payment_under_an_older_name_of_ours_is_found_beside_neighbours(month: Month) -> None:
     first = month.world.sell(correlation_id="order-1")
     month.world.pay(first)
-    sweep(month.world.backend.sweep_ledger, lambda: 100, is_deep=True)
+    sweep(month.world.backend.sweep_settlement, lambda: 100, is_deep=True)
     with month.world.backend.repository.reading() as tx:
         second = month.stranger(new_strike_name("order-1", tx.installation.name() or ""))
 
     found = month.reconcile(is_shared=True)
 
-    assert [(one.kind, one.invoice_id) for one in found.breaks] == [(BreakKind.SECOND_PAYMENT, second.invoice_id)]
+    assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [
+        (BreakKind.SECOND_PAYMENT, second.invoice_id)
+    ]
 
 
 def test_a_draft_of_an_older_version_names_its_payment(month: Month) -> None:
@@ -159,7 +161,7 @@ def test_a_draft_of_an_older_version_names_its_payment(month: Month) -> None:
 
     found = month.reconcile(is_shared=True)
 
-    assert [(one.kind, one.invoice_id) for one in found.breaks] == [(BreakKind.UNKNOWN_HERE, paid.invoice_id)]
+    assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [(BreakKind.UNKNOWN_HERE, paid.invoice_id)]
 
 
 def test_an_order_that_never_got_its_paid_invoice_is_no_stranger(month: Month) -> None:
@@ -171,8 +173,8 @@ def test_an_order_that_never_got_its_paid_invoice_is_no_stranger(month: Month) -
 
     found = month.reconcile(is_shared=True)
 
-    assert [(one.kind, one.invoice_id) for one in found.breaks] == [(BreakKind.UNKNOWN_HERE, paid.invoice_id)]
-    assert found.breaks[0].here == "an order without an invoice"
+    assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [(BreakKind.UNKNOWN_HERE, paid.invoice_id)]
+    assert found.discrepancies[0].here == "an order without an invoice"
 
 
 def test_a_refund_that_a_person_paid_back_cannot_be_compared(month: Month) -> None:
@@ -215,14 +217,14 @@ def test_a_payment_whose_time_strike_does_not_say_is_not_passed_over(month: Mont
     month.world.pay(invoice)
     month.world.simulator.config.transactions = "missing"
 
-    assert [one.kind for one in month.reconcile().breaks] == [BreakKind.NOT_COUNTED]
+    assert [one.kind for one in month.reconcile().discrepancies] == [BreakKind.NOT_COUNTED]
 
 
 def test_another_currency_at_strike_is_another_amount(month: Month) -> None:
     invoice = month.sale()
     month.at_strike(invoice).amount = Money(1_234, "USD")
 
-    [found] = month.reconcile().breaks
+    [found] = month.reconcile().discrepancies
 
     assert (found.kind, found.there) == (BreakKind.AMOUNT_DIFFERS, "not in bitcoin")
 
@@ -241,7 +243,7 @@ def test_another_time_of_payment_is_found_when_every_payment_is_read(month: Mont
     assert month.reconcile().is_balanced
     found = month.reconcile(is_thorough=True)
 
-    assert [(one.kind, one.invoice_id) for one in found.breaks] == [
+    assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [
         (BreakKind.LATE_BUT_SETTLED, invoice.strike_invoice_id)
     ]
 
@@ -253,7 +255,7 @@ class TestStrikeDoesNotAnswer:
 
         found = month.reconcile()
 
-        assert found.breaks == []
+        assert found.discrepancies == []
         assert not found.is_balanced
         assert found.unfinished is not None
         assert "refuses its list" in found.unfinished
@@ -267,7 +269,7 @@ class TestStrikeDoesNotAnswer:
 
         found = month.reconcile()
 
-        assert {(one.kind, one.invoice_id) for one in found.breaks} == {
+        assert {(one.kind, one.invoice_id) for one in found.discrepancies} == {
             (BreakKind.NOT_PAID_AT_STRIKE, unpaid_there.strike_invoice_id),
             (BreakKind.NOT_COUNTED, unnoticed.strike_invoice_id),
             (BreakKind.AMOUNT_DIFFERS, wrong.strike_invoice_id),
@@ -281,7 +283,7 @@ class TestStrikeDoesNotAnswer:
 
         found = month.reconcile()
 
-        assert (found.breaks, found.is_balanced) == ([], False)
+        assert (found.discrepancies, found.is_balanced) == ([], False)
         assert found.unfinished is not None
         assert "run this again later" in found.unfinished
 
@@ -356,7 +358,7 @@ def test_nothing_is_changed_by_looking(month: Month) -> None:
     month.reconcile()
 
     assert month.world.invoice(unnoticed.strike_invoice_id) == unnoticed
-    assert reconcile_invoice(month.world.backend.ledger, unnoticed.strike_invoice_id) == "settled"
+    assert reconcile_invoice(month.world.backend.settlement, unnoticed.strike_invoice_id) == "settled"
 
 
 class TestOddRows:
@@ -364,7 +366,7 @@ class TestOddRows:
 
     def with_row(self, month: Month, row: object) -> None:
         """Put `row` before those of Strike's list."""
-        strike = month.world.backend.sweep_ledger.strike
+        strike = month.world.backend.sweep_settlement.strike
         real = strike._call
 
         def call(method: str, path: str, *more: Any, **options: Any) -> object:
@@ -384,14 +386,16 @@ class TestOddRows:
 
         found = month.reconcile()
 
-        assert [(one.kind, one.invoice_id) for one in found.breaks] == [(BreakKind.NOT_COUNTED, lost.strike_invoice_id)]
+        assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [
+            (BreakKind.NOT_COUNTED, lost.strike_invoice_id)
+        ]
         assert "1 rows of Strike's list cannot be read" in (found.unfinished or "")
         assert not found.is_balanced
 
     def test_one_that_is_ours_is_read_by_its_id(self, month: Month) -> None:
         lost, sold = month.world.sell(), month.sale()
         month.world.pay(lost)
-        strike = month.world.backend.sweep_ledger.strike
+        strike = month.world.backend.sweep_settlement.strike
         real = strike._call
 
         def call(method: str, path: str, *more: Any, **options: Any) -> object:
@@ -404,7 +408,9 @@ class TestOddRows:
 
         found = month.reconcile()
 
-        assert [(one.kind, one.invoice_id) for one in found.breaks] == [(BreakKind.NOT_COUNTED, lost.strike_invoice_id)]
+        assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [
+            (BreakKind.NOT_COUNTED, lost.strike_invoice_id)
+        ]
         assert (found.payments, found.unfinished) == (1, None), sold.strike_invoice_id
 
     @pytest.mark.parametrize("name", ["a\x00b", "\x1b[2J", "name\nwith lines"])
@@ -415,4 +421,4 @@ class TestOddRows:
 
         found = month.reconcile()
 
-        assert (found.breaks, found.foreign, found.unfinished) == ([], 1, None)
+        assert (found.discrepancies, found.foreign, found.unfinished) == ([], 1, None)

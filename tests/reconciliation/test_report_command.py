@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from lnpay.accounting.report import LineKind, report_lines
+from lnpay.accounting.report import ReportLineKind, report_lines
 from lnpay.commands import add_commands
 from lnpay.domain.model import Invoice
 from lnpay.domain.states import InvoiceState
@@ -213,8 +213,8 @@ def test_pages_lose_and_repeat_nothing_where_many_are_paid_in_one_moment(month_o
     lines = list(report_lines(month.world.backend.repository, month.period))
 
     kinds = [line.kind for line in lines]
-    assert (kinds.count(LineKind.PAYMENT), kinds.count(LineKind.REFUND)) == (COPIES + 2, 1)
-    assert len({line.correlation_id for line in lines if line.kind is LineKind.PAYMENT}) == COPIES + 2
+    assert (kinds.count(ReportLineKind.PAYMENT), kinds.count(ReportLineKind.REFUND)) == (COPIES + 2, 1)
+    assert len({line.correlation_id for line in lines if line.kind is ReportLineKind.PAYMENT}) == COPIES + 2
     assert [line.at for line in lines] == sorted(line.at for line in lines)
 
 

@@ -60,9 +60,9 @@ def sell(server: SandboxServer, database_url: str) -> None:
     """An order that is paid in time, in a server that has ended since."""
     simulator = server.simulator
     backend = build_live_backend(server.url, database_url, simulator.clock.now)
-    invoice = create_invoice(backend.till, simulator.new_id(), Order(Decimal("12.34"), "usd", None, None))
+    invoice = create_invoice(backend.issuer, simulator.new_id(), Order(Decimal("12.34"), "usd", None, None))
     simulator.pay_invoice(invoice.issue.bolt11)
-    reconcile_invoice(backend.ledger, invoice.strike_invoice_id)
+    reconcile_invoice(backend.settlement, invoice.strike_invoice_id)
     backend.close()
 
 

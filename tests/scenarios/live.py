@@ -71,7 +71,7 @@ def serving(backend: Backend, port: int = 0, *, is_sending: bool = True) -> Iter
     server.block_on_close = False  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
-    senders = [backend.dispatcher, backend.refunder] if is_sending else []
+    senders = [backend.delivery_dispatcher, backend.refund_dispatcher] if is_sending else []
     for sender in senders:
         sender.start()
     try:

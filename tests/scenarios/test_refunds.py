@@ -100,7 +100,7 @@ def test_the_process_ends_between_the_execution_and_its_commit(world: World) -> 
     assert executions(world) == ["COMPLETED", "PAYMENT_PROCESSED"]
 
 
-def at_once(*tasks: Callable[[], object]) -> None:
+def run_parallel(*tasks: Callable[[], object]) -> None:
     """Do all of `tasks` in threads that start together."""
     start = threading.Barrier(len(tasks))
     troubles: list[BaseException] = []
@@ -133,7 +133,7 @@ def test_two_workers_at_once(engine_world: World) -> None:
     invoices = [owe(world, f"customer{number}@example.com") for number in range(20)]
     first, second = twin(world), twin(world)
 
-    at_once(lambda: send_due_refunds(first.refund_desk), lambda: send_due_refunds(second.refund_desk))
+    run_parallel(lambda: send_due_refunds(first.refund_sender), lambda: send_due_refunds(second.refund_sender))
     drain(world)
 
     each_is_paid_back_once(world, invoices)
@@ -157,7 +157,7 @@ def test_the_expired_worker_and_the_refund_worker_together(engine_world: World) 
         finally:
             ended.set()
 
-    at_once(find_late_payments, lambda: repeat_until(second, ended))
+    run_parallel(find_late_payments, lambda: repeat_until(second, ended))
     drain(world)
 
     each_is_paid_back_once(world, invoices)
@@ -217,10 +217,10 @@ def repeat_while_working(world: World, event_type: str) -> list[int]:
 
 
 def send_event_again(world: World, event_type: str) -> None:
-    desk = world.simulator.webhooks
-    event = next(one for one in reversed(desk.events.values()) if one.event_type == event_type)
-    for subscription in desk.subscriptions.values():
-        desk.send_again(event, subscription)
+    webhooks = world.simulator.webhooks
+    event = next(one for one in reversed(webhooks.events.values()) if one.event_type == event_type)
+    for subscription in webhooks.subscriptions.values():
+        webhooks.send_again(event, subscription)
 
 
 LATE_PAYMENTS = 1_000
@@ -236,7 +236,7 @@ def test_a_thousand_late_payments_at_once_are_paid_back_within_the_rate_limits(t
     world.simulator.config.rate_limits = "production"
     started_at = world.backend.clock()
 
-    while world.backend.refunder._next_due_at() is not None:
+    while world.backend.refund_dispatcher._next_due_at() is not None:
         send(world)
         world.wait(5)
 
@@ -252,7 +252,7 @@ def test_a_thousand_late_payments_at_once_are_paid_back_within_the_rate_limits(t
 
 def issue(world: World, number: int) -> Invoice:
     order = Order(Decimal("12.34"), "usd", None, f"customer{number}@example.com")
-    return create_invoice(world.backend.till, f"order-{number}", order)
+    return create_invoice(world.backend.issuer, f"order-{number}", order)
 
 
 def settle_late(world: World, invoice: Invoice) -> None:
@@ -267,4 +267,4 @@ def settle_late(world: World, invoice: Invoice) -> None:
         received_sats=invoice.amount_sats,
         raw={},
     )
-    assert settle(world.backend.ledger, seen) is Outcome.PAID_LATE
+    assert settle(world.backend.settlement, seen) is Outcome.PAID_LATE

@@ -274,7 +274,7 @@ class Activities:
     def _start_refunder(self, home: Installation) -> None:
         server = self.server(home)
         self.world.scheduler.spawn(
-            f"{server.name} refunds", server, lambda: send_due_refunds(server.backend.refund_desk, WAITING)
+            f"{server.name} refunds", server, lambda: send_due_refunds(server.backend.refund_sender, WAITING)
         )
 
     def _start_looker(self, home: Installation) -> None:

@@ -127,7 +127,7 @@ def _round_of(world: SimulatedWorld, home: Installation) -> None:
         if is_first or query("SELECT 1 FROM refunds WHERE state <> 'sent' LIMIT 1"):
             refund_pass(home.processes["refund 1"].backend)
     else:
-        send_due_refunds(server.backend.refund_desk, WAITING)
+        send_due_refunds(server.backend.refund_sender, WAITING)
         if home.is_copied and is_first:
             # What an older database has forgotten, no webhook tells again: whoever puts one back makes a pass.
             main_pass(home.processes["operator"].backend)
@@ -160,7 +160,7 @@ def _decide(world: SimulatedWorld, operator: LnpayProcess, refund: Refund, strik
     backend = operator.backend
     payments = world.watch.payments_of(world.watch.customers[strike_id])
     if any(payment.state == "COMPLETED" for payment in payments):
-        events = backend.refund_desk.events
+        events = backend.refund_sender.events
         settle_by_hand(backend.repository, strike_id, "the dashboard shows it", events, operator.backend.clock())
     elif not any(payment.state == "PENDING" for payment in payments):
         world.activities.approve(operator, strike_id, refund.address or "")
@@ -176,7 +176,7 @@ def _say_what_is_true(world: SimulatedWorld, operator: LnpayProcess, refund: Ref
         raise Violation("a refund is stuck whose quote is still valid")
     try:
         if payment is not None and payment.state == "COMPLETED":
-            settle_by_hand(backend.repository, strike_id, "the dashboard shows it", backend.refund_desk.events, now)
+            settle_by_hand(backend.repository, strike_id, "the dashboard shows it", backend.refund_sender.events, now)
         else:
             retry(backend.repository, strike_id, "the dashboard does not show it", now)
     except Conflict:

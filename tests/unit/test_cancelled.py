@@ -44,7 +44,7 @@ def cancel(world: World, invoice: Invoice) -> None:
 
 
 def look(world: World, invoice: Invoice) -> Outcome:
-    return reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+    return reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
 
 
 def cancelled(world: World, **fields: Any) -> Invoice:
@@ -126,7 +126,7 @@ class TestBecomingCancelled:
         )
         shop.simulator.invoices.cancel(strange)
 
-        assert reconcile_invoice(shop.backend.ledger, strange.invoice_id) is Outcome.CANCELLED
+        assert reconcile_invoice(shop.backend.settlement, strange.invoice_id) is Outcome.CANCELLED
 
     def test_one_that_has_moved_meanwhile_is_left_alone(self, shop: World) -> None:
         invoice = shop.sell()
@@ -156,7 +156,7 @@ class TestBecomingCancelled:
         shop.wait(60)
         shop.fault("GET", LIST, skip=1, times=None, **fault)
 
-        found = sweep(shop.backend.sweep_ledger, shop.backend.sweep_budget.remaining, is_deep=True)
+        found = sweep(shop.backend.sweep_settlement, shop.backend.sweep_budget.remaining, is_deep=True)
 
         assert (found.settled, found.stopped_by, state(shop, paid)) == (1, None, S.SETTLED)
         assert state(shop, other) is S.UNPAID

@@ -335,7 +335,7 @@ class TestWorkThatAWrongClockHasPlanned:
         """An order that was paid, of which the shop has not been told."""
         invoice = world.sell(**fields)
         world.pay(invoice)
-        reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+        reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
         return invoice
 
     def test_a_message_that_it_was_killed_with_is_sent_within_minutes(self, world: World, worker: Backend) -> None:
@@ -376,7 +376,7 @@ class TestWorkThatAWrongClockHasPlanned:
     ) -> None:
         invoice = world.sell(ln_address="customer@wallet.test")
         world.pay(invoice, late_seconds=700)
-        reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+        reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
         refund = world.refund(invoice)
         assert refund is not None
         if is_claimed:

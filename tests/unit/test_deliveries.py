@@ -47,7 +47,7 @@ def paid_order(world: World) -> Invoice:
     """An invoice whose payment is settled and whose message is owed."""
     invoice = world.sell()
     world.pay(invoice)
-    reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+    reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
     return invoice
 
 
@@ -546,31 +546,31 @@ class TestTheDispatcher:
         monkeypatch.setattr(dispatcher_module, "LONGEST_SLEEP", timedelta(seconds=5))
         yield world
         world.backend.stop.set()
-        world.backend.dispatcher.join()
+        world.backend.delivery_dispatcher.join()
 
     def test_it_sends_what_is_due_from_before(self, running: World) -> None:
         paid_order(running)
 
-        running.backend.dispatcher.start()
+        running.backend.delivery_dispatcher.start()
 
         assert wait_until(running.told)
 
     def test_it_sends_at_once_when_woken(self, running: World) -> None:
-        running.backend.dispatcher.start()
+        running.backend.delivery_dispatcher.start()
         paid_order(running)
 
-        running.backend.dispatcher.wake()
+        running.backend.delivery_dispatcher.wake()
 
         assert wait_until(running.told, seconds=2)
 
     def test_it_sends_by_itself_what_is_due_later(self, running: World) -> None:
         running.simulator.shop.answer_with(500)
         invoice = paid_order(running)
-        running.backend.dispatcher.start()
+        running.backend.delivery_dispatcher.start()
         assert wait_until(lambda: message(running, invoice).attempts == 1)
 
         running.wait(3)
-        running.backend.dispatcher.wake()
+        running.backend.delivery_dispatcher.wake()
 
         assert wait_until(running.told)
 
@@ -584,10 +584,10 @@ class TestTheDispatcher:
             return real()
 
         monkeypatch.setattr(running.backend.repository, "reading", reading)
-        running.backend.dispatcher.start()
+        running.backend.delivery_dispatcher.start()
         assert wait_until(lambda: next(failures, None) is None)
         paid_order(running)
-        running.backend.dispatcher.wake()
+        running.backend.delivery_dispatcher.wake()
 
         assert wait_until(running.told)
 
@@ -597,11 +597,11 @@ class TestTheDispatcher:
 
         running.deliver = deliver
         invoice = paid_order(running)
-        running.backend.dispatcher.start()
+        running.backend.delivery_dispatcher.start()
         assert wait_until(lambda: message(running, invoice).attempts == 1)
         running.deliver = running.post_to_shop
         running.wait(3)
-        running.backend.dispatcher.wake()
+        running.backend.delivery_dispatcher.wake()
 
         assert wait_until(running.told)
 
@@ -614,15 +614,15 @@ class TestTheDispatcher:
             assert may_end.wait(10)
 
         running.deliver = deliver
-        running.backend.dispatcher.start()
+        running.backend.delivery_dispatcher.start()
         assert has_begun.wait(5)
         running.backend.stop.set()
         may_end.set()
-        running.backend.dispatcher.join()
+        running.backend.delivery_dispatcher.join()
 
         assert message(running, invoice).state is DeliveryState.DELIVERED
 
     def test_one_that_was_never_started_can_be_joined(self, world: World) -> None:
-        world.backend.dispatcher.join()
+        world.backend.delivery_dispatcher.join()
 
         assert world.told() == []

@@ -17,13 +17,13 @@ from lnpay.monitoring.snapshot import (
     RECOUNT_SECONDS,
     WORKERS,
     Calls,
-    Figures,
-    Lookout,
+    FiguresReader,
+    Snapshot,
     WorkerStanding,
 )
 from lnpay.repository import Repository
 from lnpay.repository.repository import SCHEMA_VERSION
-from lnpay.runtime.worker_passes import INSIDE_EVERY_SECONDS, main_pass
+from lnpay.runtime.worker_passes import WORKER_INTERVALS, main_pass
 from lnpay.strike.budget import LIMITS, Budget
 from lnpay.strike.client import Bucket
 from tests.databases import fresh_postgres
@@ -47,9 +47,9 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         made.close()
 
 
-def look(world: World) -> Figures:
+def look(world: World) -> Snapshot:
     """The figures as a new process reads them."""
-    return Lookout(world.backend.repository, world.backend.clock).look()
+    return FiguresReader(world.backend.repository, world.backend.clock).read()
 
 
 class TestCounts:
@@ -97,17 +97,17 @@ class TestCounts:
 
     def test_what_is_done_with_is_counted_once_a_minute_and_what_is_open_each_time(self, world: World) -> None:
         moment = [0.0]
-        lookout = Lookout(world.backend.repository, world.backend.clock, lambda: moment[0])
+        figures_reader = FiguresReader(world.backend.repository, world.backend.clock, lambda: moment[0])
         invoice = world.sell()
-        lookout.look()
+        figures_reader.read()
         world.pay(invoice)
         world.sell()
         main_pass(world.backend)
 
         moment[0] = RECOUNT_SECONDS - 1
-        soon = lookout.look().invoices
+        soon = figures_reader.read().invoices
         moment[0] = RECOUNT_SECONDS
-        later = lookout.look().invoices
+        later = figures_reader.read().invoices
 
         assert (soon[S.UNPAID], soon[S.SETTLED]) == (1, 0)
         assert (later[S.UNPAID], later[S.SETTLED]) == (1, 1)
@@ -116,7 +116,7 @@ class TestCounts:
         nowhere = Repository("sqlite:////nowhere/at/all/invoices.sqlite")
 
         with pytest.raises(StorageUnavailable):
-            Lookout(nowhere, world.backend.clock).look()
+            FiguresReader(nowhere, world.backend.clock).read()
 
 
 class TestAges:
@@ -193,7 +193,7 @@ class TestProvider:
 
 class TestWorkers:
     def test_the_workers_are_those_that_there_are(self) -> None:
-        assert set(WORKERS) == INSIDE_EVERY_SECONDS.keys()
+        assert set(WORKERS) == WORKER_INTERVALS.keys()
 
     def test_one_that_never_ran_has_no_age_and_one_in_trouble_says_so(self, world: World) -> None:
         with world.backend.repository.transaction() as tx:

@@ -41,7 +41,7 @@ LOSSES = ["lost_answer", "timeout_after", "error_after", "garbage", "truncated"]
 
 
 def create(world: World, order: Order = ORDER, correlation_id: str = "order-1") -> Invoice:
-    return create_invoice(world.backend.till, correlation_id, order)
+    return create_invoice(world.backend.issuer, correlation_id, order)
 
 
 def made_at_strike(world: World) -> list[str]:
@@ -306,7 +306,7 @@ class TestDuplicates:
     def test_a_draft_of_an_older_version_does_not_adopt_what_has_the_orders_name(self, world: World) -> None:
         sats = fiat_to_sats(ORDER.amount_fiat, BITCOIN_USD)
         foreign = world.backend.strike.create_invoice(sats, "order-1", None)
-        rate = world.backend.till.rates.current()
+        rate = world.backend.issuer.rates.current()
         with world.backend.repository.transaction() as tx:
             tx.invoices.add_draft("order-1", "order-1", "a-token", ORDER, sats, rate, world.backend.clock())
 
@@ -340,7 +340,7 @@ class TestDuplicates:
     def test_an_invoice_that_another_request_issued_and_the_customer_paid_meanwhile_is_no_mystery(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        strike = world.backend.till.strike
+        strike = world.backend.issuer.strike
         real = strike.create_invoice
 
         def slow(*arguments: Any) -> Any:
@@ -376,7 +376,7 @@ class TestTwoInstallations:
         world.pay(ours)
 
         for one in (world, other):
-            sweep(one.backend.sweep_ledger, lambda: 100, is_deep=True)
+            sweep(one.backend.sweep_settlement, lambda: 100, is_deep=True)
 
         assert world.invoice(ours.strike_invoice_id).state is InvoiceState.SETTLED
         assert other.invoice(theirs.strike_invoice_id).state is InvoiceState.UNPAID
@@ -669,19 +669,19 @@ class TestAtTheSameTime:
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Every time we come back from the provider, somebody else has asked for something else."""
-        till = world.backend.till
-        real = till.strike.create_invoice
+        issuer = world.backend.issuer
+        real = issuer.strike.create_invoice
         meddling = iter(range(100))
 
         def meddle(*arguments: Any) -> Any:
-            with till.repository.transaction() as tx:
+            with issuer.repository.transaction() as tx:
                 known = tx.invoices.find_by_correlation_id("order-1")
                 assert known is not None
                 order = Order(Decimal(next(meddling) + 1), "usd", None, None)
                 tx.invoices.renew_draft(known, f"other-{order.amount_fiat}", order, 5, known.rate, known.created_at)
             return real(*arguments)
 
-        monkeypatch.setattr(till.strike, "create_invoice", meddle)
+        monkeypatch.setattr(issuer.strike, "create_invoice", meddle)
 
         with pytest.raises(Conflict) as refusal:
             create(world)

@@ -201,7 +201,7 @@ class TestStalledWork:
         invoice = world.sell()
         world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=90_000)
         world.subscribe()
-        reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+        reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
         world.wait(20_000)
 
         assert [main_pass(world.backend).trouble, expired_pass(world.backend).trouble] == [None, None]
@@ -434,8 +434,8 @@ class TestRepeating:
 
             return one_pass, 0.01
 
-        paces = {name: noting(name) for name in worker_passes.INSIDE_EVERY_SECONDS}
-        monkeypatch.setattr(worker_passes, "INSIDE_EVERY_SECONDS", paces)
+        paces = {name: noting(name) for name in worker_passes.WORKER_INTERVALS}
+        monkeypatch.setattr(worker_passes, "WORKER_INTERVALS", paces)
 
         start_workers(world.backend)
 

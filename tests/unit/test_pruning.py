@@ -16,7 +16,7 @@ from lnpay.domain.states import InvoiceState
 from lnpay.invoices import prune
 from lnpay.invoices.settle import Outcome, reconcile_invoice
 from lnpay.monitoring.overview import Attention, attention
-from lnpay.monitoring.snapshot import Lookout
+from lnpay.monitoring.snapshot import FiguresReader
 from lnpay.repository.pruned import PrunedTotal
 from lnpay.repository.tables import deliveries, invoices, pruned_invoices
 from lnpay.runtime.worker_passes import expired_pass, main_pass
@@ -154,7 +154,7 @@ class TestWhatIsDeleted:
         world.wait(100 * DAY)
         world.restart()
 
-        assert prune.prune(world.backend.sweep_ledger, world.simulator.clock.now().timestamp(), 90) == 0
+        assert prune.prune(world.backend.sweep_settlement, world.simulator.clock.now().timestamp(), 90) == 0
         assert rows(world) == 1
 
 
@@ -187,7 +187,7 @@ class TestInBoundedSteps:
         world.backend.stop.set()
 
         with pytest.raises(Stopping):
-            prune.prune(world.backend.sweep_ledger, 0.0, 90)
+            prune.prune(world.backend.sweep_settlement, 0.0, 90)
 
 
 class TestWhatIsKept:
@@ -209,11 +209,11 @@ class TestWhatIsKept:
     def test_figures_still_count_them(self, world: World) -> None:
         world.sell()
         lapse(world)
-        before = Lookout(world.backend.repository, world.clock).look().invoices
+        before = FiguresReader(world.backend.repository, world.clock).read().invoices
 
         assert pruned_after(world, 91) == 1
 
-        assert Lookout(world.backend.repository, world.clock).look().invoices == before
+        assert FiguresReader(world.backend.repository, world.clock).read().invoices == before
         assert before[InvoiceState.LAPSED] == 1
 
     def test_an_order_may_come_again_under_its_id(self, world: World) -> None:
@@ -272,12 +272,12 @@ class TestAPaymentAfterAll:
 
     def test_it_is_noted_once(self, world: World, deleted: Invoice) -> None:
         self.pay(world, deleted)
-        assert reconcile_invoice(world.backend.ledger, deleted.strike_invoice_id) is Outcome.ALREADY
+        assert reconcile_invoice(world.backend.settlement, deleted.strike_invoice_id) is Outcome.ALREADY
         first = listed(world).pruned
 
         world.wait(DAY)
         world.pump()
-        reconcile_invoice(world.backend.ledger, deleted.strike_invoice_id)
+        reconcile_invoice(world.backend.settlement, deleted.strike_invoice_id)
 
         assert listed(world).pruned == first
         world.wait(90 * DAY)
@@ -311,7 +311,7 @@ class TestAPaymentAfterAll:
 
         monkeypatch.setattr(Invoices, "mark_paid", mark_paid)
 
-        assert settle.settle(world.backend.ledger, at_strike) is Outcome.ALREADY
+        assert settle.settle(world.backend.settlement, at_strike) is Outcome.ALREADY
         assert len(listed(world).pruned) == 1
 
 

@@ -32,7 +32,7 @@ from lnpay.refunds.outcomes import PAUSES, STUCK
 from lnpay.refunds.send import (
     CLAIM,
     EXECUTIONS_AT_ONCE,
-    PATIENCE,
+    MAX_CONSECUTIVE_FAILURES,
     STARTING,
     WAITING,
     reconcile_payment,
@@ -41,7 +41,7 @@ from lnpay.refunds.send import (
 from lnpay.repository import Transaction
 from lnpay.runtime.worker_passes import refund_pass
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.strike.client import HURRIED, Payment, PaymentStatus
+from lnpay.strike.client import WEBHOOK_TIMEOUT, Payment, PaymentStatus
 from tests.owing import (
     ADDRESS,
     EXECUTE,
@@ -798,20 +798,20 @@ class TestStrikeAsksToWait:
         assert len(payouts(world)) == 2
 
     def test_refunds_without_an_answer_try_our_patience_only_so_often(self, world: World) -> None:
-        for _ in range(PATIENCE + 2):
+        for _ in range(MAX_CONSECUTIVE_FAILURES + 2):
             owe(world)
         world.fault("POST", QUOTE, "unreachable", times=None)
 
-        assert send(world) == {"unanswered": PATIENCE}
-        assert len(world.calls(POST_QUOTE)) == PATIENCE
+        assert send(world) == {"unanswered": MAX_CONSECUTIVE_FAILURES}
+        assert len(world.calls(POST_QUOTE)) == MAX_CONSECUTIVE_FAILURES
 
     def test_an_answer_in_between_restores_our_patience(self, world: World) -> None:
-        for _ in range(2 * PATIENCE):
+        for _ in range(2 * MAX_CONSECUTIVE_FAILURES):
             owe(world)
-        world.fault("POST", QUOTE, "unreachable", times=PATIENCE - 1)
-        world.fault("POST", QUOTE, "unreachable", times=PATIENCE - 1, skip=1)
+        world.fault("POST", QUOTE, "unreachable", times=MAX_CONSECUTIVE_FAILURES - 1)
+        world.fault("POST", QUOTE, "unreachable", times=MAX_CONSECUTIVE_FAILURES - 1, skip=1)
 
-        assert send(world) == {"unanswered": 2 * (PATIENCE - 1), S.SENT: 2}
+        assert send(world) == {"unanswered": 2 * (MAX_CONSECUTIVE_FAILURES - 1), S.SENT: 2}
 
     def test_the_pauses_begin_anew_once_it_is_sent(self, world: World) -> None:
         """However long its price could not be had: what Strike says of a payment is worth asking for soon."""
@@ -1068,7 +1068,7 @@ class TestSmallOnes:
 
 def change_rules(world: World, **changes: Any) -> None:
     """As if the process had other settings."""
-    rules = world.backend.refund_desk.rules
+    rules = world.backend.refund_sender.rules
     for name, value in changes.items():
         object.__setattr__(rules, name, value)
 
@@ -1166,7 +1166,7 @@ class TestClaims:
         owe(world)
         other = twin(world)
         seen: list[Any] = []
-        before_call(world, POST_QUOTE, lambda: seen.append(send_due_refunds(other.refund_desk)))
+        before_call(world, POST_QUOTE, lambda: seen.append(send_due_refunds(other.refund_sender)))
 
         assert send(world) == {S.SENT: 1}
         assert seen == [{}]
@@ -1176,7 +1176,7 @@ class TestClaims:
         """Somebody else takes the first one that is due just before we do."""
         first, second = owe(world, "pending@example.com"), owe(world)
         other = twin(world)
-        steal_once(world, lambda: send_due_refunds(dataclasses.replace(other.refund_desk, stop=Once())))
+        steal_once(world, lambda: send_due_refunds(dataclasses.replace(other.refund_sender, stop=Once())))
 
         assert send(world) == {S.SENT: 1}
         assert refund_of(world, first).claims == refund_of(world, second).claims == 1
@@ -1185,7 +1185,7 @@ class TestClaims:
     def test_nothing_is_taken_when_somebody_else_took_all(self, world: World) -> None:
         owe(world)
         other = twin(world)
-        steal_once(world, lambda: send_due_refunds(other.refund_desk))
+        steal_once(world, lambda: send_due_refunds(other.refund_sender))
 
         assert send(world) == {}
         assert len(payouts(world)) == 1
@@ -1198,7 +1198,7 @@ class TestClaims:
 
         def oversleep() -> None:
             world.wait(CLAIM_SECONDS)
-            send_due_refunds(other.refund_desk)
+            send_due_refunds(other.refund_sender)
 
         before_call(world, PATCH, oversleep)
         send(world)
@@ -1216,7 +1216,7 @@ class TestClaims:
 
         def oversleep(quote: Any) -> Any:
             world.wait(CLAIM_SECONDS)
-            send_due_refunds(other.refund_desk)
+            send_due_refunds(other.refund_sender)
             return quote
 
         change_quotes(world, oversleep)
@@ -1398,7 +1398,7 @@ def crash_at_the_fatal_moment(world: World) -> None:
 def oversleep(world: World, other: Any) -> None:
     """Sleep until our claim has run out, while another process takes the refund as far as it gets."""
     world.wait(CLAIM_SECONDS)
-    send_due_refunds(other.refund_desk)
+    send_due_refunds(other.refund_sender)
 
 
 def recover(world: World, invoice: Invoice) -> None:
@@ -1450,7 +1450,7 @@ class TestTheWebhook:
         send(world)
         payment_id = str(refund_of(world, invoice).payment_id)
 
-        assert reconcile_payment(world.backend.refund_desk, payment_id, timeout=HURRIED) is S.IN_FLIGHT
+        assert reconcile_payment(world.backend.refund_sender, payment_id, timeout=WEBHOOK_TIMEOUT) is S.IN_FLIGHT
         assert refund_of(world, invoice).claimed_until is None
 
     @pytest.mark.parametrize("is_sent", [True, False])
@@ -1459,7 +1459,7 @@ class TestTheWebhook:
         send(world)
         payment_id = str(refund_of(world, invoice).payment_id) if is_sent else "no-payment-of-ours"
 
-        assert reconcile_payment(world.backend.refund_desk, payment_id) is None
+        assert reconcile_payment(world.backend.refund_sender, payment_id) is None
         assert world.calls("GET /v1/payments/") == []
 
     def test_while_somebody_works_on_it_strike_is_to_come_again(self, world: World) -> None:
@@ -1488,10 +1488,10 @@ class TestTheWebhook:
             send(world)
 
         with pytest.raises(StrikeUnavailable, match=r"^the refund is being worked on$") as caught:
-            reconcile_payment(world.backend.refund_desk, payment_id)
+            reconcile_payment(world.backend.refund_sender, payment_id)
         assert caught.value.retry_after_seconds == 3
         world.wait(CLAIM_SECONDS)
-        assert reconcile_payment(world.backend.refund_desk, payment_id) is S.SENT
+        assert reconcile_payment(world.backend.refund_sender, payment_id) is S.SENT
 
     @pytest.mark.parametrize(("kind", "error"), [("unreachable", StrikeUnavailable), ("html403", StrikeRejected)])
     def test_when_strike_cannot_tell_the_claim_is_given_back(
@@ -1503,7 +1503,7 @@ class TestTheWebhook:
         world.fault("GET", PAYMENT, kind)
 
         with pytest.raises(error):
-            reconcile_payment(world.backend.refund_desk, payment_id)
+            reconcile_payment(world.backend.refund_sender, payment_id)
 
         refund = refund_of(world, invoice)
         assert (refund.state, refund.claimed_until) == (S.IN_FLIGHT, None)
@@ -1513,16 +1513,16 @@ class TestTheWebhook:
         send(world)
         payment_id = str(refund_of(world, invoice).payment_id)
         world.wait(10)
-        world.fault("GET", PAYMENT, "delay_after", seconds=HURRIED[1] + 1)
+        world.fault("GET", PAYMENT, "delay_after", seconds=WEBHOOK_TIMEOUT[1] + 1)
         seen: list[Any] = []
         before_call(world, "GET /v1/payments/", lambda: seen.extend([refund_of(world, invoice), send(world)]))
         started_at = world.backend.clock()
 
         with pytest.raises(StrikeUnavailable):
-            reconcile_payment(world.backend.refund_desk, payment_id, timeout=HURRIED)
+            reconcile_payment(world.backend.refund_sender, payment_id, timeout=WEBHOOK_TIMEOUT)
 
         assert (seen[0].claimed_until, seen[1]) == (started_at + CLAIM, {})
-        assert world.backend.clock() - started_at == timedelta(seconds=HURRIED[1])
+        assert world.backend.clock() - started_at == timedelta(seconds=WEBHOOK_TIMEOUT[1])
 
     def test_when_somebody_takes_it_at_the_same_moment_strike_is_to_come_again(self, world: World) -> None:
         invoice = owe(world, "pending60@example.com")
@@ -1531,7 +1531,7 @@ class TestTheWebhook:
         let_claims_fail(world)
 
         with pytest.raises(StrikeUnavailable, match=r"^the refund is being worked on$") as caught:
-            reconcile_payment(world.backend.refund_desk, payment_id)
+            reconcile_payment(world.backend.refund_sender, payment_id)
 
         assert caught.value.retry_after_seconds == 3
 
@@ -1552,7 +1552,7 @@ class TestTheWebhook:
 
         before_call(world, "GET /v1/payments/", settle)
 
-        assert reconcile_payment(world.backend.refund_desk, str(refund.payment_id)) is S.SENT
+        assert reconcile_payment(world.backend.refund_sender, str(refund.payment_id)) is S.SENT
         assert str(refund_of(world, invoice).reason).startswith("by hand: ")
         assert history(world, invoice)[-1].step == "by hand"
         assert "not in flight here" not in caplog.text
@@ -1565,11 +1565,11 @@ class TestTheWebhook:
 
         def oversleep() -> None:
             world.wait(CLAIM_SECONDS)
-            send_due_refunds(other.refund_desk)
+            send_due_refunds(other.refund_sender)
 
         before_call(world, "GET /v1/payments/", oversleep)
 
-        assert reconcile_payment(world.backend.refund_desk, str(refund.payment_id)) is None
+        assert reconcile_payment(world.backend.refund_sender, str(refund.payment_id)) is None
         other.close()
 
 
@@ -1593,7 +1593,7 @@ def let_claims_fail(world: World) -> None:
 class TestTheServersThread:
     def test_it_sends_without_any_worker(self, world: World) -> None:
         invoice = owe(world)
-        world.backend.refunder.start()
+        world.backend.refund_dispatcher.start()
         try:
             for _ in range(200):
                 if refund_of(world, invoice).state is S.SENT:
@@ -1601,15 +1601,15 @@ class TestTheServersThread:
                 threading.Event().wait(0.02)
         finally:
             world.backend.stop.set()
-            world.backend.refunder.join()
+            world.backend.refund_dispatcher.join()
         assert len(payouts(world)) == 1
 
     def test_it_knows_when_the_next_is_due(self, world: World) -> None:
         invoice = owe(world, "pending@example.com")
         send(world)
 
-        assert world.backend.refunder._next_due_at() == world.backend.clock() + timedelta(seconds=5)
-        assert refund_of(world, invoice).next_attempt_at == world.backend.refunder._next_due_at()
+        assert world.backend.refund_dispatcher._next_due_at() == world.backend.clock() + timedelta(seconds=5)
+        assert refund_of(world, invoice).next_attempt_at == world.backend.refund_dispatcher._next_due_at()
 
     def test_it_rests_after_a_pass_without_an_answer(self, world: World) -> None:
         """With a thousand due refunds and a Strike that asks to wait, it would put off one after the other in vain."""
@@ -1617,20 +1617,20 @@ class TestTheServersThread:
             owe(world)
         world.fault("POST", QUOTE, "rate_limited")
 
-        world.backend.refunder._send()
+        world.backend.refund_dispatcher._send()
 
-        assert world.backend.refunder._next_due_at() == world.backend.clock() + timedelta(seconds=5)
+        assert world.backend.refund_dispatcher._next_due_at() == world.backend.clock() + timedelta(seconds=5)
 
     def test_it_does_not_rest_while_it_is_answered(self, world: World) -> None:
         owe(world, "pending@example.com")
-        world.backend.refunder._send()
+        world.backend.refund_dispatcher._send()
         late = owe(world)
 
-        assert world.backend.refunder._next_due_at() == world.backend.clock() - timedelta(seconds=175)
+        assert world.backend.refund_dispatcher._next_due_at() == world.backend.clock() - timedelta(seconds=175)
         assert refund_of(world, late).state is S.REQUESTED
 
     def test_it_has_nothing_to_wait_for_where_nothing_is_owed(self, world: World) -> None:
-        assert world.backend.refunder._next_due_at() is None
+        assert world.backend.refund_dispatcher._next_due_at() is None
 
 
 def test_a_refund_in_any_waiting_state_is_one_that_time_moves_on() -> None:

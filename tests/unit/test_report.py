@@ -18,9 +18,9 @@ from sqlalchemy import func, select
 from bench.million import fill
 from lnpay.accounting.discrepancies import BreakKind, Reconciliation
 from lnpay.accounting.report import (
-    Line,
-    LineKind,
     Period,
+    ReportLine,
+    ReportLineKind,
     Totals,
     counted,
     make_period,
@@ -43,9 +43,9 @@ NOW = datetime(2026, 11, 23, 5, 30, tzinfo=UTC)
 START = NOW - timedelta(days=30)
 PERIOD = Period(date(2026, 10, 1), date(2026, 10, 31), UTC)
 
-PAYMENT = Line(
+PAYMENT = ReportLine(
     at=datetime(2026, 10, 3, 22, 30, tzinfo=UTC),
-    kind=LineKind.PAYMENT,
+    kind=ReportLineKind.PAYMENT,
     state="settled",
     invoice_id="66baa947-fa65-445b-b825-f074056d352c",
     correlation_id="order-1",
@@ -61,7 +61,7 @@ PAYMENT = Line(
     note=None,
 )
 REFUND = replace(
-    PAYMENT, kind=LineKind.REFUND, state="sent", fee_fiat=Decimal("0.02"), fee_sats=21, payment_id="payment-1"
+    PAYMENT, kind=ReportLineKind.REFUND, state="sent", fee_fiat=Decimal("0.02"), fee_sats=21, payment_id="payment-1"
 )
 OWED = replace(REFUND, state="held", fee_fiat=None, fee_sats=None, payment_id=None, note="a person approves it")
 
@@ -127,7 +127,7 @@ class TestTotals:
         assert (totals.all_sats.received_sats, totals.all_sats.payments) == (24_600, 2)
 
     @pytest.mark.parametrize("line", [PAYMENT, REFUND, OWED])
-    def test_the_net_columns_add_up_to_the_totals(self, line: Line) -> None:
+    def test_the_net_columns_add_up_to_the_totals(self, line: ReportLine) -> None:
         totals = total(PAYMENT, line)
 
         usd = totals.by_currency["usd"]
@@ -262,15 +262,15 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repository]
 
 class TestManyRows:
     @pytest.fixture
-    def lines(self, repository: Repository) -> list[Line]:
+    def lines(self, repository: Repository) -> list[ReportLine]:
         year = Period(NOW.date() - timedelta(days=366), NOW.date(), UTC)
         return list(report_lines(repository, year))
 
-    def test_each_is_there_once_in_the_order_of_time(self, lines: list[Line]) -> None:
+    def test_each_is_there_once_in_the_order_of_time(self, lines: list[ReportLine]) -> None:
         assert [line.at for line in lines] == sorted(line.at for line in lines)
         assert len({(line.kind, line.invoice_id) for line in lines}) == len(lines)
 
-    def test_the_sums_are_the_database_s(self, repository: Repository, lines: list[Line]) -> None:
+    def test_the_sums_are_the_database_s(self, repository: Repository, lines: list[ReportLine]) -> None:
         totals = total(*lines)
 
         with repository.engine.connect() as connection:
@@ -285,20 +285,20 @@ class TestManyRows:
         assert totals.owed_sats == owed
 
 
-def total(*lines: Line) -> Totals:
+def total(*lines: ReportLine) -> Totals:
     totals = Totals()
     for line in lines:
         totals.add(line)
     return totals
 
 
-def csv_rows(*lines: Line, zone: Any = UTC) -> list[dict[str, str]]:
+def csv_rows(*lines: ReportLine, zone: Any = UTC) -> list[dict[str, str]]:
     file = io.StringIO(newline="")
     write_csv(iter(lines), zone, file)
     return list(csv.DictReader(io.StringIO(file.getvalue(), newline="")))
 
 
-def as_json(found: Reconciliation | None, *lines: Line) -> Any:
+def as_json(found: Reconciliation | None, *lines: ReportLine) -> Any:
     totals, file = Totals(), io.StringIO()
     write_json(counted(iter(lines), totals), totals, PERIOD, lambda: found, file)
     return json.loads(file.getvalue(), parse_float=lambda text: pytest.fail(f"{text} is no exact number"))

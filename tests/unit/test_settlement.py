@@ -20,7 +20,7 @@ from tests.world import ALL_EVENTS, World
 
 
 def reconcile(world: World, invoice: Invoice) -> Outcome:
-    return reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+    return reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
 
 
 def seen(invoice: Invoice, status: InvoiceStatus, **changes: Any) -> StrikeInvoice:
@@ -93,7 +93,7 @@ class TestWhenItWasPaid:
         invoice = world.sell()
         paid_at = invoice.expires_at + timedelta(milliseconds=1)
 
-        outcome = settle(world.backend.ledger, seen(invoice, InvoiceStatus.PAID, paid_at=paid_at))
+        outcome = settle(world.backend.settlement, seen(invoice, InvoiceStatus.PAID, paid_at=paid_at))
 
         assert world.backend.clock() < invoice.expires_at
         assert outcome is Outcome.PAID_LATE
@@ -105,7 +105,7 @@ class TestWhenItWasPaid:
         invoice = world.sell()
         paid_at = invoice.expires_at + timedelta(microseconds=microseconds)
 
-        assert settle(world.backend.ledger, seen(invoice, InvoiceStatus.PAID, paid_at=paid_at)) is outcome
+        assert settle(world.backend.settlement, seen(invoice, InvoiceStatus.PAID, paid_at=paid_at)) is outcome
 
     def test_a_payment_that_was_long_on_its_way_counts_from_when_it_came(self, world: World) -> None:
         """Made in time, final only after the time to pay: what counts is when it was made."""
@@ -162,7 +162,7 @@ class TestWithoutTransactions:
     def test_an_unknown_amount_counts_as_what_was_asked(self, world: World) -> None:
         invoice = world.sell()
 
-        settle(world.backend.ledger, seen(invoice, InvoiceStatus.PAID, received_sats=None))
+        settle(world.backend.settlement, seen(invoice, InvoiceStatus.PAID, received_sats=None))
 
         assert world.invoice(invoice.strike_invoice_id).received_sats == invoice.amount_sats
 
@@ -170,7 +170,7 @@ class TestWithoutTransactions:
         invoice = world.sell(ln_address="alice@example.com")
         late = invoice.expires_at + timedelta(seconds=1)
 
-        settle(world.backend.ledger, seen(invoice, InvoiceStatus.PAID, paid_at=late, received_sats=4_321))
+        settle(world.backend.settlement, seen(invoice, InvoiceStatus.PAID, paid_at=late, received_sats=4_321))
 
         refund = world.refund(invoice)
         assert refund is not None
@@ -189,7 +189,7 @@ class TestNotPaid:
     def test_whatever_is_not_paid_moves_nothing(self, world: World, status: InvoiceStatus, outcome: Outcome) -> None:
         invoice = world.sell()
 
-        assert settle(world.backend.ledger, seen(invoice, status)) is outcome
+        assert settle(world.backend.settlement, seen(invoice, status)) is outcome
         assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
         assert owed(world, invoice) == []
 
@@ -197,7 +197,7 @@ class TestNotPaid:
         invoice = world.sell()
 
         for status in InvoiceStatus:
-            assert settle(world.backend.ledger, seen(invoice, status)) in Outcome
+            assert settle(world.backend.settlement, seen(invoice, status)) in Outcome
 
     def test_pending_money_is_counted_when_it_is_final(self, world: World) -> None:
         invoice = world.sell()
@@ -220,7 +220,7 @@ class TestNotPaid:
         invoice = world.sell()
         strange = seen(invoice, InvoiceStatus.PAID, invoice_id="11111111-2222-4333-8444-555555555555")
 
-        assert settle(world.backend.ledger, strange) is Outcome.ALREADY
+        assert settle(world.backend.settlement, strange) is Outcome.ALREADY
 
 
 class TestMoneyThatWasSeen:
@@ -230,33 +230,33 @@ class TestMoneyThatWasSeen:
         invoice = world.sell()
         first = world.backend.clock()
 
-        settle(world.backend.ledger, seen(invoice, InvoiceStatus.PENDING))
+        settle(world.backend.settlement, seen(invoice, InvoiceStatus.PENDING))
         world.wait(3)
-        settle(world.backend.ledger, seen(invoice, InvoiceStatus.PENDING))
+        settle(world.backend.settlement, seen(invoice, InvoiceStatus.PENDING))
 
         assert world.invoice(invoice.strike_invoice_id).seen_at == first
 
     @pytest.mark.parametrize("status", [InvoiceStatus.UNPAID, InvoiceStatus.CANCELLED, InvoiceStatus.REVERSED])
     def test_it_is_forgotten_when_it_came_to_nothing(self, world: World, status: InvoiceStatus) -> None:
         invoice = world.sell()
-        settle(world.backend.ledger, seen(invoice, InvoiceStatus.PENDING))
+        settle(world.backend.settlement, seen(invoice, InvoiceStatus.PENDING))
 
-        settle(world.backend.ledger, seen(invoice, status))
+        settle(world.backend.settlement, seen(invoice, status))
 
         assert world.invoice(invoice.strike_invoice_id).seen_at is None
 
     def test_a_late_word_of_it_changes_no_paid_invoice(self, world: World) -> None:
         invoice = world.sell()
-        settle(world.backend.ledger, seen(invoice, InvoiceStatus.PAID))
+        settle(world.backend.settlement, seen(invoice, InvoiceStatus.PAID))
 
-        assert settle(world.backend.ledger, seen(invoice, InvoiceStatus.PENDING)) is Outcome.NOT_FINAL
+        assert settle(world.backend.settlement, seen(invoice, InvoiceStatus.PENDING)) is Outcome.NOT_FINAL
         assert world.invoice(invoice.strike_invoice_id).seen_at is None
 
     def test_of_a_stranger_it_is_ignored(self, world: World) -> None:
         invoice = world.sell()
         strange = seen(invoice, InvoiceStatus.PENDING, invoice_id="11111111-2222-4333-8444-555555555555")
 
-        assert settle(world.backend.ledger, strange) is Outcome.NOT_FINAL
+        assert settle(world.backend.settlement, strange) is Outcome.NOT_FINAL
 
 
 class TestWhatIsOwed:
@@ -349,10 +349,10 @@ class TestRepeating:
 
     def test_what_is_settled_is_not_undone_by_a_later_reversal(self, world: World) -> None:
         invoice = world.sell()
-        settle(world.backend.ledger, seen(invoice, InvoiceStatus.PAID))
+        settle(world.backend.settlement, seen(invoice, InvoiceStatus.PAID))
 
-        settle(world.backend.ledger, seen(invoice, InvoiceStatus.REVERSED))
-        settle(world.backend.ledger, seen(invoice, InvoiceStatus.UNPAID))
+        settle(world.backend.settlement, seen(invoice, InvoiceStatus.REVERSED))
+        settle(world.backend.settlement, seen(invoice, InvoiceStatus.UNPAID))
 
         assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
 
@@ -364,7 +364,7 @@ class TestRepeating:
         lapse(world, invoice)
         paid_at = invoice.issue.opened_at + timedelta(seconds=late_seconds)
 
-        outcome = settle(world.backend.ledger, seen(invoice, InvoiceStatus.PAID, paid_at=paid_at))
+        outcome = settle(world.backend.settlement, seen(invoice, InvoiceStatus.PAID, paid_at=paid_at))
 
         after = world.invoice(invoice.strike_invoice_id)
         assert outcome is (Outcome.PAID_LATE if late_seconds else Outcome.SETTLED)
@@ -381,7 +381,7 @@ class TestRepeating:
         invoice = world.sell()
         monkeypatch.setattr("lnpay.repository.invoices.Invoices.mark_paid", lambda *_, **__: False)
 
-        assert settle(world.backend.ledger, seen(invoice, InvoiceStatus.PAID)) is Outcome.ALREADY
+        assert settle(world.backend.settlement, seen(invoice, InvoiceStatus.PAID)) is Outcome.ALREADY
         assert owed(world, invoice) == []
 
     def test_a_crash_before_the_commit_leaves_all_of_it_to_the_next(
@@ -391,10 +391,10 @@ class TestRepeating:
         with monkeypatch.context() as patched:
             patched.setattr("lnpay.invoices.settle.owe_settled", lambda *_: 1 / 0)
             with pytest.raises(ZeroDivisionError):
-                settle(world.backend.ledger, seen(invoice, InvoiceStatus.PAID))
+                settle(world.backend.settlement, seen(invoice, InvoiceStatus.PAID))
         assert world.invoice(invoice.strike_invoice_id) == invoice
 
-        assert settle(world.backend.ledger, seen(invoice, InvoiceStatus.PAID)) is Outcome.SETTLED
+        assert settle(world.backend.settlement, seen(invoice, InvoiceStatus.PAID)) is Outcome.SETTLED
 
     @pytest.mark.parametrize(("seconds", "wanted"), [(-1, Outcome.SETTLED), (300, Outcome.PAID_LATE)])
     def test_many_at_once_owe_it_once(self, make_world: Callable[..., World], seconds: int, wanted: Outcome) -> None:
@@ -403,7 +403,7 @@ class TestRepeating:
         paid = seen(invoice, InvoiceStatus.PAID, paid_at=invoice.expires_at + timedelta(seconds=seconds))
 
         with ThreadPoolExecutor(8) as pool:
-            outcomes = list(pool.map(lambda _: settle(world.backend.ledger, paid), range(16)))
+            outcomes = list(pool.map(lambda _: settle(world.backend.settlement, paid), range(16)))
 
         assert sorted(outcomes) == sorted([wanted] + [Outcome.ALREADY] * 15)
         assert len(owed(world, invoice)) == 1
@@ -415,7 +415,7 @@ class TestRepeating:
         paid = seen(invoice, InvoiceStatus.PAID)
 
         with ThreadPoolExecutor(2) as pool:
-            ledgers = [world.backend.ledger, other.backend.ledger] * 4
+            ledgers = [world.backend.settlement, other.backend.settlement] * 4
             outcomes = list(pool.map(lambda ledger: settle(ledger, paid), ledgers))
 
         assert outcomes.count(Outcome.SETTLED) == 1

@@ -12,7 +12,7 @@ from lnpay.domain.model import Invoice
 from lnpay.domain.states import EXPIRE_MARGIN, LAPSE_MARGIN, InvoiceState
 from lnpay.invoices.sweep import (
     DEEP_SWEEP_EVERY,
-    PATIENCE,
+    MAX_CONSECUTIVE_FAILURES,
     Sweep,
     expire_due,
     lapse_due,
@@ -30,12 +30,12 @@ LAPSED_AFTER = 3600 + LAPSE_MARGIN.total_seconds()
 
 
 def look(world: World, *, calls_left: int = 1000, is_deep: bool | None = None) -> Sweep:
-    return sweep(world.backend.sweep_ledger, lambda: calls_left, is_deep=is_deep)
+    return sweep(world.backend.sweep_settlement, lambda: calls_left, is_deep=is_deep)
 
 
 def end(world: World, found: Sweep) -> tuple[int, int]:
     """How many expired and lapsed."""
-    return expire_due(world.backend.sweep_ledger, found), lapse_due(world.backend.sweep_ledger, found)
+    return expire_due(world.backend.sweep_settlement, found), lapse_due(world.backend.sweep_settlement, found)
 
 
 def state(world: World, invoice: Invoice) -> InvoiceState:
@@ -278,7 +278,7 @@ class TestWithoutTheList:
         assert sorted(state(world, invoice) for invoice in invoices) == ["expired", "expired", "unpaid"]
 
     def test_three_that_fail_do_not_hide_the_others_for_ever(self, world: World) -> None:
-        bad = [world.sell() for _ in range(PATIENCE)]
+        bad = [world.sell() for _ in range(MAX_CONSECUTIVE_FAILURES)]
         good = world.sell()
         world.pay(good)
         world.fault("GET", LIST, "html403", times=None)
@@ -336,7 +336,7 @@ class TestOddRows:
 
     def with_rows(self, world: World, *rows: object, own: Callable[[dict[str, Any]], object] | None = None) -> None:
         """Put `rows` before those of Strike's list, and change its own rows by `own`."""
-        real = world.backend.sweep_ledger.strike._call
+        real = world.backend.sweep_settlement.strike._call
 
         def call(method: str, path: str, *more: Any, **options: Any) -> object:
             answer = real(method, path, *more, **options)
@@ -345,7 +345,7 @@ class TestOddRows:
             items = answer["items"] if own is None else [own(one) for one in answer["items"]]
             return {**answer, "items": [*rows, *items]}
 
-        world.backend.sweep_ledger.strike._call = call  # type: ignore[method-assign]
+        world.backend.sweep_settlement.strike._call = call  # type: ignore[method-assign]
 
     @pytest.mark.parametrize("row", ODD_ROWS)
     def test_an_odd_row_stops_no_payment(self, world: World, row: object) -> None:
@@ -420,8 +420,8 @@ class TestOddRows:
         invoice = roomy.sell()
         roomy.pay(invoice)
         others_sell_and_are_paid(roomy, PAGE_SIZE)
-        real = roomy.backend.sweep_ledger.strike.list_invoices
-        roomy.backend.sweep_ledger.strike.list_invoices = (  # type: ignore[method-assign]
+        real = roomy.backend.sweep_settlement.strike.list_invoices
+        roomy.backend.sweep_settlement.strike.list_invoices = (  # type: ignore[method-assign]
             lambda status, skip: real(status, 0 * skip)
         )
 
@@ -445,14 +445,14 @@ class TestOddRows:
         end(roomy, look(roomy))
         roomy.wait(LAPSED_AFTER)
         pages = iter([[None]])
-        real = roomy.backend.sweep_ledger.strike._call
+        real = roomy.backend.sweep_settlement.strike._call
 
         def call(*arguments: Any, **options: Any) -> object:
             answer = real(*arguments, **options)
             extra = next(pages, []) if arguments[1] == "/invoices" else []
             return {**answer, "items": [*extra, *answer["items"]]} if extra and isinstance(answer, dict) else answer
 
-        roomy.backend.sweep_ledger.strike._call = call  # type: ignore[method-assign]
+        roomy.backend.sweep_settlement.strike._call = call  # type: ignore[method-assign]
 
         assert end(roomy, look(roomy, is_deep=True)) == (0, 0)
         assert end(roomy, look(roomy, is_deep=True)) == (0, 1)
@@ -476,18 +476,22 @@ class TestTrouble:
     def test_three_failures_in_a_row_stop_the_sweep(self, world: World) -> None:
         for _ in range(5):
             world.pay(world.sell())
-        world.fault("GET", ONE, "error", status=500, times=PATIENCE)
+        world.fault("GET", ONE, "error", status=500, times=MAX_CONSECUTIVE_FAILURES)
 
         found = look(world)
 
-        assert (found.failed, found.settled, len(single_reads(world))) == (PATIENCE, 0, PATIENCE)
+        assert (found.failed, found.settled, len(single_reads(world))) == (
+            MAX_CONSECUTIVE_FAILURES,
+            0,
+            MAX_CONSECUTIVE_FAILURES,
+        )
         assert isinstance(found.stopped_by, StrikeUnavailable)
 
     def test_failures_that_are_not_in_a_row_do_not(self, world: World) -> None:
         for _ in range(6):
             world.pay(world.sell())
-        world.fault("GET", ONE, "error", status=500, times=PATIENCE - 1)
-        world.fault("GET", ONE, "error", status=500, times=PATIENCE - 1, skip=1)
+        world.fault("GET", ONE, "error", status=500, times=MAX_CONSECUTIVE_FAILURES - 1)
+        world.fault("GET", ONE, "error", status=500, times=MAX_CONSECUTIVE_FAILURES - 1, skip=1)
 
         found = look(world)
 
@@ -505,7 +509,7 @@ class TestTrouble:
     )
     def test_many_invoices_that_make_no_sense_do_not_stop_the_rest(self, world: World, fault: dict[str, Any]) -> None:
         good = world.sell()
-        bad = [world.sell() for _ in range(PATIENCE + 1)]
+        bad = [world.sell() for _ in range(MAX_CONSECUTIVE_FAILURES + 1)]
         for invoice in (good, *bad):
             world.pay(invoice)
         for invoice in bad:
@@ -519,21 +523,21 @@ class TestTrouble:
     def test_a_bug_of_ours_with_one_invoice_does_not_stop_the_rest(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        for _ in range(PATIENCE + 2):
+        for _ in range(MAX_CONSECUTIVE_FAILURES + 2):
             world.pay(world.sell())
-        bugs = iter([ZeroDivisionError("a bug")] * (PATIENCE + 1))
-        real = world.backend.sweep_ledger.strike.get_invoice
+        bugs = iter([ZeroDivisionError("a bug")] * (MAX_CONSECUTIVE_FAILURES + 1))
+        real = world.backend.sweep_settlement.strike.get_invoice
 
         def buggy(*arguments: Any, **options: Any) -> Any:
             for bug in bugs:
                 raise bug
             return real(*arguments, **options)
 
-        monkeypatch.setattr(world.backend.sweep_ledger.strike, "get_invoice", buggy)
+        monkeypatch.setattr(world.backend.sweep_settlement.strike, "get_invoice", buggy)
 
         found = look(world)
 
-        assert (found.failed, found.settled) == (PATIENCE + 1, 1)
+        assert (found.failed, found.settled) == (MAX_CONSECUTIVE_FAILURES + 1, 1)
 
     def test_being_asked_to_wait_ends_the_sweep_at_once(self, world: World) -> None:
         for _ in range(3):
@@ -582,13 +586,13 @@ class TestStopping:
         invoices = [world.sell() for _ in range(3)]
         for invoice in invoices:
             world.pay(invoice)
-        real = world.backend.sweep_ledger.strike.get_invoice
+        real = world.backend.sweep_settlement.strike.get_invoice
 
         def asked_to_end_meanwhile(*arguments: Any, **options: Any) -> Any:
             world.backend.stop.set()
             return real(*arguments, **options)
 
-        monkeypatch.setattr(world.backend.sweep_ledger.strike, "get_invoice", asked_to_end_meanwhile)
+        monkeypatch.setattr(world.backend.sweep_settlement.strike, "get_invoice", asked_to_end_meanwhile)
 
         with pytest.raises(Stopping):
             look(world)
@@ -601,7 +605,7 @@ class TestStopping:
         world.backend.stop.set()
 
         with pytest.raises(Stopping):
-            expire_due(world.backend.sweep_ledger, found)
+            expire_due(world.backend.sweep_settlement, found)
         assert state(world, invoice) is InvoiceState.UNPAID
 
 
@@ -661,7 +665,7 @@ class TestExpiring:
         monkeypatch.setattr("lnpay.repository.invoices.Invoices.to_expire", lambda *_: [invoice])
 
         stale = Sweep(world.backend.clock(), world.backend.strike.time.steady(), since=invoice.issue.opened_at)
-        assert expire_due(world.backend.sweep_ledger, stale) == 0
+        assert expire_due(world.backend.sweep_settlement, stale) == 0
         assert state(world, invoice) is InvoiceState.SETTLED
 
     def test_the_shop_is_told_if_it_asks(self, make_world: Callable[..., World]) -> None:

@@ -52,12 +52,12 @@ def expire_unseen(world: World) -> Invoice:
     blind = Sweep(
         world.backend.clock(), world.backend.strike.time.steady(), since=invoice.issue.opened_at - timedelta(1)
     )
-    assert expire_due(world.backend.sweep_ledger, blind) == 1
+    assert expire_due(world.backend.sweep_settlement, blind) == 1
     return invoice
 
 
 def settle(world: World, invoice: Invoice) -> Outcome:
-    return reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+    return reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
 
 
 def states(world: World, invoice: Invoice) -> dict[str, str]:
@@ -107,8 +107,8 @@ def test_an_invoice_that_is_settled_is_not_expired_afterwards(shop: World) -> No
     invoice = shop.sell()
     shop.pay(invoice)
     shop.wait(200)
-    found = sweep(shop.backend.sweep_ledger, lambda: 0)
-    expire_due(shop.backend.sweep_ledger, found)
+    found = sweep(shop.backend.sweep_settlement, lambda: 0)
+    expire_due(shop.backend.sweep_settlement, found)
 
     assert states(shop, invoice) == {SETTLED: "pending"}
 
@@ -202,7 +202,7 @@ def test_a_late_payment_withdraws_nothing(shop: World) -> None:
     """The order did expire; the payment is refunded."""
     invoice = shop.sell(ln_address="alice@example.com")
     shop.wait(200)
-    expire_due(shop.backend.sweep_ledger, sweep(shop.backend.sweep_ledger, lambda: 0))
+    expire_due(shop.backend.sweep_settlement, sweep(shop.backend.sweep_settlement, lambda: 0))
     shop.pay(invoice)
 
     assert settle(shop, invoice) is Outcome.PAID_LATE
@@ -220,7 +220,7 @@ def test_a_lapsed_invoice_that_was_paid_in_time_withdraws_its_expiry_too(shop: W
         since=invoice.issue.opened_at - timedelta(1),
         is_pending_known=True,
     )
-    assert lapse_due(shop.backend.sweep_ledger, blind) == 1
+    assert lapse_due(shop.backend.sweep_settlement, blind) == 1
 
     assert settle(shop, invoice) is Outcome.SETTLED
 

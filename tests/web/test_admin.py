@@ -20,7 +20,7 @@ from lnpay.domain.model import Event, Invoice
 from lnpay.domain.states import InvoiceState, RefundState
 from lnpay.invoices.settle import reconcile_invoice
 from lnpay.refunds.by_hand import BY_HAND_AFTER
-from lnpay.repository.queries.searches import Wanted
+from lnpay.repository.queries.searches import InvoiceFilter
 from lnpay.runtime.worker_passes import Summary, make_pass
 from lnpay.strike.client import Bucket
 from lnpay.web import create_app
@@ -95,7 +95,7 @@ def held(world: World) -> Invoice:
 def paid(world: World, **fields: object) -> Invoice:
     invoice = world.sell(**fields)
     world.pay(invoice)
-    reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+    reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
     return invoice
 
 
@@ -695,7 +695,7 @@ class TestList:
 
     def test_an_invoice_is_found_by_each_of_its_names(self, full: World) -> None:
         with full.backend.repository.reading() as tx:
-            (found,) = [one for one in tx.searches.newest(Wanted(), 9) if one.correlation_id == "late"]
+            (found,) = [one for one in tx.searches.newest(InvoiceFilter(), 9) if one.correlation_id == "late"]
         invoice = full.invoice(found.strike_invoice_id)
         refund = refund_of(full, invoice)
         names = [invoice.strike_invoice_id, invoice.issue.payment_hash, invoice.issue.bolt11, refund.payment_id]
@@ -897,7 +897,7 @@ class TestEveryPage:
         made = shop.client.post("/generate-invoice", json={"amount_fiat": "12.34"}, headers=key).get_json()
         invoice = shop.invoice(made["data"]["invoice"]["invoiceId"])
         shop.pay(invoice, late_seconds=180)
-        reconcile_invoice(shop.backend.ledger, invoice.strike_invoice_id)
+        reconcile_invoice(shop.backend.settlement, invoice.strike_invoice_id)
         log_in(shop)
         secrets = {*NEVER_SHOWN, PASSWORD, "whsec_" + "A" * 32, refund_of(shop, invoice).idempotency_key}
 
@@ -925,7 +925,7 @@ class TestEveryPage:
 
     def test_a_bug_is_said_and_nothing_of_it(self, shop: World, monkeypatch: pytest.MonkeyPatch) -> None:
         log_in(shop)
-        monkeypatch.setattr(shop.backend.refund_desk.repository, "reading", None)
+        monkeypatch.setattr(shop.backend.refund_sender.repository, "reading", None)
 
         answer = shop.client.get("/admin")
 

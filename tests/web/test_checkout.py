@@ -24,7 +24,7 @@ class TestThePage:
     def test_what_is_paid_is_not_offered_again(self, world: World, late_seconds: int) -> None:
         invoice = world.sell()
         world.pay(invoice, late_seconds=late_seconds)
-        reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+        reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
 
         page = world.client.get(f"/checkout/{invoice.token}")
 

@@ -382,7 +382,7 @@ class TestConflicts:
     def test_a_payment_that_is_not_final_is_waited_for(self, world: World) -> None:
         invoice = world.sell(correlation_id="order-1")
         world.simulator.invoices.by_id[invoice.strike_invoice_id].state = "PENDING"
-        reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+        reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
 
         assert world.ask(correlation_id="order-1").status_code == 200
         assert conflict(world.ask(correlation_id="order-1", amount_fiat="99"), "payment_pending")["state"] == "unpaid"
@@ -440,7 +440,7 @@ class TestAttempts:
 def pay_and_tell(world: World, invoice: Invoice, *, late_seconds: float = 0) -> None:
     """The customer pays, LNPay notices it and the shop is told."""
     world.pay(invoice, late_seconds=late_seconds)
-    reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+    reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
     send_due(world.backend.outbox)
 
 

@@ -29,7 +29,7 @@ def state(world: World, invoice: Invoice) -> dict[str, object]:
 
 def settle(world: World, invoice: Invoice, *, late_seconds: float = 0) -> None:
     world.pay(invoice, late_seconds=late_seconds)
-    reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+    reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
 
 
 class TestKeys:

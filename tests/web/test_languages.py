@@ -128,7 +128,7 @@ class TestWhichLanguage:
     def test_a_chosen_language_stays_when_the_form_is_sent(self, world: World) -> None:
         invoice = world.sell()
         world.pay(invoice, late_seconds=200)
-        reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+        reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
         refund = world.refund(invoice)
         assert refund is not None
 

@@ -11,7 +11,7 @@ from lnpay.deliveries.send import send_due
 from lnpay.domain.errors import StorageUnavailable
 from lnpay.domain.model import Heartbeat
 from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
-from lnpay.monitoring.snapshot import Lookout
+from lnpay.monitoring.snapshot import FiguresReader
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.runtime.version import version
 from lnpay.runtime.worker_passes import main_pass
@@ -109,10 +109,10 @@ class TestMoney:
     def test_a_database_that_is_away_is_said_and_the_rest_is_still_told(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def away(_: Lookout) -> None:
+        def away(_: FiguresReader) -> None:
             raise StorageUnavailable("the database is not available right now")
 
-        monkeypatch.setattr(Lookout, "look", away)
+        monkeypatch.setattr(FiguresReader, "read", away)
 
         samples = scrape(world)
 

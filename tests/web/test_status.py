@@ -55,7 +55,7 @@ def queries(world: World) -> list[str]:
 
 
 def learn(world: World, invoice: Invoice) -> None:
-    reconcile_invoice(world.backend.ledger, invoice.strike_invoice_id)
+    reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
 
 
 def said(world: World, invoice: Invoice) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class TestWhatItSays:
             invoice.strike_invoice_id, InvoiceStatus.PENDING, None, invoice.created_at, None, None, {}
         )
 
-        settle(world.backend.ledger, pending)
+        settle(world.backend.settlement, pending)
 
         assert said(world, invoice)["state"] == "seen"
 

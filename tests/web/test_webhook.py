@@ -64,7 +64,7 @@ class TestSettling:
 
     def test_the_dispatcher_is_woken(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         woken: list[bool] = []
-        monkeypatch.setattr(world.backend.dispatcher, "wake", lambda: woken.append(True))
+        monkeypatch.setattr(world.backend.delivery_dispatcher, "wake", lambda: woken.append(True))
         invoice = world.sell()
         world.pay(invoice)
 

@@ -45,7 +45,7 @@ class Cron:
         backend = build_live_backend(self.server.url, self.database_url, self.simulator.clock.now)
         try:
             order = Order(Decimal("12.34"), "usd", None, ln_address)
-            return create_invoice(backend.till, self.simulator.new_id(), order)
+            return create_invoice(backend.issuer, self.simulator.new_id(), order)
         finally:
             backend.close()
 

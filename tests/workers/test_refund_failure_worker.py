@@ -23,7 +23,7 @@ def owe(cron: Cron, address: str = "alice@example.com") -> Invoice:
     cron.simulator.clock.advance(300)
     cron.pay(invoice)
     backend = build_live_backend(cron.server.url, cron.database_url, cron.simulator.clock.now)
-    assert reconcile_invoice(backend.ledger, invoice.strike_invoice_id) is Outcome.PAID_LATE
+    assert reconcile_invoice(backend.settlement, invoice.strike_invoice_id) is Outcome.PAID_LATE
     backend.close()
     return invoice
 

@@ -16,7 +16,7 @@ from lnpay.doctor.findings import (
     warn,
 )
 from lnpay.doctor.formatting import in_words, moment
-from lnpay.doctor.target import Patient
+from lnpay.doctor.target import Target
 from lnpay.domain.errors import StrikeError, StrikeRejected
 from lnpay.domain.states import RefundState
 from lnpay.domain.strike_time import CLOCK_FAIL, CLOCK_WARN, ClockOffset
@@ -68,20 +68,20 @@ REFUNDING = (
 )  # fmt: skip
 
 
-def _check_key(patient: Patient) -> Iterator[Finding]:
+def _check_key(target: Target) -> Iterator[Finding]:
     try:
-        answer = patient.strike.ask("GET", f"/invoices/{NOBODY}", Bucket.OTHER)
+        answer = target.strike.ask("GET", f"/invoices/{NOBODY}", Bucket.OTHER)
     except StrikeError as error:
         yield from _no_answer(error)
         raise
     yield _reach(answer)
-    yield _clock(patient.strike.time.offset())
+    yield _clock(target.strike.time.offset())
     if answer.status == 401:
         yield fail("strike_key", "Strike does not accept STRIKE_API_KEY", NEW_KEY)
         yield cannot_tell("strike_scopes", "Strike does not accept the key", "see strike_key")
     elif _is_telling(answer):
         yield ok("strike_key", "Strike accepts STRIKE_API_KEY")
-        yield _scopes(patient)
+        yield _scopes(target)
     else:
         for name in ("strike_key", "strike_scopes"):
             yield cannot_tell(name, "Strike has not looked at the key", "see strike")
@@ -128,9 +128,9 @@ def _clock(offset: ClockOffset | None) -> Finding:
     )
 
 
-def _scopes(patient: Patient) -> Finding:
-    probes = SELLING + (REFUNDING if patient.settings.refunds_enabled else ())
-    answers = [(probe, patient.strike.ask(probe.method, probe.path, probe.bucket, body=probe.body)) for probe in probes]
+def _scopes(target: Target) -> Finding:
+    probes = SELLING + (REFUNDING if target.settings.refunds_enabled else ())
+    answers = [(probe, target.strike.ask(probe.method, probe.path, probe.bucket, body=probe.body)) for probe in probes]
     missing = [probe for probe, answer in answers if answer.status == 403 and answer.code is not None]
     unknown = [probe.scope for probe, answer in answers if not _is_telling(answer)]
     if missing:
@@ -143,15 +143,15 @@ def _scopes(patient: Patient) -> Finding:
     return ok("strike_scopes", f"the key has all {len(probes)} that are needed")
 
 
-def _check_invoicing(patient: Patient) -> Iterator[Finding]:
+def _check_invoicing(target: Target) -> Iterator[Finding]:
     """Whose profile to read, an invoice of the account tells: `receiverId`, because accounts may share `issuerId`."""
     name = "strike_invoicing"
-    newest = patient.strike.newest_invoice()
+    newest = target.strike.newest_invoice()
     if newest is None:
         yield cannot_tell(name, "the account has no invoice yet", "make one for a small amount, then run this again")
         return
     try:
-        yield _profile(name, patient.strike.get_profile(str(newest.raw.get("receiverId"))))
+        yield _profile(name, target.strike.get_profile(str(newest.raw.get("receiverId"))))
     except StrikeRejected as error:
         if error.status == 403 and newest.amount_sats is not None:
             yield ok(name, "the account's newest invoice is in bitcoin")
@@ -175,12 +175,12 @@ def _can_invoice_bitcoin(profile: dict[str, Any]) -> bool:
     return any(one.get("currency") == "BTC" and one.get("isInvoiceable") is True for one in currencies)
 
 
-def _check_balance(patient: Patient) -> Iterator[Finding]:
+def _check_balance(target: Target) -> Iterator[Finding]:
     name = "strike_balance"
-    with patient.reading() as tx:
+    with target.reading() as tx:
         owed = tx.backlog.owed_sats(OWED)
     try:
-        yield _balance(name, owed, patient.strike.available_sats())
+        yield _balance(name, owed, target.strike.available_sats())
     except StrikeRejected as error:
         if error.status != 403:
             raise
@@ -201,13 +201,13 @@ def _balance(name: str, owed: int, available: int) -> Finding:
     )
 
 
-def _check_budget(patient: Patient) -> Iterator[Finding]:
+def _check_budget(target: Target) -> Iterator[Finding]:
     name = "strike_budget"
-    now = patient.clock()
-    with patient.reading() as tx:
+    now = target.clock()
+    with target.reading() as tx:
         left_of = {bucket: tx.limits.blocked_for(bucket) for bucket in Bucket}
     locked = {bucket: now + one for bucket, one in left_of.items() if one > timedelta()}
-    left = patient.calls_left()
+    left = target.calls_left()
     if locked:
         until = max(locked.values())
         yield fail(

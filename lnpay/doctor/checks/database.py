@@ -11,7 +11,7 @@ from lnpay.doctor.findings import (
     fail,
     ok,
 )
-from lnpay.doctor.target import Patient
+from lnpay.doctor.target import Target
 from lnpay.repository.maintenance.inspect import Condition, find_damage
 from lnpay.repository.repository import SCHEMA_VERSION
 
@@ -20,8 +20,8 @@ NAMES = ("database", "database_schema", "database_write", "database_wal", "datab
 FIRST_START = "python main.py makes the tables when it starts"
 
 
-def _check_database(patient: Patient) -> Iterator[Finding]:
-    condition = patient.condition
+def _check_database(target: Target) -> Iterator[Finding]:
+    condition = target.condition
     if condition.trouble is not None:
         yield fail(NAMES[0], f"{_place(condition)}: {condition.trouble}", _way_in(condition))
         for name in NAMES[1:]:
@@ -32,7 +32,7 @@ def _check_database(patient: Patient) -> Iterator[Finding]:
     yield _write(condition)
     yield _wal(condition)
     yield _commits(condition)
-    yield _integrity(patient)
+    yield _integrity(target)
 
 
 def _place(condition: Condition) -> str:
@@ -92,12 +92,12 @@ def _commits(condition: Condition) -> Finding:
     return fail(name, f"a commit may be lost in a power cut: {condition.commit_weakness}", advice)
 
 
-def _integrity(patient: Patient) -> Finding:
+def _integrity(target: Target) -> Finding:
     name = "database_integrity"
-    damage = find_damage(patient.settings.database_url)
+    damage = find_damage(target.settings.database_url)
     if damage:
         return fail(name, f"the file is damaged: {damage[0]}", "stop LNPay, keep a copy of the file, restore a backup")
-    return ok(name, "PostgreSQL sees to it" if patient.condition.path is None else "SQLite finds no damage")
+    return ok(name, "PostgreSQL sees to it" if target.condition.path is None else "SQLite finds no damage")
 
 
 CHECKS = (Check(NAMES, _check_database),)

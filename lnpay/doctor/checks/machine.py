@@ -14,7 +14,7 @@ from lnpay.doctor.findings import (
     ok,
     warn,
 )
-from lnpay.doctor.target import Patient
+from lnpay.doctor.target import Target
 
 MEGABYTE = 1_000_000
 LITTLE_ROOM = 1_000 * MEGABYTE
@@ -31,8 +31,8 @@ def settings_are_wrong(problems: Sequence[str]) -> Finding:
     )
 
 
-def _check_settings(patient: Patient) -> Iterator[Finding]:
-    file = patient.settings.env_file
+def _check_settings(target: Target) -> Iterator[Finding]:
+    file = target.settings.env_file
     if not file.is_file():
         yield ok("settings", f"read from the environment alone: there is no {file}")
         yield ok("settings_file", "there is none")
@@ -46,9 +46,9 @@ def _check_settings(patient: Patient) -> Iterator[Finding]:
         yield ok("settings_file", "other users of this machine cannot read it")
 
 
-def _check_disk(patient: Patient) -> Iterator[Finding]:
+def _check_disk(target: Target) -> Iterator[Finding]:
     """The disk that the database is on; over PostgreSQL, which is elsewhere, the one with the settings."""
-    path = patient.condition.path or patient.settings.env_file
+    path = target.condition.path or target.settings.env_file
     folder = next(one for one in path.absolute().parents if one.exists())
     free = shutil.disk_usage(folder).free
     text = f"{free // MEGABYTE:,} MB are free where {folder} is"

@@ -16,7 +16,7 @@ from lnpay.doctor.findings import (
 )
 from lnpay.doctor.formatting import in_words
 from lnpay.doctor.run_parallel import run_at_once
-from lnpay.doctor.target import Patient
+from lnpay.doctor.target import Target
 from lnpay.domain.model import Rate
 from lnpay.rates.sources import RateSource, RateSourceError
 
@@ -31,16 +31,16 @@ Answer = Rate | RateSourceError | None
 """A price, why there is none, or None: the source does not know the currency."""
 
 
-def _check_prices(patient: Patient) -> Iterator[Finding]:
+def _check_prices(target: Target) -> Iterator[Finding]:
     answers: dict[str, Answer] = {}
-    tasks = [partial(_ask, source, patient.settings.currency, answers) for source in patient.rate_sources]
+    tasks = [partial(_ask, source, target.settings.currency, answers) for source in target.rate_sources]
     run_at_once(tasks, ANSWER_SECONDS)
     # A copy: whoever is too late must not change what is being read.
     found = {name: answers.get(name, RateSourceError("did not answer in time")) for name in SOURCES}
-    usable = {name: answer for name, answer in found.items() if isinstance(answer, Rate) and _is_fresh(patient, answer)}
+    usable = {name: answer for name, answer in found.items() if isinstance(answer, Rate) and _is_fresh(target, answer)}
     for name, answer in found.items():
-        yield _source_finding(patient, name, answer)
-    yield _agreement(patient, usable, has_others=sum(answer is not None for answer in found.values()) > 1)
+        yield _source_finding(target, name, answer)
+    yield _agreement(target, usable, has_others=sum(answer is not None for answer in found.values()) > 1)
 
 
 def _ask(source: RateSource, currency: str, answers: dict[str, Answer]) -> None:
@@ -50,19 +50,19 @@ def _ask(source: RateSource, currency: str, answers: dict[str, Answer]) -> None:
         answers[source.name] = error
 
 
-def _is_fresh(patient: Patient, rate: Rate) -> bool:
-    return (patient.clock() - rate.as_of).total_seconds() <= patient.settings.rate_max_age_seconds
+def _is_fresh(target: Target, rate: Rate) -> bool:
+    return (target.clock() - rate.as_of).total_seconds() <= target.settings.rate_max_age_seconds
 
 
-def _source_finding(patient: Patient, source: str, answer: Answer) -> Finding:
-    name, currency = f"rate_{source}", patient.settings.currency
+def _source_finding(target: Target, source: str, answer: Answer) -> Finding:
+    name, currency = f"rate_{source}", target.settings.currency
     if isinstance(answer, RateSourceError):
         # Without the class of a foreign library's error, which follows the colon.
         return warn(name, f"{source} {answer.message.partition(':')[0]}", REACH)
     if answer is None:
         return ok(name, f"{source} does not know {currency}: the others are asked")
-    age = in_words(patient.clock() - answer.as_of)
-    if not _is_fresh(patient, answer):
+    age = in_words(target.clock() - answer.as_of)
+    if not _is_fresh(target, answer):
         return warn(
             name,
             f"{source}'s price is {age} old, more than RATE_MAX_AGE: it is not used",
@@ -71,9 +71,9 @@ def _source_finding(patient: Patient, source: str, answer: Answer) -> Finding:
     return ok(name, f"{answer.price:,.2f} {currency}, {age} old")
 
 
-def _agreement(patient: Patient, rates: Mapping[str, Rate], *, has_others: bool) -> Finding:
+def _agreement(target: Target, rates: Mapping[str, Rate], *, has_others: bool) -> Finding:
     """has_others: whether a second source knows the currency, or did not say that it does not."""
-    name, most = "rates", patient.settings.rate_max_spread_percent
+    name, most = "rates", target.settings.rate_max_spread_percent
     if not rates:
         return fail(name, "there is no price: no invoice can be made", "look at the three sources above")
     if not most:

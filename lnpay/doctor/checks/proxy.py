@@ -15,7 +15,7 @@ from lnpay.doctor.findings import (
     warn,
 )
 from lnpay.doctor.http_probe import Answer, knock
-from lnpay.doctor.target import Patient
+from lnpay.doctor.target import Target
 from lnpay.domain.webhook_signature import sign_as_strike
 from lnpay.invoices.webhook_invoice import DOCTOR_EVENT
 from lnpay.monitoring.exposure import is_this_machine
@@ -35,8 +35,8 @@ MARK = "X-Request-Id"
 PUBLISH = "have your web server pass {paths} to LNPay, as the files in deploy/proxy do, without login or redirect"
 
 
-def _check_proxy(patient: Patient) -> Iterator[Finding]:
-    name, public = "proxy", patient.settings.webhook_url.removesuffix("/webhook")
+def _check_proxy(target: Target) -> Iterator[Finding]:
+    name, public = "proxy", target.settings.webhook_url.removesuffix("/webhook")
     if not public:
         yield ok(name, "WEBHOOK_URL is not set, so no public address is known")
         return
@@ -51,16 +51,16 @@ def _check_proxy(patient: Patient) -> Iterator[Finding]:
         kinds = ", ".join(path.replace(NOTHING, "...") for path in hidden)
         yield fail(name, f"at {public} customers do not reach {kinds} of LNPay", PUBLISH.format(paths=kinds))
         return
-    trouble = _misnames_callers(patient)
+    trouble = _misnames_callers(target)
     if trouble is None:
         yield ok(name, f"customers reach LNPay at {public}, {_through(answer)}")
     else:
         yield warn(name, f"{public}, {_through(answer)}: {trouble[0]}", trouble[1])
 
 
-def _misnames_callers(patient: Patient) -> tuple[str, str] | None:
+def _misnames_callers(target: Target) -> tuple[str, str] | None:
     """What is wrong with how callers are told apart behind a proxy, and what to do; None where nothing is."""
-    settings = patient.settings
+    settings = target.settings
     # On this machine there need be no proxy, and there are no strangers.
     if not settings.webhook_secret or is_this_machine(urlsplit(settings.webhook_url).hostname or ""):
         return None

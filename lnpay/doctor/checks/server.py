@@ -12,26 +12,26 @@ from lnpay.doctor.findings import (
     warn,
 )
 from lnpay.doctor.http_probe import Answer, knock
-from lnpay.doctor.target import Patient
+from lnpay.doctor.target import Target
 from lnpay.monitoring.exposure import why_api_is_open
 from lnpay.runtime.listening import local_url_of
 
 
-def is_server_here(patient: Patient) -> bool:
+def is_server_here(target: Target) -> bool:
     """Whether LNPay answers where these settings let it listen."""
-    return _ask(patient).status == 200
+    return _ask(target).status == 200
 
 
-def _ask(patient: Patient) -> Answer:
-    return knock("GET", f"{_url(patient)}/readyz")
+def _ask(target: Target) -> Answer:
+    return knock("GET", f"{_url(target)}/readyz")
 
 
-def _url(patient: Patient) -> str:
-    return local_url_of(patient.settings.host, patient.settings.port)
+def _url(target: Target) -> str:
+    return local_url_of(target.settings.host, target.settings.port)
 
 
-def _check_server(patient: Patient) -> Iterator[Finding]:
-    name, url, answer = "server", _url(patient), _ask(patient)
+def _check_server(target: Target) -> Iterator[Finding]:
+    name, url, answer = "server", _url(target), _ask(target)
     if answer.status == 200:
         yield ok(name, f"LNPay answers at {url}")
     elif answer.code == "not_ready":
@@ -45,13 +45,13 @@ def _check_server(patient: Patient) -> Iterator[Finding]:
         yield warn(name, f"LNPay does not answer at {url}: {answer.trouble}", advice)
 
 
-def _check_keys(patient: Patient) -> Iterator[Finding]:
+def _check_keys(target: Target) -> Iterator[Finding]:
     """An empty order without a key: refused for the key where there is one, and for being empty where there is none."""
-    name, settings = "api_keys", patient.settings
+    name, settings = "api_keys", target.settings
     why = why_api_is_open(settings.host, settings.webhook_url, settings.api_keys)
     advice = "python key_generator.py makes a key: put it into API_KEYS, restart, and give it to your shop"
     if settings.api_keys:
-        yield _keys_in_use(patient)
+        yield _keys_in_use(target)
     elif why is None:
         yield ok(name, "API_KEYS is empty, and only this machine can call LNPay")
     elif settings.webhook_url and _asks_no_key(settings.webhook_url.removesuffix("/webhook")):
@@ -63,10 +63,10 @@ def _check_keys(patient: Patient) -> Iterator[Finding]:
         yield warn(name, why, advice)
 
 
-def _keys_in_use(patient: Patient) -> Finding:
+def _keys_in_use(target: Target) -> Finding:
     """Whether the server that runs knows the keys: it may have been started before they were set."""
-    name, settings = "api_keys", patient.settings
-    addresses = [_url(patient), settings.webhook_url.removesuffix("/webhook")]
+    name, settings = "api_keys", target.settings
+    addresses = [_url(target), settings.webhook_url.removesuffix("/webhook")]
     # Where only this machine can call, no key is needed.
     can_others_call = why_api_is_open(settings.host, settings.webhook_url, ()) is not None
     for address in addresses if can_others_call else ():

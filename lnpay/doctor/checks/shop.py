@@ -17,7 +17,7 @@ from lnpay.doctor.findings import (
 )
 from lnpay.doctor.formatting import in_words
 from lnpay.doctor.http_probe import Answer, knock, place_of
-from lnpay.doctor.target import Patient
+from lnpay.doctor.target import Target
 from lnpay.domain.errors import HookUnusable, LnpayError, ShopRefused
 from lnpay.repository.queries.figures import Waiting
 
@@ -40,17 +40,17 @@ _SAYS_NOTHING = (405, 501)
 """How servers answer OPTIONS where they know only other methods."""
 
 
-def _check_address(patient: Patient) -> Iterator[Finding]:
+def _check_address(target: Target) -> Iterator[Finding]:
     """Probe DELIVERY_URL with OPTIONS, which carries no order, and judge the answer as a delivery would."""
-    place = place_of(patient.settings.delivery_url)
-    answer = knock("OPTIONS", patient.settings.delivery_url, timeout=PROBE_TIMEOUT)
+    place = place_of(target.settings.delivery_url)
+    answer = knock("OPTIONS", target.settings.delivery_url, timeout=PROBE_TIMEOUT)
     seen = f"the shop at {place}"
     if answer.status is None:
-        yield _unreachable(patient, seen, answer)
+        yield _unreachable(target, seen, answer)
     elif answer.status in _SAYS_NOTHING:
-        yield _unclear(patient, f"{seen} answers {answer.status} to OPTIONS", answer)
+        yield _unclear(target, f"{seen} answers {answer.status} to OPTIONS", answer)
     elif trouble := _trouble_of(answer):
-        yield _refused(patient, f"{seen}: {trouble}, and a message would be refused in the same way", FIX)
+        yield _refused(target, f"{seen}: {trouble}, and a message would be refused in the same way", FIX)
     else:
         yield ok("delivery_url", f"{seen} answers")
 
@@ -71,42 +71,42 @@ def _does_allow_post(answer: Answer) -> bool | None:
     return None if allowed is None else "POST" in (method.strip().upper() for method in allowed.split(","))
 
 
-def _unreachable(patient: Patient, seen: str, answer: Answer) -> Finding:
+def _unreachable(target: Target, seen: str, answer: Answer) -> Finding:
     if answer.is_slow:
         slow = f"{seen}: {answer.trouble}; a delivery that takes {ANSWER_SECONDS} seconds has failed"
         return warn("delivery_url", slow, "have the shop answer first and do its work later")
-    return _refused(patient, f"{seen}: {answer.trouble}", FIX)
+    return _refused(target, f"{seen}: {answer.trouble}", FIX)
 
 
-def _unclear(patient: Patient, seen: str, answer: Answer) -> Finding:
+def _unclear(target: Target, seen: str, answer: Answer) -> Finding:
     allows = _does_allow_post(answer)
     if allows is False:
-        return _refused(patient, f"{seen} and allows no POST", FIX)
-    if allows or _took_something(patient):
+        return _refused(target, f"{seen} and allows no POST", FIX)
+    if allows or _took_something(target):
         return ok("delivery_url", f"{seen}; {'it allows POST' if allows else 'it accepted a message in the last hour'}")
     advice = "make a small payment and run this again within an hour, or have the shop answer OPTIONS with Allow: POST"
     return cannot_tell("delivery_url", f"{seen}, which does not show whether it accepts messages", advice)
 
 
-def _refused(patient: Patient, seen: str, advice: str) -> Finding:
-    if _took_something(patient):
+def _refused(target: Target, seen: str, advice: str) -> Finding:
+    if _took_something(target):
         return warn("delivery_url", f"{seen}; yet a message was accepted in the last hour", advice)
     return fail("delivery_url", seen, advice)
 
 
-def _took_something(patient: Patient) -> bool:
+def _took_something(target: Target) -> bool:
     """A hook of the merchant's own may reach the shop in another way than by DELIVERY_URL."""
     try:
-        with patient.reading() as tx:
+        with target.reading() as tx:
             last = tx.backlog.last_delivered_at()
     except LnpayError:
         return False
-    return last is not None and patient.clock() - last < RECENT
+    return last is not None and target.clock() - last < RECENT
 
 
-def _check_deliveries(patient: Patient) -> Iterator[Finding]:
-    name, now = "deliveries", patient.clock()
-    with patient.reading() as tx:
+def _check_deliveries(target: Target) -> Iterator[Finding]:
+    name, now = "deliveries", target.clock()
+    with target.reading() as tx:
         waiting = list(tx.figures.pending_deliveries().values())
         abandoned = tx.backlog.abandoned_since(now - REMEMBERED)
         refusal = tx.backlog.last_refusal()
@@ -117,14 +117,14 @@ def _check_deliveries(patient: Patient) -> Iterator[Finding]:
             "python main.py redeliver ORDER sends one again; the log names each (delivery abandoned)",
         )
     elif waiting:
-        yield _waiting(name, waiting, refusal, patient)
+        yield _waiting(name, waiting, refusal, target)
     else:
         yield ok(name, "the shop has accepted everything")
 
 
-def _waiting(name: str, waiting: list[Waiting], refusal: str | None, patient: Patient) -> Finding:
+def _waiting(name: str, waiting: list[Waiting], refusal: str | None, target: Target) -> Finding:
     count = sum(one.count for one in waiting)
-    age = patient.clock() - min(one.since for one in waiting)
+    age = target.clock() - min(one.since for one in waiting)
     text = f"messages waiting for the shop: {count}, the oldest for {in_words(age)}{_because(refusal)}"
     if age <= LATE:
         return ok(name, text)
@@ -136,8 +136,8 @@ def _because(refusal: str | None) -> str:
     return f" ({refusal})" if refusal else ""
 
 
-def _check_hook(patient: Patient) -> Iterator[Finding]:
-    name, files = "delivery_hook", patient.settings.hook_files
+def _check_hook(target: Target) -> Iterator[Finding]:
+    name, files = "delivery_hook", target.settings.hook_files
     own, shipped = files.own, files.shipped
     try:
         load_deliver(files)

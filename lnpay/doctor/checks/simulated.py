@@ -13,7 +13,7 @@ from lnpay.doctor.findings import (
     warn,
 )
 from lnpay.doctor.http_probe import knock
-from lnpay.doctor.target import Patient
+from lnpay.doctor.target import Target
 from lnpay.monitoring.exposure import is_this_machine
 
 STRIKE_HOST = "api.strike.me"
@@ -26,12 +26,12 @@ REAL = f"remove STRIKE_API_URL from config/.env: the default is https://{STRIKE_
 REMOVE = "remove {names} from config/.env (they are for trying LNPay out) and restart"
 
 
-def _check_simulator(patient: Patient) -> Iterator[Finding]:
+def _check_simulator(target: Target) -> Iterator[Finding]:
     """A simulator is on this machine, beside real money or behind a public address, only by mistake."""
-    name, settings = "simulator", patient.settings
+    name, settings = "simulator", target.settings
     strike, public = _host(settings.strike_api_url), _host(settings.webhook_url)
     if not is_this_machine(strike):
-        yield _beside_strike(patient, strike)
+        yield _beside_strike(target, strike)
     elif public and not is_this_machine(public):
         message = f"{strike} plays Strike, so nobody pays real money, yet customers reach LNPay at {public}"
         yield fail(name, message, REMOVE.format(names="STRIKE_API_URL and what leads to the simulator beside it"))
@@ -39,8 +39,8 @@ def _check_simulator(patient: Patient) -> Iterator[Finding]:
         yield ok(name, f"{strike} plays Strike: no real money moves")
 
 
-def _beside_strike(patient: Patient, strike: str) -> Finding:
-    name, settings = "simulator", patient.settings
+def _beside_strike(target: Target, strike: str) -> Finding:
+    name, settings = "simulator", target.settings
     sources = {"COINGECKO_API_URL": settings.coingecko_api_url, "COINBASE_API_URL": settings.coinbase_api_url}
     prices = [setting for setting, url in sources.items() if is_this_machine(_host(url))]
     is_shop_played = knock("OPTIONS", settings.delivery_url).headers.get(MARK) is not None

@@ -14,7 +14,7 @@ from lnpay.doctor.findings import (
     warn,
 )
 from lnpay.doctor.http_probe import Answer, knock
-from lnpay.doctor.target import Patient
+from lnpay.doctor.target import Target
 from lnpay.domain.errors import StrikeError
 from lnpay.domain.webhook_signature import sign_as_strike
 from lnpay.invoices.webhook_invoice import DOCTOR_EVENT
@@ -34,15 +34,15 @@ LOOK_AT_SERVER = (
 )
 
 
-def _check_address(patient: Patient) -> Iterator[Finding]:
+def _check_address(target: Target) -> Iterator[Finding]:
     """The address, then our secret there."""
-    url, secret = patient.settings.webhook_url, patient.settings.webhook_secret
+    url, secret = target.settings.webhook_url, target.settings.webhook_secret
     if not url:
         yield warn("webhook_url", f"WEBHOOK_URL is not set: {WITHOUT}", "set it, then: " + SUBSCRIBE)
         yield cannot_tell("webhook_secret", "WEBHOOK_URL is not set", "set it, and WEBHOOK_SECRET")
         return
     unsigned = knock("POST", url, body=b"{}")
-    yield _address(patient, unsigned)
+    yield _address(target, unsigned)
     if not secret:
         advice = "python key_generator.py makes one; put it into config/.env, restart, then: " + SUBSCRIBE
         yield fail("webhook_secret", f"WEBHOOK_SECRET is not set, so every call is refused: {WITHOUT}", advice)
@@ -54,8 +54,8 @@ def _check_address(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def _address(patient: Patient, answer: Answer) -> Finding:
-    name, url = "webhook_url", patient.settings.webhook_url
+def _address(target: Target, answer: Answer) -> Finding:
+    name, url = "webhook_url", target.settings.webhook_url
     if answer.status == 401 and answer.code == "signature_mismatch":
         return ok(name, f"{url} answers, and refuses what Strike has not signed")
     if answer.code == "webhook_not_configured":
@@ -64,7 +64,7 @@ def _address(patient: Patient, answer: Answer) -> Finding:
         return fail(
             name, f"{url} answers {answer.status}, which is not what LNPay's own /webhook answers", LOOK_AT_SERVER
         )
-    if is_server_here(patient) and _do_calls_arrive(patient):
+    if is_server_here(target) and _do_calls_arrive(target):
         return warn(
             name,
             f"{url} cannot be reached from here ({answer.trouble}), but Strike's calls arrive",
@@ -73,9 +73,9 @@ def _address(patient: Patient, answer: Answer) -> Finding:
     return fail(name, f"{url}: {answer.trouble}", LOOK_AT_SERVER)
 
 
-def _do_calls_arrive(patient: Patient) -> bool:
+def _do_calls_arrive(target: Target) -> bool:
     try:
-        return _record(patient).do_arrive is True
+        return _record(target).do_arrive is True
     except StrikeError:
         return False
 
@@ -93,12 +93,12 @@ def _secret(answer: Answer) -> Finding:
     return warn(name, f"the server answers {answer.status or answer.trouble} to a signed call", LOOK_AT_SERVER)
 
 
-def _check_subscription(patient: Patient) -> Iterator[Finding]:
-    name, url = "webhook_subscription", patient.settings.webhook_url
+def _check_subscription(target: Target) -> Iterator[Finding]:
+    name, url = "webhook_subscription", target.settings.webhook_url
     if not url:
         yield cannot_tell(name, "WEBHOOK_URL is not set", "set it, then: " + SUBSCRIBE)
         return
-    ours = subscriptions_of(patient.strike.list_subscriptions(), url)
+    ours = subscriptions_of(target.strike.list_subscriptions(), url)
     yield _subscription(name, ours) if ours else fail(name, "no subscription at Strike calls WEBHOOK_URL", SUBSCRIBE)
 
 
@@ -118,8 +118,8 @@ def _subscription(name: str, ours: list[Json]) -> Finding:
     return ok(name, "Strike calls WEBHOOK_URL for every event that is needed")
 
 
-def _check_events(patient: Patient) -> Iterator[Finding]:
-    name, record = "webhook_events", _record(patient)
+def _check_events(target: Target) -> Iterator[Finding]:
+    name, record = "webhook_events", _record(target)
     text = f"of Strike's last calls {record.arrived} of {record.judged} arrived"
     if record.do_arrive is None:
         advice = "pay an invoice for a small amount, wait a minute, and run this again"
@@ -137,8 +137,8 @@ def _check_events(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def _record(patient: Patient) -> Record:
-    return judge(read_events(patient.strike.list_events(), patient.clock()))
+def _record(target: Target) -> Record:
+    return judge(read_events(target.strike.list_events(), target.clock()))
 
 
 CHECKS = (

@@ -14,12 +14,12 @@ from lnpay.doctor.findings import (
     warn,
 )
 from lnpay.doctor.formatting import in_words
-from lnpay.doctor.target import Patient
+from lnpay.doctor.target import Target
 from lnpay.domain.model import Heartbeat
 from lnpay.domain.states import RefundState
 from lnpay.monitoring.stalled import find_stalled
 from lnpay.repository.queries.figures import Waiting
-from lnpay.runtime.worker_passes import INSIDE_EVERY_SECONDS
+from lnpay.runtime.worker_passes import WORKER_INTERVALS
 
 LATE = timedelta(minutes=15)
 VERY_LATE = timedelta(hours=1)
@@ -37,20 +37,20 @@ FILES = {"main": "main", "expired": "expired", "refund": "refund_failure"}
 """Worker to the beginning of its file's name."""
 
 
-def _check_refunds(patient: Patient) -> Iterator[Finding]:
-    with patient.reading() as tx:
+def _check_refunds(target: Target) -> Iterator[Finding]:
+    with target.reading() as tx:
         open_ones = tx.figures.waiting_refunds([state for state in RefundState if state is not RefundState.SENT])
         stuck = tx.refunds.count_stuck()
-    yield _in_flight(patient, open_ones.get(RefundState.IN_FLIGHT), stuck)
-    yield _unsent(patient, [open_ones[state] for state in UNSENT if state in open_ones])
+    yield _in_flight(target, open_ones.get(RefundState.IN_FLIGHT), stuck)
+    yield _unsent(target, [open_ones[state] for state in UNSENT if state in open_ones])
     yield _for_a_person(open_ones)
 
 
-def _in_flight(patient: Patient, flying: Waiting | None, stuck: int) -> Finding:
+def _in_flight(target: Target, flying: Waiting | None, stuck: int) -> Finding:
     name = "refunds_in_flight"
     if flying is None:
         return ok(name, "none")
-    age = patient.clock() - flying.since
+    age = target.clock() - flying.since
     text = f"{flying.count} under way, the oldest for {in_words(age)}"
     if stuck:
         return fail(
@@ -64,11 +64,11 @@ def _in_flight(patient: Patient, flying: Waiting | None, stuck: int) -> Finding:
     return say(name, text, f"check that workers/refund_failure_worker.py runs, then {SEE} and Strike's dashboard")
 
 
-def _unsent(patient: Patient, waiting: list[Waiting]) -> Finding:
+def _unsent(target: Target, waiting: list[Waiting]) -> Finding:
     name = "refunds_unsent"
     if not waiting:
         return ok(name, "none")
-    age = patient.clock() - min(one.since for one in waiting)
+    age = target.clock() - min(one.since for one in waiting)
     text = f"{sum(one.count for one in waiting)} to be sent, the oldest for {in_words(age)}"
     if age <= VERY_LATE:
         return ok(name, text)
@@ -85,33 +85,33 @@ def _for_a_person(open_ones: Mapping[RefundState, Waiting]) -> Finding:
     return warn(name, text, advice)
 
 
-def _check_workers(patient: Patient) -> Iterator[Finding]:
-    with patient.reading() as tx:
+def _check_workers(target: Target) -> Iterator[Finding]:
+    with target.reading() as tx:
         beats = {beat.worker: beat for beat in tx.heartbeats.every()}
-    for worker in INSIDE_EVERY_SECONDS:
-        yield _worker(patient, worker, beats.get(worker))
+    for worker in WORKER_INTERVALS:
+        yield _worker(target, worker, beats.get(worker))
 
 
-def _worker(patient: Patient, worker: str, beat: Heartbeat | None) -> Finding:
+def _worker(target: Target, worker: str, beat: Heartbeat | None) -> Finding:
     name, start = f"worker_{worker}", START.format(name=FILES[worker])
     if beat is None:
         return warn(name, "it has never made a pass", start)
-    age = patient.clock() - beat.ended_at
+    age = target.clock() - beat.ended_at
     text = f"its last pass ended {in_words(age)} ago"
     if age > LATE:
         return (fail if age > VERY_LATE else warn)(name, text, f"check that it is started: {start}")
     if beat.trouble is not None:
-        troubled = patient.clock() - (beat.troubled_since or beat.ended_at)
+        troubled = target.clock() - (beat.troubled_since or beat.ended_at)
         lasting = f", as for {in_words(troubled)}" if troubled > LATE else ""
         say = fail if troubled > VERY_LATE else warn
         return say(name, f"{text} in trouble{lasting}: {beat.trouble}", "do what it says; the log has more")
     return ok(name, text)
 
 
-def _check_invoices(patient: Patient) -> Iterator[Finding]:
-    with patient.reading() as tx:
+def _check_invoices(target: Target) -> Iterator[Finding]:
+    with target.reading() as tx:
         # Refunds and messages have findings of their own.
-        stalled = replace(find_stalled(tx, patient.clock()), refunds=None, deliveries=None)
+        stalled = replace(find_stalled(tx, target.clock()), refunds=None, deliveries=None)
     words = list(stalled.in_words())
     if words:
         advice = "see that the workers run and what they say, and that Strike can be reached from here"
@@ -123,5 +123,5 @@ def _check_invoices(patient: Patient) -> Iterator[Finding]:
 CHECKS = (
     Check(("refunds_in_flight", "refunds_unsent", "refunds_waiting"), _check_refunds),
     Check(("invoices_unread",), _check_invoices),
-    Check(tuple(f"worker_{worker}" for worker in INSIDE_EVERY_SECONDS), _check_workers),
+    Check(tuple(f"worker_{worker}" for worker in WORKER_INTERVALS), _check_workers),
 )

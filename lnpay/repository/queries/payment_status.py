@@ -16,7 +16,7 @@ BATCH = 500
 
 
 @dataclass(frozen=True)
-class Standing:
+class PaymentStatus:
     """Where one payment stands. seen_at: Strike saw money that is not final yet."""
 
     state: InvoiceState
@@ -25,22 +25,22 @@ class Standing:
     refund_state: RefundState | None
 
 
-class Standings:
+class PaymentStatuses:
     """Queries about many payments inside one transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def by_token(self, tokens: Iterable[str]) -> dict[str, Standing]:
-        """The standing behind each checkout token that is one."""
+    def by_token(self, tokens: Iterable[str]) -> dict[str, PaymentStatus]:
+        """The status behind each checkout token that is one."""
         # Names come from strangers' URLs; PostgreSQL refuses a NUL with an error, and no name of ours has one.
         wanted = [token for token in tokens if token.isascii() and token.isprintable()]
-        found: dict[str, Standing] = {}
+        found: dict[str, PaymentStatus] = {}
         for start in range(0, len(wanted), BATCH):
             found.update(self._batch(wanted[start : start + BATCH]))
         return found
 
-    def _batch(self, tokens: list[str]) -> dict[str, Standing]:
+    def _batch(self, tokens: list[str]) -> dict[str, PaymentStatus]:
         i, r = invoices.c, refunds.c
         statement = (
             select(i.token, i.state, i.seen_at, i.expires_at, r.state.label("refund_state"))
@@ -48,7 +48,7 @@ class Standings:
             .where(i.token.in_(tokens), i.strike_invoice_id.is_not(None))
         )
         return {
-            row.token: Standing(
+            row.token: PaymentStatus(
                 InvoiceState(row.state),
                 row.seen_at,
                 row.expires_at,

@@ -36,7 +36,7 @@ _BEST_FIRST = (DeliveryState.WITHDRAWN, DeliveryState.DELIVERED, DeliveryState.P
 
 
 @dataclass(frozen=True)
-class Wanted:
+class InvoiceFilter:
     """Which invoices to list: those of which everything holds that is given.
 
     text: the whole name of something: an invoice, an order, a payment, a message, an address, a payment request.
@@ -52,7 +52,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, order=True)
-class Place:
+class ListPosition:
     """A place in the list: where a row stands."""
 
     opened_at: datetime
@@ -60,10 +60,10 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Found:
+class InvoiceRow:
     """A row of the list. delivery_state: of its messages the one that is worst off; None when nothing was owed."""
 
-    place: Place
+    place: ListPosition
     strike_invoice_id: str
     correlation_id: str
     description: str | None
@@ -77,7 +77,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Sum:
+class InvoiceTotal:
     """How many, and how much."""
 
     count: int = 0
@@ -90,32 +90,32 @@ class Searches:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def newest(self, wanted: Wanted, limit: int, *, before: Place | None = None) -> list[Found]:
+    def newest(self, wanted: InvoiceFilter, limit: int, *, before: ListPosition | None = None) -> list[InvoiceRow]:
         """The newest invoices that are wanted, of those that stand after the place `before` in the list."""
         return self._list(wanted, limit, None if before is None else _place_of_row() < _tuple_of(before))
 
-    def oldest(self, wanted: Wanted, limit: int, *, after: Place) -> list[Found]:
+    def oldest(self, wanted: InvoiceFilter, limit: int, *, after: ListPosition) -> list[InvoiceRow]:
         """The same in the other direction: the nearest ones that are newer than the place `after`; newest first."""
         return self._list(wanted, limit, _place_of_row() > _tuple_of(after), is_upward=True)
 
     def _list(
-        self, wanted: Wanted, limit: int, beyond: ColumnElement[bool] | None, *, is_upward: bool = False
-    ) -> list[Found]:
-        found: dict[Place, Any] = {}
+        self, wanted: InvoiceFilter, limit: int, beyond: ColumnElement[bool] | None, *, is_upward: bool = False
+    ) -> list[InvoiceRow]:
+        found: dict[ListPosition, Any] = {}
         for name in _names_in(wanted.text):
             statement = _list_of(wanted, limit, is_upward=is_upward).where(*name)
             statement = statement if beyond is None else statement.where(beyond)
-            found.update({Place(row.opened_at, row.id): row for row in self._connection.execute(statement)})
+            found.update({ListPosition(row.opened_at, row.id): row for row in self._connection.execute(statement)})
         places = sorted(found, reverse=not is_upward)[:limit]
         return self._completed([(place, found[place]) for place in sorted(places, reverse=True)])
 
-    def _completed(self, rows: Sequence[tuple[Place, Any]]) -> list[Found]:
+    def _completed(self, rows: Sequence[tuple[ListPosition, Any]]) -> list[InvoiceRow]:
         ids = [place.id for place, _ in rows]
         refund_states = dict(self._states_of(refunds, ids))
         # Of several messages the one that is worst off comes last, and so stays.
         worst = dict(sorted(self._states_of(deliveries, ids), key=lambda told: _BEST_FIRST.index(told[1])))
         return [
-            Found(
+            InvoiceRow(
                 place,
                 row.strike_invoice_id,
                 row.correlation_id,
@@ -135,7 +135,7 @@ class Searches:
         statement = select(table.c.invoice_id, table.c.state).where(table.c.invoice_id.in_(list(invoice_ids)))
         return [(invoice_id, state) for invoice_id, state in self._connection.execute(statement)]
 
-    def paid_between(self, start: datetime, end: datetime) -> dict[InvoiceState, Sum]:
+    def paid_between(self, start: datetime, end: datetime) -> dict[InvoiceState, InvoiceTotal]:
         """What was received from `start` on and before `end`, by what it was counted as: SETTLED, PAID_LATE."""
         statement = (
             select(i.state, func.count(), func.sum(i.received_sats))
@@ -143,27 +143,28 @@ class Searches:
             .group_by(i.state)
         )
         return {
-            InvoiceState(state): Sum(count, int(sats)) for state, count, sats in self._connection.execute(statement)
+            InvoiceState(state): InvoiceTotal(count, int(sats))
+            for state, count, sats in self._connection.execute(statement)
         }
 
-    def refunded_between(self, start: datetime, end: datetime) -> Sum:
+    def refunded_between(self, start: datetime, end: datetime) -> InvoiceTotal:
         """What was sent back from `start` on and before `end`."""
         statement = select(func.count(), func.coalesce(func.sum(r.amount_sats), 0)).where(
             r.sent_at >= start, r.sent_at < end
         )
         count, sats = self._connection.execute(statement).one()
-        return Sum(count, int(sats))
+        return InvoiceTotal(count, int(sats))
 
 
 def _place_of_row() -> Any:  # noqa: ANN401 - a row value of SQL
     return tuple_(i.opened_at, i.id)
 
 
-def _tuple_of(place: Place) -> Any:  # noqa: ANN401
+def _tuple_of(place: ListPosition) -> Any:  # noqa: ANN401
     return tuple_(place.opened_at, place.id)
 
 
-def _list_of(wanted: Wanted, limit: int, *, is_upward: bool) -> Select[Any]:
+def _list_of(wanted: InvoiceFilter, limit: int, *, is_upward: bool) -> Select[Any]:
     columns = (
         i.id, i.opened_at, i.strike_invoice_id, SHOWN_CORRELATION_ID, i.description, i.amount_fiat, i.currency,
         i.amount_sats, i.expires_at, i.state,
@@ -173,7 +174,7 @@ def _list_of(wanted: Wanted, limit: int, *, is_upward: bool) -> Select[Any]:
     return select(*columns).where(i.opened_at.is_not(None), *_filters(wanted)).order_by(*order).limit(limit)
 
 
-def _filters(wanted: Wanted) -> list[ColumnElement[bool]]:
+def _filters(wanted: InvoiceFilter) -> list[ColumnElement[bool]]:
     filters = []
     if wanted.state is not None:
         # Few messages are in an unusual state: to begin with those is quicker than with the invoices of one state.

@@ -22,7 +22,7 @@ from lnpay.refunds.by_hand import (
 from lnpay.runtime.backend import Backend
 from lnpay.web.admin.blueprint import blueprint
 from lnpay.web.admin.login import say
-from lnpay.web.context import backend
+from lnpay.web.context import current_backend
 from lnpay.web.customer.pages import beside
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def act(invoice_id: str, action: str) -> AnyResponse:
     if do is None:
         abort(404)
     try:
-        said = do(backend(), invoice_id)
+        said = do(current_backend(), invoice_id)
     except (Conflict, InvalidRequest) as error:
         say(f"Nothing was done: {error.message}.", is_good=False)
     else:
@@ -48,27 +48,27 @@ def act(invoice_id: str, action: str) -> AnyResponse:
     return redirect(beside("admin.show_invoice", invoice_id=invoice_id), 303)
 
 
-def _approve(here: Backend, invoice_id: str) -> str:
-    refund = approve(here.repository, invoice_id, here.clock())
-    here.refunder.wake()
+def _approve(backend: Backend, invoice_id: str) -> str:
+    refund = approve(backend.repository, invoice_id, backend.clock())
+    backend.refund_dispatcher.wake()
     return f"Approved: {refund.amount_sats:,} sats are being sent to {refund.address}."
 
 
-def _address(here: Backend, invoice_id: str) -> str:
-    refund = change_address(here.repository, invoice_id, request.form.get("ln_address", ""), here.clock())
-    here.refunder.wake()
+def _address(backend: Backend, invoice_id: str) -> str:
+    refund = change_address(backend.repository, invoice_id, request.form.get("ln_address", ""), backend.clock())
+    backend.refund_dispatcher.wake()
     return f"The refund goes to {refund.address} now."
 
 
-def _retry(here: Backend, invoice_id: str) -> str:
-    refund = retry(here.repository, invoice_id, _note(), here.clock())
-    here.refunder.wake()
+def _retry(backend: Backend, invoice_id: str) -> str:
+    refund = retry(backend.repository, invoice_id, _note(), backend.clock())
+    backend.refund_dispatcher.wake()
     return f"Tried again: {refund.amount_sats:,} sats are being sent to {refund.address}."
 
 
-def _settle(here: Backend, invoice_id: str) -> str:
-    refund = settle_by_hand(here.repository, invoice_id, _note(), here.refund_desk.events, here.clock())
-    here.dispatcher.wake()
+def _settle(backend: Backend, invoice_id: str) -> str:
+    refund = settle_by_hand(backend.repository, invoice_id, _note(), backend.refund_sender.events, backend.clock())
+    backend.delivery_dispatcher.wake()
     return f"Closed: the refund of {refund.amount_sats:,} sats counts as sent."
 
 
@@ -80,9 +80,9 @@ def _note() -> str:
     return note
 
 
-def _redeliver(here: Backend, invoice_id: str) -> str:
-    count = len(send_again(here.repository, invoice_id, here.clock()))
-    here.dispatcher.wake()
+def _redeliver(backend: Backend, invoice_id: str) -> str:
+    count = len(send_again(backend.repository, invoice_id, backend.clock()))
+    backend.delivery_dispatcher.wake()
     return f"{count} message{'s are' if count > 1 else ' is'} being sent to the shop again."
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lnpay.monitoring.overview import Day
-from lnpay.repository.queries.searches import Sum
+from lnpay.repository.queries.searches import InvoiceTotal
 
 HEIGHT = 1_000
 WIDTH_OF_DAY = 100
@@ -38,7 +38,7 @@ class Chart:
     bars: list[Bar]
 
 
-def draw(days: Sequence[Day], measure: Callable[[Sum], int]) -> Chart:
+def draw(days: Sequence[Day], measure: Callable[[InvoiceTotal], int]) -> Chart:
     """Draw `days`; `measure` picks what is drawn: counts or sats."""
     most_in = max((measure(day.paid) + measure(day.late) for day in days), default=0)
     most_out = max((measure(day.refunded) for day in days), default=0)

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
-from lnpay.repository.queries.searches import MAX_TEXT_CHARACTERS, Place, Wanted
+from lnpay.repository.queries.searches import MAX_TEXT_CHARACTERS, InvoiceFilter, ListPosition
 
 _PLACE = re.compile(r"(\d{1,17})-(\d{1,18})", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -23,16 +23,16 @@ _State = TypeVar("_State", bound=StrEnum)
 class Question:
     """What is listed. fields: what the form shows, by name; only what is understood is in it."""
 
-    wanted: Wanted
-    before: Place | None
-    after: Place | None
+    wanted: InvoiceFilter
+    before: ListPosition | None
+    after: ListPosition | None
     fields: dict[str, str]
 
 
 def read_question(arguments: Mapping[str, str]) -> Question:
     """Read the arguments of an address."""
     first, last = (_day(arguments.get(name, "")) for name in ("from", "to"))
-    wanted = Wanted(
+    wanted = InvoiceFilter(
         text=arguments.get("q", "").strip()[:MAX_TEXT_CHARACTERS],
         state=_word(InvoiceState, arguments.get("state")),
         refund_state=_word(RefundState, arguments.get("refund")),
@@ -54,15 +54,15 @@ def read_question(arguments: Mapping[str, str]) -> Question:
     return Question(wanted, before, after, understood)
 
 
-def name_of(place: Place) -> str:
+def name_of(place: ListPosition) -> str:
     """A place in the list, for an address."""
     return f"{(place.opened_at - _EPOCH) // _MICROSECOND}-{place.id}"
 
 
-def _place(text: str) -> Place | None:
+def _place(text: str) -> ListPosition | None:
     found = _PLACE.fullmatch(text)
     try:
-        return Place(_EPOCH + int(found[1]) * _MICROSECOND, int(found[2])) if found else None
+        return ListPosition(_EPOCH + int(found[1]) * _MICROSECOND, int(found[2])) if found else None
     except OverflowError:
         return None
 

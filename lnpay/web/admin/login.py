@@ -20,7 +20,7 @@ from lnpay.web.admin.session import (
     remember_browser,
 )
 from lnpay.web.clients import client_address
-from lnpay.web.context import backend
+from lnpay.web.context import current_backend
 from lnpay.web.customer.pages import beside
 
 _PLACES = re.compile(r"invoices(?:/[0-9A-Za-z-]{1,64})?(?:\?[0-9A-Za-z=&%+._@:-]{0,2000})?")
@@ -36,7 +36,7 @@ def guard() -> AnyResponse | None:
         abort(403)
     if request.endpoint in (_LOGIN, "admin.submit_login"):
         return None
-    if not is_logged_in(backend().clock()):
+    if not is_logged_in(current_backend().clock()):
         return _to_login()
     if request.method == "POST" and not is_form_ours():
         abort(403)
@@ -53,7 +53,7 @@ def _to_login() -> AnyResponse:
 @blueprint.get("/login")
 def show_login() -> AnyResponse:
     """The form that asks for the password."""
-    if is_logged_in(backend().clock()):
+    if is_logged_in(current_backend().clock()):
         return redirect(_after_login(), 303)
     return _login_page()
 
@@ -61,15 +61,15 @@ def show_login() -> AnyResponse:
 @blueprint.post("/login")
 def submit_login() -> AnyResponse:
     """Begin a session, if the password is right and the tries are not used up."""
-    here = backend()
+    backend = current_backend()
     try:
         log_in(
-            here.repository,
-            here.access.admin_password,
+            backend.repository,
+            backend.access.admin_password,
             request.form.get("password", ""),
-            client_address(request, here.access.trusted_proxies),
+            client_address(request, backend.access.trusted_proxies),
             known_browser(),
-            here.clock(),
+            backend.clock(),
         )
     except Unauthorized:
         return _login_page(status=401)
@@ -77,7 +77,7 @@ def submit_login() -> AnyResponse:
         response = _login_page(status=429, wait_seconds=error.retry_after_seconds)
         response.headers["Retry-After"] = str(error.retry_after_seconds)
         return response
-    begin_session(here.clock())
+    begin_session(backend.clock())
     response = make_response(redirect(_after_login(), 303))
     remember_browser(response)
     return response
@@ -86,7 +86,7 @@ def submit_login() -> AnyResponse:
 @blueprint.post("/logout")
 def submit_logout() -> AnyResponse:
     """End every session."""
-    end_sessions(backend().clock())
+    end_sessions(current_backend().clock())
     return redirect(beside(_LOGIN), 303)
 
 

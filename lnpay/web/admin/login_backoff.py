@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Patience:
+class LoginBackoff:
     """So many wrong tries are free; then each makes the pause twice as long, from `first` to `longest`."""
 
     free: int
@@ -40,8 +40,8 @@ class Patience:
         return timedelta(0) if over < 0 else min(self.longest, self.first * 2 ** min(over, 10))
 
 
-WITH_ONE = Patience(5, timedelta(seconds=10), timedelta(minutes=5))
-WITH_STRANGERS = Patience(50, timedelta(seconds=2), timedelta(minutes=1))
+WITH_ONE = LoginBackoff(5, timedelta(seconds=10), timedelta(minutes=5))
+WITH_STRANGERS = LoginBackoff(50, timedelta(seconds=2), timedelta(minutes=1))
 
 FORGET_AFTER = timedelta(hours=2)
 """Tries are forgotten when so much time has passed since the last pause."""

@@ -17,36 +17,36 @@ from lnpay.monitoring.overview import (
     provider,
 )
 from lnpay.refunds.by_hand import by_hand_at
-from lnpay.repository.queries.searches import Found, Sum
+from lnpay.repository.queries.searches import InvoiceRow, InvoiceTotal
 from lnpay.runtime.backend import Backend
 from lnpay.web.admin.blueprint import blueprint
 from lnpay.web.admin.chart import draw
 from lnpay.web.admin.filters import Question, name_of, read_question
 from lnpay.web.admin.timeline import timeline
-from lnpay.web.context import backend
+from lnpay.web.context import current_backend
 
 DAYS_SHOWN = 30
 PAGE = 50
 
-_MEASURES: dict[str, Callable[[Sum], int]] = {"payments": lambda one: one.count, "sats": lambda one: one.sats}
+_MEASURES: dict[str, Callable[[InvoiceTotal], int]] = {"payments": lambda one: one.count, "sats": lambda one: one.sats}
 
 
 @blueprint.get("")
 def show_overview() -> str:
     """What needs a person first; then how things stand."""
-    here = backend()
-    now = here.clock()
-    days = last_days(here.repository, now, DAYS_SHOWN)
+    backend = current_backend()
+    now = backend.clock()
+    days = last_days(backend.repository, now, DAYS_SHOWN)
     unit = "sats" if request.args.get("chart") == "sats" else "payments"
     return render_template(
         "admin/overview.html",
-        attention=attention(here.repository, now),
+        attention=attention(backend.repository, now),
         days=days,
         unit=unit,
         chart=draw(days, _MEASURES[unit]),
-        passes=last_passes(here.repository),
-        provider=provider(here.repository, now),
-        rate=here.till.rates.standing().rate,
+        passes=last_passes(backend.repository),
+        provider=provider(backend.repository, now),
+        rate=backend.issuer.rates.standing().rate,
         most_shown=MOST_SHOWN,
         now=now,
         refund_link=refund_link,
@@ -58,7 +58,7 @@ def show_overview() -> str:
 def show_invoices() -> str:
     """A page of invoices, the newest first."""
     question = read_question(request.args)
-    rows, has_newer, has_older = _page(backend(), question)
+    rows, has_newer, has_older = _page(current_backend(), question)
     return render_template(
         "admin/invoices.html",
         rows=rows,
@@ -71,9 +71,9 @@ def show_invoices() -> str:
     )
 
 
-def _page(here: Backend, question: Question) -> tuple[list[Found], bool, bool]:
+def _page(backend: Backend, question: Question) -> tuple[list[InvoiceRow], bool, bool]:
     """The rows of a page, and whether there are newer and older ones."""
-    with here.repository.reading() as tx:
+    with backend.repository.reading() as tx:
         if question.after is not None:
             rows = tx.searches.oldest(question.wanted, PAGE + 1, after=question.after)
             return rows[-PAGE:], len(rows) > PAGE, True
@@ -84,9 +84,9 @@ def _page(here: Backend, question: Question) -> tuple[list[Found], bool, bool]:
 @blueprint.get("/invoices/<invoice_id>")
 def show_invoice(invoice_id: str) -> str:
     """One invoice: everything that is known of it, and what can be done."""
-    here = backend()
-    now = here.clock()
-    with here.repository.reading() as tx:
+    backend = current_backend()
+    now = backend.clock()
+    with backend.repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(invoice_id)
         if invoice is None:
             raise NotFound("there is no such invoice")
@@ -108,11 +108,11 @@ def show_invoice(invoice_id: str) -> str:
 def refund_link(refund: Refund) -> str:
     """The page on which the customer gives an address, for the operator to send on."""
     path = url_for("refund.show", token=refund.token)
-    public_url = backend().access.public_url
+    public_url = current_backend().access.public_url
     return url_for("refund.show", token=refund.token, _external=True) if public_url is None else public_url + path
 
 
 def by_hand_from(refund: Refund) -> str | None:
     """Until when a refund in flight is left to the workers; None when a person may decide."""
     free_at = by_hand_at(refund)
-    return f"{free_at:%H:%M}" if free_at is not None and free_at > backend().clock() else None
+    return f"{free_at:%H:%M}" if free_at is not None and free_at > current_backend().clock() else None

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, current_app, request, session
 
 from lnpay.runtime.backend import Access
-from lnpay.web.context import backend
+from lnpay.web.context import current_backend
 
 IDLE = timedelta(minutes=30)
 LONGEST = timedelta(hours=12)
@@ -53,7 +53,7 @@ def begin_session(now: datetime) -> None:
 def end_sessions(now: datetime) -> None:
     """Log out, everywhere."""
     session.clear()
-    with backend().repository.transaction() as tx:
+    with current_backend().repository.transaction() as tx:
         tx.limits.reach_milestone(LOGGED_OUT, now)
 
 
@@ -62,7 +62,7 @@ def is_logged_in(now: datetime) -> bool:
     if "id" not in session:
         return False
     began_at, seen_at = (datetime.fromtimestamp(session[name], UTC) for name in ("began_at", "seen_at"))
-    with backend().repository.reading() as tx:
+    with current_backend().repository.reading() as tx:
         logged_out_at = tx.limits.milestone(LOGGED_OUT)
     is_over = now - began_at >= LONGEST or now - seen_at >= IDLE
     if is_over or (logged_out_at is not None and logged_out_at >= began_at):
@@ -89,7 +89,7 @@ def is_from_here() -> bool:
     if site is not None:
         return site == "same-origin"
     origin = request.headers.get("Origin")
-    public = urlsplit(backend().access.public_url or "")
+    public = urlsplit(current_backend().access.public_url or "")
     ours = {f"{request.scheme}://{request.host}", f"{public.scheme}://{public.netloc}"}
     return origin is None or origin in ours
 

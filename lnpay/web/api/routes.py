@@ -36,7 +36,7 @@ from lnpay.web.api.schemas import (
     read_json,
 )
 from lnpay.web.bearer import check_bearer
-from lnpay.web.context import backend
+from lnpay.web.context import current_backend
 from lnpay.web.customer.qr import payment_uri, qr_png, qr_svg
 from lnpay.web.errors import error_response
 
@@ -48,18 +48,18 @@ ADDRESS_WARNING = "ln_address {}: the invoice is good, but a refund would wait u
 @blueprint.post("/generate-invoice")
 def generate_invoice() -> Response:
     """Turn an order into an open invoice with its QR code; the same order gives the same invoice."""
-    here = backend()
-    check_bearer(here.access.api_keys)
+    backend = current_backend()
+    check_bearer(backend.access.api_keys)
     wanted = read_json(request, GenerateInvoice)
-    order = _to_order(wanted, here.currency)
+    order = _to_order(wanted, backend.currency)
     try:
-        invoice = create_invoice(here.till, wanted.invoice_name(), order)
+        invoice = create_invoice(backend.issuer, wanted.invoice_name(), order)
     except OrderConflict as conflict:
-        return _conflict_response(here, conflict)
+        return _conflict_response(backend, conflict)
     except InvalidRequest as error:
         # Only the price of the moment tells that an amount is less than a sat.
         raise invalid_fields({"amount_fiat": error.message}) from error
-    data = _shown(here, invoice)
+    data = _shown(backend, invoice)
     if wanted.ln_address:
         try:
             parse_refund_address(wanted.ln_address)
@@ -68,13 +68,13 @@ def generate_invoice() -> Response:
     return jsonify(InvoiceMade(status="success", data=data))
 
 
-def _conflict_response(here: Backend, conflict: OrderConflict) -> Response:
+def _conflict_response(backend: Backend, conflict: OrderConflict) -> Response:
     """The error, with the invoice that it is about."""
     about = {
         "state": conflict.state,
         "invoice_id": conflict.invoice_id,
         "correlation_id": conflict.correlation_id,
-        "checkout_url": None if conflict.token is None else _checkout_url(here, conflict.token),
+        "checkout_url": None if conflict.token is None else _checkout_url(backend, conflict.token),
     }
     return error_response(409, conflict.code, conflict.message, about=about)
 
@@ -106,7 +106,7 @@ def _kept(address: str | None) -> str | None:
     return "".join(one for one in address if one.isprintable())[:MAX_ADDRESS_CHARACTERS] or None
 
 
-def _shown(here: Backend, invoice: Invoice) -> OpenInvoice:
+def _shown(backend: Backend, invoice: Invoice) -> OpenInvoice:
     bolt11 = invoice.issue.bolt11
     return {
         # What the invoice is called at Strike is ours alone; the shop reads its own name for the order.
@@ -115,23 +115,23 @@ def _shown(here: Backend, invoice: Invoice) -> OpenInvoice:
         "qr_code": base64.b64encode(qr_png(bolt11)).decode(),
         "expiration_time": invoice.expires_at.isoformat(),
         "payment_uri": payment_uri(bolt11),
-        "checkout_url": _checkout_url(here, invoice.token),
+        "checkout_url": _checkout_url(backend, invoice.token),
     }
 
 
-def _checkout_url(here: Backend, token: str) -> str:
-    if here.access.public_url is not None:
-        return here.access.public_url + url_for("checkout.show", token=token)
+def _checkout_url(backend: Backend, token: str) -> str:
+    if backend.access.public_url is not None:
+        return backend.access.public_url + url_for("checkout.show", token=token)
     return url_for("checkout.show", token=token, _external=True)
 
 
 @blueprint.get("/invoices")
 def find_invoices() -> Response:
     """The invoice that the shop calls `correlation_id`, or every attempt of the order that it calls `order_id`."""
-    here = backend()
-    check_bearer(here.access.api_keys)
+    backend = current_backend()
+    check_bearer(backend.access.api_keys)
     correlation_id, order_id = request.args.get("correlation_id"), request.args.get("order_id")
-    with here.repository.reading() as tx:
+    with backend.repository.reading() as tx:
         if correlation_id is not None:
             invoice = tx.invoices.find_invoice_by_correlation_id(correlation_id.strip())
             if invoice is None or order_id not in (None, invoice.order_id):
@@ -151,8 +151,8 @@ def find_invoices() -> Response:
 @blueprint.get("/invoices/<invoice_id>")
 def show_invoice(invoice_id: str) -> Response:
     """Where an invoice stands, for the shop."""
-    check_bearer(backend().access.api_keys)
-    with backend().repository.reading() as tx:
+    check_bearer(current_backend().access.api_keys)
+    with current_backend().repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(invoice_id)
         if invoice is None:
             raise _unknown()
@@ -193,7 +193,7 @@ def show_svg(invoice_id: str) -> Response:
 
 
 def _bolt11_of(invoice_id: str) -> str:
-    with backend().repository.reading() as tx:
+    with current_backend().repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(invoice_id)
     if invoice is None:
         raise _unknown()

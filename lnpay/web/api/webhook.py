@@ -11,7 +11,7 @@ from lnpay.invoices.settle import Outcome
 from lnpay.invoices.webhook_invoice import DOCTOR_EVENT, receive_event
 from lnpay.web.api.answers import EventTaken
 from lnpay.web.clients import client_address
-from lnpay.web.context import backend
+from lnpay.web.context import current_backend
 from lnpay.web.errors import error_response
 from lnpay.web.operations.metrics import meters
 
@@ -26,18 +26,18 @@ def receive() -> Response:
 
     What cannot be done now is answered 5xx, so that Strike repeats it.
     """
-    here = backend()
-    if not here.access.webhook_secrets:
+    backend = current_backend()
+    if not backend.access.webhook_secrets:
         return error_response(503, "webhook_not_configured", "WEBHOOK_SECRET is not set here", retry_after_seconds=60)
     body = request.get_data()
-    verify_strike_signature(body, request.headers.get("X-Webhook-Signature"), *here.access.webhook_secrets)
+    verify_strike_signature(body, request.headers.get("X-Webhook-Signature"), *backend.access.webhook_secrets)
     try:
-        outcome = receive_event(here.ledger, here.refund_desk, body)
+        outcome = receive_event(backend.settlement, backend.refund_sender, body)
     except StrikeRejected as error:
         # A wrong key must not lose the event: the operator mends it, and Strike calls again for nine days.
         raise StrikeUnavailable("the invoice could not be read") from error
-    here.dispatcher.wake()
-    here.refunder.wake()
+    backend.delivery_dispatcher.wake()
+    backend.refund_dispatcher.wake()
     g.outcome = outcome
     response = jsonify(EventTaken(status="success", outcome=outcome or "ignored"))
     if body == DOCTOR_EVENT:
@@ -47,7 +47,7 @@ def receive() -> Response:
 
 def _seen() -> str:
     """Whom we take for the caller, who connected, and whether that one named a caller: for the doctor to judge."""
-    client = client_address(request, backend().access.trusted_proxies)
+    client = client_address(request, current_backend().access.trusted_proxies)
     is_named = "yes" if request.headers.get("X-Forwarded-For") else "no"
     return f"client={client} peer={request.remote_addr} named={is_named}"
 
@@ -66,6 +66,6 @@ def _taken(outcome: Outcome | RefundState | None) -> str:
 
 
 def _refused(status: int) -> str:
-    if not backend().access.webhook_secrets:
+    if not current_backend().access.webhook_secrets:
         return "not_configured"
     return {401: "refused_signature", 500: "error", 503: "put_off"}.get(status, "refused_body")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response, current_app, request
 
 from lnpay.domain.errors import NotFound
-from lnpay.web.context import backend
+from lnpay.web.context import current_backend
 from lnpay.web.customer.pages import customer_page
 from lnpay.web.customer.status import StatusBoard
 
@@ -18,7 +18,7 @@ BOARD = "lnpay-status"
 @blueprint.get("/checkout/<token>")
 def show(token: str) -> Response:
     """Show what to pay, or what became of it."""
-    with backend().repository.reading() as tx:
+    with current_backend().repository.reading() as tx:
         invoice = tx.invoices.find_by_token(token)
         refund = None if invoice is None else tx.refunds.find_by_invoice(invoice.id)
     if invoice is None:

@@ -12,10 +12,10 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, make_response, render_template, request, url_for
 
 from lnpay.domain.model import Invoice, Refund
-from lnpay.web.context import backend
+from lnpay.web.context import current_backend
 from lnpay.web.customer.languages import mark_language
 from lnpay.web.customer.qr import payment_uri, qr_svg
-from lnpay.web.customer.stages import is_final, stage_of, standing_of
+from lnpay.web.customer.stages import is_final, payment_status_of, stage_of
 
 STATIC = Path(__file__).parents[1] / "static"
 
@@ -48,13 +48,13 @@ def customer_page(
 
     mistake: `given`, the address that the customer has just sent, cannot be one.
     """
-    here = backend()
-    now = here.clock()
-    standing = standing_of(invoice, refund)
+    backend = current_backend()
+    now = backend.clock()
+    payment_status = payment_status_of(invoice, refund)
     page = render_template(
         "customer.html",
-        stage=stage_of(standing, now),
-        is_final=is_final(standing),
+        stage=stage_of(payment_status, now),
+        is_final=is_final(payment_status),
         invoice=invoice,
         refund=refund,
         payment_uri=payment_uri(invoice.issue.bolt11),
@@ -63,7 +63,7 @@ def customer_page(
         return_host=_host(invoice.order.return_url),
         mistake=mistake,
         given=given,
-        parents=here.access.cors_origins,
+        parents=backend.access.cors_origins,
     )
     return _answer(page, status)
 
@@ -78,7 +78,9 @@ def wants_trouble_page() -> bool:
 def trouble_page(status: int, retry_after_seconds: int) -> Response:
     """An error in the look and language of the pages it stands for. Nothing of the inside is said."""
     kind = _TROUBLES.get(status, "broken")
-    response = _answer(render_template("trouble.html", kind=kind, parents=backend().access.cors_origins), status)
+    response = _answer(
+        render_template("trouble.html", kind=kind, parents=current_backend().access.cors_origins), status
+    )
     response.vary.add("Accept")
     if kind == "busy":
         # Works without a script too. There is nothing on the page that a reload could take away.
@@ -88,7 +90,9 @@ def trouble_page(status: int, retry_after_seconds: int) -> Response:
 
 def _answer(page: str, status: int) -> Response:
     response = make_response(page, status)
-    response.headers["Content-Security-Policy"] = _POLICY + (" ".join(backend().access.cors_origins) or "'none'")
+    response.headers["Content-Security-Policy"] = _POLICY + (
+        " ".join(current_backend().access.cors_origins) or "'none'"
+    )
     mark_language(response)
     return response
 
@@ -99,7 +103,7 @@ def _seconds_left(until: datetime, now: datetime) -> int:
 
 def sandbox_url() -> str | None:
     """Where the sandbox's wallet and tour are; None in production."""
-    return backend().access.sandbox_url
+    return current_backend().access.sandbox_url
 
 
 def _host(url: str | None) -> str | None:

@@ -12,7 +12,7 @@ from lnpay.domain.errors import (
     TooManyTries,
 )
 from lnpay.refunds.by_hand import give_address
-from lnpay.web.context import backend
+from lnpay.web.context import current_backend
 from lnpay.web.customer.languages import language_query
 from lnpay.web.customer.pages import customer_page
 from lnpay.web.errors import error_response
@@ -29,22 +29,22 @@ def show(token: str) -> Response:
 @blueprint.post("/refund/<token>")
 def submit(token: str) -> AnyResponse:
     """Take the address. However often it is sent, there is one refund: once it has an address, nothing starts."""
-    here = backend()
+    backend = current_backend()
     try:
-        give_address(here.repository, token, request.form.get("ln_address", ""), here.clock())
+        give_address(backend.repository, token, request.form.get("ln_address", ""), backend.clock())
     except InvalidRequest:
         return _page(token, mistake=True, status=400)
     except Conflict:
         return _page(token, status=409)
     except TooManyTries as error:
         return error_response(429, error.code, error.message, retry_after_seconds=error.retry_after_seconds)
-    here.refunder.wake()
+    backend.refund_dispatcher.wake()
     # Relative, as every link of the page: it holds under whatever path a proxy puts us.
     return redirect(f"{token}{language_query()}", code=303)
 
 
 def _page(token: str, *, mistake: bool = False, status: int = 200) -> Response:
-    with backend().repository.reading() as tx:
+    with current_backend().repository.reading() as tx:
         refund = tx.refunds.find_by_token(token)
         invoice = None if refund is None else tx.invoices.find(refund.invoice_id)
     if refund is None or invoice is None:

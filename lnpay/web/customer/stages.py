@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from lnpay.domain.model import Invoice, Refund
 from lnpay.domain.states import PAYABLE, InvoiceState, RefundState
-from lnpay.repository.queries.payment_status import Standing
+from lnpay.repository.queries.payment_status import PaymentStatus
 
 
 class Stage(StrEnum):
@@ -32,28 +32,28 @@ REFUND_STAGES = {
 """Every other state of a refund is REFUNDING."""
 
 
-def standing_of(invoice: Invoice, refund: Refund | None) -> Standing:
+def payment_status_of(invoice: Invoice, refund: Refund | None) -> PaymentStatus:
     """What two whole records say about where a payment stands."""
-    return Standing(invoice.state, invoice.seen_at, invoice.expires_at, None if refund is None else refund.state)
+    return PaymentStatus(invoice.state, invoice.seen_at, invoice.expires_at, None if refund is None else refund.state)
 
 
-def stage_of(standing: Standing, now: datetime) -> Stage:
+def stage_of(payment_status: PaymentStatus, now: datetime) -> Stage:
     """The one word for a payment."""
-    if standing.state is InvoiceState.SETTLED:
+    if payment_status.state is InvoiceState.SETTLED:
         return Stage.PAID
-    if standing.refund_state is not None:
-        return REFUND_STAGES.get(standing.refund_state, Stage.REFUNDING)
-    if standing.seen_at is not None and standing.state in PAYABLE:
+    if payment_status.refund_state is not None:
+        return REFUND_STAGES.get(payment_status.refund_state, Stage.REFUNDING)
+    if payment_status.seen_at is not None and payment_status.state in PAYABLE:
         return Stage.SEEN
-    if standing.state is InvoiceState.CANCELLED:
+    if payment_status.state is InvoiceState.CANCELLED:
         return Stage.CANCELLED
     # The page does not wait for a worker to say that the time is over.
-    is_open = standing.state is InvoiceState.UNPAID and now <= standing.expires_at
+    is_open = payment_status.state is InvoiceState.UNPAID and now <= payment_status.expires_at
     return Stage.WAITING if is_open else Stage.EXPIRED
 
 
-def is_final(standing: Standing) -> bool:
+def is_final(payment_status: PaymentStatus) -> bool:
     """Whether nothing will ever change any more, so that nobody need ask again."""
-    if standing.state is InvoiceState.PAID_LATE:
-        return standing.refund_state is RefundState.SENT
-    return standing.state is InvoiceState.SETTLED
+    if payment_status.state is InvoiceState.PAID_LATE:
+        return payment_status.refund_state is RefundState.SENT
+    return payment_status.state is InvoiceState.SETTLED

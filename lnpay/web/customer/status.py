@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lnpay.domain.errors import StorageUnavailable
 from lnpay.domain.model import Clock
 from lnpay.repository import Repository
-from lnpay.repository.queries.payment_status import Standing
+from lnpay.repository.queries.payment_status import PaymentStatus
 from lnpay.web.customer.stages import is_final, stage_of
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class StatusAnswer:
 
 @dataclass(slots=True)
 class _Entry:
-    standing: Standing
+    payment_status: PaymentStatus
     read_at: float
     asked_at: float
 
@@ -87,12 +87,12 @@ class StatusBoard:
         if known is not None:
             return known
         with self._repository.reading() as tx:
-            standing = tx.standings.by_token([token]).get(token)
-        if standing is None:
+            payment_status = tx.payment_statuses.by_token([token]).get(token)
+        if payment_status is None:
             return None
         now = self._monotonic()
-        self._entries[token] = _Entry(standing, now, now)
-        return self._answer_of(standing)
+        self._entries[token] = _Entry(payment_status, now, now)
+        return self._answer_of(payment_status)
 
     def known_answer(self, token: str) -> StatusAnswer | None:
         """The same for a payment that the board watches already. None: ask with `answer`."""
@@ -109,7 +109,7 @@ class StatusBoard:
                 return None
             finally:
                 self._refreshing.release()
-        return None if entry is None else self._answer_of(entry.standing)
+        return None if entry is None else self._answer_of(entry.payment_status)
 
     def is_fresh(self, path: str) -> bool:
         """Whether a request for `path` is answered without waiting for anybody."""
@@ -126,17 +126,17 @@ class StatusBoard:
         entries = self._entries
         watched = [one for one, seen in list(entries.items()) if now - seen.asked_at < FORGET_SECONDS]
         with self._repository.reading() as tx:
-            found = tx.standings.by_token(watched)
-        fresh = {one: _Entry(standing, now, entries[one].asked_at) for one, standing in found.items()}
+            found = tx.payment_statuses.by_token(watched)
+        fresh = {one: _Entry(payment_status, now, entries[one].asked_at) for one, payment_status in found.items()}
         # What another thread adds at this moment is lost, and asked for again.
         self._entries = fresh
         return fresh.get(token)
 
-    def _answer_of(self, standing: Standing) -> StatusAnswer:
+    def _answer_of(self, payment_status: PaymentStatus) -> StatusAnswer:
         said = {
-            "state": stage_of(standing, self._clock()),
-            "expiration_time": standing.expires_at.isoformat(),
-            "is_final": is_final(standing),
+            "state": stage_of(payment_status, self._clock()),
+            "expiration_time": payment_status.expires_at.isoformat(),
+            "is_final": is_final(payment_status),
         }
         body = json.dumps(said, separators=(",", ":")).encode()
         return StatusAnswer(body, f'"{zlib.crc32(body):08x}"')

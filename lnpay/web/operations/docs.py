@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, current_app, make_response, render_template, request
 from markupsafe import Markup, escape
 
-from lnpay.web.context import backend
+from lnpay.web.context import current_backend
 
 blueprint = Blueprint("docs", __name__)
 
@@ -61,12 +61,12 @@ def _document() -> dict[str, Any]:
     if known is None:
         from lnpay.web.operations.openapi import openapi_document
 
-        here = backend()
+        backend = current_backend()
         known = openapi_document(
-            here.currency,
-            needs_key=bool(here.access.api_keys),
-            needs_token=bool(here.access.metrics_token),
-            server_url=here.access.public_url or "/",
+            backend.currency,
+            needs_key=bool(backend.access.api_keys),
+            needs_token=bool(backend.access.metrics_token),
+            server_url=backend.access.public_url or "/",
         )
         current_app.extensions[_CACHE] = known
     return known

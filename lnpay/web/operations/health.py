@@ -6,7 +6,7 @@ from flask import Blueprint, Response, jsonify
 
 from lnpay.domain.errors import SchemaTooNew, StorageUnavailable
 from lnpay.web.api.answers import Alive
-from lnpay.web.context import backend
+from lnpay.web.context import current_backend
 from lnpay.web.errors import RETRY_AFTER_SECONDS, error_response
 
 blueprint = Blueprint("health", __name__)
@@ -22,7 +22,7 @@ def healthz() -> Response:
 def readyz() -> Response:
     """The database answers and has the tables this version needs."""
     try:
-        backend().repository.ping()
+        current_backend().repository.ping()
     except StorageUnavailable:
         return _not_ready("the database does not answer; the log says why")
     except SchemaTooNew:

@@ -25,11 +25,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from lnpay.domain.errors import StorageUnavailable
-from lnpay.monitoring.snapshot import Figures, Lookout
+from lnpay.monitoring.snapshot import FiguresReader, Snapshot
 from lnpay.runtime.backend import Backend
 from lnpay.runtime.version import version
 from lnpay.web.bearer import check_bearer
-from lnpay.web.context import backend
+from lnpay.web.context import current_backend
 
 blueprint = Blueprint("metrics", __name__)
 
@@ -59,7 +59,7 @@ about is not final yet or could not be read. not_configured: WEBHOOK_SECRET is n
 @blueprint.get("/metrics")
 def show() -> Response:
     """Every figure, for whoever knows METRICS_TOKEN."""
-    token = backend().access.metrics_token
+    token = current_backend().access.metrics_token
     check_bearer((token,) if token else ())
     return Response(generate_latest(meters().registry), content_type=CONTENT_TYPE)
 
@@ -70,7 +70,7 @@ class Meters:
     def __init__(self, backend: Backend) -> None:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
-        self.registry.register(_DatabaseCollector(Lookout(backend.repository, backend.clock)))
+        self.registry.register(_DatabaseCollector(FiguresReader(backend.repository, backend.clock)))
         self.registry.register(_RateCollector(backend))
         self.registry.register(_ClockCollector(backend))
         Info("lnpay_build", "This program.", registry=self.registry).info({"version": version()})
@@ -114,13 +114,13 @@ def meters() -> Meters:
 class _DatabaseCollector(Collector):
     """What the database says, at the moment of asking."""
 
-    def __init__(self, lookout: Lookout) -> None:
-        self._lookout = lookout
+    def __init__(self, figures_reader: FiguresReader) -> None:
+        self._figures_reader = figures_reader
 
     def collect(self) -> Iterator[Metric]:
         """Every figure; or, while the database is away, that it is."""
         try:
-            figures = self._lookout.look()
+            figures = self._figures_reader.read()
         except StorageUnavailable:
             yield _is_database_up(0)
             return
@@ -139,7 +139,7 @@ class _RateCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The price's age and source, as far as there is a price."""
-        standing = self._backend.till.rates.standing()
+        standing = self._backend.issuer.rates.standing()
         rate, spread = standing.rate, standing.spread
         age: dict[str, float] = (
             {} if rate is None else {rate.source: (self._backend.clock() - rate.as_of).total_seconds()}
@@ -185,7 +185,7 @@ def _is_database_up(value: int) -> Metric:
     return GaugeMetricFamily("lnpay_database_up", "Whether the database answered; the figures of it follow.", value)
 
 
-def _money_waiting(figures: Figures) -> Iterator[Metric]:
+def _money_waiting(figures: Snapshot) -> Iterator[Metric]:
     yield _gauge("lnpay_invoices", "Invoices; those done with are counted once a minute.", "state", figures.invoices)
     yield GaugeMetricFamily(
         "lnpay_unsettled_payments", "Payments that Strike lists and that could not be settled.", figures.unsettled
@@ -209,7 +209,7 @@ def _money_waiting(figures: Figures) -> Iterator[Metric]:
     )
 
 
-def _provider(figures: Figures) -> Iterator[Metric]:
+def _provider(figures: Snapshot) -> Iterator[Metric]:
     made = {bucket: calls.made for bucket, calls in figures.calls.items()}
     left = {bucket: calls.left for bucket, calls in figures.calls.items()}
     yield _gauge("lnpay_provider_calls", "Calls of all processes in Strike's window that runs.", "bucket", made)
@@ -220,7 +220,7 @@ def _provider(figures: Figures) -> Iterator[Metric]:
     )  # fmt: skip
 
 
-def _workers(figures: Figures) -> Iterator[Metric]:
+def _workers(figures: Snapshot) -> Iterator[Metric]:
     ages = {name: inf if one.age_seconds is None else one.age_seconds for name, one in figures.workers.items()}
     trouble = {name: one.is_in_trouble for name, one in figures.workers.items()}
     yield _gauge(
