@@ -37,8 +37,9 @@ mutate: $(VENV)/ready-dev       ## break states, money and refunds in a thousand
 	$(BIN)/mutmut run
 	$(BIN)/mutmut results
 
-lint: $(VENV)/ready-dev         ## ruff's checks
+lint: $(VENV)/ready-dev         ## ruff's checks, and who may import whom
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/ready-dev       ## rewrite to the common format; CHECK=1 only looks
 	$(BIN)/ruff format $(if $(CHECK),--check) .

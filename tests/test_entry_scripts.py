@@ -21,7 +21,7 @@ from lnpay.runtime.listening import (
 from lnpay.runtime.packages import PACKAGES, SANDBOX_PACKAGES
 from tests.checkout import copy_program
 from tests.scenarios.live import ROOT, environment
-from tests.test_layers import FILES, imports
+from tests.sources import FILES, imports
 
 SCRIPTS = (
     "main.py",
