@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import sys
 import traceback
@@ -10,7 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Final
 
+import lnpay
 from lnpay.domain.errors import HookUnusable
 from lnpay.domain.model import Event
 
@@ -21,9 +24,18 @@ SHIPPED_DIGESTS = frozenset(
         "0196451c0b562551bb50df59d826c78712398198c0e9424300de6a18f07d7abc",  # 0.1.0
         "806f0db38b73b4046f0b169e46ca59cca7c18c1b4ce3774b2c26394b1db250a7",
         "7b5128eaec393e06aa83a8bf660ad568c212183edc745bfd78fa120b3ff5e1fc",
+        "ba96063de04a98408a32047eb47ca8238e5690595e8b093a516da9c5895cf147",
     }
 )
 """SHA-256 of every default that was ever shipped, with `\\n` line ends. Add to it when config/delivery.py changes."""
+
+FORMER_NAMES: Final = {
+    "errors": "lnpay.domain.errors",
+    "model": "lnpay.domain.model",
+    "outgoing": "lnpay.http.outgoing",
+    "shop_answer": "lnpay.deliveries.shop_answer",
+}
+"""Modules of `lnpay` that a default hook once imported, and so do hooks that began as a copy of it."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,7 @@ def load_deliver(files: HookFiles) -> Deliver:
 
 
 def _load(path: Path) -> ModuleType:
+    _keep_former_names()
     spec = importlib.util.spec_from_file_location("lnpay_delivery_hook", path)
     # Only a name that does not end in .py has no loader.
     assert spec is not None and spec.loader is not None  # noqa: S101, PT018
@@ -81,6 +94,15 @@ def _load(path: Path) -> ModuleType:
         del sys.modules[spec.name]
         raise HookUnusable(f"{path} cannot be loaded: {_reason(error, path)}") from error
     return module
+
+
+def _keep_former_names() -> None:
+    """Let a hook import a module by the name that it had when the hook was written."""
+    for former, today in FORMER_NAMES.items():
+        module = importlib.import_module(today)
+        # Both, since `from lnpay.errors import ...` asks the first and `import lnpay.errors` the second.
+        sys.modules[f"lnpay.{former}"] = module
+        setattr(lnpay, former, module)
 
 
 def _reason(error: BaseException, path: Path) -> str:

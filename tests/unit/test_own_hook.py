@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from config.settings import HOOK_FILES, ROOT
-from lnpay.deliveries.hook import HookFiles, load_deliver
+from lnpay.deliveries.hook import FORMER_NAMES, HookFiles, load_deliver
 from lnpay.domain.errors import HookUnusable
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Event
@@ -61,6 +62,13 @@ def test_the_hook_of_the_first_release_still_loads(files: HookFiles) -> None:
     write_own(files, FIRST_SHIPPED)
 
     assert load_deliver(files).__code__.co_filename == str(files.own)
+
+
+@pytest.mark.parametrize(("former", "today"), FORMER_NAMES.items())
+def test_a_hook_may_import_a_module_by_a_name_it_once_had(files: HookFiles, former: str, today: str) -> None:
+    write_own(files, f"import lnpay.{former}\nfrom lnpay.{former} import *\n\ndeliver = lambda _: lnpay.{former}\n")
+
+    assert load_deliver(files)(EVENT) is importlib.import_module(today)
 
 
 def test_a_hook_may_define_dataclasses(files: HookFiles) -> None:
