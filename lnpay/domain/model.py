@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from lnpay.domain.permissions import KeyPurpose, Permissions
 from lnpay.domain.states import (
     Closer,
     DeliveryState,
@@ -253,3 +254,29 @@ class Event:
     content: bytes
     headers: dict[str, str]
     url: str
+
+
+@dataclass(frozen=True)
+class NewApiKey:
+    """What is kept of an API key that is being created. The secret itself is kept nowhere.
+
+    key_hash: SHA-256 of the secret, in hex. application_id, redirect_host: which program asked for the key and where
+    the answer went, if a shop asked for it.
+    """
+
+    key_hash: str
+    label: str
+    permissions: Permissions
+    made_for: KeyPurpose
+    application_id: str | None
+    redirect_host: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True)
+class ApiKey(NewApiKey):
+    """An API key. revoked_at: since when it is refused. last_used_at: to the minute."""
+
+    id: int
+    last_used_at: datetime | None
+    revoked_at: datetime | None

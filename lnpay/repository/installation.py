@@ -1,14 +1,19 @@
-"""What this database calls itself at Strike."""
+"""What this database calls itself at Strike, and the store id that it has for Greenfield clients."""
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, select
+import secrets
+import string
+
+from sqlalchemy import Connection, select, update
 
 from lnpay.domain.strike_names import new_installation
 from lnpay.repository.sql import insert_unless_there
 from lnpay.repository.tables import installation
 
 _ONLY = 1
+
+_STORE_ID_CHARACTERS = 24
 
 
 class Installation:
@@ -30,3 +35,24 @@ class Installation:
         made = self.name()
         assert made is not None  # noqa: S101 - the row is there: this insert made it, or another process's did
         return made
+
+    def store_id(self) -> str | None:
+        """What Greenfield clients call this shop; None before the first API key."""
+        return self._connection.execute(select(installation.c.store_id)).scalar()
+
+    def make_store_id(self) -> str:
+        """As `store_id`, created now if there is none. Two processes at once get the same one."""
+        known = self.store_id()
+        if known is not None:
+            return known
+        self.make_name()
+        is_unset = installation.c.store_id.is_(None)
+        self._connection.execute(update(installation).where(is_unset).values(store_id=_new_store_id()))
+        made = self.store_id()
+        assert made is not None  # noqa: S101 - the row has one: from this update, or from another process's
+        return made
+
+
+def _new_store_id() -> str:
+    """Letters and digits only: Greenfield clients put it into paths and separate it by colons."""
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(_STORE_ID_CHARACTERS))

@@ -16,6 +16,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedEr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from lnpay.domain.errors import SchemaTooNew, StorageUnavailable
+from lnpay.repository.api_keys import ApiKeys
 from lnpay.repository.deliveries import Deliveries
 from lnpay.repository.heartbeats import Heartbeats
 from lnpay.repository.installation import Installation
@@ -36,7 +37,7 @@ from lnpay.repository.sql import UNREADABLE_OPTION, UnreadableRows
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0014"
+SCHEMA_VERSION = "0015"
 """The newest migration. A test holds it against the migrations themselves."""
 
 BUSY_TIMEOUT_MS = 10_000
@@ -65,6 +66,7 @@ class Transaction:
         self.backlog = Backlog(connection)
         self.books = Books(connection)
         self.installation = Installation(connection)
+        self.api_keys = ApiKeys(connection)
         self.restores = Restores(connection)
         self.figures = Figures(connection)
         self.pruned = Pruned(connection)

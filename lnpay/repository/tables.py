@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+from lnpay.domain.permissions import KeyPurpose
 from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
 
 
@@ -318,7 +319,29 @@ installation = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("name", String(10), nullable=False),
+    # What Greenfield clients call this shop; never changes.
+    Column("store_id", String(40)),
     CheckConstraint("id = 1", name="ck_installation_is_one"),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    # SHA-256 of the secret, which is kept nowhere.
+    Column("key_hash", String(64), nullable=False, unique=True),
+    Column("label", String(100), nullable=False),
+    # Names, separated by spaces.
+    Column("permissions", Text, nullable=False),
+    Column("made_for", String(20), nullable=False),
+    # Which program asked for it, and where its answer went, when it was authorized from a shop.
+    Column("application_id", String(200)),
+    Column("redirect_host", String(260)),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("last_used_at", UtcDateTime),
+    Column("revoked_at", UtcDateTime),
+    CheckConstraint(_one_of("made_for", KeyPurpose), name="ck_api_keys_made_for_known"),
+    CheckConstraint("length(key_hash) = 64", name="ck_api_keys_key_hash_is_sha256"),
 )
 
 restores = Table(

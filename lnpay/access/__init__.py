@@ -1,0 +1,1 @@
+"""Who may call LNPay: API keys and what each is permitted to do."""

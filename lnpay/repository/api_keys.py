@@ -1,0 +1,82 @@
+"""API keys. Only a hash of each is here; a revoked one stays, so that it is known who could do what, and until when."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Row, exists, insert, or_, select, update
+
+from lnpay.domain.model import ApiKey, NewApiKey
+from lnpay.domain.permissions import KeyPurpose, Permission
+from lnpay.repository.tables import api_keys as t
+
+_COLUMNS = tuple(column for column in t.c)
+
+
+class ApiKeys:
+    """Queries about API keys inside one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, key: NewApiKey) -> ApiKey:
+        """Keep a new key."""
+        values = {
+            "key_hash": key.key_hash,
+            "label": key.label,
+            "permissions": " ".join(key.permissions),
+            "made_for": str(key.made_for),
+            "application_id": key.application_id,
+            "redirect_host": key.redirect_host,
+            "created_at": key.created_at,
+        }
+        return _to_key(self._connection.execute(insert(t).values(values).returning(*_COLUMNS)).one())
+
+    def find(self, key_id: int) -> ApiKey | None:
+        """The key of this id, revoked or not."""
+        row = self._connection.execute(select(t).where(t.c.id == key_id)).one_or_none()
+        return None if row is None else _to_key(row)
+
+    def find_by_hash(self, key_hash: str) -> ApiKey | None:
+        """The key whose secret has this hash, unless it is revoked."""
+        row = self._connection.execute(
+            select(t).where(t.c.key_hash == key_hash, t.c.revoked_at.is_(None))
+        ).one_or_none()
+        return None if row is None else _to_key(row)
+
+    def every(self) -> list[ApiKey]:
+        """Every key there ever was, the newest first."""
+        return [_to_key(row) for row in self._connection.execute(select(t).order_by(t.c.id.desc()))]
+
+    def has_any(self) -> bool:
+        """Whether a key was ever created, revoked ones included."""
+        return bool(self._connection.execute(select(exists().where(t.c.id.is_not(None)))).scalar())
+
+    def revoke(self, key_id: int, at: datetime) -> bool:
+        """Revoke a key. False when there is none of this id that is not revoked already."""
+        statement = update(t).where(t.c.id == key_id, t.c.revoked_at.is_(None)).values(revoked_at=at)
+        return self._connection.execute(statement).rowcount == 1
+
+    def note_use(self, key_id: int, at: datetime, unless_within: timedelta) -> None:
+        """Remember that a key was used, unless a use shortly before is known. One after `at` is a wrong clock's."""
+        last = t.c.last_used_at
+        is_old = or_(last.is_(None), last <= at - unless_within, last > at)
+        self._connection.execute(update(t).where(t.c.id == key_id, is_old).values(last_used_at=at))
+
+
+def _to_key(row: Row[Any]) -> ApiKey:
+    known = set(row.permissions.split())
+    return ApiKey(
+        row.key_hash,
+        row.label,
+        # A right that only a later version knows is none here.
+        tuple(one for one in Permission if one in known),
+        KeyPurpose(row.made_for),
+        row.application_id,
+        row.redirect_host,
+        row.created_at,
+        row.id,
+        row.last_used_at,
+        row.revoked_at,
+    )
