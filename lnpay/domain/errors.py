@@ -3,6 +3,7 @@
 LnpayError
 ├── InvalidRequest           400  the caller must change the request; `errors` names the fields
 ├── Unauthorized             401  no key, or a wrong one
+├── PermissionMissing        403  the key is good, but lacks the right that `permission` names
 ├── TooManyTries             429  too many wrong passwords or addresses: the next is free after `retry_after_seconds`
 ├── NotFound                 404
 ├── Conflict                 409  the request contradicts what is stored
@@ -50,6 +51,16 @@ class Unauthorized(LnpayError):
     """The caller gave no API key, or a wrong one."""
 
     code = "unauthorized"
+
+
+class PermissionMissing(LnpayError):
+    """The API key lacks a right."""
+
+    code = "permission_missing"
+
+    def __init__(self, permission: str) -> None:
+        super().__init__(f"this API key lacks the permission {permission}")
+        self.permission = permission
 
 
 class TooManyTries(LnpayError):

@@ -1,4 +1,4 @@
-"""Who may come in: whoever sends a word that we know as `Authorization: Bearer <word>`."""
+"""Who may read the figures: callers that send METRICS_TOKEN as `Authorization: Bearer <token>`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from flask import request
 
 from lnpay.domain.errors import Unauthorized
 
-NEEDS_KEY = "send one of the keys of API_KEYS (for /metrics: METRICS_TOKEN), as Authorization: Bearer <key>"
+NEEDS_KEY = "send a valid API key (for /metrics: METRICS_TOKEN) as Authorization: Bearer <key>"
 
 
 def check_bearer(known: tuple[str, ...]) -> None:
-    """Raise Unauthorized unless this request brings one of `known`. Without any, everybody may come in."""
+    """Raise Unauthorized unless this request brings one of `known`. Without any, everyone may."""
     if not known:
         return
     scheme, _, given = request.headers.get("Authorization", "").partition(" ")

@@ -23,6 +23,7 @@ _STATUS: dict[type[e.LnpayError], int] = {
     e.InvalidRequest: 400,
     e.Unauthorized: 401,
     e.SignatureMismatch: 401,
+    e.PermissionMissing: 403,
     e.NotFound: 404,
     e.Conflict: 409,
     e.StrikeRejected: 502,
@@ -84,7 +85,8 @@ def _answer_lnpay_error(error: e.LnpayError) -> Response:
     if status == 503:
         retry_after = getattr(error, "retry_after_seconds", None) or RETRY_AFTER_SECONDS
     message = _OUTSIDE_WORDS.get(type(error), error.message)
-    return error_response(status, error.code, message, getattr(error, "errors", None), retry_after)
+    about = {"permission": error.permission} if isinstance(error, e.PermissionMissing) else None
+    return error_response(status, error.code, message, getattr(error, "errors", None), retry_after, about)
 
 
 def answer_http_exception(error: HTTPException) -> Response:

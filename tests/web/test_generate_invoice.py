@@ -506,7 +506,15 @@ class TestApiKeys:
         return make_world(api_keys=("another-shop-key-1", KEY))
 
     @pytest.mark.parametrize(
-        "header", [f"Bearer {KEY}", f"bearer {KEY}", f"Bearer  {KEY} ", "Bearer another-shop-key-1"]
+        "header",
+        [
+            f"Bearer {KEY}",
+            f"bearer {KEY}",
+            f"Bearer  {KEY} ",
+            "Bearer another-shop-key-1",
+            f"token {KEY}",
+            f"TOKEN {KEY}",
+        ],
     )
     def test_a_right_key_opens(self, locked: World, header: str) -> None:
         answer = locked.client.post(
@@ -518,7 +526,7 @@ class TestApiKeys:
     @pytest.mark.parametrize(
         "header",
         [
-            None, "", "Bearer", "Bearer ", "Bearer wrong", KEY, f"Basic {KEY}", f"Token {KEY}", f"Bearer {KEY}x",
+            None, "", "Bearer", "Bearer ", "Bearer wrong", KEY, f"Basic {KEY}", f"Tokens {KEY}", f"Bearer {KEY}x",
             f"Bearer {KEY[:-1]}", f"Bearer {KEY.upper()}", "Bearer ключ", "Bearer \xff\xfe", "Bearer " + "x" * 5_000,
             f"Bearer {KEY},another-shop-key-1", f"Bearer {KEY} {KEY}",
         ],

@@ -13,6 +13,7 @@ from pydantic import Field, WithJsonSchema
 from typing_extensions import TypedDict
 
 from lnpay.domain.events import EventType
+from lnpay.domain.permissions import Permission
 from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
 
 BOLT11 = (
@@ -202,6 +203,14 @@ class Problem(TypedDict):
     errors: Annotated[
         dict[str, str],
         Field(description="What is wrong with which field.", examples=[{"amount_fiat": "is missing"}]),
+    ]
+
+
+class PermissionProblem(Problem):
+    """A 403: the key is good, but lacks a right."""
+
+    permission: Annotated[
+        Permission, Field(description="The right that is needed.", examples=[Permission.VIEW_INVOICES])
     ]
 
 

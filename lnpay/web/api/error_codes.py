@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from lnpay.domain.errors import PermissionMissing
+from lnpay.domain.permissions import Permission
 from lnpay.invoices.conflicts import ANOTHER_ATTEMPT
 from lnpay.web.api.answers import INVOICE_ID
 from lnpay.web.bearer import NEEDS_KEY
@@ -19,6 +21,8 @@ class ErrorCode:
     errors: dict[str, str] = field(default_factory=dict)
     state: str | None = None
     """Of the invoice that the error is about."""
+    permission: str | None = None
+    """That the key lacks."""
 
 
 ERRORS: dict[str, ErrorCode] = {
@@ -26,6 +30,9 @@ ERRORS: dict[str, ErrorCode] = {
     "invalid_json": ErrorCode(400, "the body is not JSON that can be read"),
     "unauthorized": ErrorCode(401, NEEDS_KEY),
     "signature_mismatch": ErrorCode(401, "the signature does not fit the body"),
+    "permission_missing": ErrorCode(
+        403, PermissionMissing(Permission.VIEW_INVOICES).message, permission=Permission.VIEW_INVOICES
+    ),
     "not_found": ErrorCode(404, "there is nothing at this address"),
     "already_paid": ErrorCode(409, "this order is already paid: do not sell it again", state="settled"),
     "payment_pending": ErrorCode(
@@ -73,6 +80,8 @@ def problem_example(code: str) -> dict[str, Any]:
     """An error as it is answered."""
     known = ERRORS[code]
     problem: dict[str, Any] = {"status": "error", "code": code, "message": known.message, "errors": known.errors}
+    if known.permission is not None:
+        return {**problem, "permission": known.permission}
     if known.state is None:
         return problem
     return {

@@ -21,6 +21,7 @@ from lnpay.domain.model import (
     Refund,
 )
 from lnpay.domain.money import parse_fiat
+from lnpay.domain.permissions import Permission
 from lnpay.invoices.create import create_invoice
 from lnpay.runtime.backend import Backend
 from lnpay.web.api.answers import (
@@ -35,7 +36,7 @@ from lnpay.web.api.schemas import (
     invalid_fields,
     read_json,
 )
-from lnpay.web.bearer import check_bearer
+from lnpay.web.authentication import require
 from lnpay.web.context import current_backend
 from lnpay.web.customer.qr import payment_uri, qr_png, qr_svg
 from lnpay.web.errors import error_response
@@ -48,8 +49,8 @@ ADDRESS_WARNING = "ln_address {}: the invoice is good, but a refund would wait u
 @blueprint.post("/generate-invoice")
 def generate_invoice() -> Response:
     """Turn an order into an open invoice with its QR code; the same order gives the same invoice."""
+    require(Permission.CREATE_INVOICE)
     backend = current_backend()
-    check_bearer(backend.access.api_keys)
     wanted = read_json(request, GenerateInvoice)
     order = _to_order(wanted, backend.currency)
     try:
@@ -128,8 +129,8 @@ def _checkout_url(backend: Backend, token: str) -> str:
 @blueprint.get("/invoices")
 def find_invoices() -> Response:
     """The invoice that the shop calls `correlation_id`, or every attempt of the order that it calls `order_id`."""
+    require(Permission.VIEW_INVOICES)
     backend = current_backend()
-    check_bearer(backend.access.api_keys)
     correlation_id, order_id = request.args.get("correlation_id"), request.args.get("order_id")
     with backend.repository.reading() as tx:
         if correlation_id is not None:
@@ -151,7 +152,7 @@ def find_invoices() -> Response:
 @blueprint.get("/invoices/<invoice_id>")
 def show_invoice(invoice_id: str) -> Response:
     """Where an invoice stands, for the shop."""
-    check_bearer(current_backend().access.api_keys)
+    require(Permission.VIEW_INVOICES)
     with current_backend().repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(invoice_id)
         if invoice is None:

@@ -8,6 +8,8 @@ from typing import Any
 from flask import Blueprint, Response, current_app, make_response, render_template, request
 from markupsafe import Markup, escape
 
+from lnpay.domain.errors import StorageUnavailable
+from lnpay.web.authentication import is_key_needed
 from lnpay.web.context import current_backend
 
 blueprint = Blueprint("docs", __name__)
@@ -57,19 +59,29 @@ def _kept(response: Response) -> Response:
 
 def _document() -> dict[str, Any]:
     """Made on the first request: a server that nobody asks for it does not pay for it."""
-    known: dict[str, Any] | None = current_app.extensions.get(_CACHE)
+    cache: dict[bool, dict[str, Any]] = current_app.extensions.setdefault(_CACHE, {})
+    needs_key = _needs_key()
+    known = cache.get(needs_key)
     if known is None:
         from lnpay.web.operations.openapi import openapi_document
 
         backend = current_backend()
         known = openapi_document(
             backend.currency,
-            needs_key=bool(backend.access.api_keys),
+            needs_key=needs_key,
             needs_token=bool(backend.access.metrics_token),
             server_url=backend.access.public_url or "/",
         )
-        current_app.extensions[_CACHE] = known
+        cache[needs_key] = known
     return known
+
+
+def _needs_key() -> bool:
+    """Whether requests need a key. While the database cannot tell, the document says yes."""
+    try:
+        return is_key_needed()
+    except StorageUnavailable:
+        return True
 
 
 def sentence(text: str) -> Markup:

@@ -36,6 +36,7 @@ A 503 says when to try again (Retry-After). Repeating a request with its `correl
 _STATUS_WORDS = {
     400: "The request is wrong; as it stands, it will be refused again.",
     401: "No key or signature, or a wrong one.",
+    403: "The key lacks a permission.",
     404: "There is nothing of that name here.",
     409: "It contradicts what is stored.",
     413: "The body is too large.",
@@ -100,6 +101,7 @@ OPERATIONS = (
             "invalid_request",
             "invalid_json",
             "unauthorized",
+            "permission_missing",
             "already_paid",
             "payment_pending",
             "expired",
@@ -129,7 +131,7 @@ OPERATIONS = (
         (a.InvoiceStanding, a.OrderAttempts),
         description="With `correlation_id` the answer is that of `GET /invoices/{invoice_id}`, or a 404. With "
         "`order_id` it lists every attempt of the order, none if there is none. Without either it is a 404.",
-        errors=("unauthorized", "not_found", "storage_unavailable"),
+        errors=("unauthorized", "permission_missing", "not_found", "storage_unavailable"),
         security="apiKey",
         query=("correlation_id", "order_id"),
     ),
@@ -141,7 +143,7 @@ OPERATIONS = (
         "Where an invoice stands",
         a.InvoiceStanding,
         description="LNPay tells you of a payment without being asked; this is for looking.",
-        errors=("unauthorized", "not_found", "storage_unavailable"),
+        errors=("unauthorized", "permission_missing", "not_found", "storage_unavailable"),
         security="apiKey",
     ),
     Operation(
@@ -236,9 +238,9 @@ class _WithoutTitles(GenerateJsonSchema):
 
 
 def openapi_document(currency: str, *, needs_key: bool, needs_token: bool = False, server_url: str = "/") -> Json:
-    """The document for a shop in `currency`. needs_key, needs_token: whether API_KEYS and METRICS_TOKEN are set."""
+    """The document for a shop in `currency`. needs_key: whether there are API keys. needs_token: METRICS_TOKEN."""
     schemes: Json = {
-        "apiKey": {"type": "http", "scheme": "bearer", "description": "One of API_KEYS, where those are set."},
+        "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key."},
         "metricsToken": {"type": "http", "scheme": "bearer", "description": "METRICS_TOKEN, where it is set."},
         "strikeSignature": {
             "type": "apiKey",
@@ -287,7 +289,13 @@ def _schemas(currency: str) -> Json:
 
 
 def _answer_models() -> Iterable[Any]:
-    return [*(model for one in OPERATIONS for model in _answers_of(one)), a.Problem, a.OrderProblem, a.Delivery]
+    return [
+        *(model for one in OPERATIONS for model in _answers_of(one)),
+        a.Problem,
+        a.PermissionProblem,
+        a.OrderProblem,
+        a.Delivery,
+    ]
 
 
 def _answers_of(one: Operation) -> tuple[Any, ...]:
@@ -310,7 +318,7 @@ def _operation(one: Operation, schemes: Json) -> Json:
     is_secured = one.security in schemes
     if is_secured:
         described["security"] = [{one.security: []}]
-    codes = [code for code in one.errors if code != "unauthorized" or is_secured]
+    codes = [code for code in one.errors if code not in ("unauthorized", "permission_missing") or is_secured]
     described["responses"] = {"200": _success(one), **_failures(codes)}
     return described
 
@@ -358,7 +366,7 @@ def _failures(codes: Iterable[str]) -> Json:
 
 
 def _failure(status: int, codes: list[str]) -> Json:
-    model = "OrderProblem" if status == 409 else "Problem"
+    model = {403: "PermissionProblem", 409: "OrderProblem"}.get(status, "Problem")
     schema = {"allOf": [{"$ref": _REF.format(model=model)}, {"properties": {"code": {"enum": codes}}}]}
     answer: Json = {
         "description": _STATUS_WORDS[status],
