@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
-from typing import TYPE_CHECKING
 
 from lnpay.sandbox.bolt11_writer import PaymentTerms, write_payment_request
+from lnpay.sandbox.core import Core
 from lnpay.sandbox.envelope import ApiError
 from lnpay.sandbox.ledger import LedgerEntry
 from lnpay.sandbox.models import (
@@ -17,9 +17,8 @@ from lnpay.sandbox.models import (
     Transaction,
     decimals_of,
 )
-
-if TYPE_CHECKING:
-    from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.wallet import Wallet
+from lnpay.sandbox.webhooks import WebhookDesk
 
 
 class PaymentRefused(Exception):
@@ -33,8 +32,10 @@ class PaymentRefused(Exception):
 class InvoiceBook:
     """Every invoice of the account."""
 
-    def __init__(self, simulator: Simulator) -> None:
-        self._sim = simulator
+    def __init__(self, core: Core, webhooks: WebhookDesk, wallet: Wallet) -> None:
+        self._core = core
+        self._webhooks = webhooks
+        self._wallet = wallet
         self.by_id: dict[str, Invoice] = {}
         self.by_correlation_id: dict[str, Invoice] = {}
         self.quotes_by_request: dict[str, InvoiceQuote] = {}
@@ -43,34 +44,34 @@ class InvoiceBook:
         """A new unpaid invoice. Raises ApiError DUPLICATE_INVOICE for a correlation id seen before."""
         if correlation_id is not None and correlation_id in self.by_correlation_id:
             raise ApiError("DUPLICATE_INVOICE")
-        sim = self._sim
+        core = self._core
         invoice = Invoice(
-            sim.new_id(), amount, sim.now(), sim.account_id, sim.account_id,
+            core.new_id(), amount, core.now(), core.account_id, core.account_id,
             correlation_id=correlation_id, description=description,
         )  # fmt: skip
         self.by_id[invoice.invoice_id] = invoice
         if correlation_id is not None:
             self.by_correlation_id[correlation_id] = invoice
-        sim.webhooks.emit("invoice.created", invoice.invoice_id)
+        self._webhooks.emit("invoice.created", invoice.invoice_id)
         return invoice
 
     def quote(self, invoice: Invoice, description_hash: bytes | None = None) -> InvoiceQuote:
         """A price and a payment request for an unpaid invoice. Raises ApiError in any other state."""
         require_unpaid(invoice)
-        rate = self._sim.strike_rate(invoice.amount.currency)
+        rate = self._core.strike_rate(invoice.amount.currency)
         seconds = self._quote_seconds(invoice.amount.currency)
-        created_at, preimage = self._sim.now(), self._sim.new_secret()
+        created_at, preimage = self._core.now(), self._core.new_secret()
         terms = PaymentTerms(
             sats=sats_of(invoice.amount, rate),
             timestamp=int(created_at.timestamp()),
             expiry_seconds=seconds,
             payment_hash=hashlib.sha256(preimage).digest(),
-            payment_secret=self._sim.new_secret(),
+            payment_secret=self._core.new_secret(),
             description=invoice.description or "",
             description_hash=description_hash,
         )
         quote = InvoiceQuote(
-            self._sim.new_id(), invoice, terms.sats, rate, created_at, created_at + timedelta(seconds=seconds),
+            self._core.new_id(), invoice, terms.sats, rate, created_at, created_at + timedelta(seconds=seconds),
             seconds, write_payment_request(terms), terms.payment_hash.hex(), preimage.hex(),
         )  # fmt: skip
         invoice.quotes.append(quote)
@@ -78,7 +79,7 @@ class InvoiceBook:
         return quote
 
     def _quote_seconds(self, currency: str) -> int:
-        config = self._sim.config
+        config = self._core.config
         if config.quote_seconds is not None:
             return config.quote_seconds
         if currency == "BTC":
@@ -87,8 +88,8 @@ class InvoiceBook:
 
     def state_shown(self, invoice: Invoice) -> str:
         """The state that reading it by id shows now: for a while after a change, the one before."""
-        lag = timedelta(seconds=self._sim.config.invoice_read_lag_seconds)
-        if invoice.changed_at is not None and self._sim.now() < invoice.changed_at + lag:
+        lag = timedelta(seconds=self._core.config.invoice_read_lag_seconds)
+        if invoice.changed_at is not None and self._core.now() < invoice.changed_at + lag:
             return invoice.state_before
         return invoice.state
 
@@ -108,7 +109,7 @@ class InvoiceBook:
         quote = self._payable_quote(payment_request)
         invoice = quote.invoice
         amount = invoice.amount if received_sats is None else Money(received_sats, "BTC")
-        transaction = Transaction(self._sim.new_id(), amount, self._sim.now())
+        transaction = Transaction(self._core.new_id(), amount, self._core.now())
         invoice.transactions.append(transaction)
         if not pending_seconds:
             self._complete(quote, transaction)
@@ -116,7 +117,7 @@ class InvoiceBook:
         self._move(invoice, "PENDING")
         finish = self._revert if reverts else self._complete
         due_at = transaction.created_at + timedelta(seconds=pending_seconds)
-        self._sim.schedule.add(due_at, lambda: finish(quote, transaction))
+        self._core.schedule.add(due_at, lambda: finish(quote, transaction))
         return transaction
 
     def _payable_quote(self, payment_request: str) -> InvoiceQuote:
@@ -126,19 +127,19 @@ class InvoiceBook:
         state = quote.invoice.state
         if state in ("PAID", "PENDING"):
             raise PaymentRefused(state.lower())
-        if state == "CANCELLED" and not self._sim.config.is_payable_after_cancel:
+        if state == "CANCELLED" and not self._core.config.is_payable_after_cancel:
             raise PaymentRefused("cancelled")
-        if self._sim.now() >= quote.expires_at:
+        if self._core.now() >= quote.expires_at:
             raise PaymentRefused("expired")
         return quote
 
     def _complete(self, quote: InvoiceQuote, transaction: Transaction) -> None:
-        sim, invoice = self._sim, quote.invoice
-        transaction.completed_at = sim.now()
+        core, invoice = self._core, quote.invoice
+        transaction.completed_at = core.now()
         sats = transaction.amount.units if transaction.amount != invoice.amount else quote.sats
-        sim.balances.credit(transaction.amount)
-        sim.wallet.sats -= sats
-        sim.ledger.add(
+        core.balances.credit(transaction.amount)
+        self._wallet.sats -= sats
+        core.ledger.add(
             LedgerEntry(
                 transaction.created_at, "in", sats, invoice_id=invoice.invoice_id,
                 quote_id=quote.quote_id, payment_id=transaction.transaction_id,
@@ -152,9 +153,9 @@ class InvoiceBook:
         self._move(quote.invoice, "UNPAID")
 
     def _move(self, invoice: Invoice, state: str) -> None:
-        invoice.state_before, invoice.changed_at = invoice.state, self._sim.now()
+        invoice.state_before, invoice.changed_at = invoice.state, self._core.now()
         invoice.state = state
-        self._sim.webhooks.emit("invoice.updated", invoice.invoice_id, ["state"])
+        self._webhooks.emit("invoice.updated", invoice.invoice_id, ["state"])
 
 
 def require_unpaid(invoice: Invoice) -> None:

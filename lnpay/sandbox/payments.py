@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
-from typing import TYPE_CHECKING
 
+from lnpay.sandbox.core import Core
 from lnpay.sandbox.destinations import Destination, look_up, split_behaviour
 from lnpay.sandbox.envelope import ApiError
 from lnpay.sandbox.ledger import Execution, LedgerEntry
@@ -15,17 +15,17 @@ from lnpay.sandbox.models import (
     PaymentQuote,
     decimals_of,
 )
-from lnpay.sandbox.wallet import Receipt
-
-if TYPE_CHECKING:
-    from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.wallet import Receipt, Wallet
+from lnpay.sandbox.webhooks import WebhookDesk
 
 
 class PaymentDesk:
     """Every payment quote and payment of the account."""
 
-    def __init__(self, simulator: Simulator) -> None:
-        self._sim = simulator
+    def __init__(self, core: Core, webhooks: WebhookDesk, wallet: Wallet) -> None:
+        self._core = core
+        self._webhooks = webhooks
+        self._wallet = wallet
         self.quotes: dict[str, PaymentQuote] = {}
         self.payments: dict[str, Payment] = {}
         self.quote_of_key: dict[str, PaymentQuote] = {}
@@ -40,13 +40,13 @@ class PaymentDesk:
         self, destination: Destination, sats: int, currency: str, key: str | None, description: str | None
     ) -> PaymentQuote:
         """A price for sending `sats` out of the account's `currency`. Moves nothing."""
-        sim, config = self._sim, self._sim.config
+        core, config = self._core, self._core.config
         fee_sats = config.payout_fee_base_sats - (-sats * config.payout_fee_ppm // 1_000_000)
         if destination.is_dear:
             fee_sats = max(1000, sats)
-        created_at = sim.now()
+        created_at = core.now()
         quote = PaymentQuote(
-            sim.new_id(), destination.name, sats, fee_sats, self._value(sats, currency),
+            core.new_id(), destination.name, sats, fee_sats, self._value(sats, currency),
             self._value(fee_sats, currency), created_at,
             created_at + timedelta(seconds=config.payment_quote_seconds), key, destination.behaviour, description,
         )  # fmt: skip
@@ -58,7 +58,7 @@ class PaymentDesk:
     def _value(self, sats: int, currency: str) -> Money:
         if currency == "BTC":
             return Money(sats, currency)
-        worth = Decimal(sats) * self._sim.strike_rate(currency)
+        worth = Decimal(sats) * self._core.strike_rate(currency)
         units = worth.scaleb(decimals_of(currency) - 8).to_integral_value(rounding=ROUND_CEILING)
         return Money(int(units), currency)
 
@@ -73,42 +73,42 @@ class PaymentDesk:
         return payment
 
     def _note_execution(self, quote: PaymentQuote, outcome: str) -> None:
-        self._sim.ledger.executions.append(Execution(self._sim.now(), quote.quote_id, outcome))
+        self._core.ledger.executions.append(Execution(self._core.now(), quote.quote_id, outcome))
 
     def _execute(self, quote: PaymentQuote) -> Payment:
-        is_old = self._sim.now() >= quote.expires_at
-        if is_old and self._sim.config.is_quote_expiry_checked_first:
+        is_old = self._core.now() >= quote.expires_at
+        if is_old and self._core.config.is_quote_expiry_checked_first:
             raise ApiError("PAYMENT_QUOTE_EXPIRED")
         if quote.payment is not None:
             return self._answer_again(quote.payment)
         if is_old:
             raise ApiError("PAYMENT_QUOTE_EXPIRED")
         # The rules may have changed since the quote was made: a destination can go away in between.
-        word, seconds = split_behaviour(look_up(quote.destination, self._sim.config).behaviour)
+        word, seconds = split_behaviour(look_up(quote.destination, self._core.config).behaviour)
         if word in ("noroute", "unknown"):
             raise ApiError("LN_ROUTE_NOT_FOUND")
-        if quote.destination in self._sim.wallet.paid:
+        if quote.destination in self._wallet.paid:
             raise ApiError("LN_INVOICE_PROCESSED")
         return self._start(quote, word, seconds)
 
     def _start(self, quote: PaymentQuote, word: str, seconds: float | None) -> Payment:
-        sim = self._sim
-        sim.balances.reserve(quote.total)
-        payment = Payment(sim.new_id(), quote, sim.now(), sim.new_secret().hex())
+        core = self._core
+        core.balances.reserve(quote.total)
+        payment = Payment(core.new_id(), quote, core.now(), core.new_secret().hex())
         quote.payment = payment
         self.payments[payment.payment_id] = payment
-        sim.webhooks.emit("payment.created", payment.payment_id)
+        self._webhooks.emit("payment.created", payment.payment_id)
         if word == "complete":
             self.complete(payment)
         elif word == "fail":
             self.fail(payment)
         elif seconds is not None:
             finish = self.fail if word == "pendingfail" else self.complete
-            sim.schedule.add(payment.created_at + timedelta(seconds=seconds), lambda: finish(payment))
+            core.schedule.add(payment.created_at + timedelta(seconds=seconds), lambda: finish(payment))
         return payment
 
     def _answer_again(self, payment: Payment) -> Payment:
-        config = self._sim.config
+        config = self._core.config
         answers = {
             "PENDING": config.execute_again_pending,
             "FAILED": config.execute_again_failed,
@@ -124,16 +124,16 @@ class PaymentDesk:
         """The receiver got it. False when the payment was finished before."""
         if payment.state != "PENDING":
             return False
-        sim, quote = self._sim, payment.quote
+        core, quote = self._core, payment.quote
         self._finish(payment, "COMPLETED")
-        sim.ledger.add(
+        core.ledger.add(
             LedgerEntry(
-                sim.now(), "out", quote.sats, quote.fee_sats, quote_id=quote.quote_id,
+                core.now(), "out", quote.sats, quote.fee_sats, quote_id=quote.quote_id,
                 payment_id=payment.payment_id, idempotency_key=quote.idempotency_key,
                 destination=quote.destination,
             )
         )  # fmt: skip
-        sim.wallet.receive(Receipt(sim.now(), quote.sats, quote.destination, payment.payment_id, quote.description))
+        self._wallet.receive(Receipt(core.now(), quote.sats, quote.destination, payment.payment_id, quote.description))
         return True
 
     def fail(self, payment: Payment) -> bool:
@@ -145,6 +145,6 @@ class PaymentDesk:
 
     def _finish(self, payment: Payment, state: str) -> None:
         payment.state = state
-        payment.finished_at = self._sim.now()
-        self._sim.balances.release(payment.quote.total, is_spent=state == "COMPLETED")
-        self._sim.webhooks.emit("payment.updated", payment.payment_id, ["state"])
+        payment.finished_at = self._core.now()
+        self._core.balances.release(payment.quote.total, is_spent=state == "COMPLETED")
+        self._webhooks.emit("payment.updated", payment.payment_id, ["state"])

@@ -6,39 +6,26 @@ random comes from one seed, so that the same calls give the same world.
 
 from __future__ import annotations
 
-import random
-import threading
-import uuid
 from collections.abc import Callable, Iterable
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 import requests
 
 from lnpay.sandbox.application import answer_wsgi
-from lnpay.sandbox.balances import Balances
 from lnpay.sandbox.clock import VirtualClock
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.sandbox.envelope import ApiError
-from lnpay.sandbox.faults import FaultBox
+from lnpay.sandbox.core import Core
 from lnpay.sandbox.invoices import InvoiceBook
-from lnpay.sandbox.ledger import Ledger
-from lnpay.sandbox.limits import RateLimiter
 from lnpay.sandbox.models import Transaction
 from lnpay.sandbox.payments import PaymentDesk
-from lnpay.sandbox.rates import Rates
-from lnpay.sandbox.schedule import Schedule
 from lnpay.sandbox.shop import Shop
 from lnpay.sandbox.wallet import Wallet
 from lnpay.sandbox.webhooks import Attempt, Send, WebhookDesk
 
 
-class Simulator:
-    """One world. Safe to call from several threads.
-
-    seed: same seed, same calls, same frozen clock: same ids, keys and chances. None: different every time.
-    """
+class Simulator(Core):
+    """One world. Safe to call from several threads."""
 
     shop: Shop
     """Named here for the type checker: the shop and the simulator know each other."""
@@ -50,67 +37,19 @@ class Simulator:
         seed: int | None = None,
         config: SimulatorConfig | None = None,
     ) -> None:
-        self.lock = threading.RLock()
-        self.clock = clock or VirtualClock()
-        self.seed = seed
-        self.config = config or SimulatorConfig()
         self.new_shop_session: Callable[[], requests.Session] = requests.Session
         """How the demo shop reaches LNPay; a test inside one process gives sessions of its own."""
-        self._moment: datetime | None = None
-        self.reset()
+        super().__init__(clock=clock, seed=seed, config=config)
 
     def reset(self) -> None:
         """Forget everything but the clock and the settings, and start from the seed again."""
         with self.lock:
-            self.random = random.Random(self.seed)
-            self.account_id = self.new_id()
-            self.schedule = Schedule()
-            self.faults = FaultBox(random.Random(self.random.getrandbits(64)))
-            self.limits = RateLimiter()
-            self.rates = Rates()
-            self.ledger = Ledger()
-            self.balances = Balances(self.config.start_balance_sats)
-            self.invoices = InvoiceBook(self)
-            self.payments = PaymentDesk(self)
+            super().reset()
             self.webhooks = WebhookDesk(self)
             self.wallet = Wallet()
+            self.invoices = InvoiceBook(self, self.webhooks, self.wallet)
+            self.payments = PaymentDesk(self, self.webhooks, self.wallet)
             self.shop = Shop()
-
-    def now(self) -> datetime:
-        """The moment things happen at, in whole milliseconds, so that any way of writing it is exact."""
-        moment = self._moment or self.clock.now()
-        return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
-
-    def new_id(self) -> str:
-        """The next UUID."""
-        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
-
-    def new_secret(self) -> bytes:
-        """The next 32 bytes."""
-        return self.random.getrandbits(256).to_bytes(32, "big")
-
-    def strike_rate(self, currency: str) -> Decimal:
-        """Strike's price of one bitcoin; 1 for bitcoin. Raises ApiError EXCHANGE_RATE_NOT_AVAILABLE."""
-        if currency == "BTC":
-            return Decimal(1)
-        price = self.rates.price("strike", currency)
-        if price is None:
-            raise ApiError("EXCHANGE_RATE_NOT_AVAILABLE")
-        return price.quantize(Decimal("0.0001"))
-
-    def tick(self) -> None:
-        """Let everything happen that is due by now, each thing at its own moment."""
-        with self.lock:
-            while due := self.schedule.pop_due(self.clock.now()):
-                self._moment, action = due
-                try:
-                    action()
-                finally:
-                    self._moment = None
-
-    def next_scheduled_at(self) -> datetime | None:
-        """When something happens by itself next: a pending payment ends, a delayed request takes effect."""
-        return self.schedule.next_at()
 
     def wsgi_app(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         """Everything over HTTP: Strike, rates, control, shop, wallet."""

@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
 from lnpay.sandbox.bolt11_writer import WALLET_KEY, PaymentTerms, write_payment_request
-
-if TYPE_CHECKING:
-    from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.core import Core
 
 START_SATS = 100_000_000
 
@@ -51,15 +48,15 @@ class Wallet:
         if receipt.destination in self.requests:
             self.paid.add(receipt.destination)
 
-    def ask(self, simulator: Simulator, sats: int, expiry_seconds: int = 3600) -> WalletRequest:
+    def ask(self, core: Core, sats: int, expiry_seconds: int = 3600) -> WalletRequest:
         """Issue a payment request."""
-        now = simulator.now()
+        now = core.now()
         terms = PaymentTerms(
             sats=sats,
             timestamp=int(now.timestamp()),
             expiry_seconds=expiry_seconds,
-            payment_hash=hashlib.sha256(simulator.new_secret()).digest(),
-            payment_secret=simulator.new_secret(),
+            payment_hash=hashlib.sha256(core.new_secret()).digest(),
+            payment_secret=core.new_secret(),
         )
         text = write_payment_request(terms, WALLET_KEY)
         self.requests[text] = WalletRequest(text, sats, now + timedelta(seconds=expiry_seconds))

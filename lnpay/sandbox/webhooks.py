@@ -9,13 +9,11 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
 
+from lnpay.sandbox.core import Core
 from lnpay.sandbox.faults import WEBHOOK_KINDS
 from lnpay.sandbox.models import Event, Subscription
-
-if TYPE_CHECKING:
-    from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.views import event_json
 
 EVENT_TYPES = frozenset(
     (
@@ -74,8 +72,8 @@ class SentWebhook:
 class WebhookDesk:
     """Tells subscribers of events, and keeps telling them."""
 
-    def __init__(self, simulator: Simulator) -> None:
-        self._sim = simulator
+    def __init__(self, core: Core) -> None:
+        self._core = core
         self.subscriptions: dict[str, Subscription] = {}
         self.events: dict[str, Event] = {}
         self.sent: list[SentWebhook] = []
@@ -87,7 +85,7 @@ class WebhookDesk:
         data: dict[str, object] = {"entityId": entity_id}
         if changes is not None:
             data["changes"] = changes
-        event = Event(self._sim.new_id(), event_type, data, self._sim.now())
+        event = Event(self._core.new_id(), event_type, data, self._core.now())
         self.events[event.event_id] = event
         for subscription in list(self.subscriptions.values()):
             if subscription.is_enabled and event_type in subscription.event_types:
@@ -95,14 +93,14 @@ class WebhookDesk:
         return event
 
     def _owe(self, subscription: Subscription, event: Event) -> None:
-        fault = self._sim.faults.take("POST", event.event_type, WEBHOOK_KINDS)
+        fault = self._core.faults.take("POST", event.event_type, WEBHOOK_KINDS)
         kind = fault.kind if fault else ""
         seconds = fault.seconds if fault else 0.0
         if kind == "webhook_drop":
             event.delivered += 1
             return
-        jitter = self._sim.config.webhook_jitter_seconds
-        due_at = self._sim.now() + timedelta(seconds=self._sim.random.uniform(0, jitter) if jitter else 0)
+        jitter = self._core.config.webhook_jitter_seconds
+        due_at = self._core.now() + timedelta(seconds=self._core.random.uniform(0, jitter) if jitter else 0)
         is_later = kind in ("webhook_delay", "webhook_reorder")
         event.waiting += 1
         self._add(due_at + timedelta(seconds=seconds if is_later else 0), subscription, event)
@@ -130,13 +128,11 @@ class WebhookDesk:
     def send_again(self, event: Event, subscription: Subscription, *, is_forged: bool = False) -> None:
         """Owe a duplicate now: the same bytes, or a forgery under another id that nobody signed."""
         if is_forged:
-            event = replace(event, event_id=self._sim.new_id())
-        self._add(self._sim.now(), subscription, event, is_extra=True, is_forged=is_forged)
+            event = replace(event, event_id=self._core.new_id())
+        self._add(self._core.now(), subscription, event, is_extra=True, is_forged=is_forged)
 
     def _body(self, event: Event, version: str) -> bytes:
-        from lnpay.sandbox.views import event_json
-
-        view = {**event_json(event, self._sim.config), "webhookVersion": version, "deliverySuccess": True}
+        view = {**event_json(event, self._core.config), "webhookVersion": version, "deliverySuccess": True}
         return json.dumps(view, separators=(",", ":")).encode()
 
     def due(self, now: datetime) -> list[Attempt]:
@@ -162,7 +158,7 @@ class WebhookDesk:
         """What is sent with the body."""
         secret = "not the secret" if attempt.is_forged else attempt.subscription.secret
         digest = hmac.new(secret.encode(), attempt.body, hashlib.sha256).hexdigest()
-        is_upper = self._sim.config.signature_case == "upper"
+        is_upper = self._core.config.signature_case == "upper"
         return {
             "Content-Type": "application/json; charset=utf-8",
             "User-Agent": "Strike-Webhooks",
@@ -171,7 +167,7 @@ class WebhookDesk:
 
     def record(self, attempt: Attempt, status: int | None) -> None:
         """Note how an attempt went; retry k is due 3**k seconds after the failure before it."""
-        now, event = self._sim.now(), attempt.event
+        now, event = self._core.now(), attempt.event
         self.sent.append(
             SentWebhook(
                 now, event.event_id, event.event_type, str(event.data["entityId"]), attempt.subscription.url,
@@ -183,7 +179,7 @@ class WebhookDesk:
         if status is not None and 200 <= status < 300:
             event.waiting -= 1
             event.delivered += 1
-        elif status in OPT_OUT_STATUSES or attempt.number >= self._sim.config.webhook_retries:
+        elif status in OPT_OUT_STATUSES or attempt.number >= self._core.config.webhook_retries:
             event.waiting -= 1
             event.failed += 1
         else:

@@ -1,0 +1,91 @@
+"""What every part of the simulated world shares: time, chance, settings, faults and the provider's books.
+
+A part takes the core and the peers it acts on; the core knows no part. world.py puts them together.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import uuid
+from datetime import datetime
+from decimal import Decimal
+
+from lnpay.sandbox.balances import Balances
+from lnpay.sandbox.clock import VirtualClock
+from lnpay.sandbox.config import SimulatorConfig
+from lnpay.sandbox.envelope import ApiError
+from lnpay.sandbox.faults import FaultBox
+from lnpay.sandbox.ledger import Ledger
+from lnpay.sandbox.limits import RateLimiter
+from lnpay.sandbox.rates import Rates
+from lnpay.sandbox.schedule import Schedule
+
+
+class Core:
+    """The shared state of one world. Callers hold `lock` while they change it.
+
+    seed: same seed, same calls, same frozen clock: same ids, keys and chances. None: different every time.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: VirtualClock | None = None,
+        seed: int | None = None,
+        config: SimulatorConfig | None = None,
+    ) -> None:
+        self.lock = threading.RLock()
+        self.clock = clock or VirtualClock()
+        self.seed = seed
+        self.config = config or SimulatorConfig()
+        self._moment: datetime | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything but the clock and the settings, and start from the seed again."""
+        with self.lock:
+            self.random = random.Random(self.seed)
+            self.account_id = self.new_id()
+            self.schedule = Schedule()
+            self.faults = FaultBox(random.Random(self.random.getrandbits(64)))
+            self.limits = RateLimiter()
+            self.rates = Rates()
+            self.ledger = Ledger()
+            self.balances = Balances(self.config.start_balance_sats)
+
+    def now(self) -> datetime:
+        """The moment things happen at, in whole milliseconds, so that any way of writing it is exact."""
+        moment = self._moment or self.clock.now()
+        return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+    def new_id(self) -> str:
+        """The next UUID."""
+        return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
+
+    def new_secret(self) -> bytes:
+        """The next 32 bytes."""
+        return self.random.getrandbits(256).to_bytes(32, "big")
+
+    def strike_rate(self, currency: str) -> Decimal:
+        """Strike's price of one bitcoin; 1 for bitcoin. Raises ApiError EXCHANGE_RATE_NOT_AVAILABLE."""
+        if currency == "BTC":
+            return Decimal(1)
+        price = self.rates.price("strike", currency)
+        if price is None:
+            raise ApiError("EXCHANGE_RATE_NOT_AVAILABLE")
+        return price.quantize(Decimal("0.0001"))
+
+    def tick(self) -> None:
+        """Let everything happen that is due by now, each thing at its own moment."""
+        with self.lock:
+            while due := self.schedule.pop_due(self.clock.now()):
+                self._moment, action = due
+                try:
+                    action()
+                finally:
+                    self._moment = None
+
+    def next_scheduled_at(self) -> datetime | None:
+        """When the next scheduled change takes effect: a pending payment ends, a delayed request is processed."""
+        return self.schedule.next_at()
