@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from email.utils import format_datetime
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lnpay.sandbox import (
     control,
@@ -24,10 +24,9 @@ from lnpay.sandbox import (
 )
 from lnpay.sandbox.envelope import ApiError, error_reply
 from lnpay.sandbox.faults import NO_ANSWER_SECONDS, Fault
+from lnpay.sandbox.people import people_app
 from lnpay.sandbox.web import Reply, Request, html_reply
-
-if TYPE_CHECKING:
-    from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.world import World
 
 DROP = "X-Sandbox-Drop"
 DELAY = "X-Sandbox-Delay"
@@ -46,7 +45,7 @@ BLOCKED_PAGE = (
     "<body><h1>Sorry, you have been blocked</h1></body></html>"
 )
 
-_SERVICES: dict[str, Callable[[Simulator, Request], Reply]] = {
+_SERVICES: dict[str, Callable[[World, Request], Reply]] = {
     "v1": strike_api.answer,
     "coingecko": rates_api.answer,
     "coinbase": rates_api.answer,
@@ -57,7 +56,7 @@ _MOST_BYTES = 1_000_000
 log = logging.getLogger(__name__)
 
 
-def answer_wsgi(simulator: Simulator, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:  # noqa: ANN401
+def answer_wsgi(simulator: World, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:  # noqa: ANN401
     """One request."""
     try:
         body = read_body(environ)
@@ -72,8 +71,6 @@ def answer_wsgi(simulator: Simulator, environ: dict[str, Any], start_response: A
     elif request.segments[0] == "_control":
         reply = _effect(simulator, request, control.answer)
     else:
-        from lnpay.sandbox.people import people_app
-
         simulator.tick()
         environ["wsgi.input"] = io.BytesIO(body)
         environ["sandbox.simulator"] = simulator
@@ -81,7 +78,7 @@ def answer_wsgi(simulator: Simulator, environ: dict[str, Any], start_response: A
     return _start(simulator, reply, start_response)
 
 
-def _start(simulator: Simulator, reply: Reply, start_response: Any) -> Iterable[bytes]:  # noqa: ANN401
+def _start(simulator: World, reply: Reply, start_response: Any) -> Iterable[bytes]:  # noqa: ANN401
     headers = [*reply.headers, ("Content-Length", str(len(reply.body))), MARK]
     if "Date" not in dict(headers):
         headers.append(("Date", format_datetime(simulator.clock.now(), usegmt=True)))
@@ -113,7 +110,7 @@ def read_body(environ: dict[str, Any]) -> bytes:
     return body
 
 
-def _effect(simulator: Simulator, request: Request, service: Callable[[Simulator, Request], Reply]) -> Reply:
+def _effect(simulator: World, request: Request, service: Callable[[World, Request], Reply]) -> Reply:
     with simulator.lock:
         simulator.tick()
         try:
@@ -127,9 +124,7 @@ def _effect(simulator: Simulator, request: Request, service: Callable[[Simulator
 Effect = Callable[[], Reply]
 
 
-def _answer_with_faults(
-    simulator: Simulator, request: Request, service: Callable[[Simulator, Request], Reply]
-) -> Reply:
+def _answer_with_faults(simulator: World, request: Request, service: Callable[[World, Request], Reply]) -> Reply:
     def effect() -> Reply:
         return _effect(simulator, request, service)
 
@@ -146,7 +141,7 @@ def _answer_with_faults(
     return _AFTER[fault.kind](fault, simulator, effect())
 
 
-def _delay(simulator: Simulator, request: Request, effect: Effect, seconds: float) -> Reply:
+def _delay(simulator: World, request: Request, effect: Effect, seconds: float) -> Reply:
     """Let the request take effect later, even when its caller has given up by then."""
     if READ_TIMEOUT not in request.environ:
         return Reply(200, headers=[(DELAY, str(seconds)), (RESUME, "1")])
@@ -166,17 +161,17 @@ def _drop(how: str) -> Reply:
     return Reply(502, headers=headers)
 
 
-def _error(fault: Fault, simulator: Simulator) -> Reply:
+def _error(fault: Fault, simulator: World) -> Reply:
     return error_reply(ApiError(fault.code, status=fault.status), simulator.new_id())
 
 
-def _rate_limited(fault: Fault, simulator: Simulator, request: Request) -> Reply:
+def _rate_limited(fault: Fault, simulator: World, request: Request) -> Reply:
     if request.segments[0] == "coingecko":
         return rates_api.too_many_requests(fault.seconds or 60)
     return strike_api.too_many_requests(simulator, fault.seconds or 60)
 
 
-_BEFORE: dict[str, Callable[[Fault, Simulator, Request], Reply]] = {
+_BEFORE: dict[str, Callable[[Fault, World, Request], Reply]] = {
     "error": lambda fault, simulator, request: _error(fault, simulator),
     "unreachable": lambda fault, simulator, request: _drop("unreachable"),
     "lost_request": lambda fault, simulator, request: _drop("timeout"),
@@ -185,19 +180,19 @@ _BEFORE: dict[str, Callable[[Fault, Simulator, Request], Reply]] = {
 }
 
 
-def _garbage(fault: Fault, simulator: Simulator, reply: Reply) -> Reply:
+def _garbage(fault: Fault, simulator: World, reply: Reply) -> Reply:
     return html_reply(200, "<html><body>It works!</body></html>")
 
 
-def _truncated(fault: Fault, simulator: Simulator, reply: Reply) -> Reply:
+def _truncated(fault: Fault, simulator: World, reply: Reply) -> Reply:
     return Reply(reply.status, reply.body[: len(reply.body) // 2], reply.headers)
 
 
-def _delay_after(fault: Fault, simulator: Simulator, reply: Reply) -> Reply:
+def _delay_after(fault: Fault, simulator: World, reply: Reply) -> Reply:
     return Reply(reply.status, reply.body, [*reply.headers, (DELAY, str(fault.seconds))])
 
 
-def _change_field(fault: Fault, simulator: Simulator, reply: Reply) -> Reply:
+def _change_field(fault: Fault, simulator: World, reply: Reply) -> Reply:
     """Leave out or replace a dotted field; numbers in the path are places in a list."""
     try:
         answer = json.loads(reply.body)
@@ -215,13 +210,13 @@ def _change_field(fault: Fault, simulator: Simulator, reply: Reply) -> Reply:
     return Reply(reply.status, json.dumps(answer).encode(), reply.headers)
 
 
-def _change_date(fault: Fault, simulator: Simulator, reply: Reply) -> Reply:
+def _change_date(fault: Fault, simulator: World, reply: Reply) -> Reply:
     """Send the fault's value as the Date; without a value a Date that is `seconds` off."""
     wrong = format_datetime(simulator.clock.now() + timedelta(seconds=fault.seconds), usegmt=True)
     return Reply(reply.status, reply.body, [*reply.headers, ("Date", wrong if fault.value is None else fault.value)])
 
 
-_AFTER: dict[str, Callable[[Fault, Simulator, Reply], Reply]] = {
+_AFTER: dict[str, Callable[[Fault, World, Reply], Reply]] = {
     "error_after": lambda fault, simulator, reply: _error(fault, simulator),
     "lost_answer": lambda fault, simulator, reply: _drop("reset"),
     "timeout_after": lambda fault, simulator, reply: _drop("timeout"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.invoices import PaymentRefused
@@ -18,12 +18,10 @@ from lnpay.sandbox.web import (
     json_reply,
     read_json_object,
 )
-
-if TYPE_CHECKING:
-    from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.world import World
 
 Json = dict[str, Any]
-Action = Callable[["Simulator", Json, Json], Any]
+Action = Callable[[World, Json, Json], Any]
 """(simulator, JSON body, values of the path) gives what is answered as JSON."""
 
 ROUTER: Router[Action] = Router()
@@ -33,7 +31,7 @@ class Missing(LookupError):
     """There is no such thing: 404."""
 
 
-def answer(simulator: Simulator, request: Request) -> Reply:
+def answer(simulator: World, request: Request) -> Reply:
     """One call: 200, or {"error": why} with 400, 404 or 409."""
     match = ROUTER.find(request.method, request.segments)
     if match is None and ROUTER.methods_of(request.segments):
@@ -75,12 +73,12 @@ def control(method: str, pattern: str) -> Callable[[Action], Action]:
 
 
 @control("GET", "/faults")
-def list_faults(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def list_faults(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     return [fault.as_json() for fault in sim.faults.faults]
 
 
 @control("POST", "/faults")
-def add_fault(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def add_fault(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     known = {item.name for item in fields(Fault)} - {"fault_id", "hits"}
     if unknown := set(body) - known:
         raise ValueError(f"no such field of a fault: {sorted(unknown)}")
@@ -88,13 +86,13 @@ def add_fault(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
 
 
 @control("DELETE", "/faults")
-def remove_faults(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def remove_faults(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     sim.faults.remove(body.get("fault_id"))
     return list_faults(sim, body, path)
 
 
 @control("GET", "/clock")
-def read_clock(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def read_clock(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     return {
         "now": sim.clock.now(),
         "running": sim.clock.is_running,
@@ -104,25 +102,25 @@ def read_clock(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
 
 
 @control("POST", "/clock/advance")
-def advance_clock(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def advance_clock(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     sim.clock.advance(float(body["seconds"]))
     sim.tick()
     return read_clock(sim, body, path)
 
 
 @control("GET", "/config")
-def read_config(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def read_config(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     return asdict(sim.config)
 
 
 @control("POST", "/config")
-def set_config(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def set_config(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     sim.config.update(body)
     return asdict(sim.config)
 
 
 @control("POST", "/pay")
-def pay(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def pay(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     text = body.get("payment_request") or _latest_request(sim, str(body.get("invoice_id")))
     transaction = sim.pay_invoice(
         text,
@@ -134,7 +132,7 @@ def pay(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
     return {"payment_request": text, **_transaction(transaction)}
 
 
-def _latest_request(sim: Simulator, invoice_id: str) -> str:
+def _latest_request(sim: World, invoice_id: str) -> str:
     invoice = sim.invoices.by_id.get(invoice_id)
     if invoice is None or not invoice.quotes:
         raise Missing(f"no payment request for invoice {invoice_id}")
@@ -151,28 +149,28 @@ def _transaction(transaction: Transaction) -> Json:
 
 
 @control("POST", "/payments/{payment_id}/complete")
-def complete_payment(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def complete_payment(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     return _finish(sim, sim.complete_payment, path["payment_id"])
 
 
 @control("POST", "/payments/{payment_id}/fail")
-def fail_payment(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def fail_payment(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     return _finish(sim, sim.fail_payment, path["payment_id"])
 
 
-def _finish(sim: Simulator, finish: Callable[[str], bool], payment_id: str) -> Json:
+def _finish(sim: World, finish: Callable[[str], bool], payment_id: str) -> Json:
     if payment_id not in sim.payments.payments:
         raise Missing(f"no payment {payment_id}")
     return {"changed": finish(payment_id), "state": sim.payments.payments[payment_id].state}
 
 
 @control("GET", "/rates")
-def read_rates(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def read_rates(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     return asdict(sim.rates)
 
 
 @control("POST", "/rates")
-def set_rates(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def set_rates(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     """Keys: bitcoin_usd; currency with price (null: unknown) and source (absent: all); factor, age with source."""
     source = body.get("source")
     if source is not None and source not in SOURCES:
@@ -191,7 +189,7 @@ def set_rates(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
 
 
 @control("GET", "/ledger")
-def read_ledger(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def read_ledger(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     return {
         "entries": [asdict(entry) for entry in sim.ledger.entries],
         "executions": [asdict(execution) for execution in sim.ledger.executions],
@@ -202,7 +200,7 @@ def read_ledger(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
 
 
 @control("GET", "/state")
-def read_state(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def read_state(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     desk = sim.payments
     return {
         "clock": read_clock(sim, body, path),
@@ -239,12 +237,12 @@ def _invoice(invoice: Invoice) -> Json:
 
 
 @control("GET", "/webhooks")
-def list_sent_webhooks(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def list_sent_webhooks(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     return [asdict(sent) for sent in sim.webhooks.sent]
 
 
 @control("POST", "/webhooks/send-event")
-def send_event(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def send_event(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     """Send an event again: by event_id, or the latest of an entity (entity_id); times, forge."""
     event = _find_event(sim, body)
     receivers = [
@@ -258,7 +256,7 @@ def send_event(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
     return {"event_id": event.event_id, "sendings": len(receivers) * times}
 
 
-def _find_event(sim: Simulator, body: Json) -> Event:
+def _find_event(sim: World, body: Json) -> Event:
     for event in reversed(sim.webhooks.events.values()):
         if body.get("event_id") == event.event_id or body.get("entity_id") == event.data["entityId"]:
             return event
@@ -266,23 +264,23 @@ def _find_event(sim: Simulator, body: Json) -> Event:
 
 
 @control("GET", "/deliveries")
-def list_deliveries(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def list_deliveries(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     return [{**asdict(delivery), "json": delivery.json()} for delivery in sim.shop.deliveries]
 
 
 @control("POST", "/shop")
-def set_shop(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def set_shop(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     """How the shop answers: status, times (absent: once, null: always)."""
     sim.shop.answer_with(int(body["status"]), body.get("times", 1))
     return {"status": body["status"], "times": body.get("times", 1)}
 
 
 @control("POST", "/wallet/request")
-def ask_for_money(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def ask_for_money(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     return asdict(sim.wallet.ask(sim, int(body["sats"]), int(body.get("expiry_seconds", 3600))))
 
 
 @control("POST", "/reset")
-def reset(sim: Simulator, body: Json, path: Json) -> Any:  # noqa: ANN401
+def reset(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     sim.reset()
     return {"reset": True}

@@ -11,10 +11,8 @@ from __future__ import annotations
 import fnmatch
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from lnpay.sandbox.config import SimulatorConfig
+from lnpay.sandbox.config import SimulatorConfig
 
 _NAMED = re.compile(r"(complete|fail|noroute|unknown|pendingfail|pending|min|max|comment|dear)([0-9]*)")
 _ADDRESS = re.compile(r"[a-z0-9._+\-]{1,64}@[a-z0-9.\-]+(:[0-9]+)?", re.IGNORECASE)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from flask import render_template, request
 from werkzeug.wrappers import Response
 
-if TYPE_CHECKING:
-    from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.world import World
 
 Page = str | Response | tuple[str, int]
 
 
-def simulator() -> Simulator:
+def simulator() -> World:
     """The world this request is about."""
-    return cast("Simulator", request.environ["sandbox.simulator"])
+    return cast("World", request.environ["sandbox.simulator"])
 
 
 def show(template: str, **values: object) -> str:

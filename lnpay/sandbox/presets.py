@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from lnpay.sandbox.faults import Fault
-
-if TYPE_CHECKING:
-    from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.world import World
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +14,11 @@ class Preset:
     """A fault with a name for people. apply sets it."""
 
     title: str
-    apply: Callable[[Simulator], object]
+    apply: Callable[[World], object]
 
 
 def _preset(title: str, *faults: Fault) -> Preset:
-    def apply(simulator: Simulator) -> None:
+    def apply(simulator: World) -> None:
         for fault in faults:
             simulator.faults.add(replace(fault))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 from lnpay.sandbox.rates import PER_BITCOIN, PER_USD
 from lnpay.sandbox.web import (
@@ -14,14 +13,12 @@ from lnpay.sandbox.web import (
     Request,
     json_reply,
 )
-
-if TYPE_CHECKING:
-    from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.world import World
 
 _BITCOIN_NAMES = {"ids": "bitcoin", "names": "bitcoin", "symbols": "btc"}
 
 
-def answer(simulator: Simulator, request: Request) -> Reply:
+def answer(simulator: World, request: Request) -> Reply:
     """One call of a rate source; a fault of kind rate_limited answers before this."""
     path = "/" + "/".join(request.segments)
     if request.method != "GET":
@@ -42,7 +39,7 @@ def too_many_requests(seconds: float) -> Reply:
     return json_reply(429, {"status": status}, [("Retry-After", str(math.ceil(seconds)))])
 
 
-def _simple_price(simulator: Simulator, arguments: dict[str, str]) -> Reply:
+def _simple_price(simulator: World, arguments: dict[str, str]) -> Reply:
     if not arguments.get("vs_currencies"):
         return json_reply(422, {"error": "Missing parameter vs_currencies"})
     wanted = next((name for name in _BITCOIN_NAMES if arguments.get(name)), None)
@@ -78,7 +75,7 @@ def _numbers(coin: str, numbers: dict[str, str] | None) -> Reply:
     return Reply(200, text.encode(), [("Content-Type", JSON_TYPE)])
 
 
-def _exchange_rates(simulator: Simulator, currency: str) -> Reply:
+def _exchange_rates(simulator: World, currency: str) -> Reply:
     if currency.upper() != "BTC":
         problem = {"id": "invalid_request", "message": f"Currency is invalid: {currency}"}
         return json_reply(400, {"errors": [problem]})

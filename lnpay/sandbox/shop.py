@@ -1,23 +1,17 @@
-"""The demo shop: its orders, and what it was told about them."""
+"""How the demo shop acts: it orders from LNPay, asks how an order stands, and takes LNPay's webhook."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import datetime
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import requests
 
+from lnpay.sandbox.orders import Order, ShopDelivery
 from lnpay.sandbox.products import Cart
 from lnpay.sandbox.web import Reply, Request, json_reply
-
-if TYPE_CHECKING:
-    from lnpay.sandbox.simulator import Simulator
-
+from lnpay.sandbox.world import World
 
 BACKEND_TIMEOUT_SECONDS = 20
 STANDING_TIMEOUT_SECONDS = 3
@@ -30,144 +24,8 @@ class BackendFailed(Exception):
     """LNPay did not make an invoice; the text says why, for people."""
 
 
-@dataclass(slots=True)
-class Order:
-    """One order, with LNPay's answer to it."""
-
-    order_id: str
-    product: str
-    amount: str
-    currency: str
-    created_at: datetime
-    answer: Mapping[str, Any]
-    cart: Cart = field(default_factory=Cart)
-    """Empty when something was ordered by its name."""
-    address: str = ""
-    is_paid: bool = False
-    """What the shop was told at its webhook."""
-    standing: Mapping[str, Any] = field(default_factory=dict)
-    """What LNPay said when it was asked last."""
-
-    @property
-    def payment_request(self) -> str:
-        """What the customer is asked to pay."""
-        return str(self.answer.get("quote", {}).get("lnInvoice", ""))
-
-    @property
-    def invoice_id(self) -> str:
-        """LNPay's name of the invoice."""
-        return str(self.answer.get("invoice", {}).get("invoiceId", ""))
-
-    @property
-    def stage(self) -> str:
-        """Where it stands: one of STAGES. Only the webhook makes it paid."""
-        if self.is_paid:
-            return "paid"
-        state = str(self.standing.get("state", ""))
-        if state == "paid_late":
-            refund = self.standing.get("refund") or {}
-            return _REFUND_STAGES.get(str(refund.get("state", "")), "refunding")
-        return state if state in STAGES else "waiting"
-
-    @property
-    def is_final(self) -> bool:
-        """Whether nothing more will happen."""
-        return self.stage in ("paid", "refunded", "lapsed")
-
-
-STAGES = (
-    "waiting",
-    "settled",
-    "paid",
-    "expired",
-    "lapsed",
-    "cancelled",
-    "refunding",
-    "needs_address",
-    "held",
-    "refunded",
-)
-"""settled: LNPay knows of the payment, and the shop's webhook has not been reached yet."""
-
-_REFUND_STAGES = {"sent": "refunded", "needs_address": "needs_address", "held": "held"}
-
-
-@dataclass(frozen=True, slots=True)
-class ShopDelivery:
-    """One call the shop's webhook got, and what it answered."""
-
-    at: datetime
-    headers: dict[str, str]
-    body: bytes
-    status: int
-
-    def json(self) -> Any:  # noqa: ANN401 - whatever was sent
-        """The body as JSON, None when it is none."""
-        try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            return None
-
-
-@dataclass(slots=True)
-class Shop:
-    """The shop's memory. answers: the statuses of the next calls, 200 when there are none left."""
-
-    orders: dict[str, Order] = field(default_factory=dict)
-    deliveries: list[ShopDelivery] = field(default_factory=list)
-    answers: list[int] = field(default_factory=list)
-    always: int | None = None
-    """Status of every call until changed; None: by `answers`."""
-
-    def answer_with(self, status: int, times: int | None = 1) -> None:
-        """Answer the next `times` calls (None: all of them) with a status."""
-        if times is None:
-            self.always = status
-        else:
-            self.always = None
-            self.answers = [status] * times
-
-    def next_status(self) -> int:
-        """How the next call is answered."""
-        if self.always is not None:
-            return self.always
-        return self.answers.pop(0) if self.answers else 200
-
-    def accepted(self) -> list[ShopDelivery]:
-        """The calls that were answered 2xx."""
-        return [delivery for delivery in self.deliveries if 200 <= delivery.status < 300]
-
-    def deliveries_of(self, order: Order) -> list[ShopDelivery]:
-        """The calls about one order."""
-        return [one for one in self.deliveries if order.payment_request and _invoice_in(one) == order.payment_request]
-
-    def order_to_pay(self, payment_request: str) -> Order | None:
-        """The order that a payment request belongs to."""
-        text = payment_request.strip().lower().removeprefix("lightning:")
-        return next((one for one in self.orders.values() if text and one.payment_request == text), None)
-
-    def mark_paid(self, payment_request: str, amount: object, currency: object) -> None:
-        """Note that the order with this payment request is paid, if the message is about the order's own price."""
-        for order in self.orders.values():
-            is_meant = payment_request and order.payment_request == payment_request
-            if is_meant and currency == order.currency and _is_amount(amount, order.amount):
-                order.is_paid = True
-
-
-def _is_amount(told: object, ordered: str) -> bool:
-    try:
-        return isinstance(told, str) and Decimal(told) == Decimal(ordered.strip().replace(",", "."))
-    except ArithmeticError:  # one of them is no number
-        return False
-
-
-def _invoice_in(delivery: ShopDelivery) -> str:
-    told = delivery.json()
-    return str(told.get("invoice", "")) if isinstance(told, dict) else ""
-
-
 def place_order(
-    simulator: Simulator,
+    simulator: World,
     *,
     product: str,
     amount: str,
@@ -202,7 +60,7 @@ def _links(shop_url: str, order_id: str) -> dict[str, str]:
     return {"return_url": page, "retry_url": f"{page}/again"}
 
 
-def refresh_standing(simulator: Simulator, order: Order) -> None:
+def refresh_standing(simulator: World, order: Order) -> None:
     """Ask LNPay where the invoice stands: of a late payment the webhook is not told unless DELIVERY_EVENTS says so.
 
     When there is no answer, what is known stays.
@@ -219,12 +77,12 @@ def refresh_standing(simulator: Simulator, order: Order) -> None:
         order.standing = told
 
 
-def _key(simulator: Simulator) -> dict[str, str]:
+def _key(simulator: World) -> dict[str, str]:
     key = simulator.config.backend_api_key
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-def _ask_backend(simulator: Simulator, body: dict[str, str]) -> Mapping[str, Any]:
+def _ask_backend(simulator: World, body: dict[str, str]) -> Mapping[str, Any]:
     """LNPay's `data` for a new invoice."""
     config = simulator.config
     try:
@@ -254,7 +112,7 @@ def _reason(told: object) -> str:
     return " ".join([str(told.get("message", "")), *details]).strip()
 
 
-def receive_webhook(simulator: Simulator, request: Request) -> Reply:
+def receive_webhook(simulator: World, request: Request) -> Reply:
     """The shop's own webhook: remember the call, mark the order paid, answer as told."""
     shop = simulator.shop
     is_question = request.method == "OPTIONS"

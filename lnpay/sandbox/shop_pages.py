@@ -5,6 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, abort, redirect, request, url_for
 from werkzeug.wrappers import Response
 
+from lnpay.sandbox.orders import Order
 from lnpay.sandbox.page import Page, show, simulator
 from lnpay.sandbox.products import (
     PRODUCTS,
@@ -12,12 +13,7 @@ from lnpay.sandbox.products import (
     price,
     read_cart,
 )
-from lnpay.sandbox.shop import (
-    BackendFailed,
-    Order,
-    place_order,
-    refresh_standing,
-)
+from lnpay.sandbox.shop import BackendFailed, place_order, refresh_standing
 
 COOKIE = "sandbox_cart"
 REFRESH_SECONDS = 2

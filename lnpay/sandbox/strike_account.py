@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lnpay.sandbox.envelope import ApiError, Body
@@ -14,9 +13,7 @@ from lnpay.sandbox.strike_routes import Call, list_envelope, route
 from lnpay.sandbox.views import Json, event_json, subscription_json
 from lnpay.sandbox.web import Reply, json_reply
 from lnpay.sandbox.webhooks import EVENT_TYPES
-
-if TYPE_CHECKING:
-    from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.world import World
 
 MANAGE = "partner.webhooks.manage"
 MOST_SUBSCRIPTIONS = 50
@@ -47,7 +44,7 @@ def read_balances(call: Call) -> Reply:
     return json_reply(200, [_balance(call.sim, currency) for currency in call.sim.config.currencies])
 
 
-def _balance(simulator: Simulator, currency: str) -> Json:
+def _balance(simulator: World, currency: str) -> Json:
     available, outgoing = simulator.balances.available[currency], simulator.balances.outgoing[currency]
     return {
         "currency": currency,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import timedelta
 from email.utils import format_datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lnpay.sandbox import (
     limits,
@@ -31,9 +31,7 @@ from lnpay.sandbox.web import (
     html_reply,
     json_reply,
 )
-
-if TYPE_CHECKING:
-    from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.world import World
 
 # Importing them registers their endpoints.
 ENDPOINT_MODULES = (strike_account, strike_invoices, strike_payments)
@@ -42,7 +40,7 @@ _LIMITED_PAGE = "<html><head><title>Access denied | Cloudflare</title></head><bo
 _BLOCKED_PAGE = "<html><head><title>Attention Required! | Cloudflare</title></head><body>Blocked</body></html>"
 
 
-def answer(simulator: Simulator, request: Request) -> Reply:
+def answer(simulator: World, request: Request) -> Reply:
     """One call of Strike's API."""
     try:
         return _answer(simulator, request)
@@ -52,7 +50,7 @@ def answer(simulator: Simulator, request: Request) -> Reply:
         return html_reply(403, _BLOCKED_PAGE, [("Server", "cloudflare")])
 
 
-def _answer(simulator: Simulator, request: Request) -> Reply:
+def _answer(simulator: World, request: Request) -> Reply:
     match = ROUTER.find(request.method, request.segments)
     endpoint = match.target if match else None
     wait = _seconds_to_wait(simulator, request, endpoint)
@@ -71,7 +69,7 @@ def _answer(simulator: Simulator, request: Request) -> Reply:
     return endpoint.handler(Call(simulator, request, match.values))
 
 
-def _seconds_to_wait(simulator: Simulator, request: Request, endpoint: Endpoint | None) -> float:
+def _seconds_to_wait(simulator: World, request: Request, endpoint: Endpoint | None) -> float:
     config = simulator.config
     bucket = endpoint.bucket if endpoint else limits.OTHERS
     if config.invoice_reads_share_creation_bucket and endpoint and endpoint.scope == "partner.invoice.read":
@@ -84,7 +82,7 @@ def _seconds_to_wait(simulator: Simulator, request: Request, endpoint: Endpoint 
     return simulator.limits.seconds_to_wait(bucket, request.client, tuple(limit), now)
 
 
-def too_many_requests(simulator: Simulator, seconds: float) -> Reply:
+def too_many_requests(simulator: World, seconds: float) -> Reply:
     """429, with the end of the lock-out in Retry-After."""
     config, whole = simulator.config, math.ceil(seconds)
     end = simulator.now() + timedelta(seconds=whole)
@@ -96,7 +94,7 @@ def too_many_requests(simulator: Simulator, seconds: float) -> Reply:
     return json_reply(429, {"traceId": simulator.new_id(), "data": data}, headers)
 
 
-def _scopes_of_caller(simulator: Simulator, request: Request) -> list[str]:
+def _scopes_of_caller(simulator: World, request: Request) -> list[str]:
     kind, _, key = (request.header("Authorization") or "").partition(" ")
     if kind.lower() != "bearer" or not key.strip():
         raise ApiError("UNAUTHORIZED")

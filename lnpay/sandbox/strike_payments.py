@@ -11,6 +11,7 @@ from lnpay.sandbox.envelope import (
     Body,
     invalid,
 )
+from lnpay.sandbox.invoices import sats_of
 from lnpay.sandbox.limits import CREATE_PAYMENT_QUOTE, EXECUTE_PAYMENT
 from lnpay.sandbox.models import Money, Payment, PaymentQuote
 from lnpay.sandbox.strike_routes import Call, route
@@ -73,8 +74,6 @@ def quote_address(call: Call) -> Reply:
 
 
 def _sats(call: Call, amount: Money) -> int:
-    from lnpay.sandbox.invoices import sats_of
-
     if amount.units <= 0:
         raise ApiError("INVALID_AMOUNT")
     return sats_of(amount, call.sim.strike_rate(amount.currency))

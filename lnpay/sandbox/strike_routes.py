@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lnpay.sandbox.envelope import ApiError, Body
 from lnpay.sandbox.limits import OTHERS
@@ -22,9 +22,7 @@ from lnpay.sandbox.web import (
     Router,
     read_json_object,
 )
-
-if TYPE_CHECKING:
-    from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.world import World
 
 
 class Blocked(Exception):
@@ -35,7 +33,7 @@ class Blocked(Exception):
 class Call:
     """One call of an endpoint: who holds the state, what was asked, what stood in the path."""
 
-    sim: Simulator
+    sim: World
     request: Request
     path: Mapping[str, str]
 
