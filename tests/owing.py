@@ -17,7 +17,7 @@ from lnpay.refunds.send import WAITING, send_due_refunds
 from lnpay.repository import Transaction
 from lnpay.runtime.backend import Backend
 from lnpay.runtime.bootstrap import build_backend
-from lnpay.sandbox.ledger import LedgerEntry
+from lnpay.sandbox.strike.ledger import LedgerEntry
 from tests.world import World, WorldSettings
 
 ADDRESS = "alice@example.com"

@@ -46,8 +46,8 @@ def test_the_contracts_are_kept(tree: Path) -> None:
         ("lnpay/web/app.py", "import requests", "Use cases and pages make no calls"),
         ("lnpay/repository/invoices.py", "import requests", "Use cases and pages make no calls"),
         ("lnpay/monitoring/overview.py", "import flask", "Only the web knows Flask"),
-        ("lnpay/sandbox/rates.py", "import lnpay.strike.client", "The sandbox shares no code"),
-        ("lnpay/doctor/target.py", "import lnpay.sandbox.rates", "Nothing in LNPay loads the sandbox"),
+        ("lnpay/sandbox/rates/prices.py", "import lnpay.strike.client", "The sandbox shares no code"),
+        ("lnpay/doctor/target.py", "import lnpay.sandbox.rates.prices", "Nothing in LNPay loads the sandbox"),
         ("lnpay/web/api/routes.py", "import lnpay.strike.client", "The web reaches providers"),
     ],
 )

@@ -21,9 +21,9 @@ import requests
 import webhook_settings
 from config import settings as settings_module
 from lnpay.sandbox.faults import Fault
-from lnpay.sandbox.models import Event, Subscription
 from lnpay.sandbox.server import SandboxServer, wait_until
 from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.strike.models import Event, Subscription
 from lnpay.strike.client import SUBSCRIBED_EVENTS
 from tests.scenarios.live import ask, build_live_backend, free_port, serving
 

@@ -7,9 +7,9 @@ check_packages(SANDBOX_PACKAGES)
 from lnpay.sandbox.clock import VirtualClock
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.faults import Fault
-from lnpay.sandbox.invoices import PaymentRefused
 from lnpay.sandbox.server import SandboxServer
 from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.strike.invoices import PaymentRefused
 from lnpay.sandbox.transport import WsgiAdapter
 
 __all__ = [

@@ -16,15 +16,13 @@ from email.utils import format_datetime
 from http import HTTPStatus
 from typing import Any
 
-from lnpay.sandbox import (
-    control,
-    rates_api,
-    shop,
-    strike_api,
-)
-from lnpay.sandbox.envelope import ApiError, error_reply
+from lnpay.sandbox import control
 from lnpay.sandbox.faults import NO_ANSWER_SECONDS, Fault
-from lnpay.sandbox.people import people_app
+from lnpay.sandbox.people.app import people_app
+from lnpay.sandbox.rates import api as rates_api
+from lnpay.sandbox.shop import actions as shop
+from lnpay.sandbox.strike.api import front as strike_api
+from lnpay.sandbox.strike.envelope import ApiError, error_reply
 from lnpay.sandbox.web import Reply, Request, html_reply
 from lnpay.sandbox.world import World
 

@@ -8,9 +8,9 @@ from decimal import Decimal
 from typing import Any
 
 from lnpay.sandbox.faults import Fault
-from lnpay.sandbox.invoices import PaymentRefused
-from lnpay.sandbox.models import Event, Invoice, Transaction
-from lnpay.sandbox.rates import SOURCES
+from lnpay.sandbox.rates.prices import SOURCES
+from lnpay.sandbox.strike.invoices import PaymentRefused
+from lnpay.sandbox.strike.models import Event, Invoice, Transaction
 from lnpay.sandbox.web import (
     Reply,
     Request,

@@ -11,15 +11,15 @@ import uuid
 from datetime import datetime
 from decimal import Decimal
 
-from lnpay.sandbox.balances import Balances
 from lnpay.sandbox.clock import VirtualClock
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.sandbox.envelope import ApiError
 from lnpay.sandbox.faults import FaultBox
-from lnpay.sandbox.ledger import Ledger
-from lnpay.sandbox.limits import RateLimiter
-from lnpay.sandbox.rates import Rates
+from lnpay.sandbox.rates.prices import Rates
 from lnpay.sandbox.schedule import Schedule
+from lnpay.sandbox.strike.balances import Balances
+from lnpay.sandbox.strike.envelope import ApiError
+from lnpay.sandbox.strike.ledger import Ledger
+from lnpay.sandbox.strike.limits import RateLimiter
 
 
 class Core:

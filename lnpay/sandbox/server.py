@@ -22,8 +22,8 @@ from lnpay.sandbox.application import (
     RESUMED,
     read_body,
 )
-from lnpay.sandbox.envelope import ApiError, error_reply
 from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.strike.envelope import ApiError, error_reply
 
 WEBHOOK_TIMEOUT_SECONDS = 5
 PUMP_PAUSE_SECONDS = 0.05

@@ -6,8 +6,8 @@ import hashlib
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from lnpay.sandbox.bolt11_writer import WALLET_KEY, PaymentTerms, write_payment_request
 from lnpay.sandbox.core import Core
+from lnpay.sandbox.strike.bolt11_writer import WALLET_KEY, PaymentTerms, write_payment_request
 
 START_SATS = 100_000_000
 

@@ -14,12 +14,12 @@ import requests
 from lnpay.sandbox.clock import VirtualClock
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.core import Core
-from lnpay.sandbox.invoices import InvoiceBook
-from lnpay.sandbox.models import Transaction
-from lnpay.sandbox.orders import Shop
-from lnpay.sandbox.payments import PaymentDesk
+from lnpay.sandbox.shop.orders import Shop
+from lnpay.sandbox.strike.invoices import InvoiceBook
+from lnpay.sandbox.strike.models import Transaction
+from lnpay.sandbox.strike.payments import PaymentDesk
+from lnpay.sandbox.strike.webhooks import Attempt, Send, WebhookDesk
 from lnpay.sandbox.wallet import Wallet
-from lnpay.sandbox.webhooks import Attempt, Send, WebhookDesk
 
 
 class World(Core):

@@ -20,8 +20,8 @@ from lnpay.domain.model import Heartbeat, RefundKey
 from lnpay.domain.states import InvoiceState, RefundState
 from lnpay.repository import Repository
 from lnpay.repository.repository import SCHEMA_VERSION
-from lnpay.sandbox.models import Money
 from lnpay.sandbox.server import wait_until
+from lnpay.sandbox.strike.models import Money
 from lnpay.strike.client import Bucket
 from tests.contract.test_looking import make_read_only
 from tests.databases import fresh_postgres

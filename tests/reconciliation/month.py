@@ -13,8 +13,8 @@ from lnpay.accounting.reconcile import CALLS_SHARE, Auditor, reconcile_books
 from lnpay.accounting.report import Period
 from lnpay.domain.model import Invoice, Refund
 from lnpay.invoices.settle import reconcile_invoice
-from lnpay.sandbox.models import Invoice as StrikeInvoice
-from lnpay.sandbox.models import Money, Payment
+from lnpay.sandbox.strike.models import Invoice as StrikeInvoice
+from lnpay.sandbox.strike.models import Money, Payment
 from lnpay.strike.budget import Budget
 from tests import owing
 from tests.owing import refund_of

@@ -15,7 +15,7 @@ from lnpay.repository.tables import (
     refund_attempts,
     refunds,
 )
-from lnpay.sandbox.models import Money
+from lnpay.sandbox.strike.models import Money
 from tests.reconciliation.month import Month, Plant
 
 K = BreakKind

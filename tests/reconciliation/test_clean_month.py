@@ -17,7 +17,7 @@ from lnpay.domain.strike_names import new_strike_name
 from lnpay.invoices.settle import reconcile_invoice
 from lnpay.invoices.sweep import expire_due, lapse_due, sweep
 from lnpay.repository.tables import invoices, refund_attempts, refunds
-from lnpay.sandbox.models import Money
+from lnpay.sandbox.strike.models import Money
 from lnpay.strike.client import Bucket
 from lnpay.strike.invoices import PAGE_SIZE
 from tests.reconciliation.month import Month

@@ -13,7 +13,7 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lnpay.sandbox.strike_routes import ROUTER
+from lnpay.sandbox.strike.api.routes import ROUTER
 from tests.sandbox.strike_client import Client
 
 ID = "0f2b7c1e-93d4-4c58-8a6f-5d1e0b9a7c24"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lnpay.sandbox.bolt11_writer import (
+from lnpay.sandbox.strike.bolt11_writer import (
     NODE_KEY,
     WALLET_KEY,
     PaymentTerms,

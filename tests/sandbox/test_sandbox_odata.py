@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnpay.sandbox.odata import BadQuery, Row, parse_filter
+from lnpay.sandbox.strike.api.odata import BadQuery, Row, parse_filter
 
 KINDS = {"state": "text", "correlationId": "text", "created": "date", "deliverySuccess": "bool"}
 ROW: Row = {

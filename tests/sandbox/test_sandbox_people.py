@@ -13,8 +13,8 @@ import requests
 from werkzeug import Request, Response
 
 from lnpay.sandbox import WsgiAdapter
-from lnpay.sandbox.presets import GROUPS, PRESETS
-from lnpay.sandbox.products import price, read_cart
+from lnpay.sandbox.people.presets import GROUPS, PRESETS
+from lnpay.sandbox.shop.products import price, read_cart
 from tests.sandbox.strike_client import Client
 
 PIXEL = base64.b64encode(b"\x89PNG\r\n\x1a\n").decode()

@@ -23,8 +23,8 @@ from lnpay.domain.model import (
 from lnpay.domain.states import InvoiceState
 from lnpay.runtime.worker_passes import main_pass
 from lnpay.sandbox import SimulatorConfig
-from lnpay.sandbox.models import Invoice as StrikeInvoice
-from lnpay.sandbox.models import Money
+from lnpay.sandbox.strike.models import Invoice as StrikeInvoice
+from lnpay.sandbox.strike.models import Money
 from tests.world import World
 
 ORDER = Order(Decimal("12.34"), "usd", None, None)

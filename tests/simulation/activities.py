@@ -14,10 +14,10 @@ from lnpay.invoices import sweep
 from lnpay.refunds.by_hand import approve, change_address, retry
 from lnpay.refunds.send import WAITING, send_due_refunds
 from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
-from lnpay.sandbox.bolt11_writer import format_amount
-from lnpay.sandbox.envelope import parse_units
 from lnpay.sandbox.faults import Fault
-from lnpay.sandbox.invoices import PaymentRefused
+from lnpay.sandbox.strike.bolt11_writer import format_amount
+from lnpay.sandbox.strike.envelope import parse_units
+from lnpay.sandbox.strike.invoices import PaymentRefused
 from tests.simulation.installation import Installation, LnpayProcess
 from tests.simulation.scheduler import Task, Violation
 from tests.simulation.trouble import Trouble

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from lnpay.sandbox.bolt11_writer import PaymentTerms, write_payment_request
 from lnpay.sandbox.clock import FROZEN_START
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.faults import Fault
+from lnpay.sandbox.strike.bolt11_writer import PaymentTerms, write_payment_request
 from tests.simulation.scheduler import Chances
 from tests.world import ALL_EVENTS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from lnpay.sandbox.models import Payment
+from lnpay.sandbox.strike.models import Payment
 from tests.simulation.scheduler import Violation
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from lnpay.sandbox.faults import Fault
-from lnpay.sandbox.models import Money
-from lnpay.sandbox.webhooks import Attempt
+from lnpay.sandbox.strike.models import Money
+from lnpay.sandbox.strike.webhooks import Attempt
 from tests.simulation.draws import ODD_FIELDS, draw_fault
 from tests.simulation.installation import Installation, LnpayProcess
 from tests.simulation.scheduler import Task, Violation

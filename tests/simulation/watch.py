@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from lnpay.sandbox.models import Invoice, Payment
 from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.strike.models import Invoice, Payment
 from tests.simulation.limits import check_limits
 from tests.simulation.scheduler import Violation
 

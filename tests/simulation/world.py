@@ -15,9 +15,9 @@ from lnpay.domain.errors import LnpayError
 from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
 from lnpay.sandbox.clock import VirtualClock
 from lnpay.sandbox.faults import Fault
-from lnpay.sandbox.models import Subscription
 from lnpay.sandbox.simulator import Simulator
-from lnpay.sandbox.webhooks import Attempt
+from lnpay.sandbox.strike.models import Subscription
+from lnpay.sandbox.strike.webhooks import Attempt
 from lnpay.strike import budget
 from lnpay.strike.client import SUBSCRIBED_EVENTS, Bucket
 from tests.simulation.activities import Activities

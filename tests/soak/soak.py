@@ -19,9 +19,9 @@ import requests
 
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.faults import Fault
-from lnpay.sandbox.invoices import PaymentRefused
 from lnpay.sandbox.server import SandboxServer, wait_until
 from lnpay.sandbox.simulator import Simulator
+from lnpay.sandbox.strike.invoices import PaymentRefused
 from tests.scenarios.live import ROOT, environment, free_port, is_up, subscribe
 from tests.soak.clocks import ProviderClock, SharedTime
 

@@ -26,9 +26,9 @@ from lnpay.domain.states import InvoiceState
 from lnpay.domain.strike_names import read_strike_name
 from lnpay.invoices.create import ROUNDS, create_invoice
 from lnpay.invoices.sweep import sweep
-from lnpay.sandbox.bolt11_writer import PaymentTerms, write_payment_request
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.sandbox.rates import BITCOIN_USD
+from lnpay.sandbox.rates.prices import BITCOIN_USD
+from lnpay.sandbox.strike.bolt11_writer import PaymentTerms, write_payment_request
 from tests.world import World, empty_database
 
 CREATE = "/v1/invoices"

@@ -19,7 +19,7 @@ from lnpay.invoices.sweep import (
     sweep,
 )
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.sandbox.models import Money
+from lnpay.sandbox.strike.models import Money
 from lnpay.strike.invoices import PAGE_SIZE
 from tests.world import World
 

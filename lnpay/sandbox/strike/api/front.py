@@ -7,23 +7,19 @@ from datetime import timedelta
 from email.utils import format_datetime
 from typing import Any
 
-from lnpay.sandbox import (
-    limits,
-    strike_account,
-    strike_invoices,
-    strike_payments,
-)
-from lnpay.sandbox.envelope import (
-    UUID,
-    ApiError,
-    error_reply,
-    invalid,
-)
-from lnpay.sandbox.strike_routes import (
+from lnpay.sandbox.strike import limits
+from lnpay.sandbox.strike.api import account, invoices, payments
+from lnpay.sandbox.strike.api.routes import (
     ROUTER,
     Blocked,
     Call,
     Endpoint,
+)
+from lnpay.sandbox.strike.envelope import (
+    UUID,
+    ApiError,
+    error_reply,
+    invalid,
 )
 from lnpay.sandbox.web import (
     Reply,
@@ -34,7 +30,7 @@ from lnpay.sandbox.web import (
 from lnpay.sandbox.world import World
 
 # Importing them registers their endpoints.
-ENDPOINT_MODULES = (strike_account, strike_invoices, strike_payments)
+ENDPOINT_MODULES = (account, invoices, payments)
 
 _LIMITED_PAGE = "<html><head><title>Access denied | Cloudflare</title></head><body>Error 1015</body></html>"
 _BLOCKED_PAGE = "<html><head><title>Attention Required! | Cloudflare</title></head><body>Blocked</body></html>"

@@ -6,17 +6,17 @@ from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
 
 from lnpay.sandbox.core import Core
-from lnpay.sandbox.destinations import Destination, look_up, split_behaviour
-from lnpay.sandbox.envelope import ApiError
-from lnpay.sandbox.ledger import Execution, LedgerEntry
-from lnpay.sandbox.models import (
+from lnpay.sandbox.strike.destinations import Destination, look_up, split_behaviour
+from lnpay.sandbox.strike.envelope import ApiError
+from lnpay.sandbox.strike.ledger import Execution, LedgerEntry
+from lnpay.sandbox.strike.models import (
     Money,
     Payment,
     PaymentQuote,
     decimals_of,
 )
+from lnpay.sandbox.strike.webhooks import WebhookDesk
 from lnpay.sandbox.wallet import Receipt, Wallet
-from lnpay.sandbox.webhooks import WebhookDesk
 
 
 class PaymentDesk:

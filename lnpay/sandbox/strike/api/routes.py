@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lnpay.sandbox.envelope import ApiError, Body
-from lnpay.sandbox.limits import OTHERS
-from lnpay.sandbox.odata import (
+from lnpay.sandbox.strike.api.odata import (
     BadQuery,
     Filter,
     Page,
     Row,
     read_page,
 )
+from lnpay.sandbox.strike.envelope import ApiError, Body
+from lnpay.sandbox.strike.limits import OTHERS
 from lnpay.sandbox.web import (
     Reply,
     Request,

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 
 from lnpay.sandbox.core import Core
 from lnpay.sandbox.faults import WEBHOOK_KINDS
-from lnpay.sandbox.models import Event, Subscription
-from lnpay.sandbox.views import event_json
+from lnpay.sandbox.strike.models import Event, Subscription
+from lnpay.sandbox.strike.views import event_json
 
 EVENT_TYPES = frozenset(
     (

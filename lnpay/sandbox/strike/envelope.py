@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from lnpay.sandbox.models import CURRENCIES, Money, decimals_of
+from lnpay.sandbox.strike.models import CURRENCIES, Money, decimals_of
 from lnpay.sandbox.web import Reply, json_reply
 
 UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")

@@ -6,7 +6,7 @@ import json
 import math
 from decimal import Decimal
 
-from lnpay.sandbox.rates import PER_BITCOIN, PER_USD
+from lnpay.sandbox.rates.prices import PER_BITCOIN, PER_USD
 from lnpay.sandbox.web import (
     JSON_TYPE,
     Reply,

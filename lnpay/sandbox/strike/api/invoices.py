@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from lnpay.sandbox.envelope import ApiError
-from lnpay.sandbox.limits import CREATE_INVOICE, QUOTE_INVOICE
-from lnpay.sandbox.models import Invoice
-from lnpay.sandbox.odata import Row
-from lnpay.sandbox.strike_routes import Call, list_envelope, route
-from lnpay.sandbox.views import invoice_json, invoice_quote_json
+from lnpay.sandbox.strike.api.odata import Row
+from lnpay.sandbox.strike.api.routes import Call, list_envelope, route
+from lnpay.sandbox.strike.envelope import ApiError
+from lnpay.sandbox.strike.limits import CREATE_INVOICE, QUOTE_INVOICE
+from lnpay.sandbox.strike.models import Invoice
+from lnpay.sandbox.strike.views import invoice_json, invoice_quote_json
 from lnpay.sandbox.web import Reply, json_reply
 
 MAX_SATS = 21_000_000 * 100_000_000

@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from lnpay.sandbox.products import Cart
+from lnpay.sandbox.shop.products import Cart
 
 
 @dataclass(slots=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from lnpay.sandbox.envelope import ApiError
-from lnpay.sandbox.models import Money
+from lnpay.sandbox.strike.envelope import ApiError
+from lnpay.sandbox.strike.models import Money
 
 
 class Balances:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 
-from lnpay.sandbox.destinations import Destination, is_well_formed, look_up
-from lnpay.sandbox.envelope import (
+from lnpay.sandbox.strike.api.routes import Call, route
+from lnpay.sandbox.strike.destinations import Destination, is_well_formed, look_up
+from lnpay.sandbox.strike.envelope import (
     UUID_4,
     ApiError,
     Body,
     invalid,
 )
-from lnpay.sandbox.invoices import sats_of
-from lnpay.sandbox.limits import CREATE_PAYMENT_QUOTE, EXECUTE_PAYMENT
-from lnpay.sandbox.models import Money, Payment, PaymentQuote
-from lnpay.sandbox.strike_routes import Call, route
-from lnpay.sandbox.views import Json, payment_json, payment_quote_json
+from lnpay.sandbox.strike.invoices import sats_of
+from lnpay.sandbox.strike.limits import CREATE_PAYMENT_QUOTE, EXECUTE_PAYMENT
+from lnpay.sandbox.strike.models import Money, Payment, PaymentQuote
+from lnpay.sandbox.strike.views import Json, payment_json, payment_quote_json
 from lnpay.sandbox.wallet import WalletRequest
 from lnpay.sandbox.web import Reply, json_reply
 

@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import requests
 
-from lnpay.sandbox.orders import Order, ShopDelivery
-from lnpay.sandbox.products import Cart
+from lnpay.sandbox.shop.orders import Order, ShopDelivery
+from lnpay.sandbox.shop.products import Cart
 from lnpay.sandbox.web import Reply, Request, json_reply
 from lnpay.sandbox.world import World
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from decimal import Decimal
 from urllib.parse import urlsplit
 
-from lnpay.sandbox.envelope import ApiError, Body
-from lnpay.sandbox.limits import RATES
-from lnpay.sandbox.models import Event, Money, Subscription
-from lnpay.sandbox.odata import Row
-from lnpay.sandbox.strike_routes import Call, list_envelope, route
-from lnpay.sandbox.views import Json, event_json, subscription_json
+from lnpay.sandbox.strike.api.odata import Row
+from lnpay.sandbox.strike.api.routes import Call, list_envelope, route
+from lnpay.sandbox.strike.envelope import ApiError, Body
+from lnpay.sandbox.strike.limits import RATES
+from lnpay.sandbox.strike.models import Event, Money, Subscription
+from lnpay.sandbox.strike.views import Json, event_json, subscription_json
+from lnpay.sandbox.strike.webhooks import EVENT_TYPES
 from lnpay.sandbox.web import Reply, json_reply
-from lnpay.sandbox.webhooks import EVENT_TYPES
 from lnpay.sandbox.world import World
 
 MANAGE = "partner.webhooks.manage"

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.sandbox.models import (
+from lnpay.sandbox.strike.models import (
     Event,
     Invoice,
     InvoiceQuote,

@@ -6,19 +6,19 @@ import hashlib
 from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
 
-from lnpay.sandbox.bolt11_writer import PaymentTerms, write_payment_request
 from lnpay.sandbox.core import Core
-from lnpay.sandbox.envelope import ApiError
-from lnpay.sandbox.ledger import LedgerEntry
-from lnpay.sandbox.models import (
+from lnpay.sandbox.strike.bolt11_writer import PaymentTerms, write_payment_request
+from lnpay.sandbox.strike.envelope import ApiError
+from lnpay.sandbox.strike.ledger import LedgerEntry
+from lnpay.sandbox.strike.models import (
     Invoice,
     InvoiceQuote,
     Money,
     Transaction,
     decimals_of,
 )
+from lnpay.sandbox.strike.webhooks import WebhookDesk
 from lnpay.sandbox.wallet import Wallet
-from lnpay.sandbox.webhooks import WebhookDesk
 
 
 class PaymentRefused(Exception):

@@ -5,15 +5,15 @@ from __future__ import annotations
 from flask import Blueprint, abort, redirect, request, url_for
 from werkzeug.wrappers import Response
 
-from lnpay.sandbox.orders import Order
-from lnpay.sandbox.page import Page, show, simulator
-from lnpay.sandbox.products import (
+from lnpay.sandbox.people.page import Page, show, simulator
+from lnpay.sandbox.shop.actions import BackendFailed, place_order, refresh_standing
+from lnpay.sandbox.shop.orders import Order
+from lnpay.sandbox.shop.products import (
     PRODUCTS,
     Cart,
     price,
     read_cart,
 )
-from lnpay.sandbox.shop import BackendFailed, place_order, refresh_standing
 
 COOKIE = "sandbox_cart"
 REFRESH_SECONDS = 2

@@ -11,13 +11,13 @@ from pathlib import Path
 from flask import Blueprint, Flask, Response, abort, redirect, request, url_for
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from lnpay.sandbox import shop_pages
-from lnpay.sandbox.envelope import ApiError, error_reply
-from lnpay.sandbox.invoices import PaymentRefused
-from lnpay.sandbox.models import InvoiceQuote
-from lnpay.sandbox.page import Page, show, simulator
-from lnpay.sandbox.presets import GROUPS, PRESETS
-from lnpay.sandbox.products import with_currency
+from lnpay.sandbox.people import shop
+from lnpay.sandbox.people.page import Page, show, simulator
+from lnpay.sandbox.people.presets import GROUPS, PRESETS
+from lnpay.sandbox.shop.products import with_currency
+from lnpay.sandbox.strike.envelope import ApiError, error_reply
+from lnpay.sandbox.strike.invoices import PaymentRefused
+from lnpay.sandbox.strike.models import InvoiceQuote
 
 log = logging.getLogger(__name__)
 
@@ -48,9 +48,9 @@ _REFUSALS = {
 @cache
 def people_app() -> Flask:
     """The one Flask app of all simulators; each request carries its own in the environ."""
-    app = Flask("lnpay.sandbox", template_folder="templates", static_folder=None)
+    app = Flask("lnpay.sandbox.people", template_folder="templates", static_folder=None)
     app.register_blueprint(pages)
-    app.register_blueprint(shop_pages.pages)
+    app.register_blueprint(shop.pages)
     app.jinja_env.filters.update(when=_when, moment=_moment, sats=_sats, money=_money)
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.context_processor(lambda: {"sim": simulator(), "now": simulator().now(), "static_url": _static_url})

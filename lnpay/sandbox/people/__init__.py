@@ -1,0 +1,1 @@
+"""Pages for people: the shop, the wallet, the ledger, the panel of faults."""

@@ -1,0 +1,1 @@
+"""Strike's API over HTTP."""
