@@ -161,7 +161,7 @@ class TestCommands:
     @pytest.mark.parametrize("line", sorted(set(re.findall(r"python main\.py([^`#\n&|)]*)", EVERYTHING))))
     def test_main_knows_it(self, line: str) -> None:
         arguments = [PLACEHOLDERS.get(word, word) for word in shlex.split(line)]
-        if arguments == ["refunds", "ACTION"]:
+        if arguments[1:] == ["ACTION"]:
             return
 
         assert vars(main._parse(arguments))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import string
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from lnpay.domain.errors import InvalidRequest, NotFound, StorageUnavailable
@@ -17,6 +17,9 @@ SECRET_CHARACTERS = 40
 """238 random bits. Letters and digits only: plugins drop everything else from a key."""
 
 MAX_LABEL_CHARACTERS = 100
+
+MAX_ID = 2**63 - 1
+"""The largest number that a database takes as an id."""
 
 USE_NOTED_EVERY = timedelta(minutes=1)
 """The last use of a key is written at most so often, so that reading an invoice costs no write."""
@@ -34,7 +37,7 @@ class Application:
 class CreatedKey:
     """A key that has just been created. The secret cannot be read again."""
 
-    secret: str
+    secret: str = field(repr=False)
     key: ApiKey
     store_id: str
 
@@ -117,12 +120,13 @@ def list_keys(repository: Repository) -> list[ApiKey]:
 
 def revoke_key(repository: Repository, key_id: int, now: datetime) -> ApiKey:
     """Revoke a key: from now on every server refuses it. Safe to repeat. Raises NotFound."""
-    with repository.transaction() as tx:
-        tx.api_keys.revoke(key_id, now)
-        key = tx.api_keys.find(key_id)
-    if key is None:
-        raise NotFound(f"there is no API key with the id {key_id}")
-    return key
+    if 0 < key_id <= MAX_ID:
+        with repository.transaction() as tx:
+            tx.api_keys.revoke(key_id, now)
+            key = tx.api_keys.find(key_id)
+        if key is not None:
+            return key
+    raise NotFound(f"there is no API key with the id {key_id}")
 
 
 def store_id(repository: Repository) -> str:

@@ -7,6 +7,7 @@ from lnpay.commands.base import Subparsers
 from lnpay.commands.copy_database import add_copy_database
 from lnpay.commands.deliveries import add_deliveries
 from lnpay.commands.doctor import add_doctor
+from lnpay.commands.keys import add_keys
 from lnpay.commands.redeliver import add_redeliver
 from lnpay.commands.refunds import add_refunds
 from lnpay.commands.report import add_report
@@ -18,6 +19,7 @@ def add_commands(commands: Subparsers) -> None:
     add_deliveries(commands)
     add_redeliver(commands)
     add_refunds(commands)
+    add_keys(commands)
     add_report(commands)
     add_backup(commands)
     add_restore(commands)

@@ -6,7 +6,7 @@ A key comes as `Authorization: Bearer <key>`, or as `Authorization: token <key>`
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from flask import g, request
 
@@ -30,7 +30,7 @@ class Caller:
 
     permissions: Permissions
     key: ApiKey | None
-    secret: str
+    secret: str = field(repr=False)
 
     def check(self, permission: Permission) -> None:
         """Raise PermissionMissing unless the caller has this right."""
