@@ -300,11 +300,11 @@ def lone_limit_percent(rate: Rate, last: Rate, max_spread_percent: Decimal) -> D
     A price of an hour ago allows 10 percent with the default spread, one of a day ago 125. After a week even ten times
     the last price is allowed: a shop that was closed for long must be able to sell again.
     """
-    run_parallel = max(max_spread_percent, LONE_PERCENT)
+    allowed = max(max_spread_percent, LONE_PERCENT)
     if not max_spread_percent and rate.source != last.source:
-        run_parallel = OTHER_MARKET_PERCENT
+        allowed = OTHER_MARKET_PERCENT
     hours = Decimal(_seconds_between(rate, last)) / 3600
-    return run_parallel + LONE_PERCENT_PER_HOUR * hours
+    return allowed + LONE_PERCENT_PER_HOUR * hours
 
 
 def _seconds_between(one: Rate, other: Rate) -> int:

@@ -953,14 +953,12 @@ class TestClassification:
         with client("http://127.0.0.1:9/v1", budget) as strike:
             assert kinds_of(strike, ONE_OF_EACH) == dict.fromkeys(ONE_OF_EACH, StrikeUnavailable)
 
-    @pytest.mark.parametrize("when", ["run_parallel", "after_the_headers", "in_the_middle"])
+    @pytest.mark.parametrize("when", ["at_once", "after_the_headers", "in_the_middle"])
     def test_an_answer_that_breaks_off_may_hide_that_it_was_done(
         self, fake: FakeStrike, strike: Strike, when: str
     ) -> None:
         head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
-        fake.accident = resetting(
-            {"run_parallel": b"", "after_the_headers": head, "in_the_middle": head + b'{"a":1'}[when]
-        )
+        fake.accident = resetting({"at_once": b"", "after_the_headers": head, "in_the_middle": head + b'{"a":1'}[when])
 
         kinds = kinds_of(strike, ONE_OF_EACH)
 

@@ -63,8 +63,8 @@ MUTANTS = (
     ),
     Mutant(
         "the quote is executed before its id is stored",
-        (Change(refunds._start, "now = desk.clock()",
-                "now = desk.clock()\n    desk.strike.execute_payment_quote(quote.quote_id)"),),
+        (Change(refunds._start, "now = sender.clock()",
+                "now = sender.clock()\n    sender.strike.execute_payment_quote(quote.quote_id)"),),
         known=(5,),
     ),
     Mutant(
@@ -112,21 +112,21 @@ MUTANTS = (
     ),
     Mutant(
         "the message to the shop is owed in a transaction of its own",
-        (Change(settle.settle, "owe_settled(tx, ledger.events, invoice, now)", "pass"),
+        (Change(settle.settle, "owe_settled(tx, context.events, invoice, now)", "pass"),
          Change(settle.settle, "    return Outcome(new.value)",
                 "    if new is InvoiceState.SETTLED:\n"
-                "        with ledger.repository.transaction() as tx:\n"
-                "            owe_settled(tx, ledger.events, invoice, now)\n"
+                "        with context.repository.transaction() as tx:\n"
+                "            owe_settled(tx, context.events, invoice, now)\n"
                 "    return Outcome(new.value)")),
         known=(18, 26),
     ),
     Mutant(
         "the refund is owed in a transaction of its own",
-        (Change(settle.settle, "_owe_refund(ledger, tx, invoice, received_sats, now)", "pass"),
+        (Change(settle.settle, "_owe_refund(context, tx, invoice, received_sats, now)", "pass"),
          Change(settle.settle, "    return Outcome(new.value)",
                 "    if new is not InvoiceState.SETTLED:\n"
-                "        with ledger.repository.transaction() as tx:\n"
-                "            _owe_refund(ledger, tx, invoice, received_sats, now)\n"
+                "        with context.repository.transaction() as tx:\n"
+                "            _owe_refund(context, tx, invoice, received_sats, now)\n"
                 "    return Outcome(new.value)")),
         known=(6,),
     ),
@@ -141,7 +141,7 @@ MUTANTS = (
     Mutant(
         "the signature of a webhook is not looked at",
         (Change(webhook.receive, 'verify_strike_signature(body, request.headers.get("X-Webhook-Signature"), '
-                "*here.access.webhook_secrets)", "pass"),),
+                "*backend.access.webhook_secrets)", "pass"),),
         known=(3,),
     ),
     Mutant(

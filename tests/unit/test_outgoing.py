@@ -92,7 +92,7 @@ def serving(answer: Answerer) -> Iterator[Server]:
         server.close()
 
 
-def run_parallel(content: bytes) -> Answerer:
+def at_once(content: bytes) -> Answerer:
     return lambda connection: connection.sendall(content)
 
 
@@ -146,7 +146,7 @@ class TestDeadlines:
             assert server.cut_after[0] < 1.5
 
     def test_a_kept_connection_has_a_deadline_of_its_own_for_each_call(self) -> None:
-        answers = [run_parallel(JSON_ANSWER.replace(b"Connection: close\r\n", b"")), DRIPS["body"]]
+        answers = [at_once(JSON_ANSWER.replace(b"Connection: close\r\n", b"")), DRIPS["body"]]
 
         def answer(connection: socket.socket) -> None:
             answers[0](connection)
@@ -180,7 +180,7 @@ class TestDeadlines:
         let_go.set()
 
     def test_where_no_thread_can_be_started_nothing_is_sent(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with serving(run_parallel(JSON_ANSWER)) as server:
+        with serving(at_once(JSON_ANSWER)) as server:
 
             def refuse(_: threading.Thread) -> None:
                 raise RuntimeError("can't start new thread")
@@ -206,7 +206,7 @@ class TestDeadlines:
         assert (answer.status_code, answer.content) == (200, b"")
 
     def test_no_thread_and_no_descriptor_stays_behind(self) -> None:
-        with serving(run_parallel(JSON_ANSWER)) as server:
+        with serving(at_once(JSON_ANSWER)) as server:
             get(server.url)
             threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
             for _ in range(30):
@@ -233,7 +233,7 @@ class TestStrike:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with serving(DRIPS["body"]) as server, strike_at(server, tmp_path) as strike:
-            monkeypatch.setattr(strike, "_patience", (0.2, 0.3))
+            monkeypatch.setattr(strike, "_timeout", (0.2, 0.3))
 
             with pytest.raises(StrikeAmbiguous):
                 strike.execute_payment_quote("q")
@@ -241,7 +241,7 @@ class TestStrike:
     def test_an_answer_without_an_end_is_not_kept_in_memory(self, tmp_path: Path) -> None:
         body = b"HTTP/1.1 200 OK\r\n\r\n" + b" " * 30_000_000
         with (
-            serving(run_parallel(body)) as server,
+            serving(at_once(body)) as server,
             strike_at(server, tmp_path) as strike,
             pytest.raises(StrikeUnavailable),
         ):
@@ -250,7 +250,7 @@ class TestStrike:
     def test_a_packed_answer_is_read(self, tmp_path: Path) -> None:
         content = gzip.compress(b'{"items": []}')
         head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(content)}\r\n\r\n"
-        with serving(run_parallel(head.encode() + content)) as server, strike_at(server, tmp_path) as strike:
+        with serving(at_once(head.encode() + content)) as server, strike_at(server, tmp_path) as strike:
             assert strike.newest_invoice() is None
 
 
@@ -264,7 +264,7 @@ def strike_at(server: Server, folder: Path) -> Iterator[Strike]:
 class TestSizes:
     @pytest.mark.parametrize("size", [1_000, 1_001, 5_000_000])
     def test_an_answer_is_read_up_to_its_limit(self, size: int) -> None:
-        with serving(run_parallel(b"HTTP/1.1 200 OK\r\n\r\n" + b" " * size)) as server:
+        with serving(at_once(b"HTTP/1.1 200 OK\r\n\r\n" + b" " * size)) as server:
             if size <= 1_000:
                 assert len(get(server.url, seconds=5).content) == size
             else:
@@ -274,7 +274,7 @@ class TestSizes:
     def test_a_few_packed_bytes_cannot_fill_the_memory(self) -> None:
         content = gzip.compress(b" " * 50_000_000)
         head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
-        with serving(run_parallel(head + content)) as server, pytest.raises(AnswerTooLarge):
+        with serving(at_once(head + content)) as server, pytest.raises(AnswerTooLarge):
             get(server.url, seconds=5, max_bytes=100_000)
 
     @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ class TestSizes:
     )
     def test_broken_packing_is_a_failed_call(self, content: bytes) -> None:
         head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n"
-        with serving(run_parallel(head + content)) as server, pytest.raises(requests.RequestException):
+        with serving(at_once(head + content)) as server, pytest.raises(requests.RequestException):
             get(server.url, seconds=5)
 
 
@@ -324,7 +324,7 @@ def netrc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("netrc")
 class TestLogins:
     def test_the_file_would_be_read_by_requests_alone(self) -> None:
-        with serving(run_parallel(JSON_ANSWER)) as server:
+        with serving(at_once(JSON_ANSWER)) as server:
             requests.get(server.url, timeout=5)
 
             assert server.authorization() is not None
@@ -337,7 +337,7 @@ class TestLogins:
         make_call, login = CALLERS[caller]
         if place == "NETRC":
             monkeypatch.setenv("NETRC", str(netrc))
-        with serving(run_parallel(JSON_ANSWER)) as server:
+        with serving(at_once(JSON_ANSWER)) as server:
             with suppress(LnpayError, RateSourceError):
                 make_call(server, tmp_path)
 
@@ -345,7 +345,7 @@ class TestLogins:
 
     def test_nor_does_it_for_webhook_settings(self, tmp_path: Path, netrc: Path) -> None:
         answer = JSON_ANSWER.replace(b"Content-Length: 2", b"Content-Length: 2").replace(b"{}", b"[]")
-        with serving(run_parallel(answer)) as server:
+        with serving(at_once(answer)) as server:
             environ = {
                 "PATH": os.environ["PATH"],
                 "HOME": str(netrc.parent),
@@ -369,7 +369,7 @@ class TestLogins:
         ],
     )
     def test_the_shops_url_keeps_its_own_login(self, login: str, sent: bytes) -> None:
-        with serving(run_parallel(JSON_ANSWER)) as server:
+        with serving(at_once(JSON_ANSWER)) as server:
             delivery.deliver(event(server.url.replace("://", f"://{login}@")))
 
             assert server.authorization() == "Basic " + base64.b64encode(sent).decode()
@@ -381,7 +381,7 @@ class TestProxies:
     def test_a_call_to_this_machine_goes_there(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caller: str, name: str
     ) -> None:
-        with serving(run_parallel(JSON_ANSWER)) as proxy, serving(run_parallel(JSON_ANSWER)) as server:
+        with serving(at_once(JSON_ANSWER)) as proxy, serving(at_once(JSON_ANSWER)) as server:
             monkeypatch.delenv("NO_PROXY", raising=False)
             monkeypatch.delenv("no_proxy", raising=False)
             monkeypatch.setenv(name, proxy.url)
@@ -391,7 +391,7 @@ class TestProxies:
             assert (len(proxy.heads), len(server.heads)) == (0, 1)
 
     def test_the_environments_proxy_is_used_for_other_hosts(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        with serving(run_parallel(JSON_ANSWER)) as proxy:
+        with serving(at_once(JSON_ANSWER)) as proxy:
             monkeypatch.delenv("NO_PROXY", raising=False)
             monkeypatch.delenv("no_proxy", raising=False)
             monkeypatch.setenv("http_proxy", proxy.url)

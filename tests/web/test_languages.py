@@ -16,13 +16,13 @@ from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from flask_babel import force_locale
 
+from lnpay import web
 from lnpay.invoices.settle import reconcile_invoice
 from lnpay.web import create_app
-from lnpay.web.customer import languages
 from lnpay.web.customer.languages import LANGUAGES, in_fiat, locale_name
 from tests.world import World
 
-WEB = Path(languages.__file__).parent
+WEB = Path(web.__file__).parent
 TRANSLATED = sorted(set(LANGUAGES) - {"en"})
 PLACEHOLDER = re.compile(r"%\(\w+\)s|%")
 
