@@ -1,4 +1,4 @@
-"""Use cases: what people do about a refund: the customer gives an address, the operator approves, retries, settles."""
+"""Use cases: what people do with a refund: the customer gives an address; the operator approves, retries or settles."""
 
 from __future__ import annotations
 
@@ -20,25 +20,23 @@ from lnpay.domain.states import RefundState, RefundStep
 from lnpay.refunds.keys import next_key
 from lnpay.repository import Repository, Transaction
 
-S = RefundState
-
 BY_HAND_AFTER = timedelta(hours=1)
-"""A person may say of a refund in flight what became of it when no worker can still be sending it: after the longest
-life of a quote and of a claim. It counts from the last execution, not from when the refund was owed."""
+"""The operator may decide a refund in flight once no worker can still be sending it: after the longest life of a quote
+and of a claim. Counted from the last execution, not from when the refund became due."""
 
 
 ADDRESSES_PER_LINK = ((5, timedelta(minutes=15)), (20, timedelta(days=1)))
-"""How many addresses a customer may give for one refund, and in what time."""
+"""How many addresses a customer may enter for one refund, and in what time."""
 
 
 def give_address(repository: Repository, token: str, address: str, now: datetime) -> Refund:
-    """The customer says where the money goes. Returns the refund, which is sent soon.
+    """Store the address that the customer entered. Returns the refund, which is then sent automatically.
 
-    Every address costs a call to Strike, so there are only so many of them for one link.
-    Raises NotFound; InvalidRequest when it cannot be an address; Conflict when the refund needs none (any more);
+    Every address costs a call to Strike, so their number per link is limited.
+    Raises NotFound; InvalidRequest if it is not an address; Conflict if the refund needs none (any more);
     TooManyTries.
     """
-    # Read first: strangers with wrong links must not hold up those who write.
+    # Read first: requests with made-up links must not take the write lock.
     with repository.reading() as tx:
         _needing_address(tx, token)
     checked = _checked(address)
@@ -52,13 +50,13 @@ def _needing_address(tx: Transaction, token: str) -> Refund:
     refund = tx.refunds.find_by_token(token)
     if refund is None:
         raise NotFound("there is no refund at this address")
-    if refund.state is not S.NEEDS_ADDRESS:
-        raise Conflict("this refund has its address already", code="refund_has_address")
+    if refund.state is not RefundState.NEEDS_ADDRESS:
+        raise Conflict("this refund already has an address", code="refund_has_address")
     return refund
 
 
 def _refuse_too_many(tx: Transaction, refund: Refund, now: datetime) -> None:
-    """Raise TooManyTries when the customer has given as many addresses as one link may have tried."""
+    """Raise TooManyTries if the customer has entered as many addresses as one link allows."""
     for most, window in ADDRESSES_PER_LINK:
         given = tx.refunds.addresses_given(refund, most)
         if len(given) == most and given[-1] > now - window:
@@ -67,14 +65,14 @@ def _refuse_too_many(tx: Transaction, refund: Refund, now: datetime) -> None:
 
 
 def change_address(repository: Repository, strike_invoice_id: str, address: str, now: datetime) -> Refund:
-    """The operator gives an address, also in place of one that does not work.
+    """The operator enters an address, also to replace one that does not work.
 
     Raises NotFound, InvalidRequest, Conflict.
     """
     with repository.transaction() as tx:
         refund = _find(tx, strike_invoice_id)
-        if refund.state not in (S.NEEDS_ADDRESS, S.FAILED):
-            raise _not_now(refund, "its address can be changed when it needs one or has failed")
+        if refund.state not in (RefundState.NEEDS_ADDRESS, RefundState.FAILED):
+            raise _not_now(refund, "its address can be changed only if it needs one or has failed")
         return _redirect(tx, refund, now, "the operator gave an address", _checked(address))
 
 
@@ -82,33 +80,33 @@ def approve(repository: Repository, strike_invoice_id: str, now: datetime) -> Re
     """The operator lifts the limits for a held refund. Raises NotFound, Conflict."""
     with repository.transaction() as tx:
         refund = _find(tx, strike_invoice_id)
-        if refund.state is not S.HELD:
-            raise _not_now(refund, "only a held refund is approved")
+        if refund.state is not RefundState.HELD:
+            raise _not_now(refund, "only a held refund can be approved")
         approved = dataclasses.replace(refund, approved_at=now)
         return _restart(tx, approved, now, "the operator approved it")
 
 
 def retry(repository: Repository, strike_invoice_id: str, note: str, now: datetime) -> Refund:
-    """The operator knows from Strike that it was not sent: it is tried again. Raises NotFound, Conflict."""
+    """The operator confirms that it was not sent: try again. Raises NotFound, Conflict."""
     with repository.transaction() as tx:
         refund = _find(tx, strike_invoice_id)
-        if refund.state is S.IN_FLIGHT:
+        if refund.state is RefundState.IN_FLIGHT:
             _refuse_while_moving(refund, now)
             refund = _kept(tx.refunds.fail_by_hand(refund))
-        if refund.state is not S.FAILED:
-            raise _not_now(refund, "only a refund that failed, or is in flight, is retried")
-        return _restart(tx, refund, now, f"the operator says that it was not sent: {note}")
+        if refund.state is not RefundState.FAILED:
+            raise _not_now(refund, "only a refund that has failed, or is in flight, can be retried")
+        return _restart(tx, refund, now, f"the operator confirmed that it was not sent: {note}")
 
 
 def settle_by_hand(
     repository: Repository, strike_invoice_id: str, note: str, events: frozenset[str], now: datetime
 ) -> Refund:
-    """The operator has paid it back, or knows from Strike that it was sent. Raises NotFound, Conflict."""
+    """The operator has refunded it elsewhere, or confirms that Strike sent it. Raises NotFound, Conflict."""
     with repository.transaction() as tx:
         refund = _find(tx, strike_invoice_id)
-        if refund.state in (S.SENT, S.QUOTED):
+        if refund.state in (RefundState.SENT, RefundState.QUOTED):
             raise _not_now(refund, "it cannot be settled by hand")
-        if refund.state is S.IN_FLIGHT:
+        if refund.state is RefundState.IN_FLIGHT:
             _refuse_while_moving(refund, now)
         settled = _kept(tx.refunds.close_by_hand(refund, now, f"by hand: {note}"))
         tx.refunds.note(settled, now, RefundStep.BY_HAND, f"the operator settled it: {note}")
@@ -122,7 +120,7 @@ def _find(tx: Transaction, strike_invoice_id: str) -> Refund:
     invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
     refund = None if invoice is None else tx.refunds.find_by_invoice(invoice.id)
     if refund is None:
-        raise NotFound("no refund is owed for an invoice of this id; `refunds list` shows those that are")
+        raise NotFound("no refund is owed for this invoice id; `refunds list` shows all refunds")
     return refund
 
 
@@ -139,7 +137,7 @@ def _checked(address: str) -> str:
 def _redirect(
     tx: Transaction, refund: Refund, now: datetime, why: str, address: str, step: RefundStep = RefundStep.BY_HAND
 ) -> Refund:
-    """Begin anew with `address`. An approval was given for the address before it: another one needs another."""
+    """Start again with `address`. An approval applies to one address only: a new address needs a new approval."""
     approved_at = refund.approved_at if address == refund.address else None
     return _restart(tx, dataclasses.replace(refund, address=address, approved_at=approved_at), now, why, step)
 
@@ -155,15 +153,15 @@ def _restart(tx: Transaction, refund: Refund, now: datetime, why: str, step: Ref
 
 
 def by_hand_at(refund: Refund) -> datetime | None:
-    """From when on a person may say what became of a refund in flight; None where it is not in flight."""
+    """When an operator may decide a refund in flight; None if it is not in flight."""
     executed_at = refund.executed_at or refund.started_at
-    return None if refund.state is not S.IN_FLIGHT or executed_at is None else executed_at + BY_HAND_AFTER
+    return None if refund.state is not RefundState.IN_FLIGHT or executed_at is None else executed_at + BY_HAND_AFTER
 
 
 def _refuse_while_moving(refund: Refund, now: datetime) -> None:
     free_at = by_hand_at(refund)
     if free_at is None or now < free_at or (refund.claimed_until is not None and refund.claimed_until > now):
-        raise _not_now(refund, "a worker may still be sending it: look again an hour after its last execution")
+        raise _not_now(refund, "a worker may still be sending it: try again an hour after its last execution")
 
 
 def _not_now(refund: Refund, why: str) -> Conflict:
@@ -172,5 +170,5 @@ def _not_now(refund: Refund, why: str) -> Conflict:
 
 def _kept(refund: Refund | None) -> Refund:
     if refund is None:
-        raise Conflict("a worker changed this refund at this moment: look at it again", code="refund_state")
+        raise Conflict("a worker changed this refund at the same time: look at it again", code="refund_state")
     return refund

@@ -1,8 +1,8 @@
-"""Use case: notice that another copy of this database is or was at work, by invoices at Strike that only it can know.
+"""Use case: detect another running copy of this database by invoices at Strike that only that copy can have made.
 
-Two programs may work on copies of one database: a snapshot was put back, a standby promoted, or the old server started
-again beside the new one. Every invoice at Strike carries the name of the database that made it (`strike_names`). One
-that carries ours and that we have no row of was made by the other copy, which may have sent our refunds too.
+Two programs can run on copies of one database: a snapshot was restored, a standby was promoted, or the old server was
+started again beside the new one. Every invoice at Strike carries the name of the database that made it
+(`strike_names`). If one carries ours and has no row here, the other copy made it, and may have sent our refunds too.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ log = logging.getLogger(__name__)
 
 
 def notice_fork(repository: Repository, listed: Iterable[StrikeInvoice], now: datetime) -> bool:
-    """Doubt every refund of now when one of `listed` shows that another copy is at work. Whether that is so.
+    """Hold all open refunds if an invoice in `listed` shows that another copy is running. Returns whether it does.
 
-    What was made before the last restore, or the last such notice, is explained by it.
+    Invoices made before the last restore, or before the last such detection, are explained by that and do not count.
     """
     listed = list(listed)
     with repository.reading() as tx:
@@ -31,11 +31,11 @@ def notice_fork(repository: Repository, listed: Iterable[StrikeInvoice], now: da
     if not strangers:
         return False
     with repository.transaction() as tx:
-        strangers = _made_by_another_copy(tx, listed)  # another process may have noticed it meanwhile
+        strangers = _made_by_another_copy(tx, listed)  # another process may have detected it since
         if strangers:
             doubt_refunds(tx, max(now, *(one.created_at for one in strangers)), HoldCause.FORKED)
     for one in strangers:
-        log.error("an invoice of this database is not in it: another copy is at work invoice_id=%s", one.invoice_id)
+        log.error("invoice not in this database: another copy is running invoice_id=%s", one.invoice_id)
     return bool(strangers)
 
 

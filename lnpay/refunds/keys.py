@@ -1,8 +1,8 @@
-"""The idempotency keys of refunds, which every copy of this database chooses alike.
+"""The idempotency keys of refunds, which every copy of this database derives in the same way.
 
-A key is made of Strike's id of the invoice that was paid and of a number that grows by one with every key that was
-used up. Wherever a copy of the database goes on (a snapshot put back, a standby promoted), it asks Strike under the
-keys that the original has used: Strike says so (DUPLICATE_PAYMENT_QUOTE), and nothing is sent a second time.
+A key is derived from Strike's id of the paid invoice and a number that grows by one with every key used. A copy of
+the database that continues (a restored snapshot, a promoted standby) therefore asks Strike under the keys that the
+original has used: Strike refuses them (DUPLICATE_PAYMENT_QUOTE), and nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from lnpay.domain.model import Refund, RefundKey
 from lnpay.domain.states import HoldCause
 
 UNCERTAIN_HOLDS = frozenset({HoldCause.RESTORED, HoldCause.FORKED})
-"""Held because a copy of this database may have sent it: a person has looked at Strike before it is approved."""
+"""Held because a copy of this database may have sent it: the operator checks Strike before approving it."""
 
 
 def refund_key(strike_invoice_id: str, number: int) -> RefundKey:
-    """The key with this number for the refund of an invoice: a UUID, marked as version 4 as Strike advises."""
+    """The key with this number for an invoice's refund: a UUID marked as version 4, as Strike recommends."""
     digest = hashlib.sha256(f"lnpay refund {strike_invoice_id} {number}".encode()).digest()
     return RefundKey(str(uuid.UUID(bytes=digest[:16], version=4)), number)
 
 
 def next_key(refund: Refund, strike_invoice_id: str) -> RefundKey:
-    """The key under which a refund begins anew: the present one, as long as Strike cannot have made a quote under it.
+    """The key for a refund's next attempt: the present one, as long as Strike cannot have a quote under it.
 
-    After a person has looked at Strike it is one that no copy has used, whatever became of the others.
+    Once the operator has checked Strike, use a key that no copy can have used.
     """
     if refund.held_because in UNCERTAIN_HOLDS:
         return RefundKey(str(uuid.uuid4()), refund.key_number + 1)

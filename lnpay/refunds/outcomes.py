@@ -1,4 +1,4 @@
-"""What a look at a refund, or an attempt to send it, comes to; and how that is written down, each in one commit."""
+"""The outcomes of checking or sending a refund; each is recorded in one commit."""
 
 from __future__ import annotations
 
@@ -26,43 +26,44 @@ from lnpay.strike.client import Payment, PaymentStatus, Strike
 
 log = logging.getLogger(__name__)
 
-S = RefundState
 
 PAUSES = tuple(timedelta(seconds=seconds) for seconds in (5, 10, 30, 60, 300, 900, 1_800, 3_600))
-"""Pauses after the first, second, ... failure or look; the last one for all further ones."""
+"""Pauses after the first, second, ... failure or check; the last one repeats."""
 
 _REASONS: Mapping[str | None, str] = {
     "BALANCE_TOO_LOW": "the balance at Strike is too low: add bitcoin to the account",
-    "LN_ROUTE_NOT_FOUND": "no route to the customer's wallet was found; it is often there later",
-    "PAYMENT_QUOTE_EXPIRED": "the quote had expired before it was used; a new one is asked for",
+    "LN_ROUTE_NOT_FOUND": "no route to the customer's wallet was found; a later attempt often succeeds",
+    "PAYMENT_QUOTE_EXPIRED": "the quote expired before it was used; a new one is requested",
     "UNAUTHORIZED": "Strike does not accept STRIKE_API_KEY",
     "FORBIDDEN": "STRIKE_API_KEY lacks a scope: partner.payment-quote.lightning.create, "
     "partner.payment-quote.execute and partner.payment.read are needed",
-    "AMOUNT_TOO_LOW": "the customer's wallet does not take so small an amount: it needs another address",
-    "AMOUNT_TOO_HIGH": "the customer's wallet does not take so large an amount: it needs another address",
+    "AMOUNT_TOO_LOW": "the customer's wallet does not accept so small an amount: another address is needed",
+    "AMOUNT_TOO_HIGH": "the customer's wallet does not accept so large an amount: another address is needed",
 }
-"""Strike's codes in the operator's words."""
+"""What Strike's codes mean for the operator."""
 
 STUCK = (
-    "Strike was told to send it and cannot say any more whether it did. Look for the payment in Strike's dashboard, "
-    "then say so with: python main.py refunds settle, or refunds retry"
+    "Strike was asked to send it and can no longer say whether it did. Look for the payment in Strike's dashboard, "
+    "then record what you found with python main.py refunds settle, or refunds retry"
 )
-"""What a person is to do with what Strike's answers cannot settle."""
+"""What the operator must do when Strike's answers cannot resolve a refund."""
 
 
 ASKED_LONG_AGO = (
-    "Strike was asked for a quote long ago and its answer is not known, so another copy of this database may have sent "
-    "it. Look for it in Strike's dashboard: if it is there, python main.py refunds settle; if it is not, "
+    "Strike was asked for a quote long ago and the answer was lost, so another copy of this database may have sent "
+    "it. Look for it in Strike's dashboard: if it is there, use python main.py refunds settle; if not, "
     "refunds approve"
 )
 
 
-INFERRED = "sent, as far as can be inferred: Strike says that it was processed before, and names no payment"
+KEY_USED_ELSEWHERE = "Strike knows the key of this refund, which was never used here"
+
+INFERRED = "sent (inferred): Strike says that it was processed before, but names no payment"
 
 
 @dataclass(frozen=True)
 class RefundSender:
-    """What it takes to send refunds. `events` are the types that the shop wants to be told."""
+    """Everything needed to send refunds. `events`: the event types that the shop subscribes to."""
 
     repository: Repository
     strike: Strike
@@ -73,25 +74,25 @@ class RefundSender:
 
 
 class NoAnswer(Exception):
-    """Strike could not be asked, or did not answer; the refund is put off."""
+    """Strike could not be reached or did not answer; the refund is retried later."""
 
 
 class AskedToWait(NoAnswer):
-    """Strike asks everybody to wait, so that the other refunds need not be tried now."""
+    """Strike rate-limits the account, so the other refunds need not be tried now."""
 
 
 def record(sender: RefundSender, refund: Refund, payment: Payment, step: RefundStep) -> Refund | None:
-    """Write down what Strike says of the payment."""
+    """Record what Strike says about the payment."""
     if payment.status is PaymentStatus.COMPLETED:
         return sent(sender, refund, payment.payment_id, step)
     seen = see_payment(sender, refund, payment.payment_id)
     if payment.status is PaymentStatus.FAILED:
-        return fail(sender, seen, step, "the payment failed on its way; the money came back to the account")
-    return put_off(sender, seen, step, "on its way: Strike has charged it and waits for the other side")
+        return fail(sender, seen, step, "the payment failed; the money is back in your Strike account")
+    return put_off(sender, seen, step, "pending: Strike has charged it and is waiting for the recipient")
 
 
 def see_payment(sender: RefundSender, refund: Refund, payment_id: str) -> Refund:
-    """Remember which payment the refund's quote became. From then on that payment tells, so it is not stuck."""
+    """Store which payment the quote became. From then on that payment decides, so the refund is no longer stuck."""
     with sender.repository.transaction() as tx:
         tx.refunds.see_payment(refund, payment_id)
     return dataclasses.replace(refund, payment_id=payment_id, stuck_at=None)
@@ -105,7 +106,7 @@ def sent(
     *,
     closed_by: Closer = Closer.STRIKE,
 ) -> Refund | None:
-    """SENT, on Strike's word; the shop is owed a message in the same commit."""
+    """SENT, as Strike confirmed; the message owed to the shop is stored in the same commit."""
     now = sender.clock()
     with sender.repository.transaction() as tx:
         is_news = tx.refunds.mark_sent(refund, now, payment_id, closed_by)
@@ -115,8 +116,8 @@ def sent(
             owe(tx, sender, EventType.REFUND_SENT, after)
     if is_news:
         log.info("refund sent refund_id=%d amount_sats=%d payment_id=%s", refund.id, refund.amount_sats, payment_id)
-    elif after is None or after.state is not S.SENT:
-        log.error("a refund was sent that is not in flight here: look at it refund_id=%d", refund.id)
+    elif after is None or after.state is not RefundState.SENT:
+        log.error("strike sent a refund that is not in flight here: check it refund_id=%d", refund.id)
     return after
 
 
@@ -127,7 +128,7 @@ def fail(
     reason: str,
     error: StrikeError | None = None,
 ) -> Refund | None:
-    """It was surely not sent. Tried again after a pause, with a new key; only the holder of the claim may say so."""
+    """It was definitely not sent: retry after a pause, with a new key. Only the holder of the claim may record this."""
     with sender.repository.transaction() as tx:
         failed = tx.refunds.fail(refund, sender.clock() + _pause(refund.failures), reason)
         if failed is not None:
@@ -137,7 +138,7 @@ def fail(
 
 
 def hold(sender: RefundSender, refund: Refund, why: Hold) -> Refund | None:
-    """HELD, for a person to approve it."""
+    """HELD until the operator approves it."""
     with sender.repository.transaction() as tx:
         held = tx.refunds.hold(refund, why)
         if held is not None:
@@ -147,37 +148,37 @@ def hold(sender: RefundSender, refund: Refund, why: Hold) -> Refund | None:
 
 
 def hold_forked(sender: RefundSender, refund: Refund, error: StrikeError) -> Refund | None:
-    """HELD, because Strike knows a key that this database never used: another copy of it is, or was, at work.
+    """HELD, because Strike knows a key that this database never used: another copy of it is, or was, running.
 
-    Whatever the other copy may have sent as well is held with it. Only the holder of the claim may say so: where it is
-    lost, the other worker has used the key.
+    Every refund that the other copy may have sent is held as well. Only the holder of the claim may record this: if the
+    claim is lost, the other worker of this database has used the key.
     """
     now = sender.clock()
     with sender.repository.transaction() as tx:
-        held = tx.refunds.hold(refund, Hold(HoldCause.FORKED, "Strike knows its key, which was never used here"))
+        held = tx.refunds.hold(refund, Hold(HoldCause.FORKED, KEY_USED_ELSEWHERE))
         if held is None:
             return None
-        note(tx, sender, held, RefundStep.QUOTE, "Strike knows its key, which was never used here", error)
+        note(tx, sender, held, RefundStep.QUOTE, KEY_USED_ELSEWHERE, error)
         doubt_refunds(tx, now, HoldCause.FORKED)
-    log.error("another copy of this database is or was at work: look at the held refunds refund_id=%d", refund.id)
+    log.error("another copy of this database is or was running: check the held refunds refund_id=%d", refund.id)
     return held
 
 
 def why_refused(error: StrikeError) -> str:
-    """Why Strike refuses an address, in the operator's words."""
-    return _REASONS.get(error.strike_code, "Strike refuses the customer's address: it needs another one")
+    """Why Strike refuses an address, for the operator."""
+    return _REASONS.get(error.strike_code, "Strike refuses the customer's address: another one is needed")
 
 
 def ask_for_address(
     sender: RefundSender, refund: Refund, reason: str, error: StrikeError | None = None
 ) -> Refund | None:
-    """NEEDS_ADDRESS: it is sent when a person says where. The shop is owed a message in the same commit."""
+    """NEEDS_ADDRESS until the customer or operator gives one; the shop's message is stored in the same commit."""
     with sender.repository.transaction() as tx:
         asking = tx.refunds.ask_for_address(refund, reason)
         if asking is not None:
             note(tx, sender, asking, RefundStep.QUOTE, reason, error)
             owe(tx, sender, EventType.REFUND_NEEDS_ADDRESS, asking)
-    log.warning("refund waits for an address refund_id=%d reason=%s", refund.id, reason)
+    log.warning("refund needs an address refund_id=%d reason=%s", refund.id, reason)
     return asking
 
 
@@ -191,10 +192,10 @@ def put_off(
     is_in_doubt: bool | None = None,
     is_stuck: bool = False,
 ) -> Refund | None:
-    """Leave it in its state and look again later. Raises NoAnswer when it is Strike that could not be asked.
+    """Keep its state and check again later. Raises NoAnswer if Strike could not be reached or did not answer.
 
-    is_stuck: Strike's answers cannot settle it any more. It stays so, whatever later looks say, until a payment is
-    seen.
+    is_stuck: Strike's answers can no longer resolve it. It stays stuck, whatever Strike answers later, until a payment
+    is seen.
     """
     now = sender.clock()
     wait = error.retry_after_seconds if isinstance(error, StrikeUnavailable) else None
@@ -210,7 +211,7 @@ def put_off(
         )
         if after is not None:
             note(tx, sender, after, step, reason, error)
-    log.info("refund waits refund_id=%d state=%s reason=%s", refund.id, refund.state, reason)
+    log.info("refund postponed refund_id=%d state=%s reason=%s", refund.id, refund.state, reason)
     if wait is not None:
         raise AskedToWait
     if isinstance(error, StrikeUnavailable | StrikeAmbiguous):
@@ -223,7 +224,7 @@ def _pause(index: int) -> timedelta:
 
 
 def reason_of(error: StrikeError) -> str:
-    """What a refusal means, in the operator's words."""
+    """What a refusal means, for the operator."""
     return _REASONS.get(error.strike_code, error.message)
 
 
@@ -235,7 +236,7 @@ def note(
     outcome: str,
     error: StrikeError | None = None,
 ) -> None:
-    """Add a line to the refund's history."""
+    """Add a row to the refund's history."""
     code, trace_id = (error.strike_code, error.trace_id) if error is not None else (None, None)
     tx.refunds.note(refund, sender.clock(), step, outcome, strike_code=code, trace_id=trace_id)
 

@@ -1,4 +1,4 @@
-"""What the settings let a refund cost, and when a person has to approve it first."""
+"""What a refund may cost, and when it needs the operator's approval."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from lnpay.domain.states import HoldCause
 from lnpay.repository import Transaction
 
 FREE_FEE_SATS = 10
-"""A fee up to this is not too dear for a refund that it is a small part of: percents of a small refund are less than
-any route costs."""
+"""A fee up to this is accepted if the refund is large in comparison: a percentage of a small refund is less than any
+route costs."""
 
 FREE_FEE_DIVISOR = 10
-"""No fee is more than a tenth of the refund, unless REFUND_MAX_FEE_PERCENT says so."""
+"""No free fee exceeds a tenth of the refund, unless REFUND_MAX_FEE_PERCENT allows more."""
 
 DAY = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
 class RefundRules:
-    """What the settings say. max_sats and daily_max_sats: above them a person approves; None: no limit.
+    """The operator's settings. Above max_sats or daily_max_sats a refund needs approval; None means no limit.
 
-    min_sats: a refund of less waits until a person asks for it. The day counts what is sent with its fees.
+    min_sats: a smaller refund is sent only on request. The daily limit counts amounts and fees.
     """
 
     is_enabled: bool
@@ -35,42 +35,43 @@ class RefundRules:
 
 
 def why_too_dear(rules: RefundRules, refund: Refund) -> str | None:
-    """Why the fee of a quoted refund is not paid, in words; None when it is."""
+    """Why the fee of a quoted refund is too high; None if it is acceptable."""
     fee_sats = refund.fee_sats or 0
     percent = Decimal(refund.amount_sats) * rules.max_fee_percent / 100
     free_sats = min(FREE_FEE_SATS, refund.amount_sats // FREE_FEE_DIVISOR)
     most = max(free_sats, int(percent.to_integral_value(rounding=ROUND_FLOOR)))
     if fee_sats <= most:
         return None
-    return f"the fee of {fee_sats:,} sats is above the {most:,} sats that REFUND_MAX_FEE_PERCENT allows"
+    return f"the fee of {fee_sats:,} sats exceeds the {most:,} sats that REFUND_MAX_FEE_PERCENT allows"
 
 
 def why_unasked(rules: RefundRules, refund: Refund) -> str | None:
-    """Why a refund waits to be asked for, in words; None when it is large enough, or a person has asked for it."""
+    """Why a refund is sent only on request; None if it is large enough, or was requested."""
     if refund.amount_sats >= rules.min_sats or refund.wanted_at is not None:
         return None
     return (
-        f"{refund.amount_sats:,} sats are below REFUND_MIN_SATS: sent when the customer enters an address on the "
-        "refund page, or you do with python main.py refunds address"
+        f"{refund.amount_sats:,} sats is below REFUND_MIN_SATS: sent once the customer enters an address on the refund "
+        "page, or you enter one with python main.py refunds address"
     )
 
 
 def why_held_before_quote(rules: RefundRules, refund: Refund) -> Hold | None:
-    """Why a refund must be approved, as far as that is known without its price."""
+    """Why a refund needs approval, as far as that is known without a quote."""
     if refund.approved_at is not None:
         return None
     if not rules.is_enabled:
-        return Hold(HoldCause.REFUNDS_OFF, "REFUNDS_ENABLED is off: a person approves each refund")
+        return Hold(HoldCause.REFUNDS_OFF, "REFUNDS_ENABLED is off: needs your approval")
     if rules.max_sats is not None and refund.amount_sats > rules.max_sats:
-        return Hold(HoldCause.MAX_SATS, f"{refund.amount_sats:,} sats are above REFUND_MAX_SATS: a person approves it")
+        return Hold(HoldCause.MAX_SATS, f"{refund.amount_sats:,} sats exceeds REFUND_MAX_SATS: needs your approval")
     return None
 
 
 def why_held(tx: Transaction, rules: RefundRules, refund: Refund, now: datetime) -> Hold | None:
-    """Why a quoted refund must be approved. Until the commit of `tx`, no other process can start a refund."""
+    """Why a quoted refund needs approval. Call it in the transaction that starts the refund: no other process can start
+    one before `tx` commits, so the daily total holds."""
     most = rules.daily_max_sats
     if refund.approved_at is not None or most is None:
         return why_held_before_quote(rules, refund)
     if tx.refunds.started_sats(now - DAY) + refund.amount_sats + (refund.fee_sats or 0) > most:
-        return Hold(HoldCause.DAILY_MAX_SATS, "REFUND_DAILY_MAX_SATS is reached: a person approves it")
+        return Hold(HoldCause.DAILY_MAX_SATS, "REFUND_DAILY_MAX_SATS is reached: needs your approval")
     return why_held_before_quote(rules, refund)

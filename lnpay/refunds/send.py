@@ -1,18 +1,19 @@
-"""Use cases: give back what came too late, at most once, whatever crashes.
+"""Use cases: refund late payments, each at most once, even if LNPay crashes at any point.
 
-What makes it at most once, in the order in which it happens:
-1. There is one row per invoice, and each row has one quote at a time, priced under an idempotency key stored before.
-   That Strike is asked under it is stored too, before the call (asked_at).
-2. The quote is stored before it is executed, in the commit that also says "may have been sent" (is_in_doubt).
-3. One quote pays at most once at Strike, so executing the same quote again asks more than it does.
-4. Only what Strike says of that payment ends the doubt. A new key needs a payment that FAILED, or a quote that was
-   surely never executed: refused in its first and only execution, as told by whoever still holds the claim.
-What even Strike's answers cannot settle stays in flight, with a reason for the operator.
+What guarantees "at most once", in the order in which it happens:
+1. There is one row per invoice. Each row has one quote at a time, requested under an idempotency key that is stored
+   first. Before Strike is asked for the quote, that fact is stored too (asked_at).
+2. The quote is stored before it is executed, in the commit that also marks it as possibly sent (is_in_doubt).
+3. Strike pays a quote at most once, so executing the same quote again cannot pay twice: it reports what happened.
+4. Only Strike's answer about that payment resolves the doubt. A new key requires a payment that FAILED, or a quote
+   that was definitely not executed: refused on its first and only execution, as seen by the holder of the claim.
+If even Strike's answers cannot resolve it, the refund stays in flight, with a reason for the operator.
 
-All of this rests on nothing being forgotten. After a restore from a backup something is: see `restored`. Of a copy of
-the database that goes on without a mark, Strike's answers tell: every copy uses the same keys (`refunds_keys`), and a
-key that Strike knows and this database never used belongs to a refund that another copy may have sent. What remains is
-a copy taken in the moment between the commit of `asked_at` and that of the quote, and put back within FORGOTTEN_AFTER.
+All of this relies on the database remembering what was sent. A restore from a backup loses some of that: see
+`after_restore`. A copy of the database that continues without the backup's mark is detected from Strike's answers:
+every copy derives the same keys (`keys`), so a key that Strike knows and this database never used belongs to a refund
+that another copy may have sent. One gap remains: a copy taken between the commit of `asked_at` and that of the quote,
+and restored within FORGOTTEN_AFTER.
 """
 
 from __future__ import annotations
@@ -73,35 +74,34 @@ from lnpay.strike.invoices import InvoiceStatus
 
 log = logging.getLogger(__name__)
 
-S = RefundState
 
-WAITING = (S.REQUESTED, S.QUOTED, S.IN_FLIGHT, S.FAILED)
-"""The states in which time alone moves a refund on; the others wait for a person or for the customer."""
+WAITING = (RefundState.REQUESTED, RefundState.QUOTED, RefundState.IN_FLIGHT, RefundState.FAILED)
+"""The states that a refund leaves after some time; the others wait for the operator or the customer."""
 
-STARTING = (S.REQUESTED, S.QUOTED)
-"""The states in which nothing can have been sent yet."""
+STARTING = (RefundState.REQUESTED, RefundState.QUOTED)
+"""The states in which nothing can have been sent."""
 
 CLAIM = timedelta(seconds=30)
-"""How long a refund is ours: about as long as its two calls can take. What a process that died has begun is taken up
-then, while its quote is mostly still valid; should two work on one refund, neither can do what the other may not."""
+"""How long a worker owns a refund: about as long as its two calls can take. If the worker dies, another one resumes
+soon, mostly while the quote is still valid. Two workers on one refund are safe: neither can send it twice."""
 
 CLOCKS_DIFFER = timedelta(seconds=60)
-"""By so much may the clocks of two machines differ before one ignores the claims and pauses that the other writes."""
+"""How far the clocks of two machines may differ before one ignores the claims and pauses that the other wrote."""
 
 FORGOTTEN_AFTER = timedelta(hours=6)
-"""What this database did last so long ago, another copy of it may have gone on with: each pause is shorter."""
+"""After this time another copy of the database may have continued a refund: it is longer than any pause."""
 
 EXECUTIONS_AT_ONCE = 3
-"""A lost answer is asked for again at once, while the quote is still valid and Strike can say what became of it."""
+"""A lost answer is followed up immediately, while the quote is still valid and Strike can say what happened to it."""
 
 MAX_CONSECUTIVE_FAILURES = 3
-"""So many refunds in a row without an answer are not about the refunds any more: the rest waits for the next pass."""
+"""If so many refunds in a row get no answer, the problem is not the refunds: the rest wait for the next pass."""
 
 _ADDRESS_CODES = frozenset(
     {"INVALID_DATA", "NOT_FOUND", "UNPROCESSABLE_ENTITY", "INVALID_RECIPIENT", "INVALID_LN_INVOICE"}
     | {"UNSUPPORTED_PAYMENT_METHOD", "SELF_PAYMENT_NOT_ALLOWED", "AMOUNT_TOO_LOW", "AMOUNT_TOO_HIGH"}
 )
-"""Refusals of a quote that another address would resolve."""
+"""Codes with which Strike refuses a quote that would succeed with another address."""
 
 TAKEN_BACK = (InvoiceStatus.REVERSED, InvoiceStatus.CANCELLED)
 """The money of such an invoice is no longer in the account."""
@@ -109,13 +109,13 @@ TAKEN_BACK = (InvoiceStatus.REVERSED, InvoiceStatus.CANCELLED)
 NOTHING_OWED = "check in Strike's dashboard that the money is gone, then close it with python main.py refunds settle"
 
 _IN_PROGRESS_CODES = frozenset({"PROCESSING_PAYMENT", "PROCESSING_CONFLICT"})
-"""Strike is working on this very payment."""
+"""Strike is processing this very payment."""
 
 
 def send_due_refunds(sender: RefundSender, states: Collection[RefundState] = WAITING) -> Counter[str]:
-    """Take every due refund in `states` as far as it gets now. Returns how many came to rest in which state.
+    """Process every due refund in `states` as far as possible now. Returns how many ended up in each state.
 
-    Ends early when Strike asks to wait or does not answer, or `stop` is set.
+    Stops early if Strike asks to wait or does not answer, or if `stop` is set.
     """
     counts: Counter[str] = Counter()
     unanswered = 0
@@ -129,8 +129,8 @@ def send_due_refunds(sender: RefundSender, states: Collection[RefundState] = WAI
         except NoAnswer as error:
             counts["unanswered"] += 1
             unanswered = MAX_CONSECUTIVE_FAILURES if isinstance(error, AskedToWait) else unanswered + 1
-        except Exception:  # whatever is wrong with one refund must not hold up the others
-            log.exception("refund could not be worked on refund_id=%d", refund.id)
+        except Exception:  # one faulty refund must not block the others
+            log.exception("refund failed unexpectedly refund_id=%d", refund.id)
             counts["error"] += 1
     return counts
 
@@ -154,18 +154,18 @@ def _is_claimed(refund: Refund, now: datetime) -> bool:
 
 
 def _advance(sender: RefundSender, refund: Refund) -> str:
-    """Take one refund, which we hold, as far as it gets now. Returns the state it rests in, or "taken"."""
-    if refund.state is S.IN_FLIGHT:
+    """Process one refund, whose claim we hold, as far as possible now. Returns its new state, or "taken"."""
+    if refund.state is RefundState.IN_FLIGHT:
         after = _look_again(sender, refund)
     else:
-        # A quote that is stored and not in flight was not executed: there is no doubt, and no need for it.
-        fresh = refund if refund.state is S.REQUESTED else _begin_anew(sender, refund)
+        # A quote that is stored but not in flight was never executed, so nothing can have been sent.
+        fresh = refund if refund.state is RefundState.REQUESTED else _begin_anew(sender, refund)
         after = None if fresh is None else _send(sender, fresh)
     return "taken" if after is None else after.state
 
 
 def _begin_anew(sender: RefundSender, refund: Refund) -> Refund | None:
-    """FAILED, or QUOTED and not executed, becomes REQUESTED: without a quote, under a key that has none."""
+    """Move FAILED, or QUOTED and not executed, to REQUESTED: without a quote, under a key that has none."""
     with sender.repository.transaction() as tx:
         invoice = tx.invoices.find(refund.invoice_id)
         assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
@@ -173,23 +173,23 @@ def _begin_anew(sender: RefundSender, refund: Refund) -> Refund | None:
 
 
 def _send(sender: RefundSender, refund: Refund) -> Refund | None:
-    """REQUESTED: ask what it costs under the stored key, and send it when nothing speaks against it."""
+    """REQUESTED: get a quote under the stored key, and execute it if no rule forbids it."""
     unasked = why_unasked(sender.rules, refund)
     if unasked is not None:
         return ask_for_address(sender, refund, unasked)
     try:
         status = _status_at_strike(sender, refund)
     except StrikeError as error:
-        return put_off(sender, refund, RefundStep.LOOK, f"its payment could not be read: {reason_of(error)}", error)
+        return put_off(sender, refund, RefundStep.LOOK, f"the invoice could not be read: {reason_of(error)}", error)
     if status in TAKEN_BACK:
-        return hold(sender, refund, Hold(HoldCause.REVERSED, f"Strike shows its payment as {status}: {NOTHING_OWED}"))
+        return hold(sender, refund, Hold(HoldCause.REVERSED, f"the invoice is {status} at Strike: {NOTHING_OWED}"))
     if status is not InvoiceStatus.PAID:
-        return put_off(sender, refund, RefundStep.LOOK, f"Strike shows its payment as {status} at this moment")
+        return put_off(sender, refund, RefundStep.LOOK, f"the invoice is {status} at Strike at the moment")
     return _ask_and_start(sender, refund)
 
 
 def _ask_and_start(sender: RefundSender, refund: Refund) -> Refund | None:
-    """Ask for a quote, unless a person has to approve the refund, and start sending it."""
+    """Get a quote and start sending, unless the refund needs the operator's approval first."""
     assert refund.address is not None  # noqa: S101 - the database has no REQUESTED refund without one
     with sender.repository.transaction() as tx:
         held = why_doubted(tx, refund) or why_held_before_quote(sender.rules, refund)
@@ -210,7 +210,7 @@ def _ask_and_start(sender: RefundSender, refund: Refund) -> Refund | None:
 
 
 def _status_at_strike(sender: RefundSender, refund: Refund) -> InvoiceStatus:
-    """How the payment that is refunded stands now: what Strike has taken back must not be sent as well."""
+    """The current state of the payment to refund: money that Strike has taken back must not be sent as well."""
     with sender.repository.reading() as tx:
         invoice = tx.invoices.find(refund.invoice_id)
     assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
@@ -218,7 +218,7 @@ def _status_at_strike(sender: RefundSender, refund: Refund) -> InvoiceStatus:
 
 
 def _quote_refused(sender: RefundSender, before: Refund, asked: Refund, error: StrikeRejected) -> Refund | None:
-    """before: the refund as it was before it was asked about: whoever was refused has no quote under its key."""
+    """before: the refund before this attempt; a refused request has left no quote under its key."""
     if error.strike_code == "DUPLICATE_PAYMENT_QUOTE":
         return _first_quote(sender, before, asked, error)
     if error.strike_code in _ADDRESS_CODES:
@@ -227,11 +227,11 @@ def _quote_refused(sender: RefundSender, before: Refund, asked: Refund, error: S
 
 
 def _first_quote(sender: RefundSender, before: Refund, asked: Refund, error: StrikeRejected) -> Refund | None:
-    """The key was used. An answer that was lost leads back to its quote, where Strike shows it.
+    """The key was used before. If our first answer was lost, continue with that quote, if Strike shows it.
 
-    Reading a quote is not documented. Where it cannot be read, its fee is unknown, and as nobody here has stored it,
-    nobody here has executed it: a new key is safe. That is no longer sure of an answer that was lost long ago, and
-    never of a key that this database did not use: another copy of the database may have gone on with that quote.
+    Reading a quote is not documented. If it cannot be read, its fee is unknown. This database never stored it and so
+    never executed it: a new key is safe. That is not certain if the first request is long ago, and never if this
+    database did not use the key: another copy of the database may have executed that quote.
     """
     if before.asked_at is None:
         return hold_forked(sender, asked, error)
@@ -240,21 +240,21 @@ def _first_quote(sender: RefundSender, before: Refund, asked: Refund, error: Str
         if quote_id is not None:
             return _start(sender, asked, sender.strike.get_payment_quote(quote_id))
     except StrikeError as unread:
-        log.info("first quote cannot be read status=%s", unread.status)
+        log.info("first quote not readable refund_id=%d status=%s", asked.id, unread.status)
     if sender.clock() - before.asked_at >= FORGOTTEN_AFTER:
         return hold(sender, asked, Hold(HoldCause.FORKED, ASKED_LONG_AGO))
-    reason = "the answer to the first quote was lost; a new one is asked for"
+    reason = "the answer to the first quote was lost; a new quote is requested"
     return fail(sender, asked, RefundStep.QUOTE, reason, error)
 
 
 def _start(sender: RefundSender, refund: Refund, quote: PaymentQuote) -> Refund | None:
-    """Store the quote, and in the same commit that it may be executed, if nothing speaks against it; then execute it.
+    """Store the quote and, in the same commit, that it may be executed, if no rule forbids it; then execute it.
 
-    One commit: a copy of the database never has a quote of which it does not know that it may have been executed.
+    In one commit, so that no copy of the database can hold a quote without knowing that it may have been executed.
     """
     if quote.amount_sats != refund.amount_sats:
-        log.error("quote of a wrong amount refund_id=%d amount_sats=%d", refund.id, quote.amount_sats)
-        reason = f"Strike's quote sends {quote.amount_sats:,} sats, which is not what is owed"
+        log.error("quote has wrong amount refund_id=%d amount_sats=%d", refund.id, quote.amount_sats)
+        reason = f"Strike's quote sends {quote.amount_sats:,} sats instead of the {refund.amount_sats:,} owed"
         return fail(sender, refund, RefundStep.QUOTE, reason)
     now = sender.clock()
     with sender.repository.transaction() as tx:
@@ -272,7 +272,7 @@ def _start(sender: RefundSender, refund: Refund, quote: PaymentQuote) -> Refund 
 
 
 def _look_again(sender: RefundSender, refund: Refund) -> Refund | None:
-    """IN_FLIGHT: ask about the payment where we know it, otherwise execute the same quote again."""
+    """IN_FLIGHT: read the payment if its id is known; otherwise execute the same quote again: it cannot pay twice."""
     if refund.payment_id is not None:
         try:
             payment = sender.strike.get_payment(refund.payment_id)
@@ -288,14 +288,14 @@ def _look_again(sender: RefundSender, refund: Refund) -> Refund | None:
 
 
 def _last_execution(refund: Refund, now: datetime) -> datetime | None:
-    """When it was last executed, as of an execution now. One whose quote is too old to send anything does not count:
-    otherwise the looks at a refund that Strike does not answer for would keep a person from it for good."""
+    """When it was last executed, counting an execution now: but not if the quote is too old to send anything, because
+    retries that Strike never answers would then keep the operator from deciding the refund."""
     is_too_old = refund.started_at is not None and now - refund.started_at >= QUOTES_LAST
     return refund.executed_at if is_too_old else now
 
 
 def _execute(sender: RefundSender, refund: Refund, *, was_in_doubt: bool) -> Refund | None:
-    """Tell Strike to send it. was_in_doubt: an earlier execution of this quote may have reached Strike."""
+    """Execute the quote. was_in_doubt: an earlier execution of this quote may have reached Strike."""
     assert refund.payment_quote_id is not None  # noqa: S101 - the database has no IN_FLIGHT refund without one
     for _ in range(EXECUTIONS_AT_ONCE):
         try:
@@ -314,7 +314,7 @@ def _execute(sender: RefundSender, refund: Refund, *, was_in_doubt: bool) -> Ref
 def _not_reached(
     sender: RefundSender, refund: Refund, error: StrikeUnavailable, *, was_in_doubt: bool
 ) -> Refund | None:
-    """This execution did nothing. If it was the only one, the doubt ends with it."""
+    """This execution did nothing. If it was the only one, nothing can have been sent."""
     is_in_doubt = was_in_doubt or error.strike_code in _IN_PROGRESS_CODES
     return put_off(sender, refund, RefundStep.EXECUTE, reason_of(error), error, is_in_doubt=is_in_doubt)
 
@@ -327,7 +327,7 @@ def _execution_refused(
     if error.strike_code in _IN_PROGRESS_CODES:
         return put_off(sender, refund, RefundStep.EXECUTE, reason_of(error), error)
     if was_in_doubt or not _is_word_of_strike(error):
-        # An earlier execution may have emptied the balance, or aged the quote: this refusal says nothing about it.
+        # An earlier execution may have emptied the balance or outlived the quote: this refusal says nothing about it.
         is_stuck = error.strike_code == "PAYMENT_QUOTE_EXPIRED"
         reason = STUCK if is_stuck else reason_of(error)
         return put_off(sender, refund, RefundStep.EXECUTE, reason, error, is_stuck=is_stuck)
@@ -335,13 +335,13 @@ def _execution_refused(
 
 
 def _is_word_of_strike(error: StrikeRejected) -> bool:
-    """Whether a refusal says why. One whose text was cut off, or comes from a proxy, may hide PAYMENT_PROCESSED."""
+    """Whether Strike itself gave the reason. A truncated refusal, or a proxy's, may hide PAYMENT_PROCESSED."""
     is_front_door = error.status in (401, 403)
     return bool(error.strike_code) or is_front_door
 
 
 def _processed(sender: RefundSender, refund: Refund, error: StrikeRejected) -> Refund | None:
-    """An earlier execution was carried out. Its payment's state decides; where Strike names none, it is inferred."""
+    """An earlier execution went through. Its payment's state decides; if Strike names none, infer that it was sent."""
     payment_id = named_in(error, "paymentId")
     if payment_id is None:
         return sent(sender, refund, None, RefundStep.EXECUTE, closed_by=Closer.INFERRED)
@@ -356,19 +356,19 @@ def _processed(sender: RefundSender, refund: Refund, error: StrikeRejected) -> R
 def reconcile_payment(
     sender: RefundSender, payment_id: str, *, timeout: Timeout = DEFAULT_TIMEOUT
 ) -> RefundState | None:
-    """Ask Strike about a payment of which a webhook told. None when it is no refund of ours that is in flight.
+    """Read a payment that a webhook named. None unless it belongs to a refund of ours that is in flight.
 
-    Raises StrikeError when Strike cannot tell; StrikeUnavailable also when somebody else is working on that refund.
+    Raises StrikeError if Strike cannot say; StrikeUnavailable also while another worker holds that refund.
     """
     with sender.repository.transaction() as tx:
         refund = tx.refunds.find_by_payment(payment_id)
-        if refund is None or refund.state is not S.IN_FLIGHT:
+        if refund is None or refund.state is not RefundState.IN_FLIGHT:
             return None
         if _is_claimed(refund, sender.clock()):
-            raise StrikeUnavailable("the refund is being worked on", retry_after_seconds=3)
+            raise StrikeUnavailable("the refund is being processed", retry_after_seconds=3)
         claimed = tx.refunds.claim(refund, until=sender.clock() + CLAIM)
     if claimed is None:
-        raise StrikeUnavailable("the refund is being worked on", retry_after_seconds=3)
+        raise StrikeUnavailable("the refund is being processed", retry_after_seconds=3)
     try:
         payment = sender.strike.get_payment(payment_id, timeout=timeout)
     except StrikeError:
@@ -380,13 +380,13 @@ def reconcile_payment(
 
 
 def refund_dispatcher(sender: RefundSender) -> Dispatcher:
-    """The server's thread that sends refunds, also where no worker runs."""
+    """The server's thread that sends refunds, so that they are sent even if no worker runs."""
     resting_until = sender.clock()
 
     def send() -> None:
         nonlocal resting_until
         if send_due_refunds(sender)["unanswered"]:
-            # The others that are due would not be answered at this moment either.
+            # The other due refunds would not get an answer now either.
             resting_until = sender.clock() + PAUSES[0]
 
     def next_due_at() -> datetime | None:

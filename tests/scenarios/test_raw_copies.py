@@ -96,7 +96,7 @@ class TestWhatTheOriginalHasSentSince:
         refund = refund_of(world, invoice)
         assert len(payouts(world)) == 1
         assert (refund.state, refund.held_because) == (S.HELD, HoldCause.FORKED)
-        assert "another copy of this database was noticed" in str(refund.reason)
+        assert "another copy of this database was detected" in str(refund.reason)
         assert "1 held" in str(refund_pass(world.backend).trouble)
 
     def test_a_late_payment_that_the_copy_has_yet_to_find(self, world: World) -> None:

@@ -57,7 +57,7 @@ class TestList:
         assert [row[:4] for row in rows(text)[:1]] == [
             [stuck.strike_invoice_id, "in_flight", "19,207", "alice@example.com"]
         ]
-        assert "Strike was told to send it and cannot say any more whether it did." in " ".join(text.split())
+        assert "Strike was asked to send it and can no longer say whether it did." in " ".join(text.split())
         assert needing.strike_invoice_id in text
         assert sent.strike_invoice_id not in text
 
@@ -147,7 +147,7 @@ class TestActing:
 
         assert run(world, "refunds", *(invoice.strike_invoice_id if word == "ID" else word for word in command)) == 1
         assert capsys.readouterr().out == (
-            "this refund is in_flight: a worker may still be sending it: look again an hour after its last execution\n"
+            "this refund is in_flight: a worker may still be sending it: try again an hour after its last execution\n"
         )
 
     @pytest.mark.parametrize("action", ["retry", "settle"])

@@ -208,7 +208,7 @@ class TestPending:
         send(world)
 
         refund = refund_of(world, invoice)
-        assert refund.reason == "on its way: Strike has charged it and waits for the other side"
+        assert refund.reason == "pending: Strike has charged it and is waiting for the recipient"
         assert (refund.claimed_until, refund.is_in_doubt) == (None, True)
 
     def test_it_is_not_due_before_its_pause_is_over(self, world: World) -> None:
@@ -234,7 +234,7 @@ class TestPending:
         assert send(world) == {S.SENT: 1}
         after = refund_of(world, invoice)
         assert failed.state is S.FAILED
-        assert failed.reason == "the payment failed on its way; the money came back to the account"
+        assert failed.reason == "the payment failed; the money is back in your Strike account"
         assert first.idempotency_key != after.idempotency_key
         assert first.payment_quote_id != after.payment_quote_id
         assert executions(world) == ["PENDING", "COMPLETED"]
@@ -363,7 +363,7 @@ class TestTheQuoteIsNotAnswered:
 
         assert send(world) == {S.FAILED: 1}
         failed = refund_of(world, invoice)
-        assert failed.reason == "the answer to the first quote was lost; a new one is asked for"
+        assert failed.reason == "the answer to the first quote was lost; a new quote is requested"
         last = history(world, invoice)[-1]
         assert (last.step, last.strike_code) == ("quote", "DUPLICATE_PAYMENT_QUOTE")
 
@@ -392,7 +392,7 @@ class TestTheQuoteIsNotAnswered:
         world.wait(VALID_SECONDS)
 
         assert send(world) == {S.FAILED: 1}
-        assert refund_of(world, invoice).reason == "the quote had expired before it was used; a new one is asked for"
+        assert refund_of(world, invoice).reason == "the quote expired before it was used; a new one is requested"
 
         drain(world)
         assert executions(world) == ["PAYMENT_QUOTE_EXPIRED", "COMPLETED"]
@@ -876,7 +876,7 @@ class TestTheFee:
 
         send(world)
         refund = refund_of(world, invoice)
-        assert refund.reason == "the fee of 400 sats is above the 384 sats that REFUND_MAX_FEE_PERCENT allows"
+        assert refund.reason == "the fee of 400 sats exceeds the 384 sats that REFUND_MAX_FEE_PERCENT allows"
         assert (history(world, invoice)[0].step, history(world, invoice)[0].fee_sats) == ("quote", 400)
 
         world.simulator.config.payout_fee_base_sats = 1
@@ -905,7 +905,7 @@ class TestLimits:
 
         assert send(world) == {S.HELD: 1}
         refund = refund_of(world, invoice)
-        assert refund.reason == "REFUNDS_ENABLED is off: a person approves each refund"
+        assert refund.reason == "REFUNDS_ENABLED is off: needs your approval"
         assert (refund.claimed_until, refund.held_because) == (None, HoldCause.REFUNDS_OFF)
         assert [(line.step, line.outcome) for line in history(world, invoice)] == [("hold", refund.reason)]
         assert world.calls(POST_QUOTE) == []
@@ -931,7 +931,7 @@ class TestLimits:
 
         assert send(world) == {S.SENT if is_sent else S.HELD: 1}
         if not is_sent:
-            reason = "19,207 sats are above REFUND_MAX_SATS: a person approves it"
+            reason = "19,207 sats exceeds REFUND_MAX_SATS: needs your approval"
             refund = refund_of(world, invoice)
             assert (refund.held_because, refund.reason) == (HoldCause.MAX_SATS, reason)
 
@@ -959,7 +959,7 @@ class TestLimits:
 
         assert send(world) == {S.SENT: 2, S.HELD: 1}
         held = refund_of(world, invoices[2])
-        assert held.reason == "REFUND_DAILY_MAX_SATS is reached: a person approves it"
+        assert held.reason == "REFUND_DAILY_MAX_SATS is reached: needs your approval"
         assert held.held_because is HoldCause.DAILY_MAX_SATS
         assert executions(world) == ["COMPLETED"] * 2
 
@@ -1035,7 +1035,7 @@ class TestSmallOnes:
         if not is_sent:
             assert world.calls(POST_QUOTE) == []
             assert told_of(world, invoice) == ["refund.needs_address"]
-            assert str(refund_of(world, invoice).reason).startswith("99 sats are below REFUND_MIN_SATS: ")
+            assert str(refund_of(world, invoice).reason).startswith("99 sats is below REFUND_MIN_SATS: ")
             world.wait(7 * 86_400)
             assert send(world) == {}
 
@@ -1093,7 +1093,7 @@ class TestTheAddress:
 
         assert send(world) == {S.NEEDS_ADDRESS: 1}
         refund = refund_of(world, invoice)
-        assert refund.reason == "Strike refuses the customer's address: it needs another one"
+        assert refund.reason == "Strike refuses the customer's address: another one is needed"
         assert (refund.claimed_until, refund.address) == (None, "unknown@example.com")
         (line,) = history(world, invoice)
         assert (line.step, line.strike_code, bool(line.trace_id)) == ("quote", code, True)
@@ -1104,7 +1104,7 @@ class TestTheAddress:
         invoice = owe(world, address)
 
         assert send(world) == {S.NEEDS_ADDRESS: 1}
-        reason = f"the customer's wallet does not take so {word} an amount: it needs another address"
+        reason = f"the customer's wallet does not accept so {word} an amount: another address is needed"
         assert refund_of(world, invoice).reason == reason
 
     def test_the_customer_gives_another_and_is_paid(self, make_world: MakeWorld) -> None:
@@ -1146,7 +1146,7 @@ class TestOneBrokenRefund:
 
         assert send(world) == {"error": 1, S.SENT: 1}
         assert (refund_of(world, broken).state, refund_of(world, good).state) == (S.REQUESTED, S.SENT)
-        assert "refund could not be worked on" in caplog.text
+        assert "refund failed unexpectedly" in caplog.text
 
     def test_it_is_tried_again_when_its_claim_has_run_out(self, world: World) -> None:
         for _ in range(2):
@@ -1281,7 +1281,7 @@ class TestClaims:
         before_call(world, PATCH, sleep_for_an_hour)
 
         assert send(world)[S.REQUESTED] == 1
-        assert "a refund was sent that is not in flight here" in caplog.text
+        assert "strike sent a refund that is not in flight here" in caplog.text
 
 
 class Once(threading.Event):
@@ -1487,7 +1487,7 @@ class TestTheWebhook:
         with pytest.raises(Crash):
             send(world)
 
-        with pytest.raises(StrikeUnavailable, match=r"^the refund is being worked on$") as caught:
+        with pytest.raises(StrikeUnavailable, match=r"^the refund is being processed$") as caught:
             reconcile_payment(world.backend.refund_sender, payment_id)
         assert caught.value.retry_after_seconds == 3
         world.wait(CLAIM_SECONDS)
@@ -1530,7 +1530,7 @@ class TestTheWebhook:
         payment_id = str(refund_of(world, invoice).payment_id)
         let_claims_fail(world)
 
-        with pytest.raises(StrikeUnavailable, match=r"^the refund is being worked on$") as caught:
+        with pytest.raises(StrikeUnavailable, match=r"^the refund is being processed$") as caught:
             reconcile_payment(world.backend.refund_sender, payment_id)
 
         assert caught.value.retry_after_seconds == 3

@@ -133,7 +133,7 @@ def test_what_begins_anew_has_a_key_without_a_quote_and_is_due_at_once(
     ("verb", "words"),
     [
         ("approve", "the operator approved it"),
-        ("retry", "the operator says that it was not sent: not in the list"),
+        ("retry", "the operator confirmed that it was not sent: not in the list"),
         ("settle", "the operator settled it: paid in cash"),
         ("address", "the operator gave an address"),
         ("give", "the customer gave an address"),
@@ -327,7 +327,7 @@ class TestOverlap:
         setattr(repository, "transaction", Overtaken)  # noqa: B010
         before = refund_of(world, invoice)
 
-        with pytest.raises(Conflict, match="a worker changed this refund at this moment"):
+        with pytest.raises(Conflict, match="a worker changed this refund at the same time"):
             act(world, invoice, "give")
         assert refund_of(world, invoice) == before
 
@@ -350,7 +350,7 @@ class TestMistakes:
     def test_an_invoice_that_is_owed_nothing_is_said(self, world: World, verb: str) -> None:
         invoice = world.sell()
 
-        with pytest.raises(NotFound, match="no refund is owed for an invoice of this id"):
+        with pytest.raises(NotFound, match="no refund is owed for this invoice id"):
             act(world, invoice, verb)
 
     @pytest.mark.parametrize("strike_id", ["no-such-id", "", "\x00", "ü" * 50])
