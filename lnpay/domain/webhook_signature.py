@@ -38,7 +38,7 @@ def verify_strike_signature(body: bytes, header: str | None, *secrets: str) -> N
         raise SignatureMismatch("the signature is not the hex of 32 bytes")
     signature = bytes.fromhex(header)
     if not any(hmac.compare_digest(signature, _strike_signature(body, secret)) for secret in secrets):
-        raise SignatureMismatch("the signature does not fit the body")
+        raise SignatureMismatch("the signature does not match the body")
 
 
 def sign_as_strike(body: bytes, secret: str) -> str:

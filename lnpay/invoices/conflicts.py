@@ -1,6 +1,6 @@
-"""Why a request for an invoice contradicts what is stored, and what the shop may do about it.
+"""Why a request for an invoice contradicts what is stored, and what the shop can do about it.
 
-The state of the known invoice comes before any difference of the request: an order that is paid is never sold again.
+The state of the stored invoice is checked before any difference: a paid order must never be sold again.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from lnpay.domain.errors import OrderConflict
 from lnpay.domain.model import Invoice, Order
 from lnpay.domain.states import InvoiceState
 
-ANOTHER_ATTEMPT = "for another attempt send a new correlation_id with the same order_id"
+ANOTHER_ATTEMPT = "for another attempt, send a new correlation_id with the same order_id"
 
 _BY_STATE = {
     InvoiceState.SETTLED: ("already_paid", "this order is already paid: do not sell it again"),
@@ -33,26 +33,26 @@ _BY_STATE = {
 
 _PENDING = (
     "payment_pending",
-    "a payment of this order has been seen and is not final yet: wait for it before you sell the order again",
+    "a payment for this order was seen but is not final yet: wait before you sell the order again",
 )
 
 _MAY_BE_PENDING = (InvoiceState.UNPAID, InvoiceState.EXPIRED, InvoiceState.CANCELLED)
 
 _NAMES = ("description", "ln_address", "return_url", "retry_url", "metadata", "order_id")
-"""Fields in which a repeated request may not differ, beside the amount."""
+"""Fields in which a repeated request must not differ, besides the amount."""
 
 
 def already_paid(invoice: Invoice) -> OrderConflict:
-    """The refusal to sell an order again that `invoice` was paid for."""
+    """The error for an order that has been paid already, with `invoice`."""
     code, message = _BY_STATE[InvoiceState.SETTLED]
     return _conflict(invoice, InvoiceState.SETTLED, code, message)
 
 
 def conflict_of(invoice: Invoice, order: Order, now: datetime) -> OrderConflict | None:
-    """Why `invoice` is no answer to a request for `order`; None when it is one: open, and the same request."""
+    """Why `invoice` does not answer a request for `order`; None if it does: it is open and the request is the same."""
     state = invoice.state
     if state is InvoiceState.UNPAID and now >= invoice.expires_at:
-        state = InvoiceState.EXPIRED  # the row says so after the next pass of a worker
+        state = InvoiceState.EXPIRED  # the next worker pass will record this
     is_pending = invoice.seen_at is not None and state in _MAY_BE_PENDING
     if is_pending and (state is not InvoiceState.UNPAID or invoice.order != order):
         return _conflict(invoice, state, *_PENDING)
@@ -75,7 +75,7 @@ def _difference(invoice: Invoice, order: Order) -> OrderConflict | None:
         return None
     message = (
         f"this correlation_id was used for a request with a different {', '.join(names)}: "
-        "repeat the request as it was, or use a new correlation_id"
+        "repeat the original request, or use a new correlation_id"
     )
     return _conflict(invoice, InvoiceState.UNPAID, "correlation_id_taken", message)
 

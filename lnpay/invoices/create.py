@@ -1,4 +1,4 @@
-"""Use case: turn a shop's order into a payment request, once, however often and however badly it is asked."""
+"""Use case: turn a shop's order into a payment request, exactly once, however often the shop repeats the request."""
 
 from __future__ import annotations
 
@@ -37,24 +37,24 @@ from lnpay.strike.invoices import InvoiceStatus, StrikeInvoice
 log = logging.getLogger(__name__)
 
 DRAFT_GOOD_FOR = timedelta(seconds=30)
-"""A draft older than this, or than a quarter of the time to pay, is priced again: the time runs from its making."""
+"""An older draft is priced again, and so is one that has used a quarter of its time to pay, which counts from then."""
 
 _AMOUNT_REFUSALS = {
     "AMOUNT_TOO_HIGH": "is more than the payment provider accepts in one invoice",
     "AMOUNT_TOO_LOW": "is less than the payment provider accepts",
     "INVALID_AMOUNT": "is not an amount that the payment provider accepts",
 }
-"""Strike's refusals that the caller can fix."""
+"""Refusals by Strike that the caller can fix."""
 
 _PAID_AT_STRIKE = (InvoiceStatus.PAID, InvoiceStatus.PENDING)
 
 ROUNDS = 4
-"""How often to start again when another request for the same order was quicker. Each round, somebody got on."""
+"""How often to start again if another request for the same order was faster. In each round one request progressed."""
 
 
 @dataclass(frozen=True)
 class InvoiceIssuer:
-    """What it takes to issue an invoice."""
+    """Everything needed to issue an invoice."""
 
     repository: Repository
     strike: Strike
@@ -64,17 +64,17 @@ class InvoiceIssuer:
 
 
 def create_invoice(issuer: InvoiceIssuer, correlation_id: str, order: Order) -> Invoice:
-    """Give the open invoice for a shop's order, issuing it at Strike when there is none yet.
+    """Return the open invoice of a shop's order, issuing it at Strike if there is none yet.
 
-    1. The order and its price are stored as a draft, before Strike hears of it.
-    2. Strike makes the invoice; the draft's id there leads a repeat back to the first one.
-    3. Strike quotes it, and the payment request is read: it must ask for exactly our amount.
-    4. All of it is stored in one commit; only then does anybody see it.
+    1. The order and its price are stored as a draft before Strike is called.
+    2. Strike creates the invoice. The draft's id there makes a repeat find the first invoice.
+    3. Strike quotes it. The payment request is decoded: it must ask for exactly our amount.
+    4. Everything is stored in one commit; only then is the invoice shown.
 
-    Whatever is lost on the way, the same call goes on where the last one stopped.
-    Raises OrderConflict when `correlation_id` stands for another request or for an invoice that is no longer open, or
-    when another attempt of the same order was paid; Conflict when other requests change the order all the time;
-    InvalidRequest, RateUnavailable and StrikeError as their docstrings say.
+    If LNPay stops in between, repeating the call resumes at the step that was reached.
+    Raises OrderConflict if `correlation_id` belongs to a different request or to an invoice that is no longer open, or
+    if another attempt at the same order was paid; Conflict if concurrent requests keep changing the order;
+    InvalidRequest, RateUnavailable and StrikeError as described there.
     """
     for _ in range(ROUNDS):
         with issuer.repository.reading() as tx:
@@ -85,7 +85,7 @@ def create_invoice(issuer: InvoiceIssuer, correlation_id: str, order: Order) -> 
         if isinstance(known, Invoice):
             if known.state is not InvoiceState.CANCELLED or known.seen_at is not None:
                 return _open(issuer, known, order)
-            # Where that is refused, another request was quicker, or a payment has come all the same.
+            # If this is refused, another request was faster, or a payment has arrived after all.
             with issuer.repository.transaction() as tx:
                 tx.invoices.release_correlation_id(known)
             continue
@@ -99,7 +99,7 @@ def create_invoice(issuer: InvoiceIssuer, correlation_id: str, order: Order) -> 
         if invoice is not None:
             log.info("invoice issued invoice_id=%s amount_sats=%d", issue.strike_invoice_id, draft.amount_sats)
             return invoice
-    raise Conflict("this order is being changed by other requests at the same time; repeat it", code="order_busy")
+    raise Conflict("concurrent requests are changing this order: repeat the request", code="order_busy")
 
 
 def _open(issuer: InvoiceIssuer, known: Invoice, order: Order) -> Invoice:
@@ -110,10 +110,10 @@ def _open(issuer: InvoiceIssuer, known: Invoice, order: Order) -> Invoice:
 
 
 def _fresh_draft(issuer: InvoiceIssuer, known: Draft | None, correlation_id: str, order: Order) -> Draft | None:
-    """A draft of `order` at today's price. None when another request for it was quicker.
+    """A draft of `order` at the current price. None if another request for it was faster.
 
-    Before these names, a draft was called at Strike as the shop calls its order, which another program on the account
-    may do too. Such a draft is named again: what Strike has under the old name may not be ours.
+    Earlier versions named a draft at Strike after the shop's correlation_id, which another program on the account may
+    use too. Such a draft gets a new name: what Strike has under the old one may not be ours.
     """
     now = issuer.clock()
     good_for = min(DRAFT_GOOD_FOR, timedelta(seconds=issuer.time_offset_seconds) / 4)
@@ -127,12 +127,12 @@ def _fresh_draft(issuer: InvoiceIssuer, known: Draft | None, correlation_id: str
         if known is None:
             token = secrets.token_urlsafe(24)
             return tx.invoices.add_draft(correlation_id, name, token, order, amount_sats, rate, now)
-        # No customer has seen anything of the old draft, so nobody can pay what Strike may have made for it.
+        # The old draft was never shown to a customer, so nothing that Strike made for it can be paid.
         return tx.invoices.renew_draft(known, name, order, amount_sats, rate, now)
 
 
 def _issue(issuer: InvoiceIssuer, draft: Draft) -> Issue | None:
-    """What Strike issues for a draft. None when the row has changed and must be read again."""
+    """Issue a draft at Strike. None if the row has changed and must be read again."""
     invoice = _strike_invoice(issuer.strike, draft)
     if invoice.status is not InvoiceStatus.UNPAID:
         _give_up_name(issuer.repository, draft, invoice)
@@ -149,14 +149,14 @@ def _quote(strike: Strike, invoice_id: str) -> StrikeQuote:
     try:
         return strike.quote_invoice(invoice_id)
     except StrikeAmbiguous:
-        # A quote whose answer was lost is a payment request that nobody has seen: another one does no harm.
+        # The lost quote's payment request was never shown, so requesting another one is harmless.
         return strike.quote_invoice(invoice_id)
 
 
 def _blame_amount(draft: Draft, error: StrikeRejected) -> None:
-    """Raise InvalidRequest where Strike refused the amount, and not something that the operator must look at."""
+    """Raise InvalidRequest if Strike refused the amount, which the caller can fix, and not for another reason."""
     why = _AMOUNT_REFUSALS.get(error.strike_code or "")
-    # A refusal without a code of its own names the fields: "amount", or "amount.amount".
+    # A refusal without a specific code names the fields: "amount", or "amount.amount".
     if why is None and any(field.lower().split(".")[0] == "amount" for field in error.invalid_fields):
         why = _AMOUNT_REFUSALS["INVALID_AMOUNT"]
     if why is not None:
@@ -164,18 +164,18 @@ def _blame_amount(draft: Draft, error: StrikeRejected) -> None:
 
 
 def _give_up_name(repository: Repository, draft: Draft, invoice: StrikeInvoice) -> None:
-    """Let a draft start again under a new name when its invoice at Strike was called off.
+    """Let a draft start again under a new name if its invoice was cancelled at Strike.
 
-    Raises Conflict when that invoice is paid: a database that was put back can have forgotten that it showed it.
+    Raises Conflict if that invoice is paid: it was shown before this database was restored from an older backup.
     """
     with repository.transaction() as tx:
         if isinstance(tx.invoices.find_by_correlation_id(draft.correlation_id), Invoice):
-            return  # issued by another request meanwhile, and no longer unpaid
+            return  # another request has issued it since, and it is no longer unpaid
         if invoice.status not in _PAID_AT_STRIKE:
             name = new_strike_name(draft.correlation_id, tx.installation.make_name())
             tx.invoices.renew_draft(draft, name, draft.order, draft.amount_sats, draft.rate, draft.created_at)
             return
-    log.error("order without an invoice is paid at strike invoice_id=%s", invoice.invoice_id)
+    log.error("order without an invoice is paid at strike, check it invoice_id=%s", invoice.invoice_id)
     raise OrderConflict(
         "Strike has a payment for this order that LNPay has no record of: check the order before you sell it again",
         code="already_paid",
@@ -187,14 +187,16 @@ def _give_up_name(repository: Repository, draft: Draft, invoice: StrikeInvoice) 
 
 
 def _refuse_ended(issue: Issue, now: datetime) -> None:
-    """Raise when there is no time left to pay: Strike took too long, or one of the two clocks is wrong."""
+    """Raise if no time is left to pay: Strike took too long, or one of the two clocks is wrong."""
     if now >= issue.expires_at:
-        log.error("strike invoice not shown invoice_id=%s reason=its time to pay is over", issue.strike_invoice_id)
-        raise StrikeUnavailable("Strike's invoice came too late to be paid")
+        log.error(
+            "strike invoice rejected invoice_id=%s reason=its payment deadline has passed", issue.strike_invoice_id
+        )
+        raise StrikeUnavailable("Strike's invoice arrived after its payment deadline")
 
 
 def _strike_invoice(strike: Strike, draft: Draft) -> StrikeInvoice:
-    """Strike's invoice for a draft, made now or by an earlier call whose answer was lost."""
+    """Strike's invoice for a draft, created now or by an earlier call whose answer was lost."""
     try:
         try:
             return _create(strike, draft)
@@ -202,13 +204,13 @@ def _strike_invoice(strike: Strike, draft: Draft) -> StrikeInvoice:
             return _create(strike, draft)
     except StrikeRejected as error:
         _blame_amount(draft, error)
-        # DUPLICATE_INVOICE; the status says so even where the answer's text was cut off. Only an earlier call for this
-        # draft can have used its name.
+        # DUPLICATE_INVOICE; the status tells even if the body was cut off. The name is unique to this draft, so only an
+        # earlier call for it can have used it.
         if error.status != 409:
             raise
     found = strike.find_invoice_by_correlation_id(draft.strike_correlation_id)
     if found is None:
-        raise StrikeAmbiguous("Strike knows the order and does not show its invoice")
+        raise StrikeAmbiguous("Strike reports a duplicate invoice but does not list it")
     return found
 
 
@@ -223,9 +225,9 @@ def _checked_issue(draft: Draft, invoice: StrikeInvoice, quote: StrikeQuote, tim
     try:
         request = decode(quote.bolt11)
     except Bolt11Error as error:
-        _nonsense(invoice, f"its payment request cannot be read: {error}")
+        _reject(invoice, f"payment request is invalid: {error}")
     if request.amount_msats != sats_to_msats(draft.amount_sats):
-        _nonsense(invoice, f"its payment request asks {request.amount_msats} msats, not {draft.amount_sats} sats")
+        _reject(invoice, f"payment request asks for {request.amount_msats:,} msats, not {draft.amount_sats:,} sats")
     expires_at = min(invoice.created_at + timedelta(seconds=time_offset_seconds), quote.expires_at, request.expires_at)
     return Issue(
         strike_invoice_id=invoice.invoice_id,
@@ -235,11 +237,11 @@ def _checked_issue(draft: Draft, invoice: StrikeInvoice, quote: StrikeQuote, tim
         strike_quote=quote.raw,
         opened_at=invoice.created_at,
         expires_at=expires_at,
-        # A payment request can be paid until its own expiry, whatever the quote says.
+        # A payment request can be paid until its own expiry, even if the quote ends earlier.
         payable_until=max(request.expires_at, quote.expires_at),
     )
 
 
-def _nonsense(invoice: StrikeInvoice, what: str) -> NoReturn:
-    log.error("strike invoice not shown invoice_id=%s reason=%s", invoice.invoice_id, what)
-    raise StrikeRejected("Strike's payment request does not ask for what was computed")
+def _reject(invoice: StrikeInvoice, reason: str) -> NoReturn:
+    log.error("strike invoice rejected invoice_id=%s reason=%s", invoice.invoice_id, reason)
+    raise StrikeRejected("Strike's payment request does not match the invoice")

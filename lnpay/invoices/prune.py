@@ -1,4 +1,4 @@
-"""Use case: delete unpaid invoices after a long time. Their totals are kept, and a later payment is still noticed."""
+"""Use case: delete unpaid invoices after a long time. Their totals are kept, and a later payment is still detected."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from lnpay.invoices.settle import SettlementContext
 log = logging.getLogger(__name__)
 
 EVERY = timedelta(hours=6)
-"""How often there is a look at what may be deleted."""
+"""How often to look for invoices to delete."""
 
 PRUNED = "pruned"
-"""The milestone under which every process finds when nothing was left to delete."""
+"""Milestone: when a process last found nothing left to delete."""
 
 BATCH = 200
-"""Rows deleted in one transaction: few enough not to hold up a sale."""
+"""Rows deleted per transaction: few enough not to delay a sale."""
 
 MOST_PRUNED = 5_000
-"""Invoices that one pass deletes; the next pass goes on."""
+"""Invoices deleted per pass; the next pass continues."""
 
 
 def prune(context: SettlementContext, asked_at: float, after_days: int) -> int:
-    """Delete what could be paid for the last time `after_days` ago and was not, and drafts as old. Returns how many.
+    """Delete unpaid invoices, and drafts, whose last chance to be paid was `after_days` ago. Returns how many.
 
-    asked_at: the steady seconds at which Strike was last asked; where its time is not known since then, nothing is
+    asked_at: the monotonic seconds at which Strike was last asked. If Strike's time is not known since then, nothing is
     deleted. after_days: 0 keeps everything.
     """
     now = context.clock()
@@ -35,14 +35,14 @@ def prune(context: SettlementContext, asked_at: float, after_days: int) -> int:
         return 0
     with context.repository.reading() as tx:
         last = tx.limits.milestone(PRUNED)
-    # One in the future was written by a clock that was wrong.
+    # A milestone in the future was written by a wrong clock.
     if last is not None and timedelta() <= now - last < EVERY:
         return 0
     before = min(strikes_time, now) - timedelta(days=after_days)
     pruned = 0
     while pruned < MOST_PRUNED:
         if context.stop.is_set():
-            raise Stopping("asked to end")
+            raise Stopping("shutdown requested")
         with context.repository.transaction() as tx:
             done = tx.pruned.prune(before, now, BATCH)
             if done == 0:

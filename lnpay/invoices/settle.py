@@ -1,6 +1,6 @@
-"""Use cases: learn of payments, and do what each of them means. Webhook and workers both end in `settle`.
+"""Use cases: detect payments and act on them. Webhook and workers both call `settle`.
 
-What decides is when a payment was made, not when we noticed it.
+The time of the payment decides, not the time at which LNPay noticed it.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 
 
 class Outcome(StrEnum):
-    """What a look at one invoice led to."""
+    """The result of checking one invoice."""
 
     SETTLED = "settled"
     PAID_LATE = "paid_late"
     NOT_PAID = "not_paid"
-    NOT_FINAL = "not_final"  # money was seen and is not counted yet
-    CANCELLED = "cancelled"  # called off, or taken back, at Strike
+    NOT_FINAL = "not_final"  # payment seen, not final yet
+    CANCELLED = "cancelled"  # cancelled or reversed at Strike
     ALREADY = "already"  # known before
 
 
@@ -52,7 +52,7 @@ _UNPAID_OUTCOMES = {
 
 @dataclass(frozen=True)
 class SettlementContext:
-    """What it takes to learn of payments. `events` are the types that the shop wants to be told."""
+    """Everything needed to detect payments. `events`: the event types that the shop subscribes to."""
 
     repository: Repository
     strike: Strike
@@ -62,11 +62,11 @@ class SettlementContext:
 
 
 def settle(context: SettlementContext, seen: StrikeInvoice) -> Outcome:
-    """Make our row agree with what Strike says of an invoice. Safe to repeat, in any order, by anybody at once.
+    """Bring our row in line with Strike's state of an invoice. Safe to repeat, in any order and concurrently.
 
-    Paid in time: SETTLED, and the shop is owed a delivery; one of the expiry that it has not had yet is withdrawn. Paid
-    late: PAID_LATE, and the customer is owed a refund. Called off before that: CANCELLED, and the shop is owed the
-    message that it is over. Each in the commit that makes the move, so exactly once.
+    Paid in time: SETTLED; the shop is owed a message, and an unsent message that the invoice expired is withdrawn. Paid
+    late: PAID_LATE; the customer is owed a refund. Cancelled while unpaid: CANCELLED; the shop is owed the message that
+    the invoice is over. What is owed is stored in the commit that makes the move, so exactly once.
     """
     now = context.clock()
     if seen.status is not InvoiceStatus.PAID:
@@ -84,7 +84,7 @@ def settle(context: SettlementContext, seen: StrikeInvoice) -> Outcome:
         received_sats = seen.received_sats or invoice.amount_sats
         new = InvoiceState.SETTLED if paid_at <= invoice.expires_at else InvoiceState.PAID_LATE
         if not tx.invoices.mark_paid(invoice.id, new, paid_at=paid_at, received_sats=received_sats, at=now):
-            # Another call was quicker, or the invoice was deleted at this moment.
+            # Another call settled it first, or the invoice was deleted in between.
             return _note_pruned(tx, seen, now)
         if new is InvoiceState.SETTLED:
             owe_settled(tx, context.events, invoice, now)
@@ -98,14 +98,14 @@ def settle(context: SettlementContext, seen: StrikeInvoice) -> Outcome:
 
 
 def _note_pruned(tx: Transaction, seen: StrikeInvoice, now: datetime) -> Outcome:
-    """Leave a payment of an invoice that was deleted to the operator. Of any other invoice there is nothing to do."""
+    """Record the payment of a deleted invoice for the operator to resolve. Does nothing for any other invoice."""
     if tx.pruned.mark_paid(seen.invoice_id, received_sats=seen.received_sats, at=now):
-        log.error("deleted invoice was paid: look at it at strike invoice_id=%s", seen.invoice_id)
+        log.error("deleted invoice was paid, check it at strike invoice_id=%s", seen.invoice_id)
     return Outcome.ALREADY
 
 
 def _note_seen(context: SettlementContext, seen: StrikeInvoice, now: datetime) -> None:
-    """Let the customer's page say that money was seen, and no longer when it came to nothing."""
+    """Record that a payment was seen, for the customer's page, or that it is no longer pending."""
     is_seen = seen.status is InvoiceStatus.PENDING
     with context.repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(seen.invoice_id)
@@ -126,9 +126,9 @@ def _note_cancelled(context: SettlementContext, seen: StrikeInvoice, now: dateti
 
 
 def call_off(tx: Transaction, events: frozenset[str], invoice: Invoice, now: datetime) -> bool:
-    """Move a watched invoice to CANCELLED, and owe the shop the message that it is over, unless it is owed already.
+    """Move a watched invoice to CANCELLED. The shop is owed the message that it is over, unless that is owed already.
 
-    False when the invoice has moved since it was read.
+    False if the invoice has moved since it was read.
     """
     is_moved = tx.invoices.cancel(invoice.id, invoice.state)
     if is_moved:
@@ -137,10 +137,10 @@ def call_off(tx: Transaction, events: frozenset[str], invoice: Invoice, now: dat
 
 
 def _paid_at(invoice: Invoice, seen: StrikeInvoice, now: datetime) -> datetime:
-    """When the payment was made. Without Strike's word on it the customer is believed: seen now, or in time."""
+    """When the payment was made. If Strike gives no payment time, assume the payment was on time."""
     if seen.paid_at is not None:
         return seen.paid_at
-    log.warning("paid invoice without a time of payment invoice_id=%s", invoice.strike_invoice_id)
+    log.warning("paid invoice has no payment time invoice_id=%s", invoice.strike_invoice_id)
     return min(now, invoice.expires_at)
 
 
@@ -163,5 +163,5 @@ def _owe_refund(
 def reconcile_invoice(
     context: SettlementContext, strike_invoice_id: str, *, timeout: Timeout = DEFAULT_TIMEOUT
 ) -> Outcome:
-    """Ask Strike about one invoice and settle what it says. Raises StrikeError when Strike cannot tell."""
+    """Read one invoice at Strike and settle accordingly. Raises StrikeError if Strike cannot say."""
     return settle(context, context.strike.get_invoice(strike_invoice_id, timeout=timeout))

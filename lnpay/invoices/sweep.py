@@ -1,8 +1,8 @@
-"""Use cases of the workers: find payments that no webhook told of, and end what nobody paid.
+"""Use cases of the workers: find payments that no webhook reported, and end invoices that stay unpaid.
 
-A sweep reads Strike's list of paid invoices, newest first, back to the oldest one that we still watch. A row that
-cannot be read is passed over. Only where the list cannot be read, or may hide an invoice of ours, are invoices asked
-about one by one. Nothing expires or lapses before Strike was asked about it.
+A sweep reads Strike's list of paid invoices, newest first, back to the oldest one still watched. Unreadable rows are
+skipped. Only if the list is unavailable, or may be missing an invoice of ours, is each invoice read one by one.
+No invoice expires or lapses before Strike was asked about it.
 """
 
 from __future__ import annotations
@@ -40,47 +40,47 @@ from lnpay.strike.invoices import PAGE_SIZE, InvoicePage, InvoiceStatus
 log = logging.getLogger(__name__)
 
 DEEP_SWEEP_EVERY = timedelta(seconds=60)
-"""Late payments are looked for at this pace: they wait for a refund, no customer waits for it."""
+"""How often to look for late payments. They only need a refund; no customer waits."""
 
 DEEP_SWEEP = "deep_sweep"
-"""The milestone under which every process finds when the last one was."""
+"""Milestone: when any process last did this."""
 
 LAPSED_SWEEP_EVERY = timedelta(hours=1)
-"""Payments of lapsed and cancelled invoices are looked for at this pace: only a lost webhook leaves one to be found."""
+"""How often to look for payments of lapsed and cancelled invoices: they are missed only if a webhook was lost."""
 
 LAPSED_SWEEP = "lapsed_sweep"
-"""The milestone of the last such sweep."""
+"""Milestone: when any process last did this."""
 
 LAPSED_FOR = timedelta(hours=3)
-"""So long after its payment request has ended, an unwatched invoice is looked for. Its webhook counts at any time."""
+"""How long after its last chance to be paid an unwatched invoice is still swept. Its webhook always counts."""
 
 CANCELLED_AFTER = timedelta(seconds=60)
-"""While every unpaid invoice is younger, no call is spent on those that were called off without a webhook."""
+"""Younger unpaid invoices are not checked for cancellations without a webhook, to save calls."""
 
 BATCH = 200
-"""Rows moved in one transaction: many enough to be quick, few enough not to hold up a sale."""
+"""Rows moved per transaction: enough to be fast, few enough not to delay a sale."""
 
 MOST_ENDED = 5_000
-"""Invoices that one pass expires or lapses; the next pass goes on."""
+"""Invoices that one pass expires or lapses; the next pass continues."""
 
 SINGLE_READS_SHARE = 10
-"""Where the list is refused, a pass uses this part of the calls left: the next passes want some too."""
+"""If the list is unavailable, a pass uses this fraction of the calls left, so that the next passes have some."""
 
 MAX_CONSECUTIVE_FAILURES = 3
-"""After so many reads that fail and are not about the invoices, the sweep stops until the next pass."""
+"""After so many failed reads in a row that are not about the invoices, the sweep stops until the next pass."""
 
 
 @dataclass
 class Sweep:
-    """What one look at Strike found.
+    """The result of one sweep.
 
-    since: every invoice made at Strike since then was looked at, as it was at `started_at`; None when it was not so.
-    looked_at: those that were looked at one by one. unclear: those of which nothing final can be said.
-    asked_at: the steady seconds of this process at `started_at`: what was Strike's time then is known at the end.
-    is_pending_known: whether all money that Strike has seen and not yet counted is among the unclear ones.
-    unreadable: rows of Strike's list that could not be read. is_blind: there was something to look for, and nothing
-    was looked at.
-    stopped_by: why it ended early, if it did; what was found before that is kept.
+    since: every invoice made at Strike since then was checked, as of `started_at`; None if the list was unavailable.
+    looked_at: invoices read one by one. unclear: those whose payment is not decided yet.
+    asked_at: this process's monotonic seconds at `started_at`, from which Strike's time then is known afterwards.
+    is_pending_known: whether `unclear` contains every payment that Strike has seen and not yet counted.
+    unreadable: rows of Strike's list that could not be read. is_blind: there were invoices to check, and none was
+    checked.
+    stopped_by: why it ended early, if it did; earlier results are kept.
     """
 
     started_at: datetime
@@ -97,7 +97,7 @@ class Sweep:
     stopped_by: StrikeError | None = None
 
     def clears(self, invoice: Invoice) -> bool:
-        """Whether this look says that `invoice` was not paid."""
+        """Whether this sweep proves that `invoice` was not paid."""
         was_seen = invoice.strike_invoice_id in self.looked_at or (
             self.since is not None and invoice.issue.opened_at >= self.since
         )
@@ -105,11 +105,11 @@ class Sweep:
 
 
 def sweep(context: SettlementContext, calls_left: Callable[[], int], *, is_deep: bool | None = None) -> Sweep:
-    """Find what was paid among the invoices we watch, and settle it.
+    """Find payments of watched invoices and settle them.
 
-    calls_left: how many calls may still be made; asked only where the list is refused.
-    is_deep: look back as far as the oldest expired invoice, otherwise only as far as the oldest unpaid one. None: when
-    a minute has passed since any process last did.
+    calls_left: how many calls may still be made; used only if the list is unavailable.
+    is_deep: look back to the oldest expired invoice instead of the oldest unpaid one. None: if no process has done so
+    for a minute.
     """
     found = Sweep(context.clock(), context.strike.time.steady())
     with context.repository.reading() as tx:
@@ -142,13 +142,13 @@ def sweep(context: SettlementContext, calls_left: Callable[[], int], *, is_deep:
 
 
 def _is_due(tx: Transaction, milestone: str, every: timedelta, now: datetime) -> bool:
-    """Whether what is done at a pace has its turn. A milestone in the future was written by a clock that was wrong."""
+    """Whether a periodic task is due. A milestone in the future was written by a wrong clock."""
     last = tx.limits.milestone(milestone)
     return last is None or not timedelta() <= now - last < every
 
 
 class _NoList(Exception):
-    """Strike's list cannot be had: refused, or not to be read."""
+    """Strike's list is refused or unreadable."""
 
     def __init__(self, error: StrikeError) -> None:
         super().__init__(error.message)
@@ -156,9 +156,9 @@ class _NoList(Exception):
 
 
 def _note_pending(context: SettlementContext, found: Sweep, since: datetime) -> None:
-    """Note the money that is seen and not final.
+    """Record the payments that are seen but not final.
 
-    It is listed before the paid invoices: what becomes final between the two lists is on one of them for certain.
+    This list is read before that of paid invoices: a payment that becomes final in between is on at least one of them.
     """
     try:
         nameless = 0
@@ -167,31 +167,31 @@ def _note_pending(context: SettlementContext, found: Sweep, since: datetime) -> 
             nameless += page.nameless
         found.is_pending_known = nameless == 0
     except _NoList as refusal:
-        log.warning("strike's list of pending invoices cannot be read error=%s", refusal.error.message)
+        log.warning("strike's list of pending invoices is unavailable error=%s", refusal.error.message)
 
 
 def _sweep_somehow(context: SettlementContext, found: Sweep, since: datetime, calls_left: Callable[[], int]) -> None:
     nameless = 0
     try:
         for page in _pages(context, found, InvoiceStatus.PAID, since):
-            # Before anything is settled: a refund that is owed by it may have been sent by another copy.
+            # Before settling: another copy of the database may have sent the refund that a late payment creates.
             notice_fork(context.repository, page.invoices, context.clock())
             _settle_watched(context, found, page.ids)
             nameless += page.nameless
     except _NoList as refusal:
-        log.warning("strike's list cannot be read, asking one by one error=%s", refusal.error.message)
+        log.warning("strike's list is unavailable, reading invoices one by one error=%s", refusal.error.message)
     else:
         if nameless == 0:
             found.since = since
             return
-        log.warning("strike's list has rows without an id, asking one by one count=%d", nameless)
+        log.warning("strike's list has rows without an id, reading invoices one by one count=%d", nameless)
     _sweep_one_by_one(context, found, calls_left() // SINGLE_READS_SHARE)
 
 
 def _pages(context: SettlementContext, found: Sweep, status: InvoiceStatus, since: datetime) -> Iterator[InvoicePage]:
-    """The invoices in a state, page by page, from the newest back to those made at `since`.
+    """The invoices in one status, page by page, from the newest back to those made at `since`.
 
-    Raises _NoList; StrikeError where single reads would fail too.
+    Raises _NoList; StrikeError if reading single invoices would fail too.
     """
     skip = 0
     known: set[str] = set()
@@ -217,27 +217,27 @@ def _page(context: SettlementContext, status: InvoiceStatus, skip: int) -> Invoi
 
 
 def _end_cancelled(context: SettlementContext, found: Sweep) -> None:
-    """Move to CANCELLED what Strike lists so, back to the oldest unpaid invoice: customers may be trying to pay it.
+    """Move to CANCELLED what Strike lists as cancelled, back to the oldest unpaid invoice: customers may try to pay it.
 
-    No money depends on it: where the list cannot be had, it waits.
+    No money depends on this: if the list is unavailable, it is done later.
     """
     with context.repository.reading() as tx:
         since = tx.invoices.oldest_opened_at((InvoiceState.UNPAID,))
     if since is None or found.started_at - since < CANCELLED_AFTER:
         return
-    # Its odd rows are no payments: they are not counted with those of the other lists.
+    # Unreadable rows here cannot hide payments, so they are not counted with those of the other lists.
     apart = Sweep(found.started_at, found.asked_at)
     try:
         for page in _pages(context, apart, InvoiceStatus.CANCELLED, since):
-            # Of a row that cannot be read it is not known that it is cancelled.
+            # An unreadable row may not be cancelled at all.
             cancelled = [one.invoice_id for one in page.invoices if one.status is InvoiceStatus.CANCELLED]
             with context.repository.reading() as tx:
                 watched = tx.invoices.watched_among(cancelled)
             _end(context, watched, InvoiceState.CANCELLED)
     except _NoList as refusal:
-        log.warning("strike's list of cancelled invoices cannot be read error=%s", refusal.error.message)
+        log.warning("strike's list of cancelled invoices is unavailable error=%s", refusal.error.message)
     except StrikeError as error:
-        log.warning("strike's list of cancelled invoices cannot be had error=%s", error.message)
+        log.warning("strike's list of cancelled invoices could not be read error=%s", error.message)
 
 
 def _settle_watched(context: SettlementContext, found: Sweep, listed: list[str]) -> None:
@@ -251,11 +251,11 @@ def _settle_watched(context: SettlementContext, found: Sweep, listed: list[str])
 
 
 def _note_unsettled(context: SettlementContext, listed_paid: list[str], now: datetime) -> None:
-    """Keep for the operator what Strike lists as paid and what still is not settled, for whatever reason."""
+    """Record for the operator which invoices Strike lists as paid but LNPay could not settle, for any reason."""
     with context.repository.reading() as tx:
         unsettled = tx.invoices.payable_among(listed_paid)
     if unsettled:
-        log.error("payments listed by strike are not settled count=%d first=%s", len(unsettled), unsettled[0])
+        log.error("invoices paid at strike are not settled count=%d first=%s", len(unsettled), unsettled[0])
         with context.repository.transaction() as tx:
             tx.invoices.mark_listed_paid(unsettled, now)
 
@@ -266,7 +266,7 @@ def _sweep_one_by_one(context: SettlementContext, found: Sweep, limit: int) -> N
     try:
         _settle_each(context, found, ids)
     finally:
-        # Those that failed too: otherwise the next pass would begin with them again, and never come to the others.
+        # Include those that failed: otherwise the next pass starts with them again and never reaches the others.
         with context.repository.transaction() as tx:
             tx.invoices.mark_checked(found.looked_at, found.started_at)
 
@@ -275,12 +275,12 @@ def _settle_each(context: SettlementContext, found: Sweep, ids: list[str]) -> No
     failed_in_a_row = 0
     for strike_invoice_id in ids:
         if context.stop.is_set():
-            raise Stopping("asked to end")
+            raise Stopping("shutdown requested")
         found.looked_at.add(strike_invoice_id)
         try:
             _count(found, strike_invoice_id, reconcile_invoice(context, strike_invoice_id))
             failed_in_a_row = 0
-        except Exception as error:  # whatever is wrong with one invoice must not hold up the others
+        except Exception as error:  # one faulty invoice must not block the others
             log.exception("invoice could not be reconciled invoice_id=%s", strike_invoice_id)
             found.failed += 1
             found.unclear.add(strike_invoice_id)
@@ -292,12 +292,12 @@ def _settle_each(context: SettlementContext, found: Sweep, ids: list[str]) -> No
 
 
 def _is_about_the_invoice(error: Exception) -> bool:
-    """Whether others may well be read: this one makes no sense, is unknown at Strike, or meets a bug of ours."""
+    """Whether other reads may succeed: this invoice is invalid, unknown at Strike, or hits a bug of ours."""
     return not isinstance(error, StrikeError) or isinstance(error, StrikeAmbiguous) or error.status == 404
 
 
 def _is_about_all_calls(error: Exception) -> bool:
-    """Whether the next call will fail for certain: the key is not accepted, or Strike asks to wait."""
+    """Whether the next call would fail too: the key is rejected, or Strike asks to wait."""
     return isinstance(error, StrikeError) and (error.status == 401 or error.retry_after_seconds is not None)
 
 
@@ -309,9 +309,9 @@ def _count(found: Sweep, strike_invoice_id: str, outcome: Outcome) -> None:
 
 
 def expire_due(context: SettlementContext, found: Sweep) -> int:
-    """Move to EXPIRED what the sweep has not found paid, a little after its time to pay. Returns how many.
+    """Move to EXPIRED what the sweep did not find paid, shortly after its payment deadline. Returns how many.
 
-    Nothing where Strike's time is not known: our clock alone ends no invoice.
+    Does nothing if Strike's time is unknown: our own clock alone must not end an invoice.
     """
     strikes_time = context.strike.time.certain(found.asked_at)
     if strikes_time is None:
@@ -322,10 +322,10 @@ def expire_due(context: SettlementContext, found: Sweep) -> int:
 
 
 def lapse_due(context: SettlementContext, found: Sweep) -> int:
-    """Move to LAPSED what the sweep has not found paid, well after it could be paid for the last time.
+    """Move to LAPSED what the sweep did not find paid, well after its last chance to be paid.
 
-    Money that Strike has seen and not yet counted (PENDING) keeps its invoice. Returns how many; none where Strike's
-    time is not known.
+    An invoice whose payment Strike has seen but not counted (PENDING) stays. Returns how many; none if Strike's time is
+    unknown.
     """
     strikes_time = context.strike.time.certain(found.asked_at)
     if strikes_time is None:
@@ -350,11 +350,11 @@ def _end(context: SettlementContext, due: list[Invoice], new: InvoiceState) -> i
     ended = 0
     for start in range(0, len(due), BATCH):
         if context.stop.is_set():
-            raise Stopping("asked to end")
+            raise Stopping("shutdown requested")
         now = context.clock()
         with context.repository.transaction() as tx:
             for invoice in due[start : start + BATCH]:
                 ended += _end_one(context, tx, invoice, new, now)
     if ended:
-        log.info("invoices %s count=%d", new, ended)
+        log.info("invoices ended state=%s count=%d", new, ended)
     return ended

@@ -1,6 +1,6 @@
-"""One signed call from Strike: read back what it names, and settle that.
+"""Handle one signed call from Strike: read the entity that it names, and settle accordingly.
 
-The body is only a hint: it says which invoice changed, never to what.
+The body is only a hint: it says which entity changed, but its content is not trusted.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from lnpay.strike.client import WEBHOOK_TIMEOUT
 log = logging.getLogger(__name__)
 
 DOCTOR_EVENT = b'{"eventType": "lnpay.doctor", "data": {}}'
-"""A call of the doctor's, signed as Strike's are. It does nothing; its answer says through which proxies it came."""
+"""A test call from the doctor, signed like Strike's. It does nothing; the answer shows which proxies it passed."""
 
 
 def receive_event(context: SettlementContext, sender: RefundSender, body: bytes) -> Outcome | RefundState | None:
-    """Do what a verified webhook body asks for. None when it is about nothing that concerns us.
+    """Act on a verified webhook body. None if it is about nothing that concerns us.
 
-    Raises InvalidRequest when it is no event; StrikeError when what it names could not be read, or an invoice is not
-    final as Strike shows it now: then Strike is to repeat the event, because with the webhook alone nobody else asks.
+    Raises InvalidRequest if it is not an event; StrikeError if its entity could not be read, or the invoice is not
+    final at Strike yet. Strike then repeats the event: an installation without workers has no other trigger.
     """
     event = _parse(body)
     data = event.get("data")
@@ -55,7 +55,7 @@ def _parse(body: bytes) -> dict[str, object]:
     try:
         event = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise InvalidRequest("the body is not JSON") from error
+        raise InvalidRequest("the body is not valid JSON") from error
     if not isinstance(event, dict):
         raise InvalidRequest("the body is not an event")
     return event

@@ -34,8 +34,8 @@ _STATUS: dict[type[e.LnpayError], int] = {
 }
 
 _OUTSIDE_WORDS: dict[type[e.LnpayError], str] = {
-    e.StrikeRejected: "the payment provider refused; the operator finds the reason in the log",
-    e.StrikeUnavailable: "the payment provider cannot be used right now; repeat the request later",
+    e.StrikeRejected: "the payment provider refused the request; the operator finds the reason in the log",
+    e.StrikeUnavailable: "the payment provider is not available right now; repeat the request later",
     e.StrikeAmbiguous: "the payment provider did not answer clearly; repeat the same request",
 }
 """What a stranger may know of a provider's error."""

@@ -254,7 +254,7 @@ class TestAPaymentThatCannotBeSettled:
         world.pay(invoice)
         fault = world.fault("GET", "/v1/invoices/*", "garbage", times=None)
         main_pass(world.backend)
-        assert "payments listed by strike are not settled" in caplog.text
+        assert "invoices paid at strike are not settled" in caplog.text
         assert attention(world.backend.repository, world.backend.clock()).unsettled == []
 
         world.wait(601)

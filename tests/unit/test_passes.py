@@ -358,7 +358,7 @@ class TestHeartbeats:
 
         assert [beat.trouble for beat in self.beats(world)] == ["Strike does not answer"]
 
-    @pytest.mark.parametrize("error", [Stopping("asked to end"), ZeroDivisionError("a bug")])
+    @pytest.mark.parametrize("error", [Stopping("shutdown requested"), ZeroDivisionError("a bug")])
     def test_a_pass_that_never_came_to_its_end_leaves_none(self, world: World, error: Exception) -> None:
         def one_pass(_: object) -> Summary:
             raise error
@@ -408,7 +408,7 @@ class TestRepeating:
 
         def one_pass() -> Summary:
             calls.append(1)
-            raise Stopping("asked to end")
+            raise Stopping("shutdown requested")
 
         repeat(one_pass, 0, stop)
 

@@ -173,7 +173,7 @@ class TestTheHour:
         if is_believed:
             assert act(world, invoice, verb).state is (S.SENT if verb == "settle" else S.REQUESTED)
         else:
-            with pytest.raises(Conflict, match="look again an hour after its last execution"):
+            with pytest.raises(Conflict, match="try again an hour after its last execution"):
                 act(world, invoice, verb)
 
     @pytest.mark.parametrize("verb", ["retry", "settle"])
@@ -204,7 +204,7 @@ class TestTheHour:
         assert refund.started_at is not None
         assert refund.started_at - refund.created_at > timedelta(hours=8)
 
-        with pytest.raises(Conflict, match="look again an hour"):
+        with pytest.raises(Conflict, match="try again an hour"):
             act(world, invoice, verb)
 
         world.wait(BY_HAND_AFTER.total_seconds() - 60)
@@ -223,7 +223,7 @@ class TestTheHour:
         world.wait((refund.started_at + BY_HAND_AFTER - world.backend.clock()).total_seconds() + 60)
         assert refund_of(world, invoice).claimed_until is None
 
-        with pytest.raises(Conflict, match="look again an hour"):
+        with pytest.raises(Conflict, match="try again an hour"):
             act(world, invoice, verb)
 
         drain(world, hours=2)

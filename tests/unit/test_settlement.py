@@ -150,7 +150,7 @@ class TestWithoutTransactions:
 
         assert reconcile(world, invoice) is Outcome.SETTLED
         assert world.invoice(invoice.strike_invoice_id).paid_at == invoice.expires_at
-        assert "without a time of payment" in caplog.text
+        assert "paid invoice has no payment time" in caplog.text
 
     def test_a_transaction_without_created_counts_when_it_was_completed(self, make_world: Callable[..., World]) -> None:
         world = make_world(config=SimulatorConfig(transaction_fields_missing=["created"]))

@@ -101,7 +101,7 @@ class TestReversed:
 
         refund = refund_of(world, invoice)
         assert (refund.state, payouts(world)) == (S.REQUESTED, [])
-        assert "its payment could not be read" in (refund.reason or "")
+        assert "the invoice could not be read" in (refund.reason or "")
         world.wait(10)
         assert send(world) == {S.SENT: 1}
         assert len(payouts(world)) == 1

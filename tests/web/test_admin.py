@@ -465,7 +465,7 @@ class TestButtons:
         log_in(shop)
         assert "Send it again" not in page_of(shop, invoice)
         assert "A worker may still be sending it" in page_of(shop, invoice)
-        assert "look again an hour" in press(shop, invoice, "retry", note="looked", sure="yes")
+        assert "try again an hour" in press(shop, invoice, "retry", note="looked", sure="yes")
 
         shop.wait(BY_HAND_AFTER.total_seconds())
         log_in(shop)

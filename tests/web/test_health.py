@@ -47,4 +47,4 @@ def test_a_database_that_cannot_be_reached_is_not_ready(world: World, monkeypatc
     answer = world.client.get("/readyz")
 
     assert_error(answer, 503, "not_ready")
-    assert answer.get_json()["message"] == "the database does not answer; the log says why"
+    assert answer.get_json()["message"] == "the database does not respond; see the log"

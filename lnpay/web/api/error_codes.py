@@ -20,16 +20,16 @@ class ErrorCode:
     message: str
     errors: dict[str, str] = field(default_factory=dict)
     state: str | None = None
-    """Of the invoice that the error is about."""
+    """The state of the invoice that the error is about."""
     permission: str | None = None
-    """That the key lacks."""
+    """The permission that the key lacks."""
 
 
 ERRORS: dict[str, ErrorCode] = {
     "invalid_request": ErrorCode(400, "amount_fiat is missing", {"amount_fiat": "is missing"}),
-    "invalid_json": ErrorCode(400, "the body is not JSON that can be read"),
+    "invalid_json": ErrorCode(400, "the body is not valid JSON"),
     "unauthorized": ErrorCode(401, NEEDS_KEY),
-    "signature_mismatch": ErrorCode(401, "the signature does not fit the body"),
+    "signature_mismatch": ErrorCode(401, "the signature does not match the body"),
     "permission_missing": ErrorCode(
         403, PermissionMissing(Permission.VIEW_INVOICES).message, permission=Permission.VIEW_INVOICES
     ),
@@ -37,7 +37,7 @@ ERRORS: dict[str, ErrorCode] = {
     "already_paid": ErrorCode(409, "this order is already paid: do not sell it again", state="settled"),
     "payment_pending": ErrorCode(
         409,
-        "a payment of this order has been seen and is not final yet: wait for it before you sell the order again",
+        "a payment for this order was seen but is not final yet: wait before you sell the order again",
         state="expired",
     ),
     "expired": ErrorCode(
@@ -59,25 +59,27 @@ ERRORS: dict[str, ErrorCode] = {
     ),
     "correlation_id_taken": ErrorCode(
         409,
-        "this correlation_id was used for a request with a different description: repeat the request as it was, or "
+        "this correlation_id was used for a request with a different description: repeat the original request, or "
         "use a new correlation_id",
         state="unpaid",
     ),
-    "order_busy": ErrorCode(409, "this order is being changed by other requests at the same time; repeat it"),
+    "order_busy": ErrorCode(409, "concurrent requests are changing this order: repeat the request"),
     "payload_too_large": ErrorCode(413, "the body is larger than 64 KiB"),
     "unsupported_media_type": ErrorCode(415, "send the body as JSON, with Content-Type: application/json"),
-    "provider_rejected": ErrorCode(502, "the payment provider refused; the operator finds the reason in the log"),
-    "provider_unavailable": ErrorCode(503, "the payment provider cannot be used right now; repeat the request later"),
-    "rate_unavailable": ErrorCode(503, "no price is known that may be used"),
+    "provider_rejected": ErrorCode(
+        502, "the payment provider refused the request; the operator finds the reason in the log"
+    ),
+    "provider_unavailable": ErrorCode(503, "the payment provider is not available right now; repeat the request later"),
+    "rate_unavailable": ErrorCode(503, "no usable price is available"),
     "storage_unavailable": ErrorCode(503, "the database is not available right now"),
     "webhook_not_configured": ErrorCode(503, "WEBHOOK_SECRET is not set here"),
-    "not_ready": ErrorCode(503, "the database does not answer; the log says why"),
+    "not_ready": ErrorCode(503, "the database does not respond; see the log"),
 }
-"""Every `code` that an operation below may answer with."""
+"""Every `code` that an operation below may return."""
 
 
 def problem_example(code: str) -> dict[str, Any]:
-    """An error as it is answered."""
+    """An error body as the API returns it."""
     known = ERRORS[code]
     problem: dict[str, Any] = {"status": "error", "code": code, "message": known.message, "errors": known.errors}
     if known.permission is not None:

@@ -268,7 +268,7 @@ def read_json(request: Request, model: type[Model]) -> Model:
         body = json.loads(request.get_data(), parse_float=Decimal, parse_constant=_refuse_constant)
     # Arithmetic: an exponent of twenty digits is JSON, and more than Decimal holds.
     except (ValueError, ArithmeticError, RecursionError) as error:
-        raise InvalidRequest("the body is not JSON that can be read", code="invalid_json") from error
+        raise InvalidRequest("the body is not valid JSON", code="invalid_json") from error
     if not isinstance(body, dict):
         raise InvalidRequest("the body must be a JSON object", code="invalid_json")
     try:

@@ -24,7 +24,7 @@ def readyz() -> Response:
     try:
         current_backend().repository.ping()
     except StorageUnavailable:
-        return _not_ready("the database does not answer; the log says why")
+        return _not_ready("the database does not respond; see the log")
     except SchemaTooNew:
         return _not_ready(
             "the tables are not those of this LNPay: restart it, which brings older ones up to date, "
