@@ -172,7 +172,7 @@ class TestActing:
         invoice = world.sell()
 
         assert run(world, "refunds", *command, invoice.strike_invoice_id) == 1
-        assert "`refunds list` shows those that are" in capsys.readouterr().out
+        assert "`refunds list` shows all refunds" in capsys.readouterr().out
 
 
 class TestRedeliver:
