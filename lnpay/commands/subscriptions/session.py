@@ -1,0 +1,96 @@
+"""What the commands share: Strike, the settings, and how they answer."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+
+from lnpay.commands.subscriptions.output import Json, event_table, shown, shown_event, subscription_table
+from lnpay.commands.tables import print_table
+from lnpay.monitoring.subscriptions import StrikeEvent
+from lnpay.runtime.bootstrap import Settings
+from lnpay.strike.client import Strike
+
+Ask = Callable[[str], str]
+
+
+class CommandFailed(Exception):
+    """The command was not done; the text says why and what to do about it."""
+
+
+class UsageError(Exception):
+    """The command line asks for nothing that can be done."""
+
+
+class SubscriptionSession:
+    """What every command works with: Strike, the settings, and the person at the terminal, if there is one.
+
+    check: raises CommandFailed when the settings lack what a subscription needs. ask: puts a question; None: there is
+    no terminal. has_menu: the menu shows the list itself after each command.
+    """
+
+    def __init__(
+        self,
+        strike: Strike,
+        settings: Settings,
+        check: Callable[[], None],
+        ask: Ask | None,
+        *,
+        as_json: bool,
+    ) -> None:
+        self.strike = strike
+        self.settings = settings
+        self.check = check
+        self.ask = ask
+        self.as_json = as_json
+        self.has_menu = False
+
+    def confirms(self, question: str) -> bool:
+        """Whether the person says yes. Raises UsageError when there is no terminal."""
+        if self.ask is None:
+            raise UsageError("there is no terminal to ask on: add --yes")
+        try:
+            return self.ask(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+        except EOFError:
+            return False
+
+    def say(self, sentence: str) -> None:
+        """Print a sentence for people; programs read the JSON instead."""
+        if not self.as_json:
+            print(sentence)
+
+    def warn(self, sentence: str) -> None:
+        """Print a sentence on standard error, also beside JSON."""
+        print(sentence, file=sys.stderr)
+
+    def show(self, subscriptions: Sequence[Json], *, is_numbered: bool = False) -> None:
+        """Print subscriptions as a table, or as a JSON list."""
+        if self.as_json:
+            print(json.dumps([shown(one) for one in subscriptions], indent=2))
+        elif subscriptions:
+            print_table(subscription_table(subscriptions, self.settings.webhook_url, is_numbered=is_numbered))
+        else:
+            print("There is no subscription. Make one: python webhook_settings.py subscribe")
+
+    def show_events(self, events: Sequence[StrikeEvent], do_arrive: bool | None, sentence: str) -> None:
+        """Print what became of Strike's last calls. The sentence stands beside them as JSON; people get it below."""
+        if self.as_json:
+            rows = [shown_event(one) for one in events]
+            print(json.dumps({"arrive": do_arrive, "message": sentence, "events": rows}, indent=2))
+        elif events:
+            print_table(event_table(events))
+
+    def show_one(self, subscription: Json, sentence: str) -> None:
+        """Print what became of a subscription."""
+        if self.as_json:
+            print(json.dumps(shown(subscription), indent=2))
+        else:
+            print(sentence)
+            if not self.has_menu:
+                self.show([subscription])
+
+
+Command = Callable[[SubscriptionSession, argparse.Namespace], None]
+"""One command of the command line. Raises UsageError, CommandFailed and LnpayError."""
