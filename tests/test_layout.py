@@ -42,6 +42,10 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
     assert find_circle({name: imports(name) for name in FILES}) == []
 
 
+def test_an_import_inside_a_function_counts() -> None:
+    assert "lnpay.commands.sandbox" in imports("main")
+
+
 def test_a_circle_would_be_found() -> None:
     graph = {
         "lnpay.a": frozenset({"lnpay.b", "json"}),

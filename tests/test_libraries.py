@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 
 import pytest
 
-from tests.sources import FILES, imports, is_under
+from tests.sources import FILES, ROOT, imports, is_under
 
 ONLY_THERE = {
     "flask": {"lnpay.web", "lnpay.sandbox"},
@@ -29,14 +31,23 @@ ONLY_THERE = {
 """A foreign library is met in one place, and translated there."""
 
 
-def test_only_main_loads_the_sandbox() -> None:
+def test_one_command_loads_the_sandbox() -> None:
     users = {
         name
         for name in FILES
         if not is_under(name, {"lnpay.sandbox"}) and any(is_under(one, {"lnpay.sandbox"}) for one in imports(name))
     }
 
-    assert users == {"main"}
+    assert users == {"lnpay.commands.sandbox"}
+
+
+@pytest.mark.parametrize("name", ["main", "webhook_settings", "workers.main_worker"])
+def test_a_program_of_production_does_not_load_the_sandbox(name: str) -> None:
+    program = f"import sys, {name}; print([one for one in sys.modules if one.startswith('lnpay.sandbox')])"
+
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60)
+
+    assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
 @pytest.mark.parametrize("library", sorted(ONLY_THERE))

@@ -1,0 +1,46 @@
+"""Settings of the sandbox: they need no `.env`, and lead to nothing but this machine."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from config.settings import Settings, SettingsError, load_settings
+from lnpay.runtime.listening import find_pair_of_ports
+
+LAST_PORT = 65_535
+
+SHOP_SETTINGS = (
+    "API_KEYS", "CORS_ORIGINS", "CURRENCY", "DELIVERY_EVENTS", "DELIVERY_SECRET", "DELIVERY_URL", "LOG_FORMAT",
+    "LOG_LEVEL", "METRICS_TOKEN", "TIME_OFFSET",
+)  # fmt: skip
+"""What a sandbox takes from the environment: with them it is the backend of a shop that is being built."""
+
+
+def load_sandbox_settings() -> Settings:
+    """Read the sandbox's settings. Raises SettingsError.
+
+    PORT chooses the two ports; SHOP_SETTINGS in the environment are for trying out a shop of one's own.
+    """
+    key, no_file = "sandbox-key", Path("no-such-file")
+    port = load_settings({"STRIKE_API_KEY": key, "PORT": os.environ.get("PORT", "")}, no_file).port
+    if port == LAST_PORT:
+        raise SettingsError([f"PORT must be less than {LAST_PORT} here: the simulator listens on the next one"])
+    port = port or find_pair_of_ports("127.0.0.1")
+    world = f"http://127.0.0.1:{port + 1}"
+    environ = {
+        "STRIKE_API_KEY": key,
+        "STRIKE_API_URL": f"{world}/v1",
+        "WEBHOOK_SECRET": "sandbox-webhook-secret",
+        "WEBHOOK_URL": f"http://127.0.0.1:{port}/webhook",
+        "COINGECKO_API_URL": f"{world}/coingecko/api/v3",
+        "COINBASE_API_URL": f"{world}/coinbase/v2",
+        "DELIVERY_URL": f"{world}/shop/webhook",
+        # One file for each port: a second sandbox must not empty the first one's.
+        "DATABASE_URL": f"sqlite:///sandbox-{port}.sqlite",
+        "PORT": str(port),
+        "ADMIN_PASSWORD": secrets.token_urlsafe(12),
+    }
+    given = {name: os.environ[name] for name in SHOP_SETTINGS if os.environ.get(name)}
+    return load_settings({**environ, **given}, no_file)

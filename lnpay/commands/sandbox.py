@@ -1,0 +1,64 @@
+"""`python main.py --sandbox`: LNPay beside a simulated world. The only module of LNPay that loads the simulator."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from lnpay.commands.serve import ServerSettings, serve
+from lnpay.domain.model import Event
+from lnpay.repository.maintenance.files import COMPANIONS
+from lnpay.repository.maintenance.sqlite_url import sqlite_path
+from lnpay.runtime.bootstrap import Settings, build_backend
+from lnpay.runtime.listening import explain_trouble
+from lnpay.sandbox.server import SandboxServer
+from lnpay.sandbox.simulator import Simulator
+from lnpay.strike.client import SUBSCRIBED_EVENTS
+
+
+class SandboxSettings(Settings, ServerSettings, Protocol):
+    """Settings of a sandbox: they lead to the simulator, which listens on the port after `port`."""
+
+
+def serve_sandbox(settings: SandboxSettings, deliver: Callable[[Event], None]) -> int:
+    """Serve beside a simulated world on the next port, with a database of its own that starts empty.
+
+    deliver: the merchant's hook. Gives the exit code.
+    """
+    simulator = Simulator()
+    simulator.config.backend_url = f"http://127.0.0.1:{settings.port}"
+    simulator.config.shop_currency = settings.currency
+    simulator.config.backend_api_key = next(iter(settings.api_keys), "")
+    try:
+        # Werkzeug prints two lines of its own about a port that is taken; ours also says what to do.
+        with contextlib.redirect_stderr(io.StringIO()):
+            world = SandboxServer(simulator, port=settings.port + 1)
+    except (OSError, SystemExit) as error:
+        print(explain_trouble("127.0.0.1", settings.port + 1, error), file=sys.stderr)
+        return 1
+    _forget(settings.database_url)
+    # Both live by the simulator's clock, so that a payment can come too late without a wait.
+    backend = build_backend(settings, deliver, clock=simulator.clock.now, sandbox_url=world.url)
+    with world:
+        backend.strike.create_subscription(settings.webhook_url, settings.webhook_secret, SUBSCRIBED_EVENTS)
+        lnpay_url = f"http://127.0.0.1:{settings.port}"
+        print(f"Tour    {world.url}/  (start here)")
+        print(f"Shop    {world.url}/shop\nWallet  {world.url}/wallet\nLedger  {world.url}/ledger")
+        print(f"Faults  {world.url}/faults\nAPI     {lnpay_url}/docs")
+        print(f"Admin   {lnpay_url}/admin (password: {settings.admin_password})")
+        try:
+            return serve(backend, settings, with_workers=True)
+        finally:
+            backend.close()
+
+
+def _forget(database_url: str) -> None:
+    """Begin with an empty database: the simulator remembers nothing of the last time either."""
+    path = sqlite_path(database_url)
+    assert path is not None  # noqa: S101 - the sandbox has no other database
+    for suffix in ("", *COMPANIONS):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)

@@ -1,0 +1,61 @@
+"""`python main.py`: answer requests until the process is ended."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Protocol
+
+from lnpay.monitoring.exposure import why_api_is_open
+from lnpay.runtime.backend import Backend
+from lnpay.runtime.listening import explain_trouble, find_port, url_of
+from lnpay.runtime.signals import call_on_signals
+from lnpay.runtime.worker_passes import start_timekeeper, start_workers
+from lnpay.web import create_app
+from lnpay.web.customer.checkout import BOARD
+from lnpay.web.serving import make_server, run_until
+
+log = logging.getLogger(__name__)
+
+
+class ServerSettings(Protocol):
+    """Where the server listens, and what decides whether strangers can use the API."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def webhook_url(self) -> str: ...
+    @property
+    def api_keys(self) -> tuple[str, ...]: ...
+
+
+def serve(backend: Backend, settings: ServerSettings, *, with_workers: bool) -> int:
+    """Answer requests until SIGTERM or Ctrl-C; then finish what is in hand."""
+    app = create_app(backend)
+    try:
+        port = find_port(settings.host, settings.port)
+        server = make_server(app, settings.host, port, app.extensions[BOARD].is_fresh)
+    except (OSError, ValueError) as error:
+        print(explain_trouble(settings.host, settings.port, error), file=sys.stderr)
+        return 1
+    call_on_signals(backend.stop.set, second="kills")
+    backend.issuer.rates.warm_up()
+    start_timekeeper(backend)
+    backend.delivery_dispatcher.start()
+    backend.refund_dispatcher.start()
+    if with_workers:
+        start_workers(backend)
+    why = why_api_is_open(settings.host, settings.webhook_url, settings.api_keys)
+    if why is not None:
+        log.warning("ANYONE MAY MAKE INVOICES FOR YOUR ORDERS: %s. Set API_KEYS (python key_generator.py)", why)
+    print(f"LNPay listens on {url_of(settings.host, port)} (Ctrl-C ends it)", flush=True)
+    try:
+        run_until(server, backend.stop)
+    finally:
+        backend.stop.set()
+        backend.delivery_dispatcher.join()
+        backend.refund_dispatcher.join()
+        server.close()
+    return 0
