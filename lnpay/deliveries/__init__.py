@@ -1,1 +1,1 @@
-"""Messages owed to the shop: written with what they report, sent until they are taken."""
+"""Messages owed to the shop: recorded with the change they report, sent until the shop accepts them."""

@@ -1,4 +1,4 @@
-"""A thread of the server that does what is owed: at once when woken, and whenever something is due."""
+"""A thread of the server that sends what is owed: immediately when woken, otherwise when something is due."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from lnpay.domain.model import Clock
 log = logging.getLogger(__name__)
 
 LONGEST_SLEEP = timedelta(seconds=30)
-"""Another process may have made something due; it sees to it itself, this is the second net."""
+"""A fallback: another process may have created work that is due, although it normally sends that itself."""
 
 SHORTEST_SLEEP = timedelta(seconds=1)
-"""What is due right after a round was left for a reason: the other side asked to wait, or does not answer."""
+"""Work that is due right after a round was left for a reason: the other side rate-limits, or does not answer."""
 
 
 class Dispatcher:
@@ -37,7 +37,7 @@ class Dispatcher:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Begin, with what is due from before."""
+        """Start, with what is already due."""
         self._thread.start()
 
     def wake(self) -> None:
@@ -45,7 +45,7 @@ class Dispatcher:
         self._awake.set()
 
     def join(self, timeout_seconds: float = 20) -> None:
-        """Wait for the end, once `stop` is set: what is in hand is finished first."""
+        """Wait until it has finished the work in hand; `stop` must be set."""
         self._awake.set()
         if self._thread.is_alive():
             self._thread.join(timeout_seconds)
@@ -55,8 +55,10 @@ class Dispatcher:
             try:
                 self._send()
                 pause = self._until_next()
-            except Exception:  # a locked database must not end the thread that does what is owed
-                log.exception("%s failed, trying again", self._thread.name)
+            except Exception:  # a locked database must not end this thread: the server has no other that sends what is owed
+                Exception
+            ):  # a locked database must not end this thread: nothing else in the server sends what is owed
+                log.exception("dispatch failed, retrying thread=%s", self._thread.name)
                 pause = timedelta(seconds=1)
             self._awake.wait(max(SHORTEST_SLEEP, min(pause, LONGEST_SLEEP)).total_seconds())
             self._awake.clear()

@@ -27,7 +27,7 @@ SHIPPED_DIGESTS = frozenset(
         "ba96063de04a98408a32047eb47ca8238e5690595e8b093a516da9c5895cf147",
     }
 )
-"""SHA-256 of every default that was ever shipped, with `\\n` line ends. Add to it when config/delivery.py changes."""
+"""SHA-256 of every default ever shipped, with `\\n` line ends. Add to it when config/delivery.py changes."""
 
 FORMER_NAMES: Final = {
     "errors": "lnpay.domain.errors",
@@ -42,7 +42,7 @@ FORMER_NAMES: Final = {
 class HookFiles:
     """Where the hook can be.
 
-    own: the merchant's file, which no upgrade touches; it need not exist. shipped: the default, which upgrades replace.
+    own: the merchant's file, which upgrades never touch; optional. shipped: the default, which upgrades replace.
     """
 
     own: Path
@@ -52,7 +52,7 @@ class HookFiles:
     def in_use(self) -> Path:
         """The file whose `deliver` is called."""
         try:
-            # Not exists(): a link that leads nowhere, or a folder closed to us, must not quietly mean the default.
+            # Not exists(): a broken link or an unreadable folder must not silently fall back to the default.
             self.own.lstat()
         except (FileNotFoundError, NotADirectoryError):
             return self.shipped
@@ -65,12 +65,12 @@ class HookFiles:
         return not _is_a_default(self.shipped)
 
     def is_own_a_default(self) -> bool:
-        """Whether the merchant's file is an unchanged copy of some default."""
+        """Whether the merchant's file is an unchanged copy of a default."""
         return self.in_use == self.own and _is_a_default(self.own)
 
 
 def load_deliver(files: HookFiles) -> Deliver:
-    """`deliver` of the hook that is in use. Raises HookUnusable, which says what to fix in which line."""
+    """Load `deliver` from the hook in use. Raises HookUnusable, which names the line to fix."""
     path = files.in_use
     deliver = getattr(_load(path), "deliver", None)
     if not callable(deliver):
@@ -106,7 +106,7 @@ def _keep_former_names() -> None:
 
 
 def _reason(error: BaseException, path: Path) -> str:
-    """What is wrong and where, without values: an exception's own text may quote a secret of the merchant's."""
+    """What is wrong and where, without values: the exception's own text may quote a secret of the merchant."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {error.msg}" if error.lineno else str(error.msg)
     words = type(error).__name__

@@ -1,7 +1,7 @@
-"""Use case: tell the shop what it is owed, at least once, under one id, for more than three days.
+"""Use case: send the shop the messages it is owed, at least once, under one id, for more than three days.
 
-An outbox row is written in the commit that makes its event true. Whoever is there sends what is due: the server's
-dispatcher and every worker pass. A claim keeps two of them from sending the same message at the same time.
+An outbox row is written in the commit that makes its event true. The server's dispatcher and every worker pass send
+what is due. A claim keeps two of them from sending the same message at the same time.
 """
 
 from __future__ import annotations
@@ -36,28 +36,28 @@ log = logging.getLogger(__name__)
 PAUSES = tuple(
     timedelta(seconds=seconds) for seconds in (2, 5, 15, 60, 300, 1_800, 7_200, 18_000, 36_000, 50_400, 72_000, 86_400)
 )
-"""Pauses after the first, second, ... failure: 75 hours in all, and quick at first, because a customer waits."""
+"""Pauses after the first, second, ... failure: 75 hours in all, and short at first, because a customer is waiting."""
 
 JITTER = 0.1
-"""Each pause is made longer by up to this part of it, so that orders do not knock all at once."""
+"""Each pause is extended by up to this fraction, so that retries of many orders do not arrive all at once."""
 
 CLAIM = timedelta(seconds=20)
-"""How long a message is ours while we send it: the shop's 15 seconds and some. A crash costs that much, no more."""
+"""How long a sender owns a message: the shop's 15 seconds plus a margin. A crash delays a message by that, no more."""
 
 CLOCKS_DIFFER = timedelta(seconds=60)
-"""By so much may the clocks of two machines differ before one ignores the claims and pauses that the other writes."""
+"""How far the clocks of two machines may differ before one ignores the claims and pauses that the other wrote."""
 
 SENDERS = 8
-"""Messages sent at the same time by one process, so that a shop that is slow with one holds up no other."""
+"""Messages sent concurrently by one process, so that one slow answer does not delay the others."""
 
 MAX_REASON_CHARACTERS = 300
 
 
 @dataclass(frozen=True)
 class Outbox:
-    """What it takes to tell the shop. `deliver` raises to be called again; ShopGone to be left alone.
+    """Everything needed to notify the shop. `deliver` raises to be retried; ShopGone means never again.
 
-    signing_clock: dates signatures, which shops compare with their own clocks; None: `clock` does.
+    signing_clock: dates signatures, which shops compare with their own clocks; None: use `clock`.
     """
 
     repository: Repository
@@ -71,7 +71,7 @@ class Outbox:
 
 
 def send_due(outbox: Outbox, *, senders: int = SENDERS) -> Counter[str]:
-    """Send everything that is due now, what was never tried first. Returns counts of "delivered" and "refused"."""
+    """Send everything due now, untried messages first. Returns counts of "delivered" and "refused"."""
     if senders == 1:
         return _send_until_none(outbox)
     with outbox.repository.reading() as tx:
@@ -92,22 +92,22 @@ def _send_until_none(outbox: Outbox) -> Counter[str]:
 
 
 def _claim_next(outbox: Outbox) -> Delivery | None:
-    """Take the next due message for ourselves; None when nothing is due that others have not taken."""
+    """Claim the next due message; None if nothing is due that is not claimed by others."""
     now = outbox.clock()
     with outbox.repository.reading() as tx:
         due = tx.deliveries.due(now, SENDERS, _credible(now))
     for delivery in due:
         with outbox.repository.transaction() as tx:
-            # The claim starts now: a busy database must not use up the time that the shop has.
+            # The claim starts now: waiting for a busy database must not shorten the shop's time to answer.
             if tx.deliveries.claim(delivery, until=outbox.clock() + CLAIM):
                 return delivery
     return None
 
 
 def _credible(now: datetime) -> Credible:
-    """What another process can have written. A clock that was ahead must not hold up a message for as long.
+    """Times that another process can have written. A clock that ran ahead must not delay a message for that long.
 
-    A message that was never tried may wait for the end of a claim.
+    An untried message may be waiting for another claim to end.
     """
     latest = now + CLOCKS_DIFFER
     pauses = (CLAIM, *(pause * (1 + JITTER) for pause in PAUSES))
@@ -115,14 +115,14 @@ def _credible(now: datetime) -> Credible:
 
 
 def _send(outbox: Outbox, delivery: Delivery) -> str:
-    """Call the shop once and write down what came of it."""
+    """Call the shop once and record the outcome."""
     try:
         outbox.deliver(make_event(outbox, delivery))
     except ShopGone as error:
         _give_up(outbox, delivery, _reason(error))
     except ShopRefused as error:
         _put_off(outbox, delivery, _reason(error))
-    # The hook is the merchant's own code: whatever it raises, sys.exit() too, means "again, later".
+    # The hook is the merchant's own code: anything it raises, even sys.exit(), means "retry later".
     except (Exception, SystemExit) as error:
         log.exception("delivery hook failed webhook_id=%s", delivery.webhook_id)
         _put_off(outbox, delivery, f"the delivery hook raised {type(error).__name__}")
@@ -135,7 +135,7 @@ def _send(outbox: Outbox, delivery: Delivery) -> str:
 
 
 def make_event(outbox: Outbox, delivery: Delivery) -> Event:
-    """The message as the hook gets it, signed for this attempt."""
+    """The message as the hook receives it, signed for this attempt."""
     content = delivery.body.encode()
     signed_at = (outbox.signing_clock or outbox.clock)()
     headers = delivery_headers(outbox.secret, delivery.webhook_id, signed_at, content)
@@ -150,7 +150,7 @@ def make_event(outbox: Outbox, delivery: Delivery) -> Event:
 
 
 def _reason(error: ShopRefused) -> str:
-    """What the hook says, fit for a log and a database: it may quote whatever the shop answered."""
+    """The hook's reason, safe for log and database: it may quote anything that the shop answered."""
     printable = "".join(one if one.isprintable() else " " for one in str(error.message))
     return printable[:MAX_REASON_CHARACTERS]
 
@@ -175,9 +175,9 @@ def _give_up(outbox: Outbox, delivery: Delivery, reason: str) -> None:
 
 
 def send_due_and_wait(outbox: Outbox, *, sleep: Callable[[float], None] = time.sleep) -> Counter[str]:
-    """Send everything that is due, and see the messages out that somebody is sending at this moment.
+    """Send everything due, and wait for messages that another process is sending right now.
 
-    A sender that was killed leaves its claim behind; after at most CLAIM it runs out and the message is sent here.
+    A sender that was killed leaves its claim behind; after at most CLAIM it expires and the message is sent here.
     """
     counts = send_due(outbox)
     for _ in range(int(CLAIM.total_seconds()) * 2):
@@ -190,28 +190,28 @@ def send_due_and_wait(outbox: Outbox, *, sleep: Callable[[float], None] = time.s
 
 
 def send_again(repository: Repository, strike_invoice_id: str, now: datetime) -> list[Delivery]:
-    """Make every message about an invoice due now, under its old id. Returns them. Raises NotFound."""
+    """Make every message about an invoice due now, under its original id. Returns them. Raises NotFound."""
     with repository.transaction() as tx:
         invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
         owed = (
             [] if invoice is None else [one for one in tx.deliveries.of_invoice(invoice.id) if _is_true(one, invoice)]
         )
         if not owed:
-            raise NotFound("the shop was never owed a message about an invoice of this id")
+            raise NotFound("no message to the shop was ever recorded for this invoice id")
         for delivery in owed:
-            # One that changes at this very moment is being sent.
+            # A message that has just changed is being sent right now.
             tx.deliveries.send_again(delivery, now)
         return owed
 
 
 def _is_true(delivery: Delivery, invoice: Invoice) -> bool:
-    """Whether a message may be sent again. The expiry of an order that was paid in time after all would cancel it."""
+    """Whether a message may be resent. An expiry would make the shop cancel an order that was paid in time."""
     is_expiry_of_a_sale = delivery.event_type == EventType.INVOICE_EXPIRED and invoice.state is InvoiceState.SETTLED
     return delivery.state is not DeliveryState.WITHDRAWN and not is_expiry_of_a_sale
 
 
 def delivery_dispatcher(outbox: Outbox) -> Dispatcher:
-    """The server's thread that tells the shop."""
+    """The server's thread that notifies the shop."""
 
     def next_due_at() -> datetime | None:
         with outbox.repository.reading() as tx:

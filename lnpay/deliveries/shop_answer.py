@@ -1,15 +1,15 @@
-"""What the shop's answer to a delivery means. The delivery hook and the doctor judge by it alike."""
+"""What the shop's answer to a delivery means. The delivery hook and the doctor both use this."""
 
 from __future__ import annotations
 
 from lnpay.domain.errors import ShopGone, ShopRefused
 
 ANSWER_SECONDS = 15
-"""How long the shop may take to answer, connecting included."""
+"""How long the shop may take to answer, including the connection."""
 
 
 def require_accepted(status: int) -> None:
-    """Return when `status` means that the shop has the message: 2xx. Redirects are not followed, so they do not.
+    """Return if `status` means that the shop accepted the message: 2xx. Redirects are not followed and do not count.
 
     Raises ShopGone for 410, otherwise ShopRefused.
     """
