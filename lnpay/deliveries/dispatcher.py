@@ -55,9 +55,7 @@ class Dispatcher:
             try:
                 self._send()
                 pause = self._until_next()
-            except Exception:  # a locked database must not end this thread: the server has no other that sends what is owed
-                Exception
-            ):  # a locked database must not end this thread: nothing else in the server sends what is owed
+            except Exception:  # a locked database must not end the only thread that sends
                 log.exception("dispatch failed, retrying thread=%s", self._thread.name)
                 pause = timedelta(seconds=1)
             self._awake.wait(max(SHORTEST_SLEEP, min(pause, LONGEST_SLEEP)).total_seconds())

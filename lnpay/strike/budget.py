@@ -1,8 +1,8 @@
-"""The calls that Strike lets us make, counted together by every process that shares the database.
+"""Count the calls to Strike, together for every process that shares the database.
 
 Past 1,000 "other" calls in ten minutes Strike refuses everything for an hour, and past 250 payouts in a minute for a
-minute; so we stop before. Creating invoices and quotes is never slowed down by us: a customer waits. There Strike's
-own 429 is honoured, by everyone, until it ends.
+minute, so we stop before. Creating invoices and quotes is never throttled here, because a customer is waiting; for
+them Strike's own 429 is respected, by every process, until it ends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limit:
-    """So many calls in any `window`. Counted in slots of `slot_seconds`; a slot is in the window while any of it is."""
+    """At most `calls` in any `window`. Counted in slots of `slot_seconds`; a slot counts while it overlaps it."""
 
     calls: int
     window: timedelta
@@ -35,19 +35,19 @@ LIMITS: Mapping[Bucket, Limit] = {
     Bucket.PAYMENT_QUOTE: Limit(250, timedelta(minutes=1), 5),
     Bucket.PAYMENT_EXECUTE: Limit(250, timedelta(minutes=1), 5),
 }
-"""Strike's limits in production, of the buckets that we count. Source: Strike, "Rate limits"."""
+"""Strike's production limits for the buckets that we count. Source: Strike, "Rate limits"."""
 
 DEFAULT_SHARE = 0.95
-"""The part of a limit that is used up at most: Strike may count what we do not."""
+"""The largest fraction of a limit to use: Strike may count calls that we do not."""
 
 BLOCK_WITHOUT_WORD_SECONDS = {Bucket.OTHER: 3_600}
-"""How long Strike locks when a 429 does not say so: an hour for the others, a minute for the rest."""
+"""How long Strike blocks after a 429 without Retry-After: an hour for OTHER, a minute for the rest."""
 
 
 class Budget:
-    """Counts calls and keeps blocks in the database, by the time of `Limits.now`: no clock of a machine counts.
+    """Counts calls and stores blocks in the database, by the time of `Limits.now`, not of this machine.
 
-    share: the part of the "other" calls that this process may use up. Sweeps leave the rest to webhooks and refunds.
+    share: the fraction of the "other" calls that this process may use. Sweeps leave the rest to webhooks and refunds.
     """
 
     def __init__(self, repository: Repository, *, share: float = DEFAULT_SHARE) -> None:
@@ -55,14 +55,14 @@ class Budget:
         self._share = share
 
     def remaining(self) -> int:
-        """How many of the "other" calls may still be made in this window."""
+        """How many "other" calls are left in this window."""
         limit = LIMITS[Bucket.OTHER]
         with self._repository.reading() as tx:
             used = tx.limits.calls_within(Bucket.OTHER, limit.window, limit.slot_seconds)
         return max(0, self._most(Bucket.OTHER, limit) - used)
 
     def take(self, bucket: Bucket) -> None:
-        """Count one call before it is made. Raises StrikeUnavailable when Strike would refuse it, or all the next."""
+        """Count one call before it is made. Raises StrikeUnavailable if Strike would refuse it, or block later ones."""
         limit = LIMITS.get(bucket)
         if limit is None:
             with self._repository.reading() as tx:
@@ -70,22 +70,23 @@ class Budget:
             return
         with self._repository.transaction() as tx:
             _refuse_while_blocked(tx, bucket)
-            # Counted first: the row that it writes keeps the others out until this is decided.
+            # Count first: the row written locks out other processes until this is decided.
             tx.limits.count_call(bucket, tx.limits.now(), limit.slot_seconds)
             if tx.limits.calls_within(bucket, limit.window, limit.slot_seconds) > self._most(bucket, limit):
                 raise StrikeUnavailable(
-                    f"the calls to Strike are used up for now ({bucket})", retry_after_seconds=limit.slot_seconds
+                    f"the budget of calls to Strike is used up for now ({bucket})",
+                    retry_after_seconds=limit.slot_seconds,
                 )
 
     def _most(self, bucket: Bucket, limit: Limit) -> int:
         return int(limit.calls * (self._share if bucket is Bucket.OTHER else DEFAULT_SHARE))
 
     def block(self, bucket: Bucket, retry_after_seconds: int | None) -> None:
-        """Remember a 429, for every process."""
+        """Store a 429 for every process."""
         seconds = retry_after_seconds if retry_after_seconds is not None else BLOCK_WITHOUT_WORD_SECONDS.get(bucket, 60)
         with self._repository.transaction() as tx:
             tx.limits.block(bucket, tx.limits.now() + min(timedelta(seconds=seconds), LONGEST_BLOCK))
-        log.warning("strike asks to wait bucket=%s seconds=%d", bucket, seconds)
+        log.warning("strike rate limit bucket=%s wait_seconds=%d", bucket, seconds)
 
 
 def _refuse_while_blocked(tx: Transaction, bucket: Bucket) -> None:

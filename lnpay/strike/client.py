@@ -1,8 +1,8 @@
-"""Strike's API: one method per endpoint used, typed answers, no business rule.
+"""Client of the Strike API: one method per endpoint used, typed answers, no business rules.
 
-Strike's own words stay in this file. Every method raises, by what the caller may do next:
-StrikeRejected (no, and no again), StrikeUnavailable (nothing was done: later), StrikeAmbiguous (sent, no clear
-answer: ask). Source: Strike API v1, docs.strike.me.
+Strike's own terms stay in this file. Every method raises one of three errors, by what the caller may do next:
+StrikeRejected (repeating does not help), StrikeUnavailable (nothing was done: retry later), StrikeAmbiguous (sent,
+but no clear answer: ask what happened). Source: Strike API v1, docs.strike.me.
 """
 
 from __future__ import annotations
@@ -58,21 +58,21 @@ from lnpay.strike.reading import (
 log = logging.getLogger(__name__)
 
 SUBSCRIBED_EVENTS = ("invoice.updated", "payment.created", "payment.updated")
-"""Events that LNPay asks Strike for when it subscribes."""
+"""Events that LNPay subscribes to at Strike."""
 
 MAX_ANSWER_BYTES = 5_000_000
-"""A page of a hundred invoices is some 100,000."""
+"""A page of a hundred invoices is about 100,000."""
 
 DEFAULT_TIMEOUT: Timeout = (3.05, 10.0)
 WEBHOOK_TIMEOUT: Timeout = (1.0, 2.5)
-"""For whoever must answer Strike's webhook within five seconds."""
+"""For handlers that must answer Strike's webhook within five seconds."""
 
 MEASUREMENTS = 3
-"""Answers that are enough to know Strike's time even where the machine's clock, or one of them, is wrong."""
+"""This many answers determine Strike's time even if this machine's clock, or one answer, is wrong."""
 
 
 class Bucket(StrEnum):
-    """What Strike counts together. OTHER is the dear one: past 1,000 calls in ten minutes it locks for an hour."""
+    """Calls that Strike counts together. OTHER is strict: past 1,000 in ten minutes, Strike blocks for an hour."""
 
     INVOICE_CREATE = "invoice_create"
     INVOICE_QUOTE = "invoice_quote"
@@ -83,14 +83,14 @@ class Bucket(StrEnum):
 
 
 class CallBudget(Protocol):
-    """Asked before each call, told when Strike says that it was one too many."""
+    """Consulted before each call, and informed when Strike rate-limits one."""
 
     def take(self, bucket: Bucket) -> None:
-        """Count one call. Raises StrikeUnavailable, with retry_after_seconds, when it must not be made now."""
+        """Count one call. Raises StrikeUnavailable, with retry_after_seconds, if it must not be made now."""
         ...
 
     def block(self, bucket: Bucket, retry_after_seconds: int | None) -> None:
-        """Remember a 429. None: it came without a Retry-After."""
+        """Record a 429. None: it had no Retry-After."""
         ...
 
 
@@ -104,7 +104,7 @@ class StrikeQuote:
 
 
 class PaymentStatus(StrEnum):
-    """Strike's states of an outgoing payment. PENDING: already charged, not yet arrived."""
+    """Strike's states of an outgoing payment. PENDING: already charged, but not yet received."""
 
     PENDING = "PENDING"
     COMPLETED = "COMPLETED"
@@ -113,7 +113,7 @@ class PaymentStatus(StrEnum):
 
 @dataclass(frozen=True)
 class PaymentQuote:
-    """Strike's price for sending. `amount_sats` is what arrives, `fee_sats` what it costs beside it."""
+    """Strike's price for sending. `amount_sats` is what the recipient gets; `fee_sats` is charged on top."""
 
     quote_id: str
     amount_sats: int
@@ -123,9 +123,9 @@ class PaymentQuote:
 
 @dataclass(frozen=True)
 class Payment:
-    """An outgoing payment. `status` decides, whatever the HTTP status was.
+    """An outgoing payment. `status` decides, not the HTTP status.
 
-    amount_sats is what arrives, fee_sats what it costs beside it; None where Strike does not say so in bitcoin.
+    amount_sats is what the recipient gets, fee_sats is charged on top; None if Strike does not give them in bitcoin.
     """
 
     payment_id: str
@@ -136,7 +136,7 @@ class Payment:
 
 @dataclass(frozen=True)
 class StrikeAnswer:
-    """What Strike says to a call whose result does not matter: its status, its word for an error, its clock."""
+    """Strike's answer to a call whose result does not matter: its status, error code and time."""
 
     status: int
     code: str | None
@@ -144,7 +144,7 @@ class StrikeAnswer:
 
 
 class _More(TypedDict, total=False):
-    """What a call may have beside its method and path."""
+    """Further arguments of a call, besides method and path."""
 
     body: dict[str, Any] | None
     params: dict[str, str] | None
@@ -153,9 +153,9 @@ class _More(TypedDict, total=False):
 
 
 class Strike:
-    """The client. One per process: it holds a pool of connections and is safe to share between threads.
+    """The client. One per process: it holds a connection pool and is safe to share between threads.
 
-    time: Strike's time, which every answer of Strike tells. Clients of one process share it.
+    time: Strike's time, measured from every answer. The clients of one process share it.
     """
 
     def __init__(
@@ -177,10 +177,10 @@ class Strike:
         self._auth = _Bearer(api_key)
 
     def create_invoice(self, amount_sats: int, correlation_id: str, description: str | None) -> StrikeInvoice:
-        """Ask for an invoice over `amount_sats`.
+        """Create an invoice for `amount_sats`.
 
-        correlation_id: makes a repeat safe: a second call with it raises StrikeRejected with the code
-        DUPLICATE_INVOICE, and `find_invoice_by_correlation_id` leads to the first one.
+        correlation_id: makes repeats safe. A second call with it raises StrikeRejected with the code
+        DUPLICATE_INVOICE, and `find_invoice_by_correlation_id` finds the first one.
         Source: "Issue invoice".
         """
         body: dict[str, Any] = {
@@ -192,7 +192,7 @@ class Strike:
         return read_invoice(self._call("POST", "/invoices", Bucket.INVOICE_CREATE, body=body))
 
     def quote_invoice(self, strike_invoice_id: str) -> StrikeQuote:
-        """Ask for a payment request. Every call makes a new one; the older ones stay payable until they expire.
+        """Get a payment request. Every call creates a new one; older ones stay payable until they expire.
 
         Source: "Issue quote for invoice".
         """
@@ -200,7 +200,7 @@ class Strike:
         return _read_quote(self._call("POST", path, Bucket.INVOICE_QUOTE))
 
     def get_invoice(self, strike_invoice_id: str, *, timeout: Timeout = DEFAULT_TIMEOUT) -> StrikeInvoice:
-        """Read an invoice with its transactions, which tell when it was paid.
+        """Read an invoice with its transactions, which show when it was paid.
 
         Source: "Find invoice by id", includeTransactions.
         """
@@ -209,7 +209,7 @@ class Strike:
         return read_invoice(self._call("GET", path, Bucket.OTHER, params=params, timeout=timeout))
 
     def find_invoice_by_correlation_id(self, correlation_id: str) -> StrikeInvoice | None:
-        """The invoice made with `correlation_id`, or None. Where filters are refused, the newest hundred are searched.
+        """The invoice with this `correlation_id`, or None. If filters are refused, search the newest hundred.
 
         Source: "Get invoices".
         """
@@ -220,9 +220,9 @@ class Strike:
         return next((one for one in found.invoices if one.raw.get("correlationId") == correlation_id), None)
 
     def list_invoices(self, status: InvoiceStatus, skip: int) -> InvoicePage:
-        """One page of the invoices in a state, the newest first.
+        """One page of the invoices with a status, newest first.
 
-        The filter is a lone comparison: Strike's front door has refused compound ones with a 403 page.
+        The filter is a single comparison: Strike's edge proxy has refused compound ones with a 403 page.
         Source: "Get invoices".
         """
         params = {
@@ -234,7 +234,7 @@ class Strike:
         return self._list_invoices(params)
 
     def create_payment_quote(self, address: str, amount_sats: int, key: str) -> PaymentQuote:
-        """Ask what it costs to send `amount_sats` to a Lightning address or LNURL. Moves no money.
+        """Get a quote for sending `amount_sats` to a Lightning address or LNURL. Moves no money.
 
         key: the refund's stored idempotency key; a repeat raises StrikeRejected with DUPLICATE_PAYMENT_QUOTE, whose
         values may name the first quote as paymentQuoteId.
@@ -250,14 +250,14 @@ class Strike:
         return _read_payment_quote(self._call("POST", path, Bucket.PAYMENT_QUOTE, body=body, headers=headers))
 
     def get_payment_quote(self, quote_id: str) -> PaymentQuote:
-        """Read a payment quote again. Not documented: where it does not exist, this raises StrikeRejected (404)."""
+        """Read a payment quote again. Undocumented: where it is not supported, this raises StrikeRejected (404)."""
         return _read_payment_quote(self._call("GET", f"/payment-quotes/{_segment(quote_id)}", Bucket.OTHER))
 
     def execute_payment_quote(self, quote_id: str) -> Payment:
-        """Send what a quote prices. One quote pays at most once, however often it is executed.
+        """Execute a quote: send the money. A quote pays at most once, however often it is executed.
 
-        StrikeUnavailable: surely not executed by this call. StrikeAmbiguous: perhaps executed. StrikeRejected: see its
-        strike_code; PAYMENT_PROCESSED means that an earlier call did it.
+        StrikeUnavailable: definitely not executed by this call. StrikeAmbiguous: possibly executed. StrikeRejected: see
+        strike_code; PAYMENT_PROCESSED means that an earlier call executed it.
         Source: "Execute payment quote".
         """
         path = f"/payment-quotes/{_segment(quote_id)}/execute"
@@ -272,11 +272,11 @@ class Strike:
         return read_array(self._call("GET", "/rates/ticker", Bucket.RATES, timeout=WEBHOOK_TIMEOUT))
 
     def list_subscriptions(self) -> list[dict[str, Any]]:
-        """Every webhook subscription of the account. Source: "Get subscriptions"."""
+        """All webhook subscriptions of the account. Source: "Get subscriptions"."""
         return read_array(self._call("GET", "/subscriptions", Bucket.OTHER))
 
     def create_subscription(self, url: str, secret: str, event_types: Iterable[str]) -> dict[str, Any]:
-        """Ask Strike to call `url`, signed with `secret` (10 to 50 characters). Source: "Create subscription"."""
+        """Subscribe `url` to events, signed with `secret` (10 to 50 characters). Source: "Create subscription"."""
         body = {
             "webhookUrl": url,
             "webhookVersion": "v1",
@@ -292,19 +292,19 @@ class Strike:
         return read_object(self._call("PATCH", path, Bucket.OTHER, body=dict(changes)))
 
     def delete_subscription(self, subscription_id: str) -> None:
-        """Stop a subscription for good. Source: "Delete subscription"."""
+        """Delete a subscription. Source: "Delete subscription"."""
         self._call("DELETE", f"/subscriptions/{_segment(subscription_id)}", Bucket.OTHER)
 
     def list_events(self) -> list[dict[str, Any]]:
-        """The newest hundred events of the account, the newest first; `deliverySuccess` says whether they arrived.
+        """The newest hundred events of the account, newest first; `deliverySuccess` says whether they were delivered.
 
-        Without a filter, which Strike's front door may refuse. Source: "Get events".
+        Without a filter, which Strike's edge proxy may refuse. Source: "Get events".
         """
         params = {"$orderby": "created desc", "$top": str(PAGE_SIZE)}
         return read_array(read_items(self._call("GET", "/events", Bucket.OTHER, params=params)))
 
     def newest_invoice(self) -> StrikeInvoice | None:
-        """The invoice that was made last, by whatever program; None when there is none. Source: "Get invoices"."""
+        """The account's newest invoice, whichever program created it; None if there is none. Source: "Get invoices"."""
         return next(iter(self._list_invoices({"$orderby": "created desc", "$top": "1"}).invoices), None)
 
     def get_profile(self, account_id: str) -> dict[str, Any]:
@@ -312,12 +312,12 @@ class Strike:
         return read_object(self._call("GET", f"/accounts/{_segment(account_id)}/profile", Bucket.OTHER))
 
     def available_sats(self) -> int:
-        """Bitcoin of the account that can be spent now. Source: "Get balance details"."""
+        """The account's spendable bitcoin balance. Source: "Get balance details"."""
         rows = read_array(self._call("GET", "/balances", Bucket.OTHER))
         try:
             return sum(btc_to_sats(read_text(row["available"])) for row in rows if row.get("currency") == "BTC")
         except ODD as error:
-            raise StrikeAmbiguous("Strike's balances make no sense") from error
+            raise StrikeAmbiguous("Strike's balance is invalid") from error
 
     def ask(
         self,
@@ -328,9 +328,9 @@ class Strike:
         body: dict[str, Any] | None = None,
         params: dict[str, str] | None = None,
     ) -> StrikeAnswer:
-        """Make a call for the sake of its status: a refusal is an answer too.
+        """Make a call only for its status: a refusal is an answer too.
 
-        Raises StrikeUnavailable and StrikeAmbiguous when there is none.
+        Raises StrikeUnavailable and StrikeAmbiguous if there is no answer.
         """
         response = self._send(method, path, bucket, body=body, params=params)
         if response.status_code == 429:
@@ -339,14 +339,14 @@ class Strike:
         return StrikeAnswer(response.status_code, code, _read_date(response.headers.get("Date")))
 
     def measure_time(self) -> bool:
-        """Make sure that Strike's time is known, with a call or two if need be. False when Strike does not tell it."""
+        """Make sure that Strike's time is known, with a few calls if needed. False if Strike does not report it."""
         for _ in range(MEASUREMENTS):
             if self.time.certain() is not None:
                 return True
             try:
                 self.ask("GET", "/rates/ticker", Bucket.RATES)
             except StrikeError as error:
-                log.warning("strike's time is not known error=%s", error.message)
+                log.warning("strike's time is unknown error=%s", error.message)
                 return False
         return self.time.certain() is not None
 
@@ -354,14 +354,14 @@ class Strike:
         return read_page(self._call("GET", "/invoices", Bucket.OTHER, params=params))
 
     def _call(self, method: str, path: str, bucket: Bucket, **more: Unpack[_More]) -> object:
-        """Make one call and return its JSON (None when there is no body)."""
+        """Make one call and return its JSON (None if there is no body)."""
         response = self._send(method, path, bucket, **more)
         if 200 <= response.status_code < 300:
             return _read_json(method, path, response)
         raise self._refusal(method, path, bucket, response)
 
     def _send(self, method: str, path: str, bucket: Bucket, **more: Unpack[_More]) -> HttpAnswer:
-        """Make one call, within the budget. The one place that knows `requests`."""
+        """Make one call, within the budget. The only place that knows `requests`."""
         self._budget.take(bucket)
         asked_at = self.time.steady()
         try:
@@ -419,19 +419,19 @@ _SAFE_TO_REPEAT = frozenset(
     {"PROCESSING_CONFLICT", "ACCOUNT_NOT_READY", "EXCHANGE_RATE_NOT_AVAILABLE"}
     | {"RATE_LIMIT_EXCEEDED", "TOO_MANY_ATTEMPTS"}
 )
-"""Codes under which Strike did nothing and asks to be called again.
+"""Codes with which Strike did nothing and asks for a retry.
 
-Not LN_UNAVAILABLE: that is a 503, and a payment may have left before it.
+Not LN_UNAVAILABLE: that is a 503, and a payment may have been sent before it.
 """
 
 _LATER = frozenset({425, 429})
-"""The same said by a status alone: too early, too many requests."""
+"""The same, expressed by the status alone: too early, too many requests."""
 
 _REQUEST_TIMEOUT = 408
-"""Said by a proxy that gave up waiting, perhaps after the request was passed on."""
+"""Sent by a proxy that timed out, possibly after it had forwarded the request."""
 
 LONGEST_WAIT_SECONDS = 86_400
-"""A Retry-After further away than a day is not believed."""
+"""A Retry-After of more than a day is ignored."""
 
 
 def _kind_of(method: str, status: int, code: str | None) -> type[StrikeError]:
@@ -439,7 +439,7 @@ def _kind_of(method: str, status: int, code: str | None) -> type[StrikeError]:
         return StrikeUnavailable
     if status < 500 and status != _REQUEST_TIMEOUT:
         return StrikeRejected
-    # A server that breaks may break after it has done what it was asked for.
+    # A 5xx may come after the server has done what was asked, so it is ambiguous.
     return StrikeUnavailable if method == "GET" else StrikeAmbiguous
 
 
@@ -447,7 +447,7 @@ def _unanswered(method: str, path: str, error: requests.RequestException) -> Str
     log.warning("strike unreachable method=%s path=%s error=%s", method, path, type(error).__name__)
     if method == "GET" or isinstance(error, requests.ConnectTimeout) or _was_never_sent(error):
         return StrikeUnavailable("Strike could not be reached")
-    return StrikeAmbiguous("Strike was asked and did not answer")
+    return StrikeAmbiguous("Strike did not answer")
 
 
 def _was_never_sent(error: requests.RequestException) -> bool:
@@ -462,11 +462,11 @@ def _read_json(method: str, path: str, response: HttpAnswer) -> object:
         return parse_json(response.content)
     except ValueError as error:
         log.warning("strike unreadable method=%s path=%s status=%d", method, path, response.status_code)
-        raise StrikeAmbiguous("Strike's answer is not JSON", status=response.status_code) from error
+        raise StrikeAmbiguous("Strike's answer is not valid JSON", status=response.status_code) from error
 
 
 def _error_data(response: HttpAnswer) -> dict[str, Any]:
-    """`code`, `traceId`, `values` and invalid fields of the error envelope; empty for the front door's HTML."""
+    """`code`, `traceId`, `values` and invalid fields of the error envelope; empty for the edge proxy's HTML."""
     try:
         envelope = parse_json(response.content)
     except ValueError:
@@ -484,7 +484,7 @@ def _error_data(response: HttpAnswer) -> dict[str, Any]:
 
 
 def _retry_after_seconds(header: str | None, now: datetime) -> int | None:
-    """Seconds to wait, from a number of seconds or an HTTP date; None when there is neither."""
+    """Seconds to wait, from a number of seconds or an HTTP date; None if there is neither."""
     if header is None:
         return None
     try:
@@ -500,9 +500,9 @@ def _seconds_until(moment: datetime, now: datetime) -> int:
 
 
 def _segment(text: str) -> str:
-    """An id as one segment of a path. Nothing can quote a dot: ".." would be another path."""
+    """An id as one path segment. Dots cannot be escaped: ".." would be another path."""
     if text in ("", ".", ".."):
-        raise StrikeRejected("there is nothing of that name at Strike")
+        raise StrikeRejected("Strike has nothing with that id")
     return url_quote(text, safe="")
 
 
@@ -512,13 +512,13 @@ def _literal(text: str) -> str:
 
 
 def _tells_strikes_time(response: HttpAnswer) -> bool:
-    """Whether the Date is that of Strike's own answer, made just now; pages of proxies and caches carry other dates."""
+    """Whether the Date is from Strike itself, just now; pages of proxies and caches carry other dates."""
     is_cached = response.headers.get("Age", "0").strip() != "0"
     return not is_cached and "json" in response.headers.get("Content-Type", "")
 
 
 def _read_date(header: str | None) -> datetime | None:
-    """The moment in a Date header; None without one that can be read."""
+    """The time in a Date header; None if it is missing or unreadable."""
     try:
         moment = parsedate_to_datetime(header or "")
     except ValueError:
@@ -535,7 +535,7 @@ def _read_quote(value: object) -> StrikeQuote:
             raw=raw,
         )
     except ODD as error:
-        raise StrikeAmbiguous("Strike's quote makes no sense") from error
+        raise StrikeAmbiguous("Strike's quote is invalid") from error
 
 
 def _read_payment_quote(value: object) -> PaymentQuote:
@@ -543,7 +543,7 @@ def _read_payment_quote(value: object) -> PaymentQuote:
     try:
         amount, total = read_sats(raw["amount"]), read_sats(raw["totalAmount"])
         if amount is None or total is None or total < amount:
-            raise ValueError("not in bitcoin, or less than nothing as fee")
+            raise ValueError("not in bitcoin, or a negative fee")
         return PaymentQuote(
             quote_id=read_text(raw["paymentQuoteId"]),
             amount_sats=amount,
@@ -551,7 +551,7 @@ def _read_payment_quote(value: object) -> PaymentQuote:
             valid_until=parse_time(raw["validUntil"]) if raw.get("validUntil") else None,
         )
     except ODD as error:
-        raise StrikeAmbiguous("Strike's payment quote makes no sense") from error
+        raise StrikeAmbiguous("Strike's payment quote is invalid") from error
 
 
 def _read_payment(value: object) -> Payment:
@@ -559,12 +559,12 @@ def _read_payment(value: object) -> Payment:
     try:
         payment_id, status = read_text(raw["paymentId"]), PaymentStatus(raw["state"])
     except ODD as error:
-        raise StrikeAmbiguous("Strike's payment makes no sense") from error
+        raise StrikeAmbiguous("Strike's payment is invalid") from error
     amount, total = read_sats_or_none(raw.get("amount")), read_sats_or_none(raw.get("totalAmount"))
     return Payment(payment_id, status, amount, None if amount is None or total is None else total - amount)
 
 
 def named_in(error: StrikeError, name: str) -> str | None:
-    """An id that Strike gives in the `values` of an error, such as paymentQuoteId or paymentId."""
+    """An id in the `values` of Strike's error, such as paymentQuoteId or paymentId."""
     value = error.values.get(name)
     return value if isinstance(value, str) and value else None

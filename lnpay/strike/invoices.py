@@ -1,4 +1,4 @@
-"""Strike's invoices, alone and in pages of its list. One row that cannot be read does not hide the others."""
+"""Strike's invoices, single and as pages of the list. One unreadable row does not hide the others."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from lnpay.strike.reading import (
 log = logging.getLogger(__name__)
 
 PAGE_SIZE = 100
-"""The most Strike puts on one page."""
+"""The largest page that Strike returns."""
 
 MAX_ID_CHARACTERS = 64
-"""Longer than any id of Strike's, and all that a column here has room for."""
+"""Longer than any id of Strike's, and the width of our columns."""
 
 _PLAUSIBLE = (datetime(2015, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
-"""Nothing was made or paid at Strike before there was a Strike. A date outside says nothing."""
+"""Strike did not exist before 2015. A date outside this range is ignored."""
 
 COMPLETED = "COMPLETED"
-"""The state of a transaction that is final. Only these date a payment, and are received."""
+"""The state of a final transaction. Only final ones count as received and date a payment."""
 
 
 class InvoiceStatus(StrEnum):
-    """Strike's states of an invoice. PENDING: money was seen, but it is not final. REVERSED: it was taken back."""
+    """Strike's states of an invoice. PENDING: payment seen, but not final. REVERSED: the payment was taken back."""
 
     UNPAID = "UNPAID"
     PENDING = "PENDING"
@@ -46,10 +46,10 @@ class InvoiceStatus(StrEnum):
 
 @dataclass(frozen=True)
 class StrikeInvoice:
-    """Strike's invoice. `amount_sats` is None when it does not ask for bitcoin.
+    """Strike's invoice. `amount_sats` is None if it is not priced in bitcoin.
 
     `paid_at` (the earliest completed transaction's own time) and `received_sats` are None unless transactions were
-    asked for and are there.
+    requested and present.
     """
 
     invoice_id: str
@@ -63,11 +63,11 @@ class StrikeInvoice:
 
 @dataclass(frozen=True)
 class InvoicePage:
-    """One page of Strike's list, the newest first.
+    """One page of Strike's list, newest first.
 
-    rows: how many it has, readable or not. invoices: those that can be read. ids: of every row that shows one, whether
-    or not the rest of it can be read. nameless: rows without an id; each may be any invoice. created_at: plausible
-    times of creation, in the page's order.
+    rows: their number, readable or not. invoices: the readable ones. ids: of every row that has one, whether
+    or not the rest of it is readable. nameless: rows without an id; each may be any invoice. created_at: plausible
+    creation times, in the page's order.
     """
 
     rows: int
@@ -78,22 +78,22 @@ class InvoicePage:
 
     @property
     def unreadable(self) -> int:
-        """How many rows cannot be read."""
+        """How many rows are unreadable."""
         return self.rows - len(self.invoices)
 
     @property
     def is_last(self) -> bool:
-        """Whether nothing follows it."""
+        """Whether this is the last page."""
         return self.rows < PAGE_SIZE
 
     def reaches(self, since: datetime) -> bool:
-        """Whether the list is read back to `since`, by most of the dates on it: single ones may be odd."""
+        """Whether the list has been read back to `since`, by the majority of its dates: single dates may be wrong."""
         older = sum(moment < since for moment in self.created_at)
         return older * 2 > len(self.created_at)
 
 
 def read_invoice(value: object) -> StrikeInvoice:
-    """One invoice. Raises StrikeAmbiguous when it cannot be read."""
+    """Parse one invoice. Raises StrikeAmbiguous if it is unreadable."""
     raw = read_object(value)
     try:
         transactions = _transactions(raw)
@@ -107,15 +107,15 @@ def read_invoice(value: object) -> StrikeInvoice:
             raw=raw,
         )
     except ODD as error:
-        raise StrikeAmbiguous("Strike's invoice cannot be read") from error
+        raise StrikeAmbiguous("Strike's invoice is unreadable") from error
 
 
 def read_page(value: object) -> InvoicePage:
-    """One page of the list. Rows that cannot be read are logged. Raises StrikeAmbiguous when it is no list."""
+    """Parse one page of the list. Unreadable rows are logged. Raises StrikeAmbiguous if it is not a list."""
     rows = read_items(value)
     invoices = [one for one in map(_invoice_or_none, rows) if one is not None]
     if len(invoices) < len(rows):
-        log.warning("strike's list has rows that cannot be read count=%d rows=%d", len(rows) - len(invoices), len(rows))
+        log.warning("strike's list has unreadable rows count=%d rows=%d", len(rows) - len(invoices), len(rows))
     ids = [one["invoiceId"] for one in rows if isinstance(one, dict) and isinstance(one.get("invoiceId"), str)]
     created_at = [moment for moment in map(_created_or_none, rows) if moment is not None]
     return InvoicePage(
@@ -131,7 +131,7 @@ def _id(value: object) -> str:
 
 
 def _can_be_an_id(text: str) -> bool:
-    # A database refuses a NUL or half a character with an error, and no id of ours has one.
+    # Databases reject NUL characters and lone surrogates, and no id of ours has one.
     return text.isascii() and text.isprintable() and 0 < len(text) <= MAX_ID_CHARACTERS
 
 
@@ -155,26 +155,26 @@ def _time_or_none(value: object) -> datetime | None:
 
 
 def _transactions(raw: dict[str, Any]) -> list[dict[str, Any]]:
-    """The completed transactions. Others are not final: they may come to nothing."""
+    """The completed transactions. Others are not final and may still fail."""
     value = raw.get("transactions")
     found = value if isinstance(value, list) else []
     return [one for one in found if isinstance(one, dict) and one.get("state") == COMPLETED]
 
 
 def _earliest(transactions: list[dict[str, Any]]) -> datetime | None:
-    """When the payment was made. `created` is when it reached Strike, `completed` when it was final.
+    """When the payment was made. `created` is when it reached Strike, `completed` when it became final.
 
-    Raises ValueError when there are times and none of them can be read.
+    Raises ValueError if there are times but none is readable.
     """
     written = [moment for one in transactions if (moment := one.get("created") or one.get("completed"))]
     moments = [moment for moment in map(_time_or_none, written) if moment is not None]
     if written and not moments:
-        raise ValueError("no time of payment that can be read")
+        raise ValueError("no readable payment time")
     return min(moments, default=None)
 
 
 def _received(transactions: list[dict[str, Any]]) -> int | None:
-    """Sats received; None unless every transaction is in bitcoin."""
+    """The sats received; None unless every transaction is in bitcoin."""
     amounts = [read_sats_or_none(one.get("amountReceived")) for one in transactions]
     known = [amount for amount in amounts if amount is not None]
     return sum(known) if known and len(known) == len(amounts) else None

@@ -1,6 +1,6 @@
-"""Reading Strike's JSON: values that may be of any type become ours, or raise.
+"""Parse Strike's JSON: values of any type become ours, or raise.
 
-ValueError, TypeError and KeyError say that one value is odd; StrikeAmbiguous that an answer as a whole is.
+ValueError, TypeError and KeyError mean that one value is invalid; StrikeAmbiguous, that a whole answer is.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from lnpay.domain.errors import StrikeAmbiguous
 from lnpay.domain.money import btc_to_sats
 
 ODD = (KeyError, ValueError, TypeError, ArithmeticError)
-"""What reading one odd value may raise."""
+"""What reading one invalid value may raise."""
 
 
 def parse_json(content: bytes) -> object:
-    """JSON with Decimals for its fractions. Raises ValueError, whatever the bytes are."""
+    """JSON, with fractions as Decimal. Raises only ValueError, for any bytes."""
     try:
         return json.loads(content, parse_float=_number, parse_int=_whole_number, parse_constant=_refuse_constant)
     except RecursionError as error:  # a thousand brackets
@@ -28,7 +28,7 @@ def parse_json(content: bytes) -> object:
 def _number(text: str) -> Decimal:
     try:
         return Decimal(text)
-    except ArithmeticError:  # an exponent that no Decimal has: one odd value must not hide the rest of an answer
+    except ArithmeticError:  # an exponent too large for Decimal: one invalid value must not hide the rest of an answer
         return Decimal("NaN")
 
 
@@ -51,14 +51,14 @@ def read_object(value: object) -> dict[str, Any]:
 
 
 def read_array(value: object) -> list[dict[str, Any]]:
-    """The objects in a JSON array; anything else in it is left out. Raises StrikeAmbiguous."""
+    """The objects in a JSON array; other elements are dropped. Raises StrikeAmbiguous."""
     if not isinstance(value, list):
         raise StrikeAmbiguous("Strike's answer is not a list")
     return [item for item in value if isinstance(item, dict)]
 
 
 def read_items(value: object) -> list[object]:
-    """The rows of Strike's list envelope, as they are. Raises StrikeAmbiguous."""
+    """The rows of Strike's list envelope, unparsed. Raises StrikeAmbiguous."""
     items = read_object(value).get("items")
     if not isinstance(items, list):
         raise StrikeAmbiguous("Strike's list has no items")
@@ -66,21 +66,21 @@ def read_items(value: object) -> list[object]:
 
 
 def read_text(value: object) -> str:
-    """A text that is not empty. Raises TypeError."""
+    """A non-empty text. Raises TypeError."""
     if not isinstance(value, str) or not value:
         raise TypeError("a text is missing")
     return value
 
 
 def read_sats(money: object) -> int | None:
-    """Whole sats of Strike's money object; None when it is not bitcoin. Raises one of ODD."""
+    """The whole sats of Strike's money object; None if it is not bitcoin. Raises one of ODD."""
     if not isinstance(money, dict) or money.get("currency") != "BTC":
         return None
     return btc_to_sats(read_text(money["amount"]))
 
 
 def read_sats_or_none(money: object) -> int | None:
-    """Sats, where they can be read: what became of a payment is known without them."""
+    """The sats, if readable: a payment's outcome is known without them."""
     try:
         return read_sats(money)
     except ODD:

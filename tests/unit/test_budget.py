@@ -315,7 +315,7 @@ class TestBlocks:
         with caplog.at_level(logging.WARNING):
             budget.block(Bucket.OTHER, None)
 
-        assert "strike asks to wait bucket=other seconds=3600" in caplog.text
+        assert "strike rate limit bucket=other wait_seconds=3600" in caplog.text
 
 
 def may_call(budget: Budget, bucket: Bucket = Bucket.OTHER) -> bool:
