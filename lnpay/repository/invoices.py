@@ -1,4 +1,4 @@
-"""Rows of invoices: drafts first, then what Strike issued, then what became of it."""
+"""Rows of invoices, from the draft to the issued invoice and its final state."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from lnpay.repository.sql import ODD_ROW, insert_unless_there, read_rows
 from lnpay.repository.tables import invoices as t
 
 PAID = (InvoiceState.SETTLED, InvoiceState.PAID_LATE)
-"""The states in which a payment has counted."""
+"""The states with a counted payment."""
 
 MAX_NAMESAKES = 50
-"""As many as a person reads through."""
+"""As many as an operator will read."""
 
 MAX_ATTEMPTS = 100
-"""The newest attempts of one order that are listed."""
+"""How many attempts at an order are listed, newest first."""
 
 
 class Invoices:
@@ -52,7 +52,7 @@ class Invoices:
         rate: Rate,
         created_at: datetime,
     ) -> Draft | None:
-        """Store a draft. None when there is a row of that correlation id already."""
+        """Store a draft. None if a row with that correlation id exists already."""
         values = {
             **_priced(order, amount_sats, rate, created_at),
             "correlation_id": correlation_id,
@@ -74,7 +74,7 @@ class Invoices:
         rate: Rate,
         created_at: datetime,
     ) -> Draft | None:
-        """Price a draft again, under a new id at Strike. None when somebody renewed or issued it meanwhile."""
+        """Price a draft again, under a new id at Strike. None if another process has renewed or issued it since."""
         values = _priced(order, amount_sats, rate, created_at)
         if not self._change_draft(draft, {**values, "strike_correlation_id": strike_correlation_id}):
             return None
@@ -90,7 +90,7 @@ class Invoices:
         )
 
     def issue(self, draft: Draft, issue: Issue) -> Invoice | None:
-        """Store what Strike issued for a draft. None when somebody renewed or issued it meanwhile."""
+        """Store what Strike issued for a draft. None if another process has renewed or issued it since."""
         if not self._change_draft(draft, vars(issue)):
             return None
         return Invoice(
@@ -110,17 +110,17 @@ class Invoices:
         return self._connection.execute(statement).rowcount == 1
 
     def find_by_correlation_id(self, correlation_id: str) -> Draft | Invoice | None:
-        """The row of a shop's order: a Draft until Strike has issued it."""
+        """The row of a shop's order: a Draft until Strike has issued the invoice."""
         row = self._connection.execute(select(t).where(t.c.correlation_id == correlation_id)).one_or_none()
         return None if row is None else _to_record(row)
 
     def find_invoice_by_correlation_id(self, correlation_id: str) -> Invoice | None:
-        """The invoice that the shop calls `correlation_id`; None for a draft. Takes any text."""
+        """The invoice with the shop's `correlation_id`; None for a draft. Accepts any text."""
         known = self.find_by_correlation_id(correlation_id) if is_storable(correlation_id) else None
         return known if isinstance(known, Invoice) else None
 
     def attempts(self, order_id: str) -> list[Invoice]:
-        """The issued invoices for a shop's order, the newest first, at most MAX_ATTEMPTS. Takes any text."""
+        """The issued invoices for a shop's order, newest first, at most MAX_ATTEMPTS. Accepts any text."""
         if not is_storable(order_id):
             return []
         ways = _attempts_of(order_id)
@@ -128,7 +128,7 @@ class Invoices:
         return sorted(found, key=lambda one: one.id, reverse=True)[:MAX_ATTEMPTS]
 
     def settled_attempt(self, order_id: str) -> Invoice | None:
-        """An invoice of a shop's order that was paid in time: the order is paid. None when there is none."""
+        """An invoice of a shop's order that was paid in time: the order is paid. None if there is none."""
         for way in _attempts_of(order_id):
             row = self._connection.execute(way.where(t.c.state == InvoiceState.SETTLED).limit(1)).first()
             if row is not None:
@@ -136,7 +136,7 @@ class Invoices:
         return None
 
     def find_by_strike_id(self, strike_invoice_id: str) -> Invoice | None:
-        """The invoice that Strike calls `strike_invoice_id`."""
+        """The invoice with Strike's id `strike_invoice_id`."""
         return self._named(t.c.strike_invoice_id, strike_invoice_id)
 
     def find_by_token(self, token: str) -> Invoice | None:
@@ -144,10 +144,10 @@ class Invoices:
         return self._named(t.c.token, token)
 
     def named(self, name: str) -> list[Invoice]:
-        """Issued invoices that a person may call `name`, the oldest first: by Strike's id or one of the shop's ids."""
+        """Issued invoices that `name` may refer to, oldest first: by Strike's id or one of the shop's ids."""
         if not name.isprintable():
             return []
-        # A query for each name, so that each has its index.
+        # One query per column, so that each uses its own index.
         ways = (t.c.strike_invoice_id == name.lower(), t.c.correlation_id == name, t.c.order_id == name)
         found: dict[int, Invoice] = {}
         for way in ways:
@@ -156,11 +156,11 @@ class Invoices:
         return [found[row_id] for row_id in sorted(found)]
 
     def find(self, invoice_id: int) -> Invoice | None:
-        """The invoice with our own number `invoice_id`."""
+        """The invoice with the row number `invoice_id`."""
         return self._one_invoice((t.c.id == invoice_id) & t.c.strike_invoice_id.is_not(None))
 
     def named_at_strike(self, names: Iterable[str]) -> set[str]:
-        """Those of these names at Strike that an order of ours has, issued or not."""
+        """Which of these names at Strike belong to orders of ours, issued or not."""
         wanted = list(names)
         if not wanted:
             return set()
@@ -168,7 +168,7 @@ class Invoices:
         return set(self._connection.execute(statement).scalars())
 
     def _named(self, column: Column[str], name: str) -> Invoice | None:
-        # Names come from strangers' URLs; PostgreSQL refuses a NUL with an error, and no name of ours has one.
+        # The name comes from an untrusted URL. PostgreSQL rejects NUL characters, and no name of ours has one.
         if not (name.isascii() and name.isprintable()):
             return None
         return self._one_invoice((column == name) & t.c.strike_invoice_id.is_not(None))
@@ -178,27 +178,27 @@ class Invoices:
         return None if row is None else _to_invoice(row)
 
     def payable_among(self, strike_invoice_ids: Iterable[str]) -> list[str]:
-        """Which of these Strike ids are invoices of ours in which a payment counts."""
+        """Which of these Strike ids are invoices of ours that a payment would still count for."""
         statement = select(t.c.strike_invoice_id).where(
             t.c.strike_invoice_id.in_(list(strike_invoice_ids)), t.c.state.in_(PAYABLE)
         )
         return [row.strike_invoice_id for row in self._connection.execute(statement)]
 
     def oldest_opened_at(self, states: Iterable[InvoiceState]) -> datetime | None:
-        """When the oldest invoice in any of `states` was made at Strike; None when there is none."""
+        """When the oldest invoice in any of `states` was made at Strike; None if there is none."""
         moments = [self._oldest_opened_at(state) for state in states]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _oldest_opened_at(self, state: InvoiceState) -> datetime | None:
         try:
             return self._connection.execute(select(func.min(t.c.opened_at)).where(t.c.state == state)).scalar()
-        except ODD_ROW:  # the least of them is no time
+        except ODD_ROW:  # the smallest value is not a time
             statement = select(t).where(t.c.state == state, t.c.strike_invoice_id.is_not(None))
             invoices = read_rows(self._connection, t, statement, _to_invoice)
             return min((invoice.issue.opened_at for invoice in invoices), default=None)
 
     def oldest_unwatched_opened_at(self, payable_since: datetime) -> datetime | None:
-        """When the oldest lapsed or cancelled invoice was made whose payment request ended after `payable_since`.
+        """When the oldest lapsed or cancelled invoice was made that was payable after `payable_since`.
 
         None when there is none.
         """
@@ -206,12 +206,12 @@ class Invoices:
         return self._connection.execute(statement).scalar()
 
     def watched_among(self, strike_invoice_ids: Iterable[str]) -> list[Invoice]:
-        """Which of these Strike ids are invoices of ours in which a payment is looked for."""
+        """The invoices of ours among these Strike ids that are still watched for a payment."""
         statement = select(t).where(t.c.strike_invoice_id.in_(list(strike_invoice_ids)), t.c.state.in_(WATCHED))
         return read_rows(self._connection, t, statement, _to_invoice)
 
     def mark_listed_paid(self, strike_invoice_ids: Iterable[str], at: datetime) -> None:
-        """Remember that Strike lists these as paid although they could not be settled; the first time counts."""
+        """Record that Strike lists these as paid although they could not be settled; the first time is kept."""
         statement = (
             update(t)
             .where(
@@ -224,7 +224,7 @@ class Invoices:
         self._connection.execute(statement)
 
     def unsettled(self, until: datetime, limit: int) -> list[Invoice]:
-        """Invoices that Strike first listed as paid by `until` and that are still not settled, the oldest first."""
+        """Invoices that Strike first listed as paid by `until` and that are still not settled, oldest first."""
         statement = (
             select(t)
             .where(t.c.listed_paid_at <= until, t.c.state.not_in(PAID))
@@ -234,17 +234,17 @@ class Invoices:
         return read_rows(self._connection, t, statement, _to_invoice)
 
     def newest_created_at(self) -> datetime | None:
-        """When the newest order came, by our clock; None when there is none."""
+        """When the newest order arrived, by our clock; None if there is none."""
         return self._connection.execute(select(func.max(t.c.created_at))).scalar()
 
     def newest_rate(self) -> Rate | None:
-        """The price of the newest order, in whatever currency that was; None when there is none."""
+        """The price of the newest order, in any currency; None if there is none."""
         columns = (t.c.rate_price, t.c.currency, t.c.rate_source, t.c.rate_as_of)
         row = self._connection.execute(select(*columns).order_by(t.c.id.desc()).limit(1)).one_or_none()
         return None if row is None else Rate(*row)
 
     def least_recently_checked(self, limit: int) -> list[str]:
-        """Strike ids of watched invoices, the longest unasked first."""
+        """Strike ids of watched invoices, least recently checked first."""
         found: list[tuple[bool, Any, str]] = []
         for state in WATCHED:
             statement = (
@@ -258,19 +258,19 @@ class Invoices:
         return [strike_invoice_id for _, _, strike_invoice_id in sorted(found)[:limit]]
 
     def mark_checked(self, strike_invoice_ids: Iterable[str], at: datetime) -> None:
-        """Remember that Strike was asked about these."""
+        """Record that these were read at Strike."""
         statement = update(t).where(t.c.strike_invoice_id.in_(list(strike_invoice_ids))).values(checked_at=at)
         self._connection.execute(statement)
 
     def mark_seen(self, invoice_id: int, seen_at: datetime | None) -> None:
-        """Remember that money was seen which is not final, or (None) that it has gone again."""
+        """Record that a payment was seen that is not final, or (None) that it is gone again."""
         statement = update(t).where(t.c.id == invoice_id, t.c.state.in_(PAYABLE)).values(seen_at=seen_at)
         self._connection.execute(statement)
 
     def mark_paid(
         self, invoice_id: int, new: InvoiceState, *, paid_at: datetime, received_sats: int, at: datetime
     ) -> bool:
-        """Move an invoice to SETTLED or PAID_LATE. False when it was in no payable state any more."""
+        """Move an invoice to SETTLED or PAID_LATE. False if it is no longer in a payable state."""
         values = {
             "paid_at": paid_at,
             "received_sats": received_sats,
@@ -279,20 +279,20 @@ class Invoices:
         return any(self._move(invoice_id, old, new, values) for old in PAYABLE)
 
     def move(self, invoice_id: int, old: InvoiceState, new: InvoiceState) -> bool:
-        """Move an invoice from `old` to `new`. False when it is not in `old` any more."""
+        """Move an invoice from `old` to `new`. False if it is no longer in `old`."""
         return self._move(invoice_id, old, new, {})
 
     def cancel(self, invoice_id: int, old: InvoiceState) -> bool:
-        """Move an invoice from `old` to CANCELLED; money that was seen came to nothing. False when not in `old`."""
+        """Move an invoice from `old` to CANCELLED, and drop any pending payment. False if no longer in `old`."""
         return self._move(invoice_id, old, InvoiceState.CANCELLED, {"seen_at": None})
 
     def release_correlation_id(self, invoice: Invoice) -> bool:
-        """Let the next invoice of a cancelled one's order have its correlation id; it stays an attempt of that order.
+        """Free a cancelled invoice's correlation id for a new invoice; it remains an attempt at the same order.
 
-        False when it is not cancelled any more, or has released it before.
+        False if it is no longer cancelled, or has released the id before.
         """
         values = {
-            "correlation_id": secrets.token_hex(20),  # 40 characters, and nothing that a shop could have chosen
+            "correlation_id": secrets.token_hex(20),  # 40 characters, and no value that a shop could have chosen
             "former_correlation_id": invoice.correlation_id,
             "order_id": invoice.order_id,
         }
@@ -314,11 +314,11 @@ class Invoices:
         return self._connection.execute(statement).rowcount == 1
 
     def to_expire(self, before: datetime, limit: int) -> list[Invoice]:
-        """Unpaid invoices whose time to pay ended before `before`, the oldest first."""
+        """Unpaid invoices whose payment deadline was before `before`, oldest first."""
         return self._ending(InvoiceState.UNPAID, t.c.expires_at, before, limit)
 
     def to_lapse(self, before: datetime, limit: int) -> list[Invoice]:
-        """Expired invoices whose payment request died before `before`, the oldest first."""
+        """Expired invoices whose payment request ended before `before`, oldest first."""
         return self._ending(InvoiceState.EXPIRED, t.c.payable_until, before, limit)
 
     def _ending(self, state: InvoiceState, column: Column[datetime], before: datetime, limit: int) -> list[Invoice]:
@@ -333,12 +333,12 @@ class Invoices:
 
 
 def is_storable(text: str) -> bool:
-    """Whether a database can compare `text` with what it has: PostgreSQL takes no NUL, and halves of characters."""
+    """Whether a database accepts `text` as a value: PostgreSQL rejects NUL characters and lone surrogates."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _attempts_of(order_id: str) -> list[Select[Any]]:
-    """Queries for the attempts of an order, each with its own index: those that name it, and the one named as it."""
+    """Queries for an order's attempts, each with its own index: by order_id, and by the same correlation_id."""
     return [
         select(t).where(way, t.c.strike_invoice_id.is_not(None)).order_by(t.c.id.desc())
         for way in (t.c.order_id == order_id, (t.c.correlation_id == order_id) & t.c.order_id.is_(None))

@@ -1,4 +1,4 @@
-"""Rows of refunds, one per invoice, ever; and their history, which is only added to."""
+"""Rows of refunds, at most one per invoice ever, and their append-only history."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lnpay.repository.tables import UtcDateTime, refund_attempts
 from lnpay.repository.tables import refunds as t
 
 DAILY_LIMIT_LOCK = 7_305_012_119
-"""On PostgreSQL two workers take turns with looking at the day's sum and starting a payment."""
+"""On PostgreSQL, workers take turns to check the day's total and start a payment, so that two cannot both fit in."""
 
 
 _NOTHING_SENT: dict[str, Any] = {
@@ -40,7 +40,7 @@ _NOTHING_SENT: dict[str, Any] = {
     "stuck_at": None,
     "held_because": None,
 }
-"""Columns of a refund that begins anew."""
+"""Column values of a refund that starts over: nothing was sent, and nothing remains of the last attempt."""
 
 
 class Refunds:
@@ -59,7 +59,7 @@ class Refunds:
         key: RefundKey,
         created_at: datetime,
     ) -> bool:
-        """Owe back all that was received for an invoice. False when it is owed already."""
+        """Record that everything received for an invoice is owed back. False if that is recorded already."""
         values = {
             "invoice_id": invoice_id,
             "token": token,
@@ -74,7 +74,7 @@ class Refunds:
         return insert_unless_there(self._connection, t, values) is not None
 
     def find(self, refund_id: int) -> Refund | None:
-        """The refund with our own number `refund_id`."""
+        """The refund with the row number `refund_id`."""
         return self._one(t.c.id == refund_id)
 
     def find_by_invoice(self, invoice_id: int) -> Refund | None:
@@ -86,7 +86,7 @@ class Refunds:
         return self._one(t.c.token == token) if token.isascii() and token.isprintable() else None
 
     def find_by_payment(self, payment_id: str) -> Refund | None:
-        """The refund that Strike sends as `payment_id`."""
+        """The refund that Strike sends as payment `payment_id`."""
         return self._one(t.c.payment_id == payment_id) if payment_id.isascii() and payment_id.isprintable() else None
 
     def _one(self, condition: ColumnElement[bool]) -> Refund | None:
@@ -94,7 +94,7 @@ class Refunds:
         return None if row is None else _to_refund(row)
 
     def in_states(self, states: Collection[RefundState], limit: int) -> list[Refund]:
-        """Refunds in any of `states`, the oldest first."""
+        """Refunds in any of `states`, oldest first."""
         statement = select(t).where(t.c.state.in_(states)).order_by(t.c.id).limit(limit)
         return read_rows(self._connection, t, statement, _to_refund)
 
@@ -107,11 +107,11 @@ class Refunds:
         claims_end_by: datetime | None = None,
         rests_end_by: datetime | None = None,
     ) -> list[Refund]:
-        """Refunds in any of `states` whose time has come and that no one works on, the longest due first.
+        """Due and unclaimed refunds in any of `states`, longest due first.
 
-        claims_end_by, rests_end_by: a claim or a next attempt that is later counts as over, as a clock that was ahead
-        wrote it. None: all are believed. That of a quote which would be executed again is believed in any case: after
-        a restore it must first be too old to send anything.
+        claims_end_by, rests_end_by: a later claim or next attempt is ignored, because only a clock that ran ahead can
+        have written it. None: ignore none. The next attempt of a quote to be executed again is never ignored: after
+        a restore the quote must first be too old to send anything.
         """
         is_free = t.c.claimed_until.is_(None) | (t.c.claimed_until <= now)
         is_time = t.c.next_attempt_at <= now
@@ -126,14 +126,14 @@ class Refunds:
         return read_rows(self._connection, t, statement, _to_refund)
 
     def next_due_at(self, states: Collection[RefundState]) -> datetime | None:
-        """When the next refund in any of `states` is due, or its claim runs out; None when there is none."""
+        """When the next refund in any of `states` is due, or its claim expires; None if there is none."""
         due_at = func.coalesce(t.c.claimed_until, t.c.next_attempt_at, type_=UtcDateTime)
         return self._connection.execute(select(func.min(due_at)).where(t.c.state.in_(states))).scalar()
 
     def unclear(self, started_before: datetime, limit: int) -> list[Refund]:
-        """Refunds in flight of which a person should say what became of them, the oldest first.
+        """Refunds in flight whose outcome the operator must decide, oldest first.
 
-        Strike cannot settle it any more, or they were executed for the last time before `started_before`.
+        Either Strike's answers can no longer resolve them, or they were last executed before `started_before`.
         """
         executed_at = func.coalesce(t.c.executed_at, t.c.started_at, type_=UtcDateTime)
         is_unclear = t.c.stuck_at.is_not(None) | (executed_at <= started_before)
@@ -141,42 +141,42 @@ class Refunds:
         return [_to_refund(row) for row in self._connection.execute(statement)]
 
     def count_stuck(self) -> int:
-        """How many refunds in flight Strike's answers cannot settle any more."""
+        """How many refunds in flight Strike's answers can no longer resolve."""
         statement = (
             select(func.count()).select_from(t).where(t.c.state == RefundState.IN_FLIGHT, t.c.stuck_at.is_not(None))
         )
         return int(self._connection.execute(statement).scalar_one())
 
-    # Verbs of whoever holds the claim. Each gives None when the refund is not as its caller knows it any more.
-    # Those that end a try write `asked_at` as their caller has it: whoever was surely refused never asked.
+    # Verbs of the claim's holder. Each returns None if the row has changed since the caller read it.
+    # Those that end an attempt restore the caller's `asked_at`: a definite refusal leaves no quote under the key.
 
     def claim(self, refund: Refund, until: datetime) -> Refund | None:
-        """Take a refund for ourselves until `until`. None also when another process was quicker."""
+        """Claim a refund until `until`. None also if another process was faster."""
         return self._change(refund, {"claims": refund.claims + 1, "claimed_until": until})
 
     def release(self, refund: Refund) -> Refund | None:
-        """Give a claim back, and leave everything else as it is."""
+        """Release a claim and change nothing else."""
         return self._change(refund, {"claimed_until": None})
 
     def begin_anew(self, refund: Refund, key: RefundKey) -> Refund | None:
-        """REQUESTED again, under `key` and without a quote: it is sure that nothing was sent."""
+        """Move to REQUESTED, under `key` and without a quote. Only if it is certain that nothing was sent."""
         return self._move(refund, RefundState.REQUESTED, {**_NOTHING_SENT, **_key(key)})
 
     def ask(self, refund: Refund, at: datetime) -> Refund | None:
-        """Before Strike is asked for a quote: from this commit on it may have made one under the refund's key."""
+        """Call before asking Strike for a quote: from this commit on, one may exist under the refund's key."""
         return self._change(refund, {"asked_at": at})
 
     def store_quote(self, refund: Refund, payment_quote_id: str, fee_sats: int) -> Refund | None:
-        """QUOTED: this is what sending it costs, and under which id it can be sent."""
+        """Move to QUOTED: store the fee, and the id under which the refund can be sent."""
         return self._move(refund, RefundState.QUOTED, {"payment_quote_id": payment_quote_id, "fee_sats": fee_sats})
 
     def start(self, refund: Refund, at: datetime) -> Refund | None:
-        """IN_FLIGHT: from this commit on Strike may have been told to send it."""
+        """Move to IN_FLIGHT: from this commit on, the money may have been sent."""
         values = {"is_in_doubt": True, "started_at": at, "executed_at": at, "looks": 0}
         return self._move(refund, RefundState.IN_FLIGHT, values)
 
     def doubt(self, refund: Refund, executed_at: datetime | None) -> Refund | None:
-        """Before it is executed again: from this commit on the new execution may have reached Strike too."""
+        """Call before executing a quote again: from this commit on, this execution may have reached Strike too."""
         return self._change(refund, {"is_in_doubt": True, "executed_at": executed_at})
 
     def put_off(
@@ -189,7 +189,7 @@ class Refunds:
         is_in_doubt: bool,
         stuck_at: datetime | None,
     ) -> Refund | None:
-        """Leave it in its state, for a look at `next_attempt_at`, and give the claim back."""
+        """Keep the state, check again at `next_attempt_at`, and release the claim."""
         return self._change(
             refund,
             {
@@ -204,7 +204,7 @@ class Refunds:
         )
 
     def fail(self, refund: Refund, next_attempt_at: datetime, reason: str) -> Refund | None:
-        """FAILED: it was surely not sent, and is tried again at `next_attempt_at`."""
+        """Move to FAILED: it was definitely not sent. Retried at `next_attempt_at`."""
         values = {
             "reason": reason,
             "failures": refund.failures + 1,
@@ -216,25 +216,25 @@ class Refunds:
         return self._move(refund, RefundState.FAILED, values)
 
     def hold(self, refund: Refund, hold: Hold) -> Refund | None:
-        """HELD: a person has to approve it."""
+        """Move to HELD: it needs the operator's approval."""
         values = {"held_because": hold.cause, "reason": hold.reason, "claimed_until": None}
         return self._move(refund, RefundState.HELD, values)
 
     def ask_for_address(self, refund: Refund, reason: str) -> Refund | None:
-        """NEEDS_ADDRESS: it is sent when somebody has said where."""
+        """Move to NEEDS_ADDRESS: it is sent once it has one."""
         values = {"reason": reason, "asked_at": refund.asked_at, "claimed_until": None}
         return self._move(refund, RefundState.NEEDS_ADDRESS, values)
 
-    # Verbs of a person. They count the claim up, so that a worker that still holds the old one can change nothing.
+    # Verbs of operator and customer. They increment `claims`, so that a worker with the old claim can change nothing.
 
     def fail_by_hand(self, refund: Refund) -> Refund | None:
-        """IN_FLIGHT becomes FAILED, because a person knows that it was not sent."""
+        """Move IN_FLIGHT to FAILED, because the operator has confirmed that it was not sent."""
         return self._move(refund, RefundState.FAILED, {"claims": refund.claims + 1, "stuck_at": None})
 
     def restart(
         self, refund: Refund, key: RefundKey, at: datetime, *, address: str | None, approved_at: datetime | None
     ) -> Refund | None:
-        """REQUESTED again, due at once, for `address`. A person asks for it by this, however small it is."""
+        """Move to REQUESTED, due now, for `address`. This counts as a request, so it is sent however small it is."""
         values = {
             **_NOTHING_SENT,
             **_key(key),
@@ -250,7 +250,7 @@ class Refunds:
         return self._move(refund, RefundState.REQUESTED, values)
 
     def close_by_hand(self, refund: Refund, at: datetime, reason: str) -> Refund | None:
-        """SENT, because a person knows that the customer has the money."""
+        """Move to SENT, because the operator has confirmed that the customer has the money."""
         values = {
             "sent_at": at,
             "reason": reason,
@@ -262,10 +262,10 @@ class Refunds:
         }
         return self._move(refund, RefundState.SENT, values)
 
-    # Verbs of a restore, after which no approval and no claim of before counts.
+    # Verbs of a restore, which invalidates earlier approvals and claims.
 
     def hold_after_restore(self, refund: Refund, hold: Hold) -> Refund | None:
-        """HELD, whether it was held before or not."""
+        """Move to HELD, or replace the reason if it is held already."""
         values = {"held_because": hold.cause, "reason": hold.reason, "claimed_until": None, "approved_at": None}
         return (
             self._change(refund, values)
@@ -274,11 +274,11 @@ class Refunds:
         )
 
     def withdraw_approval(self, refund: Refund) -> Refund | None:
-        """Have it approved anew before it is sent."""
+        """Require a new approval before it is sent."""
         return self._change(refund, {"approved_at": None})
 
     def rest_until(self, refund: Refund, next_attempt_at: datetime) -> Refund | None:
-        """As `withdraw_approval`; and leave it alone until then."""
+        """Require a new approval, and do nothing before `next_attempt_at`."""
         values = {"next_attempt_at": next_attempt_at, "claimed_until": None, "approved_at": None}
         return self._change(refund, values)
 
@@ -294,17 +294,17 @@ class Refunds:
             return None
         return dataclasses.replace(refund, **values)
 
-    # What is known whoever holds the claim.
+    # Evidence from Strike, which counts no matter who holds the claim.
 
     def see_payment(self, refund: Refund, payment_id: str) -> None:
-        """Remember which payment a quote became, whoever holds the refund by now: it is evidence."""
+        """Store which payment a quote became, no matter who holds the claim: it is evidence."""
         statement = update(t).where(t.c.id == refund.id, t.c.payment_quote_id == refund.payment_quote_id)
         self._connection.execute(statement.values(payment_id=payment_id, stuck_at=None))
 
     def mark_sent(
         self, refund: Refund, at: datetime, payment_id: str | None, closed_by: Closer = Closer.STRIKE
     ) -> bool:
-        """Strike says it is paid: true whoever holds the refund by now. False when it was known."""
+        """Move to SENT, as Strike confirmed, no matter who holds the claim. False if that was known."""
         check_refund_move(RefundState.IN_FLIGHT, RefundState.SENT)
         statement = (
             update(t)
@@ -326,7 +326,10 @@ class Refunds:
         return self._connection.execute(statement).rowcount == 1
 
     def started_sats(self, since: datetime) -> int:
-        """What was sent since `since`, or may have been, fees included. Until our commit nobody else can start one."""
+        """The sats that were sent, or may have been, since `since`, fees included.
+
+        No other process can start a refund before our commit, so the daily limit holds across processes.
+        """
         if self._connection.dialect.name == "postgresql":
             self._connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": DAILY_LIMIT_LOCK})
         statement = select(func.coalesce(func.sum(t.c.amount_sats + func.coalesce(t.c.fee_sats, 0)), 0)).where(
@@ -344,7 +347,7 @@ class Refunds:
         strike_code: str | None = None,
         trace_id: str | None = None,
     ) -> None:
-        """Add a line to a refund's history."""
+        """Add a row to a refund's history."""
         values = {
             "refund_id": refund.id,
             "at": at,
@@ -362,7 +365,7 @@ class Refunds:
         self._connection.execute(insert(refund_attempts).values(values))
 
     def addresses_given(self, refund: Refund, limit: int) -> list[datetime]:
-        """When the customer gave the newest addresses for a refund, the newest first."""
+        """When the customer entered addresses for a refund, newest first."""
         a = refund_attempts
         statement = (
             select(a.c.at)
@@ -373,7 +376,7 @@ class Refunds:
         return [row.at for row in self._connection.execute(statement)]
 
     def history(self, refund: Refund) -> list[RefundAttempt]:
-        """Every line of a refund's history, in order."""
+        """A refund's history, in order."""
         a = refund_attempts
         statement = select(a).where(a.c.refund_id == refund.id).order_by(a.c.id)
         return [_to_attempt(row) for row in self._connection.execute(statement)]

@@ -1293,7 +1293,7 @@ class TestLookingAtAnAccount:
     ) -> None:
         fake.answer(200, [row])
 
-        with pytest.raises(StrikeAmbiguous, match="make no sense"):
+        with pytest.raises(StrikeAmbiguous, match="balance is invalid"):
             strike.available_sats()
 
     @pytest.mark.parametrize(
