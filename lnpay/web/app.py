@@ -9,6 +9,7 @@ from lnpay.runtime.backend import Backend
 from lnpay.web import errors
 from lnpay.web.admin import set_up_admin
 from lnpay.web.api import routes, webhook
+from lnpay.web.connect import routes as connect
 from lnpay.web.customer import checkout, refund, script
 from lnpay.web.customer.languages import set_up_languages
 from lnpay.web.customer.pages import set_up_customer_page
@@ -39,7 +40,7 @@ def create_app(backend: Backend) -> Flask:
     set_up_request_log(app)
     set_up_languages(app)
     set_up_customer_page(app)
-    for part in (routes, webhook, checkout, refund, script, health, metrics, docs):
+    for part in (routes, webhook, connect, checkout, refund, script, health, metrics, docs):
         app.register_blueprint(part.blueprint)
     set_up_admin(app, backend)
     errors.register(app)

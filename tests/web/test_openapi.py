@@ -30,7 +30,7 @@ from tests.world import ALL_EVENTS, World
 KEY = "a-shop-key-for-the-tests"
 ROOT = Path(__file__).resolve().parents[2]
 
-FOR_PEOPLE = {"static", "script", "checkout", "refund"}
+FOR_PEOPLE = {"static", "script", "checkout", "refund", "connect"}
 """Blueprints of pages and what belongs to them: reached by links that we hand out."""
 
 DOCUMENT = openapi_document("usd", needs_key=True)

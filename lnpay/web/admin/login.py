@@ -23,7 +23,7 @@ from lnpay.web.clients import client_address
 from lnpay.web.context import current_backend
 from lnpay.web.customer.pages import beside
 
-_PLACES = re.compile(r"invoices(?:/[0-9A-Za-z-]{1,64})?(?:\?[0-9A-Za-z=&%+._@:-]{0,2000})?")
+_PLACES = re.compile(r"(?:invoices(?:/[0-9A-Za-z-]{1,64})?|connections|connect)(?:\?[0-9A-Za-z=&%+._~@:-]{0,8000})?")
 """Where a login may lead, after /admin/: to a page of ours and nowhere else."""
 
 _LOGIN = "admin.show_login"
@@ -47,7 +47,12 @@ def _to_login() -> AnyResponse:
     if request.method == "POST":
         return redirect(beside(_LOGIN, ended="yes"), 303)
     place = request.full_path.removesuffix("?").removeprefix("/admin").removeprefix("/")
-    return redirect(beside(_LOGIN, next=place) if _PLACES.fullmatch(place) else beside(_LOGIN), 303)
+    link = beside(_LOGIN, next=place) if _PLACES.fullmatch(place) else beside(_LOGIN)
+    if request.headers.get("Sec-Fetch-Site") == "cross-site":
+        # A browser leaves a strict cookie out when a link of another site brings it here, through redirects too. The
+        # next step comes from a page of ours, so that an operator who is logged in is not asked again.
+        return make_response(render_template("admin/continue.html", link=link))
+    return redirect(link, 303)
 
 
 @blueprint.get("/login")

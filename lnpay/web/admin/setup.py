@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response
+from flask import Flask, Response, g
 
 from lnpay.runtime.backend import Backend
 from lnpay.web.admin import (
     actions,
+    connections,
     errors,
     formatting,
     login,
@@ -15,11 +16,9 @@ from lnpay.web.admin import (
 from lnpay.web.admin.blueprint import blueprint
 from lnpay.web.admin.session import form_token, set_up_sessions
 
-_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-)
+_POLICY = "default-src 'none'; style-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 
-ROUTES = (actions, login, errors, pages)
+ROUTES = (actions, connections, login, errors, pages)
 """Each adds its routes to the blueprint when it is loaded."""
 
 
@@ -44,8 +43,15 @@ def set_up_admin(app: Flask, backend: Backend) -> None:
 
 @blueprint.after_request
 def protect(response: Response) -> Response:
-    """Let a page of ours run nothing, load nothing foreign, be in no frame and be kept nowhere."""
-    response.headers["Content-Security-Policy"] = _POLICY
+    """Let a page of ours load nothing foreign, be in no frame and be kept nowhere.
+
+    It runs nothing and sends its forms here, but for the page that hands a key over to a shop: `g.form_target`.
+    """
+    target = g.get("form_target")
+    if target is None:
+        response.headers["Content-Security-Policy"] = f"{_POLICY}; form-action 'self'"
+    else:
+        response.headers["Content-Security-Policy"] = f"{_POLICY}; script-src 'self'; form-action {target}"
     # Not "no-referrer": with that, browsers would not say where a form comes from.
     response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Cache-Control"] = "no-store"

@@ -26,11 +26,22 @@ Never a scheme that runs as a script, and never a name or password, which make o
 
 _LINK = re.compile(LINK_PATTERN)
 
+_SHOP_ADDRESS = re.compile(rf"[hH][tT][tT][pP][sS]?://{_HOST}{_PORT}{_REST}")
+"""http anywhere, too: a shop in a local network."""
+
 
 def customer_link(text: str) -> str:
     """`text` if it is fit to be followed by a customer's browser. Raises ValueError with what is wrong with it."""
     if not _LINK.fullmatch(text):
         raise ValueError(_reason(text))
+    return text
+
+
+def shop_address(text: str) -> str:
+    """`text` if the operator's browser may be sent there. Raises ValueError with what is wrong with it."""
+    if not _SHOP_ADDRESS.fullmatch(text):
+        reason = _reason(text)
+        raise ValueError("must be an absolute http:// or https:// URL" if reason.startswith("must be an") else reason)
     return text
 
 
