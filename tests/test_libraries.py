@@ -18,7 +18,7 @@ ONLY_THERE = {
     "requests": {
         "lnpay.strike.client",
         "lnpay.rates.sources",
-        "lnpay.http.outgoing",
+        "lnpay.http",
         "lnpay.runtime.bootstrap",
         "lnpay.sandbox",
         "lnpay.doctor.http_probe",
@@ -58,7 +58,7 @@ def test_a_foreign_library_is_met_in_one_place(library: str) -> None:
     assert {name for name in users if not is_under(name, ONLY_THERE[library])} == set()
 
 
-ONE_PLACE_SENDS = {"lnpay.http.outgoing"}
+ONE_PLACE_SENDS = {"lnpay.http.outgoing", "lnpay.http.connections"}
 """Total deadlines, size limits and the login that is sent hold for every outgoing call, because one place makes it."""
 
 SENDING_MODULES = {"urllib.request", "http.client", "urllib3.connection", "urllib3.poolmanager", "requests.adapters"}

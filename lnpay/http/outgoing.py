@@ -10,31 +10,26 @@ resolution, TLS, headers and body included, after which its connection is cut.
 - Redirects are not followed: they would carry keys and orders to another host.
 - The size limit holds for the unpacked answer: a few compressed bytes can unpack to gigabytes.
 - Nothing is repeated here: only callers know what may be.
+- A call to an address that an API key has set reaches the public internet only. The name is resolved once, every
+  address is checked, and the connection goes to one of those very addresses, so that no later answer of a name server
+  changes where it leads. Such a call uses no proxy, which would resolve the name again.
 """
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, TypedDict, Unpack
+from typing import TypedDict, Unpack
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import requests
 import urllib3.exceptions
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError
-from urllib3.poolmanager import ProxyManager
+
+from lnpay.http.connections import Deadline, DeadlineAdapter, call_deadline, current_deadline
 
 Timeout = tuple[float, float]
 """Seconds to connect, and seconds to wait for the answer. Their sum is the deadline of the whole call."""
@@ -44,6 +39,10 @@ _READ_BYTES = 16_384
 
 class AnswerTooLarge(requests.RequestException):
     """The answer is longer than the caller takes."""
+
+
+class PrivateAddress(requests.ConnectionError):
+    """The host leads into a private network, and the caller does not permit that. No connection was made."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def call(
     Raises requests.RequestException: ConnectTimeout if nothing was sent, ReadTimeout if the deadline passed later,
     AnswerTooLarge.
     """
-    with _deadline(sum(timeout)) as deadline:
+    with call_deadline(sum(timeout)) as deadline:
         try:
             with _send(session, method, url, timeout, auth, sent) as response:
                 content = _unpack(response, _read_all(response, max_bytes, deadline), max_bytes)
@@ -104,13 +103,16 @@ def call_for_status(
     *,
     timeout: Timeout,
     peek_bytes: int = 0,
+    is_public_only: bool = False,
     **sent: Unpack[_Content],
 ) -> HttpAnswer:
     """Make one call whose status is all that counts. The body is at most the first `peek_bytes`, or empty.
 
-    Raises requests.RequestException, as `call` does.
+    is_public_only: connect to no address of a private network. The session must be new: a connection that it has open
+    is not checked.
+    Raises requests.RequestException, as `call` does; PrivateAddress.
     """
-    with _deadline(sum(timeout)) as deadline:
+    with call_deadline(sum(timeout), is_public_only=is_public_only) as deadline:
         try:
             with _send(session, method, url, timeout, None, sent) as response:
                 if deadline.has_passed():  # headers that were cut off look like complete ones
@@ -123,6 +125,8 @@ def call_for_status(
         except requests.ConnectTimeout:
             raise
         except (requests.RequestException, OSError) as error:
+            if deadline.has_met_private:
+                raise PrivateAddress("the host is in a private network") from error
             if deadline.has_passed():
                 raise requests.ReadTimeout(f"no answer within {sum(timeout):g} seconds") from error
             raise
@@ -131,7 +135,7 @@ def call_for_status(
 def pooled_session() -> requests.Session:
     """A session for many threads, with connections that deadlines can cut. It never repeats a call by itself."""
     session = requests.Session()
-    adapter = _Adapter(pool_connections=4, pool_maxsize=32, max_retries=0)
+    adapter = DeadlineAdapter(pool_connections=4, pool_maxsize=32, max_retries=0)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
@@ -164,10 +168,12 @@ def _exceptions_from_proxies(url: str) -> dict[str, str] | None:
         is_here = ip_address(host).is_loopback
     except ValueError:
         is_here = host == "localhost" or host.endswith(".localhost")
-    return {"no_proxy": host} if is_here else None
+    deadline = current_deadline()
+    is_checked = deadline is not None and deadline.is_public_only
+    return {"no_proxy": host} if is_here or is_checked else None
 
 
-def _read_all(response: requests.Response, max_bytes: int, deadline: _Deadline) -> bytes:
+def _read_all(response: requests.Response, max_bytes: int, deadline: Deadline) -> bytes:
     content = b""
     while True:
         try:
@@ -212,162 +218,3 @@ class _UrlLogin(AuthBase):
         if any(self._login):
             HTTPBasicAuth(*self._login)(request)
         return request
-
-
-class _Deadline:
-    """The end of one call. When it comes, the call's connection is cut, whatever it is waiting for."""
-
-    def __init__(self, seconds: float) -> None:
-        self._ends_at = time.monotonic() + seconds
-        self._lock = threading.Lock()
-        self._handle: socket.socket | None = None
-        self._is_done = False
-        self._was_cut = False
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.daemon = True
-
-    def start(self) -> None:
-        """Start the countdown. Raises RuntimeError where no thread can be started."""
-        self._timer.start()
-
-    def stop(self) -> None:
-        """The call is over."""
-        self._timer.cancel()
-        with self._lock:
-            self._is_done = True
-            self._drop_handle()
-
-    def has_passed(self) -> bool:
-        """Whether the time is over."""
-        return self._was_cut or time.monotonic() >= self._ends_at
-
-    def left(self) -> float:
-        """Seconds left, never below 0."""
-        return max(0.0, self._ends_at - time.monotonic())
-
-    def watch(self, connection: socket.socket) -> None:
-        """Cut this connection at the deadline. Of several, the last one counts."""
-        # A handle of our own for the same connection: the file number of the other may be another file's by then.
-        handle = socket.fromfd(connection.fileno(), connection.family, connection.type)
-        with self._lock:
-            self._drop_handle()
-            self._handle = handle
-            if self._was_cut:
-                self._shut_down()
-
-    def _cut(self) -> None:
-        with self._lock:
-            if not self._is_done:
-                self._was_cut = True
-                self._shut_down()
-
-    def _shut_down(self) -> None:
-        if self._handle is not None:
-            with suppress(OSError):
-                self._handle.shutdown(socket.SHUT_RDWR)
-
-    def _drop_handle(self) -> None:
-        if self._handle is not None:
-            self._handle.close()
-            self._handle = None
-
-
-_current: ContextVar[_Deadline | None] = ContextVar("deadline", default=None)
-
-
-@contextmanager
-def _deadline(seconds: float) -> Iterator[_Deadline]:
-    deadline = _Deadline(seconds)
-    try:
-        deadline.start()
-    except RuntimeError as error:
-        raise requests.ConnectTimeout("no thread for the call's deadline") from error
-    token = _current.set(deadline)
-    try:
-        yield deadline
-    finally:
-        _current.reset(token)
-        deadline.stop()
-
-
-def _connect_in_time(connect: Callable[[], socket.socket], deadline: _Deadline) -> socket.socket | None:
-    """The connection, or None at the deadline: name resolution and lists of addresses have no time-out of their own.
-
-    Raises what `connect` raises, and RuntimeError where no thread can be started.
-    """
-    future: Future[socket.socket] = Future()
-
-    def work() -> None:
-        try:
-            future.set_result(connect())
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
-            future.set_exception(error)
-
-    threading.Thread(target=work, name="connect", daemon=True).start()
-    try:
-        return future.result(deadline.left())
-    except TimeoutError:
-        if future.done() and future.exception() is not None:
-            raise
-        future.add_done_callback(_close_late)
-        return None
-
-
-def _close_late(future: Future[socket.socket]) -> None:
-    if future.exception() is None:
-        future.result().close()
-
-
-class _Watched(HTTPConnection):
-    """A connection that the current call's deadline cuts."""
-
-    def _new_conn(self) -> socket.socket:
-        deadline = _current.get()
-        if deadline is None:
-            return super()._new_conn()
-        try:
-            connection = _connect_in_time(super()._new_conn, deadline)
-        except RuntimeError as error:
-            raise ConnectTimeoutError(self, f"no thread to connect to {self.host}") from error
-        if connection is None:
-            raise ConnectTimeoutError(self, f"no connection to {self.host} in time")
-        deadline.watch(connection)
-        return connection
-
-    def request(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 -- as urllib3 calls it
-        """Send a request, over a connection that an earlier call may have opened."""
-        deadline = _current.get()
-        if deadline is not None and self.sock is not None:
-            deadline.watch(self.sock)
-        super().request(*arguments, **named)
-
-
-class _WatchedTls(_Watched, HTTPSConnection):
-    """The same over TLS."""
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Watched
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _WatchedTls
-
-
-_POOLS = {"http": _Pool, "https": _TlsPool}
-
-
-class _Adapter(HTTPAdapter):
-    """Connections that a deadline cuts, to servers and to proxies."""
-
-    def init_poolmanager(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 -- as requests calls it
-        """As in the base class."""
-        super().init_poolmanager(*arguments, **named)
-        self.poolmanager.pool_classes_by_scheme = _POOLS
-
-    def proxy_manager_for(self, proxy: str, **named: Any) -> ProxyManager:  # noqa: ANN401 -- as requests calls it
-        """As in the base class."""
-        manager: ProxyManager = super().proxy_manager_for(proxy, **named)
-        if not proxy.lower().startswith("socks"):
-            manager.pool_classes_by_scheme = _POOLS
-        return manager

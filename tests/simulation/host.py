@@ -180,13 +180,15 @@ class Network(WsgiAdapter):
 class _NoDeadline:
     """Time is virtual here: the transport lets a call take too long."""
 
+    has_met_private = False
+
     def has_passed(self) -> bool:
         """Never."""
         return False
 
 
 @contextmanager
-def _no_deadline(seconds: float) -> Iterator[_NoDeadline]:
+def _no_deadline(seconds: float, *, is_public_only: bool = False) -> Iterator[_NoDeadline]:
     yield _NoDeadline()
 
 
@@ -277,7 +279,7 @@ class Host:
                 mock.patch.object(lnpay.runtime.bootstrap, "Repository", PointedRepository),
                 mock.patch.object(lnpay.runtime.bootstrap, "Rates", QuietRates),
                 mock.patch.object(lnpay.runtime.worker_passes, "send_due", partial(send_due, senders=1)),
-                mock.patch.object(lnpay.http.outgoing, "_deadline", _no_deadline),
+                mock.patch.object(lnpay.http.outgoing, "call_deadline", _no_deadline),
                 mock.patch.object(config.delivery, "pooled_session", return_value=nullcontext(self.session)),
                 mock.patch.object(lnpay.web.api.routes, "qr_png", return_value=b""),
                 mock.patch.object(uuid, "uuid4", new_uuid),
