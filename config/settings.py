@@ -125,6 +125,8 @@ class Settings:
     """0: every refund starts by itself."""
     prune_after_days: int
     """0: nothing is deleted."""
+    webhook_allow_private: bool
+    """An API key may set a webhook endpoint in a private network."""
     admin_password: str = field(repr=False)
     """Empty: there is no /admin."""
     metrics_token: str = field(repr=False)
@@ -243,6 +245,7 @@ def _read_settings(reader: _Reader) -> Settings:
         refund_daily_max_sats=read("REFUND_DAILY_MAX_SATS", _limit, None),
         refund_min_sats=read("REFUND_MIN_SATS", _whole(0, 1_000_000, "sats"), 100),
         prune_after_days=read("PRUNE_AFTER_DAYS", _days_or_never, 90),
+        webhook_allow_private=read("WEBHOOK_ALLOW_PRIVATE", _switch, False),
         admin_password=hidden("ADMIN_PASSWORD", _admin_password, ""),
         metrics_token=hidden("METRICS_TOKEN", _long_enough("is a token"), ""),
         log_level=read("LOG_LEVEL", _word(_LOG_LEVELS), "info"),

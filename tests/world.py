@@ -5,7 +5,7 @@ Nothing of ours is replaced: the backend talks to the simulator as over HTTP, an
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -82,6 +82,7 @@ class WorldSettings:
     refund_daily_max_sats: int | None = None
     refund_min_sats: int = 100
     prune_after_days: int = 90
+    webhook_allow_private: bool = False
     admin_password: str = ""
     metrics_token: str = ""
 
@@ -120,6 +121,7 @@ class World:
         self.adapter = RecordingAdapter(self.simulator)
         self.session.mount(BASE_URL, self.adapter)
         self.deliver: Callable[[Event], None] = self.post_to_shop
+        self.endpoint: Callable[[str, bytes, Mapping[str, str]], int] = lambda *_: 200
         self.neighbours: list[Backend] = []
         self.restart()
 
@@ -159,7 +161,12 @@ class World:
             steady=lambda: self.simulator.clock.now().timestamp(),
             session=self.session,
             run_in_background=lambda task: task(),
+            post=lambda *sent: self.post_to_endpoint(*sent),
         )
+
+    def post_to_endpoint(self, url: str, content: bytes, headers: Mapping[str, str], is_public_only: bool) -> int:
+        """What calling a webhook endpoint does, without a network. A test replaces `endpoint` with its own shop."""
+        return self.endpoint(url, content, headers)
 
     def post_to_shop(self, event: Event) -> None:
         """What config/delivery.py does, without a network."""

@@ -1,20 +1,30 @@
-"""Put a message to the shop into the outbox, in the transaction that makes its event true."""
+"""Put messages to the shop into the outbox, in the transaction that makes their event true.
+
+Each is owed to the delivery hook, if DELIVERY_EVENTS names it, and to every webhook endpoint that wants it.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 
-from lnpay.domain.events import EventType, event_body, new_webhook_id
-from lnpay.domain.model import Invoice
+from lnpay.deliveries.btcpay_message import BTCPAY_EVENTS, btcpay_body
+from lnpay.domain.events import UNTRUE_ONCE_SETTLED, BtcpayEventType, EventType, event_body, new_webhook_id
+from lnpay.domain.model import Invoice, WebhookEndpoint
+from lnpay.domain.states import EndpointForm
 from lnpay.repository import Transaction
 
 
 def owe_delivery(
     tx: Transaction, events: frozenset[str], event_type: EventType, invoice: Invoice, now: datetime
 ) -> None:
-    """Owe the shop a message of `event_type` about `invoice`, if it subscribes to that type; once per invoice."""
+    """Owe the shop a message of `event_type` about `invoice`, wherever it subscribes to that type; once per invoice.
+
+    events: the types that the delivery hook receives.
+    """
     if event_type in events:
         tx.deliveries.add(invoice.id, event_type, new_webhook_id(), event_body(event_type, invoice, now), now)
+    for endpoint in tx.webhook_endpoints.enabled():
+        _owe_endpoint(tx, endpoint, event_type, invoice, now)
 
 
 def owe_settled(tx: Transaction, events: frozenset[str], invoice: Invoice, now: datetime) -> None:
@@ -23,8 +33,63 @@ def owe_settled(tx: Transaction, events: frozenset[str], invoice: Invoice, now: 
     An expiry that arrives after the payment makes shops cancel a paid order. A message that is being sent right now
     cannot be stopped, so the new one waits until that is over: the last message that the shop receives is the true one.
     """
-    sending_until = tx.deliveries.withdraw(invoice.id, EventType.INVOICE_EXPIRED)
+    sending_until = tx.deliveries.withdraw(invoice.id, UNTRUE_ONCE_SETTLED)
     if EventType.INVOICE_SETTLED in events:
         body = event_body(EventType.INVOICE_SETTLED, invoice, now)
-        due_at = now if sending_until is None else max(now, sending_until)
+        due_at = max(now, sending_until.get(None, now))
         tx.deliveries.add(invoice.id, EventType.INVOICE_SETTLED, new_webhook_id(), body, now, due_at)
+    for endpoint in tx.webhook_endpoints.enabled():
+        due_at = max(now, sending_until.get(endpoint.id, now))
+        _owe_endpoint(tx, endpoint, EventType.INVOICE_SETTLED, invoice, now, due_at)
+
+
+def owe_created(tx: Transaction, invoice: Invoice, now: datetime) -> bool:
+    """Owe endpoints the message that `invoice` is open; LNPay's own messages have none. False when none wants it."""
+    endpoints = [one for one in tx.webhook_endpoints.enabled() if one.form is EndpointForm.BTCPAY]
+    owed = [_owe_btcpay(tx, one, BtcpayEventType.INVOICE_CREATED, invoice, now, now) for one in endpoints]
+    return any(owed)
+
+
+def owe_marked_invalid(tx: Transaction, invoice: Invoice, now: datetime) -> bool:
+    """Owe endpoints the message that the shop has marked `invoice` invalid. False when none wants it.
+
+    Call it before `call_off`: BTCPay's plugins hear of an invalid invoice once, and not that it expired as well.
+    """
+    endpoints = [one for one in tx.webhook_endpoints.enabled() if one.form is EndpointForm.BTCPAY]
+    owed = [_owe_btcpay(tx, one, BtcpayEventType.INVOICE_INVALID, invoice, now, now) for one in endpoints]
+    return any(owed)
+
+
+def _owe_endpoint(
+    tx: Transaction,
+    endpoint: WebhookEndpoint,
+    event_type: EventType,
+    invoice: Invoice,
+    now: datetime,
+    due_at: datetime | None = None,
+) -> None:
+    if endpoint.form is EndpointForm.STANDARD:
+        if endpoint.wants(event_type):
+            body = event_body(event_type, invoice, now)
+            tx.deliveries.add(invoice.id, event_type, new_webhook_id(), body, now, due_at, endpoint.id)
+        return
+    for name in BTCPAY_EVENTS.get(event_type, ()):
+        _owe_btcpay(tx, endpoint, name, invoice, now, due_at or now)
+
+
+def _owe_btcpay(
+    tx: Transaction,
+    endpoint: WebhookEndpoint,
+    name: BtcpayEventType,
+    invoice: Invoice,
+    now: datetime,
+    due_at: datetime,
+) -> bool:
+    is_over_already = name is BtcpayEventType.INVOICE_EXPIRED and tx.deliveries.is_owed(
+        invoice.id, BtcpayEventType.INVOICE_INVALID, endpoint.id
+    )
+    if not endpoint.wants(name) or is_over_already:
+        return False
+    webhook_id = new_webhook_id()
+    body = btcpay_body(name, invoice, now, webhook_id, endpoint.public_id, tx.installation.make_store_id())
+    return tx.deliveries.add(invoice.id, name, webhook_id, body, now, due_at, endpoint.id)

@@ -1,5 +1,7 @@
 """Use case: send the shop the messages it is owed, at least once, under one id, for more than three days.
 
+They go through the delivery hook, and to every webhook endpoint; each has messages of its own.
+
 An outbox row is written in the commit that makes its event true. The server's dispatcher and every worker pass send
 what is due. A claim keeps two of them from sending the same message at the same time.
 """
@@ -13,13 +15,14 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from lnpay.deliveries.call_endpoint import call_endpoint
 from lnpay.deliveries.dispatcher import Dispatcher
+from lnpay.deliveries.lanes import run_lanes
 from lnpay.domain.errors import NotFound, ShopGone, ShopRefused
-from lnpay.domain.events import EventType
+from lnpay.domain.events import UNTRUE_ONCE_SETTLED
 from lnpay.domain.model import (
     Clock,
     Delivery,
@@ -28,6 +31,7 @@ from lnpay.domain.model import (
 )
 from lnpay.domain.states import DeliveryState, InvoiceState
 from lnpay.domain.webhook_signature import delivery_headers
+from lnpay.http.post import Post, post_for_status
 from lnpay.repository import Repository
 from lnpay.repository.deliveries import Credible
 
@@ -58,6 +62,7 @@ class Outbox:
     """Everything needed to notify the shop. `deliver` raises to be retried; ShopGone means never again.
 
     signing_clock: dates signatures, which shops compare with their own clocks; None: use `clock`.
+    post: sends to webhook endpoints. allow_private: an API key may name an address in a private network.
     """
 
     repository: Repository
@@ -68,34 +73,55 @@ class Outbox:
     stop: threading.Event
     jitter: Callable[[], float] = random.random
     signing_clock: Clock | None = None
+    post: Post = post_for_status
+    allow_private: bool = False
 
 
 def send_due(outbox: Outbox, *, senders: int = SENDERS) -> Counter[str]:
-    """Send everything due now, untried messages first. Returns counts of "delivered" and "refused"."""
+    """Send everything due now, untried messages first. Returns counts of "delivered" and "refused".
+
+    The delivery hook and each endpoint have `senders` of their own: one that is slow delays no other.
+    """
     if senders == 1:
         return _send_until_none(outbox)
+    due = _count_due(outbox, senders)
     with outbox.repository.reading() as tx:
-        now = outbox.clock()
-        due = len(tx.deliveries.due(now, senders, _credible(now)))
-    if due <= 1:
+        is_hook_alone = not tx.webhook_endpoints.enabled()
+    if is_hook_alone and sum(due.values()) <= 1:
         return _send_until_none(outbox)
-    with ThreadPoolExecutor(max_workers=due, thread_name_prefix="delivery") as pool:
-        counts = list(pool.map(lambda _: _send_until_none(outbox), range(due)))
-    return sum(counts, Counter())
+
+    def work(lane: int, leaving: threading.Event) -> Counter[str]:
+        return _send_until_none(outbox, lane, leaving)
+
+    return run_lanes(lambda: _count_due(outbox, senders), work, workers=senders, stop=outbox.stop)
 
 
-def _send_until_none(outbox: Outbox) -> Counter[str]:
+def _count_due(outbox: Outbox, limit: int) -> dict[int, int]:
+    """How many messages are due now for each endpoint and for the hook; no more than `limit` of each."""
+    now = outbox.clock()
+    credible = _credible(now)
+    with outbox.repository.reading() as tx:
+        # What cannot be read is not due, or it would be waited for without end.
+        return {
+            lane: len(tx.deliveries.due(now, limit, credible, lane)) for lane in tx.deliveries.lanes_due(now, credible)
+        }
+
+
+def _send_until_none(outbox: Outbox, lane: int | None = None, leaving: threading.Event | None = None) -> Counter[str]:
     counts: Counter[str] = Counter()
-    while not outbox.stop.is_set() and (delivery := _claim_next(outbox)) is not None:
+    while not outbox.stop.is_set() and not (leaving and leaving.is_set()):
+        delivery = _claim_next(outbox, lane)
+        if delivery is None:
+            break
         counts[_send(outbox, delivery)] += 1
     return counts
 
 
-def _claim_next(outbox: Outbox) -> Delivery | None:
+def _claim_next(outbox: Outbox, lane: int | None) -> Delivery | None:
     """Claim the next due message; None if nothing is due that is not claimed by others."""
     now = outbox.clock()
     with outbox.repository.reading() as tx:
-        due = tx.deliveries.due(now, SENDERS, _credible(now))
+        due = tx.deliveries.due(now, SENDERS, _credible(now), lane)
     for delivery in due:
         with outbox.repository.transaction() as tx:
             # The claim starts now: waiting for a busy database must not shorten the shop's time to answer.
@@ -116,6 +142,8 @@ def _credible(now: datetime) -> Credible:
 
 def _send(outbox: Outbox, delivery: Delivery) -> str:
     """Call the shop once and record the outcome."""
+    if delivery.endpoint_id is not None:
+        return _send_to_endpoint(outbox, delivery, delivery.endpoint_id)
     try:
         outbox.deliver(make_event(outbox, delivery))
     except ShopGone as error:
@@ -131,6 +159,35 @@ def _send(outbox: Outbox, delivery: Delivery) -> str:
             tx.deliveries.mark_delivered(delivery, outbox.clock())
         log.info("delivered webhook_id=%s type=%s", delivery.webhook_id, delivery.event_type)
         return "delivered"
+    return "refused"
+
+
+def _send_to_endpoint(outbox: Outbox, delivery: Delivery, endpoint_id: int) -> str:
+    """The same for a message to a webhook endpoint."""
+    with outbox.repository.reading() as tx:
+        endpoint = tx.webhook_endpoints.find(endpoint_id)
+    if endpoint is None:
+        return "withdrawn"
+    signed_at = (outbox.signing_clock or outbox.clock)()
+    answer = call_endpoint(
+        outbox.post, endpoint, delivery.webhook_id, delivery.body, signed_at, allow_private=outbox.allow_private
+    )
+    at = outbox.clock()
+    if answer.error is None:
+        with outbox.repository.transaction() as tx:
+            # The endpoint before the message, as in deleting it: two transactions never wait for each other.
+            tx.webhook_endpoints.note_answer(endpoint_id, at, answer.status, None)
+            tx.deliveries.mark_delivered(delivery, at)
+        log.info(
+            "delivered webhook_id=%s type=%s endpoint=%s", delivery.webhook_id, delivery.event_type, endpoint.public_id
+        )
+        return "delivered"
+    with outbox.repository.transaction() as tx:
+        tx.webhook_endpoints.note_answer(endpoint_id, at, answer.status, answer.error)
+    if answer.is_gone or not endpoint.automatic_redelivery:
+        _give_up(outbox, delivery, answer.error)
+    else:
+        _put_off(outbox, delivery, answer.error)
     return "refused"
 
 
@@ -206,7 +263,7 @@ def send_again(repository: Repository, strike_invoice_id: str, now: datetime) ->
 
 def _is_true(delivery: Delivery, invoice: Invoice) -> bool:
     """Whether a message may be resent. An expiry would make the shop cancel an order that was paid in time."""
-    is_expiry_of_a_sale = delivery.event_type == EventType.INVOICE_EXPIRED and invoice.state is InvoiceState.SETTLED
+    is_expiry_of_a_sale = delivery.event_type in UNTRUE_ONCE_SETTLED and invoice.state is InvoiceState.SETTLED
     return delivery.state is not DeliveryState.WITHDRAWN and not is_expiry_of_a_sale
 
 

@@ -6,13 +6,13 @@ Webhooks (`type`, `timestamp`, `data`). Only invoice.settled says "success": a s
 
 from __future__ import annotations
 
-import json
 import secrets
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from lnpay.domain.model import Invoice
+from lnpay.domain.text import json_text
 
 
 class EventType(StrEnum):
@@ -24,6 +24,23 @@ class EventType(StrEnum):
     REFUND_SENT = "refund.sent"
     REFUND_NEEDS_ADDRESS = "refund.needs_address"
 
+
+class BtcpayEventType(StrEnum):
+    """The events of BTCPay Server that LNPay sends to endpoints of that form. None is ever sent for a late payment:
+    shop plugins ship on it, and LNPay refunds it.
+    """
+
+    INVOICE_CREATED = "InvoiceCreated"
+    RECEIVED_PAYMENT = "InvoiceReceivedPayment"
+    PROCESSING = "InvoiceProcessing"
+    PAYMENT_SETTLED = "InvoicePaymentSettled"
+    INVOICE_SETTLED = "InvoiceSettled"
+    INVOICE_EXPIRED = "InvoiceExpired"
+    INVOICE_INVALID = "InvoiceInvalid"
+
+
+UNTRUE_ONCE_SETTLED = (EventType.INVOICE_EXPIRED, BtcpayEventType.INVOICE_EXPIRED, BtcpayEventType.INVOICE_INVALID)
+"""What a shop must not be told after it was told that an order is paid: it would cancel the order."""
 
 WORDS = {
     EventType.INVOICE_SETTLED: ("success", "Payment processed successfully!"),
@@ -63,4 +80,17 @@ def event_body(event_type: EventType, invoice: Invoice, at: datetime, **more: st
         "timestamp": at.isoformat(),
         "data": {**data, **more},
     }
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":"))
+    return json_text(body)
+
+
+def body_of_test(at: datetime) -> str:
+    """The JSON text of a message that reports nothing."""
+    return json_text(
+        {
+            "status": "test",
+            "message": "A test: no order has changed.",
+            "type": "test",
+            "timestamp": at.isoformat(),
+            "data": {},
+        }
+    )

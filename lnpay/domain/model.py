@@ -16,6 +16,8 @@ from lnpay.domain.permissions import KeyPurpose, Permissions
 from lnpay.domain.states import (
     Closer,
     DeliveryState,
+    EndpointForm,
+    EndpointSetter,
     HoldCause,
     InvoiceState,
     RefundState,
@@ -208,7 +210,10 @@ class RefundAttempt:
 
 @dataclass(frozen=True)
 class Delivery:
-    """One message owed to the shop. `webhook_id` is the same on every attempt; `body` is the same bytes."""
+    """One message owed to the shop. `webhook_id` is the same on every attempt; `body` is the same bytes.
+
+    endpoint_id: of the webhook endpoint that it is for; None: for the delivery hook (DELIVERY_URL).
+    """
 
     id: int
     webhook_id: str
@@ -222,6 +227,45 @@ class Delivery:
     next_attempt_at: datetime
     created_at: datetime
     delivered_at: datetime | None
+    last_error: str | None
+    endpoint_id: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndpointSettings:
+    """What can be chosen about a webhook endpoint.
+
+    wants_everything: every event of the form, whatever `events` names. secret: signs the messages.
+    automatic_redelivery: whether a message that is not accepted is sent again.
+    """
+
+    url: str
+    form: EndpointForm
+    secret: str = field(repr=False)
+    events: frozenset[str] = frozenset()
+    wants_everything: bool = True
+    is_enabled: bool = True
+    automatic_redelivery: bool = True
+
+    def wants(self, event_type: str) -> bool:
+        """Whether messages of this type are sent to it."""
+        return self.wants_everything or event_type in self.events
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebhookEndpoint(EndpointSettings):
+    """An address of the shop that is notified, beside the delivery hook.
+
+    public_id: its name outside. set_by: who chose the address. last_status: the HTTP status of the last answer; None
+    if there was none. last_error: why the last message was not accepted; None if it was.
+    """
+
+    id: int
+    public_id: str
+    set_by: EndpointSetter
+    created_at: datetime
+    last_answer_at: datetime | None
+    last_status: int | None
     last_error: str | None
 
 

@@ -44,6 +44,20 @@ class DeliveryState(StrEnum):
     WITHDRAWN = "withdrawn"  # no longer true: an expiry of an order that was paid in time after all
 
 
+class EndpointForm(StrEnum):
+    """How a webhook endpoint of the shop expects its messages."""
+
+    STANDARD = "standard"  # LNPay's own messages, signed as Standard Webhooks
+    BTCPAY = "btcpay"  # BTCPay Server's events, for shop plugins that speak its Greenfield API
+
+
+class EndpointSetter(StrEnum):
+    """Who chose the address of a webhook endpoint. A key's address is kept out of private networks."""
+
+    OPERATOR = "operator"
+    KEY = "key"
+
+
 class HoldCause(StrEnum):
     """Why a held refund waits for a person."""
 

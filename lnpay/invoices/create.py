@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NoReturn
 
+from lnpay.deliveries.owe import owe_created
 from lnpay.domain.bolt11 import Bolt11Error, decode
 from lnpay.domain.errors import (
     Conflict,
@@ -54,13 +56,14 @@ ROUNDS = 4
 
 @dataclass(frozen=True)
 class InvoiceIssuer:
-    """Everything needed to issue an invoice."""
+    """Everything needed to issue an invoice. on_message_owed: called after a commit that owes the shop a message."""
 
     repository: Repository
     strike: Strike
     rates: Rates
     clock: Clock
     time_offset_seconds: int
+    on_message_owed: Callable[[], None] = lambda: None
 
 
 def create_invoice(issuer: InvoiceIssuer, correlation_id: str, order: Order) -> Invoice:
@@ -96,6 +99,9 @@ def create_invoice(issuer: InvoiceIssuer, correlation_id: str, order: Order) -> 
         _refuse_ended(issue, issuer.clock())
         with issuer.repository.transaction() as tx:
             invoice = tx.invoices.issue(draft, issue)
+            is_message_owed = invoice is not None and owe_created(tx, invoice, issuer.clock())
+        if is_message_owed:
+            issuer.on_message_owed()
         if invoice is not None:
             log.info("invoice issued invoice_id=%s amount_sats=%d", issue.strike_invoice_id, draft.amount_sats)
             return invoice

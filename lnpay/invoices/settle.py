@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -87,7 +87,8 @@ def settle(context: SettlementContext, seen: StrikeInvoice) -> Outcome:
             # Another call settled it first, or the invoice was deleted in between.
             return _note_pruned(tx, seen, now)
         if new is InvoiceState.SETTLED:
-            owe_settled(tx, context.events, invoice, now)
+            paid = replace(invoice, state=new, paid_at=paid_at, received_sats=received_sats)
+            owe_settled(tx, context.events, paid, now)
         else:
             _owe_refund(context, tx, invoice, received_sats, now)
             owe_delivery(tx, context.events, EventType.INVOICE_PAID_LATE, invoice, now)

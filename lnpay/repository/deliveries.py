@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, case, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, exists, func, literal, select, update
 
 from lnpay.domain.model import Delivery
 from lnpay.domain.states import DeliveryState, check_delivery_move
 from lnpay.repository.sql import insert_unless_there, read_rows
-from lnpay.repository.tables import UtcDateTime
+from lnpay.repository.tables import UtcDateTime, webhook_endpoints
 from lnpay.repository.tables import deliveries as t
+
+HOOK_LANE = 0
+"""Stands for the delivery hook where endpoints are named by their ids, which begin at 1."""
+
+_earlier = t.alias("earlier")
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,19 @@ class Deliveries:
         self._connection = connection
 
     def add(
-        self, invoice_id: int, event_type: str, webhook_id: str, body: str, at: datetime, due_at: datetime | None = None
+        self,
+        invoice_id: int,
+        event_type: str,
+        webhook_id: str,
+        body: str,
+        at: datetime,
+        due_at: datetime | None = None,
+        endpoint_id: int | None = None,
     ) -> bool:
-        """Record a message owed to the shop, due at `due_at` (None: now). False if this event is recorded already."""
+        """Record a message owed to the shop, due at `due_at` (None: now). False if this event is recorded already.
+
+        endpoint_id: the webhook endpoint that it is for; None: the delivery hook.
+        """
         values = {
             "webhook_id": webhook_id,
             "invoice_id": invoice_id,
@@ -47,31 +62,39 @@ class Deliveries:
             "claims": 0,
             "next_attempt_at": due_at or at,
             "created_at": at,
+            "endpoint_id": endpoint_id,
         }
         return insert_unless_there(self._connection, t, values) is not None
 
-    def due(self, now: datetime, limit: int, credible: Credible | None = None) -> list[Delivery]:
+    def is_owed(self, invoice_id: int, event_type: str, endpoint_id: int) -> bool:
+        """Whether a message of this type about an invoice is recorded for an endpoint, in any state."""
+        which = (t.c.invoice_id == invoice_id) & (t.c.event_type == event_type) & (t.c.endpoint_id == endpoint_id)
+        return self._connection.execute(select(t.c.id).where(which)).first() is not None
+
+    def due(
+        self, now: datetime, limit: int, credible: Credible | None = None, lane: int | None = None
+    ) -> list[Delivery]:
         """Due and unclaimed messages: those with the fewest attempts first, then the oldest.
 
+        lane: only messages for that endpoint, or for the delivery hook (HOOK_LANE).
         A claim or next attempt later than `credible` is ignored: only a clock that ran ahead can have written it.
         """
-        is_free = t.c.claimed_until.is_(None) | (t.c.claimed_until <= now)
-        is_time = t.c.next_attempt_at <= now
-        if credible is not None:
-            is_free |= t.c.claimed_until > credible.claimed_until
-            is_time |= t.c.next_attempt_at > _latest(credible.next_attempt_at)
         statement = (
-            select(t)
-            .where(t.c.state == DeliveryState.PENDING, is_time, is_free)
-            .order_by(t.c.attempts, t.c.next_attempt_at)
-            .limit(limit)
+            select(t).where(*_is_due(now, credible)).order_by(t.c.attempts, t.c.next_attempt_at, t.c.id).limit(limit)
         )
+        if lane is not None:
+            statement = statement.where(t.c.endpoint_id.is_(None) if lane == HOOK_LANE else t.c.endpoint_id == lane)
         return read_rows(self._connection, t, statement, _to_delivery)
 
+    def lanes_due(self, now: datetime, credible: Credible | None = None) -> list[int]:
+        """The endpoints for which messages are due, and HOOK_LANE if any is due for the delivery hook."""
+        lane = func.coalesce(t.c.endpoint_id, HOOK_LANE)
+        return list(self._connection.execute(select(lane).where(*_is_due(now, credible)).distinct()).scalars())
+
     def next_due_at(self) -> datetime | None:
-        """When the next pending message is due, or the next claim expires; None if nothing is owed."""
+        """When the next message may be sent, or the next claim expires; None if nothing waits for a time."""
         due_at = func.coalesce(t.c.claimed_until, t.c.next_attempt_at, type_=UtcDateTime)
-        statement = select(func.min(due_at)).where(t.c.state == DeliveryState.PENDING)
+        statement = select(func.min(due_at)).where(t.c.state == DeliveryState.PENDING, *_is_its_turn())
         return self._connection.execute(statement).scalar()
 
     def is_any_claimed(self) -> bool:
@@ -88,12 +111,23 @@ class Deliveries:
         )
         return self._connection.execute(statement).rowcount == 1
 
-    def withdraw(self, invoice_id: int, event_type: str) -> datetime | None:
-        """Withdraw a pending message. If it is being sent right now, returns when that is over at the latest."""
+    def withdraw(self, invoice_id: int, event_types: Collection[str]) -> dict[int | None, datetime]:
+        """Withdraw pending messages of these types, to the delivery hook and to every endpoint.
+
+        Returns, by endpoint (None: the hook), when one that is being sent right now is over at the latest.
+        """
+        is_it = (t.c.invoice_id == invoice_id) & t.c.event_type.in_(event_types)
+        sending = [row for row in self._withdraw(is_it) if row.claimed_until is not None]
+        return {row.endpoint_id: row.claimed_until for row in sorted(sending, key=lambda row: row.claimed_until)}
+
+    def withdraw_of_endpoint(self, endpoint_id: int) -> int:
+        """Withdraw every pending message to an endpoint. Returns how many there were."""
+        return len(self._withdraw(t.c.endpoint_id == endpoint_id))
+
+    def _withdraw(self, which: ColumnElement[bool]) -> Sequence[Row[Any]]:
         check_delivery_move(DeliveryState.PENDING, DeliveryState.WITHDRAWN)
-        is_it = (t.c.invoice_id == invoice_id) & (t.c.event_type == event_type) & (t.c.state == DeliveryState.PENDING)
-        statement = update(t).where(is_it).values(state=DeliveryState.WITHDRAWN).returning(t.c.claimed_until)
-        return self._connection.execute(statement).scalar()
+        statement = update(t).where(which, t.c.state == DeliveryState.PENDING).values(state=DeliveryState.WITHDRAWN)
+        return self._connection.execute(statement.returning(t.c.endpoint_id, t.c.claimed_until)).all()
 
     def mark_delivered(self, delivery: Delivery, at: datetime) -> bool:
         """The shop answered 2xx: it has the message, even if the claim was lost or the message withdrawn since."""
@@ -170,6 +204,29 @@ class Deliveries:
         """All messages about an invoice, oldest first."""
         statement = select(t).where(t.c.invoice_id == invoice_id).order_by(t.c.id)
         return read_rows(self._connection, t, statement, _to_delivery)
+
+
+def _is_due(now: datetime, credible: Credible | None) -> list[ColumnElement[bool]]:
+    is_free = t.c.claimed_until.is_(None) | (t.c.claimed_until <= now)
+    is_time = t.c.next_attempt_at <= now
+    if credible is not None:
+        is_free |= t.c.claimed_until > credible.claimed_until
+        is_time |= t.c.next_attempt_at > _latest(credible.next_attempt_at)
+    return [t.c.state == DeliveryState.PENDING, is_time, is_free, *_is_its_turn()]
+
+
+def _is_its_turn() -> list[ColumnElement[bool]]:
+    """Messages to the delivery hook know no order. One to an endpoint waits while the endpoint is disabled, and until
+    those before it about the same invoice are done with: accepted, withdrawn or given up.
+    """
+    is_former_pending = exists().where(
+        _earlier.c.invoice_id == t.c.invoice_id,
+        _earlier.c.endpoint_id == t.c.endpoint_id,
+        _earlier.c.id < t.c.id,
+        _earlier.c.state == DeliveryState.PENDING,
+    )
+    is_enabled = exists().where(webhook_endpoints.c.id == t.c.endpoint_id, webhook_endpoints.c.is_enabled)
+    return [t.c.endpoint_id.is_(None) | (is_enabled & ~is_former_pending)]
 
 
 def _latest(of_attempts: Sequence[datetime]) -> ColumnElement[datetime]:

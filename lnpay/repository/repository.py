@@ -34,10 +34,11 @@ from lnpay.repository.queries.searches import Searches
 from lnpay.repository.refunds import Refunds
 from lnpay.repository.restores import Restores
 from lnpay.repository.sql import UNREADABLE_OPTION, UnreadableRows
+from lnpay.repository.webhook_endpoints import WebhookEndpoints
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0015"
+SCHEMA_VERSION = "0016"
 """The newest migration. A test holds it against the migrations themselves."""
 
 BUSY_TIMEOUT_MS = 10_000
@@ -58,6 +59,7 @@ class Transaction:
         self.invoices = Invoices(connection)
         self.refunds = Refunds(connection)
         self.deliveries = Deliveries(connection)
+        self.webhook_endpoints = WebhookEndpoints(connection)
         self.limits = Limits(connection, steady)
         self.heartbeats = Heartbeats(connection)
         self.payment_statuses = PaymentStatuses(connection)

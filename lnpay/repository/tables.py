@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import (
@@ -13,8 +10,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
-    Dialect,
     ForeignKey,
     Index,
     Integer,
@@ -25,72 +20,17 @@ from sqlalchemy import (
     func,
     text,
 )
-from sqlalchemy.types import TypeDecorator
 
 from lnpay.domain.permissions import KeyPurpose
-from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A UTC-aware datetime; SQLite, which knows no time zones, keeps it as naive UTC."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise TypeError("times are UTC-aware")
-        utc = value.astimezone(UTC)
-        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
-class ExactDecimal(TypeDecorator[Decimal]):
-    """A Decimal kept as its digits: SQLite's NUMERIC would make a float of it."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> str | None:
-        if value is None:
-            return None
-        if not isinstance(value, Decimal):
-            raise TypeError("fiat amounts and prices are Decimal")
-        return format(value, "f")
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:
-        return None if value is None else Decimal(value)
-
-
-class WholeSats(TypeDecorator[int]):
-    """Sats, whole: SQLite would keep a fraction and PostgreSQL round it without a word."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:
-        if value is not None and type(value) is not int:
-            raise TypeError("sats are whole numbers")
-        return value
-
-
-class JsonText(TypeDecorator[dict[str, Any]]):
-    """A JSON object as text, with Decimals (never floats) for its fractions."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: dict[str, Any] | None, dialect: Dialect) -> str | None:
-        return None if value is None else json.dumps(value, default=str, separators=(",", ":"))
-
-    def process_result_value(self, value: str | None, dialect: Dialect) -> dict[str, Any] | None:
-        return None if value is None else json.loads(value, parse_float=Decimal)
+from lnpay.domain.states import (
+    DeliveryState,
+    EndpointForm,
+    EndpointSetter,
+    InvoiceState,
+    RefundState,
+)
+from lnpay.repository.sql import ExactDecimal, JsonText, WholeSats
+from lnpay.repository.sql import UtcDateTime as UtcDateTime
 
 
 def _one_of(column: str, words: Iterable[str]) -> str:
@@ -260,6 +200,29 @@ refund_attempts = Table(
     Column("state", String(15)),
 )
 
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("public_id", String(32), nullable=False, unique=True),
+    Column("url", Text, nullable=False),
+    Column("secret", Text, nullable=False),
+    Column("form", String(10), nullable=False),
+    # Names, separated by spaces.
+    Column("events", Text, nullable=False),
+    Column("wants_everything", Boolean, nullable=False),
+    Column("is_enabled", Boolean, nullable=False),
+    Column("automatic_redelivery", Boolean, nullable=False),
+    Column("set_by", String(10), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("deleted_at", UtcDateTime),
+    Column("last_answer_at", UtcDateTime),
+    Column("last_status", Integer),
+    Column("last_error", Text),
+    CheckConstraint(_one_of("form", EndpointForm), name="ck_webhook_endpoints_form_known"),
+    CheckConstraint(_one_of("set_by", EndpointSetter), name="ck_webhook_endpoints_set_by_known"),
+)
+
 deliveries = Table(
     "deliveries",
     metadata,
@@ -276,9 +239,18 @@ deliveries = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("delivered_at", UtcDateTime),
     Column("last_error", Text),
+    # NULL: for the delivery hook (DELIVERY_URL). Messages of one invoice to one endpoint are sent in the order of ids.
+    Column("endpoint_id", ForeignKey("webhook_endpoints.id")),
     CheckConstraint(_one_of("state", DeliveryState), name="ck_deliveries_state_known"),
     CheckConstraint("(state = 'delivered') = (delivered_at IS NOT NULL)", name="ck_deliveries_delivered_at"),
-    Index("uq_deliveries_invoice_id_event_type", "invoice_id", "event_type", unique=True),
+    Index(
+        "uq_deliveries_invoice_id_event_type",
+        "invoice_id",
+        "event_type",
+        unique=True,
+        **_only_where("endpoint_id IS NULL"),
+    ),
+    Index("uq_deliveries_invoice_id_endpoint_id_event_type", "invoice_id", "endpoint_id", "event_type", unique=True),
     Index("ix_deliveries_state_next_attempt_at", "state", "next_attempt_at"),
 )
 

@@ -20,6 +20,7 @@ from lnpay.domain.model import (
 )
 from lnpay.domain.strike_time import StrikeTime, injected_seconds
 from lnpay.http.outgoing import pooled_session
+from lnpay.http.post import Post, post_for_status
 from lnpay.invoices.create import InvoiceIssuer
 from lnpay.invoices.settle import SettlementContext
 from lnpay.monitoring.exposure import is_this_machine
@@ -97,6 +98,8 @@ class Settings(Protocol):
     @property
     def prune_after_days(self) -> int: ...
     @property
+    def webhook_allow_private(self) -> bool: ...
+    @property
     def admin_password(self) -> str: ...
     @property
     def metrics_token(self) -> str: ...
@@ -111,12 +114,14 @@ def build_backend(
     session: requests.Session | None = None,
     run_in_background: Callable[[Callable[[], None]], None] = start_daemon_thread,
     sandbox_url: str | None = None,
+    post: Post = post_for_status,
 ) -> Backend:
     """Build the parts of one process and bring the database up to date.
 
     deliver: the merchant's hook. The others are what a test replaces, to hold time, network and threads still.
     clock: this machine's. The parts use Strike's time instead, from the first answer of Strike on.
     steady: seconds that only go forward, whatever happens to `clock`.
+    post: sends to webhook endpoints.
     sandbox_url: where a simulator plays Strike and the customer's wallet; pages then say so.
     Raises SchemaTooNew and StorageUnavailable.
     """
@@ -138,7 +143,10 @@ def build_backend(
         settings.delivery_secret,
         stop,
         signing_clock=_signing_clock(settings.strike_api_url),
+        post=post,
+        allow_private=settings.webhook_allow_private,
     )
+    dispatcher = delivery_dispatcher(outbox)
     refund_sender = RefundSender(repository, strike, clock, settings.delivery_events, _refund_rules(settings), stop)
     return Backend(
         repository=repository,
@@ -151,6 +159,7 @@ def build_backend(
             _rates(settings, strike, session, repository, clock, run_in_background),
             clock,
             settings.time_offset_seconds,
+            dispatcher.wake,
         ),
         settlement=SettlementContext(repository, strike, clock, settings.delivery_events, stop),
         sweep_settlement=SettlementContext(
@@ -159,7 +168,7 @@ def build_backend(
         sweep_budget=sweep_budget,
         outbox=outbox,
         refund_sender=refund_sender,
-        delivery_dispatcher=delivery_dispatcher(outbox),
+        delivery_dispatcher=dispatcher,
         refund_dispatcher=refund_dispatcher(refund_sender),
         stop=stop,
         access=_access(settings, sandbox_url),

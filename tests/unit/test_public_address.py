@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import requests
+from urllib3.util.connection import create_connection
 
 from lnpay.domain.errors import ShopRefused
 from lnpay.http import connections, public_address
@@ -22,8 +23,9 @@ PRIVATE = (
     "0.1.2.3", "10.0.0.1", "10.255.255.255", "172.16.0.1",
     "172.31.255.255", "192.168.0.1", "192.168.255.255", "169.254.169.254", "100.64.0.1", "192.0.2.1", "198.18.0.1",
     "224.0.0.1", "240.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fe80::1%eth0", "febf::1", "fec0::1",
-    "fc00::1", "fdff::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "::10.0.0.1",
-    "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b::a00:1", "64:ff9b:1::808:808", "2002:7f00:1::", "2002:a00:1::",
+    "fc00::1", "fdff::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1",
+    "::10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b::a00:1", "64:ff9b:1::808:808",
+    "2002:7f00:1::", "2002:a00:1::",
     "2001:0:4136:e378:8000:63bf:f5ff:fffe", "not an address", "",
 )  # fmt: skip
 
@@ -151,11 +153,10 @@ def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
     names = Names(monkeypatch, ["127.0.0.2"], ["127.0.0.3"])
     monkeypatch.setattr(connections, "is_public", lambda address: address == "127.0.0.2")
     connected: list[tuple[str, int]] = []
-    real = connections.create_connection
 
     def watched(address: tuple[str, int], *more: Any) -> socket.socket:
         connected.append(address)
-        return real(("127.0.0.1", address[1]), *more)
+        return create_connection(("127.0.0.1", address[1]), *more)
 
     monkeypatch.setattr(connections, "create_connection", watched)
 

@@ -92,6 +92,7 @@ class TestDefaults:
             refund_daily_max_sats=None,
             refund_min_sats=100,
             prune_after_days=90,
+            webhook_allow_private=False,
             admin_password="",
             metrics_token="",
             log_level="info",

@@ -1,0 +1,96 @@
+"""The messages of BTCPay Server, for shop plugins that speak its Greenfield API.
+
+Which events each of LNPay's own stands for, and the body of each. All fields are always there: plugins read them
+without asking whether they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from lnpay.domain.events import BtcpayEventType as B
+from lnpay.domain.events import EventType
+from lnpay.domain.model import Invoice
+from lnpay.domain.money import sats_to_btc
+from lnpay.domain.text import json_text
+
+BTCPAY_EVENTS: Mapping[EventType, tuple[B, ...]] = {
+    EventType.INVOICE_SETTLED: (B.RECEIVED_PAYMENT, B.PROCESSING, B.PAYMENT_SETTLED, B.INVOICE_SETTLED),
+    EventType.INVOICE_EXPIRED: (B.INVOICE_EXPIRED,),
+    # Plugins ship on any event that names a late payment. All they hear is that the invoice is over, once.
+    EventType.INVOICE_PAID_LATE: (B.INVOICE_EXPIRED,),
+}
+"""What an endpoint of that form is told, in this order. Of refunds it hears nothing."""
+
+IGNORED_EVENTS = frozenset(
+    {
+        "InvoicePaidAfterExpiration", "InvoiceExpiredPaidPartial", "InvoiceRefund", "InvoiceExternalStatusUpdate",
+        "PayoutCreated", "PayoutApproved", "PayoutUpdated", "PaymentRequestCreated", "PaymentRequestUpdated",
+        "PaymentRequestArchived", "PaymentRequestStatusChanged", "PaymentRequestCompleted",
+    }
+)  # fmt: skip
+"""Events of BTCPay Server that a plugin may ask for and that never happen here."""
+
+PAYMENT_METHOD = "BTC-LN"
+
+TEST_INVOICE = "__test__"
+"""What the invoice id of a test message begins with."""
+
+
+def btcpay_body(name: B, invoice: Invoice, at: datetime, delivery_id: str, endpoint_id: str, store_id: str) -> str:
+    """The JSON text of an event about `invoice`. Stored once, sent as it is on every attempt."""
+    about = {"invoiceId": invoice.strike_invoice_id, "metadata": invoice.order.metadata}
+    return _body(name, at, delivery_id, endpoint_id, store_id, {**about, **_details(name, invoice, at)})
+
+
+def btcpay_test_body(at: datetime, delivery_id: str, endpoint_id: str, store_id: str) -> str:
+    """The JSON text of a test message: about an invoice that does not exist."""
+    about = {"invoiceId": f"{TEST_INVOICE}{delivery_id}{TEST_INVOICE}", "metadata": {}}
+    return _body(B.INVOICE_CREATED, at, delivery_id, endpoint_id, store_id, about)
+
+
+def _body(name: B, at: datetime, delivery_id: str, endpoint_id: str, store_id: str, about: Mapping[str, Any]) -> str:
+    body = {
+        "deliveryId": delivery_id,
+        "webhookId": endpoint_id,
+        "originalDeliveryId": delivery_id,
+        "isRedelivery": False,
+        "type": name,
+        "timestamp": int(at.timestamp()),
+        "storeId": store_id,
+        **about,
+    }
+    return json_text(body)
+
+
+def _details(name: B, invoice: Invoice, at: datetime) -> dict[str, Any]:
+    if name in (B.RECEIVED_PAYMENT, B.PAYMENT_SETTLED):
+        return {"afterExpiration": False, "paymentMethodId": PAYMENT_METHOD, "payment": payment_of(invoice, at)}
+    if name is B.PROCESSING:
+        return {"overPaid": False}
+    if name is B.INVOICE_SETTLED:
+        return {"manuallyMarked": False, "overPaid": False}
+    if name is B.INVOICE_EXPIRED:
+        return {"partiallyPaid": False}
+    return {"manuallyMarked": True} if name is B.INVOICE_INVALID else {}
+
+
+def payment_of(invoice: Invoice, at: datetime) -> dict[str, Any]:
+    """The one payment of a settled invoice, as Greenfield shows it. at: when it was noticed, if it has no time."""
+    return {
+        "id": invoice.issue.payment_hash,
+        "receivedDate": int((invoice.paid_at or at).timestamp()),
+        "value": sats_to_btc(invoice.amount_sats),
+        "fee": "0",
+        "status": "Settled",
+        "destination": invoice.issue.bolt11,
+    }
+
+
+def btcpay_signature(secret: str, content: bytes) -> str:
+    """The header `BTCPay-Sig` for the exact bytes of a body."""
+    return "sha256=" + hmac.digest(secret.encode(), content, hashlib.sha256).hex()

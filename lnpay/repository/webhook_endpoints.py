@@ -1,0 +1,81 @@
+"""Rows of webhook_endpoints: where the shop is notified, beside the delivery hook."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, insert, select, update
+
+from lnpay.domain.model import EndpointSettings, WebhookEndpoint
+from lnpay.domain.states import EndpointForm, EndpointSetter
+from lnpay.repository.tables import webhook_endpoints as t
+
+_COLUMNS = tuple(t.c[one.name] for one in fields(WebhookEndpoint))
+
+
+class WebhookEndpoints:
+    """Queries about webhook endpoints inside one transaction. One that is deleted is in no answer."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def add(self, public_id: str, settings: EndpointSettings, set_by: EndpointSetter, at: datetime) -> None:
+        """Add an endpoint."""
+        values = {**_values_of(settings), "public_id": public_id, "set_by": set_by, "created_at": at}
+        self._connection.execute(insert(t).values(values))
+
+    def every(self) -> list[WebhookEndpoint]:
+        """All of them, the oldest first."""
+        return self._read(select(*_COLUMNS).where(t.c.deleted_at.is_(None)).order_by(t.c.id))
+
+    def enabled(self) -> list[WebhookEndpoint]:
+        """Those that messages are owed to, the oldest first."""
+        return [one for one in self.every() if one.is_enabled]
+
+    def find(self, endpoint_id: int) -> WebhookEndpoint | None:
+        """The endpoint that a message is for; None when it was deleted."""
+        statement = select(*_COLUMNS).where(t.c.id == endpoint_id, t.c.deleted_at.is_(None))
+        return next(iter(self._read(statement)), None)
+
+    def find_by_public_id(self, public_id: str) -> WebhookEndpoint | None:
+        """The endpoint of that name."""
+        # No name of ours has what a database cannot compare.
+        if not (public_id.isascii() and public_id.isprintable()):
+            return None
+        statement = select(*_COLUMNS).where(t.c.public_id == public_id, t.c.deleted_at.is_(None))
+        return next(iter(self._read(statement)), None)
+
+    def update(self, endpoint_id: int, settings: EndpointSettings, set_by: EndpointSetter) -> bool:
+        """Replace what can be chosen. False when it was deleted."""
+        statement = update(t).where(t.c.id == endpoint_id, t.c.deleted_at.is_(None))
+        values = {**_values_of(settings), "set_by": set_by}
+        return self._connection.execute(statement.values(values)).rowcount == 1
+
+    def delete(self, endpoint_id: int, at: datetime) -> bool:
+        """Owe it nothing more. Its row stays, because messages name it, without its secret. False if it was deleted."""
+        statement = update(t).where(t.c.id == endpoint_id, t.c.deleted_at.is_(None))
+        values = {"deleted_at": at, "is_enabled": False, "secret": ""}
+        return self._connection.execute(statement.values(values)).rowcount == 1
+
+    def note_answer(self, endpoint_id: int, at: datetime, status: int | None, error: str | None) -> None:
+        """Remember what came of the last message. status: None when there was no answer."""
+        values = {"last_answer_at": at, "last_status": status, "last_error": error}
+        self._connection.execute(update(t).where(t.c.id == endpoint_id).values(values))
+
+    def _read(self, statement: Select[Any]) -> list[WebhookEndpoint]:
+        return [_to_endpoint(row) for row in self._connection.execute(statement)]
+
+
+def _values_of(settings: EndpointSettings) -> dict[str, Any]:
+    values = {one.name: getattr(settings, one.name) for one in fields(EndpointSettings)}
+    return {**values, "events": " ".join(sorted(settings.events))}
+
+
+def _to_endpoint(row: Row[Any]) -> WebhookEndpoint:
+    values = dict(row._mapping)
+    values["form"] = EndpointForm(row.form)
+    values["set_by"] = EndpointSetter(row.set_by)
+    values["events"] = frozenset(row.events.split())
+    return WebhookEndpoint(**values)
