@@ -52,15 +52,15 @@ PERMISSIONS_FOR: dict[KeyPurpose, Permissions] = {
 others instead."""
 
 WORDS: dict[Permission, str] = {
-    Permission.VIEW_INVOICES: "See invoices and their payments",
-    Permission.CREATE_INVOICE: "Create invoices",
-    Permission.VIEW_STORE_SETTINGS: "See the shop's name and payment methods",
-    Permission.MODIFY_INVOICES: "Cancel invoices and change their metadata",
-    Permission.MODIFY_WEBHOOKS: "Set where LNPay reports payments",
-    Permission.MODIFY_STORE_SETTINGS: "Change the shop's settings",
-    Permission.CREATE_PULL_PAYMENTS: "Refund orders",
+    Permission.VIEW_INVOICES: "seeing invoices and their payments",
+    Permission.CREATE_INVOICE: "creating invoices",
+    Permission.VIEW_STORE_SETTINGS: "seeing the shop's name and payment methods",
+    Permission.MODIFY_INVOICES: "cancelling invoices and changing their metadata",
+    Permission.MODIFY_WEBHOOKS: "setting where LNPay reports payments",
+    Permission.MODIFY_STORE_SETTINGS: "changing the shop's settings",
+    Permission.CREATE_PULL_PAYMENTS: "refunding orders",
 }
-"""What each right permits, for people."""
+"""What each right permits, for people: "the key permits ..."."""
 
 
 def parse_permissions(names: list[str]) -> Permissions:

@@ -10,6 +10,7 @@ from werkzeug.datastructures import MultiDict
 from lnpay.access.api_keys import MAX_LABEL_CHARACTERS, Application
 from lnpay.domain.errors import InvalidRequest
 from lnpay.domain.permissions import GRANTABLE, PERMISSIONS_FOR, KeyPurpose, Permission, Permissions
+from lnpay.monitoring.exposure import is_this_machine
 from lnpay.web.api.links import MAX_LINK_CHARACTERS, shop_address
 
 FIELDS = ("applicationName", "applicationIdentifier", "permissions", "permissions[]", "redirect", "strict")
@@ -43,6 +44,14 @@ class ConnectRequest:
     def origin(self) -> str | None:
         """Scheme and host, as a Content-Security-Policy names them."""
         return None if self.redirect is None else f"{urlsplit(self.redirect).scheme.lower()}://{self.host}"
+
+    @property
+    def is_readable_on_the_way(self) -> bool:
+        """Whether the key would be sent over a network without encryption."""
+        if self.redirect is None:
+            return False
+        parts = urlsplit(self.redirect)
+        return parts.scheme.lower() == "http" and not is_this_machine(parts.hostname or "")
 
     @property
     def label(self) -> str:
