@@ -23,8 +23,8 @@ from lnpay.repository.installation import Installation
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.limits import Limits
 from lnpay.repository.logins import Logins
-from lnpay.repository.maintenance.durability import check_durable_commits, require_durable_commits
 from lnpay.repository.maintenance.inspect import open_to_look, version_of
+from lnpay.repository.maintenance.postgres import DURABLE_COMMIT, is_writable, postgres_engine
 from lnpay.repository.pruned import Pruned
 from lnpay.repository.queries.backlog import Backlog
 from lnpay.repository.queries.figures import Figures
@@ -84,6 +84,7 @@ class Repository:
         steady: replaces the seconds by which calls to Strike are counted, for a test that moves time.
         """
         self._steady = steady
+        self._can_write = can_write
         self.engine = _create_engine(database_url) if can_write else open_to_look(database_url)
         self.unreadable = UnreadableRows()
         self.engine.update_execution_options(**{UNREADABLE_OPTION: self.unreadable})
@@ -101,25 +102,31 @@ class Repository:
     def reading(self) -> Iterator[Transaction]:
         """Read without holding up writers. Each query sees the newest commit."""
         with _translating(), self.engine.connect() as connection:
-            yield Transaction(connection.execution_options(isolation_level="AUTOCOMMIT"), self._steady)
+            if self._can_write:
+                connection.execution_options(isolation_level="AUTOCOMMIT")
+            yield Transaction(connection, self._steady)
 
     def upgrade(self) -> None:
         """Make the tables, or bring them up to date. Safe to call by several processes at once.
 
-        Raises SchemaTooNew when a newer LNPay has been here; StorageUnavailable, also when commits may be lost.
+        Raises SchemaTooNew when a newer LNPay has been here, and StorageUnavailable.
         """
         with _translating():
-            with self.engine.connect() as connection:
-                check_durable_commits(connection.execution_options(isolation_level="AUTOCOMMIT"))
             if self._version() == SCHEMA_VERSION:
                 return
             with self._write_turn, self.engine.begin() as connection:
                 _migrate(connection)
 
     def ping(self) -> None:
-        """Raise StorageUnavailable or SchemaTooNew unless the database answers and has the tables of this version."""
-        with _translating():
-            version = self._version()
+        """Raise unless the database can be written and has the tables of this version.
+
+        Raises StorageUnavailable or SchemaTooNew.
+        """
+        with _translating(), self.engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            version = version_of(connection)
+            if not is_writable(connection):
+                raise StorageUnavailable("the database is read-only: a standby of another server, perhaps")
         if version != SCHEMA_VERSION:
             raise SchemaTooNew(f"the database is at version {version}, this LNPay needs {SCHEMA_VERSION}")
 
@@ -145,11 +152,9 @@ def _translating() -> Iterator[None]:
 
 def _create_engine(database_url: str) -> Engine:
     url = make_url(database_url)
-    # Parameters are tokens and addresses; an error that is logged must not bring them along.
     if url.get_backend_name() != "sqlite":
-        engine = create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20, hide_parameters=True)
-        event.listen(engine, "connect", require_durable_commits)
-        return engine
+        return postgres_engine(url, DURABLE_COMMIT, pool_pre_ping=True, pool_size=10, max_overflow=20)
+    # Parameters are tokens and addresses; an error that is logged must not bring them along.
     engine = create_engine(url, pool_size=20, max_overflow=20, hide_parameters=True)
     event.listen(engine, "do_connect", _make_private)
     event.listen(engine, "connect", _prepare_sqlite)

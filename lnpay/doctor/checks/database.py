@@ -88,7 +88,7 @@ def _commits(condition: Condition) -> Finding:
     name = "database_commits"
     if condition.commit_weakness is None:
         return ok(name, "a commit survives a power cut")
-    advice = "set synchronous_commit = on and fsync = on in PostgreSQL, for this database and user too"
+    advice = "set fsync = on in PostgreSQL and restart it"
     return fail(name, f"a commit may be lost in a power cut: {condition.commit_weakness}", advice)
 
 

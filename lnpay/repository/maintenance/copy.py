@@ -19,7 +19,6 @@ from sqlalchemy import (
     TableClause,
     collate,
     column,
-    create_engine,
     func,
     insert,
     inspect,
@@ -37,6 +36,7 @@ from lnpay.repository.limits import Limits
 from lnpay.repository.maintenance.backup_summary import read_contents
 from lnpay.repository.maintenance.files import check_sound, close_out, opened
 from lnpay.repository.maintenance.migrate import check_known, migrate
+from lnpay.repository.maintenance.postgres import DURABLE_COMMIT, postgres_engine
 from lnpay.repository.maintenance.sqlite_url import sqlite_path
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.repository.tables import UtcDateTime, metadata
@@ -64,7 +64,7 @@ def copy_database(source_url: str, target_url: str, now: datetime, on_progress: 
     source = sqlite_path(source_url)
     if source is None:
         raise InvalidRequest("DATABASE_URL is PostgreSQL already: it must name the SQLite file that is to be copied")
-    engine = create_engine(_target(target_url), poolclass=NullPool)
+    engine = postgres_engine(_target(target_url), DURABLE_COMMIT, poolclass=NullPool)
     close_out(source)
     with opened(source, "rw") as old:
         old.exec_driver_sql("BEGIN IMMEDIATE")

@@ -16,6 +16,7 @@ from lnpay.domain.errors import StorageUnavailable
 from lnpay.repository.maintenance.backup import Backup
 from lnpay.repository.maintenance.backup_summary import read_contents
 from lnpay.repository.maintenance.files import new_beside, put_into_place, telling_of_files
+from lnpay.repository.maintenance.postgres import require_direct
 
 
 @telling_of_files()
@@ -30,6 +31,8 @@ def dump(database_url: str, target: Path) -> Backup:
     with new_beside(target) as part:
         try:
             with engine.connect() as connection:
+                # pg_dump empties the search path of its session.
+                require_direct(connection, "backup")
                 contents = read_contents(connection)
                 # What was counted is what is dumped.
                 snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()

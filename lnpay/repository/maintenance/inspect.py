@@ -7,18 +7,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from lnpay.domain.errors import StorageUnavailable
-from lnpay.repository.maintenance.durability import require_durable_commits, weakness_of
+from lnpay.repository.maintenance.postgres import postgres_engine, weakness_of
 from lnpay.repository.maintenance.sqlite_url import sqlite_path, sqlite_uri
 
 PATIENCE_SECONDS = 2
 """How long to wait for a lock or a connection: whoever looks wants to know, not to get through."""
+
+ONLY_READ, ANSWER_SOON = "SET TRANSACTION READ ONLY", "SET LOCAL statement_timeout = '8s'"
+WAIT_BRIEFLY = f"SET LOCAL lock_timeout = '{PATIENCE_SECONDS}s'"
+"""What PostgreSQL is told inside each transaction of someone who only looks, or tries to write."""
 
 MOST_DAMAGES = 3
 """So many sentences of SQLite's about a damaged file are enough."""
@@ -79,10 +82,8 @@ def open_to_look(database_url: str, *, can_write: bool = False) -> Engine:
     url = make_url(database_url)
     path = sqlite_path(database_url)
     if path is None:
-        engine = create_engine(url, connect_args={"connect_timeout": PATIENCE_SECONDS})
-        event.listen(engine, "connect", require_durable_commits)
-        event.listen(engine, "connect", _prepare_postgres_to_write if can_write else _prepare_postgres)
-        return engine
+        begin = (WAIT_BRIEFLY,) if can_write else (ONLY_READ, ANSWER_SOON)
+        return postgres_engine(url, *begin, connect_args={"connect_timeout": PATIENCE_SECONDS})
     return create_engine(url, creator=lambda: _open_sqlite(path, can_write=can_write))
 
 
@@ -97,20 +98,6 @@ def _open_sqlite(path: Path, *, can_write: bool) -> sqlite3.Connection:
     )
     connection.execute(f"PRAGMA query_only = {'OFF' if can_write else 'ON'}")
     return connection
-
-
-def _prepare_postgres(connection: Any, _record: object) -> None:  # noqa: ANN401 - psycopg is not loaded over SQLite
-    _set(connection, "SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", "SET statement_timeout = '8s'")
-
-
-def _prepare_postgres_to_write(connection: Any, _record: object) -> None:  # noqa: ANN401
-    _set(connection, f"SET lock_timeout = '{PATIENCE_SECONDS}s'")
-
-
-def _set(connection: Any, *statements: str) -> None:  # noqa: ANN401
-    for statement in statements:
-        connection.execute(statement)
-    connection.commit()
 
 
 @contextmanager

@@ -1,0 +1,73 @@
+"""Connections to PostgreSQL: directly, to a cluster whose primary changes, or through a pooler that shares sessions.
+
+A pooler in transaction mode (PgBouncer) gives each transaction any session of the server. So nothing is prepared or
+set on a session: what a transaction needs is set inside it, with SET LOCAL.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, text
+
+from lnpay.domain.errors import StorageUnavailable
+
+DURABLE_COMMIT: Final = (
+    "SELECT set_config('synchronous_commit', 'on', true) "
+    "WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
+)
+"""A refund's key must survive a power cut, not only a crash of the process, whatever server, database or role say. The
+values left alone wait for this server's disk and, where there is one, for a synchronous standby's."""
+
+LOST_SERVER: Final = ("25006", "57P01", "57P02", "57P03")
+"""SQLSTATEs of a server that stops, starts, or has become a read-only standby: its connections are of no more use."""
+
+
+def postgres_engine(url: URL | str, *begin: str, **options: Any) -> Engine:  # noqa: ANN401 - of create_engine
+    """An engine whose transactions all begin with the statements `begin`. The driver's autocommit mode skips them."""
+    connect_args = {"prepare_threshold": None, **options.pop("connect_args", {})}
+    # Parameters are tokens and addresses; an error that is logged must not bring them along.
+    engine = create_engine(url, hide_parameters=True, connect_args=connect_args, **options)
+
+    def set_locally(connection: Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql("; ".join(begin))
+
+    if begin:
+        event.listen(engine, "begin", set_locally)
+    event.listen(engine, "handle_error", _leave_lost_server)
+    return engine
+
+
+def _leave_lost_server(context: ExceptionContext) -> None:
+    """Empty the pool, so that the next transaction connects anew and finds the server that has taken over."""
+    if getattr(context.original_exception, "sqlstate", None) in LOST_SERVER:
+        context.is_disconnect = True
+
+
+def is_writable(connection: Connection) -> bool:
+    """Whether transactions may write here: False on a standby. SQLite has no such state."""
+    if connection.dialect.name != "postgresql":
+        return True
+    return bool(connection.execute(text("SELECT current_setting('transaction_read_only') = 'off'")).scalar_one())
+
+
+def require_direct(connection: Connection, what: str) -> None:
+    """Raise StorageUnavailable when a pooler stands between: `what` sets things on its session, which others then get.
+
+    A pooler makes up the process id that the client is given when it connects.
+    """
+    told = cast("Any", connection.connection.driver_connection).info.backend_pid
+    if connection.execute(text("SELECT pg_backend_pid()")).scalar_one() != told:
+        raise StorageUnavailable(
+            f"{what} needs the PostgreSQL server itself, but DATABASE_URL leads to a connection pooler: "
+            "run this command with the server's own address in the environment variable DATABASE_URL"
+        )
+
+
+def weakness_of(connection: Connection) -> str | None:
+    """What lets PostgreSQL lose a commit that it has reported; None when nothing does, and over SQLite."""
+    if connection.dialect.name != "postgresql":
+        return None
+    is_synced = connection.execute(text("SELECT current_setting('fsync')")).scalar_one() == "on"
+    return None if is_synced else "fsync is off on the PostgreSQL server"
