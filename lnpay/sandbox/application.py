@@ -31,7 +31,7 @@ DELAY = "X-Sandbox-Delay"
 RESUME = "X-Sandbox-Resume"
 
 MARK = ("X-LNPay-Simulator", "1")
-"""In every answer, so that nobody takes it for Strike or for a shop."""
+"""In every answer, so that it cannot be mistaken for Strike's or a shop's."""
 
 READ_TIMEOUT = "sandbox.read_timeout"
 """Environ key set by a transport inside the process: seconds its caller waits. No one really sleeps then."""

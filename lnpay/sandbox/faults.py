@@ -1,4 +1,4 @@
-"""What goes wrong, when it is told to: one fault is taken per request, in the order they were added."""
+"""Faults on request: each request consumes one, in the order in which they were added."""
 
 from __future__ import annotations
 

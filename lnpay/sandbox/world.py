@@ -1,6 +1,6 @@
 """The whole simulated world: Strike's account, rate sources, a customer's wallet and a shop.
 
-No sockets and no threads: time passes when the clock says so, and things happen when somebody looks. Everything
+No sockets and no threads: time passes when the clock says so, and things happen when the state is read. Everything
 random comes from one seed, so that the same calls give the same world.
 """
 
@@ -109,7 +109,7 @@ class World(Core):
         status: int | None = None
         try:
             status = send(attempt.subscription.url, attempt.body, headers)
-        except Exception:  # noqa: BLE001 - whatever keeps the receiver from answering, the provider sees no answer
+        except Exception:  # noqa: BLE001 - for any fault of the receiver, the provider sees no answer
             status = None
         with self.lock:
             self.webhooks.record(attempt, status)

@@ -78,12 +78,12 @@ class Group:
 GROUPS = (
     Group(
         "Strike",
-        "Then order something. Either the order is good, or the shop is told in one line and may simply try again.",
+        "Then order something. Either the order succeeds, or the shop gets a one-line error and may simply try again.",
         ("strike-down", "strike-slow", "invoice-lost", "list-blocked"),
     ),
     Group(
         "Refunds",
-        "Then pay something late and read the ledger: the money goes back once, whatever was answered.",
+        "Then pay something late and read the ledger: the money is refunded once, no matter what was answered.",
         ("refund-lost", "refund-error", "refund-unsent"),
     ),
     Group(

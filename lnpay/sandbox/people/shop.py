@@ -18,7 +18,7 @@ from lnpay.sandbox.shop.products import (
 COOKIE = "sandbox_cart"
 REFRESH_SECONDS = 2
 REFRESHED_AT_ONCE = 3
-"""Of how many open orders the list asks the state anew."""
+"""For how many open orders the list asks for the state again."""
 
 pages = Blueprint("shop", __name__, url_prefix="/shop")
 

@@ -83,7 +83,7 @@ class ShopDelivery:
     body: bytes
     status: int
 
-    def json(self) -> Any:  # noqa: ANN401 - whatever was sent
+    def json(self) -> Any:  # noqa: ANN401 - any JSON
         """The body as JSON, None when it is none."""
         try:
             return json.loads(self.body)

@@ -12,7 +12,7 @@ MOST_OF_ONE = 20
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """One thing to buy. cents: its price in hundredths, in whatever currency the shop has."""
+    """One product. cents: its price in hundredths of the shop's currency."""
 
     name: str
     about: str
@@ -51,7 +51,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Cart:
-    """What somebody is about to buy."""
+    """What a customer is about to buy."""
 
     lines: tuple[Line, ...] = ()
 

@@ -69,5 +69,5 @@ class Ledger:
         return Counter(entry.quote_id or "" for entry in self.entries if entry.kind == "out")
 
     def executions_per_quote(self) -> Counter[str]:
-        """How often each payment quote was asked to execute, whatever the answer."""
+        """How often each payment quote was asked to execute, for any answer."""
         return Counter(execution.quote_id for execution in self.executions)

@@ -143,7 +143,7 @@ class Event:
 
     @property
     def delivery_success(self) -> bool | None:
-        """None when there was nobody to tell."""
+        """None if there was no subscription."""
         if not (self.waiting or self.failed or self.delivered):
             return None
         return not (self.waiting or self.failed)

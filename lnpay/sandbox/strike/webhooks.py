@@ -126,7 +126,7 @@ class WebhookDesk:
         )
 
     def send_again(self, event: Event, subscription: Subscription, *, is_forged: bool = False) -> None:
-        """Owe a duplicate now: the same bytes, or a forgery under another id that nobody signed."""
+        """Owe a duplicate now: the same bytes, or an unsigned forgery under another id."""
         if is_forged:
             event = replace(event, event_id=self._core.new_id())
         self._add(self._core.now(), subscription, event, is_extra=True, is_forged=is_forged)
@@ -144,7 +144,7 @@ class WebhookDesk:
         return self._attempts[0].due_at if self._attempts else None
 
     def claim(self, now: datetime) -> Attempt | None:
-        """Take the next due attempt out, for the caller to make; those nobody wants any more are dropped."""
+        """Take the next due attempt out, for the caller to make; unwanted ones are dropped."""
         while self._attempts and self._attempts[0].due_at <= now:
             attempt = heapq.heappop(self._attempts)
             subscription = attempt.subscription
