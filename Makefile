@@ -56,7 +56,7 @@ docs: $(VENV)/ready-dev         ## the documentation as a site in site/; a broke
 bench: $(VENV)/ready-dev        ## every figure, each against a floor of the same run
 	$(BIN)/python -m bench
 
-# A .venv whose Python is gone, too old or without pip is made anew.
+# A .venv whose Python is gone, too old or without pip is created again.
 ifneq ($(shell $(BIN)/python -c 'import pip, sys; print(sys.version_info >= (3, 11))' 2>/dev/null),True)
 $(BIN)/python: stale
 endif

@@ -17,7 +17,7 @@ INVOICES = 300
 
 
 def measure() -> Iterator[Figure]:
-    """Resident memory of the server: when nobody has asked for anything yet, and after some hundred invoices."""
+    """Resident memory of the server: before the first request, and after some hundred invoices."""
     port = free_port()
     with running("-c", BARE_SERVER, str(port), port=port) as bare_pid:
         bare = resident_mib(bare_pid)

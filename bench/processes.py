@@ -27,7 +27,7 @@ waitress.serve(app, host="127.0.0.1", port=int(sys.argv[1]), threads=16)
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -1,7 +1,7 @@
 """2,000 open payment pages, each asking for its status every two seconds: python -m bench status
 
 Server (`python main.py`) and load are processes of their own. Beside the status, GET /healthz is asked of the same
-server in the same seconds: the ratio of the two says what the status costs on whatever machine this is.
+server in the same seconds: the ratio of the two gives the status's relative cost on any machine.
 """
 
 from __future__ import annotations

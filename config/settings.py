@@ -45,7 +45,7 @@ HOOK_FILES = HookFiles(ROOT / "config" / "local" / "delivery.py", ROOT / "config
 """config/local is the merchant's: upgrades leave it alone."""
 
 MIN_API_KEY_CHARACTERS = 16
-"""Random letters and digits of this length are 95 bits: nobody finds one by trying, not even over years."""
+"""Random letters and digits of this length have 95 bits: they cannot be found by trial, not even over years."""
 
 MIN_PASSWORD_CHARACTERS = 12
 """Logins are slowed down, so that a password needs less than a key."""
@@ -101,7 +101,7 @@ class Settings:
     """Empty: deliveries are not signed."""
     delivery_events: frozenset[EventType]
     api_keys: tuple[str, ...] = field(repr=False)
-    """Empty: /generate-invoice is open to whoever reaches it."""
+    """Empty: /generate-invoice is open to anyone who can reach it."""
     cors_origins: tuple[str, ...]
     trusted_proxies: tuple[str, ...]
     """Networks whose X-Forwarded-For names the client."""
@@ -130,7 +130,7 @@ class Settings:
     admin_password: str = field(repr=False)
     """Empty: there is no /admin."""
     metrics_token: str = field(repr=False)
-    """Empty: /metrics is open to whoever reaches it."""
+    """Empty: /metrics is open to anyone who can reach it."""
     log_level: str
     """debug, info, warning or error."""
     log_format: str
@@ -298,7 +298,7 @@ def _long_enough(what: str) -> Callable[[str], str]:
 def _admin_password(text: str) -> str:
     if len(text) < MIN_PASSWORD_CHARACTERS:
         raise ValueError(
-            f"has less than {MIN_PASSWORD_CHARACTERS} characters: whoever guesses it can send refunds. "
+            f"has fewer than {MIN_PASSWORD_CHARACTERS} characters: anyone who guesses it can send refunds. "
             "Make one with `python key_generator.py`"
         )
     return text

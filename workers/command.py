@@ -57,7 +57,7 @@ def run_worker(name: str, description: str, one_pass: Pass) -> int:
 
 
 def _shown(one_pass: Callable[[], Summary]) -> Callable[[], Summary]:
-    """The same pass; on a terminal it says when it ended and what it did, so that nobody takes it for stuck."""
+    """The same pass; on a terminal it reports when it ended and what it did, so that it does not look stuck."""
     if not sys.stdout.isatty():
         return one_pass
 

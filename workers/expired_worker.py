@@ -1,4 +1,4 @@
-"""Find late payments, expire and lapse what nobody paid. One pass; cron repeats it."""
+"""Find late payments, expire and lapse unpaid invoices. One pass; cron repeats it."""
 
 import sys
 from pathlib import Path
@@ -13,4 +13,4 @@ from lnpay.runtime.worker_passes import expired_pass
 from workers.command import run_worker
 
 if __name__ == "__main__":
-    sys.exit(run_worker("expired", "Find late payments, expire and lapse what nobody paid.", expired_pass))
+    sys.exit(run_worker("expired", "Find late payments, expire and lapse unpaid invoices.", expired_pass))

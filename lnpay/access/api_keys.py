@@ -102,7 +102,7 @@ def _new_secret() -> str:
 
 
 def _hash_of(secret: str) -> str:
-    """What is kept of a key. A fast hash is enough: nobody can try all secrets of 238 bits."""
+    """What is stored of a key. A fast hash is enough: secrets of 238 bits cannot be found by trial."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
 
 

@@ -86,7 +86,7 @@ WORDS: dict[BreakKind, tuple[str, str]] = {
         "if it is not sent, close it: python main.py refunds settle. If it is, ask for the money or the goods back",
     ),
     K.REFUND_OF_NOTHING: (
-        "a refund of an invoice that nobody paid",
+        "a refund of an unpaid invoice",
         "if it is not sent, close it: python main.py refunds settle. If it is, the money is gone: ask for it back",
     ),
     K.REFUND_NOT_ALL: (

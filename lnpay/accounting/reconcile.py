@@ -1,6 +1,6 @@
 """Use case: hold our books of some days against Strike's, and name each place where they differ.
 
-1. Our own rows are looked at first: what contradicts itself is a break, whatever Strike says.
+1. Our own rows are checked first: a contradiction within them is a discrepancy, no matter what Strike says.
 2. Strike's list of paid invoices is read from the newest back past the beginning of the period. What is paid there must
    be paid here, with the same amount. `created` is all that the list can be ordered by, so it is read with a margin.
 3. What is paid here and was not on the list is read by its id, before anything is said about it.
@@ -63,7 +63,7 @@ CALLS_SHARE = 0.5
 
 BUDGET_PAUSE_SECONDS = 60
 LONGEST_PAUSE_SECONDS = 900
-"""Strike's usual pause is ten minutes. Whoever is locked out for an hour is told so, and comes back."""
+"""Strike usually blocks for ten minutes. If it blocks for an hour, give up and report when to come back."""
 
 PAUSES_AFTER_NO_ANSWER = (2, 10)
 MOST_PAUSES = 30
@@ -77,7 +77,7 @@ class Progress(Protocol):
 
 
 def silent(words: str, done: int, total: int | None = None) -> None:
-    """Nobody wants to know."""
+    """Discard progress messages."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class _Audit:
     # What is too new.
 
     def _count_too_new(self) -> None:
-        """Count what the period has after `end`, so that nobody takes it for compared."""
+        """Count what the period has after `end`, so that the report can say that it was not compared."""
         repository, start, end = self.auditor.repository, max(self.start, self.end), self.period.end
         paid = read_all(repository, lambda books, after: books.paid(start, end, after), paid_place)
         self._too_new.update(invoice.strike_invoice_id for invoice in paid)
@@ -176,12 +176,12 @@ class _Audit:
             with self.auditor.repository.reading() as tx:
                 ids = [invoice.id for invoice in batch]
                 refunded = tx.books.refunded_among(ids)
-                told = tx.books.told_among(ids, EventType.INVOICE_SETTLED)
+                told = tx.books.notified_among(ids, EventType.INVOICE_SETTLED)
             for invoice in batch:
                 self.result.payments += 1
                 self._oldest_opened_at = min(self._oldest_opened_at, invoice.opened_at)
                 self._check_time(invoice, invoice.paid_at)
-                self._check_consequence(invoice, is_refunded=invoice.id in refunded, is_told=invoice.id in told)
+                self._check_consequence(invoice, is_refunded=invoice.id in refunded, was_notified=invoice.id in told)
             self.auditor.progress("payments here", self.result.payments)
 
     def _check_time(self, invoice: BookedInvoice, paid_at: datetime | None) -> None:
@@ -199,12 +199,12 @@ class _Audit:
             f"paid {_moment(paid_at)}, due {_moment(invoice.expires_at)}",
         )
 
-    def _check_consequence(self, invoice: BookedInvoice, *, is_refunded: bool, is_told: bool) -> None:
+    def _check_consequence(self, invoice: BookedInvoice, *, is_refunded: bool, was_notified: bool) -> None:
         """A sale owes a message, a late payment owes a refund. What a refund owes is checked with the refunds."""
         if invoice.state is S.PAID_LATE and not is_refunded:
             self.result.add(K.NO_REFUND, invoice.strike_invoice_id, _state(invoice), "-")
         is_message_wanted = EventType.INVOICE_SETTLED in self.auditor.events
-        if invoice.state is S.SETTLED and is_message_wanted and not is_told:
+        if invoice.state is S.SETTLED and is_message_wanted and not was_notified:
             self.result.add(K.SHOP_NOT_TOLD, invoice.strike_invoice_id, _state(invoice), "-")
 
     # Strike's list of paid invoices.

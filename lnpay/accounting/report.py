@@ -244,7 +244,7 @@ class Totals:
     """What all lines come to.
 
     owed, owed_sats: refunds of the period that are not sent yet; listed but not totalled.
-    deleted: orders of these days (UTC) that nobody paid and that were deleted since; not totalled either.
+    deleted: unpaid orders of these days (UTC) that were deleted since; not totalled either.
     """
 
     by_currency: dict[str, CurrencyTotal] = field(default_factory=dict)

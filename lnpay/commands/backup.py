@@ -51,7 +51,7 @@ def _back_up(settings: DatabaseSettings, options: argparse.Namespace) -> int:
     made = dump(settings.database_url, target) if database is None else back_up(database, target, now)
     print(f"backup written and checked: {made.path} ({made.size_bytes:,} bytes)")
     print(_describe(made.contents))
-    print("It holds customers' addresses and the links of their pages: keep it where nobody else can read it.")
+    print("It holds customers' addresses and the links of their pages: keep it where only you can read it.")
     return 0
 
 
@@ -105,11 +105,11 @@ def _explain(restored: Restore, database: Path) -> None:
     if restored.aside is not None:
         print(f"The database before it is kept: {restored.aside}")
     print(
-        "What happened since the backup is not known any more:\n"
-        "- Refunds may have been sent. Each one of an order from before the next start is held, until you have looked\n"
-        "  for it in Strike's dashboard: python main.py refunds list, then refunds settle or refunds approve.\n"
+        "What happened since the backup is lost:\n"
+        "- Refunds may have been sent. Each refund of an order from before the next start is held until you have\n"
+        "  looked for it in Strike's dashboard: python main.py refunds list, then refunds settle or refunds approve.\n"
         "- Orders made since then are unknown here: python main.py report --from DAY names those that were paid.\n"
-        "- Orders of the backup that were paid since then are found again, and your shop is told again, under a new\n"
-        "  webhook-id: know them by correlation_id.\n"
+        "- Orders in the backup that were paid since then are found again, and your shop is notified again, with a\n"
+        "  new webhook-id: recognise them by correlation_id.\n"
         "Now start LNPay again."
     )

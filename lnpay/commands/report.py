@@ -102,7 +102,7 @@ def _report(backend: Backend, options: argparse.Namespace) -> int:
     try:
         found = _Report(backend, options, period, is_compared=is_wanted).write()
     except BrokenPipeError:
-        # Whoever read it has seen enough. What is still buffered has nowhere to go.
+        # The reader has closed the pipe. What is still buffered has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNFINISHED if is_wanted else BALANCED
     except OSError as error:
@@ -216,9 +216,9 @@ def _opened(path: str) -> Iterator[TextIO]:
 
 @contextlib.contextmanager
 def _progress(path: str = "") -> Iterator[Progress]:
-    """A line on the terminal that says how far it is, and is gone at the end; silence where nobody looks.
+    """A progress line on the terminal, erased at the end; silent without a terminal.
 
-    path: where the report is written meanwhile; on the terminal itself the two would be in each other's way.
+    path: where the report is written; if that is the terminal itself, show no progress.
     """
     if not sys.stderr.isatty() or (path == STANDARD_OUTPUT and sys.stdout.isatty()):
         yield silent

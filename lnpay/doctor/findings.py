@@ -38,7 +38,7 @@ def warn(name: str, message: str, advice: str) -> Finding:
 
 
 def fail(name: str, message: str, advice: str) -> Finding:
-    """Something to mend now."""
+    """Something to fix now."""
     return Finding(name, Verdict.FAIL, message, advice)
 
 

@@ -55,7 +55,7 @@ class _Notes:
 
 
 def examine(settings: Settings, clock: Clock = utc_now) -> list[Finding]:
-    """Look at everything. Gives at least one finding of every name, in a fixed order, whatever is broken."""
+    """Run every check. Returns at least one finding of each name, in a fixed order, even if everything is broken."""
     with open_target(settings, clock) as target:
         return make_checks(CHECKS, target)
 

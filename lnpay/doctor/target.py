@@ -22,11 +22,11 @@ from lnpay.strike.budget import Budget
 from lnpay.strike.client import Bucket, CallBudget, Strike
 
 CHECK_TIMEOUT: Timeout = (2.0, 4.0)
-"""For every call: all checks together must end within 15 seconds, whatever does not answer."""
+"""Per call: all checks together must end within 15 seconds, even if nothing answers."""
 
 
 class Settings(bootstrap.Settings, Protocol):
-    """What a backend is told, where it listens, and where all this was read."""
+    """What a backend is configured with, where it listens, and where all this was read."""
 
     @property
     def host(self) -> str: ...

@@ -192,6 +192,6 @@ class StrikeUnavailable(StrikeError):
 
 
 class StrikeAmbiguous(StrikeError):
-    """The request was sent and the answer is missing or makes no sense; only asking again can tell."""
+    """The request was sent and the answer is missing or invalid; only asking again can tell what happened."""
 
     code = "provider_unavailable"

@@ -1,4 +1,4 @@
-"""What the shop is told: the types of event and the body of each.
+"""What LNPay notifies the shop of: the event types and the body of each.
 
 `status`, `message` and `invoice` at the top are what the first version's shops read; the rest follows Standard
 Webhooks (`type`, `timestamp`, `data`). Only invoice.settled says "success": a shop that looks at nothing else is right.

@@ -48,7 +48,7 @@ class Order:
     """What a shop asks for, checked. Two orders that are equal are the same request.
 
     return_url, retry_url: where the customer goes when it is paid, and for a new invoice when the time is over.
-    metadata: what the shop wants to read again in everything that it is told about the order.
+    metadata: values that the shop wants returned in every message and answer about the order.
     order_id: the shop's order when it may have several attempts, each with a correlation id of its own.
     """
 
@@ -130,7 +130,7 @@ class Refund:
 
     idempotency_key: of the payment quote of this try. is_in_doubt: Strike may have been told to execute the quote.
     failures, looks: tries that came to nothing, and looks at a payment in flight; they set the pauses.
-    claims: counts who has worked on it; whoever holds the newest one may say that it was not sent.
+    claims: incremented with every claim; only the holder of the newest one may record that it was not sent.
     reason: why it is not sent yet, in words for the operator; nothing is decided by it.
     approved_at: a person has lifted the limits for it, and for its present address.
     started_at: when this try was first executed. executed_at: when a call that could still send it was last made.

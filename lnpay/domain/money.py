@@ -80,7 +80,7 @@ _SMALLEST = {0: Decimal("1"), 2: Decimal("0.01"), 3: Decimal("0.001")}
 """The smallest amount in a currency of so many decimals."""
 
 _ARITHMETIC = Context(prec=2 * MAX_AMOUNT_CHARACTERS + 1000, rounding=ROUND_HALF_EVEN)
-"""More digits than any amount has, and the same in every thread, whatever has been set there."""
+"""More digits than any amount has, and the same in every thread, regardless of the thread's own context."""
 
 _PLAIN = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 _DECIMAL_COMMA = re.compile(r"(?P<whole>[0-9]+),(?P<fraction>[0-9]+)")

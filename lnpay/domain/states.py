@@ -97,7 +97,7 @@ UNWATCHED = (InvoiceState.LAPSED, InvoiceState.CANCELLED)
 """The states in which no payment is expected any more, and one counts all the same."""
 
 PAYABLE = (*WATCHED, *UNWATCHED)
-"""The states in which a payment counts. In this order no move is missed: an invoice never goes back in it."""
+"""The states in which a payment counts, in the only order in which an invoice can pass through them."""
 
 EXPIRE_MARGIN = timedelta(seconds=10)
 """An invoice is called expired this long after its time, so that a payment in the last second is listed by then."""

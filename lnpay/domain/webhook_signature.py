@@ -26,7 +26,7 @@ def verify_strike_signature(body: bytes, header: str | None, *secrets: str) -> N
     """Return when `header` is Strike's signature of `body`, the raw bytes as received, with any of `secrets`.
 
     Hex in either case: Strike's documentation signs in lower case, its service in upper case.
-    There is no time in the signature, so a repeated call verifies too: whoever acts on it must be repeatable.
+    The signature contains no time, so a replayed call verifies too: acting on it must be repeatable.
     Raises SignatureMismatch for anything else, also when no secret is given: everybody knows the empty key.
     """
     if not all(secrets) or not secrets:
@@ -42,7 +42,7 @@ def verify_strike_signature(body: bytes, header: str | None, *secrets: str) -> N
 
 
 def sign_as_strike(body: bytes, secret: str) -> str:
-    """What Strike puts into `X-Webhook-Signature`: for whoever asks our own /webhook whether it knows a secret."""
+    """The `X-Webhook-Signature` that Strike would send, to test whether our own /webhook knows a secret."""
     return _strike_signature(body, secret).hex().upper()
 
 

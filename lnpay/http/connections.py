@@ -25,7 +25,7 @@ from lnpay.http.public_address import is_public, look_up
 
 
 class Deadline:
-    """The end of one call. When it comes, the call's connection is cut, whatever it is waiting for.
+    """The end of one call. At that time the connection is cut, in whichever step the call is.
 
     is_public_only: the call may connect to no private network. has_met_private: it was about to.
     """

@@ -27,7 +27,7 @@ MOST_SHOWN = 10
 """Of each kind; the list of invoices has them all."""
 
 FAILS_LONG_AFTER = timedelta(hours=1)
-"""A refund that has been tried in vain for so long hardly mends itself."""
+"""A refund that has failed for this long is unlikely to succeed without help."""
 
 UNTOLD_AFTER = timedelta(minutes=10)
 """A shop that does not take a message for so long has more than a hiccup."""

@@ -95,7 +95,7 @@ class _Done:
 class FiguresReader:
     """Reads the figures. Safe to share between threads.
 
-    What is open is counted anew each time. What is done with, which may be millions of rows, is counted once a minute.
+    Open work is counted every time. Finished work, possibly millions of rows, is counted once a minute.
     monotonic: seconds that only go forward; an argument so that a test can move it.
     """
 

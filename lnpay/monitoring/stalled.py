@@ -1,4 +1,4 @@
-"""Use case: notice work that has not moved for STALLED_AFTER, whatever the reason."""
+"""Use case: detect work that has not moved for STALLED_AFTER, for any reason."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Arrival(StrEnum):
     ARRIVED = "arrived"
     REFUSED = "refused"  # by us, or by another subscriber of the account
     TRYING = "trying"  # Strike has not given up its first, quick attempts
-    NOT_SENT = "not sent"  # nobody was subscribed
+    NOT_SENT = "not sent"  # there was no subscription
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class StrikeEvent:
 
 
 def read_events(rows: Iterable[Json], now: datetime) -> list[StrikeEvent]:
-    """Our kinds of events among Strike's, in their order; what makes no sense is left out."""
+    """Strike's events of our types, in Strike's order; invalid ones are left out."""
     found = (_read_event(row, now) for row in rows if row.get("eventType") in SUBSCRIBED_EVENTS)
     return [event for event in found if event is not None]
 

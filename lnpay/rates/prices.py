@@ -49,7 +49,7 @@ class Refresh(StrEnum):
 
 @dataclass(frozen=True)
 class RateStatus:
-    """What is known of the price, for whoever watches.
+    """The state of the price, for monitoring.
 
     rate: the last one that was believed, however old. spread: how far apart the sources were when they were last
     asked, as a part of the lower price; None when fewer than two answered.
@@ -139,7 +139,7 @@ class Rates:
             self._refresh_in_background()
 
     def standing(self) -> RateStatus:
-        """What is known of the price now. Asks nobody."""
+        """The state of the price now. Makes no call."""
         with self._changed:
             counted = {one: self._refreshes[one] for one in Refresh}
             return RateStatus(self._stored, self._max_age, self._spread, counted)
@@ -159,7 +159,7 @@ class Rates:
         return since is not None and timedelta(0) <= self._clock() - since < length
 
     def _claim(self) -> bool:
-        """Become the one who refreshes; False when there is one already. Whoever gets True must call _refresh."""
+        """Claim the refresh; False if one is running already. A caller that gets True must call _refresh."""
         if self._is_refreshing:
             return False
         self._is_refreshing = True
@@ -198,14 +198,14 @@ class Rates:
             self._finish([], is_trusted=True)
 
     def _refresh(self) -> None:
-        """Ask the sources and store what may be believed. For whoever has claimed it."""
+        """Ask the sources and store the result if it can be trusted. Only for the holder of the claim."""
         answers: list[Rate] = []
         is_trusted = True
         try:
             answers = self._ask_sources()
             is_trusted = self._is_believable(answers)
         finally:
-            # Also after a bug in a source: nobody else could ever refresh otherwise.
+            # Also after a bug in a source: the claim must be released, or no thread could refresh again.
             self._finish(answers, is_trusted=is_trusted)
 
     def _finish(self, answers: Sequence[Rate], *, is_trusted: bool) -> None:

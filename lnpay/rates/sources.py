@@ -35,7 +35,7 @@ class RateSourceError(LnpayError):
 
 
 class RateSource(Protocol):
-    """Somebody who knows what a bitcoin costs."""
+    """A source of the price of a bitcoin."""
 
     name: str
 

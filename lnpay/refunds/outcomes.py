@@ -194,7 +194,7 @@ def put_off(
 ) -> Refund | None:
     """Keep its state and check again later. Raises NoAnswer if Strike could not be reached or did not answer.
 
-    is_stuck: Strike's answers can no longer resolve it. It stays stuck, whatever Strike answers later, until a payment
+    is_stuck: Strike's answers can no longer resolve it. It stays stuck, even if Strike answers later, until a payment
     is seen.
     """
     now = sender.clock()

@@ -159,17 +159,17 @@ def _advance(sender: RefundSender, refund: Refund) -> str:
         after = _look_again(sender, refund)
     else:
         # A quote that is stored but not in flight was never executed, so nothing can have been sent.
-        fresh = refund if refund.state is RefundState.REQUESTED else _begin_anew(sender, refund)
+        fresh = refund if refund.state is RefundState.REQUESTED else _start_over(sender, refund)
         after = None if fresh is None else _send(sender, fresh)
     return "taken" if after is None else after.state
 
 
-def _begin_anew(sender: RefundSender, refund: Refund) -> Refund | None:
+def _start_over(sender: RefundSender, refund: Refund) -> Refund | None:
     """Move FAILED, or QUOTED and not executed, to REQUESTED: without a quote, under a key that has none."""
     with sender.repository.transaction() as tx:
         invoice = tx.invoices.find(refund.invoice_id)
         assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
-        return tx.refunds.begin_anew(refund, next_key(refund, invoice.strike_invoice_id))
+        return tx.refunds.start_over(refund, next_key(refund, invoice.strike_invoice_id))
 
 
 def _send(sender: RefundSender, refund: Refund) -> Refund | None:

@@ -35,7 +35,7 @@ class Limits:
         self._steady = steady
 
     def now(self) -> datetime:
-        """The time by which calls are counted, the same for every process, whatever the clocks of machines say.
+        """The time by which calls are counted, the same for every process and independent of machines' clocks.
 
         On PostgreSQL the server's. On SQLite, where all processes share a machine, the seconds since it has started,
         as a time after `BOOT`: nothing sets them, and they begin again at 0 when the machine restarts.
@@ -112,7 +112,7 @@ class Limits:
     def mark_copied(self, at: datetime) -> None:
         """Mark this as a backup taken at `at`.
 
-        The mark is later than the last restore that was noticed, whatever the clocks of then and now say: otherwise
+        The mark is later than the last restore that was noticed, even if a clock was wrong then or is now: otherwise
         putting this backup back would not be noticed, and its refunds would be sent again.
         """
         restored_at = self.milestone(RESTORED)
@@ -121,7 +121,7 @@ class Limits:
         self.reach_milestone(COPIED, at)
 
     def is_new_copy(self) -> bool:
-        """Whether this is a backup that nobody has taken over as the database yet."""
+        """Whether this is a backup that no process has taken over as the database yet."""
         copied_at, restored_at = self.milestone(COPIED), self.milestone(RESTORED)
         return copied_at is not None and (restored_at is None or restored_at < copied_at)
 

@@ -17,7 +17,7 @@ class Logins:
         self._connection = connection
 
     def tries(self, who: str, now: datetime) -> tuple[int, datetime]:
-        """How often `who` was wrong, and when the next try is free. Nobody else can ask before our commit."""
+        """How many wrong tries `who` has made, and when the next is allowed. Locked for others until our commit."""
         new = {"who": who, "wrong": 0, "free_at": now}
         self._connection.execute(insert_into(self._connection, t).values(new).on_conflict_do_nothing())
         statement = select(t.c.wrong, t.c.free_at).where(t.c.who == who).with_for_update()
@@ -34,5 +34,5 @@ class Logins:
         self._connection.execute(delete(t).where(t.c.who == who))
 
     def forget_before(self, moment: datetime) -> None:
-        """Forget whoever has not tried since `moment`."""
+        """Forget everyone who has not tried since `moment`."""
         self._connection.execute(delete(t).where(t.c.free_at < moment))

@@ -1,4 +1,4 @@
-"""Invoices that nobody paid and that were deleted after a long time: what is left of them, and their totals."""
+"""Unpaid invoices that were deleted after a long time: what remains of them, and their totals."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ class Refunds:
         """Release a claim and change nothing else."""
         return self._change(refund, {"claimed_until": None})
 
-    def begin_anew(self, refund: Refund, key: RefundKey) -> Refund | None:
+    def start_over(self, refund: Refund, key: RefundKey) -> Refund | None:
         """Move to REQUESTED, under `key` and without a quote. Only if it is certain that nothing was sent."""
         return self._move(refund, RefundState.REQUESTED, {**_NOTHING_SENT, **_key(key)})
 

@@ -80,7 +80,7 @@ class Repository:
     def __init__(self, database_url: str, *, can_write: bool = True, steady: Callable[[], float] | None = None) -> None:
         """Open a database.
 
-        can_write: False for whoever only looks; then nothing is made or set either, not even WAL.
+        can_write: False for read-only use; then nothing is created or set, not even WAL.
         steady: replaces the seconds by which calls to Strike are counted, for a test that moves time.
         """
         self._steady = steady
@@ -187,7 +187,7 @@ def _prepare_sqlite(dbapi_connection: sqlite3.Connection, _record: object) -> No
 
 
 def _begin_immediate(connection: Connection) -> None:
-    # A deferred transaction that reads and then writes can fail with SQLITE_BUSY at once, whatever the timeout.
+    # A deferred transaction that reads and then writes can fail with SQLITE_BUSY immediately, despite the timeout.
     if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 

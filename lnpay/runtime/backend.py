@@ -41,8 +41,8 @@ class Backend:
     """The parts of a process. `sweep_settlement` and `sweep_budget` are for workers, who leave calls to the others.
 
     clock: Strike's time, as far as it is known; everything is judged by it. See `lnpay.domain.strike_time`.
-    prune_after_days: when what nobody paid is deleted; 0: never.
-    stop: set it to end the process: whoever works through rows finishes the one in hand.
+    prune_after_days: when unpaid invoices are deleted; 0: never.
+    stop: set it to end the process: loops over rows finish the one in hand.
     """
 
     repository: Repository

@@ -120,7 +120,7 @@ def build_backend(
 
     deliver: the merchant's hook. The others are what a test replaces, to hold time, network and threads still.
     clock: this machine's. The parts use Strike's time instead, from the first answer of Strike on.
-    steady: seconds that only go forward, whatever happens to `clock`.
+    steady: monotonic seconds, independent of `clock`.
     post: sends to webhook endpoints.
     sandbox_url: where a simulator plays Strike and the customer's wallet; pages then say so.
     Raises SchemaTooNew and StorageUnavailable.
@@ -242,7 +242,7 @@ def _signing_clock(strike_api_url: str) -> Clock | None:
 
 
 def _access(settings: Settings, sandbox_url: str | None) -> Access:
-    # An old secret alone would be accepted for ever, by mistake.
+    # Accepting only an old secret would be a mistake that stays unnoticed.
     both = (settings.webhook_secret, settings.webhook_secret_old) if settings.webhook_secret else ()
     return Access(
         settings.api_keys,

@@ -1,4 +1,4 @@
-"""End a process on SIGTERM or Ctrl-C, whatever it is doing when the signal comes."""
+"""End a process on SIGTERM or Ctrl-C, at any point of its work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def call_on_signals(end: Callable[[], None], *, second: Literal["kills", "is ign
 
     second: whether another signal kills the process at once or is ignored.
     """
-    # Python runs a handler in the middle of whatever the main thread does. The main thread may hold the lock of the
+    # Python runs a handler at any point of the main thread. The main thread may hold the lock of the
     # very Event that `end` sets (Event.wait takes it), so the handler itself takes no lock: it writes a byte. Nor does
     # it raise: an exception inside a finalizer is lost, and the process would never end.
     reading, writing = os.pipe()

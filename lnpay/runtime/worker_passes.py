@@ -64,7 +64,7 @@ Pass = Callable[[Backend], Summary]
 
 
 def main_pass(backend: Backend, *, is_patient: bool = False) -> Summary:
-    """Learn of payments, end what nobody paid, tell the shop what is due.
+    """Detect payments, end unpaid invoices, send the shop what is due.
 
     Strike's time comes first, because it dates what a pass writes.
     is_patient: also see out the messages that another process is sending at this moment.
@@ -80,7 +80,7 @@ def main_pass(backend: Backend, *, is_patient: bool = False) -> Summary:
 
 
 def expired_pass(backend: Backend) -> Summary:
-    """Look back as far as a payment can still come, end what nobody paid, start the refunds of what came too late.
+    """Look back as far as a payment can still arrive, end unpaid invoices, start the refunds of late payments.
 
     What was not paid for a long time is deleted.
     """

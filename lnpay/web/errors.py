@@ -17,7 +17,7 @@ from lnpay.web.customer.pages import trouble_page, wants_trouble_page
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 5
-"""When nobody knows better."""
+"""The default."""
 
 _STATUS: dict[type[e.LnpayError], int] = {
     e.InvalidRequest: 400,

@@ -30,7 +30,7 @@ OWED = (
 )  # fmt: skip
 """Refunds for which money must still leave the account."""
 
-NOBODY = "00000000-0000-0000-0000-000000000000"
+NO_SUCH_ID = "00000000-0000-0000-0000-000000000000"
 """The id of nothing: what is asked of it can do nothing."""
 
 NEW_KEY = "make a key at https://dashboard.strike.me with the scopes that README.md names, and put it into config/.env"
@@ -53,24 +53,24 @@ class _Probe:
 
 SELLING = (
     _Probe("partner.invoice.create", "POST", "/invoices", Bucket.INVOICE_CREATE, body={}),
-    _Probe("partner.invoice.read", "GET", f"/invoices/{NOBODY}", Bucket.OTHER),
-    _Probe("partner.invoice.quote.generate", "POST", f"/invoices/{NOBODY}/quote", Bucket.INVOICE_QUOTE),
+    _Probe("partner.invoice.read", "GET", f"/invoices/{NO_SUCH_ID}", Bucket.OTHER),
+    _Probe("partner.invoice.quote.generate", "POST", f"/invoices/{NO_SUCH_ID}/quote", Bucket.INVOICE_QUOTE),
     _Probe("partner.rates.ticker", "GET", "/rates/ticker", Bucket.RATES, is_vital=False),
-    _Probe("partner.webhooks.manage", "GET", f"/subscriptions/{NOBODY}", Bucket.OTHER, is_vital=False),
+    _Probe("partner.webhooks.manage", "GET", f"/subscriptions/{NO_SUCH_ID}", Bucket.OTHER, is_vital=False),
 )
 REFUNDING = (
     _Probe(
         "partner.payment-quote.lightning.create", "POST", "/payment-quotes/lightning/lnurl", Bucket.PAYMENT_QUOTE,
         body={},
     ),
-    _Probe("partner.payment-quote.execute", "PATCH", f"/payment-quotes/{NOBODY}/execute", Bucket.PAYMENT_EXECUTE),
-    _Probe("partner.payment.read", "GET", f"/payments/{NOBODY}", Bucket.OTHER),
+    _Probe("partner.payment-quote.execute", "PATCH", f"/payment-quotes/{NO_SUCH_ID}/execute", Bucket.PAYMENT_EXECUTE),
+    _Probe("partner.payment.read", "GET", f"/payments/{NO_SUCH_ID}", Bucket.OTHER),
 )  # fmt: skip
 
 
 def _check_key(target: Target) -> Iterator[Finding]:
     try:
-        answer = target.strike.ask("GET", f"/invoices/{NOBODY}", Bucket.OTHER)
+        answer = target.strike.ask("GET", f"/invoices/{NO_SUCH_ID}", Bucket.OTHER)
     except StrikeError as error:
         yield from _no_answer(error)
         raise

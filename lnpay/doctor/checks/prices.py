@@ -35,7 +35,7 @@ def _check_prices(target: Target) -> Iterator[Finding]:
     answers: dict[str, Answer] = {}
     tasks = [partial(_ask, source, target.settings.currency, answers) for source in target.rate_sources]
     run_at_once(tasks, ANSWER_SECONDS)
-    # A copy: whoever is too late must not change what is being read.
+    # A copy: a late answer must not change the list while it is read.
     found = {name: answers.get(name, RateSourceError("did not answer in time")) for name in SOURCES}
     usable = {name: answer for name, answer in found.items() if isinstance(answer, Rate) and _is_fresh(target, answer)}
     for name, answer in found.items():

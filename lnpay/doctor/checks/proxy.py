@@ -59,7 +59,7 @@ def _check_proxy(target: Target) -> Iterator[Finding]:
 
 
 def _misnames_callers(target: Target) -> tuple[str, str] | None:
-    """What is wrong with how callers are told apart behind a proxy, and what to do; None where nothing is."""
+    """What is wrong with how callers are identified behind a proxy, and how to fix it; None if nothing is."""
     settings = target.settings
     # On this machine there need be no proxy, and there are no strangers.
     if not settings.webhook_secret or is_this_machine(urlsplit(settings.webhook_url).hostname or ""):

@@ -1,4 +1,4 @@
-"""The shop: does its address answer, and does it take what it is told?"""
+"""The shop: does its address answer, and does it accept notifications?"""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lnpay.repository.queries.figures import Waiting
 
 LATE = timedelta(minutes=5)
 VERY_LATE = timedelta(hours=1)
-"""By now the shop has missed four attempts, and somebody has paid and got nothing."""
+"""After this long the shop has missed four attempts: a customer has paid and received nothing."""
 
 RECENT = timedelta(hours=1)
 

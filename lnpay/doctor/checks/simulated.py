@@ -33,7 +33,7 @@ def _check_simulator(target: Target) -> Iterator[Finding]:
     if not is_this_machine(strike):
         yield _beside_strike(target, strike)
     elif public and not is_this_machine(public):
-        message = f"{strike} plays Strike, so nobody pays real money, yet customers reach LNPay at {public}"
+        message = f"{strike} simulates Strike, so no real money is paid, yet customers reach LNPay at {public}"
         yield fail(name, message, REMOVE.format(names="STRIKE_API_URL and what leads to the simulator beside it"))
     else:
         yield ok(name, f"{strike} plays Strike: no real money moves")

@@ -88,8 +88,8 @@ def check_backup(backup: Path) -> Contents:
 def restore(backup: Path, database: Path, now: datetime, *, is_forced: bool = False) -> Restore:
     """Put a backup into the place of the database, which is kept under another name.
 
-    is_forced: also where the database is too damaged to see whether somebody uses it.
-    Raises what check_backup raises; Conflict while somebody uses the database. Then nothing was changed.
+    is_forced: proceed even if the database is too damaged to tell whether it is in use.
+    Raises what check_backup raises; Conflict while the database is in use. Then nothing was changed.
     """
     check_backup(backup)
     if database.exists() and backup.samefile(database):
@@ -105,7 +105,7 @@ def restore(backup: Path, database: Path, now: datetime, *, is_forced: bool = Fa
         _give_to_owner(part, database)
         put_into_place(part, database)
     if aside is not None and was_sound:
-        # Whoever puts it back one day must mind what was sent until then, as with any other backup.
+        # Restoring this copy later must hold refunds sent until then, as with any other backup.
         with opened(aside, "rw") as before:
             _mark(before, now)
     return Restore(contents, aside)
@@ -165,7 +165,7 @@ def _link_or_copy(database: Path, aside: Path) -> None:
 
 
 def _give_to_owner(part: Path, database: Path) -> None:
-    """Let whoever runs LNPay use a file that root may have made."""
+    """Let the user who runs LNPay use a file that root may have created."""
     if database.exists():
         shutil.copymode(database, part)
     status = (database if database.exists() else database.parent).stat()

@@ -56,7 +56,7 @@ class CopyDiffers(StorageUnavailable):
 def copy_database(source_url: str, target_url: str, now: datetime, on_progress: Progress) -> dict[str, int]:
     """Copy everything into an empty PostgreSQL database, all or nothing. Returns the rows of each table.
 
-    Nobody can write to the source meanwhile. Afterwards it counts as a backup of this moment: should LNPay start on it
+    The source cannot be written to meanwhile. Afterwards it counts as a backup of this moment: should LNPay start on it
     again, it holds the refunds that the copy may have sent by then.
     Raises InvalidRequest, Conflict (the source is in use or old, the target is not empty), SchemaTooNew, CopyDiffers,
     StorageUnavailable. Then the target is as it was.

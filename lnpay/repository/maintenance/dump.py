@@ -75,6 +75,6 @@ def _run(url: URL | None, command: list[str]) -> None:
 
 
 def _address(url: URL) -> str:
-    """The database as PostgreSQL's tools are told it, without the password."""
+    """The database's address for PostgreSQL's tools, without the password."""
     # `set` takes None for "leave it".
     return url.set(drivername="postgresql")._replace(password=None).render_as_string()

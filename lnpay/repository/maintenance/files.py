@@ -67,7 +67,7 @@ def check_sound(connection: Connection, path: Path) -> None:
 
 
 def copy_into(source: Connection, target: Connection) -> None:
-    """Copy all of one file into another. Whoever writes to the first meanwhile is not held up, and is not in it."""
+    """Copy all of one file into another. Writers are not blocked; what they write meanwhile is not in the copy."""
     to = target.connection.driver_connection
     assert isinstance(to, sqlite3.Connection)  # noqa: S101 - `opened` made it
     source.connection.driver_connection.backup(to)  # type: ignore[union-attr]
@@ -76,9 +76,9 @@ def copy_into(source: Connection, target: Connection) -> None:
 
 
 def close_out(path: Path) -> None:
-    """See that nobody has a database open, and fold its companions into the file.
+    """Make sure that no process has a database open, and fold its companions into the file.
 
-    Raises Conflict when somebody has; InvalidRequest when it is damaged, StorageUnavailable: then nothing was changed.
+    Raises Conflict if one has; InvalidRequest if it is damaged; StorageUnavailable. Then nothing was changed.
     """
     with opened(path) as connection:
         # SQLite throws away the companions of a file that it can write to and not understand.

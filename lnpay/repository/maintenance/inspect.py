@@ -1,4 +1,4 @@
-"""A database as it is, for whoever must not change it: nothing is made, migrated or written, and no wait is long."""
+"""Inspect a database without changing it: nothing is created, migrated or written, and no wait is long."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lnpay.repository.maintenance.postgres import postgres_engine, weakness_of
 from lnpay.repository.maintenance.sqlite_url import sqlite_path, sqlite_uri
 
 PATIENCE_SECONDS = 2
-"""How long to wait for a lock or a connection: whoever looks wants to know, not to get through."""
+"""How long to wait for a lock or a connection: an inspection wants the current state, not to get through."""
 
 ONLY_READ, ANSWER_SOON = "SET TRANSACTION READ ONLY", "SET LOCAL statement_timeout = '8s'"
 WAIT_BRIEFLY = f"SET LOCAL lock_timeout = '{PATIENCE_SECONDS}s'"

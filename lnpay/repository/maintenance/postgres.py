@@ -16,7 +16,7 @@ DURABLE_COMMIT: Final = (
     "SELECT set_config('synchronous_commit', 'on', true) "
     "WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')"
 )
-"""A refund's key must survive a power cut, not only a crash of the process, whatever server, database or role say. The
+"""A refund's key must survive a power cut, not only a crash of the process, overriding server, database and role. The
 values left alone wait for this server's disk and, where there is one, for a synchronous standby's."""
 
 LOST_SERVER: Final = ("25006", "57P01", "57P02", "57P03")

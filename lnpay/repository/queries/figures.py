@@ -1,4 +1,4 @@
-"""Rows counted, for whoever watches: by index, so that no row of history is read."""
+"""Row counts for monitoring: by index, so that no row of history is read."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ class Figures:
         return self._waiting(since, r.state.in_(MOVING_REFUNDS) & (since < before) & is_in_vain)
 
     def stalled_deliveries(self, before: datetime) -> Waiting | None:
-        """Messages owed since before `before`, which the shop has refused or nobody has sent."""
+        """Messages owed since before `before` that the shop has refused, or that were never sent."""
         d = deliveries.c
         is_in_vain = (d.attempts > 0) | (d.next_attempt_at < before)
         condition = (d.state == DeliveryState.PENDING) & (d.created_at < before) & is_in_vain

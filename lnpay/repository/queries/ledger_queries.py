@@ -100,7 +100,7 @@ class Books:
         return self._invoices(invoices.c.paid_at, start, end, after)
 
     def opened(self, start: datetime, end: datetime, after: Place | None) -> list[BookedInvoice]:
-        """Invoices made at Strike from `start` on and before `end`, by that time, whatever became of them."""
+        """Invoices made at Strike from `start` on and before `end`, by that time, in any state."""
         return self._invoices(invoices.c.opened_at, start, end, after)
 
     def _invoices(
@@ -152,7 +152,7 @@ class Books:
         statement = select(refunds.c.invoice_id).where(refunds.c.invoice_id.in_(list(invoice_ids)))
         return set(self._connection.execute(statement).scalars())
 
-    def told_among(self, invoice_ids: Iterable[int], event_type: str) -> set[int]:
+    def notified_among(self, invoice_ids: Iterable[int], event_type: str) -> set[int]:
         """Of which of these invoices the shop was told, or is yet to be told, by a message of `event_type`."""
         d = deliveries.c
         statement = select(d.invoice_id).where(d.invoice_id.in_(list(invoice_ids)), d.event_type == event_type)

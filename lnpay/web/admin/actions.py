@@ -1,4 +1,4 @@
-"""What the buttons do: each calls the use case that the command line calls, and goes back to where it was pressed.
+"""The buttons' actions: each calls the same use case as the command line, then returns to the page it was pressed on.
 
 The states and their conditional updates decide, so a second click, or a second operator, changes nothing more.
 """

@@ -47,7 +47,7 @@ def show_lnpay_error(error: LnpayError) -> Response:
 
 @blueprint.errorhandler(Exception)
 def show_bug(error: Exception) -> Response:
-    """What nobody has thought of."""
+    """Unexpected errors."""
     log.error("unexpected error on the operator's page", exc_info=error)
     return _page(500)
 

@@ -1,4 +1,4 @@
-"""What the list of invoices is asked for, read from its address; what makes no sense there is left out."""
+"""The filters of the invoice list, read from the page's address; invalid ones are ignored."""
 
 from __future__ import annotations
 

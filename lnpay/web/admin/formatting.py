@@ -1,4 +1,4 @@
-"""How the operator's page writes states, times and amounts: in English, whatever the browser asks for."""
+"""How the operator's page writes states, times and amounts: in English, regardless of the browser's language."""
 
 from __future__ import annotations
 

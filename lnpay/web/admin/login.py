@@ -31,7 +31,7 @@ _LOGIN = "admin.show_login"
 
 @blueprint.before_request
 def guard() -> AnyResponse | None:
-    """Let nobody pass who is not logged in, and no form that is not ours."""
+    """Reject requests without a login, and forms that are not ours."""
     if request.method == "POST" and not is_from_here():
         abort(403)
     if request.endpoint in (_LOGIN, "admin.submit_login"):

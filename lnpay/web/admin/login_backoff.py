@@ -1,13 +1,13 @@
-"""Use case: let the operator in, and slow down whoever guesses.
+"""Use case: let the operator log in, and slow down guessing.
 
 Wrong passwords are counted in the database, for each address and for all strangers together, so that many processes do
 not give more guesses, and many addresses hardly any.
 
-Nobody keeps the operator out from elsewhere. One address adds only its first wrong tries to those of all strangers, and
+Others cannot lock the operator out. One address adds only its first wrong tries to those of all strangers, and
 while these must wait, the right password from an address that has hardly been wrong is still accepted. A browser that
 has been in before is counted by itself.
 
-Addresses behind a proxy are told apart where TRUSTED_PROXIES names that proxy.
+Addresses behind a proxy are distinguished if TRUSTED_PROXIES names that proxy.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ IDLE = timedelta(minutes=30)
 LONGEST = timedelta(hours=12)
 
 SEEN_EVERY = timedelta(minutes=1)
-"""The cookie is written anew at most so often."""
+"""The cookie is rewritten at most this often."""
 
 LOGGED_OUT = "admin logged out"
 """The milestone that ends every session which began before it: a cookie that was copied, too."""
@@ -30,7 +30,7 @@ KNOWN_FOR = timedelta(days=365)
 
 
 def set_up_sessions(app: Flask, access: Access) -> None:
-    """Let `app` keep sessions of the operator, and of nobody else."""
+    """Let `app` keep sessions for the operator only."""
     public = urlsplit(access.public_url or "")
     # Slow on purpose: who gets hold of a cookie must not find the password by trying.
     key = hashlib.scrypt(access.admin_password.encode(), salt=b"lnpay admin session", n=2**14, r=8, p=1)

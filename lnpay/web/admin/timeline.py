@@ -65,7 +65,7 @@ def _of_invoice(invoice: Invoice, now: datetime) -> Iterator[Moment]:
     if invoice.paid_at is not None:
         yield _payment(invoice, invoice.paid_at)
     if invoice.settled_at is not None:
-        yield Moment(invoice.settled_at, "Settled", "It counts as paid, and the shop is told.", tone="fine")
+        yield Moment(invoice.settled_at, "Settled", "It counts as paid, and the shop is notified.", tone="fine")
     if invoice.state is InvoiceState.LAPSED:
         yield Moment(
             invoice.issue.payable_until,

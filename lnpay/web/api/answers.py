@@ -122,7 +122,7 @@ class OpenInvoice(TypedDict):
         Annotated[
             list[str],
             Field(
-                description="What you may want to mend, when there is anything.",
+                description="What you may want to fix, if anything.",
                 examples=[["ln_address is neither a Lightning address (name@host) nor an LNURL"]],
             ),
         ]
@@ -252,7 +252,7 @@ class DeliveryData(TypedDict):
 
 
 class Delivery(TypedDict):
-    """What you are told, at DELIVERY_URL."""
+    """The notifications that you receive at DELIVERY_URL."""
 
     status: Annotated[str, Field(description='"success" for invoice.settled and nothing else.', examples=["success"])]
     message: Annotated[str, Field(examples=["Payment processed successfully!"])]

@@ -221,7 +221,7 @@ class GenerateInvoice(BaseModel):
         OrderId | None,
         Field(
             description="Your order, where it may need several attempts: each has a correlation_id of its own and the "
-            "same order_id. Everything that you are told carries it. Once an attempt is paid, there are no more. "
+            "same order_id. Every notification contains it. Once an attempt is paid, no further one is issued. "
             "Left out, it is the correlation_id.",
             examples=["1042"],
         ),
@@ -244,7 +244,7 @@ class GenerateInvoice(BaseModel):
         Metadata | None,
         Field(
             description="What you want to read again in deliveries and in the invoice's state, as text. At most "
-            f"{MAX_METADATA_BYTES} bytes in all. Whoever knows the invoice's id can read it: keep secrets out.",
+            f"{MAX_METADATA_BYTES} bytes in all. Anyone who knows the invoice's id can read it: keep secrets out.",
             examples=[{"cart": "17", "gift": True}],
         ),
     ] = None

@@ -34,7 +34,7 @@ def receive() -> Response:
     try:
         outcome = receive_event(backend.settlement, backend.refund_sender, body)
     except StrikeRejected as error:
-        # A wrong key must not lose the event: the operator mends it, and Strike calls again for nine days.
+        # A wrong key must not lose the event: the operator fixes it, and Strike calls again for nine days.
         raise StrikeUnavailable("the invoice could not be read") from error
     backend.delivery_dispatcher.wake()
     backend.refund_dispatcher.wake()

@@ -107,7 +107,7 @@ def grouped(number: int) -> str:
 
 
 def clock_time(moment: datetime) -> str:
-    """A time of day, in UTC: nobody has told us where the customer is."""
+    """A time of day, in UTC: the customer's time zone is unknown."""
     return format_time(moment, "short", tzinfo=UTC, locale=_locale())
 
 

@@ -69,7 +69,7 @@ def customer_page(
 
 
 def wants_trouble_page() -> bool:
-    """Whether an error is shown to a customer: somebody whose browser asked for a payment page or a refund page."""
+    """Whether an error is shown to a customer, whose browser asked for a payment page or a refund page."""
     # Only so deep, because links of the page are relative.
     is_page = request.path.startswith(CUSTOMER_PATHS) and request.path.count("/") == 2
     return is_page and request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
@@ -112,7 +112,7 @@ def _host(url: str | None) -> str | None:
 
 
 def beside(endpoint: str, **values: Any) -> str:  # noqa: ANN401 - as url_for takes them
-    """A link from the page of this request to a route, relative: it holds under whatever path a proxy puts us."""
+    """A relative link from the page of this request to a route: it works under any path of a proxy."""
     upward = "../" * (request.path.count("/") - 1)
     return upward + url_for(endpoint, **values).removeprefix(request.script_root).removeprefix("/")
 

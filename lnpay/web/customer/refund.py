@@ -39,7 +39,7 @@ def submit(token: str) -> AnyResponse:
     except TooManyTries as error:
         return error_response(429, error.code, error.message, retry_after_seconds=error.retry_after_seconds)
     backend.refund_dispatcher.wake()
-    # Relative, as every link of the page: it holds under whatever path a proxy puts us.
+    # Relative, like every link of the page: it works under any path of a proxy.
     return redirect(f"{token}{language_query()}", code=303)
 
 

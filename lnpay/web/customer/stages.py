@@ -53,7 +53,7 @@ def stage_of(payment_status: PaymentStatus, now: datetime) -> Stage:
 
 
 def is_final(payment_status: PaymentStatus) -> bool:
-    """Whether nothing will ever change any more, so that nobody need ask again."""
+    """Whether nothing will ever change again, so that the page can stop polling."""
     if payment_status.state is InvoiceState.PAID_LATE:
         return payment_status.refund_state is RefundState.SENT
     return payment_status.state is InvoiceState.SETTLED

@@ -1,7 +1,7 @@
 """`GET /checkout/<token>/status`: the one question that every open page asks every two seconds.
 
 Thousands of pages may be open at once, so the usual answer is made without Flask and, nearly always, without the
-database: `StatusBoard` knows where every payment stands that somebody looks at, and reads them all again in one query
+database: `StatusBoard` knows the state of every payment whose page is open, and reads them all again in one query
 when what it knows is half a second old. `StatusDoor` stands before Flask and answers what the board knows; what it
 does not know (a first question, a wrong token, a database that is away) goes on to the route of the same path.
 """
@@ -32,10 +32,10 @@ IN_LOOP_SECONDS = 0.45
 """What is younger is answered by the server's loop: it stays fresh until the answer is made, so no query runs there."""
 
 STALE_SECONDS = 1.0
-"""What is older is not shown, even while somebody else is asking."""
+"""Older results are not shown, even while another request is refreshing them."""
 
 FORGET_SECONDS = 30.0
-"""Nobody has looked for so long: the page is closed. A hidden one asks every ten seconds."""
+"""After this long without a request the page counts as closed. A hidden page polls every ten seconds."""
 
 
 _START, _END = "/checkout/", "/status"
@@ -118,7 +118,7 @@ class StatusBoard:
         return entry is not None and self._monotonic() - entry.read_at <= IN_LOOP_SECONDS
 
     def _refreshed(self, token: str) -> _Entry | None:
-        """Read every watched payment again, in one query, unless somebody did so while we waited for our turn."""
+        """Read every watched payment again, in one query, unless another thread did so while we waited."""
         now = self._monotonic()
         entry = self._entries.get(token)
         if entry is not None and now - entry.read_at <= FRESH_SECONDS:

@@ -1,4 +1,4 @@
-"""The API for whoever builds a shop: as a document for programs, and as a page for people."""
+"""The API for shop developers: as a document for programs, and as a page for people."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _kept(response: Response) -> Response:
 
 
 def _document() -> dict[str, Any]:
-    """Made on the first request: a server that nobody asks for it does not pay for it."""
+    """Built on the first request: servers whose page is never opened do not pay for it."""
     cache: dict[bool, dict[str, Any]] = current_app.extensions.setdefault(_CACHE, {})
     needs_key = _needs_key()
     known = cache.get(needs_key)
@@ -152,7 +152,7 @@ def _kind(schema: dict[str, Any]) -> str:
     return words
 
 
-def _example(schema: dict[str, Any]) -> Any:  # noqa: ANN401 - whatever the schema describes
+def _example(schema: dict[str, Any]) -> Any:  # noqa: ANN401 - any value that a schema describes
     schema = _resolved(schema)
     if schema.get("examples"):
         return schema["examples"][0]

@@ -1,4 +1,4 @@
-"""For whoever watches the process."""
+"""Health checks for monitoring."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ about is not final yet or could not be read. not_configured: WEBHOOK_SECRET is n
 
 @blueprint.get("/metrics")
 def show() -> Response:
-    """Every figure, for whoever knows METRICS_TOKEN."""
+    """All metrics, for clients that know METRICS_TOKEN."""
     token = current_backend().access.metrics_token
     check_bearer((token,) if token else ())
     return Response(generate_latest(meters().registry), content_type=CONTENT_TYPE)

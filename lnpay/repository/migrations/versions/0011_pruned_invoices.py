@@ -1,4 +1,4 @@
-"""What is left of invoices that nobody paid and that were deleted after a long time."""
+"""Add tables for what remains of unpaid invoices that are deleted after a long time."""
 
 import sqlalchemy as sa
 from alembic import op
