@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 
 @contextmanager
 def fresh_postgres(server_url: str) -> Iterator[str]:
-    """URL of a new database; whoever is still connected at the end is thrown out."""
+    """URL of a new database; connections that are still open at the end are closed by force."""
     name = f"lnpay_test_{uuid.uuid4().hex}"
     admin = create_engine(server_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with admin.connect() as connection:

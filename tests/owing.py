@@ -86,7 +86,7 @@ def twin(world: World) -> Backend:
 
 
 class Crash(BaseException):
-    """The process ends here: nobody catches it."""
+    """The process ends here: nothing catches this."""
 
 
 class Moments:

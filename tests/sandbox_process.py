@@ -75,7 +75,7 @@ def is_up(url: str) -> bool:
 
 
 def free_ports(count: int = 1) -> int:
-    """The first of `count` ports in a row that nobody listens on at this moment."""
+    """The first of `count` consecutive free ports."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Operator:
-    """Somebody who types `python main.py ...` while no server runs."""
+    """An operator who types `python main.py ...` while no server runs."""
 
     def __init__(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
         self.world = world
@@ -179,7 +179,7 @@ class TestNames:
 
     @pytest.mark.parametrize("command", COMMANDS)
     @pytest.mark.parametrize("name", ["", "4001", "'; --", "é", "\ud800", "x" * 5_000])
-    def test_a_name_that_nobody_has_is_said(self, operator: Operator, command: tuple[str, ...], name: str) -> None:
+    def test_an_unknown_name_is_reported(self, operator: Operator, command: tuple[str, ...], name: str) -> None:
         with pytest.raises(NotFound, match="no invoice is called"):
             operator.run(*self.named(command, name))
 
@@ -206,7 +206,7 @@ class TestNames:
         operator.work()
         assert operator.refund_state(invoice) is RefundState.SENT
 
-    def test_an_order_is_told_again(self, operator: Operator) -> None:
+    def test_an_order_is_delivered_again(self, operator: Operator) -> None:
         operator.sell_and_pay("4001")
 
         assert operator.run("redeliver", "4001") == 0
@@ -291,7 +291,7 @@ class TestRefunds:
 
 
 def start(*arguments: str, folder: Path, script: str = "main.py", **environ: str) -> subprocess.Popen[str]:
-    """python main.py, or another script, without the settings of whoever runs the tests."""
+    """python main.py, or another script, without the settings of the user who runs the tests."""
     clean = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "SYSTEMROOT") if name in os.environ}
     nowhere = "http://127.0.0.1:1"
     settings = {
@@ -311,7 +311,7 @@ def start(*arguments: str, folder: Path, script: str = "main.py", **environ: str
 
 @pytest.fixture
 def taken_port() -> Iterator[int]:
-    """A port on which somebody listens already."""
+    """A port that is in use."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

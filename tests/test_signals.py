@@ -1,4 +1,4 @@
-"""A signal ends the process at whatever moment it comes."""
+"""A signal ends the process at any point of its work."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ class TestSubscribe:
         assert made.subscription_id in terminal.out
         assert "Subscribed" in terminal.out
 
-    def test_a_second_time_it_mends_the_first_subscription(
+    def test_a_second_time_it_repairs_the_first_subscription(
         self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         first = terminal.subscribed()
@@ -553,7 +553,7 @@ class Server:
         monkeypatch.setenv("WEBHOOK_URL", f"http://127.0.0.1:{self._port}/webhook")
 
     def restart(self, secret: str, old: str = "") -> None:
-        """Put these secrets into the settings, and start anew."""
+        """Write these secrets into the settings, and restart."""
         self._monkeypatch.setenv("WEBHOOK_SECRET", secret)
         self._monkeypatch.setenv("WEBHOOK_SECRET_OLD", old)
         self.stop()

@@ -25,7 +25,7 @@ from tests.world import empty_database
 PHONE = {"width": 320, "height": 640}
 
 PICTURES = os.environ.get("LNPAY_PICTURES")
-"""A folder for screenshots, for whoever wants to look at them; none are kept otherwise."""
+"""A folder for screenshots; none are kept otherwise."""
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Stand:
 
 @pytest.fixture
 def new_context(browser: Browser) -> Iterator[Callable[..., BrowserContext]]:
-    """Open the browser as somebody new; `options` are Playwright's."""
+    """Open the browser with a new profile; `options` are Playwright's."""
     with ExitStack() as stack:
 
         def make(**options: Any) -> BrowserContext:

@@ -350,7 +350,7 @@ def open_slowly(stand: Stand, invoice: Invoice) -> tuple[Page, list[Request], li
     return page, asked, said
 
 
-def test_it_is_light_and_asks_nobody_else(stand: Stand) -> None:
+def test_it_is_light_and_asks_no_other_host(stand: Stand) -> None:
     """60 kB and six requests at most."""
     page, asked, said = open_slowly(stand, stand.sell(**LINKS))
     page.wait_for_timeout(500)
@@ -414,7 +414,7 @@ def test_a_page_that_cannot_be_shown_now_comes_by_itself(
     ("error", "heading"),
     [(StorageUnavailable("away"), "Please wait a moment"), (ZeroDivisionError(), "Something went wrong")],
 )
-def test_the_page_of_an_error_keeps_nobody_out(
+def test_the_page_of_an_error_is_accessible_to_all(
     stand: Stand, monkeypatch: pytest.MonkeyPatch, error: Exception, heading: str
 ) -> None:
     def failing(*_: object) -> None:
@@ -430,7 +430,7 @@ def test_the_page_of_an_error_keeps_nobody_out(
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_the_description_of_the_api_keeps_nobody_out(stand: Stand, look: str) -> None:
+def test_the_description_of_the_api_is_accessible_to_all(stand: Stand, look: str) -> None:
     page = stand.new_context(**LOOKS[look]).new_page()
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text))

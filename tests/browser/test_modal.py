@@ -126,7 +126,7 @@ def test_the_keyboard_stays_inside_and_escape_closes(shop: ShopPage, make_stand:
     assert page.evaluate("window.heard") == ["onClose"]
 
 
-def test_expired_is_told_once(shop: ShopPage, make_stand: Callable[..., Stand]) -> None:
+def test_expired_is_reported_once(shop: ShopPage, make_stand: Callable[..., Stand]) -> None:
     stand = make_stand(cors_origins=(shop.origin,))
     page, _ = shop.sell(stand)
     page.locator("#bare").click()

@@ -1,4 +1,4 @@
-"""The tour of the product, as somebody takes it who has started `python main.py --sandbox`, in a real browser."""
+"""The product tour of a new user who has started `python main.py --sandbox`, in a real browser."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSandbox
 
 @dataclass
 class Visitor:
-    """Somebody with a browser. complaints: what it had to say about our pages."""
+    """A visitor with a browser. complaints: the browser's errors about our pages."""
 
     sandbox: RunningSandbox
     context: BrowserContext

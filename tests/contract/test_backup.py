@@ -1,4 +1,4 @@
-"""A backup is the database of one moment, checked; and it goes back only where nobody is harmed by it."""
+"""A backup is the database at one moment, checked; restoring it is refused where it would do harm."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class TestBackup:
 
         assert "there is no invoice yet" in capsys.readouterr().out
 
-    def test_it_is_one_file_that_nobody_else_may_read(self, world: World, tmp_path: Path) -> None:
+    def test_it_is_one_file_that_only_its_owner_may_read(self, world: World, tmp_path: Path) -> None:
         folder = tmp_path / "backups"
         folder.mkdir()
 
@@ -424,7 +424,7 @@ class TestPostgres:
         find_postgres_tools(monkeypatch)
 
     @pytest.mark.usefixtures("with_tools")
-    def test_a_dump_holds_everything_and_goes_back(
+    def test_a_dump_holds_everything_and_can_be_restored(
         self, make_world: object, tmp_path: Path, postgres: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         world = World.make(tmp_path, database_url=postgres)
@@ -446,7 +446,7 @@ class TestPostgres:
         assert world.count_rows() == 2
         world.close()
 
-    def test_a_machine_without_its_tools_is_told_what_to_install(
+    def test_a_machine_without_its_tools_names_what_to_install(
         self, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("PATH", str(tmp_path))

@@ -35,7 +35,7 @@ TOO_LONG = "UPDATE invoices SET correlation_id = 'an order with a name of forty-
 
 @pytest.fixture
 def source(tmp_path: Path) -> str:
-    """An SQLite database of today with rows of every kind, extreme ones among them; nobody uses it."""
+    """An SQLite database of the current version with rows of every kind, extreme ones among them; not in use."""
     url = f"sqlite:///{tmp_path}/invoices.sqlite"
     migrate_to(url, FIRST)
     fill(url)
@@ -127,7 +127,7 @@ class TestCopy:
         assert new is not None
         assert new.id == 13
 
-    def test_each_step_is_told(self, source: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_each_step_is_reported(self, source: str, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(copying, "BATCH", 5)
         told: list[tuple[str, int, int]] = []
 
@@ -151,7 +151,7 @@ class TestCopy:
         assert copy(source, target)["invoices"] == 12
 
     def test_life_goes_on_over_there_and_not_on_the_old_file(self, world: World, target: str) -> None:
-        """A refund is due. The copy sends it; whoever starts on the old file by mistake does not."""
+        """A refund is due. The copy sends it; LNPay started on the old file by mistake does not."""
         invoice = owe(world)
         world.backend.close()
         copy_database(world.database_url, target, world.backend.clock(), lambda *_: None)

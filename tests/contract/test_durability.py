@@ -1,4 +1,4 @@
-"""PostgreSQL keeps every commit that it reports, whatever its own settings say."""
+"""PostgreSQL keeps every commit that it reports, regardless of its own settings."""
 
 from __future__ import annotations
 

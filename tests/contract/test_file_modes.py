@@ -1,4 +1,4 @@
-"""SQLite files, their companions and their copies can be read by their owner alone, whatever the umask says."""
+"""SQLite files, their companions and their copies are readable by their owner only, regardless of the umask."""
 
 from __future__ import annotations
 

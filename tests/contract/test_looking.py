@@ -153,12 +153,12 @@ class TestPostgres:
         assert "read-only" in (condition.write_trouble or "")
 
     def test_one_that_is_not_there_is_said_to_be(self, postgres_server: str) -> None:
-        url = make_url(postgres_server).set(database="nobody_made_it").render_as_string(hide_password=False)
+        url = make_url(postgres_server).set(database="never_created").render_as_string(hide_password=False)
 
         assert look(url).trouble == "the server has no database of that name"
 
     def test_a_server_that_is_not_there_is_said_to_be(self) -> None:
-        trouble = look("postgresql+psycopg://somebody:a-password@127.0.0.1:1/lnpay").trouble
+        trouble = look("postgresql+psycopg://user:a-password@127.0.0.1:1/lnpay").trouble
 
         assert trouble == "the server cannot be reached"
 

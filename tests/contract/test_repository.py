@@ -173,7 +173,7 @@ class TestPruning:
         with repository.transaction() as tx:
             return tx.pruned.prune(before, LATER, limit)
 
-    def test_only_what_nobody_paid_goes(self, repository: Repository) -> None:
+    def test_only_unpaid_invoices_are_deleted(self, repository: Repository) -> None:
         for state in S:
             add_invoice(repository, f"order-{state}", state=state)
         add_draft(repository, "a-draft")
@@ -361,7 +361,7 @@ class TestInvoices:
             assert tx.invoices.named("draft") == []
 
     @pytest.mark.parametrize("name", ["", "unknown", "a\x00b", "'; DROP TABLE invoices", "é", "\ud800", "x" * 5_000])
-    def test_a_name_that_nobody_has_finds_nothing(self, repository: Repository, name: str) -> None:
+    def test_an_unknown_name_finds_nothing(self, repository: Repository, name: str) -> None:
         add_invoice(repository)
 
         with repository.reading() as tx:
@@ -460,7 +460,7 @@ class TestInvoices:
             assert [one.correlation_id for one in tx.invoices.unsettled(LATER, 10)] == ["a", "b"]
             assert tx.figures.unsettled() == 2
 
-    def test_the_oldest_unwatched_invoice_is_told_among_those_that_ended_lately(self, repository: Repository) -> None:
+    def test_the_oldest_unwatched_invoice_is_found_among_those_that_ended_lately(self, repository: Repository) -> None:
         for number, state in enumerate([S.LAPSED, S.CANCELLED, S.LAPSED, S.EXPIRED]):
             made_at = NOW + timedelta(seconds=number)
             add_invoice(repository, f"order-{number}", state=state, opened_at=made_at, ends_at=made_at + HOUR)
@@ -470,7 +470,7 @@ class TestInvoices:
             assert tx.invoices.oldest_unwatched_opened_at(NOW + HOUR) == NOW + timedelta(seconds=1)
             assert tx.invoices.oldest_unwatched_opened_at(NOW + 2 * HOUR) is None
 
-    def test_the_oldest_invoice_is_told_by_when_the_provider_made_it(self, repository: Repository) -> None:
+    def test_the_oldest_invoice_is_the_one_that_the_provider_made_first(self, repository: Repository) -> None:
         for number, state in enumerate([S.SETTLED, S.EXPIRED, S.EXPIRED, S.UNPAID]):
             add_invoice(repository, f"order-{number}", state=state, opened_at=NOW + timedelta(seconds=number))
         add_draft(repository, "draft")
@@ -560,7 +560,7 @@ class TestRefunds:
             assert tx.refunds.find_by_payment("payment-1") == expected
 
     @pytest.mark.parametrize("name", ["", "unknown", "a\x00b", "é", "\ud800"])
-    def test_a_name_that_nobody_has_finds_no_refund(self, repository: Repository, name: str) -> None:
+    def test_an_unknown_name_finds_no_refund(self, repository: Repository, name: str) -> None:
         in_flight_refund(repository)
 
         with repository.reading() as tx:
@@ -568,7 +568,7 @@ class TestRefunds:
             assert tx.refunds.find_by_payment(name) is None
             assert tx.refunds.find(10**9) is None
 
-    def test_a_claimed_refund_is_nobody_elses_until_the_claim_runs_out(self, repository: Repository) -> None:
+    def test_a_claimed_refund_is_not_claimed_again_until_the_claim_expires(self, repository: Repository) -> None:
         refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE))
         with repository.transaction() as tx:
             claimed = known(tx.refunds.claim(refund, LATER))
@@ -598,9 +598,9 @@ class TestRefunds:
         refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE))
 
         with pytest.raises(ForbiddenMove), repository.transaction() as tx:
-            tx.refunds.begin_anew(replace(refund, state=R.SENT), RefundKey("key-2", 1))
+            tx.refunds.start_over(replace(refund, state=R.SENT), RefundKey("key-2", 1))
 
-    def test_it_is_sent_once_whoever_holds_it(self, repository: Repository) -> None:
+    def test_it_is_sent_once_no_matter_who_holds_the_claim(self, repository: Repository) -> None:
         refund = in_flight_refund(repository)
         with repository.transaction() as tx:
             tx.refunds.claim(refund, LATER)
@@ -718,7 +718,7 @@ class TestDeliveries:
 
         assert due(repository, NOW - timedelta(microseconds=1)) == []
 
-    def test_a_claimed_delivery_is_nobody_elses_until_the_claim_runs_out(self, repository: Repository) -> None:
+    def test_a_claimed_delivery_is_not_claimed_again_until_the_claim_expires(self, repository: Repository) -> None:
         delivery = owe_delivery(repository)
 
         assert claim(repository, delivery, LATER)
@@ -836,7 +836,7 @@ class TestDeliveries:
 
         assert next_due_at(repository) == LATER
 
-    def test_it_is_known_whether_somebody_is_sending(self, repository: Repository) -> None:
+    def test_it_is_known_whether_a_message_is_being_sent(self, repository: Repository) -> None:
         delivery = owe_delivery(repository)
         assert not is_any_claimed(repository)
 
@@ -858,7 +858,7 @@ class TestDeliveries:
 
 class TestBackupsOfAWrongClock:
     @pytest.mark.parametrize("hours", [-72, -2, 0, 2, 72])
-    def test_a_backup_is_new_whatever_the_clock_said_at_the_restore_before(
+    def test_a_backup_is_new_even_if_the_clock_was_wrong_at_the_last_restore(
         self, repository: Repository, hours: int
     ) -> None:
         with repository.transaction() as tx:
@@ -1020,7 +1020,7 @@ class TestValues:
 
 
 class TestGuards:
-    """What the database itself refuses, whatever the code does."""
+    """What the database itself refuses, even if the code is wrong."""
 
     @pytest.mark.parametrize("amount", [0, -1])
     def test_an_invoice_asks_for_something(self, repository: Repository, amount: int) -> None:

@@ -43,7 +43,7 @@ from lnpay.strike.client import (
 from lnpay.strike.invoices import PAGE_SIZE, InvoiceStatus, StrikeInvoice
 from lnpay.strike.reading import parse_time
 
-KEY = "a-key-that-nobody-may-see"
+KEY = "a-key-that-must-stay-secret"
 NOW = datetime(2022, 11, 5, 15, 20, tzinfo=UTC)
 INVOICE_ID = "c9454470-76d3-4e75-928d-dc07480e01ba"
 
@@ -141,7 +141,7 @@ class Asked:
 
 @dataclass
 class FakeStrike:
-    """A server of answers in bytes. `answers` are given in turn, the last one for ever."""
+    """A server of raw answers. `answers` are given in turn; the last one repeats."""
 
     answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)
     asked: list[Asked] = field(default_factory=list)
@@ -546,9 +546,7 @@ class TestQuotes:
     @pytest.mark.parametrize(
         "change", [{"lnInvoice": ""}, {"lnInvoice": None}, {"expiration": None}, {"expiration": 5}]
     )
-    def test_a_quote_that_makes_no_sense_is_ambiguous(
-        self, fake: FakeStrike, strike: Strike, change: dict[str, Any]
-    ) -> None:
+    def test_an_invalid_quote_is_ambiguous(self, fake: FakeStrike, strike: Strike, change: dict[str, Any]) -> None:
         fake.answer(201, {**QUOTE, **change})
 
         with pytest.raises(StrikeAmbiguous, match="is invalid"):
@@ -587,7 +585,7 @@ class TestPayouts:
             {"validUntil": "soon"},
         ],
     )
-    def test_a_payment_quote_that_makes_no_sense_is_ambiguous(
+    def test_an_invalid_payment_quote_is_ambiguous(
         self, fake: FakeStrike, strike: Strike, change: dict[str, Any]
     ) -> None:
         fake.answer(200, {**PAYMENT_QUOTE, **change})
@@ -626,9 +624,7 @@ class TestPayouts:
         assert (payment.amount_sats, payment.fee_sats) == read
 
     @pytest.mark.parametrize("change", [{"state": "SUCCESS"}, {"state": None}, {"paymentId": None}, {"paymentId": ""}])
-    def test_a_payment_that_makes_no_sense_is_ambiguous(
-        self, fake: FakeStrike, strike: Strike, change: dict[str, Any]
-    ) -> None:
+    def test_an_invalid_payment_is_ambiguous(self, fake: FakeStrike, strike: Strike, change: dict[str, Any]) -> None:
         fake.answer(200, {**PAYMENT, **change})
 
         with pytest.raises(StrikeAmbiguous, match="is invalid"):
@@ -1145,7 +1141,7 @@ class TestAgainstTheSimulator:
             ("truncated", StrikeAmbiguous, StrikeAmbiguous),
         ],
     )
-    def test_each_fault_is_told_apart(
+    def test_each_fault_is_distinguished(
         self,
         simulator: Simulator,
         simulated: Strike,
@@ -1171,7 +1167,7 @@ class TestAgainstTheSimulator:
         assert simulator.now() - before < timedelta(seconds=4)
 
     @pytest.mark.parametrize("form", ["seconds", "date"])
-    def test_a_lock_out_is_told_to_the_budget(
+    def test_the_budget_records_a_lock_out(
         self, simulator: Simulator, simulated: Strike, budget: Notebook, form: str
     ) -> None:
         simulator.config.retry_after_form = form
@@ -1194,7 +1190,7 @@ def client(url: str, budget: Notebook, adapter: requests.adapters.HTTPAdapter | 
 
 
 class Impatient(requests.adapters.HTTPAdapter):
-    """Waits a twentieth of a second for an answer, whatever it is told."""
+    """Waits a twentieth of a second for an answer, regardless of the timeout it is given."""
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
         return super().send(request, *args, **{**options, "timeout": (1.0, 0.05)})
@@ -1222,7 +1218,7 @@ def silent(sent: bytes, is_over: threading.Event) -> Callable[[socket.socket], N
 
 
 def free_port() -> int:
-    """A port on which nobody listens."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -1288,9 +1284,7 @@ class TestLookingAtAnAccount:
         assert strike.available_sats() == 12_345
 
     @pytest.mark.parametrize("row", [{"currency": "BTC"}, {"currency": "BTC", "available": 1}])
-    def test_a_balance_that_makes_no_sense_is_ambiguous(
-        self, fake: FakeStrike, strike: Strike, row: dict[str, Any]
-    ) -> None:
+    def test_an_invalid_balance_is_ambiguous(self, fake: FakeStrike, strike: Strike, row: dict[str, Any]) -> None:
         fake.answer(200, [row])
 
         with pytest.raises(StrikeAmbiguous, match="balance is invalid"):

@@ -101,7 +101,7 @@ class TestSystemd:
         assert str(tmp_path) not in said
 
     @pytest.mark.parametrize("unit", ["lnpay.service", "lnpay-worker@.service"])
-    def test_a_service_is_shut_in(self, unit: str) -> None:
+    def test_a_service_is_sandboxed(self, unit: str) -> None:
         check("systemd-analyze", "security", "--offline=true", "--threshold=20", DEPLOY / "systemd" / unit)
 
     def test_every_timer_starts_a_worker_that_is_there(self) -> None:

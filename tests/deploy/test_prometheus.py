@@ -98,7 +98,7 @@ class TestDashboard:
         assert [title for title, at in places if at["x"] + at["w"] > 24] == []
         assert [(one, other) for (one, a), (other, b) in combinations(places, 2) if do_overlap(a, b)] == []
 
-    def test_its_data_source_is_for_whoever_loads_it_to_choose(self) -> None:
+    def test_its_data_source_is_chosen_when_it_is_imported(self) -> None:
         variables = {one["name"]: one["type"] for one in DASHBOARD["templating"]["list"]}
         sources = {panel["datasource"]["uid"] for panel in PANELS if panel["type"] != "row"}
 
@@ -132,7 +132,7 @@ class TestFigures:
         assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
 
     @pytest.mark.parametrize(("title", "expr"), EXPRESSIONS, ids=[title for title, _ in EXPRESSIONS])
-    def test_whatever_is_asked_for_is_shown(self, world: World, shown: Series, title: str, expr: str) -> None:
+    def test_every_query_finds_a_series(self, world: World, shown: Series, title: str, expr: str) -> None:
         routes = {rule.rule for rule in world.client.application.url_map.iter_rules()}
         known = {"route": routes, "status": {"2xx", "3xx", "4xx", "5xx"}, "outcome": set(WEBHOOK_OUTCOMES)}
 

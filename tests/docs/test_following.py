@@ -173,7 +173,7 @@ echo "WEBHOOK_SECRET=$(.venv/bin/python key_generator.py)" >> config/.env
 
 
 def root_lines(section: str) -> list[str]:
-    """What root is told to do there, and what is not run here left out."""
+    """The commands that root runs there, without those that cannot run here."""
     found = [line for line in lines_of(section) if line.startswith("# ") and not NO_COMMAND.match(line)]
     return [line.removeprefix("# ") for line in found if (rule := rule_of(line)) and rule.shown_by == FOLLOWED]
 
@@ -211,7 +211,7 @@ def script(source: Path) -> str:
         f"as_service '{next(line for line in trial if 'lnpay.sandbox' in line)}' > /var/log/following/sandbox 2>&1 &",
         "for _ in $(seq 150); do curl -sf http://127.0.0.1:5001/_control/clock > /dev/null && break; sleep 0.2; done",
         *units,
-        # Nobody has subscribed yet, which the doctor calls a failure.
+        # There is no subscription yet, which the doctor calls a failure.
         *(f"{line} || test $? = 1" if "doctor" in line else line for line in install[ready:]),
         *(f"as_service '{line}'" for line in lines_of("TLS") if line.startswith(".venv")),
         *(f"as_service '{line}'" for line in trial if line.startswith(".venv/bin/python main.py")),
@@ -259,7 +259,7 @@ def test_the_page_is_a_script_that_a_shell_understands(tmp_path: Path) -> None:
     subprocess.run(["bash", "-n", str(tmp_path / "script")], check=True, timeout=30)  # noqa: S607
 
 
-# Not a skip, which CI counts as a failure: where nobody may mount, there is no such test.
+# Not a skip, which CI counts as a failure: where mounting is not permitted, there is no such test.
 if clean_root.is_possible():
 
     def test_the_page_is_followed_on_a_clean_root_by_root_and_by_the_service_user(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""docs/operations.md: whatever warns an operator has its place there."""
+"""docs/operations.md has an entry for everything that warns an operator."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def exported(block: str, port: int) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Reader:
-    """Somebody who follows the page, in a folder of their own."""
+    """A reader who follows the page, in a folder of their own."""
 
     sandbox: RunningSandbox
     folder: Path
@@ -213,7 +213,7 @@ def test_a_request_sent_again_gives_the_same_invoice(reader: Reader) -> None:
     assert first == second
 
 
-def test_the_shop_believes_nobody_else(reader: Reader) -> None:
+def test_the_shop_believes_only_lnpay(reader: Reader) -> None:
     with reader.shop() as url:
         stranger = "whsec_" + "A" * 32
 
@@ -250,7 +250,7 @@ def test_the_shop_ships_nothing_for_another_amount_or_currency(reader: Reader, o
 
 @pytest.fixture(params=LANGUAGES)
 def expiring(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reader]:
-    """A reader in a world of their own, whose clock may move: not so far that their shop refuses what it is told."""
+    """A reader in a world of their own, whose clock may move: not so far that their shop refuses messages."""
     port = free_ports()
     with running_sandbox(tmp_path, **exported(SHELL[0], port)) as sandbox:
         yield reader_of(request.param, tmp_path, sandbox, port)

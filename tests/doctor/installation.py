@@ -40,7 +40,7 @@ HIDDEN_IN_DELIVERY_URL = ("shop-user", "shop-password", "shop-token")
 
 
 class Installation:
-    """LNPay, its settings in a file, a provider and a shop; somebody has bought something already."""
+    """LNPay, its settings in a file, a provider and a shop, with one order already paid."""
 
     def __init__(self, folder: Path, world: SandboxServer, port: int) -> None:
         self.world = world

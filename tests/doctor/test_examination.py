@@ -73,7 +73,7 @@ class TestMakeChecks:
 
 
 class TestNames:
-    def test_every_name_is_given_once_and_in_order_whatever_is_broken(self, shop: Installation) -> None:
+    def test_every_name_is_given_once_and_in_order_even_if_all_is_broken(self, shop: Installation) -> None:
         names = [name for check in CHECKS for name in check.names]
         well = [finding.name for finding in shop.examine()]
         shop.stop()

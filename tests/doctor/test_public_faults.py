@@ -114,7 +114,7 @@ class TestProxy:
             ("real", ("10.0.0.0/8",), "takes every caller for 127.0.0.1"),
         ],
     )
-    def test_callers_are_told_apart_behind_a_proxy(
+    def test_callers_are_distinguished_behind_a_proxy(
         self, shop: Installation, forwards: str, trusted: tuple[str, ...], words: str | None
     ) -> None:
         shop.stop()
@@ -146,7 +146,7 @@ class TestSimulator:
 
         finding = found(shop, "simulator")
 
-        assert (finding.verdict, "nobody pays real money" in finding.message) == (Verdict.FAIL, True)
+        assert (finding.verdict, "no real money is paid" in finding.message) == (Verdict.FAIL, True)
 
     @pytest.mark.parametrize("name", ["COINGECKO_API_URL", "COINBASE_API_URL", "DELIVERY_URL"])
     def test_one_line_of_the_trial_was_left_in_the_settings(self, shop: Installation, name: str) -> None:

@@ -25,7 +25,7 @@ A_WHILE = 1_200
 
 
 class Month:
-    """A shop's month. Whatever it does is known here and at Strike alike, until something is spoilt."""
+    """A shop's month. Its events are known here and at Strike alike, until a test changes one side."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -58,7 +58,7 @@ class Month:
         return invoice
 
     def refund(self, invoice: Invoice) -> Refund:
-        """Our row of what goes back for an invoice."""
+        """Our row of the refund of an invoice."""
         return refund_of(self.world, invoice)
 
     def payment(self, invoice: Invoice) -> Payment:

@@ -27,7 +27,7 @@ def an_order_that_this_database_has_lost(month: Month) -> str:
     return invoice.strike_invoice_id
 
 
-def a_payment_that_nobody_noticed(month: Month) -> str:
+def a_payment_that_was_missed(month: Month) -> str:
     invoice = month.world.sell()
     month.world.pay(invoice)
     return invoice.strike_invoice_id
@@ -95,7 +95,7 @@ def a_refund_of_a_sale(month: Month) -> str:
     return invoice.strike_invoice_id
 
 
-def a_refund_of_what_nobody_paid(month: Month) -> str:
+def a_refund_of_an_unpaid_invoice(month: Month) -> str:
     invoice = month.world.sell()
     _owe(month, invoice)
     return invoice.strike_invoice_id
@@ -160,7 +160,7 @@ def a_refund_that_arrived_twice(month: Month) -> str:
 PLANTS: dict[BreakKind, Plant] = {
     K.UNKNOWN_HERE: an_order_that_this_database_has_lost,
     K.SECOND_PAYMENT: two_paid_invoices_of_one_order,
-    K.NOT_COUNTED: a_payment_that_nobody_noticed,
+    K.NOT_COUNTED: a_payment_that_was_missed,
     K.LAPSED_AND_PAID: a_payment_of_what_was_given_up,
     K.NOT_PAID_AT_STRIKE: a_sale_that_is_unpaid_at_strike,
     K.MISSING_AT_STRIKE: a_sale_that_strike_does_not_know,
@@ -170,7 +170,7 @@ PLANTS: dict[BreakKind, Plant] = {
     K.SHOP_NOT_TOLD: a_sale_that_no_message_tells_of,
     K.NO_REFUND: a_late_payment_without_a_refund,
     K.REFUND_OF_A_SALE: a_refund_of_a_sale,
-    K.REFUND_OF_NOTHING: a_refund_of_what_nobody_paid,
+    K.REFUND_OF_NOTHING: a_refund_of_an_unpaid_invoice,
     K.REFUND_NOT_ALL: a_refund_that_is_too_small,
     K.REFUND_FAILED: a_refund_that_failed_at_strike,
     K.REFUND_PENDING: a_refund_that_is_still_on_its_way,
@@ -199,7 +199,7 @@ def test_a_break_is_found_and_named(month: Month, kind: BreakKind) -> None:
     assert (found.is_balanced, found.unfinished) == (False, None)
 
 
-def test_all_of_them_at_once_are_told_apart(month_of_each_engine: Month) -> None:
+def test_all_of_them_at_once_are_distinguished(month_of_each_engine: Month) -> None:
     month = month_of_each_engine
     planted = {(kind, plant(month)) for kind, plant in PLANTS.items()}
 

@@ -119,7 +119,7 @@ def test_a_period_that_began_a_moment_ago_does_not_balance(month: Month) -> None
     assert not month.reconcile(clock=lambda: month.period.start + timedelta(minutes=5)).is_balanced
 
 
-def test_what_may_be_another_program_s_is_a_break_until_somebody_says_so(month: Month) -> None:
+def test_what_may_be_another_program_s_is_a_discrepancy_until_the_operator_says_so(month: Month) -> None:
     month.stranger("theirs-1")
 
     assert [one.kind for one in month.reconcile().discrepancies] == [BreakKind.UNKNOWN_HERE]

@@ -206,7 +206,7 @@ def test_the_control_api_sets_lists_and_clears_faults(strike: Client) -> None:
 @pytest.mark.parametrize(
     "body", [{"kind": "nonsense"}, {"kind": "error", "colour": "red"}, {"kind": "error", "path_pattern": "^("}, {}]
 )
-def test_a_fault_that_makes_no_sense_is_refused(strike: Client, body: dict[str, object]) -> None:
+def test_an_invalid_fault_is_refused(strike: Client, body: dict[str, object]) -> None:
     answer = strike.call("POST", "/_control/faults", data=json.dumps(body))
 
     assert answer.status_code == 400

@@ -195,7 +195,7 @@ def test_fields_of_a_transaction_can_be_kept_back(strike: Client) -> None:
     assert set(seen["transactions"][0]) == {"transactionId", "state", "amountReceived", "created"}
 
 
-def test_an_invoice_is_paid_once_whatever_the_quote(strike: Client) -> None:
+def test_an_invoice_is_paid_once_through_any_of_its_quotes(strike: Client) -> None:
     invoice_id = strike.invoice()["invoiceId"]
     first, second = strike.quote(invoice_id), strike.quote(invoice_id)
     strike.simulator.pay_invoice(first["lnInvoice"])

@@ -105,7 +105,7 @@ def test_an_order_shows_how_to_pay_and_turns_to_paid(strike: Client, backend: Ba
     assert ">paid</span>" in strike.get("/shop").text
 
 
-def test_the_payment_page_is_told_the_way_back_to_a_shop_on_this_machine(strike: Client, backend: Backend) -> None:
+def test_the_payment_page_has_the_way_back_to_a_shop_on_this_machine(strike: Client, backend: Backend) -> None:
     order(strike)
     strike.call("POST", "/shop", data={"amount": "1"}, headers={"Host": "127.0.0.1:5001"}, allow_redirects=False)
 
@@ -170,7 +170,7 @@ class TestCart:
         return self.go(strike, "POST", "/shop/cart", data={button: slug})
 
     def go(self, strike: Client, method: str, path: str, **options: Any) -> requests.Response:
-        """As a browser goes: inside the process, nobody else keeps cookies."""
+        """Like a browser: inside the process, this client alone keeps cookies."""
         answer = strike.call(method, path, allow_redirects=False, **options)
         for name, value in re.findall(r"(\w+)=([\w.-]*)", answer.headers.get("Set-Cookie", ""))[:1]:
             strike.session.cookies.set(name, value)
@@ -266,7 +266,7 @@ def test_a_backend_that_does_not_run_is_one_clear_line(strike: Client) -> None:
     assert "Is it running?" in order(strike).text
 
 
-def test_the_shop_answers_as_it_is_told(strike: Client, backend: Backend) -> None:
+def test_the_shop_answers_as_configured(strike: Client, backend: Backend) -> None:
     page = order(strike)
     strike.control("/shop", status=500, times=2)
 

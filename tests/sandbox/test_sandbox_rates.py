@@ -34,7 +34,7 @@ def test_every_currency_has_a_price_at_both_sources(strike: Client) -> None:
         assert price == Decimal(second[code.upper()]) > 0
 
 
-def test_the_time_of_a_price_is_told_when_asked_for(strike: Client) -> None:
+def test_the_time_of_a_price_is_given_when_asked_for(strike: Client) -> None:
     strike.control("/rates", age=120, source="coingecko")
 
     told = coingecko(strike, include_last_updated_at="true")["bitcoin"]["last_updated_at"]

@@ -205,7 +205,7 @@ def test_the_account_shows_its_balances_and_profile(strike: Client) -> None:
     assert (bitcoin["currency"], bitcoin["available"]) == ("BTC", "0.10051636")
     assert profile == strike.get(f"/v1/accounts/{profile['id']}/profile").json()
     assert {row["currency"] for row in profile["currencies"] if row["isInvoiceable"]} == {"BTC", "USD"}
-    assert strike.get("/v1/accounts/handle/nobody/profile").status_code == 404
+    assert strike.get("/v1/accounts/handle/unknown/profile").status_code == 404
 
 
 @pytest.mark.parametrize(("method", "status"), [("DELETE", 405), ("PUT", 405)])

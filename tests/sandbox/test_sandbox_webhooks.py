@@ -37,7 +37,7 @@ def is_signed(body: bytes, headers: dict[str, str]) -> bool:
     return hmac.compare_digest(wanted, headers["X-Webhook-Signature"].lower())
 
 
-def test_a_payment_is_told_in_a_signed_body_of_ids(strike: Client) -> None:
+def test_a_payment_is_reported_in_a_signed_body_of_ids(strike: Client) -> None:
     strike.subscribe()
     invoice_id, receiver = strike.paid_invoice(), Receiver()
 

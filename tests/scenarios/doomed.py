@@ -1,6 +1,6 @@
 """Run a program of ours and kill it, as a power cut would, at its N-th crash point.
 
-Crash points are just before and just after each commit and each HTTP call to somebody outside. Each run is a process of
+Crash points are just before and just after each commit and each outgoing HTTP call. Each run is a process of
 its own, forked from one that has the imports behind it, because a walk over all the points starts many.
 """
 

@@ -1,4 +1,4 @@
-"""Streets: worlds in which a program of ours is killed at one of its crash points, and somebody comes back after it."""
+"""Streets: worlds in which a program of ours is killed at one of its crash points and restarted afterwards."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHUNKS = 4
 """A walk is cut into so many tests, for machines with several cores."""
 
 PAUSE_SECONDS = CLAIM.total_seconds() + 1
-"""From a death to the restart: whoever was sending to the shop has lost its claim by then."""
+"""From a crash to the restart: any claim of a sender to the shop has expired by then."""
 
 
 @dataclass

@@ -101,7 +101,7 @@ class Crowd:
 
 
 def issue_of(theirs: StrikeInvoice, seconds: int) -> Issue:
-    """What we remember of a provider's invoice. Nobody reads the payment request of these again."""
+    """What we remember of a provider's invoice. The payment request of these is never read again."""
     return Issue(
         strike_invoice_id=theirs.invoice_id,
         bolt11="lnbc1",

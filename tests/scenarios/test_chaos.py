@@ -54,7 +54,7 @@ class Sale:
 
 @dataclass
 class Fleet:
-    """Two servers and the three workers, as processes of their own, each begun anew when it is killed."""
+    """Two servers and the three workers, as processes of their own, each restarted when it is killed."""
 
     provider_url: str
     database_url: str
@@ -148,7 +148,7 @@ class Customers:
             sale = self._order(rng, f"{thread}-{number}")
             if sale is None:
                 continue
-            # In time is well in time: nobody is here to test which of two instants in one second was the first.
+            # In time means well in time: which of two instants in one second was the first is not tested here.
             if number % 2 and (sale.expires_at - self._simulator.now()).total_seconds() > 1:
                 self._simulator.pay_invoice(sale.payment_request)
                 self.paid.append(sale)

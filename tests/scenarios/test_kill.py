@@ -1,6 +1,6 @@
-"""Power cuts in a sale: our programs are killed before and after every commit and every call to somebody outside.
+"""Power cuts in a sale: our programs are killed before and after every commit and every outgoing call.
 
-After each death somebody comes back: the shop repeats its request, the customer pays, and then either the provider
+After each crash the work continues: the shop repeats its request, the customer pays, and then either the provider
 repeats its webhook, or a worker makes one pass. Whichever it is, everything must end as if nothing had happened.
 """
 

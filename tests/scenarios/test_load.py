@@ -77,7 +77,7 @@ def test_32_clients_that_ask_for_the_same_order_get_the_same_invoice(tmp_path: P
     assert len(simulator.invoices.by_id) == 4
 
 
-def test_what_is_over_the_providers_limit_is_told_to_wait_and_succeeds_after_that(tmp_path: Path) -> None:
+def test_what_exceeds_the_providers_limit_waits_and_then_succeeds(tmp_path: Path) -> None:
     simulator = Simulator(clock=VirtualClock(running=False), seed=1)
     database_url = f"sqlite:///{tmp_path}/invoices.sqlite"
 

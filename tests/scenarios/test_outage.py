@@ -80,7 +80,7 @@ def test_a_shop_that_is_down_for_75_hours_is_still_told(world: World) -> None:
     assert {len(ids) for ids in ids_tried(world).values()} == {1}
 
 
-def test_a_shop_that_never_comes_back_is_given_up_and_holds_up_nobody(world: World) -> None:
+def test_a_shop_that_never_comes_back_is_given_up_and_delays_no_other(world: World) -> None:
     world.simulator.shop.answer_with(500, times=None)
     lost = sell_and_pay(world)
     for _ in let_pass(world, hours=90, restart_every_hours=24):

@@ -72,7 +72,7 @@ def work(world: World, hours: float = 3) -> None:
 
 
 def finish(world: World) -> None:
-    """Whatever was in the refund's way is gone; the original sends it."""
+    """The refund is no longer blocked; the original sends it."""
     world.simulator.config.payout_behaviours = {"*": "complete"}
     drain(world)
     assert len(payouts(world)) == 1

@@ -73,7 +73,7 @@ def test_strike_answers_202_and_the_payment_is_pending_for_an_hour(make_world: C
     assert executions(world) == ["PENDING"]
 
 
-def test_a_pending_payment_fails_and_is_sent_anew(world: World) -> None:
+def test_a_pending_payment_fails_and_is_sent_again(world: World) -> None:
     invoice = owe(world, "pendingfail600@example.com")
     send(world)
     world.simulator.config.payout_behaviours = {"*": "complete"}
@@ -109,7 +109,7 @@ def run_parallel(*tasks: Callable[[], object]) -> None:
         start.wait()
         try:
             task()
-        except BaseException as error:  # noqa: BLE001 - a test must see whatever ended a thread
+        except BaseException as error:  # noqa: BLE001 - a test must see anything that ends a thread
             troubles.append(error)
 
     threads = [threading.Thread(target=run, args=(task,)) for task in tasks]

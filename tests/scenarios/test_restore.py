@@ -243,7 +243,7 @@ class TestABackupOfAnyMoment:
 
 
 def finish(world: World) -> None:
-    """Let the refund be sent, whatever was in its way."""
+    """Remove what blocks the refund, so that it can be sent."""
     world.simulator.config.payout_behaviours = {"*": "complete"}
     drain(world)
 
@@ -326,7 +326,7 @@ class TestAfterwards:
         assert executions(world) == ["PAYMENT_QUOTE_EXPIRED"]
         assert payouts(world) == []
 
-    def test_it_begins_once_whoever_starts_how_often(self, world: World) -> None:
+    def test_it_begins_once_however_many_programs_start(self, world: World) -> None:
         backup = take_backup(world)
         put_back(world, backup)
         began_at = milestone(world)

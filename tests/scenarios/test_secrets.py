@@ -1,4 +1,4 @@
-"""Nobody sees a secret: a day of a shop with real processes, and everything that any of them said is searched."""
+"""Secrets stay secret: a day of a shop with real processes, whose entire output is searched for them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lnpay.sandbox.server import wait_until
 from tests.scenarios.live import ROOT, environment, main_process
 
 SECRETS = {
-    "STRIKE_API_KEY": "strike-key-that-nobody-sees",
-    "WEBHOOK_SECRET": "webhook-secret-nobody-sees",
-    "WEBHOOK_SECRET_OLD": "old-webhook-secret-nobody-sees",
+    "STRIKE_API_KEY": "strike-key-that-stays-secret",
+    "WEBHOOK_SECRET": "webhook-secret-stays-secret",
+    "WEBHOOK_SECRET_OLD": "old-webhook-secret-stays-secret",
     "DELIVERY_SECRET": "whsec_bm9ib2R5LXNlZXMtdGhpcy1zZWNyZXQtb2YtdGhlLXNob3A=",
-    "API_KEYS": "api-key-of-the-shop-nobody-sees",
-    "ADMIN_PASSWORD": "password-of-the-operator-nobody-sees",
-    "METRICS_TOKEN": "token-of-the-figures-nobody-sees",
-    "COINGECKO_API_KEY": "coingecko-key-nobody-sees",
+    "API_KEYS": "api-key-of-the-shop-stays-secret",
+    "ADMIN_PASSWORD": "password-of-the-operator-stays-secret",
+    "METRICS_TOKEN": "token-of-the-figures-stays-secret",
+    "COINGECKO_API_KEY": "coingecko-key-stays-secret",
 }
 BEARER = {"Authorization": f"Bearer {SECRETS['API_KEYS']}"}
 

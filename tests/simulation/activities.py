@@ -176,7 +176,7 @@ class Activities:
         self._pay(customer)
 
     def _race(self, home: Installation, customer: Customer) -> None:
-        """The customer comes back while a pass ends what nobody has paid, and pays just before it writes that."""
+        """The customer returns while a pass ends unpaid invoices, and pays just before the pass writes."""
         world, chance = self.world, self.world.random
         assert customer.expires_at is not None
         left = (customer.expires_at + EXPIRE_MARGIN - world.simulator.clock.now()).total_seconds()
@@ -265,7 +265,7 @@ class Activities:
         address = self.new_address(strike_id)
         self.request(self.server(home), "POST", f"/refund/{token}", data={"ln_address": address})
 
-    # Whoever does the work.
+    # The programs that do the work.
 
     def _start_teller(self, home: Installation) -> None:
         server = self.server(home)

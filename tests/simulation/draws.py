@@ -209,7 +209,7 @@ def draw_fault(chance: random.Random, scene: Scene) -> Fault:
     method, path = chance.choice(PATHS)
     kind = chance.choice(KINDS)
     if kind == "garbage" and path == "/shop/webhook":
-        kind = "truncated"  # the simulator's garbage is a 200, whatever the shop has answered
+        kind = "truncated"  # the simulator's garbage is a 200, regardless of the shop's answer
     status, code = chance.choice(SERVER_ERRORS)
     if kind == "error" and chance.random() < 0.3:
         status, code = chance.choice(REFUSALS)

@@ -47,13 +47,13 @@ LONGEST_AWAKE = 50
 """After so many rounds what is left waits for hours: for a payment that is pending."""
 
 TOGETHER = timedelta(minutes=20)
-"""What is due within so long is done in one round: here nobody is in a hurry."""
+"""Everything due within this time is done in one round: speed does not matter here."""
 
 TICK = timedelta(milliseconds=1)
 
 
 def come_to_rest(world: SimulatedWorld) -> None:
-    """Mend everything, and raise Violation unless all that is owed is done in the end."""
+    """Repair everything, and raise Violation unless all that is owed is done in the end."""
     _heal(world)
     until = world.simulator.clock.now() + LONGEST
     for number in range(MOST_ROUNDS):
@@ -74,7 +74,7 @@ def come_to_rest(world: SimulatedWorld) -> None:
 
 def _heal(world: SimulatedWorld) -> None:
     simulator = world.simulator
-    world.scheduler.note("everything is mended")
+    world.scheduler.note("everything is repaired")
     world.scheduler.chances = Chances()
     for home in world.homes:
         for process in home.processes.values():
@@ -129,7 +129,7 @@ def _round_of(world: SimulatedWorld, home: Installation) -> None:
     else:
         send_due_refunds(server.backend.refund_sender, WAITING)
         if home.is_copied and is_first:
-            # What an older database has forgotten, no webhook tells again: whoever puts one back makes a pass.
+            # No webhook repeats what an older database has forgotten: after a restore the operator runs a pass.
             main_pass(home.processes["operator"].backend)
     if query("SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1"):
         send_due(server.backend.outbox, senders=1)
@@ -259,7 +259,7 @@ def _time(text: str) -> datetime:
 
 
 def _check(world: SimulatedWorld) -> None:
-    """Whatever is PAID at the provider was told to its shop, or refunded, or is in the operator's list."""
+    """Every invoice PAID at the provider was reported to its shop, refunded, or is in the operator's list."""
     told = {
         one.json()["data"]["invoice_id"]
         for one in world.simulator.shop.accepted()
@@ -277,7 +277,7 @@ def _check(world: SimulatedWorld) -> None:
         elif world.watch.is_late(customer):
             raise Violation(f"{customer} paid late and got nothing back")
         else:
-            raise Violation(f"{customer} paid in time, and the shop was never told")
+            raise Violation(f"{customer} paid in time, and the shop was never notified")
 
 
 def _listed(world: SimulatedWorld, home: str) -> set[str]:

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 RAM_DISK = Path("/dev/shm")  # noqa: S108 - only the parent of a folder with a random name
 
 BUSY_TIMEOUT_MS = 1
-"""The one who holds the lock never lets go while somebody waits: here everybody takes turns."""
+"""The holder of the lock never releases it while others wait, because here all take turns."""
 
 RATE_PATHS = ("/coingecko/", "/coinbase/", "/v1/rates/")
 
@@ -221,7 +221,7 @@ class Host:
     """The machines of one world."""
 
     is_running = False
-    """As a clock for the transport: it stands still until somebody waits."""
+    """As a clock for the transport: it stands still until a task waits."""
 
     def __init__(self, simulator: Simulator, scheduler: Scheduler) -> None:
         self.simulator = simulator
@@ -241,7 +241,7 @@ class Host:
 
     @contextmanager
     def locked_now_and_then(self, disk: Disk) -> Iterator[None]:
-        """At times somebody else is in the middle of writing and does not come to an end."""
+        """At times another process is in the middle of writing and does not come to an end."""
         if not self.scheduler.is_unlucky(self.scheduler.chances.locked):
             yield
             return

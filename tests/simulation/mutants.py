@@ -204,7 +204,7 @@ MUTANTS = (
 
 @contextmanager
 def switched_off(mutant: Mutant) -> Iterator[None]:
-    """Put the mutant's code in place of the product's, for whoever has imported it, and put it back."""
+    """Put the mutant's code in place of the product's in every module that imports it, and restore it afterwards."""
     with ExitStack() as stack:
         for function in dict.fromkeys(change.function for change in mutant.changes):
             plain = inspect.unwrap(function)

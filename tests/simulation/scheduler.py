@@ -84,7 +84,7 @@ class Task:
             pass
         except Violation as violation:
             self.violation = violation
-        except Exception as error:  # noqa: BLE001 - judged by whoever started the task
+        except Exception as error:  # noqa: BLE001 - judged by the task's starter
             self.error = error
 
 
@@ -92,7 +92,7 @@ class Task:
 class Chances:
     """How often what happens at a point where a task may be suspended.
 
-    stall: just before money moves or the shop is told, for long enough that others take up the work.
+    stall: just before money moves or the shop is notified, for long enough that others take up the work.
     """
 
     crash: float = 0.0

@@ -50,7 +50,7 @@ class Watch:
         self.approved: set[tuple[str, str]] = set()
         """What a person has approved: the provider's invoice and the address."""
         self.unpaid: set[str] = set()
-        """Invoices that were shown, and nobody has tried to pay yet."""
+        """Invoices that were shown, and that no customer has tried to pay yet."""
         self._sim = simulator
         self._payments = 0
         self._entries = 0
@@ -91,13 +91,13 @@ class Watch:
     def _owner_of(self, destination: str | None) -> Customer:
         owner = self.owners.get(destination or "")
         if owner is None:
-            raise Violation(f"money goes to {destination}, which nobody gave")
+            raise Violation(f"money is sent to {destination}, an address that was never given")
         return owner
 
     # After each commit.
 
     def check_vanished(self, name: str, rows: list[sqlite3.Row]) -> None:
-        """Only an order that nobody has paid may be forgotten."""
+        """Only an unpaid order may be forgotten."""
         for row in rows:
             if name != "invoices" or row["state"] in ("settled", "paid_late"):
                 raise Violation(f"a row of {name} has vanished")
@@ -118,7 +118,7 @@ class Watch:
             raise Violation(f"an invoice is {state} and was not paid")
         customer = self.customers.get(strike_id)
         if customer is None:
-            raise Violation(f"an invoice is {state} that nobody was shown")
+            raise Violation(f"an invoice is {state} that was never shown")
         if customer.home != home:
             raise Violation(f"{home} calls {state} what {customer} has paid to {customer.home}")
         is_late = self.is_late(customer)
@@ -126,7 +126,7 @@ class Watch:
             raise Violation(f"{customer} paid {'late' if is_late else 'in time'}, and the invoice is {state}")
 
     def check_teller(self, strike_id: str, home: str) -> None:
-        """Each shop is told of its own orders."""
+        """Each shop is notified of its own orders."""
         customer = self.customers.get(strike_id)
         if customer is not None and customer.home != home:
             raise Violation(f"{home} tells its shop of what {customer} has ordered from {customer.home}")
@@ -134,7 +134,7 @@ class Watch:
     # After each step.
 
     def check_world(self) -> None:
-        """Never more out than in; the shop is told what is true, always alike; no lock-out is our doing."""
+        """Never more out than in; the shop gets true and consistent messages; no lock-out is caused by us."""
         self._check_payments()
         self._check_entries()
         self._check_shop()
@@ -188,14 +188,14 @@ class Watch:
             return
         customer = self.customers[body["data"]["invoice_id"]]
         if not self.is_paid(customer):
-            raise Violation(f"the shop is told {kind}, and {customer} has not paid")
+            raise Violation(f"the shop gets {kind}, and {customer} has not paid")
         if self.is_late(customer) == (kind == "invoice.settled"):
-            raise Violation(f"the shop is told {kind} of {customer}, which is not so")
+            raise Violation(f"the shop gets {kind} for {customer}, which is not so")
         if body["status"] == "success" and kind != "invoice.settled":
             raise Violation(f"{kind} says success")
         is_sent = any(one.state == "COMPLETED" for one in self.payments_of(customer))
         if kind == "refund.sent" and not is_sent and not self.is_taken_for_sent(customer):
-            raise Violation(f"the shop is told that {customer} was paid back, and nothing was sent")
+            raise Violation(f"the shop is notified that {customer} was refunded, and nothing was sent")
 
     def forget_told(self, webhook_ids: set[str], home: str) -> None:
         """An older database came back: only the messages that it knows must be told as before."""

@@ -61,7 +61,7 @@ class RowWatch:
         self._calls_made = self._calls_counted
 
     def check(self) -> None:
-        """Nothing vanishes, nothing moves backwards, nothing is called what it is not, nobody takes a taken claim."""
+        """Rows never vanish, never move backwards, never contradict themselves, and no taken claim is taken again."""
         for name, query in QUERIES.items():
             before = self._rows[name]
             now = self._rows[name] = {row[0]: row for row in self.eye.execute(query)}

@@ -42,7 +42,7 @@ class SharedTime:
         return self.now() + timedelta(seconds=self.read(slot))
 
     def steady(self) -> float:
-        """Seconds that only go forward, whatever is done to a process's clock."""
+        """Monotonic seconds, independent of changes to a process's clock."""
         return time.monotonic() + self.read(0)
 
 

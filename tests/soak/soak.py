@@ -60,7 +60,7 @@ class Program:
 
 @dataclass
 class Sale:
-    """What a customer was shown, and what happened then. pays_at: None for nobody who pays."""
+    """What a customer was shown, and what happened then. pays_at: None if the customer never pays."""
 
     invoice_id: str
     address: str

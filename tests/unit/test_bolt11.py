@@ -274,7 +274,7 @@ class TestAmount:
             *("21000001", "21000000000000000010p", "9" * 20, "9" * 21, "9" * 5000),
         ],
     )
-    def test_one_that_nobody_may_write_is_refused(self, amount: str) -> None:
+    def test_an_amount_in_a_forbidden_form_is_refused(self, amount: str) -> None:
         with pytest.raises(Bolt11Error):
             decode(encode(f"lnbc{amount}", TIME + HASH_FIELD + SIGNATURE))
 

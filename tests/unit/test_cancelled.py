@@ -39,7 +39,7 @@ def shop(make_world: Callable[..., World]) -> World:
 
 
 def cancel(world: World, invoice: Invoice) -> None:
-    """Somebody calls it off at Strike."""
+    """The invoice is cancelled at Strike."""
     world.simulator.invoices.cancel(world.simulator.invoices.by_id[invoice.strike_invoice_id])
 
 

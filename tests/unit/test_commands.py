@@ -176,7 +176,7 @@ class TestActing:
 
 
 class TestRedeliver:
-    def test_the_shop_is_told_once_more(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_the_shop_is_notified_once_more(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
         world.subscribe()
         invoice = world.sell()
         world.pay(invoice)

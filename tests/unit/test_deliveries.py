@@ -92,7 +92,7 @@ class TestSending:
         assert (delivery.state, delivery.attempts) == (DeliveryState.DELIVERED, 1)
         assert (delivery.delivered_at, delivery.last_error) == (world.backend.clock(), None)
 
-    def test_many_orders_are_told_each_once(self, world: World) -> None:
+    def test_many_orders_are_reported_once_each(self, world: World) -> None:
         invoices = [paid_order(world) for _ in range(SENDERS + 3)]
 
         assert send_due(world.backend.outbox)["delivered"] == len(invoices)
@@ -204,7 +204,7 @@ class TestRepeating:
         assert (delivery.state, delivery.attempts) == (DeliveryState.ABANDONED, 1)
 
     @pytest.mark.parametrize("status", [199, 300, 302, 400, 401, 404, 429, 500, 501, 503, 599])
-    def test_whatever_is_not_2xx_is_tried_again(self, world: World, status: int) -> None:
+    def test_any_answer_but_2xx_is_retried(self, world: World, status: int) -> None:
         invoice = paid_order(world)
 
         def deliver(event: Event) -> None:
@@ -267,7 +267,7 @@ class TestTheMerchantsHook:
             StorageUnavailable("not ours"),
         ],
     )
-    def test_whatever_it_raises_it_is_called_again(self, world: World, error: BaseException) -> None:
+    def test_it_is_called_again_after_any_exception(self, world: World, error: BaseException) -> None:
         invoice = paid_order(world)
 
         def deliver(event: Event) -> None:
@@ -293,7 +293,7 @@ class TestTheMerchantsHook:
 
     @pytest.mark.parametrize("kind", [ShopRefused, ShopGone])
     @pytest.mark.parametrize("said", ["a\x00b", "half \ud800", "x" * 5000, "two\nlines", ""])
-    def test_whatever_it_quotes_of_the_shop_is_kept_as_text(
+    def test_anything_it_quotes_from_the_shop_is_kept_as_text(
         self, world: World, kind: type[ShopRefused], said: str
     ) -> None:
         invoice = paid_order(world)
@@ -481,8 +481,8 @@ class TestClaims:
 
         assert send_due_and_wait(world.backend.outbox, sleep=lambda _: pytest.fail("slept")) == Counter(delivered=1)
 
-    def test_a_patient_worker_does_not_wait_for_ever(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Somebody claims a message again and again, and is killed each time."""
+    def test_a_waiting_worker_gives_up_in_the_end(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A process claims a message again and again, and is killed each time."""
         self.killed_while_sending(world)
         naps: list[float] = []
 

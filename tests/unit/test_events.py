@@ -1,4 +1,4 @@
-"""What the shop is told, word for word."""
+"""The messages to the shop, word for word."""
 
 from __future__ import annotations
 

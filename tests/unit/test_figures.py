@@ -35,7 +35,7 @@ S, R, D = InvoiceState, RefundState, DeliveryState
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
-    """A world over each kind of database, whose shop is told of everything."""
+    """A world over each kind of database, whose shop subscribes to every event."""
     if request.param == "sqlite":
         made = World.make(tmp_path, delivery_events=ALL_EVENTS)
         yield made

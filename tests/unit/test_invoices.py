@@ -1,4 +1,4 @@
-"""Issuing an invoice: once per order, whatever is lost on the way and whoever asks at the same time."""
+"""Issuing an invoice: once per order, no matter which answers are lost and who else asks at the same time."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def made_at_strike(world: World) -> list[str]:
 
 
 def payment_request(sats: int | None) -> str:
-    """A well-signed payment request over an amount of somebody else's choosing."""
+    """A correctly signed payment request for an amount that we did not ask for."""
     terms = PaymentTerms(sats or 0, 1_767_225_600, 3600, b"\x01" * 32, b"\x02" * 32, "")
     return write_payment_request(terms)
 
@@ -668,7 +668,7 @@ class TestAtTheSameTime:
     def test_an_order_that_others_keep_changing_is_given_up_politely(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Every time we come back from the provider, somebody else has asked for something else."""
+        """Every time the provider answers, another request has changed the order."""
         issuer = world.backend.issuer
         real = issuer.strike.create_invoice
         meddling = iter(range(100))

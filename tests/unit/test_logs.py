@@ -104,7 +104,7 @@ class TestText:
 
         assert lines()[0].endswith("invoice settled request_id=req-1")
 
-    def test_nobody_begins_a_line_by_what_is_quoted(self, lines: Lines) -> None:
+    def test_a_quoted_text_cannot_begin_a_line(self, lines: Lines) -> None:
         set_up_logging("info", "text")
         log.warning("delivery refused reason=%s", "no\r\n2026-01-01 00:00:00,000 INFO lnpay.example all is well")
 
@@ -205,7 +205,7 @@ SECRETS = {
 
 class TestDiscretion:
     @pytest.mark.parametrize("log_format", ["text", "json"])
-    def test_a_whole_story_is_told_without_a_secret(
+    def test_a_whole_sale_is_logged_without_a_secret(
         self, make_world: Callable[..., World], lines: Lines, log_format: str
     ) -> None:
         set_up_logging("debug", log_format)
@@ -238,7 +238,7 @@ class TestDiscretion:
 
 
 def tell_a_story(world: World) -> list[str]:
-    """A sale, a payment, a late one and its refund, and much that goes wrong. Returns what nobody else may know."""
+    """A sale, a payment, a late one and its refund, and many failures. Returns what must stay secret."""
     world.client.environ_base["HTTP_AUTHORIZATION"] = "Bearer a-shop-key-of-the-tests"
     world.subscribe()
     world.simulator.shop.answer_with(500)

@@ -412,7 +412,7 @@ class TestSatsToFiat:
 
 
 class TestTheCallersArithmetic:
-    """What Decimal rounds to, and how, belongs to the thread: whatever has been set there, money comes out the same."""
+    """How Decimal rounds is a setting of the thread: amounts come out the same under any setting."""
 
     CONTEXTS = (Context(prec=2, rounding=ROUND_UP), Context(prec=2, rounding=ROUND_DOWN), Context(traps=[Inexact]))
 

@@ -148,7 +148,7 @@ class TestTrouble:
 
 
 class TestStalledWork:
-    """What has not moved for an hour, whatever the reason."""
+    """What has not moved for an hour, for any reason."""
 
     def test_refunds_that_have_failed_for_long(self, world: World) -> None:
         owe(world)
@@ -336,7 +336,7 @@ class TestHeartbeats:
 
         assert since == [start, start, None, start + timedelta(seconds=180)]
 
-    def test_what_is_wrong_is_remembered_until_it_is_mended(self, world: World) -> None:
+    def test_a_fault_is_remembered_until_it_is_fixed(self, world: World) -> None:
         troubles = iter(["2 refunds wait", None])
 
         def one_pass(_: object) -> Summary:

@@ -1,4 +1,4 @@
-"""Deleting what nobody paid: nothing that money or a message hangs on, and no payment is missed for it."""
+"""Deleting unpaid invoices: nothing that money or a message depends on, and no payment is missed because of it."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def pruned_after(world: World, days: float) -> int:
 
 
 class TestWhatIsDeleted:
-    def test_an_invoice_that_nobody_paid_is_deleted_ninety_days_after_it_could_be_paid(self, world: World) -> None:
+    def test_an_unpaid_invoice_is_deleted_ninety_days_after_it_could_be_paid(self, world: World) -> None:
         invoice = world.sell()
         lapse(world)
 

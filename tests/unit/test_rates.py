@@ -150,7 +150,7 @@ class TestChoice:
 
         assert rates.current().source == "first"
 
-    def test_nobody_answering_is_an_error_that_says_when_to_come_back(
+    def test_no_answer_from_any_source_is_an_error_that_says_when_to_retry(
         self, rates: Rates, first: FakeSource, second: FakeSource, third: FakeSource
     ) -> None:
         for source in (first, second, third):
@@ -162,7 +162,9 @@ class TestChoice:
         assert refusal.value.retry_after_seconds == 5
         assert "HTTP" not in refusal.value.message
 
-    def test_nobody_knowing_the_currency_is_an_error(self, clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_currency_unknown_to_all_sources_is_an_error(
+        self, clock: FakeClock, caplog: pytest.LogCaptureFixture
+    ) -> None:
         rates = Rates([FakeSource(clock, price=None)], "xyz", clock=clock)
 
         with pytest.raises(RateUnavailable):
@@ -674,7 +676,7 @@ class TestThreads:
         assert self.run_together(rates, source, 12) == ["unavailable"] * 12
         assert source.asked == 1
 
-    def test_a_request_does_not_wait_for_ever(self, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_request_stops_waiting_in_the_end(self, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(rates_module, "MAX_WAIT_SECONDS", 0.05)
         source = SlowSource(clock)
         rates = Rates([source], "usd", clock=clock)
@@ -1069,7 +1071,7 @@ class _MemorySession(requests.Session):
 
 
 @given(st.one_of(st.binary(), json_values.map(lambda value: json.dumps(value).encode())))
-def test_whatever_a_source_answers_there_is_a_price_or_none_or_a_failure(body: bytes) -> None:
+def test_any_answer_of_a_source_is_a_price_or_none_or_a_failure(body: bytes) -> None:
     clock = FakeClock()
     sources: list[RateSource] = [
         CoinGecko(_MemorySession(body), "http://x", "", clock),

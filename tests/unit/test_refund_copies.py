@@ -1,4 +1,4 @@
-"""A refund whose idempotency key was used by another copy of the database, or so long ago that nobody can tell."""
+"""A refund whose idempotency key was used by another copy of the database, or so long ago that it is uncertain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refunds are sent at most once, whatever Strike answers and wherever we crash. The provider's ledger is the proof."""
+"""Refunds are sent at most once for every answer of Strike and every crash. The provider's ledger is the proof."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def before_call(world: World, start: str, act: Callable[[], object]) -> None:
 
 
 class TestSending:
-    def test_what_was_received_goes_back_to_the_invoices_address(self, world: World) -> None:
+    def test_what_was_received_is_refunded_to_the_invoices_address(self, world: World) -> None:
         invoice = owe(world)
 
         assert send(world) == {S.SENT: 1}
@@ -141,7 +141,7 @@ class TestSending:
         assert send(world) == {}
         assert len(payouts(world)) == 1
 
-    def test_the_shop_is_told_once(self, make_world: MakeWorld) -> None:
+    def test_the_shop_is_notified_once(self, make_world: MakeWorld) -> None:
         world = make_world(delivery_events=ALL_EVENTS)
         invoice = owe(world)
 
@@ -221,7 +221,7 @@ class TestPending:
         world.wait(1)
         assert send(world) == {S.IN_FLIGHT: 1}
 
-    def test_what_comes_back_is_sent_anew_under_a_new_key(self, world: World) -> None:
+    def test_what_comes_back_is_sent_again_under_a_new_key(self, world: World) -> None:
         invoice = owe(world, "pendingfail60@example.com")
         send(world)
         first = refund_of(world, invoice)
@@ -273,7 +273,7 @@ class TestFailure:
         assert len(keys) == len(pauses)
         assert len(payouts(world)) == 1
 
-    def test_a_fresh_try_begins_its_looks_anew(self, world: World) -> None:
+    def test_a_new_attempt_resets_the_count_of_checks(self, world: World) -> None:
         invoice = owe(world, "pendingfail5@example.com")
         send(world)
         world.wait(5)
@@ -285,7 +285,7 @@ class TestFailure:
 
         assert (refund_of(world, invoice).looks, later(world, invoice)) == (1, 5)
 
-    def test_a_balance_that_is_too_low_is_said_and_mends_itself(self, make_world: MakeWorld) -> None:
+    def test_a_low_balance_is_reported_and_resolves_itself(self, make_world: MakeWorld) -> None:
         world = make_world(config=SimulatorConfig(start_balance_sats=0))
         invoice = owe(world)
 
@@ -491,8 +491,8 @@ class TestTheExecutionIsNotAnswered:
         assert send(world) == {S.SENT: 1}
         assert executions(world) == ["COMPLETED"]
 
-    def test_swallowed_for_longer_than_the_quote_lives_it_is_never_sent_anew(self, world: World) -> None:
-        """Nothing was sent, but nobody here can know that."""
+    def test_swallowed_for_longer_than_the_quote_lives_it_is_never_sent_again(self, world: World) -> None:
+        """Nothing was sent, but LNPay cannot know that."""
         invoice = owe(world)
         world.fault("PATCH", EXECUTE, "lost_request", times=6)
 
@@ -813,7 +813,7 @@ class TestStrikeAsksToWait:
 
         assert send(world) == {"unanswered": 2 * (MAX_CONSECUTIVE_FAILURES - 1), S.SENT: 2}
 
-    def test_the_pauses_begin_anew_once_it_is_sent(self, world: World) -> None:
+    def test_the_pauses_start_over_once_it_is_sent(self, world: World) -> None:
         """However long its price could not be had: what Strike says of a payment is worth asking for soon."""
         invoice = owe(world)
         world.fault("POST", QUOTE, "unreachable", times=2)
@@ -1055,7 +1055,7 @@ class TestSmallOnes:
         assert send(world) == {S.SENT: 1}
         assert payouts(world)[0].sats == 99
 
-    def test_twenty_small_refunds_cost_nothing_while_nobody_asks(self, make_world: MakeWorld) -> None:
+    def test_twenty_small_refunds_cost_nothing_until_requested(self, make_world: MakeWorld) -> None:
         world = make_world(config=SimulatorConfig(payout_fee_base_sats=10, payout_fee_ppm=0))
         for _ in range(20):
             owe(world)
@@ -1121,7 +1121,7 @@ class TestTheAddress:
         assert [entry.destination for entry in payouts(world)] == ["bob@example.com"]
         assert told_of(world, invoice) == ["refund.needs_address", "refund.sent"]
 
-    def test_the_shop_is_told_once_that_an_address_is_needed(self, make_world: MakeWorld) -> None:
+    def test_the_shop_is_notified_once_that_an_address_is_needed(self, make_world: MakeWorld) -> None:
         world = make_world(delivery_events=ALL_EVENTS)
         invoice = owe(world, None)
         assert told_of(world, invoice) == ["refund.needs_address"]
@@ -1173,7 +1173,7 @@ class TestClaims:
         other.close()
 
     def test_a_claim_lost_between_seeing_and_taking_leads_to_the_next(self, world: World) -> None:
-        """Somebody else takes the first one that is due just before we do."""
+        """Another process claims the first due refund just before we do."""
         first, second = owe(world, "pending@example.com"), owe(world)
         other = twin(world)
         steal_once(world, lambda: send_due_refunds(dataclasses.replace(other.refund_sender, stop=Once())))
@@ -1182,7 +1182,7 @@ class TestClaims:
         assert refund_of(world, first).claims == refund_of(world, second).claims == 1
         other.close()
 
-    def test_nothing_is_taken_when_somebody_else_took_all(self, world: World) -> None:
+    def test_nothing_is_claimed_when_another_process_claimed_all(self, world: World) -> None:
         owe(world)
         other = twin(world)
         steal_once(world, lambda: send_due_refunds(other.refund_sender))
@@ -1462,7 +1462,7 @@ class TestTheWebhook:
         assert reconcile_payment(world.backend.refund_sender, payment_id) is None
         assert world.calls("GET /v1/payments/") == []
 
-    def test_while_somebody_works_on_it_strike_is_to_come_again(self, world: World) -> None:
+    def test_while_it_is_being_processed_strike_must_retry(self, world: World) -> None:
         world.subscribe()
         invoice = owe(world, "pending60@example.com")
         send(world)
@@ -1508,7 +1508,7 @@ class TestTheWebhook:
         refund = refund_of(world, invoice)
         assert (refund.state, refund.claimed_until) == (S.IN_FLIGHT, None)
 
-    def test_while_it_looks_nobody_else_does_and_it_does_not_look_for_long(self, world: World) -> None:
+    def test_while_it_checks_no_other_process_does_and_not_for_long(self, world: World) -> None:
         invoice = owe(world, "pending60@example.com")
         send(world)
         payment_id = str(refund_of(world, invoice).payment_id)
@@ -1524,7 +1524,7 @@ class TestTheWebhook:
         assert (seen[0].claimed_until, seen[1]) == (started_at + CLAIM, {})
         assert world.backend.clock() - started_at == timedelta(seconds=WEBHOOK_TIMEOUT[1])
 
-    def test_when_somebody_takes_it_at_the_same_moment_strike_is_to_come_again(self, world: World) -> None:
+    def test_when_another_process_claims_it_at_the_same_time_strike_must_retry(self, world: World) -> None:
         invoice = owe(world, "pending60@example.com")
         send(world)
         payment_id = str(refund_of(world, invoice).payment_id)

@@ -110,7 +110,7 @@ def test_each_command_is_for_certain_states_only(make_world: MakeWorld, verb: st
         ("give", S.NEEDS_ADDRESS, False),
     ],
 )
-def test_what_begins_anew_has_a_key_without_a_quote_and_is_due_at_once(
+def test_what_starts_over_has_a_key_without_a_quote_and_is_due_now(
     make_world: MakeWorld, verb: str, state: RefundState, *, is_key_used: bool
 ) -> None:
     world, invoice = in_state(make_world, state)
@@ -149,7 +149,7 @@ def test_the_history_keeps_who_said_what(make_world: MakeWorld, verb: str, words
     assert (line.step, line.outcome, line.at) == (step, words, world.backend.clock())
 
 
-def test_what_was_settled_by_hand_is_not_sent_and_the_shop_is_told_once(make_world: MakeWorld) -> None:
+def test_what_was_settled_by_hand_is_not_sent_and_the_shop_is_notified_once(make_world: MakeWorld) -> None:
     world, invoice = in_state(make_world, S.FAILED)
 
     settled = act(world, invoice, "settle")
@@ -178,7 +178,7 @@ class TestTheHour:
 
     @pytest.mark.parametrize("verb", ["retry", "settle"])
     @pytest.mark.parametrize(("seconds", "is_believed"), [(-1, False), (0, True)])
-    def test_and_nobody_may_be_working_on_it(
+    def test_and_no_worker_may_hold_its_claim(
         self, make_world: MakeWorld, verb: str, seconds: int, is_believed: bool
     ) -> None:
         world, invoice = in_state(make_world, S.IN_FLIGHT)

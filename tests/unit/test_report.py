@@ -143,7 +143,7 @@ class TestCsv:
         assert (payment["fee_sats"], payment["payment_id"]) == ("", "")
         assert (refund["kind"], refund["net_sats"], refund["net_fiat"]) == ("refund", "-12321", "-12.32")
 
-    def test_its_columns_are_these_for_ever(self) -> None:
+    def test_its_columns_never_change(self) -> None:
         file = io.StringIO()
         write_csv(iter([]), UTC, file)
 
@@ -152,7 +152,7 @@ class TestCsv:
             "net_fiat,net_sats,price,price_source,price_time,payment_id,note\r\n"
         )
 
-    def test_times_are_told_with_their_offset(self) -> None:
+    def test_times_are_given_with_their_offset(self) -> None:
         [row] = csv_rows(PAYMENT, zone=BERLIN)
 
         assert row["time"] == "2026-10-04T00:30:00+02:00"

@@ -332,7 +332,7 @@ class TestValues:
         assert "text, json" in problem_of(LOG_FORMAT="xml")
 
     def test_a_password_or_token_that_can_be_guessed_is_refused(self) -> None:
-        assert "less than 12 characters" in problem_of(ADMIN_PASSWORD="elevenchars")
+        assert "fewer than 12 characters" in problem_of(ADMIN_PASSWORD="elevenchars")
         assert "less than 16 characters" in problem_of(METRICS_TOKEN="x" * 15)
 
         settings = load(ADMIN_PASSWORD="twelve chars", METRICS_TOKEN="x" * 16)

@@ -186,7 +186,7 @@ class TestNotPaid:
             (InvoiceStatus.REVERSED, Outcome.CANCELLED),
         ],
     )
-    def test_whatever_is_not_paid_moves_nothing(self, world: World, status: InvoiceStatus, outcome: Outcome) -> None:
+    def test_any_status_but_paid_moves_nothing(self, world: World, status: InvoiceStatus, outcome: Outcome) -> None:
         invoice = world.sell()
 
         assert settle(world.backend.settlement, seen(invoice, status)) is outcome

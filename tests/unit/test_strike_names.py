@@ -17,7 +17,7 @@ from lnpay.domain.strike_names import (
 
 
 @given(st.text(max_size=60))
-def test_a_name_is_short_and_of_harmless_characters_whatever_the_order_id_is(order: str) -> None:
+def test_a_name_is_short_and_of_harmless_characters_for_any_order_id(order: str) -> None:
     name = new_strike_name(order, new_installation())
 
     assert re.fullmatch(r"[A-Za-z0-9_.-]{19,40}", name)

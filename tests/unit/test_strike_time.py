@@ -104,7 +104,7 @@ class TestCertain:
         assert certain is not None
         assert abs(certain - machine.strike()) <= timedelta(seconds=1.1)
 
-    def test_it_is_told_for_a_moment_before_the_answer_too(self) -> None:
+    def test_it_is_known_for_a_moment_before_the_answer_too(self) -> None:
         machine = Machine()
         mark = machine.time.steady()
         machine.passed += 90

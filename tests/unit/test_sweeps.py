@@ -1,4 +1,4 @@
-"""Sweeps: what was paid is found, whatever the provider refuses; nothing ends before the provider was asked."""
+"""Sweeps: every payment is found, even if the provider refuses calls; nothing ends before the provider was asked."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class TestHowDeep:
         world.wait(1)
         return old, world.sell()
 
-    def test_a_shallow_sweep_goes_back_to_the_oldest_unpaid(self, roomy: World) -> None:
+    def test_a_shallow_sweep_reads_back_to_the_oldest_unpaid(self, roomy: World) -> None:
         old, new = self.old_and_new(roomy)
 
         found = look(roomy, is_deep=False)
@@ -173,7 +173,7 @@ class TestHowDeep:
         assert (found.since, found.paid_late) == (new.issue.opened_at, 0)
         assert (len(lists(roomy)), state(roomy, old)) == (1, "expired")
 
-    def test_a_deep_sweep_goes_back_to_the_oldest_expired(self, roomy: World) -> None:
+    def test_a_deep_sweep_reads_back_to_the_oldest_expired(self, roomy: World) -> None:
         old, _ = self.old_and_new(roomy)
 
         found = look(roomy, is_deep=True)
@@ -189,7 +189,7 @@ class TestHowDeep:
         assert look(world, is_deep=False).since is None
         assert look(world, is_deep=True).settled == 1
 
-    def test_deep_sweeps_come_once_a_minute_whoever_makes_them(self, world: World) -> None:
+    def test_deep_sweeps_come_once_a_minute_across_all_processes(self, world: World) -> None:
         self.expire(world, world.sell())
         pause = DEEP_SWEEP_EVERY.total_seconds()
 
@@ -277,7 +277,7 @@ class TestWithoutTheList:
         assert end(world, look(world, calls_left=20)) == (2, 0)
         assert sorted(state(world, invoice) for invoice in invoices) == ["expired", "expired", "unpaid"]
 
-    def test_three_that_fail_do_not_hide_the_others_for_ever(self, world: World) -> None:
+    def test_three_that_fail_do_not_hide_the_others_forever(self, world: World) -> None:
         bad = [world.sell() for _ in range(MAX_CONSECUTIVE_FAILURES)]
         good = world.sell()
         world.pay(good)
@@ -550,7 +550,7 @@ class TestTrouble:
         assert found.stopped_by is not None
         assert found.stopped_by.retry_after_seconds == 3600
 
-    def test_after_a_lock_out_nobody_calls_until_it_ends(self, world: World) -> None:
+    def test_after_a_lock_out_no_process_calls_until_it_ends(self, world: World) -> None:
         world.pay(world.sell())
         world.fault("GET", LIST, "rate_limited", seconds=3600)
         look(world)
@@ -668,7 +668,7 @@ class TestExpiring:
         assert expire_due(world.backend.sweep_settlement, stale) == 0
         assert state(world, invoice) is InvoiceState.SETTLED
 
-    def test_the_shop_is_told_if_it_asks(self, make_world: Callable[..., World]) -> None:
+    def test_the_shop_is_notified_if_it_subscribes(self, make_world: Callable[..., World]) -> None:
         world = make_world(delivery_events=frozenset({"invoice.expired"}))
         invoice = world.sell()
         world.wait(EXPIRED_AFTER + 1)

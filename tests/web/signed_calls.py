@@ -13,7 +13,7 @@ from tests.world import WEBHOOK_SECRET
 
 
 class SignedLikeTheProvider(AuthBase):
-    """Signs whatever the body is."""
+    """Signs any body."""
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Add the header."""

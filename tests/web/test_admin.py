@@ -105,7 +105,7 @@ class TestOff:
         assert world.client.get(path).status_code == 404
         assert world.client.post(path, data={"password": ""}).status_code == 404
 
-    def test_nobody_else_gets_a_cookie(self, shop: World) -> None:
+    def test_no_other_visitor_gets_a_cookie(self, shop: World) -> None:
         for path in ("/healthz", "/docs", "/admin", "/admin/login"):
             assert "Set-Cookie" not in shop.client.get(path).headers
 
@@ -180,7 +180,7 @@ class TestLogin:
 
 
 class TestSession:
-    def test_it_ends_when_nobody_does_anything(self, shop: World) -> None:
+    def test_it_ends_when_it_is_idle(self, shop: World) -> None:
         log_in(shop)
         shop.wait(IDLE.total_seconds() - 1)
         assert shop.client.get("/admin").status_code == 200
@@ -280,7 +280,7 @@ class TestGuessing:
 
         assert [guess(number) for number in range(51)] == [401] * 50 + [429]
 
-    def test_an_hour_of_wrong_ones_from_elsewhere_keeps_nobody_out(self, shop: World) -> None:
+    def test_an_hour_of_wrong_ones_from_elsewhere_locks_out_no_other(self, shop: World) -> None:
         for _ in range(3600):
             guess_from(shop, "203.0.113.66", "wrong")
             shop.wait(1)
@@ -304,7 +304,7 @@ class TestGuessing:
 
         assert guess_from(shop, "198.51.100.7", PASSWORD) == 429
 
-    def test_whoever_has_a_whole_network_is_one(self, shop: World) -> None:
+    def test_a_whole_network_counts_as_one_client(self, shop: World) -> None:
         def guess(number: int) -> int:
             origin = {"REMOTE_ADDR": f"2001:db8::{number:x}"}
             return stranger(shop).post("/admin/login", data={"password": "x"}, environ_base=origin).status_code
@@ -319,7 +319,7 @@ class TestGuessing:
 
         assert log_in(shop).status_code == 303
 
-    def test_nobody_can_say_to_be_such_a_browser(self, shop: World) -> None:
+    def test_such_a_browser_cannot_be_forged(self, shop: World) -> None:
         for _ in range(5):
             log_in(shop, "wrong")
         shop.client.set_cookie("lnpay_admin_known", "me.0123", path="/admin")
@@ -557,7 +557,7 @@ class TestOverview:
         make_pass(shop.backend, "main", lambda _: Summary({}))
         assert "Nothing needs you" in shop.client.get("/admin").text
 
-    def test_an_invoice_that_nobody_could_check_needs_the_operator(self, shop: World) -> None:
+    def test_an_invoice_that_could_not_be_checked_needs_the_operator(self, shop: World) -> None:
         shop.sell()
         shop.wait(4_000)
         log_in(shop)
@@ -746,7 +746,7 @@ class TestList:
 
 
 class TestInvoice:
-    def test_its_history_is_told_in_order(self, make_shop: Callable[..., World]) -> None:
+    def test_its_history_is_shown_in_order(self, make_shop: Callable[..., World]) -> None:
         shop = make_shop(refund_max_sats=1, delivery_events=frozenset({"invoice.paid_late", "refund.sent"}))
         invoice = held(shop)
         shop.wait(5)
@@ -784,7 +784,7 @@ class TestInvoice:
         for words in ("$12.34", "19,207 sats", "Two coffees", "table", invoice.issue.payment_hash, "in time"):
             assert words in page
 
-    def test_money_that_is_seen_and_an_end_without_any_are_told(self, shop: World) -> None:
+    def test_a_pending_payment_and_an_end_without_one_are_shown(self, shop: World) -> None:
         seen, lapsed = shop.sell(), shop.sell()
         with shop.backend.repository.transaction() as tx:
             tx.invoices.mark_seen(seen.id, shop.backend.clock())

@@ -1,4 +1,4 @@
-"""Whose request it is, also behind a proxy, and that nobody can be somebody else."""
+"""Which client sent a request, also behind a proxy, and that no client can pose as another."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def test_an_address_that_leads_nowhere_is_a_404(world: World, path: str) -> None
     assert_error(world.client.get(path), 404, "not_found")
 
 
-def test_a_method_that_nobody_knows_is_a_405(world: World) -> None:
+def test_an_unknown_method_is_a_405(world: World) -> None:
     assert_error(world.client.open("/webhook", method="BREW"), 405, "method_not_allowed")
 
 
@@ -144,7 +144,7 @@ class TestACustomersBrowser:
         assert "your payment is not lost" in page.text
         assert "database" not in page.text
 
-    def test_too_many_requests_are_told_when_to_come_again(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_too_many_requests_get_the_time_to_retry(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         def refuse(self: Repository) -> None:
             raise TooManyRequests(retry_after=7)
 

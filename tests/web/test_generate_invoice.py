@@ -438,7 +438,7 @@ class TestAttempts:
 
 
 def pay_and_tell(world: World, invoice: Invoice, *, late_seconds: float = 0) -> None:
-    """The customer pays, LNPay notices it and the shop is told."""
+    """The customer pays, LNPay notices it and the shop is notified."""
     world.pay(invoice, late_seconds=late_seconds)
     reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
     send_due(world.backend.outbox)
@@ -576,7 +576,7 @@ class TestOrigins:
             "https://x.shop.example",
         ],
     )
-    def test_a_page_of_somebody_else_may_not(self, shop: World, origin: str) -> None:
+    def test_a_page_of_another_site_may_not(self, shop: World, origin: str) -> None:
         assert "Access-Control-Allow-Origin" not in self.preflight(shop, origin).headers
 
     def test_without_the_setting_no_page_may(self, world: World) -> None:

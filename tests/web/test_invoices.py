@@ -133,7 +133,7 @@ class TestTheState:
 
         assert answer.headers["Cache-Control"] == "no-store"
 
-    def test_asking_changes_nothing_and_calls_nobody(self, world: World) -> None:
+    def test_asking_changes_nothing_and_makes_no_call(self, world: World) -> None:
         invoice = world.sell()
         made = len(world.calls())
 

@@ -106,7 +106,7 @@ class TestLinks:
 
 
 class TestMetadata:
-    def test_it_is_told_with_the_delivery_and_with_the_state(self, world: World) -> None:
+    def test_it_comes_with_the_delivery_and_with_the_state(self, world: World) -> None:
         told = data_of(world, correlation_id="order-1", metadata={"cart": "17", "gift": "oui, s'il vous plaît"})
         world.subscribe()
         world.pay(world.invoice(told["invoice_id"]))

@@ -46,7 +46,7 @@ class TestDoor:
     @pytest.mark.parametrize(
         "given", [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ä"]
     )
-    def test_with_one_nobody_else_is_told_anything(self, make_world: Callable[..., World], given: str | None) -> None:
+    def test_with_a_token_others_see_nothing(self, make_world: Callable[..., World], given: str | None) -> None:
         world = make_world(metrics_token=TOKEN)
 
         answer = world.client.get("/metrics", headers={} if given is None else {"Authorization": given})
@@ -55,7 +55,7 @@ class TestDoor:
         assert answer.headers["WWW-Authenticate"] == "Bearer"
         assert "lnpay_" not in answer.text
 
-    def test_whoever_has_it_is_told(self, make_world: Callable[..., World]) -> None:
+    def test_the_tokens_holder_sees_them(self, make_world: Callable[..., World]) -> None:
         world = make_world(metrics_token=TOKEN, api_keys=("a-shop-key-for-the-tests",))
 
         assert scrape(world, Authorization=f"Bearer {TOKEN}")["lnpay_database_up",] == 1

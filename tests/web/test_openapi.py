@@ -73,7 +73,7 @@ def check_answer(world: World, method: str, path: str, route: str | None = None,
 
 @pytest.fixture
 def shop(make_world: Callable[..., World]) -> World:
-    """A world whose shop has a key, and is told of everything."""
+    """A world whose shop has a key and subscribes to every event."""
     return make_world(api_keys=(KEY,), delivery_events=ALL_EVENTS)
 
 
@@ -153,7 +153,7 @@ class TestDocument:
 
 class TestAmounts:
     @pytest.mark.parametrize("currency", ["usd", "jpy", "kwd"])
-    def test_whatever_its_pattern_takes_is_taken(self, currency: str) -> None:
+    def test_everything_its_pattern_accepts_is_accepted(self, currency: str) -> None:
         pattern = amount_schema(currency)["anyOf"][0]["pattern"].replace("$", r"\Z")
 
         @settings(max_examples=100, deadline=None)

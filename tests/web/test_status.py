@@ -59,7 +59,7 @@ def learn(world: World, invoice: Invoice) -> None:
 
 
 def said(world: World, invoice: Invoice) -> dict[str, Any]:
-    """The status as somebody sees it who has just opened the page."""
+    """The status as a customer sees it who has just opened the page."""
     fresh = StatusBoard(world.backend.repository, world.backend.clock)
     answer = fresh.answer(invoice.token)
     assert answer is not None

@@ -25,7 +25,7 @@ def test_a_late_payment_is_found_and_sent_back(cron: Cron) -> None:
     assert cron.simulator.ledger.sent() == invoice.amount_sats
 
 
-def test_what_nobody_paid_expires_and_then_lapses(cron: Cron) -> None:
+def test_an_unpaid_invoice_expires_and_then_lapses(cron: Cron) -> None:
     invoice = cron.sell()
     cron.simulator.clock.advance(TWO_HOURS)
 

@@ -79,7 +79,7 @@ def test_a_held_refund_needs_a_person(cron: Cron) -> None:
     assert cron.simulator.ledger.sent() == 0
 
 
-def test_a_refund_of_which_nobody_can_say_whether_it_was_sent_needs_a_person(cron: Cron) -> None:
+def test_a_refund_with_an_unknown_outcome_needs_the_operator(cron: Cron) -> None:
     owe(cron)
     catch_up(cron)
     cron.simulator.config.update({"is_quote_expiry_checked_first": True, "payment_quote_seconds": 0})
