@@ -1,4 +1,4 @@
-"""Shops that are told at webhook endpoints: what reached each, and what each answers."""
+"""Shops with webhook endpoints: what reached each, and what each answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lnpay.domain.states import EndpointForm, EndpointSetter
 from tests.world import World
 
 FOUR = ["InvoiceReceivedPayment", "InvoiceProcessing", "InvoicePaymentSettled", "InvoiceSettled"]
-"""What a BTCPay plugin is told of an order that is paid in time, in this order."""
+"""The events that a BTCPay plugin receives for an order that is paid in time, in this order."""
 
 
 @dataclass(frozen=True)

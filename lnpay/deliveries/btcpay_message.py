@@ -24,7 +24,7 @@ BTCPAY_EVENTS: Mapping[EventType, tuple[B, ...]] = {
     # Plugins ship on any event that names a late payment. All they hear is that the invoice is over, once.
     EventType.INVOICE_PAID_LATE: (B.INVOICE_EXPIRED,),
 }
-"""What an endpoint of that form is told, in this order. Of refunds it hears nothing."""
+"""The events that an endpoint of that form receives, in this order. It receives none about refunds."""
 
 IGNORED_EVENTS = frozenset(
     {

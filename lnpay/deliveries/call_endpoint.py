@@ -30,7 +30,7 @@ class EndpointAnswer:
 def call_endpoint(
     post: Post, endpoint: WebhookEndpoint, webhook_id: str, body: str, signed_at: datetime, *, allow_private: bool
 ) -> EndpointAnswer:
-    """POST one message, signed in the way of the endpoint's form. Whatever happens is in the answer."""
+    """POST one message, signed in the way of the endpoint's form. The answer describes any failure."""
     content = body.encode()
     is_public_only = endpoint.set_by is EndpointSetter.KEY and not allow_private
     status = None

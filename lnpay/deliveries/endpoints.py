@@ -44,9 +44,9 @@ def create_endpoint(
     is_enabled: bool = True,
     automatic_redelivery: bool = True,
 ) -> WebhookEndpoint:
-    """Add an endpoint. It is told of what happens from now on.
+    """Add an endpoint. It is notified of events from now on.
 
-    secret: None creates one. events: None for every event. wants_everything: every event, whatever `events` names.
+    secret: None creates one. events: None for every event. wants_everything: every event, regardless of `events`.
     Raises InvalidRequest, which names the fields `url`, `secret` and `events`; Conflict when there are too many.
     """
     settings = EndpointSettings(

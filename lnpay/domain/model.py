@@ -235,7 +235,7 @@ class Delivery:
 class EndpointSettings:
     """What can be chosen about a webhook endpoint.
 
-    wants_everything: every event of the form, whatever `events` names. secret: signs the messages.
+    wants_everything: every event of the form, regardless of `events`. secret: signs the messages.
     automatic_redelivery: whether a message that is not accepted is sent again.
     """
 

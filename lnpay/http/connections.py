@@ -1,4 +1,4 @@
-"""Connections that end with their call: a deadline cuts them, whatever they are waiting for."""
+"""Connections that end with their call: a deadline cuts them in any step."""
 
 from __future__ import annotations
 

@@ -119,7 +119,7 @@ def test_a_database_that_became_read_only_is_not_ready_and_its_connections_are_g
     with pytest.raises(StorageUnavailable, match="read-only"):
         repository.ping()
     with pytest.raises(StorageUnavailable), repository.transaction() as tx:
-        tx.logins.forget("nobody")
+        tx.logins.forget("stranger")
     repository.ping()
 
     with repository.engine.begin() as connection:

@@ -1,4 +1,4 @@
-"""Webhook endpoints: what each is told, in which order, and that none holds up another."""
+"""Webhook endpoints: what each receives, in which order, and that none delays another."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def expire_unseen(world: World) -> Invoice:
 
 
 def expire(world: World) -> Invoice:
-    """An invoice that nobody paid in time."""
+    """An invoice that was not paid in time."""
     invoice = world.sell(ln_address="alice@example.com")
     world.wait(200)
     expire_due(world.backend.sweep_settlement, sweep(world.backend.sweep_settlement, lambda: 0))
@@ -93,7 +93,7 @@ def drain(world: World, until_hours: float = 80) -> None:
 
 
 class TestWhatIsTold:
-    def test_an_order_that_is_paid_in_time_is_told_by_four_events_in_order(self, any_world: World) -> None:
+    def test_an_order_that_is_paid_in_time_is_reported_by_four_events_in_order(self, any_world: World) -> None:
         shops = open_shops(any_world)
         add_endpoint(any_world, A)
 
@@ -103,7 +103,7 @@ class TestWhatIsTold:
         assert shops.types(A) == ["InvoiceCreated", *FOUR]
         assert len(any_world.told()) == 1
 
-    def test_an_endpoint_is_told_what_it_asked_for_alone(self, world: World) -> None:
+    def test_an_endpoint_receives_only_what_it_asked_for(self, world: World) -> None:
         shops = open_shops(world)
         add_endpoint(world, A, events=["InvoiceSettled", "InvoicePaidAfterExpiration"])
         add_endpoint(world, B, STANDARD, events=["invoice.expired"])
@@ -113,8 +113,8 @@ class TestWhatIsTold:
 
         assert (shops.types(A), shops.types(B)) == (["InvoiceSettled"], [])
 
-    def test_an_endpoint_of_the_standard_form_is_told_what_the_hook_could_be_told(self, world: World) -> None:
-        """Whatever DELIVERY_EVENTS says: that is for the hook."""
+    def test_an_endpoint_of_the_standard_form_receives_every_event_of_the_hook(self, world: World) -> None:
+        """Regardless of DELIVERY_EVENTS, which is for the hook."""
         shops = open_shops(world)
         add_endpoint(world, A, STANDARD)
 
@@ -127,7 +127,7 @@ class TestWhatIsTold:
         assert world.told() == []
 
     @pytest.mark.parametrize("is_expired_first", [True, False])
-    def test_of_a_late_payment_nothing_is_told_but_that_the_invoice_is_over(
+    def test_a_late_payment_is_reported_only_as_the_end_of_the_invoice(
         self, any_world: World, is_expired_first: bool
     ) -> None:
         """Plugins ship on PaidLate, and LNPay refunds it."""
@@ -148,7 +148,7 @@ class TestWhatIsTold:
         (expired,) = [body for body in shops.accepted(A) if body["type"] == "InvoiceExpired"]
         assert expired["partiallyPaid"] is False
 
-    def test_an_invoice_that_the_shop_marked_invalid_is_told_once_as_invalid(self, world: World) -> None:
+    def test_an_invoice_that_the_shop_marked_invalid_is_reported_once_as_invalid(self, world: World) -> None:
         shops = open_shops(world)
         add_endpoint(world, A)
         add_endpoint(world, B, STANDARD)

@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 2
 
 ONLY_READ, ANSWER_SOON = "SET TRANSACTION READ ONLY", "SET LOCAL statement_timeout = '8s'"
 WAIT_BRIEFLY = f"SET LOCAL lock_timeout = '{PATIENCE_SECONDS}s'"
-"""What PostgreSQL is told inside each transaction of someone who only looks, or tries to write."""
+"""The settings of each PostgreSQL transaction that only reads, or tries to write."""
 
 MOST_DAMAGES = 3
 """So many sentences of SQLite's about a damaged file are enough."""

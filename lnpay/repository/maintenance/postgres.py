@@ -40,7 +40,7 @@ def postgres_engine(url: URL | str, *begin: str, **options: Any) -> Engine:  # n
 
 
 def _leave_lost_server(context: ExceptionContext) -> None:
-    """Empty the pool, so that the next transaction connects anew and finds the server that has taken over."""
+    """Empty the pool, so that the next transaction connects again and finds the server that has taken over."""
     if getattr(context.original_exception, "sqlstate", None) in LOST_SERVER:
         context.is_disconnect = True
 

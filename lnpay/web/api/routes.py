@@ -163,7 +163,7 @@ def show_invoice(invoice_id: str) -> Response:
 
 
 def _state_of(invoice: Invoice, refund: Refund | None, deliveries: list[Delivery]) -> InvoiceStanding:
-    # How the shop's own code is told; webhook endpoints have messages of their own.
+    # How the shop's own code is notified; webhook endpoints have messages of their own.
     deliveries = [one for one in deliveries if one.endpoint_id is None]
     told = next((one for one in deliveries if one.event_type == EventType.INVOICE_SETTLED), None)
     told = told or (deliveries[0] if deliveries else None)
