@@ -78,7 +78,7 @@ def copy_as_the_image_does(folder: Path) -> None:
     last_stage = DOCKERFILE.read_text("utf-8").rpartition("\nFROM ")[2]
     for line in re.findall(r"^COPY (?!--from)(.*)$", last_stage, re.MULTILINE):
         *sources, target = shlex.split(line)
-        for source in sources:
+        for source in (str(path.relative_to(ROOT)) for pattern in sources for path in sorted(ROOT.glob(pattern))):
             if (ROOT / source).is_dir():
                 shutil.copytree(ROOT / source, folder / target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
