@@ -8,6 +8,7 @@ python main.py redeliver ORDER          send the shop the messages about an orde
 python main.py doctor                   look at every part, and say what is wrong and what to do
 python main.py refunds list             refunds that are not sent yet, and why; see also refunds --help
 python main.py keys list                API keys of shops; see also keys --help
+python main.py webhooks list            webhook endpoints of shops; see also webhooks --help
 python main.py report                   what came in and went back last month, and whether Strike agrees
 python main.py backup FILE              copy the database while it is in use; restore FILE puts it back
 python main.py copy-database URL        from SQLite to PostgreSQL, compared value by value

@@ -11,6 +11,7 @@ from lnpay.commands.keys import add_keys
 from lnpay.commands.redeliver import add_redeliver
 from lnpay.commands.refunds import add_refunds
 from lnpay.commands.report import add_report
+from lnpay.commands.webhooks import add_webhooks
 
 
 def add_commands(commands: Subparsers) -> None:
@@ -20,6 +21,7 @@ def add_commands(commands: Subparsers) -> None:
     add_redeliver(commands)
     add_refunds(commands)
     add_keys(commands)
+    add_webhooks(commands)
     add_report(commands)
     add_backup(commands)
     add_restore(commands)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from datetime import datetime
 
 from lnpay.commands.base import Subparsers, add_invoice_id, find_named_invoice
@@ -38,7 +39,7 @@ def _list(backend: Backend, options: argparse.Namespace) -> int:
         found = [one for state in states for one in tx.deliveries.newest(state, LONGEST_LIST)]
         invoices = {one.invoice_id: tx.invoices.find(one.invoice_id) for one in found}
     if found:
-        _print([(one, invoices[one.invoice_id]) for one in found], backend.clock())
+        _print(backend, [(one, invoices[one.invoice_id]) for one in found])
     else:
         print("no messages in this state" if options.state else "the shop has taken every message")
     return 0
@@ -51,14 +52,17 @@ def _show(backend: Backend, options: argparse.Namespace) -> int:
     if options.state:
         found = [one for one in found if one.state == options.state]
     if found:
-        _print([(one, invoice) for one in found], backend.clock())
+        _print(backend, [(one, invoice) for one in found])
     else:
         what = f"no {options.state} message" if options.state else "no message is owed"
         print(f"{what} about order {invoice.correlation_id} (invoice {invoice.strike_invoice_id})")
     return 0
 
 
-def _print(rows: list[tuple[Delivery, Invoice | None]], now: datetime) -> None:
+def _print(backend: Backend, rows: list[tuple[Delivery, Invoice | None]]) -> None:
+    now = backend.clock()
+    with backend.repository.reading() as tx:
+        endpoints = {one.id: one.public_id for one in tx.webhook_endpoints.every()}
     table = new_table(
         "order", "invoice", "message", "state", "attempts", "next or delivered (UTC)", "why not delivered"
     )
@@ -67,10 +71,17 @@ def _print(rows: list[tuple[Delivery, Invoice | None]], now: datetime) -> None:
     for delivery, invoice in rows:
         names = ("?", "?") if invoice is None else (invoice.correlation_id, invoice.strike_invoice_id)
         table.add_row(
-            *names, delivery.event_type, delivery.state, f"{delivery.attempts:,}", _moment(delivery, now),
+            *names, _message(delivery, endpoints), delivery.state, f"{delivery.attempts:,}", _moment(delivery, now),
             delivery.last_error or "-",
         )  # fmt: skip
     print_table(table)
+
+
+def _message(delivery: Delivery, endpoints: Mapping[int, str]) -> str:
+    """The event, and for which webhook endpoint, if for one."""
+    if delivery.endpoint_id is None:
+        return delivery.event_type
+    return f"{delivery.event_type} to {endpoints.get(delivery.endpoint_id, 'a deleted endpoint')}"
 
 
 def _moment(delivery: Delivery, now: datetime) -> str:

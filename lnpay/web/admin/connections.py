@@ -11,6 +11,7 @@ from flask import Response, g, make_response, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from lnpay.access.api_keys import MAX_LABEL_CHARACTERS, CreatedKey, create_key, list_keys, revoke_key, store_id
+from lnpay.deliveries.endpoints import list_endpoints
 from lnpay.domain.errors import InvalidRequest, NotFound
 from lnpay.domain.permissions import WORDS, KeyPurpose
 from lnpay.web.admin.blueprint import blueprint
@@ -41,6 +42,7 @@ def _connections_page(mistake: str = "", status: int = 200) -> Response:
     page = render_template(
         "admin/connections.html",
         keys=list_keys(backend.repository),
+        endpoints=list_endpoints(backend.outbox),
         address=_address(),
         store_id=store_id(backend.repository),
         purposes=PURPOSES,

@@ -93,12 +93,13 @@ def show_invoice(invoice_id: str) -> str:
         refund = tx.refunds.find_by_invoice(invoice.id)
         attempts = [] if refund is None else tx.refunds.history(refund)
         deliveries = tx.deliveries.of_invoice(invoice.id)
+        endpoint_urls = {one.id: one.url for one in tx.webhook_endpoints.every()}
     return render_template(
         "admin/invoice.html",
         invoice=invoice,
         refund=refund,
         deliveries=deliveries,
-        moments=timeline(invoice, refund, attempts, deliveries, now),
+        moments=timeline(invoice, refund, attempts, deliveries, now, endpoint_urls),
         now=now,
         refund_link=refund_link,
         by_hand_from=by_hand_from,

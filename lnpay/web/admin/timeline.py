@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from lnpay.domain.events import UNTRUE_ONCE_SETTLED
 from lnpay.domain.model import (
     Delivery,
     Invoice,
@@ -40,11 +41,15 @@ def timeline(
     attempts: Sequence[RefundAttempt],
     deliveries: Sequence[Delivery],
     now: datetime,
+    endpoint_urls: Mapping[int, str] | None = None,
 ) -> list[Moment]:
-    """Everything that is known to have happened, the oldest first; then what is due next."""
+    """Everything that is known to have happened, the oldest first; then what is due next.
+
+    endpoint_urls: of webhook endpoints, by id; one that is missing was deleted.
+    """
     moments = [*_of_invoice(invoice, now), *_of_refund(refund, attempts)]
     for delivery in deliveries:
-        moments += _of_delivery(delivery)
+        moments += _of_delivery(delivery, endpoint_urls or {})
     # sorted() keeps what happened at one moment in the order of the code.
     return sorted(moments, key=lambda one: one.at)
 
@@ -115,14 +120,19 @@ def _attempt(attempt: RefundAttempt) -> Moment:
     return Moment(attempt.at, f"Refund: {attempt.step}", f"{outcome}.", facts, tone)
 
 
-def _of_delivery(delivery: Delivery) -> Iterator[Moment]:
+def _of_delivery(delivery: Delivery, endpoint_urls: Mapping[int, str]) -> Iterator[Moment]:
     name = delivery.event_type
-    yield Moment(delivery.created_at, "Message owed", f"The shop is to be told {name}.", (("Id", delivery.webhook_id),))
+    facts: tuple[tuple[str, str], ...] = (("Id", delivery.webhook_id),)
+    if delivery.endpoint_id is not None:
+        facts = (("To", endpoint_urls.get(delivery.endpoint_id, "a deleted webhook endpoint")), *facts)
+    yield Moment(delivery.created_at, "Message owed", f"The shop is to be told {name}.", facts)
     tries = f"{delivery.attempts} attempt{'' if delivery.attempts == 1 else 's'}"
     if delivery.delivered_at is not None:
         yield Moment(delivery.delivered_at, "Shop told", f"It took {name} after {tries}.", tone="fine")
     elif delivery.state is DeliveryState.WITHDRAWN:
-        yield Moment(delivery.next_attempt_at, "Message withdrawn", f"{name} is no longer true: the order is paid.")
+        is_untrue = delivery.event_type in UNTRUE_ONCE_SETTLED
+        why = "is no longer true: the order is paid" if is_untrue else "is not sent: its endpoint was deleted"
+        yield Moment(delivery.next_attempt_at, "Message withdrawn", f"{name} {why}.")
     elif delivery.state is DeliveryState.ABANDONED:
         text = f"{name} was given up after {tries}: {delivery.last_error}."
         yield Moment(delivery.next_attempt_at, "Message abandoned", text, tone="wrong")
