@@ -153,8 +153,8 @@ class TestListening:
     def test_addresses_of_ipv6_are_in_brackets(self) -> None:
         assert url_of("fe80::1%eth0", 5000) == "http://[fe80::1%25eth0]:5000"
         assert local_url_of("::", 5000) == "http://[::1]:5000"
-        assert why_api_is_open("::1", "", ()) is None
-        assert why_api_is_open("::", "", ()) is not None
+        assert why_api_is_open("::1", "", has_keys=False) is None
+        assert why_api_is_open("::", "", has_keys=False) is not None
 
     def test_two_ports_in_a_row_are_found_for_the_sandbox(self) -> None:
         first = find_pair_of_ports("127.0.0.1")

@@ -9,12 +9,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from lnpay.access.api_keys import create_key
+from lnpay.domain.permissions import KeyPurpose
 from lnpay.domain.states import DeliveryState
 from lnpay.repository import Repository
 from lnpay.sandbox import SandboxServer, Simulator
@@ -170,6 +173,19 @@ def test_a_start_that_lets_strangers_make_invoices_says_so(
         _, _, err = main.end()
 
     assert ("ANYONE MAY MAKE INVOICES FOR YOUR ORDERS" in err) is is_open
+
+
+def test_a_start_with_a_key_in_the_database_warns_of_nothing(tmp_path: Path) -> None:
+    with running(tmp_path) as main:
+        main.end()
+    repository = Repository(f"sqlite:///{tmp_path}/invoices.sqlite")
+    create_key(repository, KeyPurpose.CUSTOM, "My shop", datetime.now(UTC))
+    repository.close()
+
+    with running(tmp_path, HOST="0.0.0.0") as main:  # noqa: S104
+        _, _, err = main.end()
+
+    assert "ANYONE MAY MAKE INVOICES" not in err
 
 
 def test_no_secret_is_in_what_it_says(tmp_path: Path) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Protocol
 
+from lnpay.access.api_keys import has_keys
+from lnpay.domain.errors import StorageUnavailable
 from lnpay.monitoring.exposure import why_api_is_open
 from lnpay.runtime.backend import Backend
 from lnpay.runtime.listening import explain_trouble, find_port, url_of
@@ -47,9 +50,7 @@ def serve(backend: Backend, settings: ServerSettings, *, with_workers: bool) -> 
     backend.refund_dispatcher.start()
     if with_workers:
         start_workers(backend)
-    why = why_api_is_open(settings.host, settings.webhook_url, settings.api_keys)
-    if why is not None:
-        log.warning("ANYONE MAY MAKE INVOICES FOR YOUR ORDERS: %s. Set API_KEYS (python key_generator.py)", why)
+    _warn_if_open(backend, settings)
     print(f"LNPay listens on {url_of(settings.host, port)} (Ctrl-C ends it)", flush=True)
     try:
         run_until(server, backend.stop)
@@ -59,3 +60,13 @@ def serve(backend: Backend, settings: ServerSettings, *, with_workers: bool) -> 
         backend.refund_dispatcher.join()
         server.close()
     return 0
+
+
+def _warn_if_open(backend: Backend, settings: ServerSettings) -> None:
+    """Warn where strangers can make invoices. A database that is away for a moment does not stop the start."""
+    with suppress(StorageUnavailable):
+        has_any = bool(settings.api_keys) or has_keys(backend.repository)
+        why = why_api_is_open(settings.host, settings.webhook_url, has_keys=has_any)
+        if why is not None:
+            advice = "Create one: python main.py keys create --help, or set API_KEYS"
+            log.warning("ANYONE MAY MAKE INVOICES FOR YOUR ORDERS: %s. %s", why, advice)

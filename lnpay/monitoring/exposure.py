@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 
-def why_api_is_open(host: str, webhook_url: str, api_keys: Sequence[str]) -> str | None:
-    """Why strangers may be able to make invoices; None where API_KEYS is set, or only this machine can call.
+def why_api_is_open(host: str, webhook_url: str, *, has_keys: bool) -> str | None:
+    """Why strangers may be able to make invoices; None where a key is needed, or only this machine can call.
 
     host: what the server listens on. webhook_url: where the world reaches it, empty when it does not.
+    has_keys: whether API_KEYS is set or an API key was ever created.
     """
-    if api_keys:
+    if has_keys:
         return None
     if not is_this_machine(host):
-        return f"HOST={host} lets other machines call LNPay, and API_KEYS is empty"
+        return f"HOST={host} lets other machines call LNPay, and there is no API key"
     public = urlsplit(webhook_url).hostname
     if public and not is_this_machine(public):
-        return f"WEBHOOK_URL says that the world reaches LNPay at {public}, and API_KEYS is empty"
+        return f"WEBHOOK_URL says that the world reaches LNPay at {public}, and there is no API key"
     return None
 
 

@@ -372,6 +372,13 @@ class TestServer:
 
         assert_among(shop.troubles(), "api_keys", WARN, "HOST=0.0.0.0 lets other machines call LNPay")
 
+    def test_a_key_in_the_database_closes_the_api_too(self, shop: Installation) -> None:
+        shop.set(API_KEYS="", HOST="0.0.0.0")  # noqa: S104
+        created = "INSERT INTO api_keys (key_hash, label, permissions, made_for, created_at)"
+        shop.execute(f"{created} VALUES ('{'0' * 64}', 'x', '', 'custom', '2026-01-01')")
+
+        assert shop.troubles() == {}
+
     def test_without_a_key_nothing_is_wrong_where_only_this_machine_can_call(self, shop: Installation) -> None:
         shop.set(API_KEYS="")
 

@@ -178,5 +178,5 @@ class TestKeys:
 
         finding = shop.troubles()["api_keys"]
 
-        assert (finding.verdict, "asks for no key" in finding.message) == (Verdict.FAIL, True)
+        assert (finding.verdict, "/generate-invoice asks for none" in finding.message) == (Verdict.FAIL, True)
         assert "restart LNPay" in finding.advice

@@ -13,7 +13,9 @@ from lnpay.doctor.findings import (
 )
 from lnpay.doctor.http_probe import Answer, knock
 from lnpay.doctor.target import Target
+from lnpay.domain.errors import StorageUnavailable
 from lnpay.monitoring.exposure import why_api_is_open
+from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.runtime.listening import local_url_of
 
 
@@ -48,12 +50,12 @@ def _check_server(target: Target) -> Iterator[Finding]:
 def _check_keys(target: Target) -> Iterator[Finding]:
     """An empty order without a key: refused for the key where there is one, and for being empty where there is none."""
     name, settings = "api_keys", target.settings
-    why = why_api_is_open(settings.host, settings.webhook_url, settings.api_keys)
-    advice = "python key_generator.py makes a key: put it into API_KEYS, restart, and give it to your shop"
-    if settings.api_keys:
+    why = why_api_is_open(settings.host, settings.webhook_url, has_keys=False)
+    advice = 'python main.py keys create --for custom --label "My shop" makes a key: give it to your shop'
+    if settings.api_keys or _has_created_keys(target):
         yield _keys_in_use(target)
     elif why is None:
-        yield ok(name, "API_KEYS is empty, and only this machine can call LNPay")
+        yield ok(name, "there is no API key, and only this machine can call LNPay")
     elif settings.webhook_url and _asks_no_key(settings.webhook_url.removesuffix("/webhook")):
         public = settings.webhook_url.removesuffix("/webhook")
         yield fail(
@@ -63,17 +65,28 @@ def _check_keys(target: Target) -> Iterator[Finding]:
         yield warn(name, why, advice)
 
 
+def _has_created_keys(target: Target) -> bool:
+    """Whether an API key was ever created. False while the database cannot tell, as others have to say why."""
+    if target.condition.version != SCHEMA_VERSION:
+        return False
+    try:
+        with target.reading() as tx:
+            return tx.api_keys.has_any()
+    except StorageUnavailable:
+        return False
+
+
 def _keys_in_use(target: Target) -> Finding:
     """Whether the server that runs knows the keys: it may have been started before they were set."""
     name, settings = "api_keys", target.settings
     addresses = [_url(target), settings.webhook_url.removesuffix("/webhook")]
     # Where only this machine can call, no key is needed.
-    can_others_call = why_api_is_open(settings.host, settings.webhook_url, ()) is not None
+    can_others_call = why_api_is_open(settings.host, settings.webhook_url, has_keys=False) is not None
     for address in addresses if can_others_call else ():
         if address and _asks_no_key(address):
-            message = f"API_KEYS is set, yet {address}/generate-invoice asks for no key"
+            message = f"there are API keys, yet {address}/generate-invoice asks for none"
             return fail(name, message, "restart LNPay, so that it reads the settings again")
-    return ok(name, "making an invoice needs one of API_KEYS")
+    return ok(name, "making an invoice needs an API key")
 
 
 def _asks_no_key(base_url: str) -> bool:
