@@ -25,11 +25,13 @@ PUBLIC = [
 ]  # fmt: skip
 
 FOR_THE_SHOP = ["/generate-invoice", "/invoices/an-id", "/invoices?correlation_id=1001"]
-FOR_THE_OPERATOR = ["/admin", "/admin/login", "/admin/invoices/an-id", "/metrics"]
+FOR_THE_OPERATOR = [
+    "/admin", "/admin/login", "/admin/invoices/an-id", "/api-keys/authorize?permissions=x", "/metrics"
+]  # fmt: skip
 
 INSIDE = [
     *FOR_THE_SHOP, *FOR_THE_OPERATOR, "/", "/docs", "/openapi.json", "/healthz", "/readyz", "/webhook/", "/checkout",
-    "//generate-invoice", "/checkout/../generate-invoice", "/checkout/..%2fgenerate-invoice",
+    "/api-keys/authorize/x", "//generate-invoice", "/checkout/../generate-invoice", "/checkout/..%2fgenerate-invoice",
     "/static/%2e%2e/generate-invoice", "/refund/../admin", "/generate-invoice/", "/generate-invoice?x=/webhook",
     "/%67enerate-invoice", "/invoices/an-id/qr.png/../../../generate-invoice",
 ]  # fmt: skip
