@@ -50,6 +50,7 @@ class Order:
     return_url, retry_url: where the customer goes when it is paid, and for a new invoice when the time is over.
     metadata: values that the shop wants returned in every message and answer about the order.
     order_id: the shop's order when it may have several attempts, each with a correlation id of its own.
+    checkout_options: what a Greenfield client chose for the payment page. None: the invoice came another way.
     """
 
     amount_fiat: Decimal
@@ -58,8 +59,9 @@ class Order:
     ln_address: str | None
     return_url: str | None = None
     retry_url: str | None = None
-    metadata: dict[str, str] = field(default_factory=dict)
+    metadata: Any = field(default_factory=dict)
     order_id: str | None = None
+    checkout_options: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,7 @@ class Invoice(Draft):
     """A payment request that a customer may have seen, and where it stands.
 
     seen_at: when Strike first showed money that is not final yet; for the customer's eyes, nothing is decided by it.
+    marked_invalid_at: when the shop gave the invoice up; its deadline ended then, so a later payment is late.
     """
 
     issue: Issue
@@ -112,6 +115,7 @@ class Invoice(Draft):
     received_sats: int | None
     settled_at: datetime | None
     seen_at: datetime | None = None
+    marked_invalid_at: datetime | None = None
 
     @property
     def strike_invoice_id(self) -> str:

@@ -124,15 +124,19 @@ class Invoices:
         if not is_storable(order_id):
             return []
         ways = _attempts_of(order_id)
-        found = [one for way in ways for one in read_rows(self._connection, t, way.limit(MAX_ATTEMPTS), _to_invoice)]
+        found = [one for way in ways for one in read_rows(self._connection, t, way.limit(MAX_ATTEMPTS), to_invoice)]
         return sorted(found, key=lambda one: one.id, reverse=True)[:MAX_ATTEMPTS]
 
     def settled_attempt(self, order_id: str) -> Invoice | None:
-        """An invoice of a shop's order that was paid in time: the order is paid. None if there is none."""
+        """An invoice of a shop's order that was paid in time: the order is paid. None if there is none.
+
+        Those of Greenfield clients do not count: several shops may use LNPay, and number their orders alike.
+        """
+        is_paid = (t.c.state == InvoiceState.SETTLED) & t.c.checkout_options.is_(None)
         for way in _attempts_of(order_id):
-            row = self._connection.execute(way.where(t.c.state == InvoiceState.SETTLED).limit(1)).first()
+            row = self._connection.execute(way.where(is_paid).limit(1)).first()
             if row is not None:
-                return _to_invoice(row)
+                return to_invoice(row)
         return None
 
     def find_by_strike_id(self, strike_invoice_id: str) -> Invoice | None:
@@ -152,7 +156,7 @@ class Invoices:
         found: dict[int, Invoice] = {}
         for way in ways:
             statement = select(t).where(way, t.c.strike_invoice_id.is_not(None)).order_by(t.c.id).limit(MAX_NAMESAKES)
-            found.update({one.id: one for one in read_rows(self._connection, t, statement, _to_invoice)})
+            found.update({one.id: one for one in read_rows(self._connection, t, statement, to_invoice)})
         return [found[row_id] for row_id in sorted(found)]
 
     def find(self, invoice_id: int) -> Invoice | None:
@@ -175,7 +179,7 @@ class Invoices:
 
     def _one_invoice(self, condition: ColumnElement[bool]) -> Invoice | None:
         row = self._connection.execute(select(t).where(condition)).one_or_none()
-        return None if row is None else _to_invoice(row)
+        return None if row is None else to_invoice(row)
 
     def payable_among(self, strike_invoice_ids: Iterable[str]) -> list[str]:
         """Which of these Strike ids are invoices of ours that a payment would still count for."""
@@ -194,7 +198,7 @@ class Invoices:
             return self._connection.execute(select(func.min(t.c.opened_at)).where(t.c.state == state)).scalar()
         except ODD_ROW:  # the smallest value is not a time
             statement = select(t).where(t.c.state == state, t.c.strike_invoice_id.is_not(None))
-            invoices = read_rows(self._connection, t, statement, _to_invoice)
+            invoices = read_rows(self._connection, t, statement, to_invoice)
             return min((invoice.issue.opened_at for invoice in invoices), default=None)
 
     def oldest_unwatched_opened_at(self, payable_since: datetime) -> datetime | None:
@@ -208,7 +212,7 @@ class Invoices:
     def watched_among(self, strike_invoice_ids: Iterable[str]) -> list[Invoice]:
         """The invoices of ours among these Strike ids that are still watched for a payment."""
         statement = select(t).where(t.c.strike_invoice_id.in_(list(strike_invoice_ids)), t.c.state.in_(WATCHED))
-        return read_rows(self._connection, t, statement, _to_invoice)
+        return read_rows(self._connection, t, statement, to_invoice)
 
     def mark_listed_paid(self, strike_invoice_ids: Iterable[str], at: datetime) -> None:
         """Record that Strike lists these as paid although they could not be settled; the first time is kept."""
@@ -231,7 +235,7 @@ class Invoices:
             .order_by(t.c.listed_paid_at, t.c.id)
             .limit(limit)
         )
-        return read_rows(self._connection, t, statement, _to_invoice)
+        return read_rows(self._connection, t, statement, to_invoice)
 
     def newest_created_at(self) -> datetime | None:
         """When the newest order arrived, by our clock; None if there is none."""
@@ -323,7 +327,7 @@ class Invoices:
 
     def _ending(self, state: InvoiceState, column: Column[datetime], before: datetime, limit: int) -> list[Invoice]:
         statement = select(t).where(t.c.state == state, column < before).order_by(column).limit(limit)
-        return read_rows(self._connection, t, statement, _to_invoice)
+        return read_rows(self._connection, t, statement, to_invoice)
 
     def counts(self) -> dict[InvoiceState, int]:
         """How many issued invoices are in each state."""
@@ -379,10 +383,12 @@ def _order(row: Row[Any]) -> Order:
         row.retry_url,
         row.metadata,
         row.order_id,
+        row.checkout_options,
     )
 
 
-def _to_invoice(row: Row[Any]) -> Invoice:
+def to_invoice(row: Row[Any]) -> Invoice:
+    """The record of an issued row."""
     issue = Issue(
         strike_invoice_id=row.strike_invoice_id,
         bolt11=row.bolt11,
@@ -401,8 +407,9 @@ def _to_invoice(row: Row[Any]) -> Invoice:
         received_sats=row.received_sats,
         settled_at=row.settled_at,
         seen_at=row.seen_at,
+        marked_invalid_at=row.marked_invalid_at,
     )
 
 
 def _to_record(row: Row[Any]) -> Draft | Invoice:
-    return Draft(**_draft_fields(row)) if row.strike_invoice_id is None else _to_invoice(row)
+    return Draft(**_draft_fields(row)) if row.strike_invoice_id is None else to_invoice(row)

@@ -28,6 +28,7 @@ from lnpay.repository.maintenance.postgres import DURABLE_COMMIT, is_writable, p
 from lnpay.repository.pruned import Pruned
 from lnpay.repository.queries.backlog import Backlog
 from lnpay.repository.queries.figures import Figures
+from lnpay.repository.queries.greenfield import GreenfieldInvoices
 from lnpay.repository.queries.ledger_queries import Books
 from lnpay.repository.queries.payment_status import PaymentStatuses
 from lnpay.repository.queries.searches import Searches
@@ -38,7 +39,7 @@ from lnpay.repository.webhook_endpoints import WebhookEndpoints
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0016"
+SCHEMA_VERSION = "0017"
 """The newest migration. A test holds it against the migrations themselves."""
 
 BUSY_TIMEOUT_MS = 10_000
@@ -72,6 +73,7 @@ class Transaction:
         self.restores = Restores(connection)
         self.figures = Figures(connection)
         self.pruned = Pruned(connection)
+        self.greenfield = GreenfieldInvoices(connection)
 
 
 class Repository:

@@ -74,6 +74,8 @@ invoices = Table(
     Column("return_url", Text),
     Column("retry_url", Text),
     Column("metadata", JsonText, nullable=False),
+    # What a Greenfield client chose for the payment page; NULL: the invoice came another way.
+    Column("checkout_options", JsonText),
     Column("amount_sats", WholeSats, nullable=False),
     Column("rate_price", ExactDecimal, nullable=False),
     Column("rate_source", String(20), nullable=False),
@@ -97,6 +99,8 @@ invoices = Table(
     Column("checked_at", UtcDateTime),
     # Strike lists it as paid, and it could not be settled then.
     Column("listed_paid_at", UtcDateTime),
+    # The shop gave it up; expires_at is not later.
+    Column("marked_invalid_at", UtcDateTime),
     CheckConstraint("amount_sats > 0", name="ck_invoices_amount_positive"),
     CheckConstraint("received_sats > 0", name="ck_invoices_received_positive"),
     CheckConstraint(_one_of("state", InvoiceState), name="ck_invoices_state_known"),
@@ -119,6 +123,7 @@ invoices = Table(
     Index("ix_invoices_order_id", "order_id", **_only_where("order_id IS NOT NULL")),
     Index("ix_invoices_ln_address", "ln_address", "opened_at", **_only_where(IS_ADDRESS_INDEXED)),
     Index("ix_invoices_listed_paid_at", "listed_paid_at", **_only_where("listed_paid_at IS NOT NULL")),
+    Index("ix_invoices_marked_invalid_at", "marked_invalid_at", **_only_where("marked_invalid_at IS NOT NULL")),
     Index("ix_invoices_paid_at", "paid_at", "id", "state", "received_sats", **_only_where("paid_at IS NOT NULL")),
 )
 

@@ -1,0 +1,38 @@
+"""Use case: a shop gives an invoice up. What is paid after that is late, and refunded."""
+
+from __future__ import annotations
+
+import logging
+
+from lnpay.deliveries.owe import owe_delivery, owe_marked_invalid
+from lnpay.domain.errors import Conflict, NotFound
+from lnpay.domain.events import EventType
+from lnpay.domain.model import Invoice
+from lnpay.invoices.settle import SettlementContext
+
+log = logging.getLogger(__name__)
+
+
+def mark_invalid(context: SettlementContext, strike_invoice_id: str) -> Invoice:
+    """Mark an open invoice as invalid, and give it as it is then. Safe to repeat.
+
+    The deadline ends now. A payment that was made before counts, however late LNPay notices it: it wins the race.
+    Nothing is asked of Strike, which does not say whether cancelling keeps a customer from paying.
+    Raises NotFound; Conflict when the invoice is paid or has expired.
+    """
+    now = context.clock()
+    with context.repository.transaction() as tx:
+        invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
+        if invoice is None:
+            raise NotFound("there is no such invoice")
+        if invoice.marked_invalid_at is not None:
+            return invoice
+        if not tx.greenfield.mark_invalid(invoice, now):
+            raise Conflict("the invoice is paid, cancelled or expired", code="invoice_ended")
+        # First: an endpoint that hears that it is invalid does not hear that it expired as well.
+        owe_marked_invalid(tx, invoice, now)
+        owe_delivery(tx, context.events, EventType.INVOICE_EXPIRED, invoice, now)
+        marked = tx.invoices.find(invoice.id)
+    assert marked is not None  # noqa: S101 - it was there a moment ago, in this transaction
+    log.info("invoice marked invalid invoice_id=%s", strike_invoice_id)
+    return marked

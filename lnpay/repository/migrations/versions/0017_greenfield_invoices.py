@@ -1,0 +1,24 @@
+"""Invoices of the Greenfield API: options of the payment page, and when the shop marked one as invalid."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0017"
+down_revision = "0016"
+branch_labels = None
+depends_on = None
+
+_MARKED = "marked_invalid_at IS NOT NULL"
+
+
+def upgrade() -> None:
+    """Add what Greenfield clients send with an invoice, and when one was given up."""
+    op.add_column("invoices", sa.Column("checkout_options", sa.Text))
+    op.add_column("invoices", sa.Column("marked_invalid_at", sa.DateTime(timezone=True)))
+    op.create_index(
+        "ix_invoices_marked_invalid_at",
+        "invoices",
+        ["marked_invalid_at"],
+        sqlite_where=sa.text(_MARKED),
+        postgresql_where=sa.text(_MARKED),
+    )

@@ -1,0 +1,134 @@
+"""Rows of invoices as Greenfield clients list and change them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, select, update
+
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import PAYABLE, InvoiceState, check_invoice_move
+from lnpay.repository.invoices import is_storable, to_invoice
+from lnpay.repository.sql import read_rows
+from lnpay.repository.tables import invoices as t
+
+S = InvoiceState
+
+_ENDED = (S.EXPIRED, S.LAPSED, S.CANCELLED)
+
+
+@dataclass(frozen=True)
+class ListFilter:
+    """Which invoices to list: those of which everything holds that is given.
+
+    order_ids: any of these. statuses: any of these words of Greenfield, in lower case; an unknown word fits none.
+    text: the whole id of an invoice or of an order. opened_from, opened_until: when it was created, both included.
+    """
+
+    order_ids: frozenset[str] | None = None
+    statuses: frozenset[str] | None = None
+    text: str | None = None
+    opened_from: datetime | None = None
+    opened_until: datetime | None = None
+
+
+class GreenfieldInvoices:
+    """Queries of the Greenfield API inside one transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def newest(self, wanted: ListFilter, now: datetime, skip: int, limit: int) -> list[Invoice]:
+        """The wanted invoices, the newest first, without the first `skip`, at most `limit`."""
+        found: dict[int, datetime] = {}
+        # A query for each way to be wanted, so that each has its index.
+        for way in _ways(wanted, now):
+            statement = (
+                select(t.c.id, t.c.opened_at)
+                .where(t.c.opened_at.is_not(None), *way, *_dates(wanted))
+                .order_by(t.c.opened_at.desc(), t.c.id.desc())
+                .limit(skip + limit)
+            )
+            found.update({row.id: row.opened_at for row in self._connection.execute(statement)})
+        places = sorted(((opened_at, row_id) for row_id, opened_at in found.items()), reverse=True)
+        ids = [row_id for _, row_id in places[skip : skip + limit]]
+        rows = read_rows(self._connection, t, select(t).where(t.c.id.in_(ids)), to_invoice)
+        return sorted(rows, key=lambda one: (one.issue.opened_at, one.id), reverse=True)
+
+    def mark_invalid(self, invoice: Invoice, at: datetime) -> bool:
+        """End an open invoice at `at`: a later payment is late. False when it is not open any more.
+
+        Its deadline moves to `at`, so every judgement of a payment agrees, in this process and in any other.
+        """
+        check_invoice_move(S.UNPAID, S.EXPIRED)
+        statement = (
+            update(t)
+            .where(t.c.id == invoice.id, t.c.state == S.UNPAID, t.c.expires_at >= at)
+            .values(state=S.EXPIRED, expires_at=max(at, invoice.issue.opened_at), marked_invalid_at=at)
+        )
+        return self._connection.execute(statement).rowcount == 1
+
+    def change_metadata(self, invoice: Invoice, metadata: dict[str, Any], order_id: str | None) -> None:
+        """Keep other metadata, and the order that it names."""
+        values = {"metadata": metadata, "order_id": order_id}
+        self._connection.execute(update(t).where(t.c.id == invoice.id).values(values))
+
+
+def _ways(wanted: ListFilter, now: datetime) -> Iterable[list[ColumnElement[bool]]]:
+    """Every way to be wanted, each with conditions that an index answers."""
+    for name in _names(wanted):
+        if wanted.statuses is None:
+            yield name
+            continue
+        for status in sorted(wanted.statuses):
+            for way in _ways_of_status(status, now):
+                yield [*name, *way]
+
+
+def _names(wanted: ListFilter) -> Iterable[list[ColumnElement[bool]]]:
+    orders = [[]] if wanted.order_ids is None else [[t.c.order_id == one] for one in _storable(wanted.order_ids)]
+    if not wanted.text:
+        yield from orders
+        return
+    for text in _storable([wanted.text.strip()]):
+        for order in orders:
+            for column in (t.c.order_id, t.c.correlation_id):
+                yield [*order, column == text]
+            yield [*order, t.c.strike_invoice_id == text.lower()]
+
+
+def _storable(names: Iterable[str]) -> list[str]:
+    return [one for one in names if is_storable(one)]
+
+
+def _ways_of_status(status: str, now: datetime) -> Iterable[list[ColumnElement[bool]]]:
+    """The conditions of `lnpay.web.greenfield.status.standing_of`, in SQL. A test holds the two together."""
+    is_processing = t.c.seen_at.is_not(None) & (t.c.seen_at <= t.c.expires_at)
+    is_not_processing = t.c.seen_at.is_(None) | (t.c.seen_at > t.c.expires_at)
+    is_unmarked = t.c.marked_invalid_at.is_(None)
+    if status == "settled":
+        yield [t.c.state == S.SETTLED]
+    elif status == "invalid":
+        yield [t.c.marked_invalid_at.is_not(None), t.c.state != S.SETTLED]
+    elif status == "processing":
+        for state in PAYABLE:
+            yield [t.c.state == state, is_processing, is_unmarked]
+    elif status == "new":
+        yield [t.c.state == S.UNPAID, t.c.expires_at >= now, is_not_processing, is_unmarked]
+    elif status == "expired":
+        yield [t.c.state == S.PAID_LATE, is_unmarked]
+        yield [t.c.state == S.UNPAID, t.c.expires_at < now, is_not_processing, is_unmarked]
+        for state in _ENDED:
+            yield [t.c.state == state, is_not_processing, is_unmarked]
+
+
+def _dates(wanted: ListFilter) -> list[ColumnElement[bool]]:
+    dates = []
+    if wanted.opened_from is not None:
+        dates.append(t.c.opened_at >= wanted.opened_from)
+    if wanted.opened_until is not None:
+        dates.append(t.c.opened_at <= wanted.opened_until)
+    return dates
