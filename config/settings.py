@@ -103,6 +103,8 @@ class Settings:
     api_keys: tuple[str, ...] = field(repr=False)
     """Empty: /generate-invoice is open to anyone who can reach it."""
     cors_origins: tuple[str, ...]
+    greenfield: bool
+    """Whether shop plugins of BTCPay Server may use LNPay; each needs a key of its own."""
     trusted_proxies: tuple[str, ...]
     """Networks whose X-Forwarded-For names the client."""
     host: str
@@ -230,6 +232,7 @@ def _read_settings(reader: _Reader) -> Settings:
         delivery_events=read("DELIVERY_EVENTS", _events, frozenset({EventType.INVOICE_SETTLED})),
         api_keys=hidden("API_KEYS", _api_keys, ()),
         cors_origins=read("CORS_ORIGINS", _origins, ()),
+        greenfield=read("GREENFIELD", _switch, True),
         trusted_proxies=read("TRUSTED_PROXIES", _networks, ("127.0.0.0/8", "::1/128")),
         host=read("HOST", parse_host, "127.0.0.1"),
         port=read("PORT", _whole(0, 65_535, "the number of a port"), 5000),

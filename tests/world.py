@@ -70,6 +70,7 @@ class WorldSettings:
     delivery_events: frozenset[str] = frozenset({"invoice.settled"})
     api_keys: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    greenfield: bool = True
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     coingecko_api_url: str = f"{BASE_URL}/coingecko/api/v3"
     coingecko_api_key: str = ""

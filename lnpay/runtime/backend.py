@@ -23,6 +23,7 @@ class Access:
     webhook_secrets: Strike may sign with any of them; without one no call is trusted.
     trusted_proxies: networks whose X-Forwarded-For names the client.
     sandbox_url: of the simulator, where no real money moves; None in production.
+    is_greenfield_on: whether shop plugins may use the Greenfield API.
     admin_password: empty when there is no page for the operator. metrics_token: empty when figures are open to all.
     """
 
@@ -34,6 +35,7 @@ class Access:
     metrics_token: str = field(repr=False)
     sandbox_url: str | None = None
     trusted_proxies: tuple[str, ...] = ()
+    is_greenfield_on: bool = True
 
 
 @dataclass(frozen=True)

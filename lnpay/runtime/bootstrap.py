@@ -74,6 +74,8 @@ class Settings(Protocol):
     @property
     def cors_origins(self) -> tuple[str, ...]: ...
     @property
+    def greenfield(self) -> bool: ...
+    @property
     def trusted_proxies(self) -> tuple[str, ...]: ...
     @property
     def coingecko_api_url(self) -> str: ...
@@ -253,6 +255,7 @@ def _access(settings: Settings, sandbox_url: str | None) -> Access:
         settings.metrics_token,
         sandbox_url,
         settings.trusted_proxies,
+        settings.greenfield,
     )
 
 

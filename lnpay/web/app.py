@@ -14,6 +14,7 @@ from lnpay.web.customer import checkout, refund, script
 from lnpay.web.customer.languages import set_up_languages
 from lnpay.web.customer.pages import set_up_customer_page
 from lnpay.web.customer.status import StatusBoard, StatusDoor
+from lnpay.web.greenfield import set_up_greenfield
 from lnpay.web.operations import docs, health, metrics
 from lnpay.web.operations.metrics import set_up_metrics
 from lnpay.web.request_log import set_up_request_log
@@ -44,6 +45,7 @@ def create_app(backend: Backend) -> Flask:
         app.register_blueprint(part.blueprint)
     set_up_admin(app, backend)
     errors.register(app)
+    set_up_greenfield(app, backend)
     app.after_request(_protect)
     if backend.access.cors_origins:
         CORS(

@@ -6,9 +6,9 @@ Never a stack trace, a provider's text or a secret.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from lnpay.domain import errors as e
@@ -33,7 +33,7 @@ _STATUS: dict[type[e.LnpayError], int] = {
     e.StorageUnavailable: 503,
 }
 
-_OUTSIDE_WORDS: dict[type[e.LnpayError], str] = {
+OUTSIDE_WORDS: dict[type[e.LnpayError], str] = {
     e.StrikeRejected: "the payment provider refused the request; the operator finds the reason in the log",
     e.StrikeUnavailable: "the payment provider is not available right now; repeat the request later",
     e.StrikeAmbiguous: "the payment provider did not answer clearly; repeat the same request",
@@ -84,13 +84,21 @@ def _answer_lnpay_error(error: e.LnpayError) -> Response:
     retry_after = None
     if status == 503:
         retry_after = getattr(error, "retry_after_seconds", None) or RETRY_AFTER_SECONDS
-    message = _OUTSIDE_WORDS.get(type(error), error.message)
+    message = OUTSIDE_WORDS.get(type(error), error.message)
     about = {"permission": error.permission} if isinstance(error, e.PermissionMissing) else None
     return error_response(status, error.code, message, getattr(error, "errors", None), retry_after, about)
 
 
+UNROUTED = "lnpay-unrouted"
+"""The app's extension that maps the beginning of a path to a function for errors of requests that no route fits."""
+
+
 def answer_http_exception(error: HTTPException) -> Response:
-    """What Flask refuses, in the one shape."""
+    """What Flask refuses, in the one shape, or in that of the part of the app that the path belongs to."""
+    answers: dict[str, Callable[[HTTPException], Response]] = current_app.extensions.get(UNROUTED, {})
+    for start, answer in answers.items():
+        if request.path.startswith(start):
+            return answer(error)
     status = error.code or 500
     code, message = HTTP_WORDS.get(status, (error.name.lower().replace(" ", "_"), error.name))
     retry_after = getattr(error, "retry_after", None)

@@ -20,7 +20,7 @@ from playwright.sync_api import Browser
 from docs.markdown_lists import indent_lists
 from tests.docs.pages import PAGES, ROOT
 
-PAGE_NAMES = sorted(Path(page).stem for page in PAGES if page.startswith("docs/"))
+PAGE_NAMES = sorted(page.removeprefix("docs/").removesuffix(".md") for page in PAGES if page.startswith("docs/"))
 LOADING = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src", "video": "src"}
 
 
@@ -84,7 +84,9 @@ class Loaded(HTMLParser):
 
 
 def test_every_page_is_in_it(site: Path) -> None:
-    assert {page.stem for page in site.glob("*.html")} == {*PAGE_NAMES, "404"}
+    pages = {page.relative_to(site).with_suffix("").as_posix() for page in site.rglob("*.html")}
+
+    assert pages == {*PAGE_NAMES, "404"}
 
 
 def test_no_page_names_a_file_of_another_host(site: Path) -> None:

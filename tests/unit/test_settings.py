@@ -77,6 +77,7 @@ class TestDefaults:
             delivery_events=frozenset({EventType.INVOICE_SETTLED}),
             api_keys=(),
             cors_origins=(),
+            greenfield=True,
             trusted_proxies=("127.0.0.0/8", "::1/128"),
             host="127.0.0.1",
             port=5000,

@@ -17,6 +17,7 @@ from lnpay.web import create_app
 from tests.world import World
 
 ROOT = Path(__file__).resolve().parents[2]
+CONFIG = Path(__file__).with_name("schemathesis.toml")
 KEY = "a-shop-key-for-the-tests"
 EXAMPLES = 12
 """For each route in each phase, beside the several hundred that its coverage phase always tries."""
@@ -46,7 +47,7 @@ def served(world: World) -> Iterator[str]:
 
 def attack(url: str, folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     """Run schemathesis with all checks on, the same examples each time."""
-    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"]
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run", f"{url}/openapi.json"]
     return subprocess.run(
         [*command, "--checks=all", f"--max-examples={EXAMPLES}", "--seed=1", "--generation-database=none", *more],
         env={

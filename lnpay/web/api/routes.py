@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 
-from flask import Blueprint, Response, jsonify, request, url_for
+from flask import Blueprint, Response, jsonify, redirect, request, url_for
+from werkzeug.wrappers import Response as AnyResponse
 
 from lnpay.domain.addresses import (
     MAX_ADDRESS_CHARACTERS,
@@ -38,6 +39,7 @@ from lnpay.web.api.schemas import (
 )
 from lnpay.web.authentication import require
 from lnpay.web.context import current_backend
+from lnpay.web.customer.pages import beside
 from lnpay.web.customer.qr import payment_uri, qr_png, qr_svg
 from lnpay.web.errors import error_response
 
@@ -150,8 +152,10 @@ def find_invoices() -> Response:
 
 
 @blueprint.get("/invoices/<invoice_id>")
-def show_invoice(invoice_id: str) -> Response:
-    """Where an invoice stands, for the shop."""
+def show_invoice(invoice_id: str) -> AnyResponse:
+    """Where an invoice stands, for the shop. Shop plugins link to it for their staff, who have a page for that."""
+    if _is_for_staff():
+        return redirect(beside("admin.show_invoice", invoice_id=invoice_id), code=302)
     require(Permission.VIEW_INVOICES)
     with current_backend().repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(invoice_id)
@@ -160,6 +164,12 @@ def show_invoice(invoice_id: str) -> Response:
         refund = tx.refunds.find_by_invoice(invoice.id)
         deliveries = tx.deliveries.of_invoice(invoice.id)
     return jsonify(_state_of(invoice, refund, deliveries))
+
+
+def _is_for_staff() -> bool:
+    """Whether a browser, and no program, asks for an invoice, and there is an operator's page to show it."""
+    is_browser = request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+    return is_browser and "Authorization" not in request.headers and bool(current_backend().access.admin_password)
 
 
 def _state_of(invoice: Invoice, refund: Refund | None, deliveries: list[Delivery]) -> InvoiceStanding:

@@ -56,7 +56,7 @@ def wanted_language() -> str:
     if chosen is not None:
         return chosen
     for tag in request.accept_languages.values():
-        known = _known_language(tag)
+        known = known_language(tag)
         if known is not None:
             return known
     return DEFAULT_LANGUAGE
@@ -64,7 +64,7 @@ def wanted_language() -> str:
 
 def chosen_language() -> str | None:
     """The language that the address asks for with `?lang=`, if it is one of ours."""
-    return _known_language(request.args.get("lang", ""))
+    return known_language(request.args.get("lang", ""))
 
 
 def language_query() -> str:
@@ -73,7 +73,7 @@ def language_query() -> str:
     return "" if chosen is None else f"?lang={chosen}"
 
 
-def _known_language(tag: str) -> str | None:
+def known_language(tag: str) -> str | None:
     """Our language for a tag: pt-PT reads Brazilian Portuguese rather than English."""
     tag = tag.lower().replace("_", "-")
     return _BY_LOWER_CASE.get(tag) or _BY_PRIMARY.get(tag.partition("-")[0])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -14,12 +16,16 @@ from flask import Flask, Response, make_response, render_template, request, url_
 from lnpay.domain.model import Invoice, Refund
 from lnpay.web.context import current_backend
 from lnpay.web.customer.languages import mark_language
+from lnpay.web.customer.links import return_link
 from lnpay.web.customer.qr import payment_uri, qr_svg
 from lnpay.web.customer.stages import is_final, payment_status_of, stage_of
 
 STATIC = Path(__file__).parents[1] / "static"
 
-CUSTOMER_PATHS = ("/checkout/", "/refund/")
+CUSTOMER_PATHS = ("/checkout/", "/refund/", "/i/")
+
+MODAL_PATH = "/invoice"
+"""The page in the frame that a shop plugin's script makes."""
 
 SOURCE_NAMES = {"coingecko": "CoinGecko", "coinbase": "Coinbase", "strike": "Strike"}
 
@@ -41,8 +47,25 @@ def set_up_customer_page(app: Flask) -> None:
     app.jinja_env.lstrip_blocks = True
 
 
+@dataclass(frozen=True)
+class ModalView:
+    """The page in a frame of a shop plugin's page. status: where the payment stands, in the plugin's words.
+
+    parent: the origin of the shop's page, which may show the frame. None: only CORS_ORIGINS may.
+    """
+
+    status: str
+    parent: str | None
+
+
 def customer_page(
-    invoice: Invoice, refund: Refund | None, *, mistake: bool = False, given: str = "", status: int = 200
+    invoice: Invoice,
+    refund: Refund | None,
+    *,
+    mistake: bool = False,
+    given: str = "",
+    status: int = 200,
+    modal: ModalView | None = None,
 ) -> Response:
     """Show where the payment of `invoice`, or its refund, stands.
 
@@ -50,6 +73,11 @@ def customer_page(
     """
     backend = current_backend()
     now = backend.clock()
+    parents = backend.access.cors_origins
+    if modal is not None and modal.parent is not None and modal.parent not in parents:
+        parents = (*parents, modal.parent)
+    return_url = return_link(invoice)
+    options = invoice.order.checkout_options or {}
     payment_status = payment_status_of(invoice, refund)
     page = render_template(
         "customer.html",
@@ -60,27 +88,30 @@ def customer_page(
         payment_uri=payment_uri(invoice.issue.bolt11),
         seconds_left=_seconds_left(invoice.expires_at, now),
         seconds_in_all=_seconds_left(invoice.expires_at, invoice.issue.opened_at),
-        return_host=_host(invoice.order.return_url),
+        return_url=return_url,
+        return_host=_host(return_url),
+        is_returning=bool(options.get("redirectAutomatically")) and modal is None,
+        modal=modal,
         mistake=mistake,
         given=given,
-        parents=backend.access.cors_origins,
+        parents=parents,
     )
-    return _answer(page, status)
+    return _answer(page, status, parents)
 
 
 def wants_trouble_page() -> bool:
     """Whether an error is shown to a customer, whose browser asked for a payment page or a refund page."""
     # Only so deep, because links of the page are relative.
     is_page = request.path.startswith(CUSTOMER_PATHS) and request.path.count("/") == 2
+    is_page = is_page or request.path == MODAL_PATH
     return is_page and request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
 
 
 def trouble_page(status: int, retry_after_seconds: int) -> Response:
     """An error in the look and language of the pages it stands for. Nothing of the inside is said."""
     kind = _TROUBLES.get(status, "broken")
-    response = _answer(
-        render_template("trouble.html", kind=kind, parents=current_backend().access.cors_origins), status
-    )
+    parents = current_backend().access.cors_origins
+    response = _answer(render_template("trouble.html", kind=kind, parents=parents), status, parents)
     response.vary.add("Accept")
     if kind == "busy":
         # Works without a script too. There is nothing on the page that a reload could take away.
@@ -88,11 +119,9 @@ def trouble_page(status: int, retry_after_seconds: int) -> Response:
     return response
 
 
-def _answer(page: str, status: int) -> Response:
+def _answer(page: str, status: int, parents: Sequence[str]) -> Response:
     response = make_response(page, status)
-    response.headers["Content-Security-Policy"] = _POLICY + (
-        " ".join(current_backend().access.cors_origins) or "'none'"
-    )
+    response.headers["Content-Security-Policy"] = _POLICY + (" ".join(parents) or "'none'")
     mark_language(response)
     return response
 

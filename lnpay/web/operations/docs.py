@@ -71,6 +71,7 @@ def _document() -> dict[str, Any]:
             needs_key=needs_key,
             needs_token=bool(backend.access.metrics_token),
             server_url=backend.access.public_url or "/",
+            is_greenfield_on=backend.access.is_greenfield_on,
         )
         cache[needs_key] = known
     return known
@@ -116,13 +117,17 @@ def shape(schema: dict[str, Any]) -> dict[str, Any]:
     schema = _resolved(schema)
     if "anyOf" in schema:
         return shape(schema["anyOf"][0])
+    if schema.get("type") == "array":
+        inner = shape(schema["items"])
+        return {**inner, "example": [inner["example"]]}
     fields = [_field(name, one, schema) for name, one in schema.get("properties", {}).items()]
     return {**schema, "fields": fields, "example": _example(schema)}
 
 
 def _field(name: str, schema: dict[str, Any], parent: dict[str, Any]) -> dict[str, Any]:
     known = _resolved(schema)
-    inner = shape(known)["fields"] if "properties" in known else []
+    parts = _resolved(known["items"]) if known.get("type") == "array" else known
+    inner = shape(parts)["fields"] if "properties" in parts else []
     return {
         "name": name,
         "kind": _kind(known),

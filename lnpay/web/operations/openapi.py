@@ -14,6 +14,7 @@ from lnpay.runtime.version import version
 from lnpay.web.api import answers as a
 from lnpay.web.api.error_codes import ERRORS, problem_example
 from lnpay.web.api.schemas import GenerateInvoice, amount_schema
+from lnpay.web.operations import greenfield
 
 Json = dict[str, Any]
 
@@ -237,7 +238,14 @@ class _WithoutTitles(GenerateJsonSchema):
         return False
 
 
-def openapi_document(currency: str, *, needs_key: bool, needs_token: bool = False, server_url: str = "/") -> Json:
+def openapi_document(
+    currency: str,
+    *,
+    needs_key: bool,
+    needs_token: bool = False,
+    server_url: str = "/",
+    is_greenfield_on: bool = True,
+) -> Json:
     """The document for a shop in `currency`. needs_key: whether there are API keys. needs_token: METRICS_TOKEN."""
     schemes: Json = {
         "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key."},
@@ -256,6 +264,11 @@ def openapi_document(currency: str, *, needs_key: bool, needs_token: bool = Fals
     paths: dict[str, Json] = {}
     for one in OPERATIONS:
         paths.setdefault(one.path, {})[one.method] = _operation(one, schemes)
+    tags = [SHOP, STRIKE, OPERATOR]
+    if is_greenfield_on:
+        paths.update(greenfield.greenfield_paths())
+        schemes[greenfield.SCHEME] = greenfield.SECURITY_SCHEME
+        tags.insert(1, greenfield.TAG)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -265,17 +278,19 @@ def openapi_document(currency: str, *, needs_key: bool, needs_token: bool = Fals
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": server_url}],
-        "tags": [{"name": tag} for tag in (SHOP, STRIKE, OPERATOR)],
+        "tags": [{"name": tag} for tag in tags],
         "paths": paths,
         "webhooks": {str(event_type): _webhook(event_type) for event_type in EventType},
-        "components": {"schemas": _schemas(currency), "securitySchemes": schemes},
+        "components": {"schemas": _schemas(currency, is_greenfield_on), "securitySchemes": schemes},
     }
 
 
-def _schemas(currency: str) -> Json:
+def _schemas(currency: str, is_greenfield_on: bool) -> Json:
+    requests = [GenerateInvoice, *(greenfield.request_models() if is_greenfield_on else [])]
+    answers = [*_answer_models(), *(greenfield.answer_models() if is_greenfield_on else [])]
     adapters = [
-        *(("validation", TypeAdapter(model)) for model in (GenerateInvoice,)),
-        *(("serialization", TypeAdapter(model)) for model in _answer_models()),
+        *(("validation", TypeAdapter(model)) for model in requests),
+        *(("serialization", TypeAdapter(model)) for model in answers),
     ]
     _, found = TypeAdapter.json_schemas(
         [(index, mode, adapter) for index, (mode, adapter) in enumerate(adapters)],  # type: ignore[misc]
@@ -285,6 +300,11 @@ def _schemas(currency: str) -> Json:
     schemas: Json = found["$defs"]
     amount = schemas["GenerateInvoice"]["properties"]["amount_fiat"]
     amount.update(amount_schema(currency))
+    if is_greenfield_on:
+        fields = schemas["CreateInvoiceRequest"]["properties"]
+        fields["amount"].update(amount_schema(currency))
+        codes = [currency.upper(), currency]
+        fields["currency"].update({"anyOf": [{"enum": codes}, {"type": "null"}], "examples": codes[:1]})
     return schemas
 
 

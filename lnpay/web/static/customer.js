@@ -2,7 +2,7 @@
 // nothing: a wallet in the browser may say what it likes, only the server's answer moves the page.
 (() => {
   "use strict";
-  const FAST = 2000, SLOW = 10000, ANSWER_WITHIN = 8000, COPIED_FOR = 2500, LOST_AFTER = 3;
+  const FAST = 2000, SLOW = 10000, ANSWER_WITHIN = 8000, COPIED_FOR = 2500, LOST_AFTER = 3, RETURN_AFTER = 2000;
   const said = document.body.dataset;
   const byId = (id) => document.getElementById(id);
   const page = () => byId("page");
@@ -61,6 +61,8 @@
   function set() {
     clearInterval(ticker);
     tell({ type: "state", state: page().dataset.stage });
+    if (said.invoice) post({ invoiceId: said.invoice, status: page().dataset.word });
+    if (page().dataset.return) setTimeout(() => location.assign(page().dataset.return), RETURN_AFTER);
     if (!byId("clock")) return;
     const endsAt = Date.now() + 1000 * byId("clock").dataset.left;
     ticker = setInterval(() => tick(endsAt), 500);
@@ -123,13 +125,25 @@
 
   // The page that has us in a frame: only one whose origin the shop has named.
 
-  function tell(message) {
+  const tell = (message) => post({ lnpay: 1, title: document.title, close: said.close, ...message });
+
+  // What a shop plugin's script expects of the frame: these very words.
+  function beInPlugin() {
+    if (!said.invoice || window.parent === window) return;
+    const button = byId("close");
+    button.hidden = false;
+    button.addEventListener("click", () => post("close"));
+    document.addEventListener("keydown", (event) => { if (event.key === "Escape") post("close"); });
+    post("loaded");
+  }
+
+  function post(message) {
     if (window.parent === window) return;
     const named = said.parents.split(" ").filter(Boolean);
     const parent = location.ancestorOrigins && location.ancestorOrigins[0];
     const origins = parent && !named.includes("*") ? named.filter((one) => one === parent) : named;
     for (const origin of origins) {
-      window.parent.postMessage({ lnpay: 1, title: document.title, close: said.close, ...message }, origin);
+      window.parent.postMessage(message, origin);
     }
   }
 
@@ -141,6 +155,7 @@
   document.addEventListener("visibilitychange", askNow);
   window.addEventListener("online", askNow);
   document.addEventListener("webln:ready", offerWallet);
+  beInPlugin();
   set();
   plan();
 })();

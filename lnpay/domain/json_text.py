@@ -1,0 +1,119 @@
+"""JSON that comes back as it was sent: numbers keep their form, so that 1.10 does not become 1.1 or "1.10"."""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any, NoReturn
+
+from lnpay.domain.errors import InvalidRequest
+
+Json = Any
+"""A value of JSON: None, a bool, a text, a number (int or JsonNumber), a list or a dict of those."""
+
+MAX_METADATA_BYTES = 16_384
+"""The largest metadata of an invoice, as compact JSON in UTF-8."""
+
+MAX_METADATA_DEPTH = 32
+"""Lists and objects inside each other: deeper JSON cannot be read again from every place in the program."""
+
+
+class JsonNumber(Decimal):
+    """A number of a JSON text, with the form in which it was written."""
+
+    text: str
+
+    def __new__(cls, text: str) -> JsonNumber:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    def __reduce__(self) -> tuple[type[JsonNumber], tuple[str]]:
+        return JsonNumber, (self.text,)
+
+    def __deepcopy__(self, memo: object) -> JsonNumber:
+        return self
+
+
+def read_json_text(text: str | bytes) -> Json:
+    """The value of a JSON text. Numbers that Python would write in another form become JsonNumber.
+
+    Raises ValueError, or RecursionError, for what is not JSON or nested too deeply.
+    """
+    try:
+        return json.loads(text, parse_float=JsonNumber, parse_int=_read_int, parse_constant=_refuse_constant)
+    except ArithmeticError as error:  # an exponent of twenty digits is JSON, and more than Decimal holds
+        raise ValueError("a number is out of range") from error
+
+
+def _read_int(text: str) -> int | JsonNumber:
+    # Python reads no more than 4,300 digits into an int, and forgets the sign of -0.
+    return JsonNumber(text) if text == "-0" or len(text) > 40 else int(text)
+
+
+def _refuse_constant(word: str) -> NoReturn:
+    raise ValueError(f"{word} is not JSON")
+
+
+def write_json_text(
+    value: object,
+    *,
+    default: Callable[[Any], object] | None = None,
+    separators: tuple[str, str] | None = None,
+    ensure_ascii: bool = True,
+    sort_keys: bool = False,
+    indent: int | None = None,
+) -> str:
+    """The JSON text of a value; a JsonNumber is written as it was read. The options are those of json.dumps.
+
+    Raises TypeError for what is not JSON.
+    """
+    mark = ""
+    numbers: list[str] = []
+
+    def keep(one: object) -> object:
+        nonlocal mark
+        if isinstance(one, JsonNumber):
+            mark = mark or secrets.token_hex(16)
+            numbers.append(one.text)
+            return f"{mark}:{len(numbers) - 1}:"
+        if default is not None:
+            return default(one)
+        raise TypeError(f"{type(one).__name__} is not JSON")
+
+    text = json.dumps(
+        value, default=keep, separators=separators, ensure_ascii=ensure_ascii, sort_keys=sort_keys, indent=indent
+    )
+    # No text of a shop's can contain the mark: it is chosen after the text was sent.
+    return re.sub(f'"{mark}:([0-9]+):"', lambda found: numbers[int(found[1])], text) if mark else text
+
+
+def check_metadata(metadata: Json) -> Json:
+    """`metadata` when an invoice can keep it: any JSON value as `read_json_text` gives it, within the limits.
+
+    Raises InvalidRequest, with what is wrong with it.
+    """
+    if _depth(metadata) > MAX_METADATA_DEPTH:
+        raise InvalidRequest(f"is nested more than {MAX_METADATA_DEPTH} levels deep")
+    try:
+        size = len(write_json_text(metadata, ensure_ascii=False, separators=(",", ":")).encode())
+    except UnicodeEncodeError as error:
+        raise InvalidRequest("has characters that are not text") from error
+    if size > MAX_METADATA_BYTES:
+        raise InvalidRequest(f"is larger than {MAX_METADATA_BYTES:,} bytes")
+    return metadata
+
+
+def _depth(value: Json) -> int:
+    depth = 0
+    level = [value]
+    while level and depth <= MAX_METADATA_DEPTH:
+        inner = [one for one in level if isinstance(one, dict | list)]
+        if not inner:
+            break
+        depth += 1
+        level = [child for one in inner for child in (one.values() if isinstance(one, dict) else one)]
+    return depth

@@ -1,0 +1,317 @@
+"""What Greenfield clients send, checked. Unknown fields are ignored, and null is as good as absent."""
+
+from __future__ import annotations
+
+import hashlib
+from decimal import Decimal
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+
+from lnpay.domain.errors import InvalidRequest
+from lnpay.domain.json_text import MAX_METADATA_BYTES, check_metadata, read_json_text
+from lnpay.domain.text import blank_unprintable, fit_description, on_one_line
+from lnpay.web.api.links import LINK_PATTERN, MAX_LINK_CHARACTERS, customer_link
+from lnpay.web.customer.links import PLACEHOLDER
+from lnpay.web.greenfield.errors import FieldsRefused
+
+Json = dict[str, Any]
+
+UNREADABLE = "the body is not a JSON object"
+
+PAYMENT_METHOD = "BTC-LN"
+
+DEFAULT_EXPIRATION_MINUTES = Decimal(15)
+"""What shops expect of BTCPay Server."""
+
+MIN_EXPIRATION_MINUTES = Decimal("0.5")
+MAX_EXPIRATION_MINUTES = Decimal(60 * 24)
+"""Strike's quote ends after about an hour, and the invoice with it."""
+
+MAX_ORDER_ID_CHARACTERS = 40
+"""What the database keeps of an order id to find it by."""
+
+_LIGHTNING = {"BTC", "BTC-LN", "BTC-LIGHTNINGNETWORK", "BTC-LIGHTNINGLIKE", "BTC-LNURL", "BTC-LNURLPAY"}
+"""Every name that clients have for paying with Lightning, in upper case, with - for _."""
+
+
+def _present(value: object) -> object:
+    """An amount or a number: no bool, and no text that is empty."""
+    if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
+        raise ValueError('must be a string such as "12.34", or a number')
+    return value
+
+
+def _number(value: object) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, int | Decimal):
+        raise ValueError("must be a number")
+    number = Decimal(value)
+    if not number.is_finite() or abs(number) >= 10**9:
+        raise ValueError("is too large")
+    return number
+
+
+def _minutes(value: object) -> Decimal:
+    number = _number(value)
+    if not MIN_EXPIRATION_MINUTES <= number <= MAX_EXPIRATION_MINUTES:
+        raise ValueError(f"must be from {MIN_EXPIRATION_MINUTES} to {MAX_EXPIRATION_MINUTES:,} minutes")
+    return number
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a string")
+    return value
+
+
+def _redirect(value: object) -> str:
+    """A link for the customer, with placeholders for ids or without."""
+    text = _text(value)
+    if text and len(text) > MAX_LINK_CHARACTERS:
+        raise ValueError(f"is longer than {MAX_LINK_CHARACTERS:,} characters")
+    if text:
+        customer_link(PLACEHOLDER.sub("id", text))
+    return text
+
+
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
+
+
+def _methods(value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ValueError("must be a list of strings")
+    if value and not any(one.upper().replace("_", "-") in _LIGHTNING for one in value):
+        raise ValueError(f"must name {PAYMENT_METHOD}, the only payment method here")
+    return list(value)
+
+
+def _metadata(value: object) -> Json:
+    if not isinstance(value, dict):
+        raise ValueError("must be an object")
+    try:
+        return dict(check_metadata(value))
+    except InvalidRequest as error:
+        raise ValueError(error.message) from error
+
+
+def _texts(value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ValueError("must be a list of strings")
+    return list(value)
+
+
+_EVENTS_SCHEMA = {"type": "array", "items": {"type": "string", "pattern": "^[A-Za-z._]{1,60}$"}, "maxItems": 100}
+_SECRET_SCHEMA = {"type": "string", "pattern": "^[ -~]{0,200}$"}
+_WEBHOOK_URL_SCHEMA = {"type": "string", "pattern": r"^https://[a-z]{1,20}\.example(?:/[a-z0-9/._?=&-]{0,200})?$"}
+"""Of an address that is surely taken: whether another one is public, only its name's addresses say."""
+
+_NUMBER_SCHEMA = {"type": "number", "exclusiveMinimum": -(10**9), "exclusiveMaximum": 10**9}
+_MINUTES_SCHEMA = {
+    "type": "number",
+    "minimum": float(MIN_EXPIRATION_MINUTES),
+    "maximum": float(MAX_EXPIRATION_MINUTES),
+}
+
+_METHODS_SCHEMA = {
+    "type": "array",
+    "items": {"type": "string"},
+    "anyOf": [{"maxItems": 0}, {"contains": {"enum": sorted(_LIGHTNING)}}],
+    "examples": [[]],
+}
+
+Amount = Annotated[
+    Any,
+    BeforeValidator(_present),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}], "examples": ["12.34"]}),
+]
+Minutes = Annotated[Any, BeforeValidator(_minutes), WithJsonSchema(_MINUTES_SCHEMA)]
+Number = Annotated[Any, BeforeValidator(_number), WithJsonSchema(_NUMBER_SCHEMA)]
+Text = Annotated[Any, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
+Flag = Annotated[Any, BeforeValidator(_flag), WithJsonSchema({"type": "boolean"})]
+_LINK_SCHEMA = {"type": "string", "maxLength": MAX_LINK_CHARACTERS, "pattern": f"^(?:{LINK_PATTERN})?$"}
+"""Of a link without placeholders; with them, braces are taken too."""
+
+Redirect = Annotated[Any, BeforeValidator(_redirect), WithJsonSchema(_LINK_SCHEMA)]
+Methods = Annotated[Any, BeforeValidator(_methods), WithJsonSchema(_METHODS_SCHEMA)]
+Metadata = Annotated[Any, BeforeValidator(_metadata), WithJsonSchema({"type": "object"})]
+
+
+Events = Annotated[Any, BeforeValidator(_texts), WithJsonSchema(_EVENTS_SCHEMA)]
+Secret = Annotated[Any, BeforeValidator(_text), WithJsonSchema(_SECRET_SCHEMA)]
+WebhookUrl = Annotated[Any, BeforeValidator(_text), WithJsonSchema(_WEBHOOK_URL_SCHEMA)]
+
+
+class Lenient(BaseModel):
+    """A model that ignores what it does not know."""
+
+    model_config = ConfigDict(extra="ignore", arbitrary_types_allowed=True)
+
+
+class CheckoutRequest(Lenient):
+    """Options of the payment page."""
+
+    expirationMinutes: Annotated[
+        Minutes | None,
+        Field(description="Minutes to pay, 15 if omitted. Strike's quote ends after about 60.", examples=[15]),
+    ] = None
+    redirectURL: Annotated[
+        Redirect | None,
+        Field(
+            description="Where the payment page leads: https, or http on localhost. {InvoiceId} and {OrderId} in it "
+            "are replaced.",
+            examples=["https://shop.example/orders/%7BOrderId%7D"],
+        ),
+    ] = None
+    redirectAutomatically: Annotated[Flag | None, Field(description="Go there as soon as it is paid.")] = None
+    defaultLanguage: Annotated[
+        Text | None, Field(description="Language of the payment page; an unknown one is ignored.", examples=["de"])
+    ] = None
+    paymentMethods: Annotated[
+        Methods | None, Field(description="BTC-LN, the only one, or empty.", examples=[[PAYMENT_METHOD]])
+    ] = None
+    defaultPaymentMethod: Annotated[Text | None, Field(description="Ignored.")] = None
+    speedPolicy: Annotated[Text | None, Field(description="Ignored: Lightning payments are final.")] = None
+    monitoringMinutes: Annotated[Number | None, Field(description="Ignored.")] = None
+    paymentTolerance: Annotated[Number | None, Field(description="Ignored: a payment is always whole.")] = None
+    lazyPaymentMethods: Annotated[Flag | None, Field(description="Ignored.")] = None
+
+
+class CreateInvoiceRequest(Lenient):
+    """What to sell, and for how much."""
+
+    amount: Annotated[Amount, Field(description="In `currency`. Never rounded.")]
+    currency: Annotated[
+        Text | None, Field(description="Code of the currency; that of the shop if omitted.", examples=["EUR"])
+    ] = None
+    metadata: Annotated[
+        Metadata | None,
+        Field(
+            description=f"Any JSON object of at most {MAX_METADATA_BYTES:,} bytes, returned unchanged. `orderId` can "
+            "be searched for, `itemDesc` is shown to the customer.",
+            examples=[{"orderId": "1042", "itemDesc": "Two coffees"}],
+        ),
+    ] = None
+    checkout: CheckoutRequest | None = None
+
+
+class MarkStatusRequest(Lenient):
+    """The status to give an invoice."""
+
+    status: Annotated[Text, Field(description='"Invalid", the only one that can be given.', examples=["Invalid"])]
+
+
+class ChangeInvoiceRequest(Lenient):
+    """New metadata in place of the old."""
+
+    metadata: Annotated[Metadata, Field(description="Any JSON object.", examples=[{"orderId": "1042"}])]
+
+
+class AuthorizedEventsRequest(Lenient):
+    """Which events a webhook hears."""
+
+    everything: Annotated[Flag | None, Field(description="Every event; true if no events are named.")] = None
+    specificEvents: Annotated[
+        Events | None, Field(description="Names of events.", examples=[["InvoiceSettled", "InvoiceExpired"]])
+    ] = None
+
+
+class ChangeWebhookRequest(Lenient):
+    """What to change of a webhook; what is left out stays."""
+
+    url: Annotated[WebhookUrl | None, Field(description="An absolute address.")] = None
+    enabled: Annotated[Flag | None, Field(description="Whether it is sent anything.")] = None
+    automaticRedelivery: Annotated[
+        Flag | None, Field(description="Whether a message that is not accepted is sent again.")
+    ] = None
+    authorizedEvents: AuthorizedEventsRequest | None = None
+    secret: Annotated[Secret | None, Field(description="Signs the messages; kept if omitted.")] = None
+
+
+class CreateWebhookRequest(ChangeWebhookRequest):
+    """A new webhook."""
+
+    url: Annotated[
+        WebhookUrl,
+        Field(
+            description="An absolute address. One that leads into a private network is refused unless "
+            "WEBHOOK_ALLOW_PRIVATE is on.",
+            examples=["https://shop.example/webhook"],
+        ),
+    ]
+    secret: Annotated[Secret | None, Field(description="Signs the messages; created if omitted.")] = None
+
+
+def read_model(body: bytes, model: type[Lenient]) -> Any:  # noqa: ANN401 - an instance of `model`
+    """The request's body as `model`. Raises InvalidRequest for no JSON object, FieldsRefused for wrong fields."""
+    return check_model(read_object(body), model)
+
+
+def read_object(body: bytes) -> Json:
+    """The JSON object that `body` is; no body is an empty one. Raises InvalidRequest for anything else."""
+    if not body.strip():
+        return {}
+    try:
+        # utf-8-sig drops the mark that some programs begin with.
+        found = read_json_text(body.decode("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(UNREADABLE) from error
+    if not isinstance(found, dict):
+        raise InvalidRequest(UNREADABLE)
+    return found
+
+
+def check_model(fields: Json, model: type[Lenient]) -> Any:  # noqa: ANN401 - an instance of `model`
+    """A JSON object as `model`. Raises FieldsRefused."""
+    present = _without_nulls(fields)
+    try:
+        return model.model_validate(present)
+    except ValidationError as error:
+        raise FieldsRefused({_path(one["loc"]): _sentence(dict(one)) for one in error.errors()}) from error
+
+
+def order_id_of(metadata: Json) -> str | None:
+    """The shop's order that metadata names, as text."""
+    given = metadata.get("orderId")
+    if isinstance(given, bool) or not isinstance(given, str | int | Decimal):
+        return None
+    return str(given) or None
+
+
+def searchable(order_id: str | None) -> str | None:
+    """An order id as the database keeps it: a long one is cut, and told apart by its hash. None: it cannot hold it."""
+    if order_id is None or "\0" in order_id or any("\ud800" <= one <= "\udfff" for one in order_id):
+        return None
+    if len(order_id) <= MAX_ORDER_ID_CHARACTERS:
+        return order_id
+    digest = hashlib.sha256(order_id.encode()).hexdigest()[:12]
+    return f"{order_id[: MAX_ORDER_ID_CHARACTERS - 13]}~{digest}"
+
+
+def description_of(metadata: Json) -> str | None:
+    """What the customer reads about the order: `itemDesc`."""
+    given = metadata.get("itemDesc")
+    if not isinstance(given, str):
+        return None
+    return fit_description(on_one_line(blank_unprintable(given))) or None
+
+
+def _without_nulls(fields: Json) -> Json:
+    """The same without members that are null, also inside those that are ours; metadata keeps its own."""
+    kept = {name: value for name, value in fields.items() if value is not None}
+    for name in ("checkout", "authorizedEvents"):
+        if isinstance(kept.get(name), dict):
+            kept[name] = {inner: value for inner, value in kept[name].items() if value is not None}
+    return kept
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location)[:100]
+
+
+def _sentence(error: dict[str, Any]) -> str:
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    return {"missing": "is missing", "model_type": "must be an object"}.get(error["type"], "is not valid")

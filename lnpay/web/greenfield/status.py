@@ -1,0 +1,55 @@
+"""Where an invoice stands, in the words of Greenfield.
+
+Shop plugins ship goods when they read `Settled`, and also when they read `Expired` with `PaidLate`. LNPay refunds a
+late payment, so a plugin that saw it would give away goods and money. A late payment is therefore never visible here:
+it is `Expired` and `None`, and its payment is not listed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from lnpay.domain.model import Invoice
+from lnpay.domain.states import InvoiceState
+
+
+class Status(StrEnum):
+    """What Greenfield knows of an invoice. Clients read it as an enum, so there may be no other word."""
+
+    NEW = "New"
+    PROCESSING = "Processing"
+    SETTLED = "Settled"
+    EXPIRED = "Expired"
+    INVALID = "Invalid"
+
+
+class AdditionalStatus(StrEnum):
+    """The second word. Greenfield has more; `PaidLate` is left out so that no code can answer with it."""
+
+    NONE = "None"
+    MARKED = "Marked"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Both words."""
+
+    status: Status
+    additional: AdditionalStatus = AdditionalStatus.NONE
+
+
+def standing_of(invoice: Invoice, now: datetime) -> Standing:
+    """Where `invoice` stands for a Greenfield client. Only a payment that was made in time is ever `Settled`."""
+    if invoice.state is InvoiceState.SETTLED:
+        return Standing(Status.SETTLED)
+    if invoice.marked_invalid_at is not None:
+        return Standing(Status.INVALID, AdditionalStatus.MARKED)
+    if invoice.state is InvoiceState.PAID_LATE:
+        return Standing(Status.EXPIRED)
+    # Money that was seen after the deadline may be late, so it is not shown before it is known to be in time.
+    if invoice.seen_at is not None and invoice.seen_at <= invoice.expires_at:
+        return Standing(Status.PROCESSING)
+    is_open = invoice.state is InvoiceState.UNPAID and now <= invoice.expires_at
+    return Standing(Status.NEW if is_open else Status.EXPIRED)

@@ -1,0 +1,92 @@
+"""Server, key and store: what plugins read before each sale. None of it asks Strike anything."""
+
+from __future__ import annotations
+
+from flask import Response, jsonify
+
+from lnpay.access import api_keys
+from lnpay.domain.permissions import Permission
+from lnpay.runtime.version import version
+from lnpay.web.authentication import require_key
+from lnpay.web.context import current_backend
+from lnpay.web.greenfield.access import require_store
+from lnpay.web.greenfield.answers import (
+    VERSION,
+    CurrentKey,
+    Health,
+    ServerInfo,
+    Store,
+    StorePaymentMethod,
+)
+from lnpay.web.greenfield.blueprint import blueprint
+from lnpay.web.greenfield.requests import PAYMENT_METHOD
+
+API_KEYS_LABEL = "API_KEYS"
+"""The label of a key that stands in the settings."""
+
+
+@blueprint.get("/health")
+def show_health() -> Response:
+    """LNPay answers. There is nothing to synchronise."""
+    return jsonify(Health(synchronized=True))
+
+
+@blueprint.get("/server/info")
+def show_server_info() -> Response:
+    """Whose API this is, in which version."""
+    require_key()
+    return jsonify(
+        ServerInfo(
+            version=VERSION,
+            onion=None,
+            supportedPaymentMethods=[PAYMENT_METHOD],
+            fullySynched=True,
+            syncStatus=[],
+            lnpay=version(),
+        )
+    )
+
+
+@blueprint.get("/api-keys/current")
+def show_current_key() -> Response:
+    """What the key of this request may do. Plugins refuse a key with a right less or a right more than they need."""
+    caller = require_key()
+    store = api_keys.store_id(current_backend().repository)
+    return jsonify(
+        CurrentKey(
+            apiKey=caller.secret,
+            label=API_KEYS_LABEL if caller.key is None else caller.key.label,
+            permissions=[f"{permission}:{store}" for permission in caller.permissions],
+        )
+    )
+
+
+@blueprint.get("/stores")
+def list_stores() -> Response:
+    """The only store."""
+    require_key(Permission.VIEW_STORE_SETTINGS)
+    return jsonify([_store(api_keys.store_id(current_backend().repository))])
+
+
+@blueprint.get("/stores/<store_id>")
+def show_store(store_id: str) -> Response:
+    """The store."""
+    return jsonify(_store(require_store(store_id, Permission.VIEW_STORE_SETTINGS)))
+
+
+@blueprint.get("/stores/<store_id>/payment-methods")
+def show_payment_methods(store_id: str) -> Response:
+    """Lightning, and nothing else."""
+    require_store(store_id, Permission.VIEW_STORE_SETTINGS)
+    return jsonify([StorePaymentMethod(paymentMethodId=PAYMENT_METHOD, enabled=True)])
+
+
+def _store(known: str) -> Store:
+    return Store(
+        id=known,
+        name="LNPay",
+        website=None,
+        defaultCurrency=current_backend().currency.upper(),
+        defaultPaymentMethod=PAYMENT_METHOD,
+        archived=False,
+    )

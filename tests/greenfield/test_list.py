@@ -1,0 +1,100 @@
+"""The list of invoices, with its filters."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from lnpay.runtime.worker_passes import main_pass
+from tests.greenfield.shop import Plugin
+from tests.world import World
+
+
+def ids(plugin: Plugin, *query: tuple[str, object]) -> list[str]:
+    """Ids of the listed invoices."""
+    return [one["id"] for one in plugin.get(f"stores/{{store}}/invoices?{urlencode(query)}")]
+
+
+@pytest.fixture
+def made(plugin: Plugin, world: World) -> list[Any]:
+    """Three invoices, far apart, the newest first. The oldest is paid."""
+    invoices = []
+    for order_id in ("1001", "1002", "1002"):
+        invoices.append(plugin.create(metadata={"orderId": order_id}))
+        if len(invoices) == 1:
+            plugin.pay(invoices[0])
+            main_pass(world.backend)
+        world.wait(1000)
+    return [plugin.read(one) for one in reversed(invoices)]
+
+
+def test_without_filters_it_is_every_invoice_the_newest_first_as_each_is_read(plugin: Plugin, made: list[Any]) -> None:
+    assert plugin.get("stores/{store}/invoices") == made
+
+
+def test_order_ids_may_be_repeated(plugin: Plugin, made: list[Any]) -> None:
+    assert ids(plugin, ("orderId", "1002")) == [made[0]["id"], made[1]["id"]]
+    assert ids(plugin, ("orderId", "1002"), ("orderId", "1001")) == [one["id"] for one in made]
+    assert ids(plugin, ("orderId[]", "1001")) == [made[2]["id"]]
+    assert ids(plugin, ("orderId", "7")) == []
+
+
+@pytest.mark.parametrize("order_id", ["x" * 41, "ä" * 200, "a b/c?d&e", "1" * 5_000])
+def test_an_order_id_of_any_length_finds_its_invoice_alone(plugin: Plugin, order_id: str) -> None:
+    made, other = (plugin.create(metadata={"orderId": one}) for one in (order_id, f"{order_id}y"))
+
+    assert ids(plugin, ("orderId", order_id)) == [made["id"]]
+    assert ids(plugin, ("orderId", f"{order_id}y")) == [other["id"]]
+
+
+def test_statuses_may_be_repeated(plugin: Plugin, made: list[Any]) -> None:
+    assert ids(plugin, ("status", "Settled")) == [made[2]["id"]]
+    assert ids(plugin, ("status", "settled"), ("status", "Expired")) == [one["id"] for one in made]
+    assert ids(plugin, ("status", "Nonsense")) == []
+    assert ids(plugin, ("status", "Expired"), ("orderId", "1001")) == []
+
+
+def test_a_text_is_the_id_of_an_invoice_or_of_an_order(plugin: Plugin, made: list[Any]) -> None:
+    assert ids(plugin, ("textSearch", made[1]["id"])) == [made[1]["id"]]
+    assert ids(plugin, ("textSearch", " 1001 ")) == [made[2]["id"]]
+    assert ids(plugin, ("textSearch", "1001"), ("status", "Settled")) == [made[2]["id"]]
+    assert ids(plugin, ("textSearch", "1001"), ("orderId", "1002")) == []
+    assert ids(plugin, ("textSearch", "nothing")) == []
+
+
+def test_dates_are_unix_seconds_of_the_creation(plugin: Plugin, made: list[Any]) -> None:
+    middle = made[1]["createdTime"]
+
+    assert ids(plugin, ("startDate", middle)) == [made[0]["id"], made[1]["id"]]
+    assert ids(plugin, ("endDate", middle)) == [made[1]["id"], made[2]["id"]]
+    assert ids(plugin, ("startDate", middle), ("endDate", middle), ("status", "Expired")) == [made[1]["id"]]
+
+
+def test_skip_and_take_page_through(plugin: Plugin, made: list[Any]) -> None:
+    assert [ids(plugin, ("skip", skip), ("take", 1)) for skip in range(4)] == [
+        [made[0]["id"]], [made[1]["id"]], [made[2]["id"]], [],
+    ]  # fmt: skip
+    assert ids(plugin, ("status", "Expired"), ("status", "Settled"), ("skip", 1), ("take", 1)) == [made[1]["id"]]
+    assert ids(plugin, ("take", 0)) == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["skip=-1", "take=a", "take=1.5", "skip=" + "9" * 30, "startDate=yesterday", "endDate=1e99", "startDate=NaN"],
+)
+def test_a_wrong_filter_is_named(plugin: Plugin, query: str) -> None:
+    answer = plugin.call("GET", f"stores/{{store}}/invoices?{query}")
+
+    assert answer.status_code == 422
+    assert [one["path"] for one in answer.get_json()] == [query.partition("=")[0]]
+
+
+@pytest.mark.parametrize("text", ["%00", "%ff", quote("\N{PILE OF POO}"), "%ED%A0%80", "+"])
+def test_odd_text_finds_nothing_and_breaks_nothing(plugin: Plugin, made: list[Any], text: str) -> None:
+    for name in ("orderId", "textSearch", "status"):
+        answer = plugin.call("GET", f"stores/{{store}}/invoices?{name}={text}")
+
+        assert answer.status_code == 200, answer.text
+        assert text == "+" or answer.get_json() == []
