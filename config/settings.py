@@ -29,8 +29,8 @@ from config.sources import (
     without_empty,
 )
 from lnpay.deliveries.hook import HookFiles
+from lnpay.domain.addresses import ascii_host
 from lnpay.domain.events import EventType
-from lnpay.domain.idn import ascii_host
 from lnpay.domain.money import CURRENCIES, MAX_SATS
 from lnpay.domain.webhook_signature import decode_delivery_secret
 from lnpay.repository.maintenance.sqlite_url import sqlite_url

@@ -14,9 +14,9 @@ from typing import Any
 
 from lnpay.domain.events import BtcpayEventType as B
 from lnpay.domain.events import EventType
+from lnpay.domain.json_text import json_text
 from lnpay.domain.model import Invoice
 from lnpay.domain.money import sats_to_btc
-from lnpay.domain.text import json_text
 
 BTCPAY_EVENTS: Mapping[EventType, tuple[B, ...]] = {
     EventType.INVOICE_SETTLED: (B.RECEIVED_PAYMENT, B.PROCESSING, B.PAYMENT_SETTLED, B.INVOICE_SETTLED),

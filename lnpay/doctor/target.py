@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,7 @@ class Target:
     clock: Clock
     condition: Condition
     strike: Strike
-    rate_sources: list[RateSource]
+    rate_sources: Sequence[RateSource]
     _repository: Repository
 
     @contextmanager

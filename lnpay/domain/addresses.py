@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
+import idna
+
 from lnpay.domain import bech32
-from lnpay.domain.idn import ascii_host
 
 MAX_ADDRESS_CHARACTERS = 1_000
 
@@ -172,3 +173,16 @@ def _is_lnurl_target(parts: SplitResult) -> bool:
 def _refuse_other_uses(parts: SplitResult) -> None:
     if _OTHER_TAGS & set(parse_qs(parts.query).get("tag", ())):
         raise AddressRefused("is an LNURL for something other than receiving money")
+
+
+def ascii_host(host: str) -> str:
+    """`münchen.example` as `xn--mnchen-3ya.example`; an ASCII name as it is, in lower case.
+
+    IDNA 2008, as browsers have it: ß stays a letter of its own. Raises ValueError for a name that cannot exist.
+    """
+    if host.isascii():
+        return host.lower()
+    try:
+        return idna.encode(host, uts46=True).decode()
+    except UnicodeError as error:
+        raise ValueError(f"{host} cannot be the name of a host") from error

@@ -11,8 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from lnpay.domain.json_text import json_text
 from lnpay.domain.model import Invoice
-from lnpay.domain.text import json_text
 
 
 class EventType(StrEnum):

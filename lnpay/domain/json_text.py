@@ -67,8 +67,9 @@ def write_json_text(
     sort_keys: bool = False,
     indent: int | None = None,
 ) -> str:
-    """The JSON text of a value; a JsonNumber is written as it was read. The options are those of json.dumps.
+    """The JSON text of a value. The options are those of json.dumps.
 
+    A JsonNumber is written as it was read, a Decimal as a number unless `default` takes it.
     Raises TypeError for what is not JSON.
     """
     mark = ""
@@ -76,19 +77,24 @@ def write_json_text(
 
     def keep(one: object) -> object:
         nonlocal mark
-        if isinstance(one, JsonNumber):
-            mark = mark or secrets.token_hex(16)
-            numbers.append(one.text)
-            return f"{mark}:{len(numbers) - 1}:"
-        if default is not None:
+        if default is not None and not isinstance(one, JsonNumber):
             return default(one)
-        raise TypeError(f"{type(one).__name__} is not JSON")
+        if not isinstance(one, Decimal):
+            raise TypeError(f"{type(one).__name__} is not JSON")
+        mark = mark or secrets.token_hex(16)
+        numbers.append(one.text if isinstance(one, JsonNumber) else str(one))
+        return f"{mark}:{len(numbers) - 1}:"
 
     text = json.dumps(
         value, default=keep, separators=separators, ensure_ascii=ensure_ascii, sort_keys=sort_keys, indent=indent
     )
     # No text of a shop's can contain the mark: it is chosen after the text was sent.
     return re.sub(f'"{mark}:([0-9]+):"', lambda found: numbers[int(found[1])], text) if mark else text
+
+
+def json_text(value: object) -> str:
+    """The same without spaces, as it is stored and sent."""
+    return write_json_text(value, ensure_ascii=False, separators=(",", ":"))
 
 
 def check_metadata(metadata: Json) -> Json:
@@ -99,7 +105,7 @@ def check_metadata(metadata: Json) -> Json:
     if _depth(metadata) > MAX_METADATA_DEPTH:
         raise InvalidRequest(f"is nested more than {MAX_METADATA_DEPTH} levels deep")
     try:
-        size = len(write_json_text(metadata, ensure_ascii=False, separators=(",", ":")).encode())
+        size = len(json_text(metadata).encode())
     except UnicodeEncodeError as error:
         raise InvalidRequest("has characters that are not text") from error
     if size > MAX_METADATA_BYTES:

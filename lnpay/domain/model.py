@@ -48,9 +48,10 @@ class Order:
     """What a shop asks for, checked. Two orders that are equal are the same request.
 
     return_url, retry_url: where the customer goes when it is paid, and for a new invoice when the time is over.
-    metadata: values that the shop wants returned in every message and answer about the order.
+    metadata: any JSON value that the shop wants returned, unchanged, in every message and answer about the order.
     order_id: the shop's order when it may have several attempts, each with a correlation id of its own.
     checkout_options: what a Greenfield client chose for the payment page. None: the invoice came another way.
+    expires_in: seconds to pay; None: the installation's default.
     """
 
     amount_fiat: Decimal
@@ -62,6 +63,7 @@ class Order:
     metadata: Any = field(default_factory=dict)
     order_id: str | None = None
     checkout_options: dict[str, Any] | None = None
+    expires_in: int | None = None
 
 
 @dataclass(frozen=True)

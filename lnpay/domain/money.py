@@ -70,13 +70,20 @@ CURRENCIES: frozenset[str] = frozenset(
 )
 """The fiat codes of CoinGecko's supported_vs_currencies. VEF is left out: it ended in 2018, and its price is frozen."""
 
-_DECIMALS = {
-    **dict.fromkeys(("clp", "jpy", "krw", "vnd"), 0),
-    **dict.fromkeys(("bhd", "kwd"), 3),
-}
-"""ISO 4217 minor units that are not 2."""
+BITCOIN_UNITS = {"btc": Decimal(1), "sats": Decimal(SATS_PER_BTC)}
+"""Codes of amounts that are bitcoin already, with how many of each make one bitcoin: they need no price."""
 
-_SMALLEST = {0: Decimal("1"), 2: Decimal("0.01"), 3: Decimal("0.001")}
+INVOICE_CURRENCIES = CURRENCIES | BITCOIN_UNITS.keys()
+"""Everything that an invoice can be issued in."""
+
+_DECIMALS = {
+    **dict.fromkeys(("clp", "jpy", "krw", "vnd", "sats"), 0),
+    **dict.fromkeys(("bhd", "kwd"), 3),
+    "btc": 8,
+}
+"""ISO 4217 minor units that are not 2, and those of bitcoin."""
+
+_SMALLEST = {0: Decimal("1"), 2: Decimal("0.01"), 3: Decimal("0.001"), 8: Decimal("0.00000001")}
 """The smallest amount in a currency of so many decimals."""
 
 _ARITHMETIC = Context(prec=2 * MAX_AMOUNT_CHARACTERS + 1000, rounding=ROUND_HALF_EVEN)
@@ -94,8 +101,19 @@ _EXPONENT = re.compile(r"[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}")
 
 
 def decimals_of(currency: str) -> int:
-    """Number of decimals `currency` (lower-case code) is written with: 0, 2 or 3."""
+    """Number of decimals `currency` (lower-case code) is written with: 0, 2, 3, or 8 for bitcoin."""
     return _DECIMALS.get(currency, 2)
+
+
+def read_currency(text: str) -> str:
+    """The lower-case code of a currency that an invoice can be issued in. Takes "EUR", "btc" or "SATS".
+
+    Raises InvalidRequest for any other text.
+    """
+    code = text.strip().lower()
+    if code not in INVOICE_CURRENCIES:
+        raise InvalidRequest('is not a supported currency: send a code such as "usd", "eur", "btc" or "sats"')
+    return code
 
 
 def parse_fiat(value: str | int | Decimal, currency: str) -> Decimal:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
-import secrets
 import unicodedata
-from decimal import Decimal
 
 DESCRIPTION_CHARACTERS = 200
 """Strike's limit for an invoice's description, counted the stricter way: in UTF-16, where an emoji is two."""
@@ -76,17 +73,3 @@ def _flag_halves_before(text: str, place: int) -> int:
     while start and _is_flag_half(text[start - 1]):
         start -= 1
     return place - start
-
-
-def json_text(value: object) -> str:
-    """JSON without spaces, in which a Decimal is the number that its digits say. What a shop sent stays as it was."""
-    # The encoder writes no number of ours. A mark that no shop can know stands before the digits until the end.
-    mark = secrets.token_hex(16)
-
-    def marked(one: object) -> str:
-        if not isinstance(one, Decimal):
-            raise TypeError(f"a {type(one).__name__} is no JSON")
-        return f"{mark}{one}"
-
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=marked)
-    return re.sub(f'"{mark}([^"]*)"', r"\1", text) if mark in text else text

@@ -38,7 +38,7 @@ _PENDING = (
 
 _MAY_BE_PENDING = (InvoiceState.UNPAID, InvoiceState.EXPIRED, InvoiceState.CANCELLED)
 
-_NAMES = ("description", "ln_address", "return_url", "retry_url", "metadata", "order_id")
+_NAMES = ("description", "ln_address", "return_url", "retry_url", "metadata", "order_id", "expires_in")
 """Fields in which a repeated request must not differ, besides the amount."""
 
 

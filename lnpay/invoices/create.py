@@ -31,7 +31,7 @@ from lnpay.domain.states import InvoiceState
 from lnpay.domain.strike_names import new_strike_name
 from lnpay.domain.text import fit_description
 from lnpay.invoices.conflicts import already_paid, conflict_of
-from lnpay.rates.prices import Rates
+from lnpay.rates.book import RateBook
 from lnpay.repository import Repository
 from lnpay.strike.client import Strike, StrikeQuote
 from lnpay.strike.invoices import InvoiceStatus, StrikeInvoice
@@ -40,6 +40,12 @@ log = logging.getLogger(__name__)
 
 DRAFT_GOOD_FOR = timedelta(seconds=30)
 """An older draft is priced again, and so is one that has used a quarter of its time to pay, which counts from then."""
+
+MIN_EXPIRES_IN_SECONDS = 30
+"""The shortest time to pay that an invoice may have of its own."""
+
+MAX_EXPIRES_IN_SECONDS = 3_600
+"""The longest: Strike's quotes for bitcoin last an hour. Where one ends sooner, so does the invoice."""
 
 _AMOUNT_REFUSALS = {
     "AMOUNT_TOO_HIGH": "is more than the payment provider accepts in one invoice",
@@ -60,10 +66,21 @@ class InvoiceIssuer:
 
     repository: Repository
     strike: Strike
-    rates: Rates
+    rates: RateBook
     clock: Clock
     time_offset_seconds: int
     on_message_owed: Callable[[], None] = lambda: None
+
+    def time_to_pay(self, order: Order) -> timedelta:
+        """How long an invoice for `order` can be paid."""
+        return timedelta(seconds=self.time_offset_seconds if order.expires_in is None else order.expires_in)
+
+
+def check_expires_in(seconds: int) -> int:
+    """`seconds` when an invoice may have them to be paid. Raises InvalidRequest with the bounds."""
+    if not MIN_EXPIRES_IN_SECONDS <= seconds <= MAX_EXPIRES_IN_SECONDS:
+        raise InvalidRequest(f"must be {MIN_EXPIRES_IN_SECONDS} to {MAX_EXPIRES_IN_SECONDS:,} seconds")
+    return seconds
 
 
 def create_invoice(issuer: InvoiceIssuer, correlation_id: str, order: Order) -> Invoice:
@@ -124,11 +141,11 @@ def _fresh_draft(issuer: InvoiceIssuer, known: Draft | None, correlation_id: str
     use too. Such a draft gets a new name: what Strike has under the old one may not be ours.
     """
     now = issuer.clock()
-    good_for = min(DRAFT_GOOD_FOR, timedelta(seconds=issuer.time_offset_seconds) / 4)
+    good_for = min(DRAFT_GOOD_FOR, issuer.time_to_pay(order) / 4)
     is_ours_alone = known is not None and known.strike_correlation_id != correlation_id
     if known is not None and is_ours_alone and known.order == order and now - known.created_at < good_for:
         return known
-    rate = issuer.rates.current()
+    rate = issuer.rates.current(order.currency)
     amount_sats = fiat_to_sats(order.amount_fiat, rate.price)
     with issuer.repository.transaction() as tx:
         name = new_strike_name(correlation_id, tx.installation.make_name())
@@ -150,7 +167,7 @@ def _issue(issuer: InvoiceIssuer, draft: Draft) -> Issue | None:
     except StrikeRejected as error:
         _blame_amount(draft, error)
         raise
-    return _checked_issue(draft, invoice, quote, issuer.time_offset_seconds)
+    return _checked_issue(draft, invoice, quote, issuer.time_to_pay(draft.order))
 
 
 def _quote(strike: Strike, invoice_id: str) -> StrikeQuote:
@@ -229,14 +246,14 @@ def _create(strike: Strike, draft: Draft) -> StrikeInvoice:
     )
 
 
-def _checked_issue(draft: Draft, invoice: StrikeInvoice, quote: StrikeQuote, time_offset_seconds: int) -> Issue:
+def _checked_issue(draft: Draft, invoice: StrikeInvoice, quote: StrikeQuote, time_to_pay: timedelta) -> Issue:
     try:
         request = decode(quote.bolt11)
     except Bolt11Error as error:
         _reject(invoice, f"payment request is invalid: {error}")
     if request.amount_msats != sats_to_msats(draft.amount_sats):
         _reject(invoice, f"payment request asks for {request.amount_msats:,} msats, not {draft.amount_sats:,} sats")
-    expires_at = min(invoice.created_at + timedelta(seconds=time_offset_seconds), quote.expires_at, request.expires_at)
+    expires_at = min(invoice.created_at + time_to_pay, quote.expires_at, request.expires_at)
     return Issue(
         strike_invoice_id=invoice.invoice_id,
         bolt11=quote.bolt11,

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -17,9 +18,13 @@ import requests
 
 from lnpay.domain.errors import LnpayError
 from lnpay.domain.model import Clock, Rate
+from lnpay.domain.money import CURRENCIES
 from lnpay.http.outgoing import AnswerTooLarge, Timeout, call
 
 TIMEOUT: Timeout = (2.0, 4.0)
+
+SHARE_SECONDS = 20.0
+"""For so long one answer serves every currency."""
 
 MAX_ANSWER_BYTES = 1_000_000
 """Coinbase's list of all currencies is some 20,000."""
@@ -47,6 +52,59 @@ class RateSource(Protocol):
         ...
 
 
+Prices = Callable[[str], Rate | None]
+"""One answer of a source: gives the price in a currency as `RateSource.fetch` does, and asks nobody."""
+
+
+class AllPrices(RateSource, Protocol):
+    """A source that answers for many currencies at once."""
+
+    def ask(self, currencies: Collection[str]) -> Prices:
+        """Ask for the prices now. Raises RateSourceError when there was no answer."""
+        ...
+
+
+class SharedSource:
+    """A source that many currencies share: one answer serves all of them for `share_seconds`.
+
+    However many currencies are asked for, and whoever asks, the calls stay as many as for one: an answer, or a failure,
+    is used once for each currency, so that a repeat for the same one asks anew.
+    """
+
+    def __init__(self, source: AllPrices, clock: Clock, share_seconds: float = SHARE_SECONDS) -> None:
+        self.name = source.name
+        self._source = source
+        self._clock = clock
+        self._share = timedelta(seconds=share_seconds)
+        self._lock = threading.Lock()
+        self._answer: Prices | RateSourceError | None = None
+        self._asked_at: datetime | None = None
+        self._served: set[str] = set()
+
+    def fetch(self, currency: str) -> Rate | None:
+        """Price of one bitcoin; see RateSource."""
+        with self._lock:
+            answer = self._answer
+            if answer is None or currency in self._served or not self._is_recent():
+                # Also after a bug in a source, the next one asks anew.
+                self._answer = None
+                answer = self._ask(currency)
+                self._answer, self._asked_at, self._served = answer, self._clock(), set()
+            self._served.add(currency)
+        if isinstance(answer, RateSourceError):
+            raise RateSourceError(answer.message) from answer
+        return answer(currency)
+
+    def _is_recent(self) -> bool:
+        return self._asked_at is not None and timedelta(0) <= self._clock() - self._asked_at < self._share
+
+    def _ask(self, currency: str) -> Prices | RateSourceError:
+        try:
+            return self._source.ask(CURRENCIES | {currency})
+        except RateSourceError as error:
+            return error
+
+
 class CoinGecko:
     """CoinGecko's public API; the price comes with the time at which it was true.
 
@@ -63,19 +121,28 @@ class CoinGecko:
 
     def fetch(self, currency: str) -> Rate | None:
         """Price of one bitcoin at CoinGecko; see RateSource."""
+        return self.ask([currency])(currency)
+
+    def ask(self, currencies: Collection[str]) -> Prices:
+        """Prices of one bitcoin in all of them, in one call; see AllPrices."""
         params = {
             "ids": "bitcoin",
-            "vs_currencies": currency,
+            "vs_currencies": ",".join(sorted(currencies)),
             "include_last_updated_at": "true",
             "precision": "full",
         }
         answer = _get_json(self._session, self._url, params, self._headers)
         # It says "too many requests" with a 200 at times; then there is no bitcoin in the answer either.
         coin = _member(answer, "bitcoin")
-        if currency not in coin:
-            return None
-        as_of = min(_read_time(coin.get("last_updated_at")), self._clock())
-        return Rate(_read_price(coin[currency]), currency, self.name, as_of)
+        now = self._clock()
+
+        def price(currency: str) -> Rate | None:
+            if currency not in coin:
+                return None
+            as_of = min(_read_time(coin.get("last_updated_at")), now)
+            return Rate(_read_price(coin[currency]), currency, self.name, as_of)
+
+        return price
 
 
 class Coinbase:
@@ -93,14 +160,22 @@ class Coinbase:
 
     def fetch(self, currency: str) -> Rate | None:
         """Price of one bitcoin at Coinbase; see RateSource."""
+        return self.ask([currency])(currency)
+
+    def ask(self, currencies: Collection[str]) -> Prices:
+        """Prices of one bitcoin in every currency; see AllPrices."""
         asked_at = self._clock()
         data = _member(_get_json(self._session, self._url, {"currency": "BTC"}, {}), "data")
         if data.get("currency") != "BTC":
             raise RateSourceError("answered for something else than bitcoin")
         rates = _member(data, "rates")
-        if currency.upper() not in rates:
-            return None
-        return Rate(_read_price(rates[currency.upper()]), currency, self.name, asked_at)
+
+        def price(currency: str) -> Rate | None:
+            if currency.upper() not in rates:
+                return None
+            return Rate(_read_price(rates[currency.upper()]), currency, self.name, asked_at)
+
+        return price
 
 
 class StrikeTicker:
@@ -117,12 +192,21 @@ class StrikeTicker:
 
     def fetch(self, currency: str) -> Rate | None:
         """Price of one bitcoin at Strike; see RateSource."""
+        return self.ask([currency])(currency)
+
+    def ask(self, currencies: Collection[str]) -> Prices:
+        """Prices of one bitcoin in every currency; see AllPrices."""
         asked_at = self._clock()
-        pair = ("BTC", currency.upper())
-        for row in self._rows():
-            if (row.get("sourceCurrency"), row.get("targetCurrency")) == pair:
-                return Rate(_read_price(row.get("amount")), currency, self.name, asked_at)
-        return None
+        rows = self._rows()
+
+        def price(currency: str) -> Rate | None:
+            pair = ("BTC", currency.upper())
+            for row in rows:
+                if (row.get("sourceCurrency"), row.get("targetCurrency")) == pair:
+                    return Rate(_read_price(row.get("amount")), currency, self.name, asked_at)
+            return None
+
+        return price
 
     def _rows(self) -> list[Mapping[str, Any]]:
         try:

@@ -241,10 +241,11 @@ class Invoices:
         """When the newest order arrived, by our clock; None if there is none."""
         return self._connection.execute(select(func.max(t.c.created_at))).scalar()
 
-    def newest_rate(self) -> Rate | None:
-        """The price of the newest order, in any currency; None if there is none."""
+    def newest_rate(self, currency: str) -> Rate | None:
+        """The price of the newest order in `currency`; None if there is none."""
         columns = (t.c.rate_price, t.c.currency, t.c.rate_source, t.c.rate_as_of)
-        row = self._connection.execute(select(*columns).order_by(t.c.id.desc()).limit(1)).one_or_none()
+        statement = select(*columns).where(t.c.currency == currency).order_by(t.c.id.desc()).limit(1)
+        row = self._connection.execute(statement).one_or_none()
         return None if row is None else Rate(*row)
 
     def least_recently_checked(self, limit: int) -> list[str]:
@@ -384,6 +385,7 @@ def _order(row: Row[Any]) -> Order:
         row.metadata,
         row.order_id,
         row.checkout_options,
+        row.expires_in,
     )
 
 

@@ -15,6 +15,8 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.types import TypeDecorator
 
+from lnpay.domain.json_text import Json, read_json_text, write_json_text
+
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
 
@@ -79,6 +81,19 @@ class WholeSats(TypeDecorator[int]):
         if value is not None and type(value) is not int:
             raise TypeError("sats are whole numbers")
         return value
+
+
+class AnyJson(TypeDecorator[Any]):
+    """Any JSON value as text, read again exactly as it was written: its numbers keep their form."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Json, dialect: Dialect) -> str:
+        return write_json_text(value, separators=(",", ":"))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Json:
+        return None if value is None else read_json_text(value)
 
 
 class JsonText(TypeDecorator[dict[str, Any]]):

@@ -29,7 +29,7 @@ from lnpay.domain.states import (
     InvoiceState,
     RefundState,
 )
-from lnpay.repository.sql import ExactDecimal, JsonText, WholeSats
+from lnpay.repository.sql import AnyJson, ExactDecimal, JsonText, WholeSats
 from lnpay.repository.sql import UtcDateTime as UtcDateTime
 
 
@@ -68,14 +68,16 @@ invoices = Table(
     Column("strike_correlation_id", String(40), nullable=False),
     Column("token", String(64), nullable=False, unique=True),
     Column("amount_fiat", ExactDecimal, nullable=False),
-    Column("currency", String(3), nullable=False),
+    Column("currency", String(10), nullable=False),
     Column("description", Text),
     Column("ln_address", Text),
     Column("return_url", Text),
     Column("retry_url", Text),
-    Column("metadata", JsonText, nullable=False),
     # What a Greenfield client chose for the payment page; NULL: the invoice came another way.
     Column("checkout_options", JsonText),
+    Column("metadata", AnyJson, nullable=False),
+    # Seconds to pay; NULL: the installation's default at that time.
+    Column("expires_in", Integer),
     Column("amount_sats", WholeSats, nullable=False),
     Column("rate_price", ExactDecimal, nullable=False),
     Column("rate_source", String(20), nullable=False),
@@ -118,6 +120,8 @@ invoices = Table(
     Index("ix_invoices_state_checked_at", "state", "checked_at"),
     # And these are for people: lists, searches and sums over days.
     Index("ix_invoices_opened_at", "opened_at"),
+    # The price of the last sale in a currency, which may be a rare one.
+    Index("ix_invoices_currency", "currency", "id"),
     Index("ix_invoices_payment_hash", "payment_hash"),
     Index("ix_invoices_strike_correlation_id", "strike_correlation_id"),
     Index("ix_invoices_order_id", "order_id", **_only_where("order_id IS NOT NULL")),
@@ -346,7 +350,7 @@ pruned_invoices = Table(
     Column("correlation_id", String(40), nullable=False),
     Column("order_id", String(40)),
     Column("amount_sats", WholeSats, nullable=False),
-    Column("currency", String(3), nullable=False),
+    Column("currency", String(10), nullable=False),
     Column("amount_fiat", ExactDecimal, nullable=False),
     Column("opened_at", UtcDateTime, nullable=False),
     Column("pruned_at", UtcDateTime, nullable=False),
@@ -361,7 +365,7 @@ pruned_totals = Table(
     Column("id", BigId, primary_key=True),
     # A day in UTC, as 2026-01-31.
     Column("day", String(10), nullable=False),
-    Column("currency", String(3), nullable=False),
+    Column("currency", String(10), nullable=False),
     Column("state", String(10), nullable=False),
     Column("invoices", Integer, nullable=False),
     # A sum of what strangers asked for may be more than any bitcoin, and than a whole number of a database.

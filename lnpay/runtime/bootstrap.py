@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from functools import partial
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -24,11 +25,14 @@ from lnpay.http.post import Post, post_for_status
 from lnpay.invoices.create import InvoiceIssuer
 from lnpay.invoices.settle import SettlementContext
 from lnpay.monitoring.exposure import is_this_machine
+from lnpay.rates.book import RateBook
 from lnpay.rates.prices import Rates, start_daemon_thread
 from lnpay.rates.sources import (
+    SHARE_SECONDS,
+    AllPrices,
     Coinbase,
     CoinGecko,
-    RateSource,
+    SharedSource,
     StrikeTicker,
 )
 from lnpay.refunds.after_restore import notice_restore
@@ -202,24 +206,30 @@ def _rates(
     repository: Repository,
     clock: Clock,
     run_in_background: Callable[[Callable[[], None]], None],
-) -> Rates:
-    def last_sold() -> Rate | None:
+) -> RateBook:
+    # A shared answer must not be too old to be believed.
+    share_seconds = min(SHARE_SECONDS, settings.rate_max_age_seconds / 3)
+    sources = [SharedSource(one, clock, share_seconds) for one in rate_sources(settings, strike, session, clock)]
+
+    def last_sold(currency: str) -> Rate | None:
         with repository.reading() as tx:
-            rate = tx.invoices.newest_rate()
-        return rate if rate is not None and rate.currency == settings.currency else None
+            return tx.invoices.newest_rate(currency)
 
-    return Rates(
-        rate_sources(settings, strike, session, clock),
-        settings.currency,
-        clock=clock,
-        max_age_seconds=settings.rate_max_age_seconds,
-        max_spread_percent=settings.rate_max_spread_percent,
-        run_in_background=run_in_background,
-        last_sold=last_sold,
-    )
+    def make(currency: str) -> Rates:
+        return Rates(
+            sources,
+            currency,
+            clock=clock,
+            max_age_seconds=settings.rate_max_age_seconds,
+            max_spread_percent=settings.rate_max_spread_percent,
+            run_in_background=run_in_background,
+            last_sold=partial(last_sold, currency),
+        )
+
+    return RateBook(settings.currency, make, clock)
 
 
-def rate_sources(settings: Settings, strike: Strike, session: requests.Session, clock: Clock) -> list[RateSource]:
+def rate_sources(settings: Settings, strike: Strike, session: requests.Session, clock: Clock) -> list[AllPrices]:
     """Everybody who can be asked for the price, in the order in which they are."""
     return [
         CoinGecko(session, settings.coingecko_api_url, settings.coingecko_api_key, clock),

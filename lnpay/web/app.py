@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Flask, Response
+from flask.json.provider import DefaultJSONProvider
 from flask_cors import CORS
 
+from lnpay.domain.json_text import write_json_text
 from lnpay.runtime.backend import Backend
 from lnpay.web import errors
 from lnpay.web.admin import set_up_admin
@@ -31,9 +35,18 @@ COMMON_HEADERS = {
 """Headers that every answer has unless its route says otherwise."""
 
 
+class ExactJson(DefaultJSONProvider):
+    """Writes numbers of a shop's metadata as the shop wrote them."""
+
+    def dumps(self, obj: Any, **options: Any) -> str:  # noqa: ANN401 - Flask's signature
+        """As Flask's; see `write_json_text`."""
+        return write_json_text(obj, **{"default": self.default, "sort_keys": self.sort_keys, **options})
+
+
 def create_app(backend: Backend) -> Flask:
     """Build the app around `backend`."""
     app = Flask("lnpay.web")
+    app.json = ExactJson(app)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = STATIC_MAX_AGE_SECONDS
     app.extensions["lnpay"] = backend

@@ -26,8 +26,8 @@ from lnpay.deliveries.endpoints import (
     update_endpoint,
 )
 from lnpay.domain.errors import Conflict, InvalidRequest, NotFound
+from lnpay.domain.json_text import json_text
 from lnpay.domain.states import EndpointForm, EndpointSetter
-from lnpay.domain.text import json_text
 from tests.endpoint_shop import add_endpoint, open_shops
 from tests.world import World
 

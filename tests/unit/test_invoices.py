@@ -306,7 +306,7 @@ class TestDuplicates:
     def test_a_draft_of_an_older_version_does_not_adopt_what_has_the_orders_name(self, world: World) -> None:
         sats = fiat_to_sats(ORDER.amount_fiat, BITCOIN_USD)
         foreign = world.backend.strike.create_invoice(sats, "order-1", None)
-        rate = world.backend.issuer.rates.current()
+        rate = world.backend.issuer.rates.current("usd")
         with world.backend.repository.transaction() as tx:
             tx.invoices.add_draft("order-1", "order-1", "a-token", ORDER, sats, rate, world.backend.clock())
 

@@ -1,4 +1,7 @@
-"""Letting a CHECK take more words, in migrations: their tables may hold a million rows, which stay where they are."""
+"""Letting a CHECK take more words, or a column longer text, in migrations.
+
+Their tables may hold a million rows, which stay where they are.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,14 @@ def widen_check(table: str, name: str, old: str, new: str) -> None:
         return
     op.drop_constraint(name, table, type_="check")
     op.create_check_constraint(name, table, sa.text(new))
+
+
+def widen_text(table: str, column: str, old: int, new: int) -> None:
+    """Let `column`, a text of at most `old` characters, hold `new` characters."""
+    if op.get_bind().dialect.name == "sqlite":
+        _widen_sqlite(table, f"{column} VARCHAR({old})", f"{column} VARCHAR({new})")
+        return
+    op.alter_column(table, column, type_=sa.String(new), existing_type=sa.String(old), existing_nullable=False)
 
 
 def _widen_sqlite(table: str, old: str, new: str) -> None:
@@ -33,4 +44,4 @@ def _widen_sqlite(table: str, old: str, new: str) -> None:
     connection.exec_driver_sql(f"PRAGMA schema_version = {version + 1}")
     connection.exec_driver_sql("PRAGMA writable_schema = RESET")
     if changed != 1:
-        raise RuntimeError(f"the table {table} has no check of the form: {old}")
+        raise RuntimeError(f"the table {table} has nothing of the form: {old}")

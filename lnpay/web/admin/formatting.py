@@ -7,6 +7,8 @@ from decimal import Decimal
 
 from babel.numbers import format_currency
 
+from lnpay.domain.json_text import Json, write_json_text
+
 _FINE = ("settled", "delivered", "sent")
 _WRONG = ("needs_address", "held", "failed", "abandoned")
 _OVER = ("expired", "lapsed", "cancelled", "paid_late", "withdrawn")
@@ -46,6 +48,10 @@ def length(span: timedelta) -> str:
 
 def fiat(amount: Decimal, currency: str) -> str:
     """An amount of money, never rounded."""
+    if currency == "sats":
+        return sats(int(amount))
+    if currency == "btc":
+        return f"{amount:,f} BTC"
     return format_currency(amount, currency.upper(), locale="en", decimal_quantization=False)
 
 
@@ -57,3 +63,9 @@ def price(amount: Decimal, currency: str) -> str:
 def sats(amount: int) -> str:
     """An amount in whole sats: "1,234 sats"."""
     return f"{amount:,} sat{'' if amount == 1 else 's'}"
+
+
+def metadata(value: Json) -> list[tuple[str, str]]:
+    """A shop's metadata as names and texts: what is no text is written as JSON."""
+    named = value.items() if isinstance(value, dict) else [("Metadata", value)]
+    return [(name, one if isinstance(one, str) else write_json_text(one, ensure_ascii=False)) for name, one in named]

@@ -36,6 +36,7 @@ def set_up_admin(app: Flask, backend: Backend) -> None:
         moment=formatting.moment,
         lasting=formatting.length,
         in_fiat=formatting.fiat,
+        in_metadata=formatting.metadata,
         in_price=formatting.price,
         in_sats=formatting.sats,
     )

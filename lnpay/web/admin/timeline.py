@@ -13,6 +13,7 @@ from lnpay.domain.model import (
     Refund,
     RefundAttempt,
 )
+from lnpay.domain.money import BITCOIN_UNITS
 from lnpay.domain.states import (
     Closer,
     DeliveryState,
@@ -56,10 +57,15 @@ def timeline(
 
 def _of_invoice(invoice: Invoice, now: datetime) -> Iterator[Moment]:
     rate = invoice.rate
+    # Bitcoin needs no price.
     facts = (
-        ("One bitcoin", price(rate.price, rate.currency)),
-        ("By", SOURCE_NAMES.get(rate.source, rate.source)),
-        ("Price is", f"{length(invoice.created_at - rate.as_of)} old"),
+        ()
+        if rate.currency in BITCOIN_UNITS
+        else (
+            ("One bitcoin", price(rate.price, rate.currency)),
+            ("By", SOURCE_NAMES.get(rate.source, rate.source)),
+            ("Price is", f"{length(invoice.created_at - rate.as_of)} old"),
+        )
     )
     yield Moment(invoice.created_at, "Ordered", f"The shop asked for it; it became {sats(invoice.amount_sats)}.", facts)
     yield Moment(invoice.issue.opened_at, "Issued", "Strike made the Lightning invoice.")

@@ -182,7 +182,7 @@ def _state_of(invoice: Invoice, refund: Refund | None, deliveries: list[Delivery
         "correlation_id": invoice.correlation_id,
         "order_id": invoice.order_id,
         "state": invoice.state,
-        "amount_fiat": str(invoice.order.amount_fiat),
+        "amount_fiat": format(invoice.order.amount_fiat, "f"),
         "currency": invoice.order.currency,
         "amount_sats": invoice.amount_sats,
         "expiration_time": invoice.expires_at.isoformat(),

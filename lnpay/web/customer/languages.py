@@ -9,7 +9,7 @@ from babel import Locale
 from babel.dates import format_time
 from babel.numbers import format_currency, format_decimal
 from flask import Flask, Response, has_request_context, request
-from flask_babel import Babel, get_locale
+from flask_babel import Babel, get_locale, ngettext
 
 LANGUAGES = {
     "en": "English",
@@ -87,6 +87,10 @@ def mark_language(response: Response) -> None:
 
 def in_fiat(amount: Decimal, currency: str) -> str:
     """An amount of money as people write it. Never rounded: a decimal that is there is shown."""
+    if currency == "sats":
+        return str(ngettext("%(sats)s sat", "%(sats)s sats", int(amount), sats=grouped(int(amount))))
+    if currency == "btc":
+        return f"{format_decimal(amount, '#,##0.00000000', locale=_locale())}\N{NO-BREAK SPACE}BTC"
     return _in_order(format_currency(amount, currency.upper(), locale=_locale(), decimal_quantization=False))
 
 
