@@ -13,7 +13,7 @@ from werkzeug.test import TestResponse
 from lnpay.access.api_keys import CreatedKey, create_key, list_keys, revoke_key
 from lnpay.domain.permissions import GRANTABLE, KeyPurpose, Permission, Permissions
 from lnpay.web import create_app
-from lnpay.web.authentication import require_key
+from lnpay.web.authentication import require, require_key
 from tests.web.answers import assert_error
 from tests.world import World
 
@@ -156,6 +156,17 @@ class TestGreenfieldCallers:
         assert self.status(world, f"token {key.secret}", None) == 200
         assert self.status(world, f"token {key.secret}", Permission.VIEW_INVOICES) == 200
         assert self.status(world, f"token {key.secret}", Permission.CREATE_INVOICE) == 403
+
+    def test_a_key_is_looked_up_once_for_each_request(self, world: World) -> None:
+        secret, looked_up = key_of(world).secret, []
+        event.listen(world.backend.repository.engine, "before_cursor_execute", lambda *a: looked_up.append(a[2]))
+        app = create_app(world.backend)
+        app.add_url_rule("/probe", "probe", lambda: {"same": require_key() == require(Permission.VIEW_INVOICES)})
+
+        answer = call(app.test_client(), "GET", "/probe", f"token {secret}")
+
+        assert answer.get_json() == {"same": True}
+        assert len([one for one in looked_up if "key_hash" in one]) == 1
 
     def test_a_key_whose_use_cannot_be_written_is_good_all_the_same(self, world: World) -> None:
         key = key_of(world)

@@ -48,9 +48,7 @@ class ConnectRequest:
     @property
     def is_readable_on_the_way(self) -> bool:
         """Whether the key would be sent over a network without encryption."""
-        if self.redirect is None:
-            return False
-        parts = urlsplit(self.redirect)
+        parts = urlsplit(self.redirect or "")
         return parts.scheme.lower() == "http" and not is_this_machine(parts.hostname or "")
 
     @property
