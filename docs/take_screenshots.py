@@ -1,7 +1,7 @@
-"""Take the README's pictures from a running sandbox: .venv/bin/python docs/take_screenshots.py
+"""Take the documentation's pictures from a running sandbox: .venv/bin/python docs/take_screenshots.py
 
-It starts a sandbox of its own, orders, pays in time and late as the demo's wallet does, and photographs the pages with
-a Chromium without a window. The browser comes from the machine: --browser names another one. Nothing else is needed.
+It starts a sandbox of its own, orders, pays in time and late with the demo's wallet, and takes screenshots of the pages
+with a headless Chromium. The browser comes from the machine; --browser names another one. Nothing else is needed.
 """
 
 from __future__ import annotations
@@ -30,18 +30,21 @@ FLAGS = (
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--force-prefers-reduced-motion",
 )  # fmt: skip
 COLOURS = 200
-"""Enough for text on white, and light."""
+"""Enough for text on white, and few enough for a small file."""
 
 PHONE = (500, 900)
-"""Width and height of a narrow window; a browser makes none much narrower."""
+"""Width and height of a narrow window; browsers do not go much narrower."""
+
+MAX_MOVING_BYTES = 1_500_000
+SECONDS_PER_FRAME = 2.5
 
 EDGE = 16
 LINE = "#c8c8c8"
 
 
 def main() -> None:
-    """Take them all."""
-    parser = argparse.ArgumentParser(description="Take the README's pictures from a running sandbox.")
+    """Take all of them."""
+    parser = argparse.ArgumentParser(description="Take the documentation's pictures from a running sandbox.")
     parser.add_argument("--browser", default=next(filter(None, map(shutil.which, BROWSERS)), None))
     parser.add_argument("--port", type=int, default=5410, help="the sandbox takes this port and the next")
     options = parser.parse_args()
@@ -50,10 +53,12 @@ def main() -> None:
     IMAGES.mkdir(exist_ok=True)
     with sandbox(options.port) as stage:
         camera = Camera(options.browser)
-        waiting = camera.take(stage.order("Two cappuccinos", "9.80").checkout_url, *PHONE)
-        paid = stage.order("A bag of coffee", "12.50")
-        stage.pay(paid)
-        in_time = camera.take(paid.checkout_url, *PHONE)
+        shop = camera.take(f"{stage.world}/shop", *PHONE)
+        coffee = stage.order("A bag of coffee", "12.50")
+        waiting = camera.take(coffee.checkout_url, *PHONE)
+        stage.pay(coffee)
+        in_time = camera.take(coffee.checkout_url, *PHONE)
+        save_moving("order", [shop, waiting, in_time])
         late = stage.order("A teapot", "34.00", address="")
         stage.pay(late, late=True)
         ask = camera.take(stage.refund_url(late), *PHONE)
@@ -170,6 +175,18 @@ def save(name: str, picture: Image.Image) -> None:
     file = IMAGES / f"{name}.png"
     picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(file, optimize=True)
     print(f"{file.relative_to(ROOT)}: {picture.width} x {picture.height}, {file.stat().st_size:,} bytes")
+
+
+def save_moving(name: str, pictures: list[Image.Image]) -> None:
+    """Write the pictures as the frames of one animated WebP, which repeats. Exits if it is too large for a README."""
+    file = IMAGES / f"{name}.webp"
+    first, *others = [ImageOps.expand(picture, 1, LINE) for picture in pictures]
+    milliseconds = int(SECONDS_PER_FRAME * 1000)
+    first.save(file, save_all=True, append_images=others, duration=milliseconds, loop=0, lossless=True, method=6)
+    size = file.stat().st_size
+    if size > MAX_MOVING_BYTES:
+        raise SystemExit(f"{file.relative_to(ROOT)} has {size:,} bytes, more than {MAX_MOVING_BYTES:,}")
+    print(f"{file.relative_to(ROOT)}: {first.width} x {first.height}, {len(pictures)} frames, {size:,} bytes")
 
 
 if __name__ == "__main__":

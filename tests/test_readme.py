@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 import requests
+from PIL import Image
 from standardwebhooks import Webhook
 
 import key_generator
@@ -226,6 +227,12 @@ class TestWhatItPointsTo:
 
     def test_the_pictures_are_light(self) -> None:
         assert all(file.stat().st_size < 100_000 for file in (ROOT / "docs" / "images").iterdir())
+
+    def test_the_picture_of_the_readme_moves(self) -> None:
+        [picture] = re.findall(r"!\[.+\]\((\S+)\)", PAGES["README.md"])
+
+        with Image.open(ROOT / picture) as opened:
+            assert getattr(opened, "n_frames", 1) == 3  # order, pay, paid
 
 
 @pytest.fixture(scope="module")
