@@ -54,8 +54,10 @@ def create_app(backend: Backend) -> Flask:
     set_up_request_log(app)
     set_up_languages(app)
     set_up_customer_page(app)
-    for part in (routes, webhook, connect, checkout, refund, script, health, metrics, docs):
+    for part in (routes, webhook, checkout, refund, script, health, metrics, docs):
         app.register_blueprint(part.blueprint)
+    if backend.access.is_greenfield_on:
+        app.register_blueprint(connect.blueprint)
     set_up_admin(app, backend)
     errors.register(app)
     set_up_greenfield(app, backend)

@@ -252,6 +252,13 @@ class TestAsking:
         assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found")
         assert "set ADMIN_PASSWORD" in answer.get_json()["message"]
 
+    def test_without_greenfield_there_is_no_such_address(self, make_shop: Callable[..., World]) -> None:
+        world = make_shop(greenfield=False)
+        log_in(world)
+
+        assert world.client.get(f"/api-keys/authorize?{query()}").status_code == 404
+        assert "GREENFIELD is off" in world.client.get("/admin/connections").text
+
     def test_an_address_without_encryption_is_said(self, desk: World) -> None:
         said = "not encrypted (http)"
 

@@ -48,6 +48,7 @@ def _connections_page(mistake: str = "", status: int = 200) -> Response:
         purposes=PURPOSES,
         words=WORDS,
         is_key_needed=is_key_needed(),
+        has_plugins=backend.access.is_greenfield_on,
         has_setting=bool(backend.access.api_keys),
         most=MAX_LABEL_CHARACTERS,
         mistake=mistake,
