@@ -21,10 +21,11 @@ from lnpay.runtime.packages import check_packages
 
 check_packages()
 
-from config.settings import Settings, SettingsError, load_settings, parse_webhook_url, require_webhook
+from config.settings import SettingsError, load_settings, parse_webhook_url, require_webhook
 from lnpay.commands import subscriptions
 from lnpay.commands.subscriptions import actions, menu
 from lnpay.commands.subscriptions.session import Ask, Command, CommandFailed
+from lnpay.domain.settings import Settings
 from lnpay.runtime.console import set_up_console
 
 

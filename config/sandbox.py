@@ -6,7 +6,8 @@ import os
 import secrets
 from pathlib import Path
 
-from config.settings import Settings, SettingsError, load_settings
+from config.settings import SettingsError, load_settings
+from lnpay.domain.settings import Settings
 from lnpay.runtime.listening import find_pair_of_ports
 
 LAST_PORT = 65_535

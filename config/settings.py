@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from difflib import get_close_matches
 from ipaddress import ip_network
@@ -28,10 +27,10 @@ from config.sources import (
     where_to_write,
     without_empty,
 )
-from lnpay.deliveries.hook import HookFiles
 from lnpay.domain.addresses import ascii_host
 from lnpay.domain.events import EventType
 from lnpay.domain.money import CURRENCIES, MAX_SATS
+from lnpay.domain.settings import HookFiles, Settings
 from lnpay.domain.webhook_signature import decode_delivery_secret
 from lnpay.repository.maintenance.sqlite_url import sqlite_url
 from lnpay.runtime.listening import parse_host
@@ -77,71 +76,6 @@ class SettingsError(Exception):
         )
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Every setting, checked. What may hold a secret is not in its repr.
-
-    Named as the variables are, in lower case; units are added where the variable's name has none.
-    """
-
-    strike_api_key: str = field(repr=False)
-    webhook_secret: str = field(repr=False)
-    """Empty: no call to /webhook is trusted."""
-    webhook_secret_old: str = field(repr=False)
-    """The secret before, while Strike may still sign with it. Empty: there is none."""
-    webhook_url: str
-    """Empty unless webhook_settings.py is to be used."""
-    time_offset_seconds: int
-    currency: str
-    """Lower-case code."""
-    database_url: str = field(repr=False)
-    """For SQLAlchemy; an SQLite path in it is absolute."""
-    delivery_url: str = field(repr=False)
-    delivery_secret: str = field(repr=False)
-    """Empty: deliveries are not signed."""
-    delivery_events: frozenset[EventType]
-    api_keys: tuple[str, ...] = field(repr=False)
-    """Empty: /generate-invoice is open to anyone who can reach it."""
-    cors_origins: tuple[str, ...]
-    greenfield: bool
-    """Whether shop plugins of BTCPay Server may use LNPay; each needs a key of its own."""
-    trusted_proxies: tuple[str, ...]
-    """Networks whose X-Forwarded-For names the client."""
-    host: str
-    port: int
-    """0: any free one."""
-    strike_api_url: str
-    """The base URLs have no slash at their end."""
-    coingecko_api_url: str
-    coingecko_api_key: str = field(repr=False)
-    coinbase_api_url: str
-    rate_max_age_seconds: int
-    rate_max_spread_percent: Decimal
-    """0: prices are not compared."""
-    refund_max_fee_percent: Decimal
-    refunds_enabled: bool
-    refund_max_sats: int | None
-    """None: no limit."""
-    refund_daily_max_sats: int | None
-    refund_min_sats: int
-    """0: every refund starts by itself."""
-    prune_after_days: int
-    """0: nothing is deleted."""
-    webhook_allow_private: bool
-    """An API key may set a webhook endpoint in a private network."""
-    admin_password: str = field(repr=False)
-    """Empty: there is no /admin."""
-    metrics_token: str = field(repr=False)
-    """Empty: /metrics is open to anyone who can reach it."""
-    log_level: str
-    """debug, info, warning or error."""
-    log_format: str
-    """text or json."""
-    env_file: Path = field(default=ENV_FILE, compare=False)
-    """The file that was read beside the environment; it need not exist."""
-    hook_files: HookFiles = field(default=HOOK_FILES, compare=False)
-
-
 def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:
     """Read and check every setting.
 
@@ -154,7 +88,7 @@ def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | Non
     path = named if env_file is None else env_file
     from_file, problems = read_env_file(path)
     reader = _Reader({**from_file, **without_empty(from_environment)}, problems, path)
-    settings = replace(_read_settings(reader), env_file=path)
+    settings = _read_settings(reader, path)
     problems.extend(find_misspelt(from_file, reader.names))
     if problems:
         raise SettingsError(problems)
@@ -215,44 +149,46 @@ class _Reader:
             return default
 
 
-def _read_settings(reader: _Reader) -> Settings:
+def _read_settings(reader: _Reader, env_file: Path) -> Settings:
     read, hidden = reader.read, reader.read_hidden
     return Settings(
         strike_api_key=reader.require_hidden(
             "STRIKE_API_KEY", _visible, "make an API key at https://dashboard.strike.me"
         ),
-        webhook_secret=hidden("WEBHOOK_SECRET", _webhook_secret, ""),
-        webhook_secret_old=hidden("WEBHOOK_SECRET_OLD", _webhook_secret, ""),
-        webhook_url=read("WEBHOOK_URL", parse_webhook_url, ""),
-        time_offset_seconds=read("TIME_OFFSET", _whole(10, 86_400, "seconds"), 120),
-        currency=read("CURRENCY", _currency, "usd"),
+        webhook_secret=hidden("WEBHOOK_SECRET", _webhook_secret, Settings.webhook_secret),
+        webhook_secret_old=hidden("WEBHOOK_SECRET_OLD", _webhook_secret, Settings.webhook_secret_old),
+        webhook_url=read("WEBHOOK_URL", parse_webhook_url, Settings.webhook_url),
+        time_offset_seconds=read("TIME_OFFSET", _whole(10, 86_400, "seconds"), Settings.time_offset_seconds),
+        currency=read("CURRENCY", _currency, Settings.currency),
         database_url=hidden("DATABASE_URL", _database_url, _database_url("sqlite:///invoices.sqlite")),
-        delivery_url=hidden("DELIVERY_URL", _url, "http://localhost:8000/webhook"),
-        delivery_secret=hidden("DELIVERY_SECRET", _delivery_secret, ""),
-        delivery_events=read("DELIVERY_EVENTS", _events, frozenset({EventType.INVOICE_SETTLED})),
-        api_keys=hidden("API_KEYS", _api_keys, ()),
-        cors_origins=read("CORS_ORIGINS", _origins, ()),
-        greenfield=read("GREENFIELD", _switch, True),
-        trusted_proxies=read("TRUSTED_PROXIES", _networks, ("127.0.0.0/8", "::1/128")),
-        host=read("HOST", parse_host, "127.0.0.1"),
-        port=read("PORT", _whole(0, 65_535, "the number of a port"), 5000),
-        strike_api_url=read("STRIKE_API_URL", _base_url, "https://api.strike.me/v1"),
-        coingecko_api_url=read("COINGECKO_API_URL", _base_url, "https://api.coingecko.com/api/v3"),
-        coingecko_api_key=hidden("COINGECKO_API_KEY", _visible, ""),
-        coinbase_api_url=read("COINBASE_API_URL", _base_url, "https://api.coinbase.com/v2"),
-        rate_max_age_seconds=read("RATE_MAX_AGE", _whole(30, 86_400, "seconds"), 300),
-        rate_max_spread_percent=read("RATE_MAX_SPREAD_PERCENT", _percent, Decimal(5)),
-        refund_max_fee_percent=read("REFUND_MAX_FEE_PERCENT", _percent, Decimal(2)),
-        refunds_enabled=read("REFUNDS_ENABLED", _switch, True),
-        refund_max_sats=read("REFUND_MAX_SATS", _limit, None),
-        refund_daily_max_sats=read("REFUND_DAILY_MAX_SATS", _limit, None),
-        refund_min_sats=read("REFUND_MIN_SATS", _whole(0, 1_000_000, "sats"), 100),
-        prune_after_days=read("PRUNE_AFTER_DAYS", _days_or_never, 90),
-        webhook_allow_private=read("WEBHOOK_ALLOW_PRIVATE", _switch, False),
-        admin_password=hidden("ADMIN_PASSWORD", _admin_password, ""),
-        metrics_token=hidden("METRICS_TOKEN", _long_enough("is a token"), ""),
-        log_level=read("LOG_LEVEL", _word(_LOG_LEVELS), "info"),
-        log_format=read("LOG_FORMAT", _word(_LOG_FORMATS), "text"),
+        delivery_url=hidden("DELIVERY_URL", _url, Settings.delivery_url),
+        delivery_secret=hidden("DELIVERY_SECRET", _delivery_secret, Settings.delivery_secret),
+        delivery_events=read("DELIVERY_EVENTS", _events, Settings.delivery_events),
+        api_keys=hidden("API_KEYS", _api_keys, Settings.api_keys),
+        cors_origins=read("CORS_ORIGINS", _origins, Settings.cors_origins),
+        greenfield=read("GREENFIELD", _switch, Settings.greenfield),
+        trusted_proxies=read("TRUSTED_PROXIES", _networks, Settings.trusted_proxies),
+        host=read("HOST", parse_host, Settings.host),
+        port=read("PORT", _whole(0, 65_535, "the number of a port"), Settings.port),
+        strike_api_url=read("STRIKE_API_URL", _base_url, Settings.strike_api_url),
+        coingecko_api_url=read("COINGECKO_API_URL", _base_url, Settings.coingecko_api_url),
+        coingecko_api_key=hidden("COINGECKO_API_KEY", _visible, Settings.coingecko_api_key),
+        coinbase_api_url=read("COINBASE_API_URL", _base_url, Settings.coinbase_api_url),
+        rate_max_age_seconds=read("RATE_MAX_AGE", _whole(30, 86_400, "seconds"), Settings.rate_max_age_seconds),
+        rate_max_spread_percent=read("RATE_MAX_SPREAD_PERCENT", _percent, Settings.rate_max_spread_percent),
+        refund_max_fee_percent=read("REFUND_MAX_FEE_PERCENT", _percent, Settings.refund_max_fee_percent),
+        refunds_enabled=read("REFUNDS_ENABLED", _switch, Settings.refunds_enabled),
+        refund_max_sats=read("REFUND_MAX_SATS", _limit, Settings.refund_max_sats),
+        refund_daily_max_sats=read("REFUND_DAILY_MAX_SATS", _limit, Settings.refund_daily_max_sats),
+        refund_min_sats=read("REFUND_MIN_SATS", _whole(0, 1_000_000, "sats"), Settings.refund_min_sats),
+        prune_after_days=read("PRUNE_AFTER_DAYS", _days_or_never, Settings.prune_after_days),
+        webhook_allow_private=read("WEBHOOK_ALLOW_PRIVATE", _switch, Settings.webhook_allow_private),
+        admin_password=hidden("ADMIN_PASSWORD", _admin_password, Settings.admin_password),
+        metrics_token=hidden("METRICS_TOKEN", _long_enough("is a token"), Settings.metrics_token),
+        log_level=read("LOG_LEVEL", _word(_LOG_LEVELS), Settings.log_level),
+        log_format=read("LOG_FORMAT", _word(_LOG_FORMATS), Settings.log_format),
+        env_file=env_file,
+        hook_files=HOOK_FILES,
     )
 
 

@@ -18,7 +18,7 @@ from lnpay.repository import Transaction
 from lnpay.runtime.backend import Backend
 from lnpay.runtime.bootstrap import build_backend
 from lnpay.sandbox.strike.ledger import LedgerEntry
-from tests.world import World, WorldSettings
+from tests.world import World, world_settings
 
 ADDRESS = "alice@example.com"
 QUOTE = "/v1/payment-quotes/lightning/lnurl"
@@ -77,7 +77,7 @@ def drain(world: World, hours: float = 6) -> None:
 def twin(world: World) -> Backend:
     """Another process over the same database and the same provider."""
     return build_backend(
-        WorldSettings(world.database_url, **world.changes),
+        world_settings(world.database_url, **world.changes),
         world.deliver,
         clock=world.simulator.clock.now,
         session=world.session,

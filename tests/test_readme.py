@@ -98,7 +98,7 @@ class TestSettings:
 
     def test_every_setting_is_named(self) -> None:
         reader = settings_module._Reader({"STRIKE_API_KEY": "k"}, [])
-        settings_module._read_settings(reader)
+        settings_module._read_settings(reader, Path())
 
         assert sorted(self.shown()) == sorted(reader.names)
 

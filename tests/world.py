@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +27,7 @@ from lnpay.domain.model import (
     Invoice,
     Refund,
 )
+from lnpay.domain.settings import Settings
 from lnpay.repository import Repository, tables
 from lnpay.runtime.backend import Backend
 from lnpay.runtime.bootstrap import build_backend
@@ -53,39 +53,17 @@ def empty_database() -> bytes:
         return Path(folder, "empty.sqlite").read_bytes()
 
 
-@dataclass(frozen=True)
-class WorldSettings:
-    """Settings of a backend in a test; see config/settings.py for what each means."""
-
-    database_url: str
-    strike_api_key: str = "a-key-of-the-tests"
-    strike_api_url: str = f"{BASE_URL}/v1"
-    webhook_secret: str = WEBHOOK_SECRET
-    webhook_secret_old: str = ""
-    webhook_url: str = ""
-    time_offset_seconds: int = 120
-    currency: str = "usd"
-    delivery_url: str = f"{BASE_URL}/shop/webhook"
-    delivery_secret: str = ""
-    delivery_events: frozenset[str] = frozenset({"invoice.settled"})
-    api_keys: tuple[str, ...] = ()
-    cors_origins: tuple[str, ...] = ()
-    greenfield: bool = True
-    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
-    coingecko_api_url: str = f"{BASE_URL}/coingecko/api/v3"
-    coingecko_api_key: str = ""
-    coinbase_api_url: str = f"{BASE_URL}/coinbase/v2"
-    rate_max_age_seconds: int = 300
-    rate_max_spread_percent: Decimal = Decimal(5)
-    refund_max_fee_percent: Decimal = Decimal(2)
-    refunds_enabled: bool = True
-    refund_max_sats: int | None = None
-    refund_daily_max_sats: int | None = None
-    refund_min_sats: int = 100
-    prune_after_days: int = 90
-    webhook_allow_private: bool = False
-    admin_password: str = ""
-    metrics_token: str = ""
+def world_settings(database_url: str, **changes: Any) -> Settings:
+    """Settings of a backend in a test: those of the simulated world, and otherwise the defaults."""
+    world = {
+        "strike_api_key": "a-key-of-the-tests",
+        "strike_api_url": f"{BASE_URL}/v1",
+        "webhook_secret": WEBHOOK_SECRET,
+        "delivery_url": f"{BASE_URL}/shop/webhook",
+        "coingecko_api_url": f"{BASE_URL}/coingecko/api/v3",
+        "coinbase_api_url": f"{BASE_URL}/coinbase/v2",
+    }
+    return Settings(database_url=database_url, **{**world, **changes})
 
 
 ALL_EVENTS = frozenset(str(event_type) for event_type in EventType)
@@ -156,7 +134,7 @@ class World:
 
     def _process(self, clock: Callable[[], datetime]) -> Backend:
         return build_backend(
-            WorldSettings(self.database_url, **self.changes),
+            world_settings(self.database_url, **self.changes),
             lambda event: self.deliver(event),
             clock=clock,
             steady=lambda: self.simulator.clock.now().timestamp(),

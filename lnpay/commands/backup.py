@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lnpay.commands.base import DatabaseSettings, Subparsers
+from lnpay.commands.base import Subparsers
 from lnpay.domain.errors import InvalidRequest
 from lnpay.domain.model import utc_now
+from lnpay.domain.settings import Settings
 
 if TYPE_CHECKING:
     from lnpay.repository.maintenance.backup import Restore
@@ -39,7 +40,7 @@ def add_restore(commands: Subparsers) -> None:
 # What these need is imported in them, because the server loads the commands too.
 
 
-def _back_up(settings: DatabaseSettings, options: argparse.Namespace) -> int:
+def _back_up(settings: Settings, options: argparse.Namespace) -> int:
     from lnpay.repository.maintenance.backup import back_up, choose_target
     from lnpay.repository.maintenance.dump import dump
     from lnpay.repository.maintenance.sqlite_url import sqlite_path
@@ -62,7 +63,7 @@ def _describe(contents: Contents) -> str:
     return f"It has {rows}; {when}; tables of version {contents.schema}."
 
 
-def _restore(settings: DatabaseSettings, options: argparse.Namespace) -> int:
+def _restore(settings: Settings, options: argparse.Namespace) -> int:
     from lnpay.repository.maintenance.backup import restore
     from lnpay.repository.maintenance.dump import check_dump, restore_command
     from lnpay.repository.maintenance.sqlite_url import sqlite_path
@@ -82,7 +83,7 @@ def _restore(settings: DatabaseSettings, options: argparse.Namespace) -> int:
     return 0
 
 
-def _mark(settings: DatabaseSettings) -> int:
+def _mark(settings: Settings) -> int:
     from lnpay.refunds.after_restore import doubt_refunds
     from lnpay.repository import Repository
 

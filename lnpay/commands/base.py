@@ -18,13 +18,6 @@ What needs no backend, or must not bring the database up to date, takes the sett
 """
 
 
-class DatabaseSettings(Protocol):
-    """What a command that works on the database itself wants of the settings."""
-
-    @property
-    def database_url(self) -> str: ...
-
-
 class Subparsers(Protocol):
     """What argparse's add_subparsers gives; its own class is private."""
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from lnpay.commands.base import DatabaseSettings, Subparsers
+from lnpay.commands.base import Subparsers
 from lnpay.domain.model import utc_now
+from lnpay.domain.settings import Settings
 
 
 def add_copy_database(commands: Subparsers) -> None:
@@ -19,7 +20,7 @@ def add_copy_database(commands: Subparsers) -> None:
     parser.set_defaults(on_settings=_copy)
 
 
-def _copy(settings: DatabaseSettings, options: argparse.Namespace) -> int:
+def _copy(settings: Settings, options: argparse.Namespace) -> int:
     # Here, because the server loads the commands too.
     from rich.console import Console
     from rich.progress import Progress

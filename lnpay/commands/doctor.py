@@ -14,7 +14,7 @@ from dataclasses import asdict
 from lnpay.commands.base import Subparsers
 from lnpay.doctor import Finding, Verdict, examine
 from lnpay.doctor.checks.machine import settings_are_wrong
-from lnpay.doctor.target import Settings
+from lnpay.domain.settings import Settings
 
 STYLES = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
 

@@ -7,27 +7,24 @@ import io
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
-from lnpay.commands.serve import ServerSettings, serve
+from lnpay.commands.serve import serve
 from lnpay.domain.model import Event
+from lnpay.domain.settings import Settings
 from lnpay.repository.maintenance.files import COMPANIONS
 from lnpay.repository.maintenance.sqlite_url import sqlite_path
-from lnpay.runtime.bootstrap import Settings, build_backend
+from lnpay.runtime.bootstrap import build_backend
 from lnpay.runtime.listening import explain_trouble
 from lnpay.sandbox.server import SandboxServer
 from lnpay.sandbox.simulator import Simulator
 from lnpay.strike.client import SUBSCRIBED_EVENTS
 
 
-class SandboxSettings(Settings, ServerSettings, Protocol):
-    """Settings of a sandbox: they lead to the simulator, which listens on the port after `port`."""
-
-
-def serve_sandbox(settings: SandboxSettings, deliver: Callable[[Event], None]) -> int:
+def serve_sandbox(settings: Settings, deliver: Callable[[Event], None]) -> int:
     """Serve beside a simulated world on the next port, with a database of its own that starts empty.
 
-    deliver: the merchant's hook. Gives the exit code.
+    settings: they lead to the simulator, which listens on the port after `port`. deliver: the merchant's hook.
+    Gives the exit code.
     """
     simulator = Simulator()
     simulator.config.backend_url = f"http://127.0.0.1:{settings.port}"

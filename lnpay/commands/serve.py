@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import suppress
-from typing import Protocol
 
 from lnpay.access.api_keys import has_keys
 from lnpay.domain.errors import StorageUnavailable
+from lnpay.domain.settings import Settings
 from lnpay.monitoring.exposure import why_api_is_open
 from lnpay.runtime.backend import Backend
 from lnpay.runtime.listening import explain_trouble, find_port, url_of
@@ -21,20 +21,7 @@ from lnpay.web.serving import make_server, run_until
 log = logging.getLogger(__name__)
 
 
-class ServerSettings(Protocol):
-    """Where the server listens, and what decides whether strangers can use the API."""
-
-    @property
-    def host(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def webhook_url(self) -> str: ...
-    @property
-    def api_keys(self) -> tuple[str, ...]: ...
-
-
-def serve(backend: Backend, settings: ServerSettings, *, with_workers: bool) -> int:
+def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
     """Answer requests until SIGTERM or Ctrl-C; then finish what is in hand."""
     app = create_app(backend)
     try:
@@ -62,7 +49,7 @@ def serve(backend: Backend, settings: ServerSettings, *, with_workers: bool) -> 
     return 0
 
 
-def _warn_if_open(backend: Backend, settings: ServerSettings) -> None:
+def _warn_if_open(backend: Backend, settings: Settings) -> None:
     """Warn where strangers can make invoices. A database that is away for a moment does not stop the start."""
     with suppress(StorageUnavailable):
         has_any = bool(settings.api_keys) or has_keys(backend.repository)

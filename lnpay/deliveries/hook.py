@@ -8,7 +8,6 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -16,6 +15,7 @@ from typing import Final
 import lnpay
 from lnpay.domain.errors import HookUnusable
 from lnpay.domain.model import Event
+from lnpay.domain.settings import HookFiles
 
 Deliver = Callable[[Event], None]
 
@@ -38,40 +38,31 @@ FORMER_NAMES: Final = {
 """Modules of `lnpay` that a default hook once imported, and so do hooks that began as a copy of it."""
 
 
-@dataclass(frozen=True)
-class HookFiles:
-    """Where the hook can be.
+def hook_in_use(files: HookFiles) -> Path:
+    """The file whose `deliver` is called."""
+    try:
+        # Not exists(): a link that leads nowhere, or a folder closed to us, must not quietly mean the default.
+        files.own.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return files.shipped
+    except OSError:
+        pass
+    return files.own
 
-    own: the merchant's file, which upgrades never touch; optional. shipped: the default, which upgrades replace.
-    """
 
-    own: Path
-    shipped: Path
+def is_shipped_changed(files: HookFiles) -> bool:
+    """Whether the default was edited in place. The next upgrade would overwrite it."""
+    return not _is_a_default(files.shipped)
 
-    @property
-    def in_use(self) -> Path:
-        """The file whose `deliver` is called."""
-        try:
-            # Not exists(): a broken link or an unreadable folder must not silently fall back to the default.
-            self.own.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return self.shipped
-        except OSError:
-            pass
-        return self.own
 
-    def is_shipped_changed(self) -> bool:
-        """Whether the default was edited in place. The next upgrade would overwrite it."""
-        return not _is_a_default(self.shipped)
-
-    def is_own_a_default(self) -> bool:
-        """Whether the merchant's file is an unchanged copy of a default."""
-        return self.in_use == self.own and _is_a_default(self.own)
+def is_own_a_default(files: HookFiles) -> bool:
+    """Whether the merchant's file is an unchanged copy of some default."""
+    return hook_in_use(files) == files.own and _is_a_default(files.own)
 
 
 def load_deliver(files: HookFiles) -> Deliver:
     """Load `deliver` from the hook in use. Raises HookUnusable, which names the line to fix."""
-    path = files.in_use
+    path = hook_in_use(files)
     deliver = getattr(_load(path), "deliver", None)
     if not callable(deliver):
         raise HookUnusable(f"{path} has no function deliver(event): see config/delivery.py for an example")

@@ -22,9 +22,10 @@ from lnpay.doctor.checks import (
 )
 from lnpay.doctor.findings import Finding, cannot_tell
 from lnpay.doctor.run_parallel import run_at_once
-from lnpay.doctor.target import Settings, Target, open_target
+from lnpay.doctor.target import Target, open_target
 from lnpay.domain.errors import LnpayError, StorageUnavailable, StrikeError
 from lnpay.domain.model import Clock, utc_now
+from lnpay.domain.settings import Settings
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
 
-from lnpay.deliveries.hook import HookFiles
 from lnpay.domain.errors import StorageUnavailable
 from lnpay.domain.model import Clock
+from lnpay.domain.settings import Settings
 from lnpay.domain.strike_time import injected_seconds
 from lnpay.http.outgoing import Timeout, pooled_session
 from lnpay.rates.sources import RateSource
@@ -23,19 +21,6 @@ from lnpay.strike.client import Bucket, CallBudget, Strike
 
 CHECK_TIMEOUT: Timeout = (2.0, 4.0)
 """Per call: all checks together must end within 15 seconds, even if nothing answers."""
-
-
-class Settings(bootstrap.Settings, Protocol):
-    """What a backend is configured with, where it listens, and where all this was read."""
-
-    @property
-    def host(self) -> str: ...
-    @property
-    def port(self) -> int: ...
-    @property
-    def env_file(self) -> Path: ...
-    @property
-    def hook_files(self) -> HookFiles: ...
 
 
 @dataclass(frozen=True)

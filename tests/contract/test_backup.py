@@ -35,7 +35,7 @@ from lnpay.repository.repository import SCHEMA_VERSION
 from tests.databases import find_postgres_tools, fresh_postgres
 from tests.owing import owe
 from tests.test_commands import start
-from tests.world import World, WorldSettings
+from tests.world import World, world_settings
 
 NOW = datetime(2026, 5, 18, 12, 0, 30, tzinfo=UTC)
 
@@ -49,7 +49,7 @@ def run(world: World, *arguments: str) -> int:
     parser = argparse.ArgumentParser()
     add_commands(parser.add_subparsers())
     options = parser.parse_args(arguments)
-    return int(options.on_settings(WorldSettings(world.database_url), options))
+    return int(options.on_settings(world_settings(world.database_url), options))
 
 
 def execute(file: Path, statement: str, *values: object) -> list[tuple[object, ...]]:
@@ -79,7 +79,7 @@ class TestBackup:
         world.subscribe()
         world.pay(world.sell())
         world.pump()
-        settings = WorldSettings(world.database_url)
+        settings = world_settings(world.database_url)
 
         made = back_up(file_of(world), tmp_path / "copy.sqlite", NOW)
 

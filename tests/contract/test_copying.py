@@ -27,7 +27,7 @@ from lnpay.repository.tables import metadata
 from tests.contract.test_upgrade import FIRST, fill, migrate_to
 from tests.databases import fresh_postgres
 from tests.owing import owe
-from tests.world import World, WorldSettings
+from tests.world import World, world_settings
 
 NOW = datetime(2026, 5, 18, 13, 0, tzinfo=UTC)
 TOO_LONG = "UPDATE invoices SET correlation_id = 'an order with a name of forty-one letters' WHERE id = 3"
@@ -270,7 +270,7 @@ def test_the_command_says_what_was_copied_and_what_to_do_next(
     add_commands(parser.add_subparsers())
     options = parser.parse_args(["copy-database", target])
 
-    assert options.on_settings(WorldSettings(source), options) == 0
+    assert options.on_settings(world_settings(source), options) == 0
 
     text = capsys.readouterr().out
     assert "invoices: 12 copied\n" in text

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from config.settings import HOOK_FILES, load_settings
-from lnpay.deliveries.hook import HookFiles
 from lnpay.doctor import Finding, Verdict, examine
+from lnpay.domain.settings import HookFiles
 from tests.doctor.installation import Installation
 
 SHIPPED = HOOK_FILES.shipped.read_text("utf-8")

@@ -23,7 +23,7 @@ from lnpay.runtime.bootstrap import build_backend
 from lnpay.sandbox import SandboxServer
 from lnpay.sandbox.server import wait_until
 from lnpay.web import create_app
-from tests.world import WEBHOOK_SECRET, WorldSettings
+from tests.world import WEBHOOK_SECRET, world_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -40,7 +40,7 @@ def free_port() -> int:
 
 def build_live_backend(provider_url: str, database_url: str, clock: Callable[[], datetime], **changes: Any) -> Backend:
     """A backend that reaches the provider at `provider_url` over real HTTP."""
-    settings = WorldSettings(
+    settings = world_settings(
         database_url,
         strike_api_url=f"{provider_url}/v1",
         coingecko_api_url=f"{provider_url}/coingecko/api/v3",

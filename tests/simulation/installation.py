@@ -14,13 +14,13 @@ from werkzeug.test import TestResponse
 from config.delivery import deliver
 from lnpay.domain.errors import ShopGone
 from lnpay.domain.model import Event
+from lnpay.domain.settings import Settings
 from lnpay.runtime.backend import Backend
 from lnpay.runtime.bootstrap import build_backend
 from lnpay.web import create_app
 from tests.simulation.host import Disk, Host, Network
 from tests.simulation.scheduler import Process
 from tests.simulation.watch_rows import RowWatch
-from tests.world import WorldSettings
 
 if TYPE_CHECKING:
     from tests.simulation.watch import Watch
@@ -75,7 +75,7 @@ class Installation:
     name: str
     host: Host
     disk: Disk
-    settings: WorldSettings
+    settings: Settings
     watch: Watch
     names: tuple[str, ...]
     is_copied: bool = False

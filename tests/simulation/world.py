@@ -36,7 +36,7 @@ from tests.simulation.host import Disks, Host
 from tests.simulation.installation import Installation, LnpayProcess
 from tests.simulation.scheduler import Chances, Scheduler, Task, Violation
 from tests.simulation.watch import Customer, Watch
-from tests.world import WEBHOOK_SECRET, WorldSettings
+from tests.world import WEBHOOK_SECRET, world_settings
 
 MOST_TASKS = 6
 
@@ -83,7 +83,7 @@ class SimulatedWorld:
         for name in ("shop", "neighbour")[: self.scene.installations]:
             disk = disks[name]
             home = Installation(
-                name, self.host, disk, WorldSettings(disk.url, **settings), self.watch, tuple(self._names())
+                name, self.host, disk, world_settings(disk.url, **settings), self.watch, tuple(self._names())
             )
             self.homes.append(home)
             self.watch.homes[name] = home

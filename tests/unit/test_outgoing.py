@@ -36,7 +36,7 @@ from lnpay.http.outgoing import (
 from lnpay.rates.sources import Coinbase, CoinGecko, RateSourceError
 from lnpay.runtime.bootstrap import open_strike
 from lnpay.strike.client import Strike
-from tests.world import WorldSettings
+from tests.world import world_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 JSON_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
@@ -256,7 +256,7 @@ class TestStrike:
 
 @contextmanager
 def strike_at(server: Server, folder: Path) -> Iterator[Strike]:
-    settings = WorldSettings(f"sqlite:///{folder}/calls.sqlite", strike_api_url=f"{server.url}/v1")
+    settings = world_settings(f"sqlite:///{folder}/calls.sqlite", strike_api_url=f"{server.url}/v1")
     with open_strike(settings) as strike:
         yield strike
 

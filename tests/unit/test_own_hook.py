@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from config.settings import HOOK_FILES, ROOT
-from lnpay.deliveries.hook import FORMER_NAMES, HookFiles, load_deliver
+from lnpay.deliveries.hook import FORMER_NAMES, hook_in_use, is_own_a_default, is_shipped_changed, load_deliver
 from lnpay.domain.errors import HookUnusable
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Event
+from lnpay.domain.settings import HookFiles
 
 EVENT = Event("msg_1", EventType.INVOICE_SETTLED, {}, b"{}", {}, "https://shop.example/webhook")
 SHIPPED = HOOK_FILES.shipped.read_text("utf-8")
@@ -43,11 +44,11 @@ def test_the_merchants_own_hook_is_used_if_there_is_one(files: HookFiles, tmp_pa
 
 
 def test_without_one_the_default_is_used(files: HookFiles) -> None:
-    assert files.in_use == files.shipped
+    assert hook_in_use(files) == files.shipped
     assert load_deliver(files).__code__.co_filename == str(files.shipped)
     # A file where the folder should be is no hook either.
     files.own.parent.write_text("")
-    assert files.in_use == files.shipped
+    assert hook_in_use(files) == files.shipped
 
 
 def test_a_link_that_leads_nowhere_does_not_quietly_mean_the_default(files: HookFiles) -> None:
@@ -114,16 +115,16 @@ def test_every_default_that_was_shipped_is_known_as_one(files: HookFiles, conten
     files.shipped.write_bytes(content.encode())
     write_own(files, content)
 
-    assert not files.is_shipped_changed()
-    assert files.is_own_a_default()
+    assert not is_shipped_changed(files)
+    assert is_own_a_default(files)
 
 
 def test_a_changed_default_is_known_as_changed(files: HookFiles) -> None:
     files.shipped.write_text(SHIPPED.replace("(3, 12)", "(3, 60)"), "utf-8")
 
-    assert files.is_shipped_changed()
-    assert not files.is_own_a_default()
-    assert not replace(files, own=write_own(files, "def deliver(event): pass\n")).is_own_a_default()
+    assert is_shipped_changed(files)
+    assert not is_own_a_default(files)
+    assert not is_own_a_default(replace(files, own=write_own(files, "def deliver(event): pass\n")))
 
 
 def test_git_never_sees_what_is_the_merchants() -> None:

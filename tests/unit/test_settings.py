@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import settings as settings_module
-from config.settings import ROOT, Settings, SettingsError, load_settings, require_webhook
+from config.settings import ROOT, SettingsError, load_settings, require_webhook
 from lnpay.domain.events import EventType
 from lnpay.domain.money import CURRENCIES
+from lnpay.domain.settings import Settings
 
 KEY = {"STRIKE_API_KEY": "the-key-of-strike"}
 NO_FILE = Path("no such file")

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from lnpay.commands.subscriptions.failures import explain
 from lnpay.commands.subscriptions.session import Ask, Command, CommandFailed, SubscriptionSession, UsageError
 from lnpay.domain.errors import LnpayError
-from lnpay.runtime.bootstrap import Settings, open_strike
+from lnpay.domain.settings import Settings
+from lnpay.runtime.bootstrap import open_strike
 
 PROGRAM = "webhook_settings.py"
 

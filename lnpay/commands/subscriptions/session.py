@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 from lnpay.commands.subscriptions.output import Json, event_table, shown, shown_event, subscription_table
 from lnpay.commands.tables import print_table
+from lnpay.domain.settings import Settings
 from lnpay.monitoring.subscriptions import StrikeEvent
-from lnpay.runtime.bootstrap import Settings
 from lnpay.strike.client import Strike
 
 Ask = Callable[[str], str]

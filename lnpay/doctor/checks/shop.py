@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from lnpay.deliveries.hook import load_deliver
+from lnpay.deliveries.hook import hook_in_use, is_own_a_default, is_shipped_changed, load_deliver
 from lnpay.deliveries.shop_answer import ANSWER_SECONDS, require_accepted
 from lnpay.doctor.check import Check
 from lnpay.doctor.findings import (
@@ -144,14 +144,16 @@ def _check_hook(target: Target) -> Iterator[Finding]:
     except HookUnusable as error:
         yield fail(name, error.message, "fix the file: LNPay does not start with it")
         return
-    if files.is_shipped_changed():
-        used = "" if files.in_use == shipped else f", and has no effect beside {own}"
-        advice = f"copy it to {own} and restore the original" if files.in_use == shipped else "restore the original"
+    if is_shipped_changed(files):
+        used = "" if hook_in_use(files) == shipped else f", and has no effect beside {own}"
+        advice = (
+            f"copy it to {own} and restore the original" if hook_in_use(files) == shipped else "restore the original"
+        )
         yield warn(name, f"{shipped} was changed: the next upgrade overwrites it{used}", advice)
-    elif files.is_own_a_default():
+    elif is_own_a_default(files):
         yield warn(name, f"{own} is an unchanged default", "remove it, so that upgrades can improve the default")
     else:
-        yield ok(name, f"{files.in_use} is used")
+        yield ok(name, f"{hook_in_use(files)} is used")
 
 
 CHECKS = (

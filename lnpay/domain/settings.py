@@ -1,0 +1,88 @@
+"""Every setting of LNPay, with its default. `config/settings.py` reads them; nothing else reads the environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+
+from lnpay.domain.events import EventType
+
+
+@dataclass(frozen=True)
+class HookFiles:
+    """Where the delivery hook can be.
+
+    own: the merchant's file, which no upgrade touches; it need not exist. shipped: the default, which upgrades replace.
+    """
+
+    own: Path
+    shipped: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The settings of an installation, checked. What may hold a secret is not in its repr.
+
+    Named as the variables are, in lower case; units are added where the variable's name has none.
+    """
+
+    strike_api_key: str = field(repr=False)
+    database_url: str = field(repr=False)
+    """For SQLAlchemy; an SQLite path in it is absolute."""
+    webhook_secret: str = field(default="", repr=False)
+    """Empty: no call to /webhook is trusted."""
+    webhook_secret_old: str = field(default="", repr=False)
+    """The secret before, while Strike may still sign with it. Empty: there is none."""
+    webhook_url: str = ""
+    """Empty unless webhook_settings.py is to be used."""
+    time_offset_seconds: int = 120
+    currency: str = "usd"
+    """Lower-case code."""
+    delivery_url: str = field(default="http://localhost:8000/webhook", repr=False)
+    delivery_secret: str = field(default="", repr=False)
+    """Empty: deliveries are not signed."""
+    delivery_events: frozenset[str] = frozenset({EventType.INVOICE_SETTLED})
+    """Of EventType."""
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    """Empty: /generate-invoice is open to anyone who can reach it, unless there are keys in the database."""
+    cors_origins: tuple[str, ...] = ()
+    greenfield: bool = True
+    """Whether shop plugins of BTCPay Server may use LNPay; each needs a key of its own."""
+    trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
+    """Networks whose X-Forwarded-For names the client."""
+    host: str = "127.0.0.1"
+    port: int = 5000
+    """0: any free one."""
+    strike_api_url: str = "https://api.strike.me/v1"
+    """The base URLs have no slash at their end."""
+    coingecko_api_url: str = "https://api.coingecko.com/api/v3"
+    coingecko_api_key: str = field(default="", repr=False)
+    coinbase_api_url: str = "https://api.coinbase.com/v2"
+    rate_max_age_seconds: int = 300
+    rate_max_spread_percent: Decimal = Decimal(5)
+    """0: prices are not compared."""
+    refund_max_fee_percent: Decimal = Decimal(2)
+    refunds_enabled: bool = True
+    refund_max_sats: int | None = None
+    """None: no limit."""
+    refund_daily_max_sats: int | None = None
+    refund_min_sats: int = 100
+    """0: every refund starts by itself."""
+    prune_after_days: int = 90
+    """0: nothing is deleted."""
+    webhook_allow_private: bool = False
+    """An API key may set a webhook endpoint in a private network."""
+    admin_password: str = field(default="", repr=False)
+    """Empty: there is no /admin."""
+    metrics_token: str = field(default="", repr=False)
+    """Empty: /metrics is open to anyone who can reach it."""
+    log_level: str = "info"
+    """debug, info, warning or error."""
+    log_format: str = "text"
+    """text or json."""
+    env_file: Path = field(default=Path("config/.env"), compare=False)
+    """The file that was read beside the environment; it need not exist."""
+    hook_files: HookFiles = field(
+        default=HookFiles(Path("config/local/delivery.py"), Path("config/delivery.py")), compare=False
+    )
