@@ -21,7 +21,8 @@ from lnpay.runtime.packages import check_packages
 
 check_packages()
 
-from config.settings import SettingsError, load_settings, parse_webhook_url, require_webhook
+from config.settings import SettingsError, load_settings, require_webhook
+from config.values import webhook_url
 from lnpay.commands import subscriptions
 from lnpay.commands.subscriptions import actions, menu
 from lnpay.commands.subscriptions.session import Ask, Command, CommandFailed
@@ -110,7 +111,7 @@ def _id(text: str) -> str:
 
 def _url(text: str) -> str:
     try:
-        return parse_webhook_url(text)
+        return webhook_url(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 

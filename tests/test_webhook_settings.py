@@ -353,7 +353,7 @@ class TestWhatStrikeRefuses:
             (Fault("*", "/v1/*", "html403"), "front door"),
             (Fault("*", "/v1/*", "rate_limited", seconds=90), "Try again in 90 seconds"),
             (Fault("*", "/v1/*", "unreachable"), "could not be reached"),
-            (Fault("*", "/v1/*", "garbage"), "not JSON"),
+            (Fault("*", "/v1/*", "garbage"), "not valid JSON"),
         ],
         ids=lambda value: value.kind + str(value.status) if isinstance(value, Fault) else "",
     )

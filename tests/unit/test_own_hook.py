@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from config.settings import HOOK_FILES, ROOT
+from config.settings import HOOK_FILES
+from config.values import ROOT
 from lnpay.deliveries.hook import FORMER_NAMES, hook_in_use, is_own_a_default, is_shipped_changed, load_deliver
 from lnpay.domain.errors import HookUnusable
 from lnpay.domain.events import EventType

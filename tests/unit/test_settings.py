@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from config import settings as settings_module
-from config.settings import ROOT, SettingsError, load_settings, require_webhook
+from config.settings import SettingsError, load_settings, require_webhook
+from config.values import ROOT
 from lnpay.domain.events import EventType
 from lnpay.domain.money import CURRENCIES
 from lnpay.domain.settings import Settings

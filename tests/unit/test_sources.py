@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from config.settings import ROOT, SettingsError, load_settings
+from config.settings import SettingsError, load_settings
 from config.sources import unquote
+from config.values import ROOT
 from tests.unit.test_settings import example_names
 
 NO_FILE = Path("no-such-file")
