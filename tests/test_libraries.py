@@ -13,7 +13,7 @@ from tests.sources import FILES, ROOT, imports, is_under
 ONLY_THERE = {
     "flask": {"lnpay.web", "lnpay.sandbox"},
     "werkzeug": {"lnpay.web", "lnpay.sandbox"},
-    "sqlalchemy": {"lnpay.repository", "config.settings"},
+    "sqlalchemy": {"lnpay.repository", "config.values"},
     "alembic": {"lnpay.repository"},
     "requests": {
         "lnpay.strike.client",

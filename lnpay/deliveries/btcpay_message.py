@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from lnpay.domain.encoding.json_text import json_text
 from lnpay.domain.events import BtcpayEventType as B
 from lnpay.domain.events import EventType
-from lnpay.domain.json_text import json_text
 from lnpay.domain.model import Invoice
 from lnpay.domain.money import sats_to_btc
 

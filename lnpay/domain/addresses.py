@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, parse_qs, quote, urlsplit
 
 import idna
 
-from lnpay.domain import bech32
+from lnpay.domain.encoding import bech32
 
 MAX_ADDRESS_CHARACTERS = 1_000
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from lnpay.domain import bech32
+from lnpay.domain.encoding import bech32
 from lnpay.domain.money import MAX_SATS, sats_to_msats
 
 DEFAULT_EXPIRY_SECONDS = 3600

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from lnpay.domain.json_text import json_text
+from lnpay.domain.encoding.json_text import json_text
 from lnpay.domain.model import Invoice
 
 

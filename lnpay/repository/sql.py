@@ -15,7 +15,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.types import TypeDecorator
 
-from lnpay.domain.json_text import Json, read_json_text, write_json_text
+from lnpay.domain.encoding.json_text import Json, read_json_text, write_json_text
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql

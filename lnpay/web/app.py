@@ -8,7 +8,7 @@ from flask import Flask, Response
 from flask.json.provider import DefaultJSONProvider
 from flask_cors import CORS
 
-from lnpay.domain.json_text import write_json_text
+from lnpay.domain.encoding.json_text import write_json_text
 from lnpay.runtime.backend import Backend
 from lnpay.web import errors
 from lnpay.web.admin import set_up_admin

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lnpay.domain import bech32
 from lnpay.domain.addresses import (
     MAX_ADDRESS_CHARACTERS,
     AddressRefused,
     parse_refund_address,
     refund_address,
 )
+from lnpay.domain.encoding import bech32
 
 # The example of LUD-01.
 LNURL = (

@@ -25,8 +25,8 @@ from lnpay.deliveries.endpoints import (
     send_test,
     update_endpoint,
 )
+from lnpay.domain.encoding.json_text import json_text
 from lnpay.domain.errors import Conflict, InvalidRequest, NotFound
-from lnpay.domain.json_text import json_text
 from lnpay.domain.states import EndpointForm, EndpointSetter
 from tests.endpoint_shop import add_endpoint, open_shops
 from tests.world import World

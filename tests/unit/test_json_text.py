@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lnpay.domain.encoding.json_text import JsonNumber, check_metadata, read_json_text, write_json_text
 from lnpay.domain.errors import InvalidRequest
 from lnpay.domain.events import EventType, event_body
-from lnpay.domain.json_text import JsonNumber, check_metadata, read_json_text, write_json_text
 from lnpay.domain.model import Order
 from lnpay.invoices.create import create_invoice
 from tests.world import World

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from babel.numbers import format_currency
 
-from lnpay.domain.json_text import Json, write_json_text
+from lnpay.domain.encoding.json_text import Json, write_json_text
 
 _FINE = ("settled", "delivered", "sent")
 _WRONG = ("needs_address", "held", "failed", "abandoned")

@@ -13,7 +13,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from lnpay.deliveries.btcpay_message import payment_of
-from lnpay.domain.json_text import write_json_text
+from lnpay.domain.encoding.json_text import write_json_text
 from lnpay.domain.model import Invoice
 from lnpay.domain.money import sats_to_btc
 from lnpay.domain.states import LAPSE_MARGIN, InvoiceState

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
+from lnpay.domain.encoding.json_text import MAX_METADATA_BYTES, check_metadata, read_json_text
 from lnpay.domain.errors import InvalidRequest
-from lnpay.domain.json_text import MAX_METADATA_BYTES, check_metadata, read_json_text
 from lnpay.domain.text import blank_unprintable, fit_description, on_one_line
 from lnpay.web.api.links import LINK_PATTERN, MAX_LINK_CHARACTERS, customer_link
 from lnpay.web.customer.links import PLACEHOLDER

@@ -1,0 +1,1 @@
+"""Encodings: bech32 and JSON that keeps what it was given."""
