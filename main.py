@@ -55,7 +55,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command is None:
             return serve(backend, settings, with_workers=options.with_workers)
-        return int(options.command(backend, options))
+        code = int(options.command(backend, options))
+        unreadable = backend.repository.unreadable.in_words()
+        if unreadable is not None:
+            print(f"{unreadable} (python main.py doctor)", file=sys.stderr)
+        return code
     except LnpayError as error:
         print(error.message, file=sys.stderr)
         return 1

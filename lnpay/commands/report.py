@@ -185,7 +185,12 @@ class _Report:
             yield line
 
     def _compare(self, tell: Progress) -> Reconciliation | None:
-        return reconcile_books(self._auditor(tell), self._period) if self._is_compared else None
+        if not self._is_compared:
+            return None
+        found = reconcile_books(self._auditor(tell), self._period)
+        # Books with a page that cannot be read do not balance, whatever the other pages say.
+        found.unfinished = found.unfinished or self._backend.repository.unreadable.in_words()
+        return found
 
     def _auditor(self, tell: Progress) -> Auditor:
         backend = self._backend

@@ -44,6 +44,12 @@ class Target:
         with self._repository.reading() as tx:
             yield tx
 
+    def unreadable_rows(self) -> str | None:
+        """A sentence that names the rows that cannot be read, of those that matter most. Raises StorageUnavailable."""
+        with self.reading() as tx:
+            tx.read_through()
+        return self._repository.unreadable.in_words()
+
     def calls_left(self) -> int:
         """How many of Strike's "other" calls may still be made in these ten minutes. Raises StorageUnavailable."""
         with self.reading():

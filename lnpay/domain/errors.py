@@ -11,6 +11,7 @@ LnpayError
 ├── SignatureMismatch        401  refused before anything is parsed
 ├── RateUnavailable          503  no price that may be used: safe to repeat later
 ├── StorageUnavailable       503  the database is locked, full or gone: safe to repeat later
+├── UnreadableRow            503  what is asked for is a row of the database that cannot be read
 ├── SchemaTooNew                  the database is not of this version: the start is refused
 ├── HookUnusable                  the merchant's delivery hook cannot be loaded: the start is refused
 ├── Stopping                      the process was asked to end; the row in hand is finished
@@ -122,6 +123,12 @@ class StorageUnavailable(LnpayError):
     """The database could not do its part; nothing of the transaction was kept."""
 
     code = "storage_unavailable"
+
+
+class UnreadableRow(LnpayError):
+    """A row of the database holds what LNPay never writes; the operator repairs it. The message names the row."""
+
+    code = "unreadable_row"
 
 
 class SchemaTooNew(LnpayError):

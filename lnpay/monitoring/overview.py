@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 
+from lnpay.domain.errors import UnreadableRow
 from lnpay.domain.model import (
     Delivery,
     Heartbeat,
@@ -71,7 +72,7 @@ class Attention:
     pruned: they were deleted, and Strike said later that they are paid.
     unclear: in flight, and Strike cannot say any more whether it was sent. has_more: there are more of some kind.
     troubled: workers whose passes have wanted a person to look for TROUBLED_AFTER. stalled: a sentence for each kind
-    of work that does not move and is not in one of the lists.
+    of work that does not move and is not in one of the lists, and one that names rows that cannot be read.
     """
 
     unsettled: list[Invoice]
@@ -118,6 +119,7 @@ def attention(repository: Repository, now: datetime) -> Attention:
     owed = max(len(unclear), len(held), len(without_address), len(failing), len(untold))
     most = max(len(unsettled), len(pruned), owed)
     n = MOST_SHOWN
+    unreadable = repository.unreadable.in_words()
     return Attention(
         unsettled[:n],
         pruned[:n],
@@ -128,7 +130,7 @@ def attention(repository: Repository, now: datetime) -> Attention:
         untold[:n],
         most > n,
         troubled,
-        list(stalled.in_words()),
+        [*stalled.in_words(), *([] if unreadable is None else [unreadable])],
     )
 
 
@@ -149,7 +151,8 @@ def _owed(tx: Transaction, state: RefundState) -> list[Owed]:
 
 
 def _with_invoices(tx: Transaction, refunds: list[Refund]) -> list[Owed]:
-    return [Owed(refund, _invoice(tx, refund.invoice_id)) for refund in refunds]
+    found = [(refund, _invoice(tx, refund.invoice_id)) for refund in refunds]
+    return [Owed(refund, invoice) for refund, invoice in found if invoice is not None]
 
 
 def _untold(tx: Transaction, now: datetime) -> list[Untold]:
@@ -157,13 +160,16 @@ def _untold(tx: Transaction, now: datetime) -> list[Untold]:
         *tx.deliveries.waiting(DeliveryState.PENDING, None, now - UNTOLD_AFTER, MOST_SHOWN + 1),
         *tx.deliveries.waiting(DeliveryState.ABANDONED, now - ABANDONED_SHOWN_FOR, now, MOST_SHOWN + 1),
     ]
-    return [Untold(delivery, _invoice(tx, delivery.invoice_id)) for delivery in deliveries]
+    found = [(delivery, _invoice(tx, delivery.invoice_id)) for delivery in deliveries]
+    return [Untold(delivery, invoice) for delivery, invoice in found if invoice is not None]
 
 
-def _invoice(tx: Transaction, invoice_id: int) -> Invoice:
-    invoice = tx.invoices.find(invoice_id)
-    assert invoice is not None  # noqa: S101 - a foreign key to an issued invoice
-    return invoice
+def _invoice(tx: Transaction, invoice_id: int) -> Invoice | None:
+    """None when it cannot be read; then it is named elsewhere."""
+    try:
+        return tx.invoices.find(invoice_id)
+    except UnreadableRow:
+        return None
 
 
 def last_days(repository: Repository, now: datetime, count: int) -> list[Day]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, case, exists, func, liter
 
 from lnpay.domain.model import Delivery
 from lnpay.domain.states import DeliveryState, check_delivery_move
-from lnpay.repository.sql import insert_unless_there, read_rows
+from lnpay.repository.sql import checked, first_moment, insert_unless_there, read_rows, require
 from lnpay.repository.tables import UtcDateTime, webhook_endpoints
 from lnpay.repository.tables import deliveries as t
 
@@ -94,8 +95,8 @@ class Deliveries:
     def next_due_at(self) -> datetime | None:
         """When the next message may be sent, or the next claim expires; None if nothing waits for a time."""
         due_at = func.coalesce(t.c.claimed_until, t.c.next_attempt_at, type_=UtcDateTime)
-        statement = select(func.min(due_at)).where(t.c.state == DeliveryState.PENDING, *_is_its_turn())
-        return self._connection.execute(statement).scalar()
+        is_next = and_(t.c.state == DeliveryState.PENDING, *_is_its_turn())
+        return first_moment(self._connection, t, due_at, is_next)
 
     def is_any_claimed(self) -> bool:
         """Whether a process is sending a message now, or was killed while doing so."""
@@ -200,6 +201,11 @@ class Deliveries:
         statement = select(t).where(t.c.state == state).order_by(t.c.id.desc()).limit(limit)
         return read_rows(self._connection, t, statement, _to_delivery)
 
+    def read_through(self, newest: int) -> None:
+        """Read the newest messages, and every one that is to be sent, to learn which cannot be read."""
+        read_rows(self._connection, t, select(t).order_by(t.c.id.desc()).limit(newest), _to_delivery)
+        read_rows(self._connection, t, select(t).where(t.c.state == DeliveryState.PENDING), _to_delivery)
+
     def of_invoice(self, invoice_id: int) -> list[Delivery]:
         """All messages about an invoice, oldest first."""
         statement = select(t).where(t.c.invoice_id == invoice_id).order_by(t.c.id)
@@ -236,4 +242,8 @@ def _latest(of_attempts: Sequence[datetime]) -> ColumnElement[datetime]:
 
 
 def _to_delivery(row: Row[Any]) -> Delivery:
-    return Delivery(**{**row._mapping, "state": DeliveryState(row.state)})
+    delivery = checked(Delivery(**{**row._mapping, "state": DeliveryState(row.state)}))
+    # What the shop is told, checked before anything of it is sent.
+    require(isinstance(json.loads(delivery.body), dict))
+    require((delivery.state is DeliveryState.DELIVERED) == (delivery.delivered_at is not None))
+    return delivery

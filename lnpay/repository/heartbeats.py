@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Connection, func, select
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, select
 
 from lnpay.domain.model import Heartbeat
-from lnpay.repository.sql import upsert
+from lnpay.repository.sql import checked, read_rows, upsert
 from lnpay.repository.tables import heartbeats as t
 
 
@@ -29,4 +31,8 @@ class Heartbeats:
 
     def every(self) -> list[Heartbeat]:
         """The last pass of each worker that ever made one."""
-        return [Heartbeat(*row) for row in self._connection.execute(select(t).order_by(t.c.worker))]
+        return read_rows(self._connection, t, select(t).order_by(t.c.worker), _to_heartbeat)
+
+
+def _to_heartbeat(row: Row[Any]) -> Heartbeat:
+    return checked(Heartbeat(**row._mapping))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, Select, func, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Row, Select, func, select, true, update
 
 from lnpay.domain.model import (
     Draft,
@@ -23,7 +23,7 @@ from lnpay.domain.states import (
     InvoiceState,
     check_invoice_move,
 )
-from lnpay.repository.sql import ODD_ROW, insert_unless_there, read_rows
+from lnpay.repository.sql import checked, first_moment, insert_unless_there, read_one, read_rows, require
 from lnpay.repository.tables import invoices as t
 
 PAID = (InvoiceState.SETTLED, InvoiceState.PAID_LATE)
@@ -111,8 +111,7 @@ class Invoices:
 
     def find_by_correlation_id(self, correlation_id: str) -> Draft | Invoice | None:
         """The row of a shop's order: a Draft until Strike has issued the invoice."""
-        row = self._connection.execute(select(t).where(t.c.correlation_id == correlation_id)).one_or_none()
-        return None if row is None else _to_record(row)
+        return read_one(self._connection, t, select(t).where(t.c.correlation_id == correlation_id), _to_record)
 
     def find_invoice_by_correlation_id(self, correlation_id: str) -> Invoice | None:
         """The invoice with the shop's `correlation_id`; None for a draft. Accepts any text."""
@@ -134,9 +133,9 @@ class Invoices:
         """
         is_paid = (t.c.state == InvoiceState.SETTLED) & t.c.checkout_options.is_(None)
         for way in _attempts_of(order_id):
-            row = self._connection.execute(way.where(is_paid).limit(1)).first()
-            if row is not None:
-                return to_invoice(row)
+            settled = read_one(self._connection, t, way.where(is_paid), to_invoice)
+            if settled is not None:
+                return settled
         return None
 
     def find_by_strike_id(self, strike_invoice_id: str) -> Invoice | None:
@@ -178,8 +177,7 @@ class Invoices:
         return self._one_invoice((column == name) & t.c.strike_invoice_id.is_not(None))
 
     def _one_invoice(self, condition: ColumnElement[bool]) -> Invoice | None:
-        row = self._connection.execute(select(t).where(condition)).one_or_none()
-        return None if row is None else to_invoice(row)
+        return read_one(self._connection, t, select(t).where(condition), to_invoice)
 
     def payable_among(self, strike_invoice_ids: Iterable[str]) -> list[str]:
         """Which of these Strike ids are invoices of ours that a payment would still count for."""
@@ -194,20 +192,15 @@ class Invoices:
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _oldest_opened_at(self, state: InvoiceState) -> datetime | None:
-        try:
-            return self._connection.execute(select(func.min(t.c.opened_at)).where(t.c.state == state)).scalar()
-        except ODD_ROW:  # the smallest value is not a time
-            statement = select(t).where(t.c.state == state, t.c.strike_invoice_id.is_not(None))
-            invoices = read_rows(self._connection, t, statement, to_invoice)
-            return min((invoice.issue.opened_at for invoice in invoices), default=None)
+        return first_moment(self._connection, t, t.c.opened_at, t.c.state == state)
 
     def oldest_unwatched_opened_at(self, payable_since: datetime) -> datetime | None:
         """When the oldest lapsed or cancelled invoice was made that was payable after `payable_since`.
 
         None when there is none.
         """
-        statement = select(func.min(t.c.opened_at)).where(t.c.state.in_(UNWATCHED), t.c.payable_until > payable_since)
-        return self._connection.execute(statement).scalar()
+        is_one = t.c.state.in_(UNWATCHED) & (t.c.payable_until > payable_since)
+        return first_moment(self._connection, t, t.c.opened_at, is_one)
 
     def watched_among(self, strike_invoice_ids: Iterable[str]) -> list[Invoice]:
         """The invoices of ours among these Strike ids that are still watched for a payment."""
@@ -239,18 +232,17 @@ class Invoices:
 
     def newest_created_at(self) -> datetime | None:
         """When the newest order arrived, by our clock; None if there is none."""
-        return self._connection.execute(select(func.max(t.c.created_at))).scalar()
+        return first_moment(self._connection, t, t.c.created_at, true(), is_newest=True)
 
     def newest_rate(self, currency: str) -> Rate | None:
         """The price of the newest order in `currency`; None if there is none."""
-        columns = (t.c.rate_price, t.c.currency, t.c.rate_source, t.c.rate_as_of)
-        statement = select(*columns).where(t.c.currency == currency).order_by(t.c.id.desc()).limit(1)
-        row = self._connection.execute(statement).one_or_none()
-        return None if row is None else Rate(*row)
+        statement = select(*_RATE_COLUMNS).where(t.c.currency == currency).order_by(t.c.id.desc()).limit(1)
+        found = read_rows(self._connection, t, statement, _to_rate)
+        return found[0] if found else None
 
     def least_recently_checked(self, limit: int) -> list[str]:
         """Strike ids of watched invoices, least recently checked first."""
-        found: list[tuple[bool, Any, str]] = []
+        found: list[tuple[bool, datetime, str]] = []
         for state in WATCHED:
             statement = (
                 select(t.c.strike_invoice_id, t.c.checked_at)
@@ -258,8 +250,7 @@ class Invoices:
                 .order_by(t.c.checked_at.nulls_first(), t.c.id)
                 .limit(limit)
             )
-            for row in self._connection.execute(statement):
-                found.append((row.checked_at is not None, row.checked_at or 0, row.strike_invoice_id))
+            found += read_rows(self._connection, t, statement, _to_checked)
         return [strike_invoice_id for _, _, strike_invoice_id in sorted(found)[:limit]]
 
     def mark_checked(self, strike_invoice_ids: Iterable[str], at: datetime) -> None:
@@ -330,10 +321,15 @@ class Invoices:
         statement = select(t).where(t.c.state == state, column < before).order_by(column).limit(limit)
         return read_rows(self._connection, t, statement, to_invoice)
 
+    def read_through(self, newest: int) -> None:
+        """Read the newest orders, and every one that is watched, to learn which cannot be read."""
+        read_rows(self._connection, t, select(t).order_by(t.c.id.desc()).limit(newest), _to_record)
+        read_rows(self._connection, t, select(t).where(t.c.state.in_(WATCHED)), _to_record)
+
     def counts(self) -> dict[InvoiceState, int]:
         """How many issued invoices are in each state."""
         statement = select(t.c.state, func.count()).where(t.c.strike_invoice_id.is_not(None)).group_by(t.c.state)
-        found = {InvoiceState(state): count for state, count in self._connection.execute(statement)}
+        found = {str(state): int(count) for state, count in self._connection.execute(statement)}
         return {state: found.get(state, 0) for state in InvoiceState}
 
 
@@ -369,13 +365,13 @@ def _draft_fields(row: Row[Any]) -> dict[str, Any]:
         "token": row.token,
         "order": _order(row),
         "amount_sats": row.amount_sats,
-        "rate": Rate(row.rate_price, row.currency, row.rate_source, row.rate_as_of),
+        "rate": _to_rate(row),
         "created_at": row.created_at,
     }
 
 
 def _order(row: Row[Any]) -> Order:
-    return Order(
+    order = Order(
         row.amount_fiat,
         row.currency,
         row.description,
@@ -387,6 +383,21 @@ def _order(row: Row[Any]) -> Order:
         row.checkout_options,
         row.expires_in,
     )
+    return checked(order)
+
+
+_BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
+
+_RATE_COLUMNS = (t.c.rate_price, t.c.currency, t.c.rate_source, t.c.rate_as_of)
+
+
+def _to_rate(row: Row[Any]) -> Rate:
+    return checked(Rate(row.rate_price, row.currency, row.rate_source, row.rate_as_of))
+
+
+def _to_checked(row: Row[Any]) -> tuple[bool, datetime, str]:
+    """For sorting: those that were never asked about come first."""
+    return row.checked_at is not None, row.checked_at or _BEFORE_ALL, row.strike_invoice_id
 
 
 def to_invoice(row: Row[Any]) -> Invoice:
@@ -401,9 +412,9 @@ def to_invoice(row: Row[Any]) -> Invoice:
         expires_at=row.expires_at,
         payable_until=row.payable_until,
     )
-    return Invoice(
+    invoice = Invoice(
         **_draft_fields(row),
-        issue=issue,
+        issue=checked(issue),
         state=InvoiceState(row.state),
         paid_at=row.paid_at,
         received_sats=row.received_sats,
@@ -411,7 +422,15 @@ def to_invoice(row: Row[Any]) -> Invoice:
         seen_at=row.seen_at,
         marked_invalid_at=row.marked_invalid_at,
     )
+    is_paid = invoice.state in PAID
+    require(
+        is_paid == (invoice.paid_at is not None) == (invoice.received_sats is not None),
+        (invoice.state is InvoiceState.SETTLED) == (invoice.settled_at is not None),
+        invoice.amount_sats > 0,
+        issue.bolt11.isascii() and issue.bolt11.isalnum(),
+    )
+    return checked(invoice)
 
 
 def _to_record(row: Row[Any]) -> Draft | Invoice:
-    return Draft(**_draft_fields(row)) if row.strike_invoice_id is None else to_invoice(row)
+    return checked(Draft(**_draft_fields(row))) if row.strike_invoice_id is None else to_invoice(row)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, delete, func, or_, select
 
 from lnpay.domain.strike_time import steady_seconds
-from lnpay.repository.sql import upsert
+from lnpay.repository.sql import first_moment, sum_of, upsert
 from lnpay.repository.tables import milestones, provider_blocks, provider_calls
 
 COPIED = "copied"
@@ -53,8 +53,8 @@ class Limits:
 
     def blocked_until(self, bucket: str) -> datetime | None:
         """Until when, in the time of `now`, the provider refuses calls of this bucket, as far as it has told us."""
-        statement = select(provider_blocks.c.blocked_until).where(provider_blocks.c.bucket == bucket)
-        return self._connection.execute(statement).scalar()
+        b = provider_blocks.c
+        return first_moment(self._connection, provider_blocks, b.blocked_until, b.bucket == bucket)
 
     def block(self, bucket: str, until: datetime) -> None:
         """Remember that the provider refuses calls of this bucket until `until`, in the time of `now`.
@@ -98,16 +98,15 @@ class Limits:
     def calls_since(self, bucket: str, since: datetime, slot_seconds: int, until: datetime | None = None) -> int:
         """Calls counted from the slot of `since` to that of `until`: never fewer than were made between them."""
         c = provider_calls.c
-        statement = select(func.coalesce(func.sum(c.calls), 0)).where(
-            c.bucket == bucket, c.slot_at >= _slot(since, slot_seconds)
-        )
+        statement = select(sum_of(c.calls)).where(c.bucket == bucket, c.slot_at >= _slot(since, slot_seconds))
         if until is not None:
             statement = statement.where(c.slot_at <= until)
         return int(self._connection.execute(statement).scalar_one())
 
     def milestone(self, name: str) -> datetime | None:
         """When `name` was last done."""
-        return self._connection.execute(select(milestones.c.reached_at).where(milestones.c.name == name)).scalar()
+        m = milestones.c
+        return first_moment(self._connection, milestones, m.reached_at, m.name == name)
 
     def mark_copied(self, at: datetime) -> None:
         """Mark this as a backup taken at `at`.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, Row, delete, select
 
-from lnpay.repository.sql import insert_into, upsert
+from lnpay.repository.sql import insert_into, read_rows, upsert
 from lnpay.repository.tables import login_tries as t
 
 
@@ -21,8 +22,8 @@ class Logins:
         new = {"who": who, "wrong": 0, "free_at": now}
         self._connection.execute(insert_into(self._connection, t).values(new).on_conflict_do_nothing())
         statement = select(t.c.wrong, t.c.free_at).where(t.c.who == who).with_for_update()
-        wrong, free_at = self._connection.execute(statement).one()
-        return wrong, free_at
+        found = read_rows(self._connection, t, statement, _to_tries)
+        return found[0] if found else (0, now)
 
     def set_tries(self, who: str, wrong: int, free_at: datetime) -> None:
         """Remember how often `who` was wrong."""
@@ -36,3 +37,9 @@ class Logins:
     def forget_before(self, moment: datetime) -> None:
         """Forget everyone who has not tried since `moment`."""
         self._connection.execute(delete(t).where(t.c.free_at < moment))
+
+
+def _to_tries(row: Row[Any]) -> tuple[int, datetime]:
+    if type(row.wrong) is not int or not isinstance(row.free_at, datetime):
+        raise TypeError("not a count and a time")
+    return row.wrong, row.free_at

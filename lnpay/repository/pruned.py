@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, delete, exists, func, insert, select, update
+from sqlalchemy import Column, ColumnElement, Connection, Row, delete, exists, insert, select, update
 
 from lnpay.domain.states import UNWATCHED, DeliveryState, InvoiceState
-from lnpay.repository.sql import read_rows
+from lnpay.repository.sql import checked, read_rows, sum_of
 from lnpay.repository.tables import (
     SHOWN_CORRELATION_ID,
     deliveries,
@@ -129,23 +129,25 @@ class Pruned:
         """What was deleted of the days from `first` to `last`, by day, currency and final state."""
         t = pruned_totals.c
         statement = select(pruned_totals).where(t.day >= first.isoformat(), t.day <= last.isoformat())
-        sums: dict[tuple[str, str, str], PrunedTotal] = {}
-        for row in self._connection.execute(statement):
-            key = (row.day, row.currency, row.state)
-            known = sums.get(key) or PrunedTotal(date.fromisoformat(row.day), *key[1:], 0, 0, Decimal(0))
-            sums[key] = PrunedTotal(
-                known.day,
-                known.currency,
-                known.state,
-                known.invoices + row.invoices,
-                known.amount_sats + int(row.amount_sats),
-                known.amount_fiat + row.amount_fiat,
+        sums: dict[tuple[date, str, str], PrunedTotal] = {}
+        for one in read_rows(self._connection, pruned_totals, statement, _to_total):
+            key = (one.day, one.currency, one.state)
+            known = sums.get(key)
+            sums[key] = (
+                one
+                if known is None
+                else replace(
+                    known,
+                    invoices=known.invoices + one.invoices,
+                    amount_sats=known.amount_sats + one.amount_sats,
+                    amount_fiat=known.amount_fiat + one.amount_fiat,
+                )
             )
         return [sums[key] for key in sorted(sums)]
 
     def count(self, state: str) -> int:
         """How many invoices of a final state were deleted so far."""
-        statement = select(func.coalesce(func.sum(pruned_totals.c.invoices), 0)).where(pruned_totals.c.state == state)
+        statement = select(sum_of(pruned_totals.c.invoices)).where(pruned_totals.c.state == state)
         return int(self._connection.execute(statement).scalar_one())
 
     def unpaid_among(self, strike_invoice_ids: Iterable[str]) -> list[str]:
@@ -172,7 +174,23 @@ class Pruned:
             .order_by(p.found_paid_at, p.strike_invoice_id)
             .limit(limit)
         )
-        return [PrunedInvoice(**row._mapping) for row in self._connection.execute(statement)]
+        return read_rows(self._connection, pruned_invoices, statement, _to_pruned)
+
+    def read_through(self, newest: int) -> None:
+        """Read the newest of what is left of deleted invoices, to learn what cannot be read."""
+        newest_first = select(pruned_invoices).order_by(p.pruned_at.desc()).limit(newest)
+        read_rows(self._connection, pruned_invoices, newest_first, _to_pruned)
+        totals = select(pruned_totals).order_by(pruned_totals.c.id.desc()).limit(newest)
+        read_rows(self._connection, pruned_totals, totals, _to_total)
+
+
+def _to_pruned(row: Row[Any]) -> PrunedInvoice:
+    return checked(PrunedInvoice(**row._mapping))
+
+
+def _to_total(row: Row[Any]) -> PrunedTotal:
+    day, sats = date.fromisoformat(row.day), int(row.amount_sats)
+    return checked(PrunedTotal(day, row.currency, row.state, row.invoices, sats, row.amount_fiat))
 
 
 def _over(before: datetime) -> list[tuple[ColumnElement[bool], Column[datetime]]]:

@@ -22,7 +22,16 @@ from lnpay.domain.states import (
     RefundStep,
     check_refund_move,
 )
-from lnpay.repository.sql import insert_unless_there, read_rows
+from lnpay.repository.sql import (
+    checked,
+    first_moment,
+    insert_unless_there,
+    read_one,
+    read_rows,
+    require,
+    sum_of,
+    to_moment,
+)
 from lnpay.repository.tables import UtcDateTime, refund_attempts
 from lnpay.repository.tables import refunds as t
 
@@ -90,8 +99,7 @@ class Refunds:
         return self._one(t.c.payment_id == payment_id) if payment_id.isascii() and payment_id.isprintable() else None
 
     def _one(self, condition: ColumnElement[bool]) -> Refund | None:
-        row = self._connection.execute(select(t).where(condition)).one_or_none()
-        return None if row is None else _to_refund(row)
+        return read_one(self._connection, t, select(t).where(condition), _to_refund)
 
     def in_states(self, states: Collection[RefundState], limit: int) -> list[Refund]:
         """Refunds in any of `states`, oldest first."""
@@ -128,7 +136,7 @@ class Refunds:
     def next_due_at(self, states: Collection[RefundState]) -> datetime | None:
         """When the next refund in any of `states` is due, or its claim expires; None if there is none."""
         due_at = func.coalesce(t.c.claimed_until, t.c.next_attempt_at, type_=UtcDateTime)
-        return self._connection.execute(select(func.min(due_at)).where(t.c.state.in_(states))).scalar()
+        return first_moment(self._connection, t, due_at, t.c.state.in_(states))
 
     def unclear(self, started_before: datetime, limit: int) -> list[Refund]:
         """Refunds in flight whose outcome the operator must decide, oldest first.
@@ -138,7 +146,7 @@ class Refunds:
         executed_at = func.coalesce(t.c.executed_at, t.c.started_at, type_=UtcDateTime)
         is_unclear = t.c.stuck_at.is_not(None) | (executed_at <= started_before)
         statement = select(t).where(t.c.state == RefundState.IN_FLIGHT, is_unclear).order_by(t.c.id).limit(limit)
-        return [_to_refund(row) for row in self._connection.execute(statement)]
+        return read_rows(self._connection, t, statement, _to_refund)
 
     def count_stuck(self) -> int:
         """How many refunds in flight Strike's answers can no longer resolve."""
@@ -332,9 +340,8 @@ class Refunds:
         """
         if self._connection.dialect.name == "postgresql":
             self._connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": DAILY_LIMIT_LOCK})
-        statement = select(func.coalesce(func.sum(t.c.amount_sats + func.coalesce(t.c.fee_sats, 0)), 0)).where(
-            t.c.started_at >= since, t.c.state.in_((RefundState.IN_FLIGHT, RefundState.SENT))
-        )
+        is_counted = (t.c.started_at >= since) & t.c.state.in_((RefundState.IN_FLIGHT, RefundState.SENT))
+        statement = select(sum_of(t.c.amount_sats) + sum_of(t.c.fee_sats)).where(is_counted)
         return int(self._connection.execute(statement).scalar_one())
 
     def note(
@@ -368,18 +375,25 @@ class Refunds:
         """When the customer entered addresses for a refund, newest first."""
         a = refund_attempts
         statement = (
-            select(a.c.at)
+            select(a.c.at.label("moment"))
             .where(a.c.refund_id == refund.id, a.c.step == RefundStep.CUSTOMER)
             .order_by(a.c.id.desc())
             .limit(limit)
         )
-        return [row.at for row in self._connection.execute(statement)]
+        return read_rows(self._connection, a, statement, to_moment)
+
+    def read_through(self, newest: int) -> None:
+        """Read the newest refunds, every one that is not sent, and their history, to learn which cannot be read."""
+        a = refund_attempts
+        read_rows(self._connection, t, select(t).order_by(t.c.id.desc()).limit(newest), _to_refund)
+        read_rows(self._connection, t, select(t).where(t.c.state != RefundState.SENT), _to_refund)
+        read_rows(self._connection, a, select(a).order_by(a.c.id.desc()).limit(newest), _to_attempt)
 
     def history(self, refund: Refund) -> list[RefundAttempt]:
         """A refund's history, in order."""
         a = refund_attempts
         statement = select(a).where(a.c.refund_id == refund.id).order_by(a.c.id)
-        return [_to_attempt(row) for row in self._connection.execute(statement)]
+        return read_rows(self._connection, a, statement, _to_attempt)
 
 
 def _key(key: RefundKey) -> dict[str, Any]:
@@ -387,7 +401,7 @@ def _key(key: RefundKey) -> dict[str, Any]:
 
 
 def _to_refund(row: Row[Any]) -> Refund:
-    return Refund(
+    refund = Refund(
         **{
             **row._mapping,
             "state": RefundState(row.state),
@@ -395,6 +409,15 @@ def _to_refund(row: Row[Any]) -> Refund:
             "closed_by": None if row.closed_by is None else Closer(row.closed_by),
         }
     )
+    checked(refund)
+    has_quote = refund.payment_quote_id is not None and refund.fee_sats is not None
+    require(
+        0 < refund.amount_sats <= refund.received_sats,
+        (refund.state is RefundState.SENT) == (refund.sent_at is not None),
+        refund.address is not None or refund.state in (RefundState.NEEDS_ADDRESS, RefundState.SENT),
+        has_quote or refund.state not in (RefundState.QUOTED, RefundState.IN_FLIGHT),
+    )
+    return refund
 
 
 _ATTEMPT_FIELDS = tuple(one.name for one in dataclasses.fields(RefundAttempt))
@@ -403,4 +426,4 @@ _ATTEMPT_FIELDS = tuple(one.name for one in dataclasses.fields(RefundAttempt))
 def _to_attempt(row: Row[Any]) -> RefundAttempt:
     values = {name: row._mapping[name] for name in _ATTEMPT_FIELDS}
     state = None if row.state is None else RefundState(row.state)
-    return RefundAttempt(**{**values, "step": RefundStep(row.step), "state": state})
+    return checked(RefundAttempt(**{**values, "step": RefundStep(row.step), "state": state}))

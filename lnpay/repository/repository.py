@@ -75,6 +75,15 @@ class Transaction:
         self.pruned = Pruned(connection)
         self.greenfield = GreenfieldInvoices(connection)
 
+    def read_through(self, newest: int = 2_000) -> None:
+        """Read the newest rows of each table and every row that needs work, to learn which cannot be read."""
+        self.invoices.read_through(newest)
+        self.refunds.read_through(newest)
+        self.deliveries.read_through(newest)
+        self.pruned.read_through(newest)
+        self.heartbeats.every()
+        self.restores.every()
+
 
 class Repository:
     """The database behind LNPay. Safe to share between threads. `unreadable`: rows that were passed over lately."""

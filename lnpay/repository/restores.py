@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, true
+from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, true
 
 from lnpay.domain.states import HoldCause
+from lnpay.repository.sql import checked, read_one, read_rows
 from lnpay.repository.tables import invoices
 from lnpay.repository.tables import restores as t
 
@@ -41,16 +43,21 @@ class Restores:
         return restore
 
     def covering(self, invoice_id: int) -> Restore | None:
-        """The newest one that covers an order; None when the order is this history's alone."""
+        """The newest one that covers an order; None when the order is this history's alone. Raises UnreadableRow."""
         return self._newest(t.c.last_invoice_id >= invoice_id)
 
     def newest(self) -> Restore | None:
         """The newest one, if there was any."""
         return self._newest(true())
 
+    def every(self) -> list[Restore]:
+        """All of them, the oldest first."""
+        return read_rows(self._connection, t, select(t).order_by(t.c.id), _to_restore)
+
     def _newest(self, condition: ColumnElement[bool]) -> Restore | None:
         statement = select(t).where(condition).order_by(t.c.id.desc()).limit(1)
-        row = self._connection.execute(statement).one_or_none()
-        if row is None:
-            return None
-        return Restore(row.noticed_at, HoldCause(row.cause), row.copied_at, row.last_invoice_id)
+        return read_one(self._connection, t, statement, _to_restore)
+
+
+def _to_restore(row: Row[Any]) -> Restore:
+    return checked(Restore(row.noticed_at, HoldCause(row.cause), row.copied_at, row.last_invoice_id))

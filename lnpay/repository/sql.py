@@ -4,18 +4,39 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
+import types
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, DateTime, Dialect, Row, Select, Table, Text, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnClause,
+    ColumnElement,
+    Connection,
+    DateTime,
+    Dialect,
+    Row,
+    Select,
+    Table,
+    Text,
+    case,
+    column,
+    func,
+    literal,
+    select,
+    type_coerce,
+)
 from sqlalchemy.dialects import sqlite
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DataError, OperationalError
 from sqlalchemy.types import TypeDecorator
 
 from lnpay.domain.encoding.json_text import Json, read_json_text, write_json_text
+from lnpay.domain.errors import UnreadableRow
+from lnpay.domain.money import MAX_SATS
 
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql
@@ -32,6 +53,18 @@ LATELY_SECONDS = 600.0
 
 ODD_ROW = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
 """What turning a row into a record may raise: a state of a later version, JSON, a number or a time that is none."""
+
+ODD_ANSWER = (*ODD_ROW, OperationalError, DataError)
+"""The same, or what a driver raises before there is a row; see `is_about_a_row`."""
+
+MOST_NAMED = 10
+"""So many unreadable rows are named in a sentence."""
+
+
+EARLIEST_YEAR, LATEST_YEAR = 1970, 2999
+"""Times of other years are errors: what is counted from them would leave the calendar."""
+
+_DIGITS = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -51,6 +84,8 @@ class UtcDateTime(TypeDecorator[datetime]):
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
         if value is None:
             return None
+        if not EARLIEST_YEAR <= value.year <= LATEST_YEAR:
+            raise ValueError("a time that LNPay never writes")
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
@@ -68,7 +103,11 @@ class ExactDecimal(TypeDecorator[Decimal]):
         return format(value, "f")
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Decimal | None:
-        return None if value is None else Decimal(value)
+        if value is None:
+            return None
+        if _DIGITS.fullmatch(value) is None:
+            raise ValueError("not an amount")
+        return Decimal(value)
 
 
 class WholeSats(TypeDecorator[int]):
@@ -80,6 +119,11 @@ class WholeSats(TypeDecorator[int]):
     def process_bind_param(self, value: int | None, dialect: Dialect) -> int | None:
         if value is not None and type(value) is not int:
             raise TypeError("sats are whole numbers")
+        return value
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> int | None:
+        if value is not None and (type(value) is not int or value < 0):
+            raise ValueError("not an amount of sats")
         return value
 
 
@@ -106,69 +150,197 @@ class JsonText(TypeDecorator[dict[str, Any]]):
         return None if value is None else json.dumps(value, default=str, separators=(",", ":"))
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> dict[str, Any] | None:
-        return None if value is None else json.loads(value, parse_float=Decimal)
+        known = None if value is None else json.loads(value, parse_float=Decimal)
+        if not isinstance(known, dict | None):
+            raise TypeError("not a JSON object")
+        return known
 
 
 class UnreadableRows:
     """Rows that could not be read lately. Safe to share between threads."""
 
     def __init__(self) -> None:
-        self._seen_at: dict[tuple[str, int], float] = {}
+        self._seen_at: dict[str, float] = {}
 
-    def note(self, table: str, row_id: int) -> None:
+    def note(self, table: str, key: object) -> None:
         """Remember a row, and log it the first time."""
-        if (table, row_id) not in self._seen_at:
-            log.error("row cannot be read table=%s id=%d", table, row_id)
-        self._seen_at[table, row_id] = time.monotonic()
+        name = f"{table} {key}"
+        if name not in self._seen_at:
+            log.error("row cannot be read table=%s key=%s", table, key)
+        self._seen_at[name] = time.monotonic()
 
     def count(self) -> int:
         """How many there are."""
+        return len(self.names())
+
+    def names(self) -> list[str]:
+        """Their tables and keys, as "invoices 17"."""
         now = time.monotonic()
-        for row, seen_at in list(self._seen_at.items()):
+        for name, seen_at in list(self._seen_at.items()):
             if now - seen_at > LATELY_SECONDS:
-                self._seen_at.pop(row, None)
-        return len(self._seen_at)
+                self._seen_at.pop(name, None)
+        return sorted(self._seen_at)
+
+    def in_words(self) -> str | None:
+        """A sentence that names them, for the operator; None when there is none."""
+        names = self.names()
+        if not names:
+            return None
+        rows = "1 row of the database is" if len(names) == 1 else f"{len(names):,} rows of the database are"
+        more = f" and {len(names) - MOST_NAMED:,} more" if len(names) > MOST_NAMED else ""
+        return f"{rows} unreadable and left out: {', '.join(names[:MOST_NAMED])}{more}"
+
+
+def checked(record: _Record) -> _Record:
+    """The same record. Raises TypeError when a field holds what its annotation does not allow.
+
+    SQLite keeps any value in any column, and a column that may be NULL in an order must not be in an invoice.
+    """
+    fields = _ALLOWED.get(type(record)) or _learn(type(record))
+    for name, allowed in fields:
+        value = getattr(record, name)
+        if not isinstance(value, allowed) or (type(value) is bool and bool not in allowed):
+            raise TypeError(f"{name} is {type(value).__name__}")
+    return record
+
+
+def require(*conditions: bool) -> None:
+    """Raise ValueError unless each condition holds: what a CHECK says of a row, for rows that came past it."""
+    if not all(conditions):
+        raise ValueError("the row contradicts itself")
+
+
+_Fields = tuple[tuple[str, tuple[type, ...]], ...]
+
+_ALLOWED: dict[type, _Fields] = {}
+"""By class of record: what each field may hold."""
+
+
+def _learn(kind: type) -> _Fields:
+    hints = get_type_hints(kind)
+    return _ALLOWED.setdefault(kind, tuple((name, _types(hint)) for name, hint in hints.items()))
+
+
+def _types(hint: Any) -> tuple[type, ...]:  # noqa: ANN401 - an annotation may be anything
+    if hint is Any:
+        return (object,)
+    if get_origin(hint) in (Union, types.UnionType):
+        return tuple(one for part in get_args(hint) for one in _types(part))
+    return (get_origin(hint) or hint,)
 
 
 def read_rows(
     connection: Connection, table: Table, statement: Select[Any], to_record: Callable[[Row[Any]], _Record]
 ) -> list[_Record]:
-    """The rows that `statement` selects of `table`, as records. One that cannot be read does not hide the others."""
+    """The rows that `statement` selects, as records. One that cannot be read does not hide the others.
+
+    table: whose key tells the rows apart; each of its rows is at most one of the statement's.
+    """
+    return _read(connection, table, statement, to_record)[0]
+
+
+def read_one(
+    connection: Connection, table: Table, statement: Select[Any], to_record: Callable[[Row[Any]], _Record]
+) -> _Record | None:
+    """The row that `statement` selects, as a record; None when there is none. Raises UnreadableRow."""
+    found, odd = _read(connection, table, statement.limit(1), to_record)
+    if odd and not found:
+        raise UnreadableRow(f"the row {table.name} {min(odd, key=str)} of the database cannot be read")
+    return found[0] if found else None
+
+
+def _read(
+    connection: Connection, table: Table, statement: Select[Any], to_record: Callable[[Row[Any]], _Record]
+) -> tuple[list[_Record], set[Any]]:
+    """The records, and the keys of the rows that were passed over."""
     try:
-        return [to_record(row) for row in connection.execute(statement)]
-    except (*ODD_ROW, OperationalError) as error:
+        return [to_record(row) for row in connection.execute(statement)], set()
+    except ODD_ANSWER as error:
         if not is_about_a_row(error):
             raise
     return _read_one_by_one(connection, table, statement, to_record)
 
 
+def first_moment(
+    connection: Connection,
+    table: Table,
+    moment: ColumnElement[datetime],
+    condition: ColumnElement[bool],
+    *,
+    is_newest: bool = False,
+) -> datetime | None:
+    """The earliest (or newest) time in `moment` of the rows of which `condition` holds, of those that can be read."""
+    least = func.max(moment) if is_newest else func.min(moment)
+    try:
+        row = connection.execute(select(type_coerce(least, UtcDateTime).label("moment")).where(condition)).one()
+        return None if row.moment is None else to_moment(row)
+    except ODD_ANSWER as error:
+        if not is_about_a_row(error):
+            raise
+    # The least is no time at all: the next one counts.
+    order = moment.desc() if is_newest else moment
+    statement = select(moment.label("moment")).where(condition, moment.is_not(None)).order_by(order).limit(1)
+    found = read_rows(connection, table, statement, to_moment)
+    return found[0] if found else None
+
+
+def to_moment(row: Row[Any]) -> datetime:
+    """The time in a row's column `moment`."""
+    if not isinstance(row.moment, datetime):
+        raise TypeError("not a time")
+    return row.moment
+
+
+def sum_of(sats: ColumnElement[int]) -> ColumnElement[int]:
+    """The sum of amounts of sats; 0 of none. What is no amount does not count, nor make a database refuse to add."""
+    amount = case((sats.between(0, literal(MAX_SATS, BigInteger)), sats), else_=0)
+    # A sum is no column any more: PostgreSQL gives it as a Decimal.
+    return type_coerce(func.coalesce(func.sum(amount), 0), BigInteger)
+
+
 def is_about_a_row(error: Exception) -> bool:
-    """Whether `error` says that a row cannot be read, rather than that the database is away."""
-    return not isinstance(error, OperationalError) or "decode" in str(error.orig).lower()
+    """Whether `error` says that a row cannot be read, rather than that the database is away or that we are wrong."""
+    if isinstance(error, OperationalError):
+        return "decode" in str(error.orig).lower()
+    # What psycopg itself cannot turn into an object has no code of the server's.
+    return not isinstance(error, DataError) or getattr(error.orig, "sqlstate", None) is None
 
 
 def _read_one_by_one(
     connection: Connection, table: Table, statement: Select[Any], to_record: Callable[[Row[Any]], _Record]
-) -> list[_Record]:
+) -> tuple[list[_Record], set[Any]]:
     """The same, a query for each row. Rows that cannot be read make room for the next ones within a LIMIT."""
+    key = _key_of(connection, table)
+    one_row = statement.limit(None).order_by(None)
     unreadable: UnreadableRows | None = connection.get_execution_options().get(UNREADABLE_OPTION)
-    passed_over: set[int] = set()
+    found: dict[Any, _Record] = {}
+    odd: set[Any] = set()
     while True:
-        wanted = statement.with_only_columns(table.c.id).where(table.c.id.not_in(passed_over))
-        found: list[_Record] = []
-        odd: set[int] = set()
-        for row_id in connection.execute(wanted).scalars().all():
+        wanted = connection.execute(statement.with_only_columns(key).where(key.not_in(odd))).scalars().all()
+        for one in wanted:
+            if one in found:
+                continue
             try:
-                found.append(to_record(connection.execute(select(table).where(table.c.id == row_id)).one()))
-            except (*ODD_ROW, OperationalError) as error:
+                # A row that is gone by now, or is not wanted any more, is none.
+                for row in connection.execute(one_row.where(key == one)):
+                    found[one] = to_record(row)
+            except ODD_ANSWER as error:
                 if not is_about_a_row(error):
                     raise
-                odd.add(row_id)
+                odd.add(one)
                 if unreadable is not None:
-                    unreadable.note(table.name, row_id)
-        if not odd:
-            return found
-        passed_over |= odd
+                    unreadable.note(table.name, one)
+        if odd.isdisjoint(wanted):
+            return [found[one] for one in wanted if one in found], odd
+
+
+def _key_of(connection: Connection, table: Table) -> ColumnElement[Any]:
+    """What tells the rows of a table apart; on SQLite its own number of a row, as a name may be unreadable too."""
+    if connection.dialect.name == "sqlite" and "id" not in table.c:
+        rowid: ColumnClause[Any] = column("rowid")
+        rowid.table = table
+        return rowid
+    return next(iter(table.primary_key.columns))
 
 
 def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:

@@ -161,9 +161,9 @@ def _clock_troubles(backend: Backend, found: Sweep | None = None) -> Iterator[st
 
 def _unreadable_rows(backend: Backend) -> Iterator[str]:
     """Odd rows of Strike's list are other programs' as a rule; those of the database are ours."""
-    count = backend.repository.unreadable.count()
-    if count:
-        yield f"{count:,} rows of the database could not be read and are left out: see the log"
+    words = backend.repository.unreadable.in_words()
+    if words is not None:
+        yield words
 
 
 def _joined(troubles: Iterable[str]) -> str | None:

@@ -31,14 +31,16 @@ _STATUS: dict[type[e.LnpayError], int] = {
     e.StrikeAmbiguous: 503,
     e.RateUnavailable: 503,
     e.StorageUnavailable: 503,
+    e.UnreadableRow: 503,
 }
 
 OUTSIDE_WORDS: dict[type[e.LnpayError], str] = {
     e.StrikeRejected: "the payment provider refused the request; the operator finds the reason in the log",
     e.StrikeUnavailable: "the payment provider is not available right now; repeat the request later",
     e.StrikeAmbiguous: "the payment provider did not answer clearly; repeat the same request",
+    e.UnreadableRow: "this record cannot be read; the operator finds the reason in the log",
 }
-"""What a stranger may know of a provider's error."""
+"""What a stranger may know of an error that is not his."""
 
 HTTP_WORDS = {
     400: ("bad_request", "the request cannot be read"),

@@ -249,7 +249,7 @@ class TestUnreadableRows:
 
         assert (summary.counts["settled"], summary.counts["expired"]) == (1, 1)
         assert world.invoice(unpaid.strike_invoice_id).state is InvoiceState.EXPIRED
-        assert "1 rows of the database could not be read" in (summary.trouble or "")
+        assert "1 row of the database is unreadable" in (summary.trouble or "")
         with world.backend.repository.reading() as tx:
             assert [beat.unreadable for beat in tx.heartbeats.every()] == [1]
 
@@ -264,7 +264,7 @@ class TestUnreadableRows:
         summary = main_pass(world.backend)
 
         assert summary.counts["delivered"] == 1
-        assert "1 rows of the database" in (summary.trouble or "")
+        assert "1 row of the database" in (summary.trouble or "")
 
     def test_a_refund_that_cannot_be_read_stops_no_other(self, world: World) -> None:
         for _ in range(2):
@@ -275,7 +275,7 @@ class TestUnreadableRows:
         summary = refund_pass(world.backend)
 
         assert summary.counts["sent"] == 1
-        assert "1 rows of the database" in (summary.trouble or "")
+        assert "1 row of the database" in (summary.trouble or "")
 
     def test_many_that_cannot_be_read_leave_room_for_the_others(self, world: World) -> None:
         """As many as are read at once, and older than the good one."""

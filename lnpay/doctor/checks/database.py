@@ -15,7 +15,8 @@ from lnpay.doctor.target import Target
 from lnpay.repository.maintenance.inspect import Condition, find_damage
 from lnpay.repository.repository import SCHEMA_VERSION
 
-NAMES = ("database", "database_schema", "database_write", "database_wal", "database_commits", "database_integrity")
+NAMES = ("database", "database_schema", "database_write", "database_wal", "database_commits", "database_integrity",
+         "database_rows")  # fmt: skip
 
 FIRST_START = "python main.py makes the tables when it starts"
 
@@ -33,6 +34,7 @@ def _check_database(target: Target) -> Iterator[Finding]:
     yield _wal(condition)
     yield _commits(condition)
     yield _integrity(target)
+    yield _rows(target)
 
 
 def _place(condition: Condition) -> str:
@@ -98,6 +100,17 @@ def _integrity(target: Target) -> Finding:
     if damage:
         return fail(name, f"the file is damaged: {damage[0]}", "stop LNPay, keep a copy of the file, restore a backup")
     return ok(name, "PostgreSQL sees to it" if target.condition.path is None else "SQLite finds no damage")
+
+
+def _rows(target: Target) -> Finding:
+    name = "database_rows"
+    if target.condition.version != SCHEMA_VERSION:
+        return cannot_tell(name, "the tables are not those of this LNPay", "see database_schema")
+    unreadable = target.unreadable_rows()
+    if unreadable is None:
+        return ok(name, "the newest rows of every table, and all that need work, can be read")
+    advice = "stop LNPay, make a backup, and repair these rows or restore them; until then they are not worked on"
+    return fail(name, unreadable, advice)
 
 
 CHECKS = (Check(NAMES, _check_database),)

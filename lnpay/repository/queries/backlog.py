@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Row, func, select
 
 from lnpay.domain.states import DeliveryState, RefundState
+from lnpay.repository.sql import read_rows, sum_of, to_moment
 from lnpay.repository.tables import deliveries as d
 from lnpay.repository.tables import refunds as r
 
@@ -31,16 +33,27 @@ class Backlog:
             .order_by(d.c.id.desc())
             .limit(1)
         )
-        return self._connection.execute(statement).scalar()
+        found = read_rows(self._connection, d, statement, _to_text)
+        return found[0] if found else None
 
     def last_delivered_at(self) -> datetime | None:
         """When the shop took the youngest of the messages that it has taken."""
         statement = (
-            select(d.c.delivered_at).where(d.c.state == DeliveryState.DELIVERED).order_by(d.c.id.desc()).limit(1)
+            select(d.c.delivered_at.label("moment"))
+            .where(d.c.state == DeliveryState.DELIVERED)
+            .order_by(d.c.id.desc())
+            .limit(1)
         )
-        return self._connection.execute(statement).scalar()
+        found = read_rows(self._connection, d, statement, to_moment)
+        return found[0] if found else None
 
     def owed_sats(self, states: Collection[RefundState]) -> int:
         """The sum of the refunds in any of `states`."""
-        statement = select(func.coalesce(func.sum(r.c.amount_sats), 0)).where(r.c.state.in_(states))
+        statement = select(sum_of(r.c.amount_sats)).where(r.c.state.in_(states))
         return int(self._connection.execute(statement).scalar_one())
+
+
+def _to_text(row: Row[Any]) -> str:
+    if not isinstance(row[0], str):
+        raise TypeError("not a text")
+    return row[0]

@@ -8,12 +8,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Connection, case, func, select, text
+from sqlalchemy import ColumnElement, Connection, Table, case, func, select, text
 
+from lnpay.domain.events import EventType
 from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
 from lnpay.repository.invoices import PAID
+from lnpay.repository.sql import first_moment
 from lnpay.repository.tables import (
-    UtcDateTime,
     deliveries,
     invoices,
     refunds,
@@ -71,57 +72,53 @@ class Figures:
         Reads these rows: for states that money leaves again.
         """
         r = refunds.c
-        statement = (
-            select(r.state, func.count(), func.min(r.created_at), func.min(r.started_at))
-            .where(r.state.in_(states))
-            .group_by(r.state)
-        )
-        return {
-            RefundState(state): Waiting(count, (started_at if state == RefundState.IN_FLIGHT else None) or created_at)
-            for state, count, created_at, started_at in self._connection.execute(statement)
+        since = {state: r.started_at if state is RefundState.IN_FLIGHT else r.created_at for state in states}
+        waiting = {
+            state: self._waiting(refunds, func.coalesce(column, r.created_at), r.state == state)
+            for state, column in since.items()
         }
+        return {state: one for state, one in waiting.items() if one is not None}
 
     def pending_deliveries(self) -> dict[str, Waiting]:
         """Messages that the shop has not taken yet, by type of event, since they are owed. Reads these rows."""
         d = deliveries.c
-        statement = (
-            select(d.event_type, func.count(), func.min(d.created_at))
-            .where(d.state == DeliveryState.PENDING)
-            .group_by(d.event_type)
-        )
-        return {event_type: Waiting(count, since) for event_type, count, since in self._connection.execute(statement)}
+        is_pending = d.state == DeliveryState.PENDING
+        waiting = {
+            str(one): self._waiting(deliveries, d.created_at, is_pending & (d.event_type == one)) for one in EventType
+        }
+        return {event_type: one for event_type, one in waiting.items() if one is not None}
 
     def unread_unpaid(self, before: datetime) -> Waiting | None:
         """Unpaid invoices whose time to pay ended before `before`. Money that Strike has seen keeps others."""
         i = invoices.c
         is_unread = (i.state == InvoiceState.UNPAID) & (i.expires_at < before) & i.seen_at.is_(None)
-        return self._waiting(i.expires_at, is_unread)
+        return self._waiting(invoices, i.expires_at, is_unread)
 
     def unread_expired(self, before: datetime) -> Waiting | None:
         """Expired invoices whose payment request died before `before`. Money that Strike has seen keeps others."""
         i = invoices.c
         is_unread = (i.state == InvoiceState.EXPIRED) & (i.payable_until < before) & i.seen_at.is_(None)
-        return self._waiting(i.payable_until, is_unread)
+        return self._waiting(invoices, i.payable_until, is_unread)
 
     def stalled_refunds(self, before: datetime) -> Waiting | None:
         """Refunds owed, or in flight, since before `before`, which were tried in vain or are not worked on at all."""
         r = refunds.c
         since = case((r.state == RefundState.IN_FLIGHT, r.started_at), else_=r.created_at)
         is_in_vain = (r.failures + r.looks > 0) | (r.next_attempt_at < before)
-        return self._waiting(since, r.state.in_(MOVING_REFUNDS) & (since < before) & is_in_vain)
+        return self._waiting(refunds, since, r.state.in_(MOVING_REFUNDS) & (since < before) & is_in_vain)
 
     def stalled_deliveries(self, before: datetime) -> Waiting | None:
         """Messages owed since before `before` that the shop has refused, or that were never sent."""
         d = deliveries.c
         is_in_vain = (d.attempts > 0) | (d.next_attempt_at < before)
         condition = (d.state == DeliveryState.PENDING) & (d.created_at < before) & is_in_vain
-        return self._waiting(d.created_at, condition)
+        return self._waiting(deliveries, d.created_at, condition)
 
-    def _waiting(self, since: ColumnElement[datetime], condition: ColumnElement[bool]) -> Waiting | None:
-        count, oldest = self._connection.execute(
-            select(func.count(), func.min(since, type_=UtcDateTime)).where(condition)
-        ).one()
-        return Waiting(count, oldest) if count else None
+    def _waiting(self, table: Table, since: ColumnElement[datetime], condition: ColumnElement[bool]) -> Waiting | None:
+        count = int(self._connection.execute(select(func.count()).select_from(table).where(condition)).scalar_one())
+        oldest = first_moment(self._connection, table, since, condition) if count else None
+        # Where no row says since when, all of them are named as unreadable.
+        return None if oldest is None else Waiting(count, oldest)
 
     def schema_version(self) -> str:
         """The newest migration that was made here."""

@@ -15,6 +15,8 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Select, select, tuple_
 
 from lnpay.domain.states import Closer, InvoiceState, RefundState
+from lnpay.repository.invoices import PAID
+from lnpay.repository.sql import checked, read_rows, require
 from lnpay.repository.tables import (
     SHOWN_CORRELATION_ID,
     deliveries,
@@ -107,7 +109,7 @@ class Books:
         self, column: Column[datetime], start: datetime, end: datetime, after: Place | None
     ) -> list[BookedInvoice]:
         statement = _page(select(*_INVOICE_COLUMNS), column, invoices.c.id, start, end, after)
-        return [_to_invoice(row) for row in self._connection.execute(statement)]
+        return read_rows(self._connection, invoices, statement, _to_invoice)
 
     def refunds_sent(self, start: datetime, end: datetime, after: Place | None) -> list[BookedRefund]:
         """Refunds sent from `start` on and before `end`, by that time."""
@@ -130,12 +132,13 @@ class Books:
         own = (r.id, r.state, column, r.amount_sats, r.fee_sats, r.payment_id, r.reason, r.closed_by)
         joined = select(*own, *_INVOICE_COLUMNS).join_from(refunds, invoices).where(condition)
         statement = _page(joined, column, r.id, start, end, after)
-        return [_to_refund(row) for row in self._connection.execute(statement)]
+        return read_rows(self._connection, refunds, statement, _to_refund)
 
     def by_strike_ids(self, strike_invoice_ids: Iterable[str]) -> dict[str, BookedInvoice]:
         """Those of these Strike ids that are invoices of ours. At most IDS_AT_ONCE are asked for."""
         statement = select(*_INVOICE_COLUMNS).where(invoices.c.strike_invoice_id.in_(list(strike_invoice_ids)))
-        return {row.strike_invoice_id: _to_invoice(row) for row in self._connection.execute(statement)}
+        found = read_rows(self._connection, invoices, statement, _to_invoice)
+        return {invoice.strike_invoice_id: invoice for invoice in found}
 
     def orders_among(self, correlation_ids: Iterable[str]) -> dict[str, BookedOrder]:
         """Those of these that are orders of ours."""
@@ -182,11 +185,16 @@ def _to_invoice(row: Sequence[Any]) -> BookedInvoice:
     # The columns are those of the record, in its order: a million rows are read this way.
     values = list(row)
     values[3] = InvoiceState(values[3])
-    return BookedInvoice(*values)
+    invoice = checked(BookedInvoice(*values))
+    is_paid = invoice.state in PAID
+    require(is_paid == (invoice.paid_at is not None) == (invoice.received_sats is not None), invoice.amount_sats > 0)
+    return invoice
 
 
 def _to_refund(row: Sequence[Any]) -> BookedRefund:
     values = [*row[:_REFUND_COLUMNS], _to_invoice(row[_REFUND_COLUMNS:])]
     values[1] = RefundState(values[1])
     values[7] = None if values[7] is None else Closer(values[7])
-    return BookedRefund(*values)
+    refund = checked(BookedRefund(*values))
+    require(refund.amount_sats > 0)
+    return refund

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from lnpay.domain.states import InvoiceState, RefundState
+from lnpay.repository.sql import checked, read_rows
 from lnpay.repository.tables import invoices, refunds
 
 BATCH = 500
@@ -47,12 +49,9 @@ class PaymentStatuses:
             .select_from(invoices.outerjoin(refunds, r.invoice_id == i.id))
             .where(i.token.in_(tokens), i.strike_invoice_id.is_not(None))
         )
-        return {
-            row.token: PaymentStatus(
-                InvoiceState(row.state),
-                row.seen_at,
-                row.expires_at,
-                None if row.refund_state is None else RefundState(row.refund_state),
-            )
-            for row in self._connection.execute(statement)
-        }
+        return dict(read_rows(self._connection, invoices, statement, _to_status))
+
+
+def _to_status(row: Row[Any]) -> tuple[str, PaymentStatus]:
+    refund_state = None if row.refund_state is None else RefundState(row.refund_state)
+    return row.token, checked(PaymentStatus(InvoiceState(row.state), row.seen_at, row.expires_at, refund_state))

@@ -6,16 +6,18 @@ so that the ten-thousandth page of a million invoices is as quick as the first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, TextClause, exists, func, select, text, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, Select, Table, TextClause, exists, func, select, text, tuple_
 
 from lnpay.domain.bolt11 import Bolt11Error, decode
 from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
+from lnpay.repository.invoices import PAID
+from lnpay.repository.sql import checked, read_rows, sum_of
 from lnpay.repository.tables import (
     IS_ADDRESS_INDEXED,
     SHOWN_CORRELATION_ID,
@@ -23,6 +25,8 @@ from lnpay.repository.tables import (
     invoices,
     refunds,
 )
+
+_State = TypeVar("_State", bound=StrEnum)
 
 i, r, d = invoices.c, refunds.c, deliveries.c
 
@@ -101,45 +105,34 @@ class Searches:
     def _list(
         self, wanted: InvoiceFilter, limit: int, beyond: ColumnElement[bool] | None, *, is_upward: bool = False
     ) -> list[InvoiceRow]:
-        found: dict[ListPosition, Any] = {}
+        found: dict[ListPosition, InvoiceRow] = {}
         for name in _names_in(wanted.text):
             statement = _list_of(wanted, limit, is_upward=is_upward).where(*name)
             statement = statement if beyond is None else statement.where(beyond)
-            found.update({ListPosition(row.opened_at, row.id): row for row in self._connection.execute(statement)})
+            found.update({row.place: row for row in read_rows(self._connection, invoices, statement, _to_row)})
         places = sorted(found, reverse=not is_upward)[:limit]
-        return self._completed([(place, found[place]) for place in sorted(places, reverse=True)])
+        return self._completed([found[place] for place in sorted(places, reverse=True)])
 
-    def _completed(self, rows: Sequence[tuple[ListPosition, Any]]) -> list[InvoiceRow]:
-        ids = [place.id for place, _ in rows]
-        refund_states = dict(self._states_of(refunds, ids))
+    def _completed(self, rows: list[InvoiceRow]) -> list[InvoiceRow]:
+        ids = [row.place.id for row in rows]
+        refund_states = dict(self._states_of(refunds, RefundState, ids))
         # Of several messages the one that is worst off comes last, and so stays.
-        worst = dict(sorted(self._states_of(deliveries, ids), key=lambda told: _BEST_FIRST.index(told[1])))
+        told = self._states_of(deliveries, DeliveryState, ids)
+        worst = dict(sorted(told, key=lambda one: _BEST_FIRST.index(one[1])))
         return [
-            InvoiceRow(
-                place,
-                row.strike_invoice_id,
-                row.correlation_id,
-                row.description,
-                row.amount_fiat,
-                row.currency,
-                row.amount_sats,
-                row.expires_at,
-                InvoiceState(row.state),
-                RefundState(refund_states[place.id]) if place.id in refund_states else None,
-                DeliveryState(worst[place.id]) if place.id in worst else None,
-            )
-            for place, row in rows
+            replace(row, refund_state=refund_states.get(row.place.id), delivery_state=worst.get(row.place.id))
+            for row in rows
         ]
 
-    def _states_of(self, table: Table, invoice_ids: Iterable[int]) -> list[tuple[int, Any]]:
-        statement = select(table.c.invoice_id, table.c.state).where(table.c.invoice_id.in_(list(invoice_ids)))
-        return [(invoice_id, state) for invoice_id, state in self._connection.execute(statement)]
+    def _states_of(self, table: Table, kind: type[_State], invoice_ids: list[int]) -> list[tuple[int, _State]]:
+        statement = select(table.c.invoice_id, table.c.state).where(table.c.invoice_id.in_(invoice_ids))
+        return read_rows(self._connection, table, statement, lambda row: (row.invoice_id, kind(row.state)))
 
     def paid_between(self, start: datetime, end: datetime) -> dict[InvoiceState, InvoiceTotal]:
         """What was received from `start` on and before `end`, by what it was counted as: SETTLED, PAID_LATE."""
         statement = (
-            select(i.state, func.count(), func.sum(i.received_sats))
-            .where(i.paid_at >= start, i.paid_at < end)
+            select(i.state, func.count(), sum_of(i.received_sats))
+            .where(i.paid_at >= start, i.paid_at < end, i.state.in_(PAID))
             .group_by(i.state)
         )
         return {
@@ -149,11 +142,25 @@ class Searches:
 
     def refunded_between(self, start: datetime, end: datetime) -> InvoiceTotal:
         """What was sent back from `start` on and before `end`."""
-        statement = select(func.count(), func.coalesce(func.sum(r.amount_sats), 0)).where(
-            r.sent_at >= start, r.sent_at < end
-        )
+        statement = select(func.count(), sum_of(r.amount_sats)).where(r.sent_at >= start, r.sent_at < end)
         count, sats = self._connection.execute(statement).one()
         return InvoiceTotal(count, int(sats))
+
+
+def _to_row(row: Row[Any]) -> InvoiceRow:
+    return checked(
+        InvoiceRow(
+            checked(ListPosition(row.opened_at, row.id)),
+            row.strike_invoice_id,
+            row.correlation_id,
+            row.description,
+            row.amount_fiat,
+            row.currency,
+            row.amount_sats,
+            row.expires_at,
+            InvoiceState(row.state),
+        )
+    )
 
 
 def _place_of_row() -> Any:  # noqa: ANN401 - a row value of SQL

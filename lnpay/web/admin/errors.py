@@ -8,7 +8,7 @@ from collections.abc import Callable
 from flask import Flask, Response, make_response, render_template, request
 from werkzeug.exceptions import HTTPException
 
-from lnpay.domain.errors import LnpayError, NotFound, StorageUnavailable
+from lnpay.domain.errors import LnpayError, NotFound, StorageUnavailable, UnreadableRow
 from lnpay.web.admin.blueprint import blueprint
 from lnpay.web.errors import answer_http_exception
 
@@ -38,6 +38,8 @@ def show_lnpay_error(error: LnpayError) -> Response:
     """What the use cases refuse, apart from what a page says itself."""
     if isinstance(error, NotFound):
         return _page(404)
+    if isinstance(error, UnreadableRow):
+        return _error_page(503, "This record cannot be read", f"{error.message[0].upper()}{error.message[1:]}.")
     if not isinstance(error, StorageUnavailable):
         return show_bug(error)
     response = _page(503)
