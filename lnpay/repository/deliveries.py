@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, case, exists, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, func, literal, select, update
 
 from lnpay.domain.model import Delivery
 from lnpay.domain.states import DeliveryState, check_delivery_move

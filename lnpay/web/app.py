@@ -17,6 +17,7 @@ from lnpay.web.connect import routes as connect
 from lnpay.web.customer import checkout, refund, script
 from lnpay.web.customer.languages import set_up_languages
 from lnpay.web.customer.pages import set_up_customer_page
+from lnpay.web.customer.refund import set_up_refund_limits
 from lnpay.web.customer.status import StatusBoard, StatusDoor
 from lnpay.web.greenfield import set_up_greenfield
 from lnpay.web.operations import docs, health, metrics
@@ -54,6 +55,7 @@ def create_app(backend: Backend) -> Flask:
     set_up_request_log(app)
     set_up_languages(app)
     set_up_customer_page(app)
+    set_up_refund_limits(app, backend)
     for part in (routes, webhook, checkout, refund, script, health, metrics, docs):
         app.register_blueprint(part.blueprint)
     if backend.access.is_greenfield_on:

@@ -240,3 +240,71 @@ def test_the_shops_answer_tells_the_state_and_keeps_the_token(world: World) -> N
 
     assert answer.get_json()["refund"]["state"] == "needs_address"
     assert refund_of(world, invoice).token not in answer.text
+
+
+class TestFloodsOfOneClient:
+    """Links that are made up, or many real ones, from one address; others are told apart by a trusted proxy."""
+
+    def post(self, world: World, path: str, client: str, address: str = ADDRESS) -> int:
+        answer = world.client.post(path, data={"ln_address": address}, headers={"X-Forwarded-For": client})
+        return answer.status_code
+
+    def test_made_up_links_cost_only_so_many_looks(self, world: World) -> None:
+        answers = [self.post(world, f"/refund/made-up-{number}", "203.0.113.7") for number in range(60)]
+
+        assert answers == [404] * 20 + [429] * 40
+
+    def test_it_goes_on_slowly_so_that_a_customer_with_the_same_address_gets_through(self, world: World) -> None:
+        invoice = owe(world, None)
+        for number in range(100):
+            self.post(world, f"/refund/made-up-{number}", "203.0.113.7")
+
+        refused = self.post(world, url(world, invoice), "203.0.113.7")
+        world.wait(2)
+
+        assert refused == 429
+        assert self.post(world, url(world, invoice), "203.0.113.7") == 303
+
+    def test_other_clients_are_not_held_up(self, world: World) -> None:
+        invoice = owe(world, None)
+        for number in range(100):
+            self.post(world, f"/refund/made-up-{number}", "203.0.113.7")
+
+        assert self.post(world, url(world, invoice), "203.0.113.8") == 303
+
+    def test_the_addresses_of_one_network_of_ipv6_are_one_client(self, world: World) -> None:
+        answers = [self.post(world, f"/refund/made-up-{number}", f"2001:db8::{number:x}") for number in range(40)]
+
+        assert answers.count(429) == 20
+
+    def test_many_real_links_cost_only_so_many_calls_to_strike(self, world: World) -> None:
+        invoices = [owe(world, None) for _ in range(7)]
+        links = [url(world, invoice) for invoice in invoices]
+        answers = []
+        for number in range(5):
+            for link in links:
+                answers.append(self.post(world, link, "203.0.113.7", f"unknown{number}@example.com"))
+            send(world)
+
+        assert answers.count(303) == 20
+        assert answers.count(429) == 15
+
+    def test_a_clock_that_was_ahead_holds_up_nothing_for_longer(self, world: World) -> None:
+        world.skew_seconds = 7_200
+        for number in range(30):
+            self.post(world, f"/refund/made-up-{number}", "203.0.113.7")
+        world.skew_seconds = 0
+        self.post(world, "/refund/made-up", "203.0.113.7")
+        world.wait(2)
+
+        assert self.post(world, "/refund/made-up", "203.0.113.7") == 404
+
+    def test_clients_are_forgotten_when_there_are_too_many(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("lnpay.web.client_limit.MOST_CLIENTS", 2)
+        for client in ("203.0.113.1", "203.0.113.2", "203.0.113.3"):
+            for number in range(20):
+                self.post(world, f"/refund/made-up-{number}", client)
+
+        statuses = [self.post(world, "/refund/made-up", client) for client in ("203.0.113.3", "203.0.113.1")]
+
+        assert statuses == [429, 404]

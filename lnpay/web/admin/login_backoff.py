@@ -18,10 +18,10 @@ import logging
 import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from ipaddress import IPv6Address, ip_address, ip_network
 
 from lnpay.domain.errors import TooManyTries, Unauthorized
 from lnpay.repository import Repository, Transaction
+from lnpay.web.client_limit import place_of
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def log_in(repository: Repository, password: str, given: str, address: str, brow
     Raises Unauthorized, and TooManyTries while its address, or all strangers, must wait.
     """
     is_right = hmac.compare_digest(_digest(given), _digest(password))
-    who = f"browser {browser}" if browser else _place(address)
+    who = f"browser {browser}" if browser else place_of(address)
     with repository.transaction() as tx:
         tx.logins.forget_before(now - FORGET_AFTER)
         # Always in this order, so that two never wait for each other.
@@ -95,17 +95,6 @@ def _try_as_stranger(tx: Transaction, wrong: int, now: datetime, *, is_right: bo
 def _digest(text: str) -> bytes:
     # Of one length, so that not even the length of the password can be measured.
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-
-
-def _place(address: str) -> str:
-    """An address as it is counted: who has one of IPv6 has the whole /64."""
-    try:
-        known = ip_address(address)
-    except ValueError:
-        return "address unknown"
-    if isinstance(known, IPv6Address) and known.ipv4_mapped is None:
-        return f"address {ip_network((known, 64), strict=False)}"
-    return f"address {known}"
 
 
 def _refuse_before(free_at: datetime, now: datetime) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, redirect, request
+from datetime import timedelta
+
+from flask import Blueprint, Flask, Response, current_app, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from lnpay.domain.errors import (
@@ -12,12 +14,31 @@ from lnpay.domain.errors import (
     TooManyTries,
 )
 from lnpay.refunds.by_hand import give_address
+from lnpay.runtime.backend import Backend
+from lnpay.web.client_limit import ClientLimit, place_of
+from lnpay.web.clients import client_address
 from lnpay.web.context import current_backend
 from lnpay.web.customer.languages import language_query
 from lnpay.web.customer.pages import customer_page
 from lnpay.web.errors import error_response
 
 blueprint = Blueprint("refund", __name__)
+
+MISSES, MISS_PAUSE = 20, timedelta(seconds=2)
+"""Links that lead to no refund, from one client. Then one each pause is looked up, so that a customer who shares the
+client's address gets through on repeating."""
+
+ADDRESSES, ADDRESS_PAUSE = 20, timedelta(seconds=30)
+"""Addresses from one client, for all links together: each costs a call to Strike. One link allows fewer, so customers
+who share an address rarely meet this limit."""
+
+MISS_LIMIT, ADDRESS_LIMIT = "lnpay.refund_misses", "lnpay.refund_addresses"
+
+
+def set_up_refund_limits(app: Flask, backend: Backend) -> None:
+    """Limit what one client can make the refund form do."""
+    app.extensions[MISS_LIMIT] = ClientLimit(MISSES, MISS_PAUSE, backend.clock)
+    app.extensions[ADDRESS_LIMIT] = ClientLimit(ADDRESSES, ADDRESS_PAUSE, backend.clock)
 
 
 @blueprint.get("/refund/<token>")
@@ -30,8 +51,17 @@ def show(token: str) -> Response:
 def submit(token: str) -> AnyResponse:
     """Take the address. However often it is sent, there is one refund: once it has an address, nothing starts."""
     backend = current_backend()
+    client = place_of(client_address(request, backend.access.trusted_proxies))
+    misses: ClientLimit = current_app.extensions[MISS_LIMIT]
+    addresses: ClientLimit = current_app.extensions[ADDRESS_LIMIT]
     try:
+        misses.check(client, "too many refund links that do not exist were tried from this address")
+        addresses.check(client, "too many refund addresses were entered from this address")
         give_address(backend.repository, token, request.form.get("ln_address", ""), backend.clock())
+        addresses.count(client)
+    except NotFound:
+        misses.count(client)
+        raise
     except InvalidRequest:
         return _page(token, mistake=True, status=400)
     except Conflict:
