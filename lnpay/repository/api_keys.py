@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Row, exists, insert, or_, select, update
 
 from lnpay.domain.model import ApiKey, NewApiKey
 from lnpay.domain.permissions import KeyPurpose, Permission
+from lnpay.repository.sql import checked, read_one, read_rows
 from lnpay.repository.tables import api_keys as t
 
 _COLUMNS = tuple(column for column in t.c)
@@ -35,19 +36,16 @@ class ApiKeys:
 
     def find(self, key_id: int) -> ApiKey | None:
         """The key of this id, revoked or not."""
-        row = self._connection.execute(select(t).where(t.c.id == key_id)).one_or_none()
-        return None if row is None else _to_key(row)
+        return read_one(self._connection, t, select(t).where(t.c.id == key_id), _to_key)
 
     def find_by_hash(self, key_hash: str) -> ApiKey | None:
         """The key whose secret has this hash, unless it is revoked."""
-        row = self._connection.execute(
-            select(t).where(t.c.key_hash == key_hash, t.c.revoked_at.is_(None))
-        ).one_or_none()
-        return None if row is None else _to_key(row)
+        statement = select(t).where(t.c.key_hash == key_hash, t.c.revoked_at.is_(None))
+        return read_one(self._connection, t, statement, _to_key)
 
     def every(self) -> list[ApiKey]:
         """Every key there ever was, the newest first."""
-        return [_to_key(row) for row in self._connection.execute(select(t).order_by(t.c.id.desc()))]
+        return read_rows(self._connection, t, select(t).order_by(t.c.id.desc()), _to_key)
 
     def has_any(self) -> bool:
         """Whether a key was ever created, revoked ones included."""
@@ -67,7 +65,7 @@ class ApiKeys:
 
 def _to_key(row: Row[Any]) -> ApiKey:
     known = set(row.permissions.split())
-    return ApiKey(
+    key = ApiKey(
         row.key_hash,
         row.label,
         # A right that only a later version knows is none here.
@@ -80,3 +78,4 @@ def _to_key(row: Row[Any]) -> ApiKey:
         row.last_used_at,
         row.revoked_at,
     )
+    return checked(key)
