@@ -80,6 +80,7 @@ class Sweep:
     is_pending_known: whether `unclear` contains every payment that Strike has seen and not yet counted.
     unreadable: rows of Strike's list that could not be read. is_blind: there were invoices to check, and none was
     checked.
+    why_none_lapses: why it is not known which invoices have a pending payment, although some are due to lapse.
     stopped_by: why it ended early, if it did; earlier results are kept.
     """
 
@@ -94,6 +95,7 @@ class Sweep:
     failed: int = 0
     unreadable: int = 0
     is_blind: bool = False
+    why_none_lapses: str | None = None
     stopped_by: StrikeError | None = None
 
     def clears(self, invoice: Invoice) -> bool:
@@ -166,7 +168,12 @@ def _note_pending(context: SettlementContext, found: Sweep, since: datetime) -> 
             found.unclear.update(page.ids)
             nameless += page.nameless
         found.is_pending_known = nameless == 0
+        if nameless:
+            found.why_none_lapses = (
+                f"Strike lists {nameless:,} pending payment{'' if nameless == 1 else 's'} without an invoice id"
+            )
     except _NoList as refusal:
+        found.why_none_lapses = "Strike's list of pending payments is unavailable"
         log.warning("strike's list of pending invoices is unavailable error=%s", refusal.error.message)
 
 

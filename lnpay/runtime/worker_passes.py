@@ -131,6 +131,11 @@ def _sweep_troubles(found: Sweep) -> Iterator[str]:
         yield "payments could not be looked up: Strike's list cannot be read, and no calls are left for single invoices"
     elif found.failed:
         yield f"{found.failed} invoices could not be reconciled: see the log"
+    if found.why_none_lapses is not None:
+        yield (
+            f"{found.why_none_lapses}, so no expired invoice lapses, in case the payment is one of theirs: look at the "
+            "pending payments in Strike's dashboard"
+        )
 
 
 def _stalled_troubles(backend: Backend, ended: dict[str, int], *kinds: str) -> Iterator[str]:

@@ -124,6 +124,38 @@ class TestTrouble:
 
         assert (summary.counts["settled"], summary.trouble) == (1, None)
 
+    def test_a_pending_row_without_an_id_is_named_as_what_keeps_expired_invoices(self, world: World) -> None:
+        """The heartbeat brings it to the doctor, and to the operator's page when it stays."""
+        world.sell()
+        world.wait(200)
+        expired_pass(world.backend)
+        pending = world.sell()
+        world.simulator.pay_invoice(pending.issue.bolt11, pending_seconds=100_000)
+        world.wait(5_000)
+        world.fault("GET", "/v1/invoices", "field_missing", field="items.0.invoiceId", times=1)
+
+        blind = make_pass(world.backend, "expired", expired_pass)
+        with world.backend.repository.reading() as tx:
+            [beat] = tx.heartbeats.every()
+        after = make_pass(world.backend, "expired", expired_pass)
+
+        assert "Strike lists 1 pending payment without an invoice id, so no expired invoice" in (blind.trouble or "")
+        assert blind.counts["lapsed"] == 0
+        assert beat.trouble == blind.trouble
+        assert (after.trouble, after.counts["lapsed"]) == (None, 1)
+
+    def test_a_list_of_pending_payments_that_is_refused_is_named_as_well(self, world: World) -> None:
+        world.sell()
+        world.wait(200)
+        expired_pass(world.backend)
+        world.wait(5_000)
+        world.fault("GET", "/v1/invoices", "html403", times=1)
+
+        summary = expired_pass(world.backend)
+
+        assert "Strike's list of pending payments is unavailable, so no expired" in (summary.trouble or "")
+        assert summary.counts["lapsed"] == 0
+
     def test_odd_rows_of_others_are_counted_and_no_trouble(self, world: World) -> None:
         world.pay(world.sell())
         world.fault("GET", "/v1/invoices", "field_changed", field="items.0.amount", value={"currency": "BTC"})
