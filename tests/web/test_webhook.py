@@ -242,6 +242,103 @@ class TestOtherEvents:
         assert_error(world.client.open("/webhook", method=method), 405, "method_not_allowed")
 
 
+OTHERS_ID = "11111111-2222-4333-8444-555555555555"
+
+LIMIT_BYTES = 64 * 1024
+
+
+def padded(size: int) -> bytes:
+    """A valid event about nothing of ours, of exactly so many bytes."""
+    start, end = b'{"eventType": "invoice.updated", "data": {"entityId": "' + OTHERS_ID.encode() + b'"}, "x": "', b'"}'
+    return start + b"x" * (size - len(start) - len(end)) + end
+
+
+OTHERS_EVENT = b'{"eventType": "invoice.updated", "data": {"entityId": "%s"}}' % OTHERS_ID.encode()
+
+ODD_BODIES: dict[str, tuple[bytes, int]] = {
+    "nothing": (b"", 400),
+    "white space": (b" \n\t ", 400),
+    "a form": (b"eventType=invoice.updated&entityId=x", 400),
+    "half an event": (b'{"eventType": "invoice.updated", "data": {"entityId": "x"', 400),
+    "two events": (b'{"eventType": "a"}{"eventType": "b"}', 400),
+    "a list of events": (b'[{"eventType": "invoice.updated"}]', 400),
+    "NUL bytes": (b"\x00" * 100, 400),
+    "a NUL behind an event": (b'{"eventType": "invoice.updated"}\x00', 400),
+    "a raw NUL in a text": (b'{"eventType": "invoice.updated", "data": {"entityId": "\x00"}}', 400),
+    "a NUL in an id": (rb'{"eventType": "invoice.updated", "data": {"entityId": "a\u0000b"}}', 200),
+    "a NUL in a payment's id": (rb'{"eventType": "payment.updated", "data": {"entityId": "a\u0000b"}}', 200),
+    "half a character": (rb'{"eventType": "payment.created", "data": {"entityId": "\udfff"}}', 200),
+    "no UTF-8": (b'{"eventType": "\xc3\x28"}', 400),
+    "UTF-16": ('{"eventType": "invoice.updated", "data": {"entityId": "x"}}'.encode("utf-16"), 200),
+    "deep lists": (b'{"eventType": "invoice.updated", "data": ' + b"[" * 30_000 + b"]" * 30_000 + b"}", 400),
+    "deep objects": (b'{"data":' * 7_000 + b"1" + b"}" * 7_000, 400),
+    "a deep id": (b'{"eventType": "invoice.updated", "data": {"entityId": ' + b"[" * 99 + b"]" * 99 + b"}}", 200),
+    "a number of too many digits": (b'{"eventType": "invoice.updated", "data": ' + b"9" * 5_000 + b"}", 400),
+    "a number that is too large": (b'{"eventType": "invoice.updated", "data": {"entityId": 1e999999}}', 200),
+    "no number": (b'{"eventType": "invoice.updated", "data": {"entityId": NaN, "changes": [-Infinity]}}', 200),
+    "the id as a number": (b'{"eventType": "payment.updated", "data": {"entityId": 12345678901234567890}}', 200),
+    "the id as true": (b'{"eventType": "invoice.updated", "data": {"entityId": true}}', 200),
+    "the id as an object": (b'{"eventType": "invoice.updated", "data": {"entityId": {"$ne": ""}}}', 200),
+    "the data as a text": (b'{"eventType": "invoice.updated", "data": "entityId"}', 200),
+    "the type as a number": (b'{"eventType": 5, "data": {"entityId": "x"}}', 200),
+    "the type as an object": (b'{"eventType": {}, "data": {"entityId": "x"}}', 200),
+    "an unknown event": (b'{"eventType": "invoice.melted", "data": {"entityId": "x"}}', 200),
+    "the event in capitals": (b'{"eventType": "INVOICE.UPDATED", "data": {"entityId": "x"}}', 200),
+    "an invoice of others": (OTHERS_EVENT, 200),
+    "a payment of others": (OTHERS_EVENT.replace(b"invoice", b"payment"), 200),
+    "a path as an id": (b'{"eventType": "invoice.updated", "data": {"entityId": "../../payments"}}', 200),
+    "a query as an id": (b'{"eventType": "payment.updated", "data": {"entityId": "x?y=z#"}}', 200),
+    "SQL as an id": (b'{"eventType": "invoice.updated", "data": {"entityId": "\' OR 1=1 --"}}', 200),
+    "exactly 64 KiB": (padded(LIMIT_BYTES), 200),
+    "one byte more": (padded(LIMIT_BYTES + 1), 413),
+}  # fmt: skip
+"""By what is odd: a body, and the answer to it when it is signed."""
+
+
+class TestOddBodies:
+    """Signed, as by a provider that has changed, or by whoever has the secret."""
+
+    @pytest.mark.parametrize(("body", "status"), ODD_BODIES.values(), ids=ODD_BODIES)
+    def test_garbage_costs_no_call_and_no_payment(self, world: World, body: bytes, status: int) -> None:
+        invoice = world.sell()
+        world.pay(invoice)
+        before = len(world.calls())
+
+        answer = signed(world, body)
+
+        assert answer.status_code == status, answer.text
+        assert len(world.calls()) == before
+        assert state(world, invoice) is InvoiceState.UNPAID
+        assert signed(world, updated(invoice)).status_code == 200
+        assert state(world, invoice) is InvoiceState.SETTLED
+        assert len(world.deliveries(invoice)) == 1
+
+    @pytest.mark.parametrize("place", ["first", "last"])
+    def test_of_two_ids_in_one_event_the_last_counts_and_the_payment_is_not_lost(
+        self, world: World, place: str
+    ) -> None:
+        world.subscribe()
+        invoice = world.sell()
+        world.pay(invoice)
+        ids = [invoice.strike_invoice_id, OTHERS_ID] if place == "first" else [OTHERS_ID, invoice.strike_invoice_id]
+        pairs = ", ".join(f'"entityId": "{one}"' for one in ids)
+
+        answer = signed(world, f'{{"eventType": "invoice.updated", "data": {{{pairs}}}}}'.encode())
+
+        assert answer.status_code == 200
+        assert state(world, invoice) is (InvoiceState.SETTLED if place == "last" else InvoiceState.UNPAID)
+        world.pump()
+        assert state(world, invoice) is InvoiceState.SETTLED
+
+    def test_an_event_with_much_around_it_settles(self, world: World) -> None:
+        invoice = world.sell()
+        world.pay(invoice)
+        more = {"nested": json.loads("[" * 90 + "]" * 90), "number": 10**300, "text": "\x00\u2028" * 1_000}
+
+        assert signed(world, updated(invoice, more=more)).status_code == 200
+        assert state(world, invoice) is InvoiceState.SETTLED
+
+
 class TestProviderTrouble:
     @pytest.mark.parametrize(
         "fault",
