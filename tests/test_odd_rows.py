@@ -53,7 +53,7 @@ TABLES = [one for one in tables.metadata.sorted_tables if one is not tables.inst
 
 MOST_COLUMNS = max(len(table.columns) for table in (tables.refunds, tables.deliveries)) + 1
 
-ROW_NAMES = {"id", "invoice_id", "refund_id"}
+ROW_NAMES = {"id", "invoice_id", "refund_id", "endpoint_id"}
 """By these a row is found."""
 
 PASSWORD = "a-password-of-the-tests"
@@ -98,7 +98,7 @@ def sell_everything(world: World) -> None:
     for name, one_pass in (("main", main_pass), ("expired", expired_pass)):
         make_pass(world.backend, name, one_pass)
     with world.backend.repository.transaction() as tx:
-        tx.logins.set_tries("somebody", 3, world.clock())
+        tx.logins.set_tries("address 203.0.113.9", 3, world.clock())
         now = tx.limits.now()
         tx.limits.block("invoice_create", now)
         tx.limits.reach_milestone("subscriptions_checked", world.clock())

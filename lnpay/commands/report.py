@@ -188,7 +188,7 @@ class _Report:
         if not self._is_compared:
             return None
         found = reconcile_books(self._auditor(tell), self._period)
-        # Books with a page that cannot be read do not balance, whatever the other pages say.
+        # A report that leaves rows out is incomplete, even if everything else balances.
         found.unfinished = found.unfinished or self._backend.repository.unreadable.in_words()
         return found
 

@@ -243,7 +243,7 @@ def _latest(of_attempts: Sequence[datetime]) -> ColumnElement[datetime]:
 
 def _to_delivery(row: Row[Any]) -> Delivery:
     delivery = checked(Delivery(**{**row._mapping, "state": DeliveryState(row.state)}))
-    # What the shop is told, checked before anything of it is sent.
+    # The shop gets these bytes: they are checked before anything is sent.
     require(isinstance(json.loads(delivery.body), dict))
     require((delivery.state is DeliveryState.DELIVERED) == (delivery.delivered_at is not None))
     return delivery

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from lnpay.domain.model import EndpointSettings, WebhookEndpoint
 from lnpay.domain.states import EndpointForm, EndpointSetter
+from lnpay.repository.sql import checked, read_rows
 from lnpay.repository.tables import webhook_endpoints as t
 
 _COLUMNS = tuple(t.c[one.name] for one in fields(WebhookEndpoint))
@@ -65,7 +66,7 @@ class WebhookEndpoints:
         self._connection.execute(update(t).where(t.c.id == endpoint_id).values(values))
 
     def _read(self, statement: Select[Any]) -> list[WebhookEndpoint]:
-        return [_to_endpoint(row) for row in self._connection.execute(statement)]
+        return read_rows(self._connection, t, statement, _to_endpoint)
 
 
 def _values_of(settings: EndpointSettings) -> dict[str, Any]:
@@ -78,4 +79,4 @@ def _to_endpoint(row: Row[Any]) -> WebhookEndpoint:
     values["form"] = EndpointForm(row.form)
     values["set_by"] = EndpointSetter(row.set_by)
     values["events"] = frozenset(row.events.split())
-    return WebhookEndpoint(**values)
+    return checked(WebhookEndpoint(**values))

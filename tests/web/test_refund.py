@@ -243,7 +243,7 @@ def test_the_shops_answer_tells_the_state_and_keeps_the_token(world: World) -> N
 
 
 class TestFloodsOfOneClient:
-    """Links that are made up, or many real ones, from one address; others are told apart by a trusted proxy."""
+    """Links that are made up, or many real ones, from one address; a trusted proxy names the others."""
 
     def post(self, world: World, path: str, client: str, address: str = ADDRESS) -> int:
         answer = world.client.post(path, data={"ln_address": address}, headers={"X-Forwarded-For": client})

@@ -296,7 +296,7 @@ ODD_BODIES: dict[str, tuple[bytes, int]] = {
 
 
 class TestOddBodies:
-    """Signed, as by a provider that has changed, or by whoever has the secret."""
+    """Signed, as by a provider that has changed, or by a thief of the secret."""
 
     @pytest.mark.parametrize(("body", "status"), ODD_BODIES.values(), ids=ODD_BODIES)
     def test_garbage_costs_no_call_and_no_payment(self, world: World, body: bytes, status: int) -> None:
