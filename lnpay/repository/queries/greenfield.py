@@ -52,7 +52,7 @@ class GreenfieldInvoices:
                 .order_by(t.c.opened_at.desc(), t.c.id.desc())
                 .limit(skip + limit)
             )
-            found.update({row.id: row.opened_at for row in self._connection.execute(statement)})
+            found.update(read_rows(self._connection, t, statement, lambda row: (row.id, row.opened_at)))
         places = sorted(((opened_at, row_id) for row_id, opened_at in found.items()), reverse=True)
         ids = [row_id for _, row_id in places[skip : skip + limit]]
         rows = read_rows(self._connection, t, select(t).where(t.c.id.in_(ids)), to_invoice)
