@@ -100,6 +100,17 @@ class TestCreate:
     def test_an_unknown_currency_is_refused(self, plugin: Plugin, currency: object) -> None:
         assert_fields(plugin.call("POST", INVOICES, {"amount": "12.34", "currency": currency}), "currency")
 
+    @pytest.mark.parametrize(
+        ("currency", "amount"),
+        [("EUR", "12.34"), ("eur", "12.34"), ("JPY", "1500"), ("BTC", "0.00012340"), ("SATS", "12340")],
+    )
+    def test_other_currencies_and_bitcoin_are_taken(self, plugin: Plugin, currency: str, amount: str) -> None:
+        made = plugin.create(currency=currency, amount=amount)
+
+        assert (made["currency"], made["amount"]) == (currency.upper(), amount)
+        if currency in ("BTC", "SATS"):
+            assert plugin.row(made).amount_sats == 12_340
+
     def test_without_a_currency_it_is_the_shops(self, plugin: Plugin) -> None:
         assert plugin.succeed("POST", INVOICES, {"amount": "12.34"})["currency"] == "USD"
 
@@ -150,6 +161,20 @@ class TestCreate:
 
 
 class TestMetadata:
+    def test_it_comes_back_with_every_number_as_it_was_written(self, plugin: Plugin) -> None:
+        text = '{"z":12.10,"a":123456789012345678901234567890,"e":1e400,"l":[null,true,{"ä":"\\\\"}],"":-0.0}'
+        made = plugin.call("POST", INVOICES, f'{{"amount":"1","metadata":{text},"currency":"USD"}}')
+        read = plugin.call("GET", f"{INVOICES}/{made.get_json()['id']}")
+        listed = plugin.call("GET", INVOICES)
+
+        assert made.status_code == 200
+        assert [text in one.text for one in (made, read, listed)] == [True] * 3
+
+    def test_nesting_beyond_reason_is_refused(self, plugin: Plugin) -> None:
+        nested = '{"a":' * 40 + "1" + "}" * 40
+
+        assert_fields(plugin.call("POST", INVOICES, f'{{"amount":"1","metadata":{nested}}}'), "metadata")
+
     @pytest.mark.parametrize("metadata", [None, {}])
     def test_without_any_it_is_an_empty_object(self, plugin: Plugin, metadata: object) -> None:
         assert plugin.create(metadata=metadata)["metadata"] == {}
@@ -180,6 +205,31 @@ class TestMetadata:
         row = plugin.row(made)
         assert (row.order_id, row.order.description) == ("1042", "Two coffees")
         assert made["metadata"]["orderId"] == 1042
+
+
+class TestExpiry:
+    @pytest.mark.parametrize(("checkout", "seconds"), [(None, 900), ({}, 900), ({"expirationMinutes": 30}, 1800)])
+    def test_it_is_fifteen_minutes_unless_asked(self, plugin: Plugin, checkout: Any, seconds: int) -> None:
+        made = plugin.create(checkout=checkout)
+
+        assert made["expirationTime"] - made["createdTime"] == seconds
+
+    def test_half_a_minute_is_the_least(self, plugin: Plugin) -> None:
+        made = plugin.create(checkout={"expirationMinutes": 0.5})
+
+        assert made["expirationTime"] - made["createdTime"] == 30
+        assert made["checkout"]["expirationMinutes"] == 0.5
+
+    def test_it_never_outlives_strikes_quote(self, plugin: Plugin) -> None:
+        made = plugin.create(checkout={"expirationMinutes": 1440})
+
+        assert made["expirationTime"] - made["createdTime"] <= 3600
+
+    @pytest.mark.parametrize("minutes", [0, -1, 0.4, 1441, "15", True, 1e300])
+    def test_other_times_are_refused(self, plugin: Plugin, minutes: object) -> None:
+        answer = plugin.call("POST", INVOICES, {"amount": "1", "checkout": {"expirationMinutes": minutes}})
+
+        assert_fields(answer, "checkout.expirationMinutes")
 
 
 class TestPaid:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
+from decimal import Decimal
 
 from flask import Response, jsonify, request
 
 from lnpay.domain.errors import Conflict, InvalidRequest
 from lnpay.domain.model import Invoice, Order
-from lnpay.domain.money import CURRENCIES, parse_fiat
+from lnpay.domain.money import parse_fiat, read_currency
 from lnpay.domain.permissions import Permission
-from lnpay.invoices.create import create_invoice
+from lnpay.invoices.create import MAX_EXPIRES_IN_SECONDS, MIN_EXPIRES_IN_SECONDS, create_invoice
 from lnpay.invoices.mark_invalid import mark_invalid
 from lnpay.repository.queries.greenfield import ListFilter
 from lnpay.web.api.schemas import AMOUNT_LIMIT
@@ -55,9 +56,10 @@ def create_new(store_id: str) -> Response:
 
 
 def _to_order(wanted: CreateInvoiceRequest, shop_currency: str) -> Order:
-    currency = (wanted.currency or shop_currency).lower()
-    if currency not in CURRENCIES or currency != shop_currency:
-        raise FieldsRefused({"currency": f"must be {shop_currency.upper()}"})
+    try:
+        currency = read_currency(wanted.currency or shop_currency)
+    except InvalidRequest as error:
+        raise FieldsRefused({"currency": error.message}) from error
     try:
         amount = parse_fiat(wanted.amount, currency)
         if amount >= AMOUNT_LIMIT:
@@ -76,7 +78,13 @@ def _to_order(wanted: CreateInvoiceRequest, shop_currency: str) -> Order:
         metadata=metadata,
         order_id=searchable(order_id_of(metadata)),
         checkout_options=checkout,
+        expires_in=_seconds_to_pay(checkout["expirationMinutes"]),
     )
+
+
+def _seconds_to_pay(minutes: Decimal) -> int:
+    """Within what an invoice may have. Plugins ask for an hour or a day, which Strike's quotes do not last."""
+    return max(MIN_EXPIRES_IN_SECONDS, min(MAX_EXPIRES_IN_SECONDS, int(minutes * 60)))
 
 
 @blueprint.get("/stores/<store_id>/invoices/<invoice_id>")

@@ -184,7 +184,12 @@ class CreateInvoiceRequest(Lenient):
 
     amount: Annotated[Amount, Field(description="In `currency`. Never rounded.")]
     currency: Annotated[
-        Text | None, Field(description="Code of the currency; that of the shop if omitted.", examples=["EUR"])
+        Text | None,
+        Field(
+            description="Any currency that LNPay has a price for, `BTC` or `SATS`. The shop's own, which is "
+            "shown here, if omitted.",
+            examples=["EUR"],
+        ),
     ] = None
     metadata: Annotated[
         Metadata | None,
