@@ -22,6 +22,7 @@ from tests.scenarios.live import free_port
 PUBLIC = [
     "/webhook", "/lnpay.js", "/checkout/a-token", "/checkout/a-token/status", "/checkout/a-token?lang=de",
     "/refund/a-token", "/static/customer.css", "/invoices/an-id/qr.png", "/invoices/an-id/qr.svg",
+    "/api/v1/stores/a/invoices", "/i/an-id", "/i/an-id/BTC-LN?view=modal", "/invoice?id=an-id", "/modal/btcpay.js?v=1",
 ]  # fmt: skip
 
 FOR_THE_SHOP = ["/generate-invoice", "/invoices/an-id", "/invoices?correlation_id=1001"]
@@ -33,7 +34,7 @@ INSIDE = [
     *FOR_THE_SHOP, *FOR_THE_OPERATOR, "/", "/docs", "/openapi.json", "/healthz", "/readyz", "/webhook/", "/checkout",
     "/api-keys/authorize/x", "//generate-invoice", "/checkout/../generate-invoice", "/checkout/..%2fgenerate-invoice",
     "/static/%2e%2e/generate-invoice", "/refund/../admin", "/generate-invoice/", "/generate-invoice?x=/webhook",
-    "/%67enerate-invoice", "/invoices/an-id/qr.png/../../../generate-invoice",
+    "/%67enerate-invoice", "/api/v1/../../admin", "/api", "/i/../generate-invoice", "/modal/", "/invoice/", "/invoices/an-id/qr.png/../../../generate-invoice",
 ]  # fmt: skip
 
 
