@@ -23,7 +23,7 @@ from config import settings as settings_module
 from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.server import SandboxServer, wait_until
 from lnpay.sandbox.simulator import Simulator
-from lnpay.sandbox.strike.models import Event, Subscription
+from lnpay.sandbox.strike.models import AccountEvent, Subscription
 from lnpay.strike.client import SUBSCRIBED_EVENTS
 from tests.scenarios.live import ask, build_live_backend, free_port, serving
 
@@ -448,7 +448,7 @@ class TestMenu:
 
 
 class TestTest:
-    def happened(self, terminal: Terminal, *, age: timedelta = timedelta(minutes=5)) -> Event:
+    def happened(self, terminal: Terminal, *, age: timedelta = timedelta(minutes=5)) -> AccountEvent:
         """Something of which Strike should tell, a while ago."""
         with terminal.simulator.lock:
             event = terminal.simulator.webhooks.emit("invoice.updated", NO_ID, ["state"])

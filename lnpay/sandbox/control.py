@@ -10,7 +10,7 @@ from typing import Any
 from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.rates.prices import SOURCES
 from lnpay.sandbox.strike.invoices import PaymentRefused
-from lnpay.sandbox.strike.models import Event, Invoice, Transaction
+from lnpay.sandbox.strike.models import AccountEvent, Invoice, Transaction
 from lnpay.sandbox.web import (
     Reply,
     Request,
@@ -256,7 +256,7 @@ def send_event(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
     return {"event_id": event.event_id, "sendings": len(receivers) * times}
 
 
-def _find_event(sim: World, body: Json) -> Event:
+def _find_event(sim: World, body: Json) -> AccountEvent:
     for event in reversed(sim.webhooks.events.values()):
         if body.get("event_id") == event.event_id or body.get("entity_id") == event.data["entityId"]:
             return event

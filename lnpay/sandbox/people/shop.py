@@ -6,8 +6,8 @@ from flask import Blueprint, abort, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from lnpay.sandbox.people.page import Page, show, simulator
-from lnpay.sandbox.shop.actions import BackendFailed, place_order, refresh_standing
-from lnpay.sandbox.shop.orders import Order
+from lnpay.sandbox.shop.actions import BackendFailed, place_order, refresh_state
+from lnpay.sandbox.shop.orders import ShopOrder
 from lnpay.sandbox.shop.products import (
     PRODUCTS,
     Cart,
@@ -47,11 +47,11 @@ def _leave_with(cart: Cart, to: str) -> Response:
 def show_shop() -> Page:
     """The products, the orders so far, and what LNPay told."""
     for one in _open_orders()[:REFRESHED_AT_ONCE]:
-        refresh_standing(simulator(), one)
+        refresh_state(simulator(), one)
     return show("shop.html", form=request.args, problem=None)
 
 
-def _open_orders() -> list[Order]:
+def _open_orders() -> list[ShopOrder]:
     """The newest first."""
     with simulator().lock:
         return [one for one in reversed(simulator().shop.orders.values()) if not one.is_final]
@@ -113,12 +113,12 @@ def _shop_url() -> str:
     return request.host_url.rstrip("/") + url_for("shop.show_shop")
 
 
-def _page_of(order: Order) -> str:
+def _page_of(order: ShopOrder) -> str:
     return url_for("shop.show_order", order_id=order.order_id)
 
 
-def _find(order_id: str) -> Order:
-    found: Order | None = simulator().shop.orders.get(order_id)
+def _find(order_id: str) -> ShopOrder:
+    found: ShopOrder | None = simulator().shop.orders.get(order_id)
     if found is None:
         abort(404)
     return found
@@ -128,7 +128,7 @@ def _find(order_id: str) -> Order:
 def show_order(order_id: str) -> Page:
     """One order: how to pay it, and where it stands."""
     found = _find(order_id)
-    refresh_standing(simulator(), found)
+    refresh_state(simulator(), found)
     return show("order.html", order=found, refresh_seconds=None if found.is_final else REFRESH_SECONDS)
 
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from lnpay.sandbox.shop.orders import Order, ShopDelivery
+from lnpay.sandbox.shop.orders import ShopDelivery, ShopOrder
 from lnpay.sandbox.shop.products import Cart
 from lnpay.sandbox.web import Reply, Request, json_reply
 from lnpay.sandbox.world import World
@@ -32,7 +32,7 @@ def place_order(
     address: str,
     cart: Cart | None = None,
     shop_url: str = "",
-) -> Order:
+) -> ShopOrder:
     """Ask LNPay for an invoice and remember the order. Raises BackendFailed.
 
     shop_url: where the shop's customer sees it, so that the payment page can lead back.
@@ -45,7 +45,7 @@ def place_order(
         body["ln_address"] = address
     answer = _ask_backend(simulator, body)
     currency = simulator.config.shop_currency
-    order = Order(order_id, product, amount, currency, simulator.now(), answer, cart or Cart(), address)
+    order = ShopOrder(order_id, product, amount, currency, simulator.now(), answer, cart or Cart(), address)
     with simulator.lock:
         simulator.shop.orders[order_id] = order
     return order
@@ -60,7 +60,7 @@ def _links(shop_url: str, order_id: str) -> dict[str, str]:
     return {"return_url": page, "retry_url": f"{page}/again"}
 
 
-def refresh_standing(simulator: World, order: Order) -> None:
+def refresh_state(simulator: World, order: ShopOrder) -> None:
     """Ask LNPay where the invoice stands: of a late payment the webhook is not told unless DELIVERY_EVENTS says so.
 
     When there is no answer, what is known stays.

@@ -13,7 +13,7 @@ from lnpay.sandbox.shop.products import Cart
 
 
 @dataclass(slots=True)
-class Order:
+class ShopOrder:
     """One order, with LNPay's answer to it."""
 
     order_id: str
@@ -95,7 +95,7 @@ class ShopDelivery:
 class Shop:
     """The shop's memory. answers: the statuses of the next calls, 200 when there are none left."""
 
-    orders: dict[str, Order] = field(default_factory=dict)
+    orders: dict[str, ShopOrder] = field(default_factory=dict)
     deliveries: list[ShopDelivery] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     always: int | None = None
@@ -119,11 +119,11 @@ class Shop:
         """The calls that were answered 2xx."""
         return [delivery for delivery in self.deliveries if 200 <= delivery.status < 300]
 
-    def deliveries_of(self, order: Order) -> list[ShopDelivery]:
+    def deliveries_of(self, order: ShopOrder) -> list[ShopDelivery]:
         """The calls about one order."""
         return [one for one in self.deliveries if order.payment_request and _invoice_in(one) == order.payment_request]
 
-    def order_to_pay(self, payment_request: str) -> Order | None:
+    def order_to_pay(self, payment_request: str) -> ShopOrder | None:
         """The order that a payment request belongs to."""
         text = payment_request.strip().lower().removeprefix("lightning:")
         return next((one for one in self.orders.values() if text and one.payment_request == text), None)

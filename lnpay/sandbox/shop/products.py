@@ -32,7 +32,7 @@ _SIGNS = {"usd": "$", "eur": "€", "gbp": "£"}
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class CartLine:
     """Some of one product, in a cart or an order."""
 
     slug: str
@@ -53,7 +53,7 @@ class Line:
 class Cart:
     """What a customer is about to buy."""
 
-    lines: tuple[Line, ...] = ()
+    lines: tuple[CartLine, ...] = ()
 
     @property
     def count(self) -> int:
@@ -85,7 +85,7 @@ class Cart:
 def cart_of(counts: Mapping[str, int]) -> Cart:
     """A cart of what is sold here, as many of each as one may have."""
     kept = {slug: min(count, MOST_OF_ONE) for slug, count in counts.items() if slug in PRODUCTS and count > 0}
-    return Cart(tuple(Line(slug, kept[slug]) for slug in PRODUCTS if slug in kept))
+    return Cart(tuple(CartLine(slug, kept[slug]) for slug in PRODUCTS if slug in kept))
 
 
 def read_cart(cookie: str) -> Cart:

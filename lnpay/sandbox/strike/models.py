@@ -130,7 +130,7 @@ class Subscription:
 
 
 @dataclass(slots=True)
-class Event:
+class AccountEvent:
     """Something that happened, and how telling of it goes: counts of webhooks."""
 
     event_id: str

@@ -8,7 +8,7 @@ from typing import Any
 
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.strike.models import (
-    Event,
+    AccountEvent,
     Invoice,
     InvoiceQuote,
     Money,
@@ -143,7 +143,7 @@ def subscription_json(subscription: Subscription, config: SimulatorConfig) -> Js
     }
 
 
-def event_json(event: Event, config: SimulatorConfig) -> Json:
+def event_json(event: AccountEvent, config: SimulatorConfig) -> Json:
     """An event, as the events API shows it."""
     return {
         "id": event.event_id,

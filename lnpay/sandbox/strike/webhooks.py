@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from lnpay.sandbox.core import Core
 from lnpay.sandbox.faults import WEBHOOK_KINDS
-from lnpay.sandbox.strike.models import Event, Subscription
+from lnpay.sandbox.strike.models import AccountEvent, Subscription
 from lnpay.sandbox.strike.views import event_json
 
 EVENT_TYPES = frozenset(
@@ -46,7 +46,7 @@ class Attempt:
     due_at: datetime
     order: int
     subscription: Subscription = field(compare=False)
-    event: Event = field(compare=False)
+    event: AccountEvent = field(compare=False)
     body: bytes = field(compare=False)
     number: int = field(compare=False, default=0)
     is_extra: bool = field(compare=False, default=False)
@@ -75,24 +75,24 @@ class WebhookDesk:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.subscriptions: dict[str, Subscription] = {}
-        self.events: dict[str, Event] = {}
+        self.events: dict[str, AccountEvent] = {}
         self.sent: list[SentWebhook] = []
         self._attempts: list[Attempt] = []
         self._count = 0
 
-    def emit(self, event_type: str, entity_id: str, changes: list[str] | None = None) -> Event:
+    def emit(self, event_type: str, entity_id: str, changes: list[str] | None = None) -> AccountEvent:
         """Record that something happened and owe a webhook to every subscription that wants it."""
         data: dict[str, object] = {"entityId": entity_id}
         if changes is not None:
             data["changes"] = changes
-        event = Event(self._core.new_id(), event_type, data, self._core.now())
+        event = AccountEvent(self._core.new_id(), event_type, data, self._core.now())
         self.events[event.event_id] = event
         for subscription in list(self.subscriptions.values()):
             if subscription.is_enabled and event_type in subscription.event_types:
                 self._owe(subscription, event)
         return event
 
-    def _owe(self, subscription: Subscription, event: Event) -> None:
+    def _owe(self, subscription: Subscription, event: AccountEvent) -> None:
         fault = self._core.faults.take("POST", event.event_type, WEBHOOK_KINDS)
         kind = fault.kind if fault else ""
         seconds = fault.seconds if fault else 0.0
@@ -113,7 +113,7 @@ class WebhookDesk:
         self,
         due_at: datetime,
         subscription: Subscription,
-        event: Event,
+        event: AccountEvent,
         *,
         number: int = 0,
         is_extra: bool = False,
@@ -125,13 +125,13 @@ class WebhookDesk:
             self._attempts, Attempt(due_at, self._count, subscription, event, body, number, is_extra, is_forged)
         )
 
-    def send_again(self, event: Event, subscription: Subscription, *, is_forged: bool = False) -> None:
+    def send_again(self, event: AccountEvent, subscription: Subscription, *, is_forged: bool = False) -> None:
         """Owe a duplicate now: the same bytes, or an unsigned forgery under another id."""
         if is_forged:
             event = replace(event, event_id=self._core.new_id())
         self._add(self._core.now(), subscription, event, is_extra=True, is_forged=is_forged)
 
-    def _body(self, event: Event, version: str) -> bytes:
+    def _body(self, event: AccountEvent, version: str) -> bytes:
         view = {**event_json(event, self._core.config), "webhookVersion": version, "deliverySuccess": True}
         return json.dumps(view, separators=(",", ":")).encode()
 

@@ -9,7 +9,7 @@ from lnpay.sandbox.strike.api.odata import Row
 from lnpay.sandbox.strike.api.routes import Call, list_envelope, route
 from lnpay.sandbox.strike.envelope import ApiError, Body
 from lnpay.sandbox.strike.limits import RATES
-from lnpay.sandbox.strike.models import Event, Money, Subscription
+from lnpay.sandbox.strike.models import AccountEvent, Money, Subscription
 from lnpay.sandbox.strike.views import Json, event_json, subscription_json
 from lnpay.sandbox.strike.webhooks import EVENT_TYPES
 from lnpay.sandbox.web import Reply, json_reply
@@ -206,7 +206,7 @@ def list_events(call: Call) -> Reply:
     return json_reply(200, list_envelope(call, EVENT_KINDS, rows, lambda event: event_json(event, config)))
 
 
-def _event_row(event: Event) -> Row:
+def _event_row(event: AccountEvent) -> Row:
     return {
         "created": event.created_at,
         "eventType": event.event_type,
