@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 
-class BreakKind(StrEnum):
+class DiscrepancyKind(StrEnum):
     """Everything that may be wrong, by a stable word for programs."""
 
     UNKNOWN_HERE = "unknown_here"
@@ -33,9 +33,9 @@ class BreakKind(StrEnum):
     REFUNDED_TWICE = "refunded_twice"
 
 
-K = BreakKind
+K = DiscrepancyKind
 
-WORDS: dict[BreakKind, tuple[str, str]] = {
+WORDS: dict[DiscrepancyKind, tuple[str, str]] = {
     K.UNKNOWN_HERE: (
         "paid at Strike, unknown here",
         "if another program uses this Strike account too, it is that one's: add --shared-account. Otherwise this "
@@ -130,7 +130,7 @@ WORDS: dict[BreakKind, tuple[str, str]] = {
 class Discrepancy:
     """One place where the books differ: what stands here, and what stands there."""
 
-    kind: BreakKind
+    kind: DiscrepancyKind
     invoice_id: str
     here: str
     there: str
@@ -189,6 +189,6 @@ class Reconciliation:
         is_whole = not self.discrepancies and self.unfinished is None
         return is_whole and (self.compared > 0 or self.is_empty)
 
-    def add(self, kind: BreakKind, invoice_id: str, here: str, there: str) -> None:
+    def add(self, kind: DiscrepancyKind, invoice_id: str, here: str, there: str) -> None:
         """Note a break."""
         self.discrepancies.append(Discrepancy(kind, invoice_id, here, there))

@@ -21,12 +21,12 @@ from functools import partial
 from itertools import chain, count, islice
 from typing import Protocol, TypeVar
 
-from lnpay.accounting.discrepancies import BreakKind, Reconciliation
+from lnpay.accounting.discrepancies import DiscrepancyKind, Reconciliation
 from lnpay.accounting.report import (
     Period,
-    paid_place,
+    paid_page_end,
     read_all,
-    refund_place,
+    refund_page_end,
 )
 from lnpay.accounting.strangers import report_strangers
 from lnpay.domain.errors import (
@@ -50,7 +50,7 @@ from lnpay.strike.invoices import (
 
 log = logging.getLogger(__name__)
 
-K, S = BreakKind, InvoiceState
+K = DiscrepancyKind
 
 LIFE_OF_AN_INVOICE = timedelta(days=2)
 """An invoice is paid within this time of its making, or not at all: a day to pay at most, and its payment request."""
@@ -152,10 +152,10 @@ class _Audit:
     def _count_too_new(self) -> None:
         """Count what the period has after `end`, so that the report can say that it was not compared."""
         repository, start, end = self.auditor.repository, max(self.start, self.end), self.period.end
-        paid = read_all(repository, lambda books, after: books.paid(start, end, after), paid_place)
+        paid = read_all(repository, lambda books, after: books.paid(start, end, after), paid_page_end)
         self._too_new.update(invoice.strike_invoice_id for invoice in paid)
-        sent = read_all(repository, lambda books, after: books.refunds_sent(start, end, after), refund_place)
-        waiting = read_all(repository, lambda books, after: books.refunds_waiting(start, end, after), refund_place)
+        sent = read_all(repository, lambda books, after: books.refunds_sent(start, end, after), refund_page_end)
+        waiting = read_all(repository, lambda books, after: books.refunds_waiting(start, end, after), refund_page_end)
         self.result.new_payments = len(self._too_new)
         self.result.new_refunds = sum(1 for _ in chain(sent, waiting))
 
@@ -169,7 +169,7 @@ class _Audit:
 
     def _paid(self) -> Iterator[BookedInvoice]:
         start, end = self.start, self.end
-        return read_all(self.auditor.repository, lambda books, after: books.paid(start, end, after), paid_place)
+        return read_all(self.auditor.repository, lambda books, after: books.paid(start, end, after), paid_page_end)
 
     def _check_own_rows(self) -> None:
         for batch in _batches(self._paid()):
@@ -189,7 +189,7 @@ class _Audit:
         if paid_at is None:
             return
         is_late = paid_at > invoice.expires_at
-        if is_late == (invoice.state is S.PAID_LATE):
+        if is_late == (invoice.state is InvoiceState.PAID_LATE):
             return
         kind = K.LATE_BUT_SETTLED if is_late else K.IN_TIME_BUT_LATE
         self.result.add(
@@ -201,10 +201,10 @@ class _Audit:
 
     def _check_consequence(self, invoice: BookedInvoice, *, is_refunded: bool, was_notified: bool) -> None:
         """A sale owes a message, a late payment owes a refund. What a refund owes is checked with the refunds."""
-        if invoice.state is S.PAID_LATE and not is_refunded:
+        if invoice.state is InvoiceState.PAID_LATE and not is_refunded:
             self.result.add(K.NO_REFUND, invoice.strike_invoice_id, _state(invoice), "-")
         is_message_wanted = EventType.INVOICE_SETTLED in self.auditor.events
-        if invoice.state is S.SETTLED and is_message_wanted and not was_notified:
+        if invoice.state is InvoiceState.SETTLED and is_message_wanted and not was_notified:
             self.result.add(K.SHOP_NOT_TOLD, invoice.strike_invoice_id, _state(invoice), "-")
 
     # Strike's list of paid invoices.
@@ -331,8 +331,8 @@ class _Audit:
 
     def _compare_refunds(self) -> None:
         repository, start, end = self.auditor.repository, self.start, self.end
-        sent = read_all(repository, lambda books, after: books.refunds_sent(start, end, after), refund_place)
-        waiting = read_all(repository, lambda books, after: books.refunds_waiting(start, end, after), refund_place)
+        sent = read_all(repository, lambda books, after: books.refunds_sent(start, end, after), refund_page_end)
+        waiting = read_all(repository, lambda books, after: books.refunds_waiting(start, end, after), refund_page_end)
         for refund in sent:
             self._check_refund(refund)
             self._compare_sent(refund, self._payments_of(refund))
@@ -342,7 +342,7 @@ class _Audit:
 
     def _check_refund(self, refund: BookedRefund) -> None:
         invoice = refund.invoice
-        if invoice.state is S.SETTLED:
+        if invoice.state is InvoiceState.SETTLED:
             self.result.add(K.REFUND_OF_A_SALE, invoice.strike_invoice_id, _state(invoice), _refund(refund))
         elif invoice.received_sats is None:
             self.result.add(K.REFUND_OF_NOTHING, invoice.strike_invoice_id, str(invoice.state), _refund(refund))

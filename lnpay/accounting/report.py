@@ -24,7 +24,7 @@ from lnpay.repository.queries.ledger_queries import (
     BookedInvoice,
     BookedRefund,
     Books,
-    Place,
+    PageEnd,
 )
 
 Row = TypeVar("Row", BookedInvoice, BookedRefund)
@@ -124,9 +124,9 @@ class ReportLine:
 def report_lines(repository: Repository, period: Period) -> Iterator[ReportLine]:
     """Every payment and refund of the period, in the order of time, a page in memory at a time."""
     start, end = period.start, period.end
-    paid = read_all(repository, lambda books, after: books.paid(start, end, after), paid_place)
-    sent = read_all(repository, lambda books, after: books.refunds_sent(start, end, after), refund_place)
-    waiting = read_all(repository, lambda books, after: books.refunds_waiting(start, end, after), refund_place)
+    paid = read_all(repository, lambda books, after: books.paid(start, end, after), paid_page_end)
+    sent = read_all(repository, lambda books, after: books.refunds_sent(start, end, after), refund_page_end)
+    waiting = read_all(repository, lambda books, after: books.refunds_waiting(start, end, after), refund_page_end)
     return heapq.merge(
         map(_payment_line, paid), map(_refund_line, sent), map(_refund_line, waiting), key=attrgetter("at")
     )
@@ -134,8 +134,8 @@ def report_lines(repository: Repository, period: Period) -> Iterator[ReportLine]
 
 def read_all(
     repository: Repository,
-    read_page: Callable[[Books, Place | None], list[Row]],
-    place_of: Callable[[Row], Place],
+    read_page: Callable[[Books, PageEnd | None], list[Row]],
+    place_of: Callable[[Row], PageEnd],
 ) -> Iterator[Row]:
     """Every row that `read_page` gives, page by page; each page goes on after the place where the last one ended."""
     after = None
@@ -148,13 +148,13 @@ def read_all(
         after = place_of(rows[-1])
 
 
-def paid_place(invoice: BookedInvoice) -> Place:
+def paid_page_end(invoice: BookedInvoice) -> PageEnd:
     """Where a page of paid invoices goes on."""
     assert invoice.paid_at is not None  # noqa: S101 - what is read by the time of payment has one
     return invoice.paid_at, invoice.id
 
 
-def refund_place(refund: BookedRefund) -> Place:
+def refund_page_end(refund: BookedRefund) -> PageEnd:
     """Where a page of refunds goes on."""
     return refund.at, refund.id
 

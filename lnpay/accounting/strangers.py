@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lnpay.accounting.discrepancies import BreakKind, Reconciliation
+from lnpay.accounting.discrepancies import DiscrepancyKind, Reconciliation
 from lnpay.domain.strike_names import read_strike_name
 from lnpay.repository import Repository
 from lnpay.repository.queries.ledger_queries import BookedOrder
@@ -36,10 +36,10 @@ def report_strangers(
             result.foreign += 1
         elif known is not None and known.strike_invoice_id:
             here = f"order {order} has the invoice {known.strike_invoice_id}"
-            result.add(BreakKind.SECOND_PAYMENT, one.invoice_id, here, describe(one))
+            result.add(DiscrepancyKind.SECOND_PAYMENT, one.invoice_id, here, describe(one))
         else:
             here = "no such order" if known is None else "an order without an invoice"
-            result.add(BreakKind.UNKNOWN_HERE, one.invoice_id, here, f"order {order}, {describe(one)}")
+            result.add(DiscrepancyKind.UNKNOWN_HERE, one.invoice_id, here, f"order {order}, {describe(one)}")
 
 
 def _name(invoice: StrikeInvoice) -> str | None:

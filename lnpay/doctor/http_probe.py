@@ -30,7 +30,7 @@ class Answer:
     is_slow: bool = False
 
 
-def knock(
+def send_probe(
     method: str,
     url: str,
     *,

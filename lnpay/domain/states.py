@@ -105,36 +105,41 @@ EXPIRE_MARGIN = timedelta(seconds=10)
 LAPSE_MARGIN = timedelta(minutes=15)
 """A payment that was on its way when the payment request expired may still arrive for a while."""
 
-S, R, D = InvoiceState, RefundState, DeliveryState
 
 INVOICE_MOVES: Mapping[InvoiceState, frozenset[InvoiceState]] = {
-    S.UNPAID: frozenset({S.SETTLED, S.EXPIRED, S.PAID_LATE, S.CANCELLED}),
-    S.EXPIRED: frozenset({S.SETTLED, S.PAID_LATE, S.LAPSED, S.CANCELLED}),
-    S.SETTLED: frozenset(),
-    S.PAID_LATE: frozenset(),
-    S.LAPSED: frozenset({S.SETTLED, S.PAID_LATE}),
+    InvoiceState.UNPAID: frozenset(
+        {InvoiceState.SETTLED, InvoiceState.EXPIRED, InvoiceState.PAID_LATE, InvoiceState.CANCELLED}
+    ),
+    InvoiceState.EXPIRED: frozenset(
+        {InvoiceState.SETTLED, InvoiceState.PAID_LATE, InvoiceState.LAPSED, InvoiceState.CANCELLED}
+    ),
+    InvoiceState.SETTLED: frozenset(),
+    InvoiceState.PAID_LATE: frozenset(),
+    InvoiceState.LAPSED: frozenset({InvoiceState.SETTLED, InvoiceState.PAID_LATE}),
     # Strike does not say whether a payment request that was shown can still be paid after that.
-    S.CANCELLED: frozenset({S.SETTLED, S.PAID_LATE}),
+    InvoiceState.CANCELLED: frozenset({InvoiceState.SETTLED, InvoiceState.PAID_LATE}),
 }
 
 REFUND_MOVES: Mapping[RefundState, frozenset[RefundState]] = {
-    R.REQUESTED: frozenset({R.QUOTED, R.FAILED, R.NEEDS_ADDRESS, R.HELD, R.SENT}),
-    R.QUOTED: frozenset({R.IN_FLIGHT, R.FAILED, R.HELD, R.REQUESTED}),
-    R.IN_FLIGHT: frozenset({R.SENT, R.FAILED}),
+    RefundState.REQUESTED: frozenset(
+        {RefundState.QUOTED, RefundState.FAILED, RefundState.NEEDS_ADDRESS, RefundState.HELD, RefundState.SENT}
+    ),
+    RefundState.QUOTED: frozenset({RefundState.IN_FLIGHT, RefundState.FAILED, RefundState.HELD, RefundState.REQUESTED}),
+    RefundState.IN_FLIGHT: frozenset({RefundState.SENT, RefundState.FAILED}),
     # To SENT from here, and from REQUESTED, only a person goes, who has paid it back in another way.
-    R.FAILED: frozenset({R.REQUESTED, R.SENT}),
-    R.NEEDS_ADDRESS: frozenset({R.REQUESTED, R.SENT}),
-    R.HELD: frozenset({R.REQUESTED, R.SENT}),
-    R.SENT: frozenset(),
+    RefundState.FAILED: frozenset({RefundState.REQUESTED, RefundState.SENT}),
+    RefundState.NEEDS_ADDRESS: frozenset({RefundState.REQUESTED, RefundState.SENT}),
+    RefundState.HELD: frozenset({RefundState.REQUESTED, RefundState.SENT}),
+    RefundState.SENT: frozenset(),
 }
 
 DELIVERY_MOVES: Mapping[DeliveryState, frozenset[DeliveryState]] = {
-    D.PENDING: frozenset({D.DELIVERED, D.ABANDONED, D.WITHDRAWN}),
+    DeliveryState.PENDING: frozenset({DeliveryState.DELIVERED, DeliveryState.ABANDONED, DeliveryState.WITHDRAWN}),
     # One that was just being sent may still have been taken.
-    D.WITHDRAWN: frozenset({D.DELIVERED}),
+    DeliveryState.WITHDRAWN: frozenset({DeliveryState.DELIVERED}),
     # Only a person takes these two, with `python main.py redeliver`.
-    D.DELIVERED: frozenset({D.PENDING}),
-    D.ABANDONED: frozenset({D.PENDING}),
+    DeliveryState.DELIVERED: frozenset({DeliveryState.PENDING}),
+    DeliveryState.ABANDONED: frozenset({DeliveryState.PENDING}),
 }
 
 

@@ -22,8 +22,6 @@ from lnpay.repository.queries.searches import InvoiceTotal
 from lnpay.strike.budget import LIMITS
 from lnpay.strike.client import Bucket
 
-S = RefundState
-
 MOST_SHOWN = 10
 """Of each kind; the list of invoices has them all."""
 
@@ -39,7 +37,7 @@ UNSETTLED_AFTER = timedelta(minutes=10)
 TROUBLED_AFTER = timedelta(minutes=10)
 """A pass that fails is followed by the next; passes that fail for so long need a person."""
 
-UNSENT = (S.REQUESTED, S.QUOTED, S.FAILED)
+UNSENT = (RefundState.REQUESTED, RefundState.QUOTED, RefundState.FAILED)
 """Refunds of which nothing can be on its way."""
 
 PRUNED_SHOWN_FOR = timedelta(days=90)
@@ -110,8 +108,8 @@ def attention(repository: Repository, now: datetime) -> Attention:
         unsettled = tx.invoices.unsettled(now - UNSETTLED_AFTER, MOST_SHOWN + 1)
         pruned = tx.pruned.found_paid(now - PRUNED_SHOWN_FOR, MOST_SHOWN + 1)
         unclear = _with_invoices(tx, tx.refunds.unclear(now - BY_HAND_AFTER, MOST_SHOWN + 1))
-        held = _owed(tx, S.HELD)
-        without_address = _owed(tx, S.NEEDS_ADDRESS)
+        held = _owed(tx, RefundState.HELD)
+        without_address = _owed(tx, RefundState.NEEDS_ADDRESS)
         failing = [one for state in UNSENT for one in _owed(tx, state) if _fails(one.refund, now)]
         untold = _untold(tx, now)
         troubled = [one for one in tx.heartbeats.every() if _is_troubled(one, now)]

@@ -13,7 +13,6 @@ from lnpay.domain.states import RefundState
 from tests.browser.conftest import PHONE, Stand, assert_accessible, assert_fits, picture
 
 PASSWORD = "a-password-of-the-tests"
-S = RefundState
 
 
 @pytest.fixture
@@ -76,7 +75,7 @@ def test_log_in_and_out_with_the_keyboard_alone(desk: Stand) -> None:
 
 @pytest.mark.parametrize("has_script", [True, False])
 def test_approve_a_held_refund(desk: Stand, has_script: bool) -> None:
-    invoice = late(desk, S.HELD, amount_fiat="50", correlation_id="order-50")
+    invoice = late(desk, RefundState.HELD, amount_fiat="50", correlation_id="order-50")
     page = log_in(desk, java_script_enabled=has_script)
     expect(page.get_by_role("heading", name="1 thing for you")).to_be_visible()
 
@@ -84,13 +83,13 @@ def test_approve_a_held_refund(desk: Stand, has_script: bool) -> None:
 
     expect(page.locator(".said")).to_contain_text("Approved")
     expect(page.get_by_role("heading", name="Nothing needs you")).to_be_visible()
-    desk.work_until(has_refund(desk, invoice, S.SENT))
+    desk.work_until(has_refund(desk, invoice, RefundState.SENT))
     assert [receipt.sats for receipt in desk.simulator.wallet.receipts] == [invoice.amount_sats]
 
 
 @pytest.mark.parametrize("has_script", [True, False])
 def test_give_an_address_after_a_wrong_one(desk: Stand, has_script: bool) -> None:
-    invoice = late(desk, S.NEEDS_ADDRESS, ln_address="")
+    invoice = late(desk, RefundState.NEEDS_ADDRESS, ln_address="")
     page = log_in(desk, viewport=PHONE, java_script_enabled=has_script)
     expect(page.get_by_label("Or let the customer do it")).to_have_value(f"{desk.url}/refund/{_token(desk, invoice)}")
 
@@ -101,7 +100,7 @@ def test_give_an_address_after_a_wrong_one(desk: Stand, has_script: bool) -> Non
     page.get_by_role("button", name="Send it there").click()
 
     expect(page.get_by_role("status")).to_contain_text("ann@wallet.test")
-    desk.work_until(has_refund(desk, invoice, S.SENT))
+    desk.work_until(has_refund(desk, invoice, RefundState.SENT))
 
 
 def _token(stand: Stand, invoice: Invoice) -> str:
@@ -111,14 +110,14 @@ def _token(stand: Stand, invoice: Invoice) -> str:
 
 
 def test_settle_by_hand_asks_how_one_knows(desk: Stand) -> None:
-    invoice = late(desk, S.HELD, amount_fiat="50")
+    invoice = late(desk, RefundState.HELD, amount_fiat="50")
     page = log_in(desk, f"/invoices/{invoice.strike_invoice_id}")
     expect(page.get_by_role("button", name="Close it")).to_be_hidden()
     page.get_by_text("Sent, or paid back").click()
     page.get_by_label("How you know").fill("paid back in cash")
     page.get_by_role("button", name="Close it").click()
     # The browser itself asks for the tick.
-    assert refund_state(desk, invoice) is S.HELD
+    assert refund_state(desk, invoice) is RefundState.HELD
 
     page.get_by_label("The customer has got the money.").check()
     page.get_by_role("button", name="Close it").click()
@@ -135,7 +134,7 @@ def refund_state(stand: Stand, invoice: Invoice) -> RefundState | None:
 
 def test_look_an_order_up_and_read_its_history(desk: Stand) -> None:
     other = desk.sell(correlation_id="order-1041")
-    invoice = late(desk, S.SENT, correlation_id="order-1042", description="Two cappuccinos")
+    invoice = late(desk, RefundState.SENT, correlation_id="order-1042", description="Two cappuccinos")
     page = log_in(desk, "/invoices")
     expect(page.get_by_role("link", name=other.correlation_id)).to_be_visible()
 
@@ -158,11 +157,11 @@ def a_busy_day(desk: Stand) -> list[Invoice]:
         desk.pay(sold)
         desk.work()
         desk.wait(86_400 * (1 + number % 3))
-    late(desk, S.SENT, correlation_id="order-1030", amount_fiat="9.90")
-    late(desk, S.NEEDS_ADDRESS, ln_address="", correlation_id="order-1031", description="Espresso")
-    late(desk, S.HELD, amount_fiat="50", correlation_id="order-1032", description="Gift box, large")
-    late(desk, S.FAILED, ln_address="fail@wallet.test", correlation_id="order-1033")
-    in_flight = late(desk, S.IN_FLIGHT, ln_address="pending@wallet.test", correlation_id="order-1034")
+    late(desk, RefundState.SENT, correlation_id="order-1030", amount_fiat="9.90")
+    late(desk, RefundState.NEEDS_ADDRESS, ln_address="", correlation_id="order-1031", description="Espresso")
+    late(desk, RefundState.HELD, amount_fiat="50", correlation_id="order-1032", description="Gift box, large")
+    late(desk, RefundState.FAILED, ln_address="fail@wallet.test", correlation_id="order-1033")
+    in_flight = late(desk, RefundState.IN_FLIGHT, ln_address="pending@wallet.test", correlation_id="order-1034")
     _abandon(desk)
     desk.wait(2 * 3_600)
     desk.work()

@@ -66,7 +66,6 @@ LATER = NOW + timedelta(hours=1)
 HOUR = timedelta(hours=1)
 ORDER = Order(Decimal("12.30"), "usd", "Zwei Kaffee ☕", "alice@example.com")
 RATE = Rate(Decimal("103456.78901234567890123"), "usd", "coingecko", NOW - timedelta(seconds=30))
-S, R, D = InvoiceState, RefundState, DeliveryState
 
 LIMIT = Hold(HoldCause.MAX_SATS, "above the limit")
 ENGINES = ["sqlite", "postgresql"]
@@ -146,7 +145,9 @@ class TestAttempts:
     @pytest.mark.parametrize("paid", ["1042", "1042-2"])
     def test_an_order_is_paid_when_one_of_its_attempts_is(self, repository: Repository, paid: str) -> None:
         for name, order in (("1042", ORDER), ("1042-2", self.ATTEMPT)):
-            add_invoice(repository, name, order=order, state=S.SETTLED if name == paid else S.EXPIRED)
+            add_invoice(
+                repository, name, order=order, state=InvoiceState.SETTLED if name == paid else InvoiceState.EXPIRED
+            )
 
         with repository.reading() as tx:
             settled = tx.invoices.settled_attempt("1042")
@@ -154,7 +155,7 @@ class TestAttempts:
             assert tx.invoices.settled_attempt("1043") is None
 
     def test_an_order_that_was_paid_late_is_not_paid(self, repository: Repository) -> None:
-        add_invoice(repository, "1042", state=S.PAID_LATE)
+        add_invoice(repository, "1042", state=InvoiceState.PAID_LATE)
 
         with repository.reading() as tx:
             assert tx.invoices.settled_attempt("1042") is None
@@ -174,25 +175,27 @@ class TestPruning:
             return tx.pruned.prune(before, LATER, limit)
 
     def test_only_unpaid_invoices_are_deleted(self, repository: Repository) -> None:
-        for state in S:
+        for state in InvoiceState:
             add_invoice(repository, f"order-{state}", state=state)
         add_draft(repository, "a-draft")
 
         assert self.prune(repository, NOW) == 0
         assert self.prune(repository) == 3
         assert self.prune(repository) == 0
-        gone = [name for name in (*(f"order-{one}" for one in S), "a-draft") if found(repository, name) is None]
+        gone = [
+            name for name in (*(f"order-{one}" for one in InvoiceState), "a-draft") if found(repository, name) is None
+        ]
         assert gone == ["order-lapsed", "order-cancelled", "a-draft"]
 
     def test_a_batch_has_its_bound(self, repository: Repository) -> None:
         for number in range(5):
-            add_invoice(repository, f"order-{number}", state=S.LAPSED)
+            add_invoice(repository, f"order-{number}", state=InvoiceState.LAPSED)
 
         assert [self.prune(repository, limit=2) for _ in range(4)] == [2, 2, 1, 0]
         with repository.reading() as tx:
             (total,) = tx.pruned.totals(NOW.date(), NOW.date())
             assert (total.invoices, total.amount_sats, total.amount_fiat) == (5, 5 * 11_889, 5 * ORDER.amount_fiat)
-            assert tx.pruned.count(S.LAPSED) == 5
+            assert tx.pruned.count(InvoiceState.LAPSED) == 5
             assert tx.pruned.totals(NOW.date() + timedelta(days=1), NOW.date() + timedelta(days=9)) == []
 
     def test_sums_of_all_the_money_in_the_world_are_kept(self, repository: Repository) -> None:
@@ -206,20 +209,20 @@ class TestPruning:
             assert tx.pruned.totals(NOW.date(), NOW.date())[0].amount_sats == 5_000 * most
 
     def test_messages_that_were_told_go_with_it_and_others_keep_it(self, repository: Repository) -> None:
-        told, waiting = (add_invoice(repository, name, state=S.LAPSED) for name in ("told", "waiting"))
+        told, waiting = (add_invoice(repository, name, state=InvoiceState.LAPSED) for name in ("told", "waiting"))
         with repository.transaction() as tx:
             for invoice in (told, waiting):
                 tx.deliveries.add(invoice.id, "invoice.expired", f"msg_{invoice.correlation_id}", "{}", NOW)
         with repository.engine.begin() as connection:
             change = deliveries.update().where(deliveries.c.invoice_id == told.id)
-            connection.execute(change.values(state=D.ABANDONED))
+            connection.execute(change.values(state=DeliveryState.ABANDONED))
 
         assert self.prune(repository) == 1
         assert found(repository, "told") is None
         assert found(repository, "waiting") is not None
 
     def test_a_payment_of_a_deleted_invoice_is_noted_once(self, repository: Repository) -> None:
-        add_invoice(repository, "order-1", state=S.LAPSED)
+        add_invoice(repository, "order-1", state=InvoiceState.LAPSED)
         self.prune(repository)
 
         with repository.transaction() as tx:
@@ -233,7 +236,7 @@ class TestPruning:
 
     def test_a_row_that_cannot_be_read_stays_and_keeps_no_other(self, repository: Repository) -> None:
         for name in ("odd", "fine"):
-            add_invoice(repository, name, state=S.LAPSED)
+            add_invoice(repository, name, state=InvoiceState.LAPSED)
         with repository.engine.begin() as connection:
             connection.execute(text("UPDATE invoices SET amount_fiat = 'a lot' WHERE correlation_id = 'odd'"))
 
@@ -242,14 +245,14 @@ class TestPruning:
 
     def test_two_workers_at_once_delete_each_invoice_once(self, repository: Repository) -> None:
         for number in range(40):
-            add_invoice(repository, f"order-{number}", state=S.LAPSED)
+            add_invoice(repository, f"order-{number}", state=InvoiceState.LAPSED)
 
         with ThreadPoolExecutor(4) as pool:
             done = list(pool.map(lambda _: self.prune(repository, limit=7), range(24)))
 
         assert sum(done) == 40
         with repository.reading() as tx:
-            assert tx.pruned.count(S.LAPSED) == 40
+            assert tx.pruned.count(InvoiceState.LAPSED) == 40
 
 
 class TestDrafts:
@@ -337,7 +340,7 @@ class TestInvoices:
             tx.invoices.issue(draft, issue)
 
         expected = Invoice(
-            **vars(draft), issue=issue, state=S.UNPAID, paid_at=None, received_sats=None, settled_at=None
+            **vars(draft), issue=issue, state=InvoiceState.UNPAID, paid_at=None, received_sats=None, settled_at=None
         )
         assert found(repository, "order-1") == expected
 
@@ -370,8 +373,8 @@ class TestInvoices:
             assert tx.invoices.named(name) == []
             assert tx.invoices.find(10**9) is None
 
-    @pytest.mark.parametrize("state", [S.SETTLED, S.PAID_LATE])
-    @pytest.mark.parametrize("old", [S.UNPAID, S.EXPIRED])
+    @pytest.mark.parametrize("state", [InvoiceState.SETTLED, InvoiceState.PAID_LATE])
+    @pytest.mark.parametrize("old", [InvoiceState.UNPAID, InvoiceState.EXPIRED])
     def test_a_watched_invoice_becomes_paid_once(
         self, repository: Repository, old: InvoiceState, state: InvoiceState
     ) -> None:
@@ -382,18 +385,18 @@ class TestInvoices:
 
         paid = invoice_of(repository, "order-1")
         assert (paid.state, paid.paid_at, paid.received_sats) == (state, NOW, 11_889)
-        assert paid.settled_at == (LATER if state is S.SETTLED else None)
+        assert paid.settled_at == (LATER if state is InvoiceState.SETTLED else None)
 
-    @pytest.mark.parametrize("old", [S.SETTLED, S.PAID_LATE])
+    @pytest.mark.parametrize("old", [InvoiceState.SETTLED, InvoiceState.PAID_LATE])
     def test_a_final_invoice_does_not_become_paid(self, repository: Repository, old: InvoiceState) -> None:
         invoice = add_invoice(repository, state=old)
 
-        assert not mark_paid(repository, invoice, S.SETTLED)
-        assert not mark_paid(repository, invoice, S.PAID_LATE)
+        assert not mark_paid(repository, invoice, InvoiceState.SETTLED)
+        assert not mark_paid(repository, invoice, InvoiceState.PAID_LATE)
         assert invoice_of(repository, "order-1").state is old
 
     def test_money_that_was_seen_is_remembered_while_the_invoice_is_watched(self, repository: Repository) -> None:
-        watched, final = add_invoice(repository), add_invoice(repository, "order-2", state=S.SETTLED)
+        watched, final = add_invoice(repository), add_invoice(repository, "order-2", state=InvoiceState.SETTLED)
 
         with repository.transaction() as tx:
             for invoice in [watched, final]:
@@ -407,20 +410,20 @@ class TestInvoices:
         invoice = add_invoice(repository)
 
         with repository.transaction() as tx:
-            assert not tx.invoices.move(invoice.id, S.EXPIRED, S.LAPSED)
-            assert tx.invoices.move(invoice.id, S.UNPAID, S.EXPIRED)
-            assert not tx.invoices.move(invoice.id, S.UNPAID, S.EXPIRED)
-            assert tx.invoices.move(invoice.id, S.EXPIRED, S.LAPSED)
-            assert not tx.invoices.move(10**9, S.UNPAID, S.EXPIRED)
+            assert not tx.invoices.move(invoice.id, InvoiceState.EXPIRED, InvoiceState.LAPSED)
+            assert tx.invoices.move(invoice.id, InvoiceState.UNPAID, InvoiceState.EXPIRED)
+            assert not tx.invoices.move(invoice.id, InvoiceState.UNPAID, InvoiceState.EXPIRED)
+            assert tx.invoices.move(invoice.id, InvoiceState.EXPIRED, InvoiceState.LAPSED)
+            assert not tx.invoices.move(10**9, InvoiceState.UNPAID, InvoiceState.EXPIRED)
 
     def test_a_move_that_no_table_permits_raises(self, repository: Repository) -> None:
         invoice = add_invoice(repository)
 
         with pytest.raises(ForbiddenMove), repository.transaction() as tx:
-            tx.invoices.move(invoice.id, S.SETTLED, S.UNPAID)
+            tx.invoices.move(invoice.id, InvoiceState.SETTLED, InvoiceState.UNPAID)
 
-    @pytest.mark.parametrize("new", [S.SETTLED, S.PAID_LATE])
-    @pytest.mark.parametrize("old", [S.UNPAID, S.EXPIRED, S.LAPSED])
+    @pytest.mark.parametrize("new", [InvoiceState.SETTLED, InvoiceState.PAID_LATE])
+    @pytest.mark.parametrize("old", [InvoiceState.UNPAID, InvoiceState.EXPIRED, InvoiceState.LAPSED])
     def test_a_payment_counts_until_one_has_counted(
         self, repository: Repository, old: InvoiceState, new: InvoiceState
     ) -> None:
@@ -431,18 +434,26 @@ class TestInvoices:
         assert invoice_of(repository, "order-1").state is new
 
     def test_only_invoices_of_ours_in_which_a_payment_counts_are_worth_a_look(self, repository: Repository) -> None:
-        for state in S:
+        for state in InvoiceState:
             add_invoice(repository, state.value, state=state)
 
         with repository.reading() as tx:
-            payable = tx.invoices.payable_among([*(f"strike-{state}" for state in S), "strange", "strike-unpaid"])
+            payable = tx.invoices.payable_among(
+                [*(f"strike-{state}" for state in InvoiceState), "strange", "strike-unpaid"]
+            )
             nothing = tx.invoices.payable_among([])
 
         assert sorted(payable) == ["strike-cancelled", "strike-expired", "strike-lapsed", "strike-unpaid"]
         assert nothing == []
 
     def test_payments_that_could_not_be_settled_are_kept_until_they_are(self, repository: Repository) -> None:
-        for name, state in [("a", S.UNPAID), ("b", S.EXPIRED), ("c", S.LAPSED), ("d", S.SETTLED), ("e", S.UNPAID)]:
+        for name, state in [
+            ("a", InvoiceState.UNPAID),
+            ("b", InvoiceState.EXPIRED),
+            ("c", InvoiceState.LAPSED),
+            ("d", InvoiceState.SETTLED),
+            ("e", InvoiceState.UNPAID),
+        ]:
             add_invoice(repository, name, state=state)
         with repository.transaction() as tx:
             tx.invoices.mark_listed_paid(["strike-c", "strike-strange"], NOW)
@@ -455,13 +466,15 @@ class TestInvoices:
             assert len(tx.invoices.unsettled(LATER, 2)) == 2
             assert tx.figures.unsettled() == 3
 
-        assert mark_paid(repository, invoice_of(repository, "c"), S.SETTLED)
+        assert mark_paid(repository, invoice_of(repository, "c"), InvoiceState.SETTLED)
         with repository.reading() as tx:
             assert [one.correlation_id for one in tx.invoices.unsettled(LATER, 10)] == ["a", "b"]
             assert tx.figures.unsettled() == 2
 
     def test_the_oldest_unwatched_invoice_is_found_among_those_that_ended_lately(self, repository: Repository) -> None:
-        for number, state in enumerate([S.LAPSED, S.CANCELLED, S.LAPSED, S.EXPIRED]):
+        for number, state in enumerate(
+            [InvoiceState.LAPSED, InvoiceState.CANCELLED, InvoiceState.LAPSED, InvoiceState.EXPIRED]
+        ):
             made_at = NOW + timedelta(seconds=number)
             add_invoice(repository, f"order-{number}", state=state, opened_at=made_at, ends_at=made_at + HOUR)
 
@@ -471,18 +484,28 @@ class TestInvoices:
             assert tx.invoices.oldest_unwatched_opened_at(NOW + 2 * HOUR) is None
 
     def test_the_oldest_invoice_is_the_one_that_the_provider_made_first(self, repository: Repository) -> None:
-        for number, state in enumerate([S.SETTLED, S.EXPIRED, S.EXPIRED, S.UNPAID]):
+        for number, state in enumerate(
+            [InvoiceState.SETTLED, InvoiceState.EXPIRED, InvoiceState.EXPIRED, InvoiceState.UNPAID]
+        ):
             add_invoice(repository, f"order-{number}", state=state, opened_at=NOW + timedelta(seconds=number))
         add_draft(repository, "draft")
 
         with repository.reading() as tx:
-            assert tx.invoices.oldest_opened_at([S.UNPAID]) == NOW + timedelta(seconds=3)
-            assert tx.invoices.oldest_opened_at([S.UNPAID, S.EXPIRED]) == NOW + timedelta(seconds=1)
-            assert tx.invoices.oldest_opened_at([S.LAPSED]) is None
+            assert tx.invoices.oldest_opened_at([InvoiceState.UNPAID]) == NOW + timedelta(seconds=3)
+            assert tx.invoices.oldest_opened_at([InvoiceState.UNPAID, InvoiceState.EXPIRED]) == NOW + timedelta(
+                seconds=1
+            )
+            assert tx.invoices.oldest_opened_at([InvoiceState.LAPSED]) is None
             assert tx.invoices.oldest_opened_at([]) is None
 
     def test_those_asked_about_least_recently_come_first(self, repository: Repository) -> None:
-        for name, state in [("a", S.UNPAID), ("b", S.EXPIRED), ("c", S.UNPAID), ("d", S.EXPIRED), ("e", S.SETTLED)]:
+        for name, state in [
+            ("a", InvoiceState.UNPAID),
+            ("b", InvoiceState.EXPIRED),
+            ("c", InvoiceState.UNPAID),
+            ("d", InvoiceState.EXPIRED),
+            ("e", InvoiceState.SETTLED),
+        ]:
             add_invoice(repository, name, state=state)
         add_draft(repository, "draft")
         with repository.transaction() as tx:
@@ -493,13 +516,15 @@ class TestInvoices:
             assert tx.invoices.least_recently_checked(10) == ["strike-b", "strike-c", "strike-d", "strike-a"]
             assert tx.invoices.least_recently_checked(3) == ["strike-b", "strike-c", "strike-d"]
 
-    @pytest.mark.parametrize(("question", "state"), [("to_expire", S.UNPAID), ("to_lapse", S.EXPIRED)])
+    @pytest.mark.parametrize(
+        ("question", "state"), [("to_expire", InvoiceState.UNPAID), ("to_lapse", InvoiceState.EXPIRED)]
+    )
     def test_what_has_ended_is_named_oldest_first_and_no_more_than_asked(
         self, repository: Repository, question: str, state: InvoiceState
     ) -> None:
         for name, seconds in [("late", 3), ("early", 1), ("middle", 2), ("open", 10)]:
             add_invoice(repository, name, state=state, ends_at=NOW + timedelta(seconds=seconds))
-        add_invoice(repository, "settled", state=S.SETTLED, ends_at=NOW)
+        add_invoice(repository, "settled", state=InvoiceState.SETTLED, ends_at=NOW)
         add_draft(repository, "draft")
 
         with repository.reading() as tx:
@@ -510,28 +535,28 @@ class TestInvoices:
         assert two == ended[:2]
 
     def test_issued_invoices_are_counted_by_state(self, repository: Repository) -> None:
-        for name, state in [("a", S.UNPAID), ("b", S.UNPAID), ("c", S.SETTLED)]:
+        for name, state in [("a", InvoiceState.UNPAID), ("b", InvoiceState.UNPAID), ("c", InvoiceState.SETTLED)]:
             add_invoice(repository, name, state=state)
         add_draft(repository, "draft")
 
         with repository.reading() as tx:
             counts = tx.invoices.counts()
 
-        assert counts == {**dict.fromkeys(S, 0), S.UNPAID: 2, S.SETTLED: 1}
+        assert counts == {**dict.fromkeys(InvoiceState, 0), InvoiceState.UNPAID: 2, InvoiceState.SETTLED: 1}
 
 
 class TestRefunds:
     def test_a_refund_comes_back_as_it_was_owed(self, repository: Repository) -> None:
-        invoice = add_invoice(repository, state=S.PAID_LATE)
+        invoice = add_invoice(repository, state=InvoiceState.PAID_LATE)
 
         refund = owe_refund(repository, invoice)
 
-        assert (refund.invoice_id, refund.state, refund.amount_sats) == (invoice.id, R.REQUESTED, 11_889)
+        assert (refund.invoice_id, refund.state, refund.amount_sats) == (invoice.id, RefundState.REQUESTED, 11_889)
         assert (refund.address, refund.idempotency_key) == ("alice@example.com", "key-1")
         assert refund.created_at == NOW
 
     def test_one_invoice_is_refunded_once(self, repository: Repository) -> None:
-        invoice = add_invoice(repository, state=S.PAID_LATE)
+        invoice = add_invoice(repository, state=InvoiceState.PAID_LATE)
         first = owe_refund(repository, invoice)
 
         with repository.transaction() as tx:
@@ -544,9 +569,9 @@ class TestRefunds:
 
     @pytest.mark.parametrize("address", [None, ""])
     def test_without_an_address_it_waits_for_one(self, repository: Repository, address: str | None) -> None:
-        refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE), address=address)
+        refund = owe_refund(repository, add_invoice(repository, state=InvoiceState.PAID_LATE), address=address)
 
-        assert refund.state is R.NEEDS_ADDRESS
+        assert refund.state is RefundState.NEEDS_ADDRESS
 
     def test_it_is_found_by_each_of_its_names(self, repository: Repository) -> None:
         refund = in_flight_refund(repository)
@@ -569,36 +594,36 @@ class TestRefunds:
             assert tx.refunds.find(10**9) is None
 
     def test_a_claimed_refund_is_not_claimed_again_until_the_claim_expires(self, repository: Repository) -> None:
-        refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE))
+        refund = owe_refund(repository, add_invoice(repository, state=InvoiceState.PAID_LATE))
         with repository.transaction() as tx:
             claimed = known(tx.refunds.claim(refund, LATER))
             assert tx.refunds.claim(refund, LATER) is None
 
         with repository.reading() as tx:
-            assert tx.refunds.due([R.REQUESTED], LATER - timedelta(seconds=1), 10) == []
-            assert tx.refunds.due([R.REQUESTED], LATER, 10) == [claimed]
-            assert tx.refunds.due([R.FAILED], LATER, 10) == []
-            assert tx.refunds.next_due_at([R.REQUESTED]) == LATER
-            assert tx.refunds.next_due_at([R.FAILED]) is None
+            assert tx.refunds.due([RefundState.REQUESTED], LATER - timedelta(seconds=1), 10) == []
+            assert tx.refunds.due([RefundState.REQUESTED], LATER, 10) == [claimed]
+            assert tx.refunds.due([RefundState.FAILED], LATER, 10) == []
+            assert tx.refunds.next_due_at([RefundState.REQUESTED]) == LATER
+            assert tx.refunds.next_due_at([RefundState.FAILED]) is None
 
     def test_who_lost_the_claim_neither_changes_nor_moves_it(self, repository: Repository) -> None:
-        refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE))
+        refund = owe_refund(repository, add_invoice(repository, state=InvoiceState.PAID_LATE))
         with repository.transaction() as tx:
             old = known(tx.refunds.claim(refund, NOW))
             new = known(tx.refunds.claim(old, LATER))
 
             assert tx.refunds.release(old) is None
             assert tx.refunds.hold(old, LIMIT) is None
-            assert known(tx.refunds.hold(new, LIMIT)).state is R.HELD
+            assert known(tx.refunds.hold(new, LIMIT)).state is RefundState.HELD
 
         held = refund_of(repository, known(invoice_of(repository, "order-1")))
         assert (held.held_because, held.reason) == (LIMIT.cause, LIMIT.reason)
 
     def test_a_refund_makes_no_move_that_its_table_forbids(self, repository: Repository) -> None:
-        refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE))
+        refund = owe_refund(repository, add_invoice(repository, state=InvoiceState.PAID_LATE))
 
         with pytest.raises(ForbiddenMove), repository.transaction() as tx:
-            tx.refunds.start_over(replace(refund, state=R.SENT), RefundKey("key-2", 1))
+            tx.refunds.start_over(replace(refund, state=RefundState.SENT), RefundKey("key-2", 1))
 
     def test_it_is_sent_once_no_matter_who_holds_the_claim(self, repository: Repository) -> None:
         refund = in_flight_refund(repository)
@@ -610,7 +635,12 @@ class TestRefunds:
             assert not tx.refunds.mark_sent(refund, LATER, "payment-2")
 
             sent = known(tx.refunds.find(refund.id))
-        assert (sent.state, sent.sent_at, sent.payment_id, sent.claimed_until) == (R.SENT, NOW, "payment-1", None)
+        assert (sent.state, sent.sent_at, sent.payment_id, sent.claimed_until) == (
+            RefundState.SENT,
+            NOW,
+            "payment-1",
+            None,
+        )
 
     def test_evidence_about_another_quote_sends_nothing(self, repository: Repository) -> None:
         refund = in_flight_refund(repository)
@@ -672,8 +702,8 @@ class TestRefunds:
         refund = in_flight_refund(repository)
 
         with repository.reading() as tx:
-            assert tx.refunds.in_states([R.IN_FLIGHT, R.SENT], 10) == [refund]
-            assert tx.refunds.in_states([R.REQUESTED], 10) == []
+            assert tx.refunds.in_states([RefundState.IN_FLIGHT, RefundState.SENT], 10) == [refund]
+            assert tx.refunds.in_states([RefundState.REQUESTED], 10) == []
 
     def test_an_invoice_without_a_refund_has_none(self, repository: Repository) -> None:
         invoice = add_invoice(repository)
@@ -691,7 +721,7 @@ class TestDeliveries:
         [delivery] = due(repository, NOW)
 
         assert delivery == Delivery(
-            delivery.id, "msg_1", invoice.id, "invoice.settled", '{"a":"ä ☕"}', D.PENDING, 0, 0,
+            delivery.id, "msg_1", invoice.id, "invoice.settled", '{"a":"ä ☕"}', DeliveryState.PENDING, 0, 0,
             None, NOW, NOW, None, None,
         )  # fmt: skip
 
@@ -757,7 +787,12 @@ class TestDeliveries:
             assert not tx.deliveries.mark_delivered(delivery, LATER)
 
         [done] = deliveries_of(repository, delivery)
-        assert (done.state, done.delivered_at, done.attempts, done.claimed_until) == (D.DELIVERED, NOW, 1, None)
+        assert (done.state, done.delivered_at, done.attempts, done.claimed_until) == (
+            DeliveryState.DELIVERED,
+            NOW,
+            1,
+            None,
+        )
         assert not claim(repository, done, LATER)
 
     def test_a_delivered_message_counts_also_after_the_claim_was_lost(self, repository: Repository) -> None:
@@ -798,7 +833,7 @@ class TestDeliveries:
             assert tx.deliveries.abandon(delivery, "410")
 
         [done] = deliveries_of(repository, delivery)
-        assert (done.state, done.attempts, done.last_error) == (D.ABANDONED, 1, "410")
+        assert (done.state, done.attempts, done.last_error) == (DeliveryState.ABANDONED, 1, "410")
         assert due(repository, LATER + timedelta(days=30)) == []
 
     @pytest.mark.parametrize("end", ["abandon", "mark_delivered"])
@@ -816,7 +851,7 @@ class TestDeliveries:
             assert not tx.deliveries.send_again(done, LATER)
 
         [again] = due(repository, LATER)
-        assert (again.state, again.attempts, again.delivered_at) == (D.PENDING, 0, None)
+        assert (again.state, again.attempts, again.delivered_at) == (DeliveryState.PENDING, 0, None)
         assert again.webhook_id == delivery.webhook_id
 
     def test_the_next_due_moment_is_the_earliest_of_what_is_owed(self, repository: Repository) -> None:
@@ -879,20 +914,20 @@ class TestBackupsOfAWrongClock:
 
 class TestRefundsOfAWrongClock:
     def test_a_claim_and_a_rest_that_no_right_clock_has_written_are_over(self, repository: Repository) -> None:
-        refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE))
+        refund = owe_refund(repository, add_invoice(repository, state=InvoiceState.PAID_LATE))
         with repository.transaction() as tx:
             assert tx.refunds.claim(refund, until=NOW + 2 * HOUR)
         far = {"claims_end_by": NOW + 2 * HOUR, "rests_end_by": NOW + 2 * HOUR}
 
         with repository.reading() as tx:
-            assert tx.refunds.due([R.REQUESTED], NOW, 10, **far) == []
-            assert len(tx.refunds.due([R.REQUESTED], NOW, 10, claims_end_by=NOW + HOUR)) == 1
+            assert tx.refunds.due([RefundState.REQUESTED], NOW, 10, **far) == []
+            assert len(tx.refunds.due([RefundState.REQUESTED], NOW, 10, claims_end_by=NOW + HOUR)) == 1
 
         with repository.engine.begin() as connection:
             connection.execute(update(refunds).values(claimed_until=None, next_attempt_at=NOW + 2 * HOUR))
         with repository.reading() as tx:
-            assert tx.refunds.due([R.REQUESTED], NOW, 10, **far) == []
-            assert len(tx.refunds.due([R.REQUESTED], NOW, 10, rests_end_by=NOW + HOUR)) == 1
+            assert tx.refunds.due([RefundState.REQUESTED], NOW, 10, **far) == []
+            assert len(tx.refunds.due([RefundState.REQUESTED], NOW, 10, rests_end_by=NOW + HOUR)) == 1
 
     @pytest.mark.parametrize(("payment_id", "count"), [(None, 0), ("payment-1", 1)])
     def test_a_quote_is_never_executed_again_before_its_time(
@@ -903,7 +938,7 @@ class TestRefundsOfAWrongClock:
             connection.execute(update(refunds).values(payment_id=payment_id, next_attempt_at=NOW + 2 * HOUR))
 
         with repository.reading() as tx:
-            assert len(tx.refunds.due([R.IN_FLIGHT], NOW, 10, rests_end_by=NOW + HOUR)) == count
+            assert len(tx.refunds.due([RefundState.IN_FLIGHT], NOW, 10, rests_end_by=NOW + HOUR)) == count
 
 
 class TestLimits:
@@ -1013,7 +1048,7 @@ class TestValues:
 
     @pytest.mark.parametrize("amount", [1.5, Decimal(1)])
     def test_a_refund_of_no_whole_number_is_refused(self, repository: Repository, amount: Any) -> None:
-        invoice = add_invoice(repository, state=S.PAID_LATE)
+        invoice = add_invoice(repository, state=InvoiceState.PAID_LATE)
 
         with pytest.raises(StatementError, match="whole numbers"):
             owe_refund(repository, invoice, received_sats=amount)
@@ -1052,7 +1087,7 @@ class TestGuards:
         draft = add_draft(repository)
 
         with pytest.raises(IntegrityError, match="ck_invoices_draft_unpaid"), repository.transaction() as tx:
-            tx.invoices.move(draft.id, S.UNPAID, S.EXPIRED)
+            tx.invoices.move(draft.id, InvoiceState.UNPAID, InvoiceState.EXPIRED)
 
     @pytest.mark.parametrize(
         ("state", "paid_at", "received_sats", "settled_at"),
@@ -1087,7 +1122,7 @@ class TestGuards:
             connection.execute(update(invoices).where(invoices.c.id == other.id).values({column: value}))
 
     def test_one_invoice_has_one_refund_even_when_the_code_forgets(self, repository: Repository) -> None:
-        refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE))
+        refund = owe_refund(repository, add_invoice(repository, state=InvoiceState.PAID_LATE))
         copy = {**vars(refund), "id": refund.id + 1, "token": "other", "idempotency_key": "other"}
 
         with pytest.raises(IntegrityError), repository.engine.begin() as connection:
@@ -1139,7 +1174,7 @@ class TestTransactions:
         invoice = add_invoice(repository)
 
         with contextlib.suppress(ZeroDivisionError), repository.transaction() as tx:
-            assert tx.invoices.move(invoice.id, S.UNPAID, S.EXPIRED)
+            assert tx.invoices.move(invoice.id, InvoiceState.UNPAID, InvoiceState.EXPIRED)
             assert tx.deliveries.add(invoice.id, "invoice.expired", "msg_1", "{}", NOW)
             raise ZeroDivisionError
 
@@ -1206,7 +1241,7 @@ class TestRaces:
         invoice = add_invoice(repository)
 
         def settle(tx: Transaction) -> bool:
-            is_first = tx.invoices.mark_paid(invoice.id, S.SETTLED, paid_at=NOW, received_sats=5, at=NOW)
+            is_first = tx.invoices.mark_paid(invoice.id, InvoiceState.SETTLED, paid_at=NOW, received_sats=5, at=NOW)
             return is_first and tx.deliveries.add(invoice.id, "invoice.settled", "msg_1", "{}", NOW)
 
         assert sorted(race(database_url, settle)) == [False] * 7 + [True]
@@ -1218,15 +1253,15 @@ class TestRaces:
 
             def pay_or_expire(tx: Transaction, invoice: Invoice = invoice) -> bool:
                 if threading.current_thread().name.endswith(("0", "1")):
-                    return tx.invoices.mark_paid(invoice.id, S.SETTLED, paid_at=NOW, received_sats=5, at=NOW)
-                tx.invoices.move(invoice.id, S.UNPAID, S.EXPIRED)
+                    return tx.invoices.mark_paid(invoice.id, InvoiceState.SETTLED, paid_at=NOW, received_sats=5, at=NOW)
+                tx.invoices.move(invoice.id, InvoiceState.UNPAID, InvoiceState.EXPIRED)
                 return False
 
             assert sum(race(database_url, pay_or_expire)) == 1
-            assert invoice_of(repository, f"order-{number}").state is S.SETTLED
+            assert invoice_of(repository, f"order-{number}").state is InvoiceState.SETTLED
 
     def test_of_two_processes_one_owes_the_refund(self, database_url: str, repository: Repository) -> None:
-        invoice = add_invoice(repository, state=S.PAID_LATE)
+        invoice = add_invoice(repository, state=InvoiceState.PAID_LATE)
 
         def owe(tx: Transaction) -> bool:
             name = threading.current_thread().name
@@ -1469,7 +1504,7 @@ class TestSqlite:
         [
             lambda tx: tx.invoices.to_expire(NOW, 100),
             lambda tx: tx.invoices.to_lapse(NOW, 100),
-            lambda tx: tx.invoices.oldest_opened_at([S.UNPAID, S.EXPIRED]),
+            lambda tx: tx.invoices.oldest_opened_at([InvoiceState.UNPAID, InvoiceState.EXPIRED]),
             lambda tx: tx.invoices.least_recently_checked(100),
             lambda tx: tx.invoices.payable_among([f"strike-{number}" for number in range(100)]),
             lambda tx: tx.invoices.oldest_unwatched_opened_at(NOW),
@@ -1481,7 +1516,7 @@ class TestSqlite:
             lambda tx: tx.invoices.find_by_token("token-1"),
             lambda tx: tx.invoices.find_by_correlation_id("order-1"),
             lambda tx: tx.invoices.mark_checked(["strike-1", "strike-2"], NOW),
-            lambda tx: tx.invoices.move(1, S.UNPAID, S.EXPIRED),
+            lambda tx: tx.invoices.move(1, InvoiceState.UNPAID, InvoiceState.EXPIRED),
             lambda tx: tx.deliveries.due(NOW, 100),
             lambda tx: tx.deliveries.due(NOW, 100, Credible(LATER, [LATER, LATER])),
             lambda tx: tx.deliveries.next_due_at(),
@@ -1490,9 +1525,9 @@ class TestSqlite:
             lambda tx: tx.refunds.find_by_invoice(1),
             lambda tx: tx.refunds.find_by_token("token-1"),
             lambda tx: tx.refunds.find_by_payment("payment-1"),
-            lambda tx: tx.refunds.due([R.REQUESTED, R.IN_FLIGHT], NOW, 100),
-            lambda tx: tx.refunds.due([R.REQUESTED], NOW, 100, claims_end_by=LATER, rests_end_by=LATER),
-            lambda tx: tx.refunds.next_due_at([R.REQUESTED]),
+            lambda tx: tx.refunds.due([RefundState.REQUESTED, RefundState.IN_FLIGHT], NOW, 100),
+            lambda tx: tx.refunds.due([RefundState.REQUESTED], NOW, 100, claims_end_by=LATER, rests_end_by=LATER),
+            lambda tx: tx.refunds.next_due_at([RefundState.REQUESTED]),
             lambda tx: tx.refunds.started_sats(NOW),
             lambda tx: tx.limits.blocked_until("other"),
             lambda tx: tx.limits.calls_since("other", NOW, 60),
@@ -1568,7 +1603,7 @@ def add_invoice(
     repository: Repository,
     name: str = "order-1",
     *,
-    state: InvoiceState = S.UNPAID,
+    state: InvoiceState = InvoiceState.UNPAID,
     order: Order = ORDER,
     **issue: Any,
 ) -> Invoice:
@@ -1576,13 +1611,13 @@ def add_invoice(
     draft = add_draft(repository, name, order=order)
     with repository.transaction() as tx:
         assert tx.invoices.issue(draft, issue_of(name, **issue))
-        if state in (S.EXPIRED, S.LAPSED):
-            assert tx.invoices.move(draft.id, S.UNPAID, S.EXPIRED)
-        if state is S.LAPSED:
-            assert tx.invoices.move(draft.id, S.EXPIRED, S.LAPSED)
-        if state is S.CANCELLED:
-            assert tx.invoices.cancel(draft.id, S.UNPAID)
-    if state in (S.SETTLED, S.PAID_LATE):
+        if state in (InvoiceState.EXPIRED, InvoiceState.LAPSED):
+            assert tx.invoices.move(draft.id, InvoiceState.UNPAID, InvoiceState.EXPIRED)
+        if state is InvoiceState.LAPSED:
+            assert tx.invoices.move(draft.id, InvoiceState.EXPIRED, InvoiceState.LAPSED)
+        if state is InvoiceState.CANCELLED:
+            assert tx.invoices.cancel(draft.id, InvoiceState.UNPAID)
+    if state in (InvoiceState.SETTLED, InvoiceState.PAID_LATE):
         assert mark_paid(repository, draft, state)
     return invoice_of(repository, name)
 
@@ -1619,7 +1654,7 @@ def owe_refund(
 
 
 def in_flight_refund(repository: Repository) -> Refund:
-    refund = owe_refund(repository, add_invoice(repository, state=S.PAID_LATE))
+    refund = owe_refund(repository, add_invoice(repository, state=InvoiceState.PAID_LATE))
     with repository.transaction() as tx:
         quoted = known(tx.refunds.store_quote(refund, "quote-1", 11))
         return known(tx.refunds.start(quoted, NOW))
@@ -1687,7 +1722,7 @@ def write_while_thrown_out(repository: Repository, admin: Repository) -> None:
 
 
 def add_one_of_each(repository: Repository) -> None:
-    invoice = add_invoice(repository, "refunded", state=S.PAID_LATE)
+    invoice = add_invoice(repository, "refunded", state=InvoiceState.PAID_LATE)
     owe_refund(repository, invoice)
     owe_delivery(repository)
 
@@ -1746,7 +1781,7 @@ def guards_of(repository: Repository) -> dict[str, set[tuple[str, str]]]:
 def fill(repository: Repository) -> None:
     """So many old rows that reading them all would be the wrong plan, and what SQLite needs to know that."""
     add_one_of_each(repository)
-    add_invoice(repository, "old", state=S.SETTLED)
+    add_invoice(repository, "old", state=InvoiceState.SETTLED)
     with repository.engine.connect() as connection:
         old = connection.execute(select(invoices).where(invoices.c.correlation_id == "old")).one()._asdict()
     names = ["correlation_id", "token", "strike_invoice_id"]

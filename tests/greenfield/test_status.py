@@ -9,26 +9,29 @@ from sqlalchemy import update
 
 from lnpay.domain.states import InvoiceState
 from lnpay.repository import tables
-from lnpay.web.greenfield.status import AdditionalStatus, Status, standing_of
+from lnpay.web.greenfield.status import AdditionalStatus, Status, derive_status
 from tests.greenfield.shop import Plugin, is_settled
 from tests.world import World
 
-S = InvoiceState
 NEVER = None
 IN_TIME, LATE = 60, 2_000
 """Seconds after the invoice was made at which money was seen, or it was marked."""
 
 
-def put(world: World, invoice_id: str, state: S, *, seen: int | None, marked: bool) -> None:
+def put(world: World, invoice_id: str, state: InvoiceState, *, seen: int | None, marked: bool) -> None:
     """Give a row a state, as its history might have left it."""
     row = world.invoice(invoice_id)
     opened_at = row.issue.opened_at
-    paid = {"paid_at": opened_at, "received_sats": row.amount_sats} if state in (S.SETTLED, S.PAID_LATE) else {}
+    paid = (
+        {"paid_at": opened_at, "received_sats": row.amount_sats}
+        if state in (InvoiceState.SETTLED, InvoiceState.PAID_LATE)
+        else {}
+    )
     values = {
         "state": state,
         "seen_at": None if seen is None else opened_at + timedelta(seconds=seen),
         "marked_invalid_at": opened_at if marked else None,
-        "settled_at": opened_at if state is S.SETTLED else None,
+        "settled_at": opened_at if state is InvoiceState.SETTLED else None,
         **paid,
     }
     with world.backend.repository.engine.begin() as connection:
@@ -38,22 +41,22 @@ def put(world: World, invoice_id: str, state: S, *, seen: int | None, marked: bo
 
 
 CASES = {
-    "new": (S.UNPAID, NEVER, False, 0, "New"),
-    "money seen": (S.UNPAID, IN_TIME, False, 100, "Processing"),
-    "money seen in time, not final after the deadline": (S.EXPIRED, IN_TIME, False, 3_000, "Processing"),
-    "money seen too late": (S.EXPIRED, LATE, False, 3_000, "Expired"),
-    "past the deadline, before a worker looked": (S.UNPAID, NEVER, False, 3_000, "Expired"),
-    "expired": (S.EXPIRED, NEVER, False, 3_000, "Expired"),
-    "lapsed": (S.LAPSED, NEVER, False, 9_000, "Expired"),
-    "cancelled": (S.CANCELLED, NEVER, False, 10, "Expired"),
-    "settled": (S.SETTLED, NEVER, False, 10, "Settled"),
-    "settled after it was expired": (S.SETTLED, LATE, False, 9_000, "Settled"),
-    "paid late": (S.PAID_LATE, NEVER, False, 3_000, "Expired"),
-    "paid late, seen before": (S.PAID_LATE, IN_TIME, False, 3_000, "Expired"),
-    "marked": (S.EXPIRED, NEVER, True, 100, "Invalid"),
-    "marked, then paid": (S.PAID_LATE, NEVER, True, 3_000, "Invalid"),
-    "marked after the payment": (S.SETTLED, NEVER, True, 100, "Settled"),
-    "marked and lapsed": (S.LAPSED, NEVER, True, 9_000, "Invalid"),
+    "new": (InvoiceState.UNPAID, NEVER, False, 0, "New"),
+    "money seen": (InvoiceState.UNPAID, IN_TIME, False, 100, "Processing"),
+    "money seen in time, not final after the deadline": (InvoiceState.EXPIRED, IN_TIME, False, 3_000, "Processing"),
+    "money seen too late": (InvoiceState.EXPIRED, LATE, False, 3_000, "Expired"),
+    "past the deadline, before a worker looked": (InvoiceState.UNPAID, NEVER, False, 3_000, "Expired"),
+    "expired": (InvoiceState.EXPIRED, NEVER, False, 3_000, "Expired"),
+    "lapsed": (InvoiceState.LAPSED, NEVER, False, 9_000, "Expired"),
+    "cancelled": (InvoiceState.CANCELLED, NEVER, False, 10, "Expired"),
+    "settled": (InvoiceState.SETTLED, NEVER, False, 10, "Settled"),
+    "settled after it was expired": (InvoiceState.SETTLED, LATE, False, 9_000, "Settled"),
+    "paid late": (InvoiceState.PAID_LATE, NEVER, False, 3_000, "Expired"),
+    "paid late, seen before": (InvoiceState.PAID_LATE, IN_TIME, False, 3_000, "Expired"),
+    "marked": (InvoiceState.EXPIRED, NEVER, True, 100, "Invalid"),
+    "marked, then paid": (InvoiceState.PAID_LATE, NEVER, True, 3_000, "Invalid"),
+    "marked after the payment": (InvoiceState.SETTLED, NEVER, True, 100, "Settled"),
+    "marked and lapsed": (InvoiceState.LAPSED, NEVER, True, 9_000, "Invalid"),
 }
 
 
@@ -70,24 +73,24 @@ def test_each_state_has_one_status_in_the_answer_and_in_the_list(plugin: Plugin,
     assert read["status"] == status
     assert read["additionalStatus"] == ("Marked" if status == "Invalid" else "None")
     assert listed == [status]
-    assert is_settled(read) == (state is S.SETTLED)
-    assert read["paidAmount"] == ("12.34" if state is S.SETTLED else "0")
+    assert is_settled(read) == (state is InvoiceState.SETTLED)
+    assert read["paidAmount"] == ("12.34" if state is InvoiceState.SETTLED else "0")
 
 
-@pytest.mark.parametrize("state", S)
+@pytest.mark.parametrize("state", InvoiceState)
 @pytest.mark.parametrize("seen", [NEVER, IN_TIME, LATE])
 @pytest.mark.parametrize("marked", [False, True])
 def test_only_what_was_paid_in_time_is_ever_taken_for_paid(
-    plugin: Plugin, world: World, state: S, seen: int | None, marked: bool
+    plugin: Plugin, world: World, state: InvoiceState, seen: int | None, marked: bool
 ) -> None:
     made = plugin.create()
     put(world, made["id"], state, seen=seen, marked=marked)
 
     for waited in (0, 1_000, 10_000):
         world.wait(waited)
-        standing = standing_of(world.invoice(made["id"]), world.clock())
-        assert (standing.status is Status.SETTLED) == (state is S.SETTLED)
-        if state is S.PAID_LATE and not marked:
+        standing = derive_status(world.invoice(made["id"]), world.clock())
+        assert (standing.status is Status.SETTLED) == (state is InvoiceState.SETTLED)
+        if state is InvoiceState.PAID_LATE and not marked:
             assert (standing.status, standing.additional) == (Status.EXPIRED, AdditionalStatus.NONE)
 
 

@@ -7,7 +7,7 @@ import uuid
 import pytest
 from sqlalchemy import ColumnElement, Update, delete, insert, update
 
-from lnpay.accounting.discrepancies import WORDS, BreakKind
+from lnpay.accounting.discrepancies import WORDS, DiscrepancyKind
 from lnpay.domain.model import Invoice, RefundKey
 from lnpay.repository.tables import (
     deliveries,
@@ -18,7 +18,7 @@ from lnpay.repository.tables import (
 from lnpay.sandbox.strike.models import Money
 from tests.reconciliation.month import Month, Plant
 
-K = BreakKind
+K = DiscrepancyKind
 
 
 def an_order_that_this_database_has_lost(month: Month) -> str:
@@ -157,7 +157,7 @@ def a_refund_that_arrived_twice(month: Month) -> str:
     return invoice.strike_invoice_id
 
 
-PLANTS: dict[BreakKind, Plant] = {
+PLANTS: dict[DiscrepancyKind, Plant] = {
     K.UNKNOWN_HERE: an_order_that_this_database_has_lost,
     K.SECOND_PAYMENT: two_paid_invoices_of_one_order,
     K.NOT_COUNTED: a_payment_that_was_missed,
@@ -184,11 +184,11 @@ PLANTS: dict[BreakKind, Plant] = {
 
 
 def test_every_kind_is_planted_and_has_words() -> None:
-    assert set(PLANTS) == set(WORDS) == set(BreakKind)
+    assert set(PLANTS) == set(WORDS) == set(DiscrepancyKind)
 
 
 @pytest.mark.parametrize("kind", PLANTS)
-def test_a_break_is_found_and_named(month: Month, kind: BreakKind) -> None:
+def test_a_break_is_found_and_named(month: Month, kind: DiscrepancyKind) -> None:
     month.sale()
     month.late()
     invoice_id = PLANTS[kind](month)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from lnpay.accounting.discrepancies import BreakKind
+from lnpay.accounting.discrepancies import DiscrepancyKind
 from lnpay.accounting.reconcile import MOST_PAUSES
 from lnpay.domain.model import Order, Rate
 from lnpay.domain.states import RefundState
@@ -85,7 +85,7 @@ def test_what_happened_in_other_months_is_theirs(month: Month) -> None:
 
     found = month.reconcile()
 
-    assert [one.kind for one in found.discrepancies] == [BreakKind.NOT_COUNTED]
+    assert [one.kind for one in found.discrepancies] == [DiscrepancyKind.NOT_COUNTED]
 
 
 @pytest.mark.parametrize("is_known", [True, False], ids=["here and at Strike", "at Strike alone"])
@@ -122,7 +122,7 @@ def test_a_period_that_began_a_moment_ago_does_not_balance(month: Month) -> None
 def test_what_may_be_another_program_s_is_a_discrepancy_until_the_operator_says_so(month: Month) -> None:
     month.stranger("theirs-1")
 
-    assert [one.kind for one in month.reconcile().discrepancies] == [BreakKind.UNKNOWN_HERE]
+    assert [one.kind for one in month.reconcile().discrepancies] == [DiscrepancyKind.UNKNOWN_HERE]
     shared = month.reconcile(is_shared=True)
     assert (shared.is_balanced, shared.foreign) == (True, 1)
 
@@ -148,7 +148,7 @@ def test_a_second_payment_under_an_older_name_of_ours_is_found_beside_neighbours
     found = month.reconcile(is_shared=True)
 
     assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [
-        (BreakKind.SECOND_PAYMENT, second.invoice_id)
+        (DiscrepancyKind.SECOND_PAYMENT, second.invoice_id)
     ]
 
 
@@ -161,7 +161,9 @@ def test_a_draft_of_an_older_version_names_its_payment(month: Month) -> None:
 
     found = month.reconcile(is_shared=True)
 
-    assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [(BreakKind.UNKNOWN_HERE, paid.invoice_id)]
+    assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [
+        (DiscrepancyKind.UNKNOWN_HERE, paid.invoice_id)
+    ]
 
 
 def test_an_order_that_never_got_its_paid_invoice_is_no_stranger(month: Month) -> None:
@@ -173,7 +175,9 @@ def test_an_order_that_never_got_its_paid_invoice_is_no_stranger(month: Month) -
 
     found = month.reconcile(is_shared=True)
 
-    assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [(BreakKind.UNKNOWN_HERE, paid.invoice_id)]
+    assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [
+        (DiscrepancyKind.UNKNOWN_HERE, paid.invoice_id)
+    ]
     assert found.discrepancies[0].here == "an order without an invoice"
 
 
@@ -217,7 +221,7 @@ def test_a_payment_whose_time_strike_does_not_say_is_not_passed_over(month: Mont
     month.world.pay(invoice)
     month.world.simulator.config.transactions = "missing"
 
-    assert [one.kind for one in month.reconcile().discrepancies] == [BreakKind.NOT_COUNTED]
+    assert [one.kind for one in month.reconcile().discrepancies] == [DiscrepancyKind.NOT_COUNTED]
 
 
 def test_another_currency_at_strike_is_another_amount(month: Month) -> None:
@@ -226,7 +230,7 @@ def test_another_currency_at_strike_is_another_amount(month: Month) -> None:
 
     [found] = month.reconcile().discrepancies
 
-    assert (found.kind, found.there) == (BreakKind.AMOUNT_DIFFERS, "not in bitcoin")
+    assert (found.kind, found.there) == (DiscrepancyKind.AMOUNT_DIFFERS, "not in bitcoin")
 
 
 def test_without_messages_to_the_shop_none_is_missed(month: Month) -> None:
@@ -244,7 +248,7 @@ def test_another_time_of_payment_is_found_when_every_payment_is_read(month: Mont
     found = month.reconcile(is_thorough=True)
 
     assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [
-        (BreakKind.LATE_BUT_SETTLED, invoice.strike_invoice_id)
+        (DiscrepancyKind.LATE_BUT_SETTLED, invoice.strike_invoice_id)
     ]
 
 
@@ -270,9 +274,9 @@ class TestStrikeDoesNotAnswer:
         found = month.reconcile()
 
         assert {(one.kind, one.invoice_id) for one in found.discrepancies} == {
-            (BreakKind.NOT_PAID_AT_STRIKE, unpaid_there.strike_invoice_id),
-            (BreakKind.NOT_COUNTED, unnoticed.strike_invoice_id),
-            (BreakKind.AMOUNT_DIFFERS, wrong.strike_invoice_id),
+            (DiscrepancyKind.NOT_PAID_AT_STRIKE, unpaid_there.strike_invoice_id),
+            (DiscrepancyKind.NOT_COUNTED, unnoticed.strike_invoice_id),
+            (DiscrepancyKind.AMOUNT_DIFFERS, wrong.strike_invoice_id),
         }
 
     @pytest.mark.parametrize("path", [LIST, PAYMENT])
@@ -387,7 +391,7 @@ class TestOddRows:
         found = month.reconcile()
 
         assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [
-            (BreakKind.NOT_COUNTED, lost.strike_invoice_id)
+            (DiscrepancyKind.NOT_COUNTED, lost.strike_invoice_id)
         ]
         assert "1 rows of Strike's list cannot be read" in (found.unfinished or "")
         assert not found.is_balanced
@@ -409,7 +413,7 @@ class TestOddRows:
         found = month.reconcile()
 
         assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [
-            (BreakKind.NOT_COUNTED, lost.strike_invoice_id)
+            (DiscrepancyKind.NOT_COUNTED, lost.strike_invoice_id)
         ]
         assert (found.payments, found.unfinished) == (1, None), sold.strike_invoice_id
 

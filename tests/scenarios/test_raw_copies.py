@@ -30,8 +30,6 @@ from lnpay.sandbox.config import SimulatorConfig
 from tests.owing import EXECUTE, QUOTE, Crash, Moments, drain, history, owe, payouts, refund_of, send
 from tests.world import World
 
-S = RefundState
-
 Make = Callable[..., World]
 
 READS = pytest.mark.parametrize("has_read", [False, True], ids=["quotes hidden", "quotes shown"])
@@ -95,7 +93,7 @@ class TestWhatTheOriginalHasSentSince:
 
         refund = refund_of(world, invoice)
         assert len(payouts(world)) == 1
-        assert (refund.state, refund.held_because) == (S.HELD, HoldCause.FORKED)
+        assert (refund.state, refund.held_because) == (RefundState.HELD, HoldCause.FORKED)
         assert "another copy of this database was detected" in str(refund.reason)
         assert "1 held" in str(refund_pass(world.backend).trouble)
 
@@ -123,7 +121,7 @@ class TestWhatTheOriginalHasSentSince:
         work(world)
 
         assert len(payouts(world)) == 1
-        assert refund_of(world, invoice).state is S.HELD
+        assert refund_of(world, invoice).state is RefundState.HELD
 
     def test_a_refund_whose_quote_was_refused_for_a_while(self, world: World) -> None:
         owe(world)
@@ -151,7 +149,7 @@ class TestWhatTheOriginalHasSentSince:
         work(world)
 
         assert len(payouts(world)) == 1
-        assert refund_of(world, invoice).state is S.HELD
+        assert refund_of(world, invoice).state is RefundState.HELD
 
     def test_a_held_refund_that_was_approved(self, make_world: Make) -> None:
         world = make_world(refunds_enabled=False)
@@ -215,7 +213,7 @@ class TestAtAnyMoment:
 
             if not (is_being_asked and hours_later < 6):
                 assert len(payouts(world)) == 1, moments.passed
-            assert refund_of(world, invoice).state in (S.SENT, S.HELD, S.IN_FLIGHT)
+            assert refund_of(world, invoice).state in (RefundState.SENT, RefundState.HELD, RefundState.IN_FLIGHT)
             world.close()
         assert moment >= 8
 
@@ -235,14 +233,14 @@ class TestOneAnswerShowsIt:
         go_on_with(world, copy)
         others = [owe(world, address) for address in ("pending@example.com", None, "bob@example.com")]
 
-        assert send(world)[S.HELD] == 1
+        assert send(world)[RefundState.HELD] == 1
 
         states = [refund_of(world, invoice).state for invoice in (first, *others)]
-        assert states == [S.HELD, S.HELD, S.NEEDS_ADDRESS, S.HELD]
+        assert states == [RefundState.HELD, RefundState.HELD, RefundState.NEEDS_ADDRESS, RefundState.HELD]
         give_address(
             world.backend.repository, refund_of(world, others[1]).token, "bob@example.com", world.backend.clock()
         )
-        assert send(world) == {S.HELD: 1}
+        assert send(world) == {RefundState.HELD: 1}
         assert len(payouts(world)) == 1
 
     def test_what_is_ordered_afterwards_is_refunded_without_a_person(self, world: World) -> None:
@@ -254,7 +252,7 @@ class TestOneAnswerShowsIt:
 
         owe(world, "bob@example.com")
 
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
         assert [entry.destination for entry in payouts(world)] == ["alice@example.com", "bob@example.com"]
 
     def test_an_invoice_that_only_another_copy_can_have_made(self, world: World) -> None:
@@ -305,7 +303,7 @@ class TestAPersonDecides:
         go_on_with(world, copy)
         world.simulator.config.payout_behaviours = {}
         send(world)
-        assert refund_of(world, invoice).state is S.HELD
+        assert refund_of(world, invoice).state is RefundState.HELD
 
         if is_sent:
             settle_by_hand(
@@ -315,7 +313,7 @@ class TestAPersonDecides:
             approve_it(world, invoice)
         work(world)
 
-        assert refund_of(world, invoice).state is S.SENT
+        assert refund_of(world, invoice).state is RefundState.SENT
         assert len(payouts(world)) == 1
 
     def test_the_history_names_the_code(self, world: World) -> None:
@@ -368,8 +366,8 @@ class TestWithoutACopy:
         send(world)
         world.wait(FORGOTTEN_AFTER.total_seconds())
 
-        assert send(world) == {S.HELD: 1}
+        assert send(world) == {RefundState.HELD: 1}
 
         assert "asked for a quote long ago" in str(refund_of(world, invoice).reason)
         approve_it(world, invoice)
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}

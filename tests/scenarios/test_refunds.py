@@ -23,8 +23,6 @@ from lnpay.strike.invoices import InvoiceStatus, StrikeInvoice
 from tests.owing import EXECUTE, Crash, drain, executions, owe, payouts, refund_of, send, twin
 from tests.world import World
 
-S = RefundState
-
 
 @pytest.fixture
 def engine_world(database_url: str, tmp_path: Path) -> Iterator[World]:
@@ -54,7 +52,7 @@ def test_the_answer_to_the_execution_is_lost(world: World) -> None:
 
     drain(world)
 
-    assert refund_of(world, invoice).state is S.SENT
+    assert refund_of(world, invoice).state is RefundState.SENT
     assert len(payouts(world)) == 1
     assert executions(world) == ["COMPLETED", "PAYMENT_PROCESSED"]
 
@@ -67,8 +65,8 @@ def test_strike_answers_202_and_the_payment_is_pending_for_an_hour(make_world: C
     on_its_way = refund_of(world, invoice)
     drain(world)
 
-    assert on_its_way.state is S.IN_FLIGHT
-    assert refund_of(world, invoice).state is S.SENT
+    assert on_its_way.state is RefundState.IN_FLIGHT
+    assert refund_of(world, invoice).state is RefundState.SENT
     assert len(payouts(world)) == 1
     assert executions(world) == ["PENDING"]
 
@@ -80,7 +78,7 @@ def test_a_pending_payment_fails_and_is_sent_again(world: World) -> None:
 
     drain(world)
 
-    assert refund_of(world, invoice).state is S.SENT
+    assert refund_of(world, invoice).state is RefundState.SENT
     assert len(payouts(world)) == 1
     assert executions(world) == ["PENDING", "COMPLETED"]
 
@@ -95,7 +93,7 @@ def test_the_process_ends_between_the_execution_and_its_commit(world: World) -> 
 
     drain(world)
 
-    assert refund_of(world, invoice).state is S.SENT
+    assert refund_of(world, invoice).state is RefundState.SENT
     assert len(payouts(world)) == 1
     assert executions(world) == ["COMPLETED", "PAYMENT_PROCESSED"]
 
@@ -122,7 +120,7 @@ def run_parallel(*tasks: Callable[[], object]) -> None:
 
 def each_is_paid_back_once(world: World, invoices: list[Invoice]) -> None:
     addresses = [str(refund_of(world, invoice).address) for invoice in invoices]
-    assert {refund_of(world, invoice).state for invoice in invoices} == {S.SENT}
+    assert {refund_of(world, invoice).state for invoice in invoices} == {RefundState.SENT}
     assert world.simulator.ledger.payouts_per_destination() == Counter(addresses)
     assert max(Counter(addresses).values()) == 1
     assert world.simulator.ledger.sent() == world.simulator.ledger.received()
@@ -191,7 +189,7 @@ def test_a_webhook_takes_30_seconds_and_strike_repeats_it(world: World, event: s
     drain(world)
 
     assert len(repeated) >= 2
-    assert refund_of(world, invoice).state is S.SENT
+    assert refund_of(world, invoice).state is RefundState.SENT
     assert len(payouts(world)) == 1
     assert executions(world) == ["PENDING"]
 

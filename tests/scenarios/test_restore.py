@@ -29,8 +29,6 @@ from lnpay.sandbox.config import SimulatorConfig
 from tests.owing import EXECUTE, QUOTE, Moments, drain, executions, history, owe, payouts, refund_of, send
 from tests.world import ALL_EVENTS, World
 
-S = RefundState
-
 Make = Callable[..., World]
 
 
@@ -94,7 +92,7 @@ class TestARefundThatWasSentSinceTheBackup:
         refund = refund_of(world, invoice)
         assert len(payouts(world)) == 1
         assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.PAID_LATE
-        assert refund.state is S.HELD
+        assert refund.state is RefundState.HELD
         assert refund.reason is not None
         assert "was restored from a backup of 2026-01-01" in refund.reason
         assert "refunds settle" in refund.reason
@@ -110,7 +108,7 @@ class TestARefundThatWasSentSinceTheBackup:
         assert refund_pass(world.backend).trouble == (
             "1 held and 0 unclear refunds wait for you: python main.py refunds list"
         )
-        assert refund_of(world, invoice).state is S.HELD
+        assert refund_of(world, invoice).state is RefundState.HELD
 
     def test_a_person_who_found_it_at_strike_settles_it(self, make_world: Make) -> None:
         world = make_world(delivery_events=ALL_EVENTS)
@@ -124,7 +122,7 @@ class TestARefundThatWasSentSinceTheBackup:
         settle_by_hand(repository, invoice.strike_invoice_id, "in the dashboard", ALL_EVENTS, clock())
         work(world)
 
-        assert refund_of(world, invoice).state is S.SENT
+        assert refund_of(world, invoice).state is RefundState.SENT
         assert len(payouts(world)) == 1
 
     def test_a_customer_who_gives_an_address_once_more_gets_nothing_twice(self, world: World) -> None:
@@ -139,7 +137,7 @@ class TestARefundThatWasSentSinceTheBackup:
         give_address(world.backend.repository, token, "mallory@example.com", world.backend.clock())
         work(world)
 
-        assert refund_of(world, invoice).state is S.HELD
+        assert refund_of(world, invoice).state is RefundState.HELD
         assert len(payouts(world)) == 1
 
     def test_an_approval_of_before_the_backup_does_not_count(self, make_world: Make) -> None:
@@ -154,7 +152,7 @@ class TestARefundThatWasSentSinceTheBackup:
         put_back(world, backup)
         work(world)
 
-        assert refund_of(world, invoice).state is S.HELD
+        assert refund_of(world, invoice).state is RefundState.HELD
         assert len(payouts(world)) == 1
 
     def test_one_that_a_limit_held_says_what_to_look_for_before_it_is_approved(self, make_world: Make) -> None:
@@ -172,7 +170,7 @@ class TestARefundThatWasSentSinceTheBackup:
     def test_one_that_failed_in_the_backup_and_was_sent_since_is_held(self, world: World) -> None:
         invoice = owe(world, "fail@example.com")
         send(world)
-        assert refund_of(world, invoice).state is S.FAILED
+        assert refund_of(world, invoice).state is RefundState.FAILED
         backup = take_backup(world)
         change_address(world.backend.repository, invoice.strike_invoice_id, "bob@example.com", world.backend.clock())
         send(world)
@@ -182,7 +180,7 @@ class TestARefundThatWasSentSinceTheBackup:
         world.simulator.config.payout_behaviours = {"*": "complete"}
         work(world)
 
-        assert refund_of(world, invoice).state is S.HELD
+        assert refund_of(world, invoice).state is RefundState.HELD
         assert len(payouts(world)) == 1
 
     def test_a_payment_in_flight_that_failed_since_gets_no_new_one(self, world: World) -> None:
@@ -197,7 +195,7 @@ class TestARefundThatWasSentSinceTheBackup:
         put_back(world, backup)
         work(world)
 
-        assert refund_of(world, invoice).state is S.HELD
+        assert refund_of(world, invoice).state is RefundState.HELD
         assert len(payouts(world)) == 1
 
 
@@ -237,7 +235,9 @@ class TestABackupOfAnyMoment:
             work(world)
 
             assert len(payouts(world)) == 1, moments.passed
-            assert refund_of(world, invoice).state in (S.HELD, S.SENT, S.IN_FLIGHT), moments.passed
+            assert refund_of(world, invoice).state in (RefundState.HELD, RefundState.SENT, RefundState.IN_FLIGHT), (
+                moments.passed
+            )
             world.close()
         assert moment >= 5
 
@@ -259,7 +259,7 @@ class TestAfterwards:
         approve_again(world, invoice)
         work(world)
 
-        assert refund_of(world, invoice).state is S.SENT
+        assert refund_of(world, invoice).state is RefundState.SENT
         assert len(payouts(world)) == 1
         assert [line.step for line in history(world, invoice)] == ["restore", "by hand", "execute"]
 
@@ -269,7 +269,7 @@ class TestAfterwards:
         invoice = owe(world)
         send(world)
 
-        assert refund_of(world, invoice).state is S.SENT
+        assert refund_of(world, invoice).state is RefundState.SENT
 
     def test_an_order_of_before_that_is_paid_after_is_held(self, world: World) -> None:
         invoice = world.sell(ln_address="alice@example.com")
@@ -278,7 +278,7 @@ class TestAfterwards:
 
         work(world, hours=0.1)
 
-        assert refund_of(world, invoice).state is S.HELD
+        assert refund_of(world, invoice).state is RefundState.HELD
 
     def test_an_order_that_is_lost_and_comes_again_is_held(self, world: World) -> None:
         """The shop repeats it, and Strike leads back to its invoice, which was paid late and refunded."""
@@ -309,14 +309,14 @@ class TestAfterwards:
         world.restart()
         work(world)
 
-        assert refund_of(world, invoice).state is S.HELD
+        assert refund_of(world, invoice).state is RefundState.HELD
         assert len(payouts(world)) == 1
 
     def test_an_old_quote_is_left_alone_until_it_can_send_nothing(self, world: World) -> None:
         invoice = owe(world)
         world.fault("PATCH", EXECUTE, "lost_request", times=3)
         send(world)
-        assert refund_of(world, invoice).state is S.IN_FLIGHT
+        assert refund_of(world, invoice).state is RefundState.IN_FLIGHT
         put_back(world, take_backup(world))
 
         assert send(world) == {}
@@ -367,7 +367,7 @@ class TestAfterwards:
         world.backend.close()
         shutil.copy(second, database_of(world))
         world.restart()
-        assert refund_of(world, invoice).state is S.HELD
+        assert refund_of(world, invoice).state is RefundState.HELD
         noticed = milestone(world)
         assert noticed is not None
         assert noticed > noticed_before
@@ -393,7 +393,7 @@ class TestInOtherWays:
         work(world)
 
         assert len(payouts(world)) == 1
-        assert refund_of(world, invoice).state is S.HELD
+        assert refund_of(world, invoice).state is RefundState.HELD
 
     def test_the_database_that_was_put_aside_is_a_backup_too(self, world: World) -> None:
         backup = take_backup(world)

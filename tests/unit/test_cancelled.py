@@ -17,7 +17,6 @@ from lnpay.sandbox.config import SimulatorConfig
 from tests.databases import fresh_postgres
 from tests.world import ALL_EVENTS, World
 
-S = InvoiceState
 LIST = "/v1/invoices"
 EXPIRED, SETTLED = "invoice.expired", "invoice.settled"
 
@@ -75,7 +74,7 @@ class TestBecomingCancelled:
         cancel(world, invoice)
 
         assert set(world.pump()) == {200}
-        assert state(world, invoice) is S.CANCELLED
+        assert state(world, invoice) is InvoiceState.CANCELLED
 
     def test_a_worker_finds_it_without_the_webhook(self, world: World) -> None:
         invoice, other = world.sell(), world.sell()
@@ -84,20 +83,20 @@ class TestBecomingCancelled:
 
         main_pass(world.backend)
 
-        assert (state(world, invoice), state(world, other)) == (S.CANCELLED, S.UNPAID)
+        assert (state(world, invoice), state(world, other)) == (InvoiceState.CANCELLED, InvoiceState.UNPAID)
         assert messages(world, invoice) == {EXPIRED: "delivered"}
 
     def test_one_that_has_expired_before_is_cancelled_and_the_shop_hears_of_it_once(self, world: World) -> None:
         invoice = world.sell()
         world.wait(200)
         main_pass(world.backend)
-        assert state(world, invoice) is S.EXPIRED
+        assert state(world, invoice) is InvoiceState.EXPIRED
         cancel(world, invoice)
 
         look(world, invoice)
         main_pass(world.backend)
 
-        assert state(world, invoice) is S.CANCELLED
+        assert state(world, invoice) is InvoiceState.CANCELLED
         assert [body["type"] for body in world.told()] == [EXPIRED]
 
     def test_one_that_has_lapsed_stays_so(self, shop: World) -> None:
@@ -106,11 +105,11 @@ class TestBecomingCancelled:
         main_pass(shop.backend)
         shop.wait(10_000)
         expired_pass(shop.backend)
-        assert state(shop, invoice) is S.LAPSED
+        assert state(shop, invoice) is InvoiceState.LAPSED
         cancel(shop, invoice)
 
         assert look(shop, invoice) is Outcome.CANCELLED
-        assert state(shop, invoice) is S.LAPSED
+        assert state(shop, invoice) is InvoiceState.LAPSED
 
     def test_it_neither_expires_nor_lapses(self, shop: World) -> None:
         invoice = cancelled(shop)
@@ -118,7 +117,7 @@ class TestBecomingCancelled:
             shop.wait(seconds)
             expired_pass(shop.backend)
 
-        assert state(shop, invoice) is S.CANCELLED
+        assert state(shop, invoice) is InvoiceState.CANCELLED
 
     def test_a_stranger_s_is_ignored(self, shop: World) -> None:
         strange = shop.simulator.invoices.create(
@@ -135,7 +134,7 @@ class TestBecomingCancelled:
 
         with shop.backend.repository.transaction() as tx:
             assert not call_off(tx, ALL_EVENTS, invoice, shop.backend.clock())
-        assert state(shop, invoice) is S.SETTLED
+        assert state(shop, invoice) is InvoiceState.SETTLED
         assert EXPIRED not in messages(shop, invoice)
 
     def test_one_that_is_paid_while_its_cancelling_is_noted_is_left_alone(
@@ -158,12 +157,12 @@ class TestBecomingCancelled:
 
         found = sweep(shop.backend.sweep_settlement, shop.backend.sweep_budget.remaining, is_deep=True)
 
-        assert (found.settled, found.stopped_by, state(shop, paid)) == (1, None, S.SETTLED)
-        assert state(shop, other) is S.UNPAID
+        assert (found.settled, found.stopped_by, state(shop, paid)) == (1, None, InvoiceState.SETTLED)
+        assert state(shop, other) is InvoiceState.UNPAID
 
 
 class TestAPaymentAllTheSame:
-    @pytest.mark.parametrize(("late_seconds", "new"), [(0, S.SETTLED), (300, S.PAID_LATE)])
+    @pytest.mark.parametrize(("late_seconds", "new"), [(0, InvoiceState.SETTLED), (300, InvoiceState.PAID_LATE)])
     def test_counts(self, world: World, late_seconds: int, new: InvoiceState) -> None:
         invoice = cancelled(world)
         world.pay(invoice, late_seconds=late_seconds)
@@ -171,8 +170,8 @@ class TestAPaymentAllTheSame:
         assert look(world, invoice) is Outcome(new.value)
 
         assert state(world, invoice) is new
-        assert (world.refund(invoice) is not None) == (new is S.PAID_LATE)
-        if new is S.SETTLED:
+        assert (world.refund(invoice) is not None) == (new is InvoiceState.PAID_LATE)
+        if new is InvoiceState.SETTLED:
             assert messages(world, invoice) == {EXPIRED: "withdrawn", SETTLED: "pending"}
 
     def test_is_found_without_its_webhook(self, world: World) -> None:
@@ -182,7 +181,7 @@ class TestAPaymentAllTheSame:
 
         expired_pass(world.backend)
 
-        assert state(world, invoice) is S.SETTLED
+        assert state(world, invoice) is InvoiceState.SETTLED
 
     def test_that_is_not_final_yet_is_shown_and_waited_for(self, world: World) -> None:
         invoice = cancelled(world, correlation_id="order-1")

@@ -15,8 +15,6 @@ from lnpay.refunds.outcomes import STUCK
 from tests.owing import EXECUTE, drain, owe, payouts, refund_of, send
 from tests.world import World
 
-S = RefundState
-
 
 def run(world: World, *arguments: str) -> int:
     """As main.py does: an error is a line of its own, and exit code 1."""
@@ -64,7 +62,7 @@ class TestList:
     def test_a_state_can_be_chosen(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
         sent = owe(world)
         owe(world, None)
-        send(world, [S.REQUESTED])
+        send(world, [RefundState.REQUESTED])
 
         assert run(world, "refunds", "list", "--state", "sent") == 0
 
@@ -112,7 +110,7 @@ class TestActing:
         assert run(world, "refunds", "approve", invoice.strike_invoice_id) == 0
 
         assert capsys.readouterr().out == "refund of 19,207 sats to alice@example.com is requested\n"
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
 
     def test_retry_of_a_stuck_one(self, world: World, stuck: Invoice, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(world, "refunds", "retry", stuck.strike_invoice_id, "--note", "not in the dashboard") == 0

@@ -18,7 +18,7 @@ import pytest
 import requests
 
 from config import delivery
-from lnpay.doctor.http_probe import knock
+from lnpay.doctor.http_probe import send_probe
 from lnpay.domain.errors import (
     LnpayError,
     ShopRefused,
@@ -300,7 +300,7 @@ CALLERS: dict[str, tuple[Callable[[Server, Path], object], str | None]] = {
     "coingecko": (lambda server, _: CoinGecko(pooled_session(), server.url, "", utc_now).fetch("usd"), None),
     "coinbase": (lambda server, _: Coinbase(pooled_session(), server.url, utc_now).fetch("usd"), None),
     "delivery": (lambda server, _: delivery.deliver(event(server.url)), None),
-    "doctor": (lambda server, _: knock("GET", server.url), None),
+    "doctor": (lambda server, _: send_probe("GET", server.url), None),
 }
 """Who calls, and which login each of them sends."""
 

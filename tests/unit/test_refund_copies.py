@@ -13,8 +13,6 @@ from lnpay.sandbox.config import SimulatorConfig
 from tests.owing import QUOTE, history, owe, payouts, refund_of, send
 from tests.world import World
 
-S = RefundState
-
 
 @pytest.fixture
 def world(make_world: Callable[..., World]) -> World:
@@ -35,7 +33,7 @@ def test_a_key_that_was_never_used_here_holds_it_and_what_else_is_owed(world: Wo
     send(world)
 
     held = [refund_of(world, one) for one in (invoice, other)]
-    assert [(one.state, one.held_because) for one in held] == [(S.HELD, HoldCause.FORKED)] * 2
+    assert [(one.state, one.held_because) for one in held] == [(RefundState.HELD, HoldCause.FORKED)] * 2
     assert "DUPLICATE_PAYMENT_QUOTE" in [attempt.strike_code for attempt in history(world, invoice)]
     assert payouts(world) == []
 
@@ -50,7 +48,7 @@ def test_once_approved_it_is_sent_under_a_key_that_no_copy_has_used(world: World
     send(world)
 
     after = refund_of(world, invoice)
-    assert (after.state, after.key_number) == (S.SENT, before.key_number + 1)
+    assert (after.state, after.key_number) == (RefundState.SENT, before.key_number + 1)
     assert after.idempotency_key != before.idempotency_key
     assert len(payouts(world)) == 1
 
@@ -65,5 +63,5 @@ def test_a_quote_whose_answer_was_lost_long_ago_is_left_to_a_person(world: World
     send(world)
 
     refund = refund_of(world, invoice)
-    assert (refund.state, refund.held_because) == (S.HELD, HoldCause.FORKED)
+    assert (refund.state, refund.held_because) == (RefundState.HELD, HoldCause.FORKED)
     assert payouts(world) == []

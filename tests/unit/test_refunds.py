@@ -60,8 +60,6 @@ from tests.owing import (
 )
 from tests.world import ALL_EVENTS, World
 
-S = RefundState
-
 MakeWorld = Callable[..., World]
 
 LOST = ("lost_answer", "timeout_after", "error_after", "garbage", "truncated")
@@ -109,13 +107,13 @@ class TestSending:
     def test_what_was_received_is_refunded_to_the_invoices_address(self, world: World) -> None:
         invoice = owe(world)
 
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
 
         (entry,) = payouts(world)
         refund = refund_of(world, invoice)
         assert entry.destination == ADDRESS
         assert entry.sats == refund.amount_sats == refund.received_sats == world.simulator.ledger.received()
-        assert refund.state is S.SENT
+        assert refund.state is RefundState.SENT
         assert refund.sent_at == refund.started_at == world.backend.clock()
         assert (refund.payment_id, refund.payment_quote_id) == (entry.payment_id, entry.quote_id)
         assert (refund.reason, refund.claimed_until, refund.fee_sats) == (None, None, entry.fee_sats)
@@ -165,7 +163,7 @@ class TestSending:
 
         send(world)
 
-        after = {"complete": S.SENT, "pending60": S.IN_FLIGHT, "fail": S.FAILED}
+        after = {"complete": RefundState.SENT, "pending60": RefundState.IN_FLIGHT, "fail": RefundState.FAILED}
         assert refund_of(world, invoice).state is after[fate]
         assert len(payouts(world)) == (fate == "complete")
 
@@ -190,12 +188,12 @@ class TestPending:
         invoice = owe(world, "pending@example.com")
         pauses = []
         for _ in range(len(PAUSES) + 1):
-            assert send(world) == {S.IN_FLIGHT: 1}
+            assert send(world) == {RefundState.IN_FLIGHT: 1}
             pauses.append(later(world, invoice))
             world.wait(pauses[-1])
         world.simulator.complete_payment(str(refund_of(world, invoice).payment_id))
 
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
         assert pauses == [5, 10, 30, 60, 300, 900, 1800, 3600, 3600]
         assert executions(world) == ["PENDING"]
         assert len(world.calls("GET /v1/payments/")) == len(pauses)
@@ -219,7 +217,7 @@ class TestPending:
         assert send(world) == {}
 
         world.wait(1)
-        assert send(world) == {S.IN_FLIGHT: 1}
+        assert send(world) == {RefundState.IN_FLIGHT: 1}
 
     def test_what_comes_back_is_sent_again_under_a_new_key(self, world: World) -> None:
         invoice = owe(world, "pendingfail60@example.com")
@@ -231,9 +229,9 @@ class TestPending:
         world.simulator.config.payout_behaviours = {"*": "complete"}
         world.wait(5)
 
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
         after = refund_of(world, invoice)
-        assert failed.state is S.FAILED
+        assert failed.state is RefundState.FAILED
         assert failed.reason == "the payment failed; the money is back in your Strike account"
         assert first.idempotency_key != after.idempotency_key
         assert first.payment_quote_id != after.payment_quote_id
@@ -248,12 +246,12 @@ class TestPending:
         world.wait(61)
         send(world)
 
-        assert refund_of(world, invoice).state is S.IN_FLIGHT
+        assert refund_of(world, invoice).state is RefundState.IN_FLIGHT
         assert later(world, invoice) == 10
         assert [line.step for line in history(world, invoice)] == ["execute", "look"]
 
         world.wait(10)
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
         assert executions(world) == ["PENDING"]
 
 
@@ -262,13 +260,13 @@ class TestFailure:
         invoice = owe(world, "fail@example.com")
         pauses, keys = [], set()
         for _ in range(len(PAUSES) + 1):
-            assert send(world) == {S.FAILED: 1}
+            assert send(world) == {RefundState.FAILED: 1}
             pauses.append(later(world, invoice))
             keys.add(refund_of(world, invoice).idempotency_key)
             world.wait(pauses[-1])
         world.simulator.config.payout_behaviours = {"*": "complete"}
 
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
         assert pauses == [5, 10, 30, 60, 300, 900, 1800, 3600, 3600]
         assert len(keys) == len(pauses)
         assert len(payouts(world)) == 1
@@ -289,7 +287,7 @@ class TestFailure:
         world = make_world(config=SimulatorConfig(start_balance_sats=0))
         invoice = owe(world)
 
-        assert send(world) == {S.FAILED: 1}
+        assert send(world) == {RefundState.FAILED: 1}
         refund = refund_of(world, invoice)
         assert refund.reason == "the balance at Strike is too low: add bitcoin to the account"
         (line,) = history(world, invoice)
@@ -305,7 +303,7 @@ class TestFailure:
         invoice = owe(world)
         world.simulator.config.payout_behaviours = {"*": "noroute"}
 
-        assert send(world) == {S.FAILED: 1}
+        assert send(world) == {RefundState.FAILED: 1}
         assert "no route to the customer's wallet" in str(refund_of(world, invoice).reason)
 
         world.simulator.config.payout_behaviours = {}
@@ -328,7 +326,7 @@ class TestFailure:
         invoice = owe(world)
         world.fault(method, path, "error", status=status, code=code)
 
-        assert send(world) == {S.FAILED: 1}
+        assert send(world) == {RefundState.FAILED: 1}
         assert words in str(refund_of(world, invoice).reason)
         (line,) = history(world, invoice)
         assert (line.step, line.strike_code) == ("quote" if method == "POST" else "execute", code)
@@ -346,7 +344,7 @@ class TestTheQuoteIsNotAnswered:
         world.fault("POST", QUOTE, kind)
 
         assert send(world) == {"unanswered": 1}
-        assert (refund_of(world, invoice).state, later(world, invoice)) == (S.REQUESTED, 5)
+        assert (refund_of(world, invoice).state, later(world, invoice)) == (RefundState.REQUESTED, 5)
 
         drain(world)
         (entry,) = payouts(world)
@@ -361,7 +359,7 @@ class TestTheQuoteIsNotAnswered:
         send(world)
         world.wait(5)
 
-        assert send(world) == {S.FAILED: 1}
+        assert send(world) == {RefundState.FAILED: 1}
         failed = refund_of(world, invoice)
         assert failed.reason == "the answer to the first quote was lost; a new quote is requested"
         last = history(world, invoice)[-1]
@@ -391,7 +389,7 @@ class TestTheQuoteIsNotAnswered:
         send(world)
         world.wait(VALID_SECONDS)
 
-        assert send(world) == {S.FAILED: 1}
+        assert send(world) == {RefundState.FAILED: 1}
         assert refund_of(world, invoice).reason == "the quote expired before it was used; a new one is requested"
 
         drain(world)
@@ -428,7 +426,7 @@ class TestTheExecutionIsNotAnswered:
         invoice = owe(world)
         world.fault("PATCH", EXECUTE, kind, times=times)
 
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
 
         (entry,) = payouts(world)
         assert executions(world) == ["COMPLETED"] + ["PAYMENT_PROCESSED"] * times
@@ -441,19 +439,19 @@ class TestTheExecutionIsNotAnswered:
         invoice = owe(world)
         world.fault("PATCH", EXECUTE, "truncated", times=2)
 
-        assert send(world) == {S.IN_FLIGHT: 1}
+        assert send(world) == {RefundState.IN_FLIGHT: 1}
         assert refund_of(world, invoice).is_in_doubt
 
         drain(world)
         assert executions(world) == ["COMPLETED", "PAYMENT_PROCESSED", "PAYMENT_PROCESSED"]
-        assert refund_of(world, invoice).state is S.SENT
+        assert refund_of(world, invoice).state is RefundState.SENT
 
     def test_a_refusal_without_a_word_leaves_the_doubt(self, world: World) -> None:
         """It may be PAYMENT_PROCESSED, cut off in the middle: only the same quote may be asked again."""
         invoice = owe(world)
         world.fault("PATCH", EXECUTE, "error", status=422, code="")
 
-        assert send(world) == {S.IN_FLIGHT: 1}
+        assert send(world) == {RefundState.IN_FLIGHT: 1}
         assert refund_of(world, invoice).is_in_doubt
 
         drain(world)
@@ -465,7 +463,7 @@ class TestTheExecutionIsNotAnswered:
         invoice = owe(world)
         world.fault("PATCH", EXECUTE, **fault)
 
-        assert send(world) == {S.FAILED: 1}
+        assert send(world) == {RefundState.FAILED: 1}
         assert refund_of(world, invoice).reason
 
     @pytest.mark.parametrize("kind", [kind for kind in LOST if kind != "truncated"])
@@ -475,12 +473,12 @@ class TestTheExecutionIsNotAnswered:
 
         assert send(world) == {"unanswered": 1}
         waiting = refund_of(world, invoice)
-        assert (waiting.state, waiting.is_in_doubt, waiting.claimed_until) == (S.IN_FLIGHT, True, None)
+        assert (waiting.state, waiting.is_in_doubt, waiting.claimed_until) == (RefundState.IN_FLIGHT, True, None)
         assert later(world, invoice) == 5
         assert [line.step for line in history(world, invoice)] == ["execute"]
 
         drain(world)
-        assert refund_of(world, invoice).state is S.SENT
+        assert refund_of(world, invoice).state is RefundState.SENT
         assert executions(world) == ["COMPLETED"] + ["PAYMENT_PROCESSED"] * EXECUTIONS_AT_ONCE
         assert len(payouts(world)) == 1
 
@@ -488,7 +486,7 @@ class TestTheExecutionIsNotAnswered:
         owe(world)
         world.fault("PATCH", EXECUTE, "lost_request")
 
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
         assert executions(world) == ["COMPLETED"]
 
     def test_swallowed_for_longer_than_the_quote_lives_it_is_never_sent_again(self, world: World) -> None:
@@ -499,7 +497,7 @@ class TestTheExecutionIsNotAnswered:
         drain(world)
 
         refund = refund_of(world, invoice)
-        assert (refund.state, refund.reason) == (S.IN_FLIGHT, STUCK)
+        assert (refund.state, refund.reason) == (RefundState.IN_FLIGHT, STUCK)
         assert set(executions(world)) == {"PAYMENT_QUOTE_EXPIRED"}
         assert len(world.simulator.payments.quotes) == 1
         assert payouts(world) == []
@@ -521,7 +519,7 @@ class TestTheExecutionIsNotAnswered:
         assert refund.started_at is not None
         assert now - refund.started_at < BY_HAND_AFTER
         assert history(world, invoice)[-1].outcome != STUCK
-        assert (refund.state, refund.stuck_at, refund.reason) == (S.IN_FLIGHT, stuck_at, STUCK)
+        assert (refund.state, refund.stuck_at, refund.reason) == (RefundState.IN_FLIGHT, stuck_at, STUCK)
         assert "1 unclear refunds" in str(refund_pass(world.backend).trouble)
         assert [one.refund.id for one in attention(world.backend.repository, now).unclear] == [refund.id]
 
@@ -540,7 +538,7 @@ class TestTheExecutionIsNotAnswered:
 
         refund = refund_of(world, invoice)
         closer = Closer.INFERRED if again == "without_id" else Closer.STRIKE
-        assert (refund.state, refund.stuck_at, refund.closed_by) == (S.SENT, None, closer)
+        assert (refund.state, refund.stuck_at, refund.closed_by) == (RefundState.SENT, None, closer)
 
     @pytest.mark.parametrize("again", ["with_id", "without_id", "payment"])
     @pytest.mark.parametrize("is_expiry_first", [False, True])
@@ -559,7 +557,9 @@ class TestTheExecutionIsNotAnswered:
 
         refund = refund_of(world, invoice)
         is_known = is_quick or not is_expiry_first
-        assert (refund.state, refund.reason) == ((S.SENT, None) if is_known else (S.IN_FLIGHT, STUCK))
+        assert (refund.state, refund.reason) == (
+            (RefundState.SENT, None) if is_known else (RefundState.IN_FLIGHT, STUCK)
+        )
         assert refund.payment_id == (payouts(world)[0].payment_id if is_known and again != "without_id" else None)
         assert len(payouts(world)) == len(world.simulator.payments.quotes) == 1
 
@@ -577,8 +577,8 @@ class TestTheExecutionIsNotAnswered:
         on_its_way = refund_of(world, invoice)
         drain(world)
 
-        assert (on_its_way.state, on_its_way.is_in_doubt) == (S.IN_FLIGHT, True)
-        assert refund_of(world, invoice).state is S.SENT
+        assert (on_its_way.state, on_its_way.is_in_doubt) == (RefundState.IN_FLIGHT, True)
+        assert refund_of(world, invoice).state is RefundState.SENT
         assert len(payouts(world)) == len(world.simulator.payments.quotes) == 1
 
     @pytest.mark.parametrize("again", ["PROCESSING_PAYMENT", "PROCESSING_CONFLICT", "payment"])
@@ -593,7 +593,9 @@ class TestTheExecutionIsNotAnswered:
         drain(world)
 
         refund = refund_of(world, invoice)
-        assert (refund.state, refund.reason) == ((S.SENT, None) if again == "payment" else (S.IN_FLIGHT, STUCK))
+        assert (refund.state, refund.reason) == (
+            (RefundState.SENT, None) if again == "payment" else (RefundState.IN_FLIGHT, STUCK)
+        )
         assert len(payouts(world)) == len(world.simulator.payments.quotes) == 1
 
     @pytest.mark.parametrize("is_expiry_first", [False, True])
@@ -612,7 +614,11 @@ class TestTheExecutionIsNotAnswered:
         world.simulator.config.payout_behaviours = {"*": "complete"}
         drain(world)
 
-        states = {"payment": S.FAILED, "PAYMENT_PROCESSED": S.SENT, "PAYMENT_QUOTE_EXPIRED": S.IN_FLIGHT}
+        states = {
+            "payment": RefundState.FAILED,
+            "PAYMENT_PROCESSED": RefundState.SENT,
+            "PAYMENT_QUOTE_EXPIRED": RefundState.IN_FLIGHT,
+        }
         assert after.state is states[again]
         assert len(payouts(world)) == (again == "payment")
 
@@ -623,7 +629,7 @@ class TestTheExecutionIsNotAnswered:
         world.fault("PATCH", EXECUTE, "lost_answer")
         name_the_payment(world)
 
-        assert send(world) == {S.FAILED: 1}
+        assert send(world) == {RefundState.FAILED: 1}
 
         refund = refund_of(world, invoice)
         assert refund.payment_id in world.simulator.payments.payments
@@ -638,12 +644,15 @@ class TestTheExecutionIsNotAnswered:
 
         assert send(world) == {"unanswered": 1}
         waiting = refund_of(world, invoice)
-        assert (waiting.state, waiting.payment_id) == (S.IN_FLIGHT, next(iter(world.simulator.payments.payments)))
+        assert (waiting.state, waiting.payment_id) == (
+            RefundState.IN_FLIGHT,
+            next(iter(world.simulator.payments.payments)),
+        )
 
         assert [line.step for line in history(world, invoice)] == ["look"]
 
         world.wait(5)
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
         assert executions(world) == ["COMPLETED", "PAYMENT_PROCESSED"]
 
     def test_an_emptied_balance_after_a_lost_answer_says_nothing_about_the_first(self, world: World) -> None:
@@ -652,7 +661,7 @@ class TestTheExecutionIsNotAnswered:
         world.fault("PATCH", EXECUTE, "lost_answer")
         world.fault("PATCH", EXECUTE, "error", status=422, code="BALANCE_TOO_LOW")
 
-        assert send(world) == {S.IN_FLIGHT: 1}
+        assert send(world) == {RefundState.IN_FLIGHT: 1}
         refund = refund_of(world, invoice)
         assert refund.reason == "the balance at Strike is too low: add bitcoin to the account"
         assert refund.is_in_doubt
@@ -696,7 +705,7 @@ class TestTheExecutionNeverArrived:
         assert send(world) == {"unanswered": 1}
 
         refund = refund_of(world, invoice)
-        assert (refund.state, refund.is_in_doubt, refund.claimed_until) == (S.IN_FLIGHT, False, None)
+        assert (refund.state, refund.is_in_doubt, refund.claimed_until) == (RefundState.IN_FLIGHT, False, None)
         assert [line.step for line in history(world, invoice)] == ["execute"]
 
     def test_then_an_expired_quote_is_replaced_under_a_new_key(self, world: World) -> None:
@@ -706,11 +715,11 @@ class TestTheExecutionNeverArrived:
         first = refund_of(world, invoice)
         world.wait(VALID_SECONDS)
 
-        assert send(world) == {S.FAILED: 1}
+        assert send(world) == {RefundState.FAILED: 1}
 
         drain(world)
         after = refund_of(world, invoice)
-        assert after.state is S.SENT
+        assert after.state is RefundState.SENT
         assert after.idempotency_key != first.idempotency_key
         assert executions(world) == ["PAYMENT_QUOTE_EXPIRED", "COMPLETED"]
 
@@ -725,7 +734,7 @@ class TestTheExecutionNeverArrived:
 
     @pytest.mark.parametrize(
         ("status", "code", "count"),
-        [(409, "PROCESSING_CONFLICT", "unanswered"), (422, "PROCESSING_PAYMENT", S.IN_FLIGHT)],
+        [(409, "PROCESSING_CONFLICT", "unanswered"), (422, "PROCESSING_PAYMENT", RefundState.IN_FLIGHT)],
     )
     def test_strikes_word_that_it_is_busy_with_it_does_not_end_the_doubt(
         self, world: World, status: int, code: str, count: str
@@ -771,7 +780,7 @@ class TestStrikeAsksToWait:
         assert len(world.calls(POST_QUOTE)) == 1
 
         world.wait(90)
-        assert send(world) == {S.SENT: 2}
+        assert send(world) == {RefundState.SENT: 2}
 
     def test_an_hours_lock_out_of_looking_is_waited_for(self, world: World) -> None:
         invoice = owe(world, "pending60@example.com")
@@ -784,15 +793,15 @@ class TestStrikeAsksToWait:
         assert refund_of(world, invoice).looks == 1
 
         world.wait(3600)
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
 
     def test_a_429_to_the_execution_moves_no_money_and_ends_the_pass(self, world: World) -> None:
         first, second = owe(world), owe(world)
         world.fault("PATCH", EXECUTE, "rate_limited", seconds=70)
 
         assert send(world) == {"unanswered": 1}
-        assert (later(world, first), refund_of(world, first).state) == (70, S.IN_FLIGHT)
-        assert refund_of(world, second).state is S.REQUESTED
+        assert (later(world, first), refund_of(world, first).state) == (70, RefundState.IN_FLIGHT)
+        assert refund_of(world, second).state is RefundState.REQUESTED
 
         drain(world)
         assert len(payouts(world)) == 2
@@ -811,7 +820,7 @@ class TestStrikeAsksToWait:
         world.fault("POST", QUOTE, "unreachable", times=MAX_CONSECUTIVE_FAILURES - 1)
         world.fault("POST", QUOTE, "unreachable", times=MAX_CONSECUTIVE_FAILURES - 1, skip=1)
 
-        assert send(world) == {"unanswered": 2 * (MAX_CONSECUTIVE_FAILURES - 1), S.SENT: 2}
+        assert send(world) == {"unanswered": 2 * (MAX_CONSECUTIVE_FAILURES - 1), RefundState.SENT: 2}
 
     def test_the_pauses_start_over_once_it_is_sent(self, world: World) -> None:
         """However long its price could not be had: what Strike says of a payment is worth asking for soon."""
@@ -826,7 +835,7 @@ class TestStrikeAsksToWait:
 
         send(world)
 
-        assert (refund_of(world, invoice).state, refund_of(world, invoice).looks) == (S.IN_FLIGHT, 1)
+        assert (refund_of(world, invoice).state, refund_of(world, invoice).looks) == (RefundState.IN_FLIGHT, 1)
 
 
 class TestTheFee:
@@ -836,7 +845,7 @@ class TestTheFee:
         world = make_world(config=config, refund_max_fee_percent=Decimal(0))
         owe(world)
 
-        assert send(world) == {S.SENT if is_sent else S.FAILED: 1}
+        assert send(world) == {RefundState.SENT if is_sent else RefundState.FAILED: 1}
 
     @pytest.mark.parametrize(
         ("sats", "fee", "is_sent"), [(99, 9, True), (99, 10, False), (16, 1, True), (16, 2, False)]
@@ -849,7 +858,7 @@ class TestTheFee:
         invoice = owe(world)
         shrink(world, sats)
 
-        assert send(world) == {S.SENT if is_sent else S.FAILED: 1}
+        assert send(world) == {RefundState.SENT if is_sent else RefundState.FAILED: 1}
         assert refund_of(world, invoice).amount_sats == sats
 
     @pytest.mark.parametrize(("fee", "is_sent"), [(384, True), (385, False)])
@@ -858,7 +867,7 @@ class TestTheFee:
         invoice = owe(world)
         assert refund_of(world, invoice).amount_sats == 19_207
 
-        assert send(world) == {S.SENT if is_sent else S.FAILED: 1}
+        assert send(world) == {RefundState.SENT if is_sent else RefundState.FAILED: 1}
         assert len(payouts(world)) == len(executions(world)) == is_sent
 
     @pytest.mark.parametrize(("fee", "is_sent"), [(384, True), (385, False)])
@@ -868,7 +877,7 @@ class TestTheFee:
         world = make_world(config=config, refund_max_fee_percent=Decimal("2.003"))
         owe(world)
 
-        assert send(world) == {S.SENT if is_sent else S.FAILED: 1}
+        assert send(world) == {RefundState.SENT if is_sent else RefundState.FAILED: 1}
 
     def test_the_operator_reads_by_how_much_and_it_is_tried_again(self, make_world: MakeWorld) -> None:
         world = make_world(config=SimulatorConfig(payout_fee_base_sats=400, payout_fee_ppm=0))
@@ -888,7 +897,7 @@ class TestTheFee:
         invoice = owe(world)
         change_quotes(world, lambda quote: dataclasses.replace(quote, amount_sats=quote.amount_sats + more))
 
-        assert send(world) == {S.FAILED: 1}
+        assert send(world) == {RefundState.FAILED: 1}
         assert f"Strike's quote sends {19_207 + more:,} sats" in str(refund_of(world, invoice).reason)
         assert [line.step for line in history(world, invoice)] == ["quote"]
         assert executions(world) == []
@@ -903,7 +912,7 @@ class TestLimits:
         world = make_world(refunds_enabled=False)
         invoice = owe(world)
 
-        assert send(world) == {S.HELD: 1}
+        assert send(world) == {RefundState.HELD: 1}
         refund = refund_of(world, invoice)
         assert refund.reason == "REFUNDS_ENABLED is off: needs your approval"
         assert (refund.claimed_until, refund.held_because) == (None, HoldCause.REFUNDS_OFF)
@@ -919,7 +928,7 @@ class TestLimits:
 
         approve(world.backend.repository, invoice.strike_invoice_id, world.backend.clock())
 
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
         assert len(payouts(world)) == 1
 
     @pytest.mark.parametrize(("most", "is_sent"), [(19_207, True), (19_206, False)])
@@ -929,7 +938,7 @@ class TestLimits:
         world = make_world(refund_max_sats=most)
         invoice = owe(world)
 
-        assert send(world) == {S.SENT if is_sent else S.HELD: 1}
+        assert send(world) == {RefundState.SENT if is_sent else RefundState.HELD: 1}
         if not is_sent:
             reason = "19,207 sats exceeds REFUND_MAX_SATS: needs your approval"
             refund = refund_of(world, invoice)
@@ -940,7 +949,7 @@ class TestLimits:
         world = make_world(refund_daily_max_sats=most)
         owe(world)
 
-        assert send(world) == {S.SENT if is_sent else S.HELD: 1}
+        assert send(world) == {RefundState.SENT if is_sent else RefundState.HELD: 1}
 
     @pytest.mark.parametrize(("most", "is_sent"), [(2 * (19_207 + 21), True), (2 * (19_207 + 21) - 1, False)])
     def test_the_days_limit_counts_the_fees_of_those_before(
@@ -951,13 +960,13 @@ class TestLimits:
         send(world)
         owe(world)
 
-        assert send(world) == {S.SENT if is_sent else S.HELD: 1}
+        assert send(world) == {RefundState.SENT if is_sent else RefundState.HELD: 1}
 
     def test_the_days_limit_holds_the_first_that_does_not_fit(self, make_world: MakeWorld) -> None:
         world = make_world(refund_daily_max_sats=2 * (19_207 + 21))
         invoices = [owe(world) for _ in range(3)]
 
-        assert send(world) == {S.SENT: 2, S.HELD: 1}
+        assert send(world) == {RefundState.SENT: 2, RefundState.HELD: 1}
         held = refund_of(world, invoices[2])
         assert held.reason == "REFUND_DAILY_MAX_SATS is reached: needs your approval"
         assert held.held_because is HoldCause.DAILY_MAX_SATS
@@ -971,21 +980,21 @@ class TestLimits:
         world.wait(hours * 3600 - 180)
         owe(world)
 
-        assert send(world) == {S.SENT if is_sent else S.HELD: 1}
+        assert send(world) == {RefundState.SENT if is_sent else RefundState.HELD: 1}
 
     def test_what_may_have_been_sent_counts_for_the_day(self, make_world: MakeWorld) -> None:
         world = make_world(refund_daily_max_sats=19_207 + 21)
         owe(world, "pending@example.com")
         owe(world)
 
-        assert send(world) == {S.IN_FLIGHT: 1, S.HELD: 1}
+        assert send(world) == {RefundState.IN_FLIGHT: 1, RefundState.HELD: 1}
 
     def test_what_failed_does_not_count_for_the_day(self, make_world: MakeWorld) -> None:
         world = make_world(refund_daily_max_sats=19_207 + 21)
         owe(world, "fail@example.com")
         owe(world)
 
-        assert send(world) == {S.FAILED: 1, S.SENT: 1}
+        assert send(world) == {RefundState.FAILED: 1, RefundState.SENT: 1}
 
     def test_the_limit_of_one_refund_also_holds_where_the_day_has_room(self, make_world: MakeWorld) -> None:
         world = make_world(refund_daily_max_sats=10**9)
@@ -994,14 +1003,14 @@ class TestLimits:
 
         send(world)
 
-        assert refund_of(world, invoice).state is S.HELD
+        assert refund_of(world, invoice).state is RefundState.HELD
 
     def test_what_a_lost_history_may_have_sent_is_held_and_nothing_is_asked(self, world: World) -> None:
         invoice = owe(world)
         with world.backend.repository.transaction() as tx:
             tx.restores.add(world.backend.clock(), HoldCause.RESTORED, None)
 
-        assert send(world) == {S.HELD: 1}
+        assert send(world) == {RefundState.HELD: 1}
         assert "the database was restored from a backup" in str(refund_of(world, invoice).reason)
         assert world.calls(POST_QUOTE) == []
 
@@ -1015,7 +1024,7 @@ class TestLimits:
 
         drain(world)
 
-        assert refund_of(world, invoice).state is S.SENT
+        assert refund_of(world, invoice).state is RefundState.SENT
 
 
 def shrink(world: World, sats: int) -> None:
@@ -1031,7 +1040,7 @@ class TestSmallOnes:
         invoice = owe(world)
         shrink(world, sats)
 
-        assert send(world) == {S.SENT if is_sent else S.NEEDS_ADDRESS: 1}
+        assert send(world) == {RefundState.SENT if is_sent else RefundState.NEEDS_ADDRESS: 1}
         if not is_sent:
             assert world.calls(POST_QUOTE) == []
             assert told_of(world, invoice) == ["refund.needs_address"]
@@ -1052,7 +1061,7 @@ class TestSmallOnes:
             change_address(repository, invoice.strike_invoice_id, ADDRESS, now)
 
         assert refund_of(world, invoice).wanted_at == now
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
         assert payouts(world)[0].sats == 99
 
     def test_twenty_small_refunds_cost_nothing_until_requested(self, make_world: MakeWorld) -> None:
@@ -1091,7 +1100,7 @@ class TestTheAddress:
         world = make_world(config=config, delivery_events=ALL_EVENTS)
         invoice = owe(world, "unknown@example.com")
 
-        assert send(world) == {S.NEEDS_ADDRESS: 1}
+        assert send(world) == {RefundState.NEEDS_ADDRESS: 1}
         refund = refund_of(world, invoice)
         assert refund.reason == "Strike refuses the customer's address: another one is needed"
         assert (refund.claimed_until, refund.address) == (None, "unknown@example.com")
@@ -1103,7 +1112,7 @@ class TestTheAddress:
     def test_one_that_does_not_take_the_amount_waits_for_another(self, world: World, address: str, word: str) -> None:
         invoice = owe(world, address)
 
-        assert send(world) == {S.NEEDS_ADDRESS: 1}
+        assert send(world) == {RefundState.NEEDS_ADDRESS: 1}
         reason = f"the customer's wallet does not accept so {word} an amount: another address is needed"
         assert refund_of(world, invoice).reason == reason
 
@@ -1115,9 +1124,9 @@ class TestTheAddress:
 
         given = give_address(world.backend.repository, before.token, "Bob@Example.com", world.backend.clock())
 
-        assert (given.state, given.address, given.reason) == (S.REQUESTED, "bob@example.com", None)
+        assert (given.state, given.address, given.reason) == (RefundState.REQUESTED, "bob@example.com", None)
         assert given.idempotency_key == before.idempotency_key  # no quote was made under it
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
         assert [entry.destination for entry in payouts(world)] == ["bob@example.com"]
         assert told_of(world, invoice) == ["refund.needs_address", "refund.sent"]
 
@@ -1128,7 +1137,7 @@ class TestTheAddress:
         token = refund_of(world, invoice).token
         give_address(world.backend.repository, token, "unknown@example.com", world.backend.clock())
 
-        assert send(world) == {S.NEEDS_ADDRESS: 1}
+        assert send(world) == {RefundState.NEEDS_ADDRESS: 1}
         assert told_of(world, invoice) == ["refund.needs_address"]
 
 
@@ -1144,8 +1153,11 @@ class TestOneBrokenRefund:
 
         setattr(world.backend.strike, "create_payment_quote", break_for_one)  # noqa: B010
 
-        assert send(world) == {"error": 1, S.SENT: 1}
-        assert (refund_of(world, broken).state, refund_of(world, good).state) == (S.REQUESTED, S.SENT)
+        assert send(world) == {"error": 1, RefundState.SENT: 1}
+        assert (refund_of(world, broken).state, refund_of(world, good).state) == (
+            RefundState.REQUESTED,
+            RefundState.SENT,
+        )
         assert "refund failed unexpectedly" in caplog.text
 
     def test_it_is_tried_again_when_its_claim_has_run_out(self, world: World) -> None:
@@ -1168,7 +1180,7 @@ class TestClaims:
         seen: list[Any] = []
         before_call(world, POST_QUOTE, lambda: seen.append(send_due_refunds(other.refund_sender)))
 
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
         assert seen == [{}]
         other.close()
 
@@ -1178,7 +1190,7 @@ class TestClaims:
         other = twin(world)
         steal_once(world, lambda: send_due_refunds(dataclasses.replace(other.refund_sender, stop=Once())))
 
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
         assert refund_of(world, first).claims == refund_of(world, second).claims == 1
         other.close()
 
@@ -1207,7 +1219,7 @@ class TestClaims:
         world.simulator.config.payout_behaviours = {"*": "complete"}
         drain(world)
         assert len(payouts(world)) <= 1
-        assert refund_of(world, invoice).state in (S.SENT, S.IN_FLIGHT)
+        assert refund_of(world, invoice).state in (RefundState.SENT, RefundState.IN_FLIGHT)
         other.close()
 
     def test_a_late_sleeper_between_quote_and_start_does_not_start(self, world: World) -> None:
@@ -1226,7 +1238,7 @@ class TestClaims:
 
         world.restart()
         drain(world)
-        assert refund_of(world, invoice).state is S.SENT
+        assert refund_of(world, invoice).state is RefundState.SENT
         assert len(payouts(world)) == 1
         other.close()
 
@@ -1238,7 +1250,7 @@ class TestClaims:
 
         assert send(world) == {"taken": 1}
 
-        assert refund_of(world, invoice).state is S.NEEDS_ADDRESS
+        assert refund_of(world, invoice).state is RefundState.NEEDS_ADDRESS
         assert len(history(world, invoice)) == len(told_of(world, invoice)) == 1
         other.close()
 
@@ -1250,7 +1262,7 @@ class TestClaims:
 
         assert send(world) == {"taken": 1}
 
-        assert refund_of(world, invoice).state is S.HELD
+        assert refund_of(world, invoice).state is RefundState.HELD
         assert [line.step for line in history(world, invoice)] == ["hold"]
         other.close()
 
@@ -1280,7 +1292,7 @@ class TestClaims:
 
         before_call(world, PATCH, sleep_for_an_hour)
 
-        assert send(world)[S.REQUESTED] == 1
+        assert send(world)[RefundState.REQUESTED] == 1
         assert "strike sent a refund that is not in flight here" in caplog.text
 
 
@@ -1333,7 +1345,7 @@ class TestAtAnyMoment:
             crash_at_the_fatal_moment(world)
             moments.end()
             recover(world, invoice)
-            assert refund_of(world, invoice).state is S.SENT, moments.passed
+            assert refund_of(world, invoice).state is RefundState.SENT, moments.passed
             assert len(payouts(world)) == 1, moments.passed
             world.close()
             if not moments.is_over:
@@ -1356,7 +1368,7 @@ class TestAtAnyMoment:
             if refund.reason == STUCK:
                 stuck.append(moments.passed[fatal])
             else:
-                assert refund.state is S.SENT
+                assert refund.state is RefundState.SENT
             assert len(payouts(world)) == 1 or refund.reason == STUCK
             assert len(payouts(world)) <= 1
             world.close()
@@ -1381,7 +1393,7 @@ class TestAtAnyMoment:
             send(world)
             moments.end()
             recover(world, invoice)
-            assert refund_of(world, invoice).state is S.SENT, moments.passed
+            assert refund_of(world, invoice).state is RefundState.SENT, moments.passed
             assert len(payouts(world)) == 1, moments.passed
             other.close()
             world.close()
@@ -1411,11 +1423,11 @@ def recover(world: World, invoice: Invoice) -> None:
     for _ in range(3):
         drain(world, hours=0.1)
         refund = refund_of(world, invoice)
-        if refund.state is S.HELD:
+        if refund.state is RefundState.HELD:
             approve(repository, invoice.strike_invoice_id, clock())
-        elif refund.state is S.NEEDS_ADDRESS:
+        elif refund.state is RefundState.NEEDS_ADDRESS:
             give_address(repository, refund.token, "bob@example.com", clock())
-        elif refund.state is S.FAILED:
+        elif refund.state is RefundState.FAILED:
             change_address(repository, invoice.strike_invoice_id, "bob@example.com", clock())
 
 
@@ -1430,7 +1442,11 @@ class TestTheWebhook:
 
         assert set(world.pump()) == {200}
         refund = refund_of(world, invoice)
-        assert (refund.state, refund.claimed_until, history(world, invoice)[-1].step) == (S.SENT, None, "webhook")
+        assert (refund.state, refund.claimed_until, history(world, invoice)[-1].step) == (
+            RefundState.SENT,
+            None,
+            "webhook",
+        )
         assert told_of(world, invoice) == ["refund.sent"]
         assert executions(world) == ["PENDING"]
 
@@ -1443,14 +1459,16 @@ class TestTheWebhook:
 
         world.pump()
 
-        assert refund_of(world, invoice).state is S.FAILED
+        assert refund_of(world, invoice).state is RefundState.FAILED
 
     def test_it_leaves_what_is_still_pending(self, world: World) -> None:
         invoice = owe(world, "pending60@example.com")
         send(world)
         payment_id = str(refund_of(world, invoice).payment_id)
 
-        assert reconcile_payment(world.backend.refund_sender, payment_id, timeout=WEBHOOK_TIMEOUT) is S.IN_FLIGHT
+        assert (
+            reconcile_payment(world.backend.refund_sender, payment_id, timeout=WEBHOOK_TIMEOUT) is RefundState.IN_FLIGHT
+        )
         assert refund_of(world, invoice).claimed_until is None
 
     @pytest.mark.parametrize("is_sent", [True, False])
@@ -1471,11 +1489,11 @@ class TestTheWebhook:
         statuses: list[int] = []
         before_call(world, "GET /v1/payments/", lambda: statuses.extend(world.pump()))
 
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
         assert statuses == [503]
         world.wait(3)
         assert world.pump() == [200]
-        assert refund_of(world, invoice).state is S.SENT
+        assert refund_of(world, invoice).state is RefundState.SENT
 
     def test_a_claim_that_ran_out_does_not_keep_it_away(self, world: World) -> None:
         world.simulator.config.payment_quote_seconds = 3600
@@ -1491,7 +1509,7 @@ class TestTheWebhook:
             reconcile_payment(world.backend.refund_sender, payment_id)
         assert caught.value.retry_after_seconds == 3
         world.wait(CLAIM_SECONDS)
-        assert reconcile_payment(world.backend.refund_sender, payment_id) is S.SENT
+        assert reconcile_payment(world.backend.refund_sender, payment_id) is RefundState.SENT
 
     @pytest.mark.parametrize(("kind", "error"), [("unreachable", StrikeUnavailable), ("html403", StrikeRejected)])
     def test_when_strike_cannot_tell_the_claim_is_given_back(
@@ -1506,7 +1524,7 @@ class TestTheWebhook:
             reconcile_payment(world.backend.refund_sender, payment_id)
 
         refund = refund_of(world, invoice)
-        assert (refund.state, refund.claimed_until) == (S.IN_FLIGHT, None)
+        assert (refund.state, refund.claimed_until) == (RefundState.IN_FLIGHT, None)
 
     def test_while_it_checks_no_other_process_does_and_not_for_long(self, world: World) -> None:
         invoice = owe(world, "pending60@example.com")
@@ -1552,7 +1570,7 @@ class TestTheWebhook:
 
         before_call(world, "GET /v1/payments/", settle)
 
-        assert reconcile_payment(world.backend.refund_sender, str(refund.payment_id)) is S.SENT
+        assert reconcile_payment(world.backend.refund_sender, str(refund.payment_id)) is RefundState.SENT
         assert str(refund_of(world, invoice).reason).startswith("by hand: ")
         assert history(world, invoice)[-1].step == "by hand"
         assert "not in flight here" not in caplog.text
@@ -1596,7 +1614,7 @@ class TestTheServersThread:
         world.backend.refund_dispatcher.start()
         try:
             for _ in range(200):
-                if refund_of(world, invoice).state is S.SENT:
+                if refund_of(world, invoice).state is RefundState.SENT:
                     break
                 threading.Event().wait(0.02)
         finally:
@@ -1627,12 +1645,12 @@ class TestTheServersThread:
         late = owe(world)
 
         assert world.backend.refund_dispatcher._next_due_at() == world.backend.clock() - timedelta(seconds=175)
-        assert refund_of(world, late).state is S.REQUESTED
+        assert refund_of(world, late).state is RefundState.REQUESTED
 
     def test_it_has_nothing_to_wait_for_where_nothing_is_owed(self, world: World) -> None:
         assert world.backend.refund_dispatcher._next_due_at() is None
 
 
 def test_a_refund_in_any_waiting_state_is_one_that_time_moves_on() -> None:
-    assert set(WAITING) == {S.REQUESTED, S.QUOTED, S.IN_FLIGHT, S.FAILED}
+    assert set(WAITING) == {RefundState.REQUESTED, RefundState.QUOTED, RefundState.IN_FLIGHT, RefundState.FAILED}
     assert PaymentStatus("PENDING") is PaymentStatus.PENDING

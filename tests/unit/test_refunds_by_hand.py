@@ -29,19 +29,21 @@ from lnpay.sandbox.config import SimulatorConfig
 from tests.owing import ADDRESS, EXECUTE, QUOTE, drain, executions, history, owe, payouts, refund_of, send
 from tests.world import ALL_EVENTS, World
 
-S = RefundState
-
 MakeWorld = Callable[..., World]
 
 
 def in_state(make_world: MakeWorld, state: RefundState) -> tuple[World, Invoice]:
     """A world with one refund in `state`, in which everything goes well from now on."""
-    world = make_world(refunds_enabled=state is not S.HELD, delivery_events=ALL_EVENTS)
-    addresses = {S.IN_FLIGHT: "pending@example.com", S.FAILED: "fail@example.com", S.NEEDS_ADDRESS: None}
+    world = make_world(refunds_enabled=state is not RefundState.HELD, delivery_events=ALL_EVENTS)
+    addresses = {
+        RefundState.IN_FLIGHT: "pending@example.com",
+        RefundState.FAILED: "fail@example.com",
+        RefundState.NEEDS_ADDRESS: None,
+    }
     invoice = owe(world, addresses.get(state, ADDRESS))
-    if state is S.QUOTED:
+    if state is RefundState.QUOTED:
         quote_as_older_versions_did(world, invoice)
-    elif state is not S.REQUESTED:
+    elif state is not RefundState.REQUESTED:
         send(world)
     world.simulator.config.payout_behaviours = {"*": "complete"}
     assert refund_of(world, invoice).state is state
@@ -71,11 +73,11 @@ def act(world: World, invoice: Invoice, verb: str) -> Any:
 
 
 PERMITTED = {
-    "approve": {S.HELD},
-    "retry": {S.FAILED},
-    "settle": {S.REQUESTED, S.FAILED, S.NEEDS_ADDRESS, S.HELD},
-    "address": {S.NEEDS_ADDRESS, S.FAILED},
-    "give": {S.NEEDS_ADDRESS},
+    "approve": {RefundState.HELD},
+    "retry": {RefundState.FAILED},
+    "settle": {RefundState.REQUESTED, RefundState.FAILED, RefundState.NEEDS_ADDRESS, RefundState.HELD},
+    "address": {RefundState.NEEDS_ADDRESS, RefundState.FAILED},
+    "give": {RefundState.NEEDS_ADDRESS},
 }
 """In flight is another matter: see the hour."""
 
@@ -89,7 +91,7 @@ def test_each_command_is_for_certain_states_only(make_world: MakeWorld, verb: st
     if state in PERMITTED[verb]:
         after = act(world, invoice, verb)
         assert after == refund_of(world, invoice)
-        assert after.state is (S.SENT if verb == "settle" else S.REQUESTED)
+        assert after.state is (RefundState.SENT if verb == "settle" else RefundState.REQUESTED)
         assert after.claims == before.claims + 1
         assert after.claimed_until is None
     else:
@@ -103,11 +105,11 @@ def test_each_command_is_for_certain_states_only(make_world: MakeWorld, verb: st
 @pytest.mark.parametrize(
     ("verb", "state", "is_key_used"),
     [
-        ("approve", S.HELD, False),
-        ("retry", S.FAILED, True),
-        ("address", S.FAILED, True),
-        ("address", S.NEEDS_ADDRESS, False),
-        ("give", S.NEEDS_ADDRESS, False),
+        ("approve", RefundState.HELD, False),
+        ("retry", RefundState.FAILED, True),
+        ("address", RefundState.FAILED, True),
+        ("address", RefundState.NEEDS_ADDRESS, False),
+        ("give", RefundState.NEEDS_ADDRESS, False),
     ],
 )
 def test_what_starts_over_has_a_key_without_a_quote_and_is_due_now(
@@ -125,7 +127,7 @@ def test_what_starts_over_has_a_key_without_a_quote_and_is_due_now(
     assert (after.is_in_doubt, after.failures, after.looks, after.reason) == (False, 0, 0, None)
     assert after.next_attempt_at == world.backend.clock()
     world.restart(refunds_enabled=True)
-    assert send(world) == {S.SENT: 1}
+    assert send(world) == {RefundState.SENT: 1}
     assert len(payouts(world)) == 1
 
 
@@ -150,7 +152,7 @@ def test_the_history_keeps_who_said_what(make_world: MakeWorld, verb: str, words
 
 
 def test_what_was_settled_by_hand_is_not_sent_and_the_shop_is_notified_once(make_world: MakeWorld) -> None:
-    world, invoice = in_state(make_world, S.FAILED)
+    world, invoice = in_state(make_world, RefundState.FAILED)
 
     settled = act(world, invoice, "settle")
     drain(world)
@@ -167,11 +169,11 @@ class TestTheHour:
     @pytest.mark.parametrize("verb", ["retry", "settle"])
     @pytest.mark.parametrize(("seconds", "is_believed"), [(-1, False), (0, True)])
     def test_it_has_to_be_over(self, make_world: MakeWorld, verb: str, seconds: int, is_believed: bool) -> None:
-        world, invoice = in_state(make_world, S.IN_FLIGHT)
+        world, invoice = in_state(make_world, RefundState.IN_FLIGHT)
         world.wait(BY_HAND_AFTER.total_seconds() + seconds)
 
         if is_believed:
-            assert act(world, invoice, verb).state is (S.SENT if verb == "settle" else S.REQUESTED)
+            assert act(world, invoice, verb).state is (RefundState.SENT if verb == "settle" else RefundState.REQUESTED)
         else:
             with pytest.raises(Conflict, match="try again an hour after its last execution"):
                 act(world, invoice, verb)
@@ -181,7 +183,7 @@ class TestTheHour:
     def test_and_no_worker_may_hold_its_claim(
         self, make_world: MakeWorld, verb: str, seconds: int, is_believed: bool
     ) -> None:
-        world, invoice = in_state(make_world, S.IN_FLIGHT)
+        world, invoice = in_state(make_world, RefundState.IN_FLIGHT)
         world.wait(BY_HAND_AFTER.total_seconds())
         with world.backend.repository.transaction() as tx:
             tx.refunds.claim(refund_of(world, invoice), until=world.backend.clock() + CLAIM)
@@ -241,14 +243,14 @@ class TestTheHour:
 
         (entry,) = payouts(world)
         assert entry.quote_id == refund_of(world, invoice).payment_quote_id != first.payment_quote_id
-        assert refund_of(world, invoice).state is S.SENT
+        assert refund_of(world, invoice).state is RefundState.SENT
 
     def test_a_stuck_refund_is_closed_after_a_person_said_that_it_was_sent(self, make_world: MakeWorld) -> None:
         world = make_world(config=SimulatorConfig(is_quote_expiry_checked_first=True))
         invoice = owe(world)
         world.fault("PATCH", EXECUTE, "timeout_after", times=6)
         drain(world, hours=2)
-        assert refund_of(world, invoice).state is S.IN_FLIGHT
+        assert refund_of(world, invoice).state is RefundState.IN_FLIGHT
 
         act(world, invoice, "settle")
         drain(world)
@@ -271,14 +273,14 @@ class TestApproval:
         send(world)
         act(world, invoice, "approve")
         send(world)
-        assert refund_of(world, invoice).state is (S.NEEDS_ADDRESS if verb == "give" else S.FAILED)
+        assert refund_of(world, invoice).state is (RefundState.NEEDS_ADDRESS if verb == "give" else RefundState.FAILED)
 
         act(world, invoice, verb)
 
-        assert send(world) == {S.HELD: 1}
+        assert send(world) == {RefundState.HELD: 1}
         assert payouts(world) == []
         act(world, invoice, "approve")
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
         assert payouts(world)[0].destination == "bob@example.com"
 
     def test_it_holds_for_the_same_address_and_for_later_tries(self, make_world: MakeWorld) -> None:
@@ -291,7 +293,7 @@ class TestApproval:
 
         change_address(world.backend.repository, invoice.strike_invoice_id, "fail@example.com", world.backend.clock())
 
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
 
 
 class TestOverlap:
@@ -336,7 +338,7 @@ class TestMistakes:
     @pytest.mark.parametrize("verb", ["address", "give"])
     @pytest.mark.parametrize("address", ["", "alice", "alice@localhost", "<script>@example.com", "a" * 2000])
     def test_what_is_no_address_changes_nothing(self, make_world: MakeWorld, verb: str, address: str) -> None:
-        world, invoice = in_state(make_world, S.NEEDS_ADDRESS)
+        world, invoice = in_state(make_world, RefundState.NEEDS_ADDRESS)
         before, now, repository = refund_of(world, invoice), world.backend.clock(), world.backend.repository
         give, who = (give_address, before.token) if verb == "give" else (change_address, invoice.strike_invoice_id)
 

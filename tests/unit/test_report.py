@@ -16,7 +16,7 @@ import pytest
 from sqlalchemy import func, select
 
 from bench.million import fill
-from lnpay.accounting.discrepancies import BreakKind, Reconciliation
+from lnpay.accounting.discrepancies import DiscrepancyKind, Reconciliation
 from lnpay.accounting.report import (
     Period,
     ReportLine,
@@ -176,7 +176,7 @@ class TestCsv:
 class TestJson:
     def test_it_is_one_object_with_lines_totals_and_verdict(self) -> None:
         found = Reconciliation(START, NOW)
-        found.add(BreakKind.REFUND_FAILED, PAYMENT.invoice_id, "refund sent", "FAILED")
+        found.add(DiscrepancyKind.REFUND_FAILED, PAYMENT.invoice_id, "refund sent", "FAILED")
 
         said = as_json(found, PAYMENT, REFUND)
 
@@ -197,7 +197,7 @@ class TestJson:
 class TestWords:
     def test_a_break_says_where_and_what_to_do(self) -> None:
         found = Reconciliation(START, NOW, payments=2, refunds=1)
-        found.add(BreakKind.REFUND_FAILED, "invoice-1", "refund sent, 5 sats", "FAILED")
+        found.add(DiscrepancyKind.REFUND_FAILED, "invoice-1", "refund sent, 5 sats", "FAILED")
 
         text = words(found)
 

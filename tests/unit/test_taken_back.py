@@ -16,7 +16,6 @@ from lnpay.strike.invoices import InvoiceStatus
 from tests.owing import EXECUTE, history, owe, payouts, refund_of, send
 from tests.world import World
 
-S = RefundState
 INVOICE = "/v1/invoices/*"
 
 
@@ -31,7 +30,7 @@ class TestReversed:
         invoice = owe(world)
         show_as(world, invoice.strike_invoice_id, status)
 
-        assert send(world) == {S.HELD: 1}
+        assert send(world) == {RefundState.HELD: 1}
 
         refund = refund_of(world, invoice)
         assert refund.held_because is HoldCause.REVERSED
@@ -46,7 +45,7 @@ class TestReversed:
         send(world)
         approve(world.backend.repository, invoice.strike_invoice_id, world.backend.clock())
 
-        assert send(world) == {S.HELD: 1}
+        assert send(world) == {RefundState.HELD: 1}
         settle_by_hand(
             world.backend.repository, invoice.strike_invoice_id, "taken back", frozenset(), world.backend.clock()
         )
@@ -56,11 +55,11 @@ class TestReversed:
     def test_one_that_is_taken_back_between_two_tries_is_held(self, world: World) -> None:
         invoice = owe(world)
         world.fault("PATCH", EXECUTE, "error", status=422, code="BALANCE_TOO_LOW")
-        assert send(world) == {S.FAILED: 1}
+        assert send(world) == {RefundState.FAILED: 1}
         show_as(world, invoice.strike_invoice_id, InvoiceStatus.REVERSED)
         world.wait(10)
 
-        assert send(world) == {S.HELD: 1}
+        assert send(world) == {RefundState.HELD: 1}
         assert payouts(world) == []
 
     def test_one_that_is_taken_back_while_it_waits_for_an_address_is_held(self, world: World) -> None:
@@ -68,17 +67,17 @@ class TestReversed:
         show_as(world, invoice.strike_invoice_id, InvoiceStatus.REVERSED)
         give_address(world.backend.repository, refund_of(world, invoice).token, "a@example.com", world.backend.clock())
 
-        assert send(world) == {S.HELD: 1}
+        assert send(world) == {RefundState.HELD: 1}
 
     @pytest.mark.parametrize("status", [InvoiceStatus.UNPAID, InvoiceStatus.PENDING])
     def test_one_that_is_not_paid_at_this_moment_waits(self, world: World, status: InvoiceStatus) -> None:
         invoice = owe(world)
         show_as(world, invoice.strike_invoice_id, status)
 
-        assert send(world) == {S.REQUESTED: 1}
+        assert send(world) == {RefundState.REQUESTED: 1}
         show_as(world, invoice.strike_invoice_id, InvoiceStatus.PAID)
         world.wait(10)
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
 
     @pytest.mark.parametrize(
         "fault",
@@ -100,10 +99,10 @@ class TestReversed:
         send(world)
 
         refund = refund_of(world, invoice)
-        assert (refund.state, payouts(world)) == (S.REQUESTED, [])
+        assert (refund.state, payouts(world)) == (RefundState.REQUESTED, [])
         assert "the invoice could not be read" in (refund.reason or "")
         world.wait(10)
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
         assert len(payouts(world)) == 1
 
     def test_being_asked_to_wait_is_honoured(self, world: World) -> None:
@@ -118,7 +117,7 @@ class TestInferred:
     def lose_the_answer(self, world: World) -> Any:
         invoice = owe(world)
         world.fault("PATCH", EXECUTE, "lost_answer")
-        assert send(world) == {S.SENT: 1}
+        assert send(world) == {RefundState.SENT: 1}
         assert len(payouts(world)) == 1
         return invoice
 

@@ -30,7 +30,6 @@ from tests.web.answers import NEVER_SHOWN
 from tests.world import World
 
 PASSWORD = "a-password-of-the-tests"
-S = RefundState
 HOSTILE = "\"><script>alert('x')</script>&{{7*7}}"
 
 
@@ -88,7 +87,7 @@ def held(world: World) -> Invoice:
     """A refund that waits for the operator."""
     invoice = owe(world)
     send(world)
-    assert refund_of(world, invoice).state is S.HELD
+    assert refund_of(world, invoice).state is RefundState.HELD
     return invoice
 
 
@@ -347,7 +346,7 @@ class TestForms:
         )
 
         assert answer.status_code == 403
-        assert refund_of(shop, invoice).state is S.HELD
+        assert refund_of(shop, invoice).state is RefundState.HELD
 
     def test_one_of_another_session_does_nothing(self, make_shop: Callable[..., World]) -> None:
         shop = make_shop(refund_max_sats=1)
@@ -392,7 +391,7 @@ class TestForms:
 
         assert answer.status_code == 303
         assert "nothing was done" in shop.client.get("/admin/" + answer.location.partition("admin/")[2]).text
-        assert refund_of(shop, invoice).state is S.HELD
+        assert refund_of(shop, invoice).state is RefundState.HELD
 
     @pytest.mark.parametrize(
         ("method", "path"),
@@ -424,7 +423,7 @@ class TestButtons:
 
         assert press(shop, invoice, "approve").startswith("Approved: 19,207 sats")
 
-        assert send(shop) == {S.SENT: 1}
+        assert send(shop) == {RefundState.SENT: 1}
         assert len(payouts(shop)) == 1
 
     def test_approve_pressed_by_many_at_once_sends_once(self, make_shop: Callable[..., World]) -> None:
@@ -455,13 +454,13 @@ class TestButtons:
         assert "neither a Lightning address" in press(shop, invoice, "address", ln_address="nonsense")
         assert ADDRESS in press(shop, invoice, "address", ln_address=f" {ADDRESS.upper()} ")
 
-        assert send(shop) == {S.SENT: 1}
+        assert send(shop) == {RefundState.SENT: 1}
         assert [entry.destination for entry in payouts(shop)] == [ADDRESS]
 
     def test_an_unclear_refund_waits_an_hour_and_is_then_decided(self, shop: World) -> None:
         invoice = owe(shop, "pending@example.com")
         send(shop)
-        assert refund_of(shop, invoice).state is S.IN_FLIGHT
+        assert refund_of(shop, invoice).state is RefundState.IN_FLIGHT
         log_in(shop)
         assert "Send it again" not in page_of(shop, invoice)
         assert "A worker may still be sending it" in page_of(shop, invoice)
@@ -473,22 +472,22 @@ class TestButtons:
         for note in ("", " ", "x" * 501, "\x00"):
             assert "Nothing was done" in press(shop, invoice, "settle", note=note, sure="yes")
         assert "Nothing was done" in press(shop, invoice, "settle", note="looked")
-        assert refund_of(shop, invoice).state is S.IN_FLIGHT
+        assert refund_of(shop, invoice).state is RefundState.IN_FLIGHT
         assert "counts as sent" in press(shop, invoice, "settle", note="seen in the dashboard", sure="yes")
 
-        assert refund_of(shop, invoice).state is S.SENT
+        assert refund_of(shop, invoice).state is RefundState.SENT
         assert "The operator settled it: seen in the dashboard" in page_of(shop, invoice)
         assert "Nothing was done" in press(shop, invoice, "settle", note="again", sure="yes")
 
     def test_retry(self, shop: World) -> None:
         invoice = owe(shop, "fail@example.com")
         send(shop)
-        assert refund_of(shop, invoice).state is S.FAILED
+        assert refund_of(shop, invoice).state is RefundState.FAILED
         log_in(shop)
 
         assert "Tried again" in press(shop, invoice, "retry", note="looked", sure="yes", back="overview")
 
-        assert refund_of(shop, invoice).state is S.REQUESTED
+        assert refund_of(shop, invoice).state is RefundState.REQUESTED
 
     def test_tell_the_shop_again(self, shop: World) -> None:
         def gone(event: Event) -> None:

@@ -15,8 +15,6 @@ from lnpay.repository import Repository
 from tests.owing import ADDRESS, executions, owe, payouts, refund_of, send
 from tests.world import World
 
-S = RefundState
-
 
 def url(world: World, invoice: Invoice) -> str:
     return f"/refund/{refund_of(world, invoice).token}"
@@ -71,7 +69,7 @@ def test_an_address_is_taken_and_the_money_is_sent_there(world: World) -> None:
 
     assert answer.status_code == 303
     assert world.client.get(url(world, invoice).rpartition("/")[0] + "/" + answer.location).status_code == 200
-    assert send(world) == {S.SENT: 1}
+    assert send(world) == {RefundState.SENT: 1}
     assert [entry.destination for entry in payouts(world)] == [ADDRESS]
 
 
@@ -84,7 +82,7 @@ def test_what_is_no_address_is_said_beside_the_field(world: World, address: str)
     assert answer.status_code == 400
     assert 'role="alert"' in answer.text
     assert 'name="ln_address"' in answer.text
-    assert refund_of(world, invoice).state is S.NEEDS_ADDRESS
+    assert refund_of(world, invoice).state is RefundState.NEEDS_ADDRESS
 
 
 def test_a_form_without_the_field_is_a_form_error(world: World) -> None:
@@ -150,7 +148,7 @@ class TestFloods:
         assert answer.status_code == 429
         assert 0 < int(answer.headers["Retry-After"]) <= 15 * 60
         assert "<html" in answer.text
-        assert refund_of(world, invoice).state is S.NEEDS_ADDRESS
+        assert refund_of(world, invoice).state is RefundState.NEEDS_ADDRESS
 
     def test_after_the_pause_the_right_address_is_paid(self, world: World) -> None:
         invoice = owe(world, None)
@@ -166,7 +164,7 @@ class TestFloods:
         self.flood(world, invoice, 60)
 
         assert give(world, other, ADDRESS) == 303
-        assert send(world)[S.SENT] == 1
+        assert send(world)[RefundState.SENT] == 1
 
     def test_the_operator_is_not_bounded(self, world: World) -> None:
         invoice = owe(world, None)

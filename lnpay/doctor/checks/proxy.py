@@ -14,7 +14,7 @@ from lnpay.doctor.findings import (
     ok,
     warn,
 )
-from lnpay.doctor.http_probe import Answer, knock
+from lnpay.doctor.http_probe import Answer, send_probe
 from lnpay.doctor.target import Target
 from lnpay.domain.webhook_signature import sign_as_strike
 from lnpay.invoices.webhook_invoice import DOCTOR_EVENT
@@ -65,7 +65,7 @@ def _misnames_callers(target: Target) -> tuple[str, str] | None:
     if not settings.webhook_secret or is_this_machine(urlsplit(settings.webhook_url).hostname or ""):
         return None
     headers = {"X-Webhook-Signature": sign_as_strike(DOCTOR_EVENT, settings.webhook_secret), "X-Forwarded-For": FORGED}
-    answer = knock("POST", settings.webhook_url, body=DOCTOR_EVENT, headers=headers)
+    answer = send_probe("POST", settings.webhook_url, body=DOCTOR_EVENT, headers=headers)
     seen = dict(one.partition("=")[::2] for one in answer.headers.get("x-lnpay-seen", "").split())
     if not seen:
         return None
@@ -90,7 +90,7 @@ def _misnames_callers(target: Target) -> tuple[str, str] | None:
 def _ask(url: str) -> tuple[Answer, bool]:
     """The answer at an address, and whether it is LNPay's."""
     mark = uuid.uuid4().hex
-    answer = knock("GET", url, headers={MARK: mark})
+    answer = send_probe("GET", url, headers={MARK: mark})
     return answer, answer.headers.get(MARK.lower()) == mark
 
 

@@ -11,7 +11,7 @@ from lnpay.doctor.findings import (
     ok,
     warn,
 )
-from lnpay.doctor.http_probe import Answer, knock
+from lnpay.doctor.http_probe import Answer, send_probe
 from lnpay.doctor.target import Target
 from lnpay.domain.errors import StorageUnavailable
 from lnpay.monitoring.exposure import why_api_is_open
@@ -25,7 +25,7 @@ def is_server_here(target: Target) -> bool:
 
 
 def _ask(target: Target) -> Answer:
-    return knock("GET", f"{_url(target)}/readyz")
+    return send_probe("GET", f"{_url(target)}/readyz")
 
 
 def _url(target: Target) -> str:
@@ -91,7 +91,7 @@ def _keys_in_use(target: Target) -> Finding:
 
 def _asks_no_key(base_url: str) -> bool:
     url = f"{base_url}/generate-invoice"
-    return knock("POST", url, body=b"{}", headers={"Content-Type": "application/json"}).code == "invalid_request"
+    return send_probe("POST", url, body=b"{}", headers={"Content-Type": "application/json"}).code == "invalid_request"
 
 
 CHECKS = (Check(("server",), _check_server), Check(("api_keys",), _check_keys))

@@ -16,7 +16,7 @@ from lnpay.doctor.findings import (
     warn,
 )
 from lnpay.doctor.formatting import in_words
-from lnpay.doctor.http_probe import Answer, knock, place_of
+from lnpay.doctor.http_probe import Answer, place_of, send_probe
 from lnpay.doctor.target import Target
 from lnpay.domain.errors import HookUnusable, LnpayError, ShopRefused
 from lnpay.repository.queries.figures import Waiting
@@ -43,7 +43,7 @@ _SAYS_NOTHING = (405, 501)
 def _check_address(target: Target) -> Iterator[Finding]:
     """Probe DELIVERY_URL with OPTIONS, which carries no order, and judge the answer as a delivery would."""
     place = place_of(target.settings.delivery_url)
-    answer = knock("OPTIONS", target.settings.delivery_url, timeout=PROBE_TIMEOUT)
+    answer = send_probe("OPTIONS", target.settings.delivery_url, timeout=PROBE_TIMEOUT)
     seen = f"the shop at {place}"
     if answer.status is None:
         yield _unreachable(target, seen, answer)

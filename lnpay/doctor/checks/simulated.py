@@ -12,7 +12,7 @@ from lnpay.doctor.findings import (
     ok,
     warn,
 )
-from lnpay.doctor.http_probe import knock
+from lnpay.doctor.http_probe import send_probe
 from lnpay.doctor.target import Target
 from lnpay.monitoring.exposure import is_this_machine
 
@@ -43,7 +43,7 @@ def _beside_strike(target: Target, strike: str) -> Finding:
     name, settings = "simulator", target.settings
     sources = {"COINGECKO_API_URL": settings.coingecko_api_url, "COINBASE_API_URL": settings.coinbase_api_url}
     prices = [setting for setting, url in sources.items() if is_this_machine(_host(url))]
-    is_shop_played = knock("OPTIONS", settings.delivery_url).headers.get(MARK) is not None
+    is_shop_played = send_probe("OPTIONS", settings.delivery_url).headers.get(MARK) is not None
     if played := [*prices, *(["DELIVERY_URL"] if is_shop_played else [])]:
         names = ", ".join(played)
         return fail(name, f"customers pay real money, and a simulator is at {names}", REMOVE.format(names=names))

@@ -13,7 +13,7 @@ from lnpay.doctor.findings import (
     ok,
     warn,
 )
-from lnpay.doctor.http_probe import Answer, knock
+from lnpay.doctor.http_probe import Answer, send_probe
 from lnpay.doctor.target import Target
 from lnpay.domain.errors import StrikeError
 from lnpay.domain.webhook_signature import sign_as_strike
@@ -41,7 +41,7 @@ def _check_address(target: Target) -> Iterator[Finding]:
         yield warn("webhook_url", f"WEBHOOK_URL is not set: {WITHOUT}", "set it, then: " + SUBSCRIBE)
         yield cannot_tell("webhook_secret", "WEBHOOK_URL is not set", "set it, and WEBHOOK_SECRET")
         return
-    unsigned = knock("POST", url, body=b"{}")
+    unsigned = send_probe("POST", url, body=b"{}")
     yield _address(target, unsigned)
     if not secret:
         advice = "python key_generator.py makes one; put it into config/.env, restart, then: " + SUBSCRIBE
@@ -50,7 +50,9 @@ def _check_address(target: Target) -> Iterator[Finding]:
         yield cannot_tell("webhook_secret", "LNPay does not answer at WEBHOOK_URL", "see webhook_url")
     else:
         yield _secret(
-            knock("POST", url, body=DOCTOR_EVENT, headers={"X-Webhook-Signature": sign_as_strike(DOCTOR_EVENT, secret)})
+            send_probe(
+                "POST", url, body=DOCTOR_EVENT, headers={"X-Webhook-Signature": sign_as_strike(DOCTOR_EVENT, secret)}
+            )
         )
 
 

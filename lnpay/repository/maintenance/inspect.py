@@ -16,11 +16,11 @@ from lnpay.domain.errors import StorageUnavailable
 from lnpay.repository.maintenance.postgres import postgres_engine, weakness_of
 from lnpay.repository.maintenance.sqlite_url import sqlite_path, sqlite_uri
 
-PATIENCE_SECONDS = 2
+LONGEST_WAIT_SECONDS = 2
 """How long to wait for a lock or a connection: an inspection wants the current state, not to get through."""
 
 ONLY_READ, ANSWER_SOON = "SET TRANSACTION READ ONLY", "SET LOCAL statement_timeout = '8s'"
-WAIT_BRIEFLY = f"SET LOCAL lock_timeout = '{PATIENCE_SECONDS}s'"
+WAIT_BRIEFLY = f"SET LOCAL lock_timeout = '{LONGEST_WAIT_SECONDS}s'"
 """The settings of each PostgreSQL transaction that only reads, or tries to write."""
 
 MOST_DAMAGES = 3
@@ -83,7 +83,7 @@ def open_to_look(database_url: str, *, can_write: bool = False) -> Engine:
     path = sqlite_path(database_url)
     if path is None:
         begin = (WAIT_BRIEFLY,) if can_write else (ONLY_READ, ANSWER_SOON)
-        return postgres_engine(url, *begin, connect_args={"connect_timeout": PATIENCE_SECONDS})
+        return postgres_engine(url, *begin, connect_args={"connect_timeout": LONGEST_WAIT_SECONDS})
     return create_engine(url, creator=lambda: _open_sqlite(path, can_write=can_write))
 
 
@@ -92,7 +92,7 @@ def _open_sqlite(path: Path, *, can_write: bool) -> sqlite3.Connection:
     connection = sqlite3.connect(
         sqlite_uri(path.absolute(), "rw"),
         uri=True,
-        timeout=PATIENCE_SECONDS,
+        timeout=LONGEST_WAIT_SECONDS,
         isolation_level=None,
         check_same_thread=False,
     )
@@ -137,7 +137,7 @@ def _try_to_write(database_url: str) -> str | None:
 
 
 _SQLITE_WORDS = {
-    "SQLITE_BUSY": f"another process has kept it locked for more than {PATIENCE_SECONDS} seconds",
+    "SQLITE_BUSY": f"another process has kept it locked for more than {LONGEST_WAIT_SECONDS} seconds",
     "SQLITE_READONLY": "it is read-only for this user",
     "SQLITE_CANTOPEN": "it cannot be opened by this user",
     "SQLITE_PERM": "it cannot be opened by this user",
@@ -149,7 +149,7 @@ _SQLITE_WORDS = {
 _POSTGRES_WORDS = {
     "42501": "this user may not read or change the tables",
     "25006": "it is read-only: a copy that follows another server, perhaps",
-    "55P03": f"another process has kept it locked for more than {PATIENCE_SECONDS} seconds",
+    "55P03": f"another process has kept it locked for more than {LONGEST_WAIT_SECONDS} seconds",
     "53300": "the server takes no more connections",
     "53100": "the server's disk is full",
 }

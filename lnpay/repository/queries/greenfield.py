@@ -15,9 +15,7 @@ from lnpay.repository.invoices import is_storable, to_invoice
 from lnpay.repository.sql import read_rows
 from lnpay.repository.tables import invoices as t
 
-S = InvoiceState
-
-_ENDED = (S.EXPIRED, S.LAPSED, S.CANCELLED)
+_ENDED = (InvoiceState.EXPIRED, InvoiceState.LAPSED, InvoiceState.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -63,11 +61,11 @@ class GreenfieldInvoices:
 
         Its deadline moves to `at`, so every judgement of a payment agrees, in this process and in any other.
         """
-        check_invoice_move(S.UNPAID, S.EXPIRED)
+        check_invoice_move(InvoiceState.UNPAID, InvoiceState.EXPIRED)
         statement = (
             update(t)
-            .where(t.c.id == invoice.id, t.c.state == S.UNPAID, t.c.expires_at >= at)
-            .values(state=S.EXPIRED, expires_at=max(at, invoice.issue.opened_at), marked_invalid_at=at)
+            .where(t.c.id == invoice.id, t.c.state == InvoiceState.UNPAID, t.c.expires_at >= at)
+            .values(state=InvoiceState.EXPIRED, expires_at=max(at, invoice.issue.opened_at), marked_invalid_at=at)
         )
         return self._connection.execute(statement).rowcount == 1
 
@@ -105,22 +103,22 @@ def _storable(names: Iterable[str]) -> list[str]:
 
 
 def _ways_of_status(status: str, now: datetime) -> Iterable[list[ColumnElement[bool]]]:
-    """The conditions of `lnpay.web.greenfield.status.standing_of`, in SQL. A test holds the two together."""
+    """The conditions of `lnpay.web.greenfield.status.derive_status`, in SQL. A test holds the two together."""
     is_processing = t.c.seen_at.is_not(None) & (t.c.seen_at <= t.c.expires_at)
     is_not_processing = t.c.seen_at.is_(None) | (t.c.seen_at > t.c.expires_at)
     is_unmarked = t.c.marked_invalid_at.is_(None)
     if status == "settled":
-        yield [t.c.state == S.SETTLED]
+        yield [t.c.state == InvoiceState.SETTLED]
     elif status == "invalid":
-        yield [t.c.marked_invalid_at.is_not(None), t.c.state != S.SETTLED]
+        yield [t.c.marked_invalid_at.is_not(None), t.c.state != InvoiceState.SETTLED]
     elif status == "processing":
         for state in PAYABLE:
             yield [t.c.state == state, is_processing, is_unmarked]
     elif status == "new":
-        yield [t.c.state == S.UNPAID, t.c.expires_at >= now, is_not_processing, is_unmarked]
+        yield [t.c.state == InvoiceState.UNPAID, t.c.expires_at >= now, is_not_processing, is_unmarked]
     elif status == "expired":
-        yield [t.c.state == S.PAID_LATE, is_unmarked]
-        yield [t.c.state == S.UNPAID, t.c.expires_at < now, is_not_processing, is_unmarked]
+        yield [t.c.state == InvoiceState.PAID_LATE, is_unmarked]
+        yield [t.c.state == InvoiceState.UNPAID, t.c.expires_at < now, is_not_processing, is_unmarked]
         for state in _ENDED:
             yield [t.c.state == state, is_not_processing, is_unmarked]
 

@@ -31,7 +31,7 @@ PAGE = 1_000
 IDS_AT_ONCE = 500
 """Ids in one query; every database takes so many."""
 
-Place = tuple[datetime, int]
+PageEnd = tuple[datetime, int]
 """Where a page ended: the time and our own number of its last row."""
 
 
@@ -97,25 +97,25 @@ class Books:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def paid(self, start: datetime, end: datetime, after: Place | None) -> list[BookedInvoice]:
+    def paid(self, start: datetime, end: datetime, after: PageEnd | None) -> list[BookedInvoice]:
         """Invoices paid from `start` on and before `end`, in time or late, by the time of payment."""
         return self._invoices(invoices.c.paid_at, start, end, after)
 
-    def opened(self, start: datetime, end: datetime, after: Place | None) -> list[BookedInvoice]:
+    def opened(self, start: datetime, end: datetime, after: PageEnd | None) -> list[BookedInvoice]:
         """Invoices made at Strike from `start` on and before `end`, by that time, in any state."""
         return self._invoices(invoices.c.opened_at, start, end, after)
 
     def _invoices(
-        self, column: Column[datetime], start: datetime, end: datetime, after: Place | None
+        self, column: Column[datetime], start: datetime, end: datetime, after: PageEnd | None
     ) -> list[BookedInvoice]:
         statement = _page(select(*_INVOICE_COLUMNS), column, invoices.c.id, start, end, after)
         return read_rows(self._connection, invoices, statement, _to_invoice)
 
-    def refunds_sent(self, start: datetime, end: datetime, after: Place | None) -> list[BookedRefund]:
+    def refunds_sent(self, start: datetime, end: datetime, after: PageEnd | None) -> list[BookedRefund]:
         """Refunds sent from `start` on and before `end`, by that time."""
         return self._refunds(refunds.c.sent_at, refunds.c.state == RefundState.SENT, start, end, after)
 
-    def refunds_waiting(self, start: datetime, end: datetime, after: Place | None) -> list[BookedRefund]:
+    def refunds_waiting(self, start: datetime, end: datetime, after: PageEnd | None) -> list[BookedRefund]:
         """Refunds owed since a time from `start` on and before `end`, and not sent as of now."""
         waiting = [state for state in RefundState if state is not RefundState.SENT]
         return self._refunds(refunds.c.created_at, refunds.c.state.in_(waiting), start, end, after)
@@ -126,7 +126,7 @@ class Books:
         condition: ColumnElement[bool],
         start: datetime,
         end: datetime,
-        after: Place | None,
+        after: PageEnd | None,
     ) -> list[BookedRefund]:
         r = refunds.c
         own = (r.id, r.state, column, r.amount_sats, r.fee_sats, r.payment_id, r.reason, r.closed_by)
@@ -174,7 +174,7 @@ def _page(
     number: Column[int],
     start: datetime,
     end: datetime,
-    after: Place | None,
+    after: PageEnd | None,
 ) -> Select[Any]:
     # The first condition says no more than the second one, in a form for which every database has its index.
     first = column >= start if after is None else (column >= after[0]) & (tuple_(column, number) > after)

@@ -21,7 +21,7 @@ from lnpay.web.api.answers import BOLT11, INVOICE_ID
 from lnpay.web.context import current_backend
 from lnpay.web.customer.qr import payment_uri
 from lnpay.web.greenfield.requests import PAYMENT_METHOD, Json
-from lnpay.web.greenfield.status import AdditionalStatus, Status, standing_of
+from lnpay.web.greenfield.status import AdditionalStatus, Status, derive_status
 
 VERSION = "2.1.0"
 """Of BTCPay Server, whose shapes these are. Plugins compare it as a version and refuse an old one."""
@@ -235,7 +235,7 @@ def invoices_text(invoices: list[Invoice], store_id: str, now: datetime) -> str:
 
 
 def _invoice_fields(invoice: Invoice, store_id: str, now: datetime) -> Json:
-    standing = standing_of(invoice, now)
+    standing = derive_status(invoice, now)
     is_open = standing.status in (Status.NEW, Status.PROCESSING) and invoice.state is InvoiceState.UNPAID
     amount = format(invoice.order.amount_fiat, "f")
     return {
@@ -285,7 +285,7 @@ def _checkout_of(invoice: Invoice) -> Json:
 
 def payment_methods_of(invoice: Invoice, now: datetime) -> list[Json]:
     """How an invoice is or was paid. Plugins book what is listed as paid, so a payment that is refunded is not."""
-    is_settled = standing_of(invoice, now).status is Status.SETTLED
+    is_settled = derive_status(invoice, now).status is Status.SETTLED
     amount = sats_to_btc(invoice.amount_sats)
     return [
         {

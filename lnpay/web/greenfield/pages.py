@@ -12,7 +12,7 @@ from lnpay.web.customer.languages import chosen_language, known_language
 from lnpay.web.customer.links import origin_of
 from lnpay.web.customer.pages import MODAL_PATH, ModalView, beside, customer_page
 from lnpay.web.customer.script import MAX_AGE_SECONDS
-from lnpay.web.greenfield.status import standing_of
+from lnpay.web.greenfield.status import derive_status
 
 blueprint = Blueprint("greenfield_pages", __name__)
 
@@ -54,7 +54,7 @@ def _modal(invoice: Invoice, refund: Refund | None) -> AnyResponse:
     now = current_backend().clock()
     link = invoice.order.return_url
     # A key of the shop chose this link, so its page is the shop's.
-    view = ModalView(standing_of(invoice, now).status, None if link is None else origin_of(link))
+    view = ModalView(derive_status(invoice, now).status, None if link is None else origin_of(link))
     return customer_page(invoice, refund, modal=view)
 
 

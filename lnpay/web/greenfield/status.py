@@ -33,23 +33,23 @@ class AdditionalStatus(StrEnum):
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Both words."""
+class DerivedStatus:
+    """Both parts of a Greenfield status."""
 
     status: Status
     additional: AdditionalStatus = AdditionalStatus.NONE
 
 
-def standing_of(invoice: Invoice, now: datetime) -> Standing:
-    """Where `invoice` stands for a Greenfield client. Only a payment that was made in time is ever `Settled`."""
+def derive_status(invoice: Invoice, now: datetime) -> DerivedStatus:
+    """The status of `invoice` for a Greenfield client. Only a payment that was made in time is ever `Settled`."""
     if invoice.state is InvoiceState.SETTLED:
-        return Standing(Status.SETTLED)
+        return DerivedStatus(Status.SETTLED)
     if invoice.marked_invalid_at is not None:
-        return Standing(Status.INVALID, AdditionalStatus.MARKED)
+        return DerivedStatus(Status.INVALID, AdditionalStatus.MARKED)
     if invoice.state is InvoiceState.PAID_LATE:
-        return Standing(Status.EXPIRED)
+        return DerivedStatus(Status.EXPIRED)
     # Money that was seen after the deadline may be late, so it is not shown before it is known to be in time.
     if invoice.seen_at is not None and invoice.seen_at <= invoice.expires_at:
-        return Standing(Status.PROCESSING)
+        return DerivedStatus(Status.PROCESSING)
     is_open = invoice.state is InvoiceState.UNPAID and now <= invoice.expires_at
-    return Standing(Status.NEW if is_open else Status.EXPIRED)
+    return DerivedStatus(Status.NEW if is_open else Status.EXPIRED)
