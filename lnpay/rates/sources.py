@@ -53,7 +53,7 @@ class RateSource(Protocol):
 
 
 Prices = Callable[[str], Rate | None]
-"""One answer of a source: gives the price in a currency as `RateSource.fetch` does, and asks nobody."""
+"""One answer of a source: gives the price in a currency as `RateSource.fetch` does, without another call."""
 
 
 class AllPrices(RateSource, Protocol):
@@ -67,8 +67,8 @@ class AllPrices(RateSource, Protocol):
 class SharedSource:
     """A source that many currencies share: one answer serves all of them for `share_seconds`.
 
-    However many currencies are asked for, and whoever asks, the calls stay as many as for one: an answer, or a failure,
-    is used once for each currency, so that a repeat for the same one asks anew.
+    Any number of currencies and requests costs as many calls as one: an answer, or a failure, is used once for each
+    currency, so that a repeat for the same one asks again.
     """
 
     def __init__(self, source: AllPrices, clock: Clock, share_seconds: float = SHARE_SECONDS) -> None:
@@ -86,7 +86,7 @@ class SharedSource:
         with self._lock:
             answer = self._answer
             if answer is None or currency in self._served or not self._is_recent():
-                # Also after a bug in a source, the next one asks anew.
+                # Also after a bug in a source, the next request asks again.
                 self._answer = None
                 answer = self._ask(currency)
                 self._answer, self._asked_at, self._served = answer, self._clock(), set()

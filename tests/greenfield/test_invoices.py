@@ -369,7 +369,7 @@ class TestAccess:
             ("GET", "stores/{store}/payment-methods", Permission.VIEW_STORE_SETTINGS),
         ],
     )
-    def test_a_key_without_the_right_is_told_which_one(
+    def test_a_key_without_the_right_gets_the_name_of_it(
         self, world: World, method: str, path: str, permission: Permission
     ) -> None:
         others = tuple(one for one in Permission if one not in (permission, Permission.CREATE_PULL_PAYMENTS))

@@ -157,7 +157,7 @@ class TestASharedSource:
         assert {shared.fetch(one).price for one in ("usd", "eur", "jpy")} == {1}  # type: ignore[union-attr]
         assert source.calls == 1
 
-    def test_the_same_currency_asks_anew(self) -> None:
+    def test_the_same_currency_asks_again(self) -> None:
         source, shared, _ = self.make()
         shared.fetch("usd")
         shared.fetch("eur")
@@ -168,7 +168,7 @@ class TestASharedSource:
         assert source.calls == 2
 
     @pytest.mark.parametrize("seconds", [20, 1000, -1])
-    def test_an_old_answer_and_one_of_a_clock_that_was_set_back_serve_nobody(self, seconds: float) -> None:
+    def test_an_old_answer_and_one_of_a_clock_that_was_set_back_are_not_used(self, seconds: float) -> None:
         source, shared, pass_time = self.make()
         shared.fetch("usd")
 
