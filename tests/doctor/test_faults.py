@@ -573,6 +573,22 @@ class TestWork:
 
         assert_only(shop.troubles(), "invoices_unread", FAIL, "1 unpaid invoice could not be checked at Strike")
 
+    def test_a_payment_that_strike_lists_was_not_settled(self, shop: Installation) -> None:
+        listed = f"{shop.now() - timedelta(minutes=20):%Y-%m-%d %H:%M:%S.%f}"
+        columns = "state = 'expired', paid_at = NULL, received_sats = NULL, settled_at = NULL"
+        shop.execute(f"UPDATE invoices SET {columns}, listed_paid_at = '{listed}'")  # noqa: S608
+
+        assert "payments_unsettled" in shop.troubles()
+        assert_only(shop.troubles(), "payments_unsettled", FAIL, "Strike lists as paid:")
+
+    def test_a_payment_of_a_deleted_invoice_was_found(self, shop: Installation) -> None:
+        moment = f"'{shop.now() - timedelta(days=1):%Y-%m-%d %H:%M:%S.%f}'"
+        columns = "strike_invoice_id, correlation_id, amount_sats, currency, amount_fiat, opened_at, pruned_at"
+        values = f"'invoice-of-old', 'order-of-old', 7, 'usd', '1.00', {moment}, {moment}"
+        shop.execute(f"INSERT INTO pruned_invoices ({columns}, found_paid_at) VALUES ({values}, {moment})")  # noqa: S608
+
+        assert_only(shop.troubles(), "payments_unsettled", FAIL, "invoice-of-old (deleted here before")
+
     @pytest.mark.parametrize(("age", "verdict"), [(timedelta(minutes=30), WARN), (timedelta(hours=2), FAIL)])
     def test_a_refund_hangs(self, shop: Installation, age: timedelta, verdict: Verdict) -> None:
         owe(shop)

@@ -17,9 +17,13 @@ from lnpay.doctor.formatting import in_words
 from lnpay.doctor.target import Target
 from lnpay.domain.model import Heartbeat
 from lnpay.domain.states import RefundState
+from lnpay.monitoring.overview import PRUNED_SHOWN_FOR, UNSETTLED_AFTER
 from lnpay.monitoring.stalled import find_stalled
 from lnpay.repository.queries.figures import Waiting
 from lnpay.runtime.worker_passes import WORKER_INTERVALS
+
+MOST_LISTED = 5
+"""So many invoices are named in a finding."""
 
 LATE = timedelta(minutes=15)
 VERY_LATE = timedelta(hours=1)
@@ -120,7 +124,30 @@ def _check_invoices(target: Target) -> Iterator[Finding]:
         yield ok("invoices_unread", "none: Strike was asked about every invoice that is over")
 
 
+def _check_payments(target: Target) -> Iterator[Finding]:
+    name, now = "payments_unsettled", target.clock()
+    with target.reading() as tx:
+        unsettled = tx.invoices.unsettled(now - UNSETTLED_AFTER, MOST_LISTED + 1)
+        pruned = tx.pruned.found_paid(now - PRUNED_SHOWN_FOR, MOST_LISTED + 1)
+    lists = ((unsettled, "not settled here"), (pruned, "deleted here before Strike reported the payment"))
+    words = [_listed([one.strike_invoice_id for one in found], what) for found, what in lists if found]
+    if not words:
+        yield ok(name, "none: what Strike lists as paid is settled or refunded")
+        return
+    advice = (
+        "look at each in Strike's dashboard; run workers/expired_worker.py once and read its log, which says why it is "
+        "not settled; then deliver the order, or refund it from the dashboard"
+    )
+    yield fail(name, f"Strike lists as paid: {'; '.join(words)}", advice)
+
+
+def _listed(ids: list[str], what: str) -> str:
+    more = " and more" if len(ids) > MOST_LISTED else ""
+    return f"{', '.join(ids[:MOST_LISTED])}{more} ({what})"
+
+
 CHECKS = (
+    Check(("payments_unsettled",), _check_payments),
     Check(("refunds_in_flight", "refunds_unsent", "refunds_waiting"), _check_refunds),
     Check(("invoices_unread",), _check_invoices),
     Check(tuple(f"worker_{worker}" for worker in WORKER_INTERVALS), _check_workers),
