@@ -7,6 +7,7 @@ import hmac
 import json
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from datetime import timedelta
@@ -355,9 +356,11 @@ class TestOrder:
         sending = threading.Thread(target=send_due, args=(world.backend.outbox,))
         sending.start()
         try:
-            wait_until(lambda: len(shops.types(B)) == 40)
+            assert wait_until(lambda: len(shops.types(B)) == 40, seconds=20)
+            # The senders of B end, because nothing is due for it any more.
+            time.sleep(0.5)
             paid_order(world)
-            wait_until(lambda: len(shops.types(B)) == 44)
+            assert wait_until(lambda: len(shops.types(B)) == 44, seconds=20)
             assert shops.types(A) == []
         finally:
             is_answered.set()
