@@ -273,7 +273,9 @@ def _describe(one: GreenfieldOperation) -> Json:
         described["parameters"] = parameters
     if one.request is not None:
         schema = {"$ref": _REF.format(model=one.request.__name__)}
-        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+        # No body is read as an empty object, which is refused only where a field is missing in it.
+        is_needed = any(field.is_required() for field in one.request.model_fields.values())
+        described["requestBody"] = {"required": is_needed, "content": {"application/json": {"schema": schema}}}
     if not one.is_open:
         described["security"] = [{SCHEME: []}]
     described["responses"] = {"200": _success(one), **{str(code): _failure(code) for code in _codes(one)}}
