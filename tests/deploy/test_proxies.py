@@ -34,7 +34,8 @@ INSIDE = [
     *FOR_THE_SHOP, *FOR_THE_OPERATOR, "/", "/docs", "/openapi.json", "/healthz", "/readyz", "/webhook/", "/checkout",
     "/api-keys/authorize/x", "//generate-invoice", "/checkout/../generate-invoice", "/checkout/..%2fgenerate-invoice",
     "/static/%2e%2e/generate-invoice", "/refund/../admin", "/generate-invoice/", "/generate-invoice?x=/webhook",
-    "/%67enerate-invoice", "/api/v1/../../admin", "/api", "/i/../generate-invoice", "/modal/", "/invoice/", "/invoices/an-id/qr.png/../../../generate-invoice",
+    "/%67enerate-invoice", "/api/v1/../../admin", "/api", "/i/../generate-invoice", "/modal/", "/invoice/",
+    "/invoices/an-id/qr.png/../../../generate-invoice",
 ]  # fmt: skip
 
 
