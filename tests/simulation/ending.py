@@ -27,7 +27,9 @@ from lnpay.refunds.by_hand import (
 from lnpay.refunds.send import WAITING, send_due_refunds
 from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
 from tests.simulation.draws import KINDS_OF_DOUBT
+from tests.simulation.installation import Installation
 from tests.simulation.scheduler import Chances, Violation
+from tests.simulation.watch import SHIPPED_ON
 
 if TYPE_CHECKING:
     from tests.simulation.installation import Installation, LnpayProcess
@@ -77,6 +79,7 @@ def _heal(world: SimulatedWorld) -> None:
     world.scheduler.note("everything is repaired")
     world.scheduler.chances = Chances()
     for home in world.homes:
+        home.plugin_trouble = 0.0
         for process in home.processes.values():
             process.skew_seconds = 0.0
     for fault in [one for one in world.faults if one not in world.doubts]:
@@ -265,6 +268,9 @@ def _check(world: SimulatedWorld) -> None:
         for one in world.simulator.shop.accepted()
         if one.json()["type"] == "invoice.settled"
     }
+    for home in world.homes:
+        if home.plugin_chance is not None:
+            _check_plugin(world, home)
     gone = {strike_id for home in world.homes for strike_id in home.gone}
     for strike_id, customer in world.watch.customers.items():
         if not world.watch.is_paid(customer) or customer.is_forgotten:
@@ -278,6 +284,20 @@ def _check(world: SimulatedWorld) -> None:
             raise Violation(f"{customer} paid late and got nothing back")
         else:
             raise Violation(f"{customer} paid in time, and the shop was never notified")
+
+
+def _check_plugin(world: SimulatedWorld, home: Installation) -> None:
+    """A plugin was told by all four events of what is settled, and in order, if no process stood still for long."""
+    settled = {row[0] for row in home.rows.query("SELECT strike_invoice_id FROM invoices WHERE state = 'settled'")}
+    chances = world.chances
+    for strike_id in settled:
+        heard = world.watch.plugins_heard[home.name, strike_id]
+        if not home.is_copied and not set(SHIPPED_ON) <= set(heard):
+            raise Violation(f"the plugin of {home.name} heard only {heard} of an order that is settled")
+        if not (chances.pause or chances.stall) and [one for one in dict.fromkeys(heard) if one in SHIPPED_ON] != [
+            *SHIPPED_ON
+        ]:
+            raise Violation(f"the plugin of {home.name} heard of an order in this order: {heard}")
 
 
 def _listed(world: SimulatedWorld, home: str) -> set[str]:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import random
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import requests
 from flask import Flask
 from werkzeug.test import TestResponse
 
 from config.delivery import deliver
-from lnpay.domain.errors import ShopGone
+from lnpay.domain.errors import ShopGone, ShopRefused
 from lnpay.domain.model import Event
 from lnpay.domain.settings import Settings
 from lnpay.runtime.backend import Backend
@@ -26,6 +30,12 @@ if TYPE_CHECKING:
     from tests.simulation.watch import Watch
 
 _APPS: dict[str, Flask] = {}
+
+ADD_PLUGIN = """
+INSERT INTO webhook_endpoints (public_id, url, secret, form, events, wants_everything, is_enabled,
+    automatic_redelivery, set_by, created_at)
+VALUES ('plugin', 'https://plugin.test/hook', 'a secret', 'btcpay', '', 1, 1, 1, 'key', '2026-01-01 00:00:00')
+"""
 
 
 class LnpayProcess(Process):
@@ -55,6 +65,7 @@ class LnpayProcess(Process):
                 steady=lambda: self.home.host.simulator.clock.now().timestamp(),
                 session=self.home.session,
                 run_in_background=lambda task: task(),
+                post=self.home.post_to_plugin,
             )
         return self._backend
 
@@ -83,6 +94,10 @@ class Installation:
     processes: dict[str, LnpayProcess] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
     """Invoices about which the shop has answered 410."""
+    plugin_chance: random.Random | None = None
+    """Decides what a shop plugin answers at its webhook endpoint; None: there is no plugin."""
+    plugin_trouble: float = 0.4
+    """How often the plugin does not accept a message."""
 
     def __post_init__(self) -> None:
         self.rows = RowWatch(self.name, self.disk.renew(), self.watch, self.host.scheduler)
@@ -91,6 +106,8 @@ class Installation:
         self.session.mount("http://", Network(self.host, self.rows))
         self.host.add(self.disk, self.rows)
         self.copy: sqlite3.Connection | None = None
+        if self.plugin_chance is not None:
+            self.rows.eye.execute(ADD_PLUGIN)
         for name in self.names:
             self.start(name)
 
@@ -108,6 +125,19 @@ class Installation:
         except ShopGone:
             self.gone.add(str(event.body["data"]["invoice_id"]))
             raise
+
+    def post_to_plugin(self, url: str, content: bytes, headers: Mapping[str, str], is_public_only: bool) -> int:
+        """A plugin gets a message at its webhook endpoint. It accepts it, or fails, or its answer is lost."""
+        assert self.plugin_chance is not None
+        self.rows.use_claim(headers["webhook-id"])
+        self.host.scheduler.point(f"-> POST {urlsplit(url).path}")
+        is_trouble = self.plugin_chance.random() < self.plugin_trouble
+        if not is_trouble or self.plugin_chance.random() < 0.5:
+            self.watch.tell_plugin(json.loads(content), self.name)
+        self.host.scheduler.point("<- plugin")
+        if is_trouble:
+            raise ShopRefused("the plugin did not answer")
+        return 200
 
     @property
     def may_be_copied(self) -> bool:

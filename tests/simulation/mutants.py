@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
+from lnpay.deliveries import owe
 from lnpay.deliveries import send as deliveries
 from lnpay.invoices import (
     create,
@@ -20,6 +21,7 @@ from lnpay.invoices import (
 )
 from lnpay.refunds import outcomes
 from lnpay.refunds import send as refunds
+from lnpay.repository import deliveries as message_queries
 from lnpay.repository.deliveries import Deliveries
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.refunds import Refunds
@@ -112,11 +114,11 @@ MUTANTS = (
     ),
     Mutant(
         "the message to the shop is owed in a transaction of its own",
-        (Change(settle.settle, "owe_settled(tx, context.events, invoice, now)", "pass"),
+        (Change(settle.settle, "owe_settled(tx, context.events, paid, now)", "pass"),
          Change(settle.settle, "    return Outcome(new.value)",
                 "    if new is InvoiceState.SETTLED:\n"
                 "        with context.repository.transaction() as tx:\n"
-                "            owe_settled(tx, context.events, invoice, now)\n"
+                "            owe_settled(tx, context.events, paid, now)\n"
                 "    return Outcome(new.value)")),
         known=(18, 26),
     ),
@@ -198,6 +200,18 @@ MUTANTS = (
         "a message is claimed without counting the claim",
         (Change(Deliveries.claim, "claims=delivery.claims + 1, ", ""),),
         known=(0,),
+    ),
+    Mutant(
+        "a plugin hears of a late payment",
+        (Change(owe._owe_endpoint, "BTCPAY_EVENTS.get(event_type, ())",
+                "BTCPAY_EVENTS.get(EventType.INVOICE_SETTLED if event_type == EventType.INVOICE_PAID_LATE "
+                "else event_type, ())"),),
+        known=(10,),
+    ),
+    Mutant(
+        "an event of an order is sent before the one that comes first",
+        (Change(message_queries._is_its_turn, "is_enabled & ~is_former_pending", "is_enabled"),),
+        known=(74,),
     ),
 )  # fmt: skip
 

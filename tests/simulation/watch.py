@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,10 @@ from tests.simulation.scheduler import Violation
 
 if TYPE_CHECKING:
     from tests.simulation.installation import Installation
+
+
+SHIPPED_ON = ("InvoiceReceivedPayment", "InvoiceProcessing", "InvoicePaymentSettled", "InvoiceSettled")
+"""What some plugin of BTCPay Server ships on, or books as paid, in the order in which it must arrive."""
 
 
 @dataclass(eq=False)
@@ -51,6 +56,8 @@ class Watch:
         """What a person has approved: the provider's invoice and the address."""
         self.unpaid: set[str] = set()
         """Invoices that were shown, and that no customer has tried to pay yet."""
+        self.plugins_heard: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        """The events of each invoice that a plugin has received, by installation."""
         self._sim = simulator
         self._payments = 0
         self._entries = 0
@@ -130,6 +137,19 @@ class Watch:
         customer = self.customers.get(strike_id)
         if customer is not None and customer.home != home:
             raise Violation(f"{home} tells its shop of what {customer} has ordered from {customer.home}")
+
+    def tell_plugin(self, body: dict[str, Any], home: str) -> None:
+        """A plugin of BTCPay Server ships on any event that names a payment: never an order that is refunded."""
+        strike_id, kind = body["invoiceId"], body["type"]
+        self.check_teller(strike_id, home)
+        self.plugins_heard[home, strike_id].append(kind)
+        if kind not in SHIPPED_ON:
+            return
+        customer = self.customers[strike_id]
+        if not self.is_paid(customer):
+            raise Violation(f"a plugin ships the order of {customer}, who has not paid")
+        if self.is_late(customer) or self.payments_of(customer):
+            raise Violation(f"a plugin ships the order of {customer}, who is refunded")
 
     # After each step.
 

@@ -82,8 +82,15 @@ class SimulatedWorld:
         self.homes: list[Installation] = []
         for name in ("shop", "neighbour")[: self.scene.installations]:
             disk = disks[name]
+            chance = random.Random(f"plugin {name} {seed}")
             home = Installation(
-                name, self.host, disk, world_settings(disk.url, **settings), self.watch, tuple(self._names())
+                name,
+                self.host,
+                disk,
+                world_settings(disk.url, **settings),
+                self.watch,
+                tuple(self._names()),
+                plugin_chance=chance if chance.random() < 0.4 else None,
             )
             self.homes.append(home)
             self.watch.homes[name] = home
@@ -277,6 +284,7 @@ class SimulatedWorld:
         counts["refunds out"] = sum(payment.state == "COMPLETED" for payment in payments)
         counts["refunds failed on the way"] = sum(payment.state == "FAILED" for payment in payments)
         counts["executions asked for"] = len(self.simulator.ledger.executions)
+        counts["messages to plugins"] = sum(map(len, self.watch.plugins_heard.values()))
         counts["deliveries tried"] = len(self.simulator.shop.deliveries)
         counts["webhooks sent"] = len(self.simulator.webhooks.sent)
         counts["taken for sent, as the provider said"] = len(self.watch.exempt)
