@@ -255,9 +255,7 @@ def read_model(body: bytes, model: type[Lenient]) -> Any:  # noqa: ANN401 - an i
 
 
 def read_object(body: bytes) -> Json:
-    """The JSON object that `body` is; no body is an empty one. Raises InvalidRequest for anything else."""
-    if not body.strip():
-        return {}
+    """The JSON object that `body` is. Raises InvalidRequest for anything else."""
     try:
         # utf-8-sig drops the mark that some programs begin with.
         found = read_json_text(body.decode("utf-8-sig"))
