@@ -25,14 +25,15 @@ def mark_invalid(context: SettlementContext, strike_invoice_id: str) -> Invoice:
         invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
         if invoice is None:
             raise NotFound("there is no such invoice")
-        if invoice.marked_invalid_at is not None:
-            return invoice
-        if not tx.greenfield.mark_invalid(invoice, now):
-            raise Conflict("the invoice is paid, cancelled or expired", code="invoice_ended")
-        # First: an endpoint that hears that it is invalid does not hear that it expired as well.
-        owe_marked_invalid(tx, invoice, now)
-        owe_delivery(tx, context.events, EventType.INVOICE_EXPIRED, invoice, now)
-        marked = tx.invoices.find(invoice.id)
-    assert marked is not None  # noqa: S101 - it was there a moment ago, in this transaction
-    log.info("invoice marked invalid invoice_id=%s", strike_invoice_id)
-    return marked
+        is_marked = tx.greenfield.mark_invalid(invoice, now)
+        if is_marked:
+            # First: an endpoint that hears that it is invalid does not hear that it expired as well.
+            owe_marked_invalid(tx, invoice, now)
+            owe_delivery(tx, context.events, EventType.INVOICE_EXPIRED, invoice, now)
+        # Read again: if it was not open, another call may have marked it, also a moment ago.
+        known = tx.invoices.find(invoice.id)
+    if known is None or known.marked_invalid_at is None:
+        raise Conflict("the invoice is paid, cancelled or expired", code="invoice_ended")
+    if is_marked:
+        log.info("invoice marked invalid invoice_id=%s", strike_invoice_id)
+    return known

@@ -12,6 +12,11 @@ from tests.greenfield.shop import Plugin
 from tests.world import World
 
 
+@pytest.fixture
+def world(world_of_each_database: World) -> World:
+    return world_of_each_database
+
+
 def ids(plugin: Plugin, *query: tuple[str, object]) -> list[str]:
     """Ids of the listed invoices."""
     return [one["id"] for one in plugin.get(f"stores/{{store}}/invoices?{urlencode(query)}")]
