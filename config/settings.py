@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from config import values
+from config import shop_face, values
 from config.sources import (
     QUOTES,
     find_misspelt,
@@ -28,6 +28,9 @@ ENV_FILE = ROOT / "config" / ".env"
 
 HOOK_FILES = HookFiles(ROOT / "config" / "local" / "delivery.py", ROOT / "config" / "delivery.py")
 """config/local is the merchant's: upgrades leave it alone."""
+
+LOGO_FOLDER = ROOT / "config" / "local"
+"""Where a file named logo is the shop's, unless SHOP_LOGO names another."""
 
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _LOG_FORMATS = ("text", "json")
@@ -89,6 +92,19 @@ class _Reader:
     def read(self, name: str, parse: Callable[[str], T], default: T) -> T:
         """Value of a variable; a wrong one is named, and shown."""
         return self._read(name, parse, default, is_shown=True)
+
+    def read_file(self, name: str, parse: Callable[[str], T], default: Path | None) -> T | None:
+        """What a file holds that a variable names; without the variable, the file `default`, which is checked too."""
+        if not self._values.get(name) and default is not None:
+            self._values = {**self._values, name: str(default)}
+        kept: list[T] = []
+
+        def keep(text: str) -> str:
+            kept.append(parse(text))
+            return text
+
+        self._read(name, keep, "", is_shown=True)
+        return kept[0] if kept else None
 
     def read_hidden(self, name: str, parse: Callable[[str], T], default: T) -> T:
         """Value of a variable that is a secret or may hold one; a wrong one is named, never shown."""
@@ -153,6 +169,9 @@ def _read_settings(reader: _Reader, env_file: Path) -> Settings:
         refund_daily_max_sats=read("REFUND_DAILY_MAX_SATS", values.limit, Settings.refund_daily_max_sats),
         refund_min_sats=read("REFUND_MIN_SATS", values.whole(0, 1_000_000, "sats"), Settings.refund_min_sats),
         prune_after_days=read("PRUNE_AFTER_DAYS", values.days_or_never, Settings.prune_after_days),
+        shop_name=read("SHOP_NAME", shop_face.shop_name, Settings.shop_name),
+        shop_color=read("SHOP_COLOR", shop_face.shop_color, Settings.shop_color),
+        shop_logo=reader.read_file("SHOP_LOGO", shop_face.logo, shop_face.find_logo(LOGO_FOLDER)),
         webhook_allow_private=read("WEBHOOK_ALLOW_PRIVATE", values.switch, Settings.webhook_allow_private),
         admin_password=hidden("ADMIN_PASSWORD", values.admin_password, Settings.admin_password),
         metrics_token=hidden("METRICS_TOKEN", values.long_enough("is a token"), Settings.metrics_token),

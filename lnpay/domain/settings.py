@@ -20,6 +20,14 @@ class HookFiles:
     shipped: Path
 
 
+@dataclass(frozen=True)
+class Logo:
+    """The shop's logo: the bytes of its file, and their type."""
+
+    content: bytes = field(repr=False)
+    media_type: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """The settings of an installation, checked. What may hold a secret is not in its repr.
@@ -71,6 +79,11 @@ class Settings:
     """0: every refund starts by itself."""
     prune_after_days: int = 90
     """0: nothing is deleted."""
+    shop_name: str = ""
+    """Shown on every page that customers see. Empty: none."""
+    shop_color: str = ""
+    """Of buttons on those pages, as #rrggbb. Empty: LNPay's own."""
+    shop_logo: Logo | None = None
     webhook_allow_private: bool = False
     """An API key may set a webhook endpoint in a private network."""
     admin_password: str = field(default="", repr=False)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from lnpay.deliveries.dispatcher import Dispatcher
 from lnpay.deliveries.send import Outbox
 from lnpay.domain.model import Clock
+from lnpay.domain.settings import Logo
 from lnpay.invoices.create import InvoiceIssuer
 from lnpay.invoices.settle import SettlementContext
 from lnpay.refunds.outcomes import RefundSender
@@ -39,6 +40,15 @@ class Access:
 
 
 @dataclass(frozen=True)
+class ShopFace:
+    """How pages that customers see show the shop. Empty, or None: as LNPay itself. color: #rrggbb."""
+
+    name: str = ""
+    color: str = ""
+    logo: Logo | None = None
+
+
+@dataclass(frozen=True)
 class Backend:
     """The parts of a process. `sweep_settlement` and `sweep_budget` are for workers, who leave calls to the others.
 
@@ -62,6 +72,7 @@ class Backend:
     stop: threading.Event
     access: Access
     prune_after_days: int
+    shop_face: ShopFace = field(default_factory=ShopFace)
 
     def close(self) -> None:
         """Give everything back."""

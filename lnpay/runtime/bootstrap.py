@@ -39,7 +39,7 @@ from lnpay.refunds.outcomes import RefundSender
 from lnpay.refunds.policy import RefundRules
 from lnpay.refunds.send import refund_dispatcher
 from lnpay.repository import Repository
-from lnpay.runtime.backend import Access, Backend
+from lnpay.runtime.backend import Access, Backend, ShopFace
 from lnpay.strike.budget import Budget
 from lnpay.strike.client import Strike
 
@@ -115,6 +115,7 @@ def build_backend(
         stop=stop,
         access=_access(settings, sandbox_url),
         prune_after_days=settings.prune_after_days,
+        shop_face=ShopFace(settings.shop_name, settings.shop_color, settings.shop_logo),
     )
 
 

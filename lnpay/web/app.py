@@ -14,7 +14,7 @@ from lnpay.web import errors
 from lnpay.web.admin import set_up_admin
 from lnpay.web.api import routes, webhook
 from lnpay.web.connect import routes as connect
-from lnpay.web.customer import checkout, refund, script
+from lnpay.web.customer import checkout, refund, script, shop
 from lnpay.web.customer.languages import set_up_languages
 from lnpay.web.customer.pages import set_up_customer_page
 from lnpay.web.customer.refund import set_up_refund_limits
@@ -56,7 +56,8 @@ def create_app(backend: Backend) -> Flask:
     set_up_languages(app)
     set_up_customer_page(app)
     set_up_refund_limits(app, backend)
-    for part in (routes, webhook, checkout, refund, script, health, metrics, docs):
+    app.jinja_env.globals.update(shop_version=lambda: shop.fingerprint(backend.shop_face))
+    for part in (routes, webhook, shop, checkout, refund, script, health, metrics, docs):
         app.register_blueprint(part.blueprint)
     if backend.access.is_greenfield_on:
         app.register_blueprint(connect.blueprint)

@@ -7,6 +7,7 @@ import os
 import re
 from decimal import Decimal
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from config.settings import SettingsError, load_settings, require_webhook
 from config.values import ROOT
 from lnpay.domain.events import EventType
 from lnpay.domain.money import CURRENCIES
-from lnpay.domain.settings import Settings
+from lnpay.domain.settings import Logo, Settings
 
 KEY = {"STRIKE_API_KEY": "the-key-of-strike"}
 NO_FILE = Path("no such file")
@@ -294,6 +295,58 @@ class TestValues:
         assert getattr(load(**{name: f" {high} "}), attribute) == high
         for wrong in (str(low - 1), str(high + 1), "-5", "1.5", "1e3", "1_000", "many", "٣٠٠", "9" * 5000):
             assert problem_of(**{name: wrong}).startswith(name)
+
+    def test_a_shop_has_a_name_of_one_line(self) -> None:
+        assert load(SHOP_NAME="  Bücher   &  Meer ").shop_name == "Bücher & Meer"
+        assert load().shop_name == ""
+        for wrong in ("x" * 41, "a\x00b", "a\u202eb"):
+            assert problem_of(SHOP_NAME=wrong).startswith("SHOP_NAME")
+
+    def test_a_colour_must_carry_white_text(self) -> None:
+        assert load(SHOP_COLOR="#0A6B4D").shop_color == "#0a6b4d"
+        for wrong in ("green", "0a6b4d", "#0a6", "rgb(0,0,0)", "#0a6b4d;}"):
+            assert "must be a colour such as #0a6b4d" in problem_of(SHOP_COLOR=wrong)
+        assert "is too light: the white text on its buttons has a contrast of 1.1" in problem_of(SHOP_COLOR="#ffff00")
+
+    LOGOS: ClassVar = {
+        "image/png": b"\x89PNG\r\n\x1a\nx", "image/jpeg": b"\xff\xd8\xff\xe0x", "image/webp": b"RIFF\x04\x00\x00\x00WEBPVP8 ",
+    }  # fmt: skip
+
+    @pytest.mark.parametrize(("media_type", "content"), LOGOS.items())
+    def test_a_logo_is_what_its_content_says(self, tmp_path: Path, media_type: str, content: bytes) -> None:
+        (tmp_path / "logo.svg").write_bytes(content)
+
+        assert load(SHOP_LOGO=str(tmp_path / "logo.svg")).shop_logo == Logo(content, media_type)
+
+    @pytest.mark.parametrize(
+        ("content", "words"),
+        [
+            (b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", "is an SVG, which can hold scripts"),
+            (b"\xef\xbb\xbf\n<?xml version='1.0'?><svg/>", "is an SVG"),
+            (b"<html>", "is no PNG, JPEG or WebP image"),
+            (b"", "is no PNG, JPEG or WebP image"),
+            (b"GIF89a", "is no PNG, JPEG or WebP image"),
+            (b"\x89PNG\r\n\x1a\n" + b"x" * 204_800, "is larger than 200 KiB"),
+        ],
+    )  # fmt: skip
+    def test_a_logo_that_cannot_be_one_is_named(self, tmp_path: Path, content: bytes, words: str) -> None:
+        (tmp_path / "logo.png").write_bytes(content)
+
+        assert words in problem_of(SHOP_LOGO=str(tmp_path / "logo.png"))
+
+    def test_a_logo_that_is_not_there_is_named(self, tmp_path: Path) -> None:
+        assert "cannot be read: No such file" in problem_of(SHOP_LOGO=str(tmp_path / "none.png"))
+
+    def test_a_file_named_logo_is_found_and_checked(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("config.settings.LOGO_FOLDER", tmp_path)
+        assert load().shop_logo is None
+        (tmp_path / "logo.webp").write_bytes(self.LOGOS["image/webp"])
+        found = load().shop_logo
+        (tmp_path / "logo.svg").write_bytes(b"<svg/>")
+        (tmp_path / "logo.webp").unlink()
+
+        assert found == Logo(self.LOGOS["image/webp"], "image/webp")
+        assert "is an SVG" in problem_of()
 
     def test_unpaid_invoices_are_kept_for_a_month_at_least_or_always(self) -> None:
         assert [load(PRUNE_AFTER_DAYS=text).prune_after_days for text in ("0", "30", "3650")] == [0, 30, 3650]

@@ -14,9 +14,7 @@ from tests.web.answers import assert_error
 from tests.world import World
 
 
-@pytest.mark.parametrize(
-    "path", ["/", "/unknown", "/generate-invoice/", "/invoices", "/invoices/", "/%00", "/..%2f..%2f"]
-)
+@pytest.mark.parametrize("path", ["/unknown", "/generate-invoice/", "/invoices", "/invoices/", "/%00", "/..%2f..%2f"])
 def test_an_address_that_leads_nowhere_is_a_404(world: World, path: str) -> None:
     assert_error(world.client.get(path), 404, "not_found")
 
@@ -179,6 +177,6 @@ class TestACustomersBrowser:
     def test_a_program_gets_json(self, world: World, accept: str) -> None:
         assert_error(world.client.get("/checkout/unknown", headers={"Accept": accept}), 404, "not_found")
 
-    @pytest.mark.parametrize("path", ["/", "/invoices/x", "/checkout/x/status", "/checkout/x/y", "/checkouts/x"])
+    @pytest.mark.parametrize("path", ["/invoices/x", "/checkout/x/status", "/checkout/x/y", "/checkouts/x"])
     def test_only_the_customers_pages_have_pages_for_errors(self, world: World, path: str) -> None:
         assert_error(world.client.get(path, headers=BROWSER), 404, "not_found")

@@ -181,6 +181,15 @@ class OrderAttempts(TypedDict):
     invoices: Annotated[list[InvoiceStanding], Field(description="The newest first, at most 100.", examples=[[]])]
 
 
+class Home(TypedDict):
+    """What this server is."""
+
+    status: Literal["success"]
+    service: Literal["LNPay"]
+    shop: Annotated[str | None, Field(description="SHOP_NAME, if it is set.", examples=["Books & Sea"])]
+    docs: Annotated[str, Field(description="Where the API is described.", examples=["/docs"])]
+
+
 class EventTaken(TypedDict):
     """Answer of POST /webhook."""
 

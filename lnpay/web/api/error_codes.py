@@ -72,6 +72,7 @@ ERRORS: dict[str, ErrorCode] = {
     "provider_unavailable": ErrorCode(503, "the payment provider is not available right now; repeat the request later"),
     "rate_unavailable": ErrorCode(503, "no usable price is available"),
     "storage_unavailable": ErrorCode(503, "the database is not available right now"),
+    "unreadable_row": ErrorCode(503, "this record cannot be read; the operator finds the reason in the log"),
     "webhook_not_configured": ErrorCode(503, "WEBHOOK_SECRET is not set here"),
     "not_ready": ErrorCode(503, "the database does not respond; see the log"),
 }

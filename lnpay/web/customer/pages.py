@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, make_response, render_template, request, url_for
 
 from lnpay.domain.model import Invoice, Refund
+from lnpay.runtime.backend import ShopFace
 from lnpay.web.context import current_backend
 from lnpay.web.customer.languages import mark_language
 from lnpay.web.customer.links import return_link
@@ -41,7 +42,7 @@ _TROUBLES = {404: "missing", 429: "busy", 503: "busy"}
 
 def set_up_customer_page(app: Flask) -> None:
     """Give the app's templates what the page is written with."""
-    app.jinja_env.globals.update(beside=beside, static=static, qr_svg=qr_svg, sandbox_url=sandbox_url)
+    app.jinja_env.globals.update(beside=beside, static=static, qr_svg=qr_svg, sandbox_url=sandbox_url, shop=shop)
     app.jinja_env.filters["source"] = lambda name: SOURCE_NAMES.get(name, name)
     app.jinja_env.trim_blocks = True
     app.jinja_env.lstrip_blocks = True
@@ -121,13 +122,23 @@ def trouble_page(status: int, retry_after_seconds: int) -> Response:
 
 def _answer(page: str, status: int, parents: Sequence[str]) -> Response:
     response = make_response(page, status)
-    response.headers["Content-Security-Policy"] = _POLICY + (" ".join(parents) or "'none'")
+    response.headers["Content-Security-Policy"] = page_policy(parents)
     mark_language(response)
     return response
 
 
+def page_policy(parents: Sequence[str]) -> str:
+    """The Content-Security-Policy of a page that the pages of `parents` may show in a frame."""
+    return _POLICY + (" ".join(parents) or "'none'")
+
+
 def _seconds_left(until: datetime, now: datetime) -> int:
     return max(0, int((until - now).total_seconds()))
+
+
+def shop() -> ShopFace:
+    """How pages show the shop."""
+    return current_backend().shop_face
 
 
 def sandbox_url() -> str | None:

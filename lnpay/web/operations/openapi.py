@@ -66,7 +66,7 @@ class Operation:
     example: Json | None = None
 
 
-_PICTURE = ("not_found", "storage_unavailable")
+_PICTURE = ("not_found", "storage_unavailable", "unreadable_row")
 
 _STRIKE_EVENT = {
     "required": True,
@@ -116,6 +116,7 @@ OPERATIONS = (
             "provider_unavailable",
             "rate_unavailable",
             "storage_unavailable",
+            "unreadable_row",
         ),
         request={
             "required": True,
@@ -132,7 +133,7 @@ OPERATIONS = (
         (a.InvoiceStanding, a.OrderAttempts),
         description="With `correlation_id` the answer is that of `GET /invoices/{invoice_id}`, or a 404. With "
         "`order_id` it lists every attempt of the order, none if there is none. Without either it is a 404.",
-        errors=("unauthorized", "permission_missing", "not_found", "storage_unavailable"),
+        errors=("unauthorized", "permission_missing", "not_found", "storage_unavailable", "unreadable_row"),
         security="apiKey",
         query=("correlation_id", "order_id"),
     ),
@@ -144,7 +145,7 @@ OPERATIONS = (
         "Where an invoice stands",
         a.InvoiceStanding,
         description="LNPay tells you of a payment without being asked; this is for looking.",
-        errors=("unauthorized", "permission_missing", "not_found", "storage_unavailable"),
+        errors=("unauthorized", "permission_missing", "not_found", "storage_unavailable", "unreadable_row"),
         security="apiKey",
     ),
     Operation(
@@ -180,6 +181,7 @@ OPERATIONS = (
             "payload_too_large",
             "provider_unavailable",
             "storage_unavailable",
+            "unreadable_row",
             "webhook_not_configured",
         ),
         request=_STRIKE_EVENT,
@@ -206,6 +208,17 @@ OPERATIONS = (
         "alerts are in `deploy/prometheus`.",
         errors=("unauthorized",),
         security="metricsToken",
+    ),
+    Operation("get", "/", "showHome", SHOP, "What this server is", answer=a.Home),
+    Operation("get", "/static/shop/logo", "showLogo", SHOP, "Your logo", content_type="image/*", errors=("not_found",)),
+    Operation(
+        "get",
+        "/static/shop/style.css",
+        "showStyle",
+        SHOP,
+        "Your colour",
+        content_type="text/css",
+        errors=("not_found",),
     ),
     Operation("get", "/openapi.json", "showOpenapi", SHOP, "This document", content_type="application/json"),
     Operation("get", "/docs", "showDocs", SHOP, "This document for people", content_type="text/html"),
