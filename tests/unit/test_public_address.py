@@ -44,11 +44,11 @@ HERE = (
 
 
 class Listener:
-    """Answers every request with 204, and counts connections."""
+    """Answers every request in the same way, and keeps what it got."""
 
-    def __init__(self, host: str = "127.0.0.1") -> None:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._listener = socket.create_server((host, 0), family=family)
+    def __init__(self, answer: str = "204 No Content") -> None:
+        self._answer = answer
+        self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.heads: list[bytes] = []
         threading.Thread(target=self._accept, daemon=True).start()
@@ -62,7 +62,7 @@ class Listener:
                 connection, _ = self._listener.accept()
                 with connection:
                     self.heads.append(connection.recv(65_536))
-                    connection.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+                    connection.sendall(f"HTTP/1.1 {self._answer}\r\nConnection: close\r\n\r\n".encode())
 
 
 @pytest.fixture
@@ -124,6 +124,17 @@ def test_the_operator_may_call_this_machine(listener: Listener) -> None:
 def test_a_refused_address_is_said_to_be_private(listener: Listener) -> None:
     with pytest.raises(ShopRefused, match="private network"):
         post_for_status(f"http://localhost:{listener.port}/", b"{}", {}, True)
+
+
+def test_a_redirect_is_not_followed() -> None:
+    target = Listener()
+    redirecting = Listener(answer=f"302 Found\r\nLocation: http://127.0.0.1:{target.port}/")
+    try:
+        assert post_for_status(f"http://127.0.0.1:{redirecting.port}/", b"{}", {}, False) == 302
+        assert target.heads == []
+    finally:
+        redirecting.close()
+        target.close()
 
 
 def test_a_name_that_leads_to_this_machine_later_is_refused(

@@ -18,7 +18,7 @@ from standardwebhooks import Webhook
 
 from lnpay.deliveries.endpoints import delete_endpoint, update_endpoint
 from lnpay.deliveries.owe import owe_marked_invalid
-from lnpay.deliveries.send import CLAIM, PAUSES, _send, send_again, send_due
+from lnpay.deliveries.send import CLAIM, PAUSES, _send, send_again, send_due, send_due_and_wait
 from lnpay.domain.errors import ShopRefused
 from lnpay.domain.model import Invoice
 from lnpay.domain.states import EndpointForm, EndpointSetter, InvoiceState
@@ -195,6 +195,34 @@ EXTRA: dict[str, dict[str, object]] = {
     "InvoicePaymentSettled": {"afterExpiration": False, "paymentMethodId": "BTC-LN"},
     "InvoiceSettled": {"manuallyMarked": False, "overPaid": False},
 }
+
+
+class TestSending:
+    def test_an_event_is_owed_once_to_the_hook_and_to_each_endpoint(self, any_world: World) -> None:
+        ids = [None, *(add_endpoint(any_world, url).id for url in (A, B))]
+        invoice = any_world.sell()
+        now = any_world.backend.clock()
+
+        with any_world.backend.repository.transaction() as tx:
+            added = [
+                tx.deliveries.add(invoice.id, "an event", f"msg_{place}", "{}", now, endpoint_id=endpoint_id)
+                for place, endpoint_id in enumerate([*ids, *ids])
+            ]
+
+        assert added == [True] * 3 + [False] * 3
+
+    def test_the_server_sends_what_a_new_invoice_owes_at_once(self, world: World) -> None:
+        shops = open_shops(world)
+        add_endpoint(world, A)
+        dispatcher = world.backend.delivery_dispatcher
+        dispatcher.start()
+        try:
+            time.sleep(0.5)  # its first round is over, and the next would come half a minute later
+            world.sell()
+            assert wait_until(lambda: shops.types(A) == ["InvoiceCreated"], seconds=10)
+        finally:
+            world.backend.stop.set()
+            dispatcher.join()
 
 
 class TestMessages:
@@ -540,6 +568,20 @@ class TestWithdrawing:
 
 
 class TestFailing:
+    def test_a_pass_does_not_wait_for_a_claim_that_a_disabled_endpoint_left_behind(self, world: World) -> None:
+        endpoint = add_endpoint(world, A, events=["InvoiceSettled"])
+        invoice = paid_order(world)
+        outbox, repository = world.backend.outbox, world.backend.repository
+        (delivery,) = [one for one in world.deliveries(invoice) if one.endpoint_id is not None]
+        with repository.transaction() as tx:
+            tx.deliveries.claim(delivery, outbox.clock() + CLAIM)
+        update_endpoint(outbox, endpoint.public_id, by=OPERATOR, is_enabled=False)
+
+        def wait(_: float) -> None:
+            raise AssertionError("waited for an endpoint that is disabled")
+
+        assert send_due_and_wait(outbox, sleep=wait)["delivered"] == 1
+
     def test_what_waits_for_a_disabled_endpoint_is_sent_once_it_is_enabled(self, any_world: World) -> None:
         world, shops = any_world, open_shops(any_world)
         endpoint = add_endpoint(world, A, events=FOUR)
