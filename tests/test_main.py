@@ -172,7 +172,7 @@ def test_a_start_that_lets_strangers_make_invoices_says_so(
     with running(tmp_path, **changes) as main:
         _, _, err = main.end()
 
-    assert ("ANYONE MAY MAKE INVOICES FOR YOUR ORDERS" in err) is is_open
+    assert ("ANYONE CAN CREATE INVOICES FOR YOUR ORDERS" in err) is is_open
 
 
 def test_a_start_with_a_key_in_the_database_warns_of_nothing(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_a_start_with_a_key_in_the_database_warns_of_nothing(tmp_path: Path) -> 
     with running(tmp_path, HOST="0.0.0.0") as main:  # noqa: S104
         _, _, err = main.end()
 
-    assert "ANYONE MAY MAKE INVOICES" not in err
+    assert "ANYONE CAN CREATE INVOICES" not in err
 
 
 def test_no_secret_is_in_what_it_says(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What may be wrong between our books and Strike's: each kind of break, in words, with what to do about it."""
+"""The discrepancies that can exist between LNPay's records and Strike's, each with a description and advice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class DiscrepancyKind(StrEnum):
-    """Everything that may be wrong, by a stable word for programs."""
+    """Every kind of discrepancy, as a stable word for programs."""
 
     UNKNOWN_HERE = "unknown_here"
     SECOND_PAYMENT = "second_payment"
@@ -38,97 +38,97 @@ K = DiscrepancyKind
 WORDS: dict[DiscrepancyKind, tuple[str, str]] = {
     K.UNKNOWN_HERE: (
         "paid at Strike, unknown here",
-        "if another program uses this Strike account too, it is that one's: add --shared-account. Otherwise this "
-        "database has lost it (was an old backup restored?): hand over the order, or pay it back from the dashboard",
+        "if another program uses this Strike account too, the payment is its own: add --shared-account. Otherwise this "
+        "database has lost it (was an old backup restored?): fulfil the order, or refund it from Strike's dashboard",
     ),
     K.SECOND_PAYMENT: (
-        "an order was paid twice: two of its invoices at Strike are paid",
-        "pay the second one back to the customer from Strike's dashboard",
+        "order paid twice: two of its invoices are paid at Strike",
+        "refund the second payment from Strike's dashboard",
     ),
     K.NOT_COUNTED: (
         "paid at Strike, not counted here",
-        "run workers/main_worker.py and workers/expired_worker.py, then this report again; if it stays, see their log",
+        "run workers/main_worker.py and workers/expired_worker.py, then this report again; if it persists, see the log",
     ),
     K.LAPSED_AND_PAID: (
-        "paid at Strike after LNPay had stopped looking for a payment",
-        "pay it back to the customer from Strike's dashboard, or hand over the order",
+        "paid at Strike after LNPay had stopped watching the invoice",
+        "refund it from Strike's dashboard, or fulfil the order",
     ),
     K.NOT_PAID_AT_STRIKE: (
         "paid here, not paid at Strike",
-        "look at the invoice in Strike's dashboard; if the money is not there, hold back the order or ask the customer",
+        "check the invoice in Strike's dashboard; if the money is not there, hold the order or contact the customer",
     ),
     K.MISSING_AT_STRIKE: (
-        "paid here, and Strike knows no such invoice",
-        "see whether STRIKE_API_KEY belongs to the account that made it; ask Strike's support with the invoice's id",
+        "paid here, but Strike has no such invoice",
+        "check that STRIKE_API_KEY belongs to the account that made it; give Strike's support the invoice's id",
     ),
     K.AMOUNT_DIFFERS: (
-        "another amount at Strike",
-        "Strike's amount is what the account got: book that, and make good the difference with the customer",
+        "different amount at Strike",
+        "Strike's amount is what the account received: book that, and settle the difference with the customer",
     ),
     K.LATE_BUT_SETTLED: (
-        "paid after its time, and counted as in time",
-        "the order was handed over, so nothing is owed; if it was not, pay the customer back from Strike's dashboard",
+        "paid late, but counted as on time",
+        "if the order was fulfilled, nothing is owed; if not, refund the customer from Strike's dashboard",
     ),
     K.IN_TIME_BUT_LATE: (
-        "paid in time, and counted as late",
-        "if the refund is not sent, hand over the order and settle the refund: python main.py refunds settle",
+        "paid on time, but counted as late",
+        "if the refund is not sent yet, fulfil the order and close the refund: python main.py refunds settle",
     ),
     K.SHOP_NOT_TOLD: (
-        "settled, and no message to the shop was ever owed",
-        "see whether the shop handed over the order: it was not told by LNPay",
+        "settled, but no notification to the shop was recorded",
+        "check whether the shop fulfilled the order: LNPay did not notify it",
     ),
     K.NO_REFUND: (
-        "paid late, and no refund is owed here",
-        "pay the customer back from Strike's dashboard",
+        "paid late, but no refund is recorded here",
+        "refund the customer from Strike's dashboard",
     ),
     K.REFUND_OF_A_SALE: (
-        "a refund of an invoice that was paid in time",
-        "if it is not sent, close it: python main.py refunds settle. If it is, ask for the money or the goods back",
+        "refund of an invoice that was paid on time",
+        "if it is not sent yet, close it: python main.py refunds settle. If it is, ask for the money or the goods back",
     ),
     K.REFUND_OF_NOTHING: (
-        "a refund of an unpaid invoice",
-        "if it is not sent, close it: python main.py refunds settle. If it is, the money is gone: ask for it back",
+        "refund of an unpaid invoice",
+        "if it is not sent yet, close it: python main.py refunds settle. If it is, ask the customer to return it",
     ),
     K.REFUND_NOT_ALL: (
-        "a refund of another amount than was received",
-        "make good the difference with the customer",
+        "refund differs from the amount received",
+        "settle the difference with the customer",
     ),
     K.REFUND_FAILED: (
-        "sent here, failed at Strike: the customer has no money",
-        "pay the customer back from Strike's dashboard",
+        "sent here, failed at Strike: the customer has not received it",
+        "refund the customer from Strike's dashboard",
     ),
     K.REFUND_PENDING: (
-        "sent here, still on its way at Strike",
-        "run this report again tomorrow; if it stays, ask Strike's support with the payment's id",
+        "sent here, still pending at Strike",
+        "run this report again tomorrow; if it persists, give Strike's support the payment's id",
     ),
     K.REFUND_MISSING: (
-        "sent here, and Strike knows no such payment",
-        "look for it in Strike's dashboard; see whether STRIKE_API_KEY belongs to the account that sent it",
+        "sent here, but Strike has no such payment",
+        "look for it in Strike's dashboard; check that STRIKE_API_KEY belongs to the account that sent it",
     ),
     K.REFUND_AMOUNT_DIFFERS: (
-        "another amount was sent at Strike",
-        "Strike's amount is what the customer got: book that, and make good the difference",
+        "different amount sent at Strike",
+        "Strike's amount is what the customer received: book that, and settle the difference",
     ),
     K.REFUND_FEE_DIFFERS: (
-        "another fee was taken at Strike",
-        "Strike's fee is what was paid: book that",
+        "different fee at Strike",
+        "Strike's fee is what you paid: book that",
     ),
     K.REFUND_NOT_RECORDED: (
-        "sent at Strike, not sent here",
-        "run workers/refund_failure_worker.py, then this report again; if it stays, close it before it is sent a "
-        "second time: python main.py refunds settle",
+        "sent at Strike, not recorded as sent here",
+        "run workers/refund_failure_worker.py, then this report again; if it persists, close it before it is sent "
+        "twice: python main.py refunds settle",
     ),
     K.REFUNDED_TWICE: (
         "sent twice at Strike",
-        "ask the customer for the second payment back, and report it: LNPay must never do this",
+        "ask the customer to return the second payment, and report this bug: LNPay must never pay twice",
     ),
 }
-"""What each is, and what to do about it."""
+"""Description and advice for each kind."""
 
 
 @dataclass(frozen=True)
 class Discrepancy:
-    """One place where the books differ: what stands here, and what stands there."""
+    """One difference between LNPay's records (here) and Strike's (there)."""
 
     kind: DiscrepancyKind
     invoice_id: str
@@ -137,23 +137,23 @@ class Discrepancy:
 
     @property
     def what(self) -> str:
-        """What is wrong, in words."""
+        """The description."""
         return WORDS[self.kind][0]
 
     @property
     def advice(self) -> str:
-        """What to do about it."""
+        """What the operator should do."""
         return WORDS[self.kind][1]
 
 
 @dataclass
 class Reconciliation:
-    """What came of it.
+    """The result of a comparison.
 
-    since, until: what happened before or later is not compared. payments, refunds: how many in between were looked at.
+    since, until: anything earlier or later is not compared. payments, refunds: how many in between were checked.
     new_payments, new_refunds: how many of the period happened after `until`, too recently to compare.
-    foreign: paid invoices of another program of the account. by_hand, unnamed: refunds sent that cannot be compared,
-    because a person paid them back, or Strike gave no payment id. unfinished: why not everything could be looked at.
+    foreign: paid invoices of other programs on the account. by_hand, unnamed: sent refunds that cannot be compared,
+    because they were paid in another way, or Strike gave no payment id. unfinished: why some could not be checked.
     """
 
     since: datetime
@@ -190,5 +190,5 @@ class Reconciliation:
         return is_whole and (self.compared > 0 or self.is_empty)
 
     def add(self, kind: DiscrepancyKind, invoice_id: str, here: str, there: str) -> None:
-        """Note a break."""
+        """Record a discrepancy."""
         self.discrepancies.append(Discrepancy(kind, invoice_id, here, there))

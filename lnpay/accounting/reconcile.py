@@ -1,14 +1,14 @@
-"""Use case: hold our books of some days against Strike's, and name each place where they differ.
+"""Use case: compare LNPay's records of a period with Strike's, and report every discrepancy.
 
 1. Our own rows are checked first: a contradiction within them is a discrepancy, no matter what Strike says.
 2. Strike's list of paid invoices is read from the newest back past the beginning of the period. What is paid there must
-   be paid here, with the same amount. `created` is all that the list can be ordered by, so it is read with a margin.
-3. What is paid here and was not on the list is read by its id, before anything is said about it.
+   be paid here, with the same amount. The list can only be ordered by `created`, so it is read with a margin.
+3. An invoice paid here but missing from the list is read by its id before it is reported.
 4. Strike has no list of payments. Each payment that a refund's history names is read by its id.
 
-Nothing is changed. Calls are made within a part of the calls that all processes share; when it is used up, this waits.
-What could not be looked at is reported, and so is what is too new to compare. Books that were not compared to the end,
-or of which nothing could be compared yet, never "balance".
+Nothing is changed. Calls use a fraction of the budget that all processes share; when it is used up, this waits.
+What could not be checked is reported, and so is what is too new to compare. A comparison that was not finished,
+or had nothing to compare yet, never "balances".
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ log = logging.getLogger(__name__)
 K = DiscrepancyKind
 
 LIFE_OF_AN_INVOICE = timedelta(days=2)
-"""An invoice is paid within this time of its making, or not at all: a day to pay at most, and its payment request."""
+"""No invoice is paid later than this after its creation: at most a day to pay, and its payment request."""
 
 STILL_MOVING = timedelta(minutes=10)
-"""What happened since then may be on its way through webhook and workers, and is not compared yet."""
+"""Newer payments may still be on their way through webhook and workers, so they are not compared yet."""
 
 CALLS_SHARE = 0.5
-"""The part of Strike's ten-minute budget that this may use up. Sweeps may use more: sales come before books."""
+"""The fraction of Strike's ten-minute budget that this may use. Sweeps may use more: sales have priority."""
 
 BUDGET_PAUSE_SECONDS = 60
 LONGEST_PAUSE_SECONDS = 900
@@ -67,11 +67,11 @@ LONGEST_PAUSE_SECONDS = 900
 
 PAUSES_AFTER_NO_ANSWER = (2, 10)
 MOST_PAUSES = 30
-"""For one call. After that, waiting longer does not help."""
+"""Per call. Waiting longer does not help."""
 
 
 class Progress(Protocol):
-    """Told how far it is; `total` where it is known."""
+    """Receives progress; `total` if it is known."""
 
     def __call__(self, words: str, done: int, total: int | None = None) -> None: ...
 
@@ -82,11 +82,11 @@ def silent(words: str, done: int, total: int | None = None) -> None:
 
 @dataclass(frozen=True)
 class Auditor:
-    """What it takes to compare.
+    """Everything needed for a comparison.
 
-    events: the types that the shop wants to be told. calls_left: how many calls may still be made now.
+    events: the event types that the shop subscribes to. calls_left: how many calls may still be made now.
     pause: waits so many seconds. is_shared: other programs make invoices in the same account.
-    is_thorough: read every payment by its id, which also compares the times; a call for each.
+    is_thorough: read every payment by its id, one call each, which also compares the times.
     """
 
     repository: Repository
@@ -101,7 +101,7 @@ class Auditor:
 
 
 def reconcile_books(auditor: Auditor, period: Period) -> Reconciliation:
-    """Compare a period with Strike. Never raises StrikeError: what could not be done stands in the answer."""
+    """Compare a period with Strike. Never raises StrikeError: the result says what could not be done."""
     until = min(period.end, auditor.clock() - STILL_MOVING)
     audit = _Audit(auditor, period, until)
     try:
@@ -114,19 +114,19 @@ def reconcile_books(auditor: Auditor, period: Period) -> Reconciliation:
 
 def _why_stopped(error: StrikeError) -> str:
     if error.status == 401:
-        return "Strike does not accept STRIKE_API_KEY: put a valid key into config/.env and run this again"
+        return "Strike rejects STRIKE_API_KEY: put a valid key into config/.env and run this again"
     if error.status == 403:
         return "STRIKE_API_KEY lacks a scope: partner.invoice.read and partner.payment.read are needed"
     if isinstance(error, StrikeUnavailable) and error.retry_after_seconds:
-        return f"Strike asks to wait: run this again in {-(-error.retry_after_seconds // 60)} minutes"
-    return f"Strike could not be read to the end ({error.message}): run this again later"
+        return f"Strike's rate limit is reached: run this again in {-(-error.retry_after_seconds // 60)} minutes"
+    return f"Strike's records could not be read completely ({error.message}): run this again later"
 
 
 _Item = TypeVar("_Item")
 
 
 class _Audit:
-    """One comparison: the auditor, what is compared (from `start` to `end`), and what was found so far."""
+    """One comparison in progress: from `start` to `end`, with the findings so far."""
 
     def __init__(self, auditor: Auditor, period: Period, until: datetime) -> None:
         self.auditor, self.period = auditor, period
@@ -135,7 +135,7 @@ class _Audit:
         self._listed: set[int] = set()
         self._odd_rows = 0
         self._too_new: set[str] = set()
-        """Strike's ids of the invoices that were paid too recently."""
+        """Strike's ids of invoices paid too recently."""
         self._oldest_opened_at = self.start - LIFE_OF_AN_INVOICE
 
     def run(self) -> None:
@@ -147,7 +147,7 @@ class _Audit:
         self._read_unlisted()
         self._compare_refunds()
 
-    # What is too new.
+    # Payments that are too new.
 
     def _count_too_new(self) -> None:
         """Count what the period has after `end`, so that the report can say that it was not compared."""
@@ -160,7 +160,7 @@ class _Audit:
         self.result.new_refunds = sum(1 for _ in chain(sent, waiting))
 
     def _note_too_new(self, page: list[StrikeInvoice]) -> None:
-        """Count what is paid at Strike alone and too new."""
+        """Count payments that only Strike has and that are too new."""
         start = max(self.start, self.end)
         self._too_new.update(one.invoice_id for one in page if start <= one.created_at < self.period.end)
         self.result.new_payments = len(self._too_new)
@@ -185,7 +185,7 @@ class _Audit:
             self.auditor.progress("payments here", self.result.payments)
 
     def _check_time(self, invoice: BookedInvoice, paid_at: datetime | None) -> None:
-        """The state must be what the time of the payment makes it."""
+        """Check that the state agrees with the time of the payment."""
         if paid_at is None:
             return
         is_late = paid_at > invoice.expires_at
@@ -200,7 +200,7 @@ class _Audit:
         )
 
     def _check_consequence(self, invoice: BookedInvoice, *, is_refunded: bool, was_notified: bool) -> None:
-        """A sale owes a message, a late payment owes a refund. What a refund owes is checked with the refunds."""
+        """A sale requires a message, a late payment a refund. The refund itself is checked with the refunds."""
         if invoice.state is InvoiceState.PAID_LATE and not is_refunded:
             self.result.add(K.NO_REFUND, invoice.strike_invoice_id, _state(invoice), "-")
         is_message_wanted = EventType.INVOICE_SETTLED in self.auditor.events
@@ -210,7 +210,7 @@ class _Audit:
     # Strike's list of paid invoices.
 
     def _compare_list(self) -> bool:
-        """False when Strike refuses its list; what that leaves unseen stands in the result."""
+        """Compare with Strike's list. False if Strike refuses it; the result says what that leaves unchecked."""
         try:
             for page in self._pages():
                 self._note_too_new(page.invoices)
@@ -220,16 +220,16 @@ class _Audit:
         except StrikeRejected as error:
             if error.status == 401:
                 raise
-            log.warning("strike refuses its list, reading one by one status=%s", error.status)
+            log.warning("strike's list is unavailable, reading invoices one by one status=%s", error.status)
             self.result.unfinished = (
-                "Strike refuses its list of invoices, so payments that LNPay knows nothing of cannot be seen; every "
-                "invoice that it knows was read one by one. Run this again later, or look through the dashboard"
+                "Strike refuses its list of invoices, so payments unknown to LNPay cannot be found; every "
+                "invoice that LNPay knows was read one by one. Run this again later, or check the dashboard"
             )
             return False
         return True
 
     def _pages(self) -> Iterator[InvoicePage]:
-        """Paid invoices, the newest first, until they are older than any that was paid in the period."""
+        """Paid invoices, newest first, until they are too old to have been paid in the period."""
         for skip in count(0, PAGE_SIZE):
             page = self._ask(partial(self.auditor.strike.list_invoices, InvoiceStatus.PAID, skip))
             self.auditor.progress("paid invoices at Strike", skip + page.rows)
@@ -238,7 +238,7 @@ class _Audit:
                 return
 
     def _compare_odd_rows(self, page: InvoicePage) -> None:
-        """Rows that cannot be read: ours are read by their ids; what the others are is not known."""
+        """Handle unreadable rows: ours are read by their ids; the others remain unknown."""
         readable = {one.invoice_id for one in page.invoices}
         with self.auditor.repository.reading() as tx:
             ours = tx.books.by_strike_ids(one for one in page.ids if one not in readable)
@@ -248,7 +248,7 @@ class _Audit:
         self._odd_rows += page.unreadable - len(ours)
         if self._odd_rows:
             self.result.unfinished = (
-                f"{self._odd_rows:,} rows of Strike's list cannot be read, so it is not known whose they are: look "
+                f"{self._odd_rows:,} rows of Strike's list are unreadable, so their owner is unknown: look "
                 "through Strike's dashboard for payments that LNPay does not know"
             )
 
@@ -265,7 +265,7 @@ class _Audit:
 
     def _compare_listed(self, invoice: BookedInvoice, seen: StrikeInvoice) -> None:
         if invoice.id in self._listed:
-            return  # a payment that came meanwhile has moved it to the next page
+            return  # a new payment has moved it to the next page
         self._listed.add(invoice.id)
         if invoice.paid_at is None:
             self._compare_unpaid(invoice)
@@ -278,7 +278,7 @@ class _Audit:
             self.result.add(K.AMOUNT_DIFFERS, invoice.strike_invoice_id, _state(invoice), there)
 
     def _compare_unpaid(self, invoice: BookedInvoice) -> None:
-        """Paid there and not here: a break of this period, if the payment was made in it."""
+        """Paid there and not here: a discrepancy if the payment was made in this period."""
         seen = self._read(invoice)
         if seen is None or seen.status is not InvoiceStatus.PAID:
             return
@@ -292,7 +292,7 @@ class _Audit:
     # Single invoices.
 
     def _read_unpaid(self) -> None:
-        """Where there is no list: each invoice of the time that is not paid here."""
+        """Without a list: read each invoice of the period that is not paid here."""
         first, end = self.start - LIFE_OF_AN_INVOICE, self.end
         opened = read_all(
             self.auditor.repository,
@@ -304,7 +304,7 @@ class _Audit:
             self._compare_unpaid(invoice)
 
     def _read_unlisted(self) -> None:
-        """What is paid here and was not listed may have been passed over: it is read before it is called missing."""
+        """An invoice paid here but not listed may have been skipped: read it before calling it missing."""
         for number, invoice in enumerate(self._paid()):
             is_listed = invoice.id in self._listed
             if is_listed and not self.auditor.is_thorough:
@@ -350,7 +350,7 @@ class _Audit:
             self.result.add(K.REFUND_NOT_ALL, invoice.strike_invoice_id, _state(invoice), _refund(refund))
 
     def _payments_of(self, refund: BookedRefund) -> dict[str, Payment | None]:
-        """Every payment that was made for a refund, by its id, as Strike has it; None where Strike has it not."""
+        """Every payment made for a refund, by its id, as Strike has it; None if Strike does not."""
         self.result.refunds += 1
         self.auditor.progress("refunds", self.result.refunds)
         with self.auditor.repository.reading() as tx:
@@ -365,7 +365,7 @@ class _Audit:
     def _compare_sent(self, refund: BookedRefund, payments: dict[str, Payment | None]) -> None:
         self._check_twice(refund, payments)
         if refund.closed_by is Closer.OPERATOR:
-            self.result.by_hand += 1  # it went another way
+            self.result.by_hand += 1  # it was paid in another way
         elif refund.payment_id is None:
             self.result.unnamed += 1
         else:
@@ -400,7 +400,7 @@ class _Audit:
     # Asking.
 
     def _ask_for(self, call: Callable[[], _Item]) -> _Item | None:
-        """What Strike has of that id; None when it has nothing."""
+        """Strike's entity with that id; None if there is none."""
         try:
             return self._ask(call)
         except StrikeRejected as error:
@@ -409,14 +409,14 @@ class _Audit:
             raise
 
     def _ask(self, call: Callable[[], _Item]) -> _Item:
-        """Make a call when there are calls left; wait where Strike asks for it, and try again where it is away.
+        """Make a call if the budget allows; wait if Strike asks for it, and retry if Strike is unavailable.
 
-        Raises StrikeError when that does not help.
+        Raises StrikeError if that does not help.
         """
         unanswered = iter(PAUSES_AFTER_NO_ANSWER)
         for _ in range(MOST_PAUSES):
             if self.auditor.calls_left() <= 0:
-                self._wait(BUDGET_PAUSE_SECONDS, "waiting: the rest of the calls is for sales")
+                self._wait(BUDGET_PAUSE_SECONDS, "waiting: the remaining calls are reserved for sales")
                 continue
             try:
                 return call()
@@ -425,7 +425,7 @@ class _Audit:
                 if seconds is None or seconds > LONGEST_PAUSE_SECONDS:
                     raise
                 self._wait(seconds, "waiting for Strike")
-        raise StrikeUnavailable("there are no calls left")
+        raise StrikeUnavailable("the budget of calls is used up")
 
     def _wait(self, seconds: float, words: str) -> None:
         self.auditor.progress(f"{words}, {seconds:.0f} s", 0)

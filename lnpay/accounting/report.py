@@ -1,6 +1,6 @@
-"""Use case: what came in and what went back over some days, line by line and in sum.
+"""Use case: the payments and refunds of a period, line by line and in total.
 
-Lines are made one at a time, so that a year of a busy shop needs no more memory than a day.
+Lines are produced one at a time, so that a year of a busy shop needs no more memory than a day.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Row = TypeVar("Row", BookedInvoice, BookedRefund)
 
 @dataclass(frozen=True)
 class Period:
-    """Whole days, `first` to `last`, where both count, as the clocks of `zone` have them."""
+    """Whole days from `first` to `last`, inclusive, in the time zone `zone`."""
 
     first: date
     last: date
@@ -40,12 +40,12 @@ class Period:
 
     @property
     def start(self) -> datetime:
-        """The moment at which the first day begins."""
+        """When the first day begins."""
         return datetime.combine(self.first, time.min, self.zone)
 
     @property
     def end(self) -> datetime:
-        """The moment at which the day after the last one begins."""
+        """When the day after the last one begins."""
         return datetime.combine(self.last + timedelta(days=1), time.min, self.zone)
 
     def __str__(self) -> str:
@@ -53,24 +53,24 @@ class Period:
 
 
 def make_period(first: date | None, last: date | None, zone: tzinfo, now: datetime) -> Period:
-    """The days from `first` to `last`: the last month when both are absent, up to today when `last` is.
+    """The days from `first` to `last`: last month if both are missing, up to today if `last` is.
 
     Raises InvalidRequest.
     """
     today = now.astimezone(zone).date()
     if first is None:
         if last is not None:
-            raise InvalidRequest("--to needs --from: say which day the report begins with")
+            raise InvalidRequest("--to needs --from: give the first day of the report")
         last = today.replace(day=1) - timedelta(days=1)
         return Period(last.replace(day=1), last, zone)
     last = last or today
     if last < first:
-        raise InvalidRequest(f"the report would end on {last}, before it begins on {first}: exchange --from and --to")
+        raise InvalidRequest(f"the report would end on {last}, before it begins on {first}: swap --from and --to")
     return Period(first, last, zone)
 
 
 class ReportLineKind(StrEnum):
-    """What a line tells of."""
+    """What a line reports."""
 
     PAYMENT = "payment"
     REFUND = "refund"
@@ -80,9 +80,9 @@ class ReportLineKind(StrEnum):
 class ReportLine:
     """One payment or refund.
 
-    at: when it was paid or sent; a refund that is not sent stands where it began to be owed, and counts for nothing.
+    at: when it was paid or sent; an unsent refund is listed when it became due, and is not totalled.
     amount_fiat, fee_fiat: at the price of the sale. fee_sats: what Strike took for sending a refund, if known.
-    payment_id: of that sending, at Strike. note: why a refund waits, or how a person closed it.
+    payment_id: of that sending, at Strike. note: why a refund waits, or how the operator closed it.
     """
 
     at: datetime
@@ -103,12 +103,12 @@ class ReportLine:
 
     @property
     def is_owed(self) -> bool:
-        """Whether it is a refund that is not sent yet."""
+        """Whether this is a refund that is not sent yet."""
         return self.kind is ReportLineKind.REFUND and self.state != RefundState.SENT
 
     @property
     def net_sats(self) -> int:
-        """What it adds to the account, or takes from it."""
+        """The change to the account's balance."""
         if self.kind is ReportLineKind.PAYMENT:
             return self.amount_sats
         return 0 if self.is_owed else -self.amount_sats - (self.fee_sats or 0)
@@ -217,16 +217,16 @@ class CurrencyTotal:
 
     @property
     def net(self) -> Decimal:
-        """What is left, in the currency."""
+        """The net amount in the currency."""
         return self.received - self.refunded - self.fees
 
     @property
     def net_sats(self) -> int:
-        """What is left, in sats."""
+        """The net amount in sats."""
         return self.received_sats - self.refunded_sats - self.fees_sats
 
     def add(self, line: ReportLine) -> None:
-        """Count a line in that is a payment, or a refund that was sent."""
+        """Add a payment or a sent refund."""
         if line.kind is ReportLineKind.PAYMENT:
             self.payments += 1
             self.received += line.amount_fiat
@@ -241,7 +241,7 @@ class CurrencyTotal:
 
 @dataclass
 class Totals:
-    """What all lines come to.
+    """The totals of all lines.
 
     owed, owed_sats: refunds of the period that are not sent yet; listed but not totalled.
     deleted: unpaid orders of these days (UTC) that were deleted since; not totalled either.
@@ -253,7 +253,7 @@ class Totals:
     deleted: list[PrunedTotal] = field(default_factory=list)
 
     def add(self, line: ReportLine) -> None:
-        """Count a line in."""
+        """Add a line."""
         if line.is_owed:
             self.owed += 1
             self.owed_sats += line.amount_sats

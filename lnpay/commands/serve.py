@@ -56,4 +56,4 @@ def _warn_if_open(backend: Backend, settings: Settings) -> None:
         why = why_api_is_open(settings.host, settings.webhook_url, has_keys=has_any)
         if why is not None:
             advice = "Create one: python main.py keys create --help, or set API_KEYS"
-            log.warning("ANYONE MAY MAKE INVOICES FOR YOUR ORDERS: %s. %s", why, advice)
+            log.warning("ANYONE CAN CREATE INVOICES FOR YOUR ORDERS: %s. %s", why, advice)

@@ -77,7 +77,7 @@ def _make(check: Check, notes: _Notes, target: Target) -> None:
         notes.advice = next((advice for kind, advice in _SEE.items() if isinstance(error, kind)), notes.advice)
     # A check that is broken must not keep the others from being read.
     except Exception as error:
-        log.exception("check failed names=%s", ",".join(check.names))
+        log.exception("doctor check failed names=%s", ",".join(check.names))
         notes.trouble = f"the check itself failed ({type(error).__name__})"
 
 

@@ -150,7 +150,7 @@ class StrikeTime:
             self._known = dataclasses.replace(known if is_kept else seen, is_confirmed=True)
             self._disputed_by = None
         elif self._disputed_by is not None and self._disputed_by.agrees_with(seen):
-            log.warning("Strike's time has changed: two answers agree on a different time than those before")
+            log.warning("strike's time has changed, two answers agree on a different time than earlier ones")
             self._known, self._disputed_by = dataclasses.replace(seen, is_confirmed=True), None
         else:
             # One answer may come from a server, or from a proxy's cache, whose clock is wrong.

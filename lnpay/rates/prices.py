@@ -194,7 +194,7 @@ class Rates:
             self._run_in_background(self._refresh)
         except RuntimeError:
             # No more threads: the stored price still holds, and a later request tries again.
-            log.warning("rate refresh could not be started")
+            log.warning("rate refresh not started reason=no thread")
             self._finish([], is_trusted=True)
 
     def _refresh(self) -> None:
@@ -232,7 +232,7 @@ class Rates:
             if len(answers) == wanted:
                 break
         if not answers:
-            log.error("no rate source has a price currency=%s", self._currency)
+            log.error("no price from any rate source currency=%s", self._currency)
         return answers
 
     def _ask(self, source: RateSource) -> Rate | None:
@@ -244,7 +244,7 @@ class Rates:
             log.warning("rate source failed source=%s reason=%s", source.name, error)
             return None
         if rate is None:
-            log.info("rate source does not know the currency source=%s currency=%s", source.name, self._currency)
+            log.info("currency unknown to rate source source=%s currency=%s", source.name, self._currency)
         return rate
 
     def _is_believable(self, answers: Sequence[Rate]) -> bool:
@@ -264,7 +264,7 @@ class Rates:
         for one, other in pairwise(answers):
             if _distance_percent(one, other) > self._max_spread_percent:
                 log.error(
-                    "rate sources disagree by more than RATE_MAX_SPREAD_PERCENT=%s currency=%s %s=%s %s=%s",
+                    "rate sources disagree RATE_MAX_SPREAD_PERCENT=%s currency=%s %s=%s %s=%s",
                     *(self._max_spread_percent, self._currency),
                     *(one.source, one.price, other.source, other.price),
                 )
@@ -280,13 +280,13 @@ class Rates:
             return False
         known = [one for one in (self._last_believed, self._last_agreed, sold) if one is not None]
         if not known and self._is_within(self._disagreed_at, DISAGREEMENT_LASTS):
-            log.error("lone rate not believed source=%s reason=the sources have just disagreed", rate.source)
+            log.error("lone rate rejected source=%s reason=the sources disagreed recently", rate.source)
             return False
         for last in known:
             limit = lone_limit_percent(rate, last, self._max_spread_percent)
             if _distance_percent(rate, last) > limit:
                 log.error(
-                    "lone rate not believed currency=%s %s=%s last=%s of=%s age_seconds=%d limit_percent=%d",
+                    "lone rate rejected currency=%s %s=%s last=%s of=%s age_seconds=%d limit_percent=%d",
                     *(self._currency, rate.source, rate.price, last.price, last.source),
                     *(_seconds_between(rate, last), limit),
                 )

@@ -166,7 +166,7 @@ class UnreadableRows:
         """Remember a row, and log it the first time."""
         name = f"{table} {key}"
         if name not in self._seen_at:
-            log.error("row cannot be read table=%s key=%s", table, key)
+            log.error("unreadable row table=%s key=%s", table, key)
         self._seen_at[name] = time.monotonic()
 
     def count(self) -> int:

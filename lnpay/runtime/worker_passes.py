@@ -205,7 +205,7 @@ def repeat(one_pass: Callable[[], Summary], seconds: float, stop: threading.Even
         except LnpayError as error:
             log.error("pass failed error=%s", error.message)
         except Exception:
-            log.exception("pass failed, the next one tries again")
+            log.exception("pass failed unexpectedly")
         stop.wait(seconds)
 
 
@@ -221,7 +221,7 @@ def start_timekeeper(backend: Backend) -> threading.Thread:
             try:
                 backend.strike.measure_time()
             except LnpayError as error:
-                log.error("strike's time could not be asked for error=%s", error.message)
+                log.error("strike's time is unknown error=%s", error.message)
             backend.stop.wait(TIME_EVERY_SECONDS)
 
     thread = threading.Thread(target=keep, name="timekeeper", daemon=True)

@@ -334,7 +334,7 @@ class TestTheBudget:
 
         found = month.reconcile()
 
-        assert found.unfinished == "Strike asks to wait: run this again in 60 minutes"
+        assert found.unfinished == "Strike's rate limit is reached: run this again in 60 minutes"
         assert (month.pauses, len(month.world.calls()) - before) == ([], 1)
 
     def test_calls_that_never_come_back_end_it(self, month: Month) -> None:
@@ -343,7 +343,7 @@ class TestTheBudget:
         found = month.reconcile(calls_left=lambda: 0)
 
         assert not found.is_balanced
-        assert "there are no calls left" in (found.unfinished or "")
+        assert "the budget of calls is used up" in (found.unfinished or "")
         assert len(month.pauses) == MOST_PAUSES
 
     def test_a_short_wait_is_kept(self, month: Month) -> None:
@@ -393,7 +393,7 @@ class TestOddRows:
         assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [
             (DiscrepancyKind.NOT_COUNTED, lost.strike_invoice_id)
         ]
-        assert "1 rows of Strike's list cannot be read" in (found.unfinished or "")
+        assert "1 rows of Strike's list are unreadable" in (found.unfinished or "")
         assert not found.is_balanced
 
     def test_one_that_is_ours_is_read_by_its_id(self, month: Month) -> None:

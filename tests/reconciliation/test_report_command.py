@@ -96,7 +96,7 @@ class TestForms:
         assert run(month) == 2
 
         text = capsys.readouterr().out
-        assert "Not finished. Strike does not accept STRIKE_API_KEY" in text
+        assert "Not finished. Strike rejects STRIKE_API_KEY" in text
         assert "balance" not in text
 
     def test_payments_that_are_all_too_new_do_not_balance(
@@ -201,7 +201,7 @@ class TestForms:
     def test_days_in_the_wrong_order_are_exit_2(self, month: Month, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(month, "--to", "2001-01-01") == 2
 
-        assert "exchange --from and --to" in capsys.readouterr().err
+        assert "swap --from and --to" in capsys.readouterr().err
 
 
 def test_pages_lose_and_repeat_nothing_where_many_are_paid_in_one_moment(month_of_each_engine: Month) -> None:

@@ -428,7 +428,7 @@ class TestRepeating:
 
         assert [(record.levelname, record.getMessage()) for record in caplog.records] == [
             ("ERROR", "pass failed error=locked"),
-            ("ERROR", "pass failed, the next one tries again"),
+            ("ERROR", "pass failed unexpectedly"),
             ("INFO", "pass done settled=1"),
             ("INFO", "pass done settled=0 trouble=look at it"),
             ("DEBUG", "pass done x=0"),

@@ -169,7 +169,7 @@ class TestChoice:
 
         with pytest.raises(RateUnavailable):
             rates.current()
-        assert "no rate source has a price currency=xyz" in caplog.text
+        assert "no price from any rate source currency=xyz" in caplog.text
 
     def test_a_failure_is_logged_with_its_source(
         self, rates: Rates, first: FakeSource, caplog: pytest.LogCaptureFixture
@@ -280,7 +280,7 @@ class TestLonePrices:
 
         with pytest.raises(RateUnavailable):
             rates.current()
-        assert f"lone rate not believed currency=usd first={price} last=100000 of=first" in caplog.text
+        assert f"lone rate rejected currency=usd first={price} last=100000 of=first" in caplog.text
         assert rates.standing().refreshes[Refresh.DISAGREED] == 1
 
     @pytest.mark.parametrize("later", [1, 4, 60, 600])
@@ -604,7 +604,7 @@ def test_a_refresh_that_cannot_be_started_leaves_the_price_in_use(
     clock.pass_seconds(60)
 
     assert rates.current().as_of == NOW
-    assert "could not be started" in caplog.text
+    assert "rate refresh not started" in caplog.text
 
 
 def test_a_task_beside_the_request_runs_in_a_daemon_thread() -> None:

@@ -94,7 +94,7 @@ class TestPeriod:
 
     @pytest.mark.parametrize(
         ("first", "last", "word"),
-        [(None, date(2026, 10, 1), "--from"), (date(2026, 10, 2), date(2026, 10, 1), "exchange")],
+        [(None, date(2026, 10, 1), "--from"), (date(2026, 10, 2), date(2026, 10, 1), "swap")],
     )
     def test_days_that_make_no_period_are_refused(self, first: date | None, last: date, word: str) -> None:
         with pytest.raises(InvalidRequest, match=word):
@@ -204,7 +204,7 @@ class TestWords:
         assert "2 payments and 1 refund" in text
         assert "failed at Strike" in text
         assert "invoice-1" in text
-        assert "pay the customer back" in text
+        assert "refund the customer" in text
         assert "Books do not balance: 1 break." in text
 
     def test_only_a_whole_comparison_without_a_break_balances(self) -> None:

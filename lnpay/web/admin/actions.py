@@ -41,7 +41,7 @@ def act(invoice_id: str, action: str) -> AnyResponse:
     except (Conflict, InvalidRequest) as error:
         say(f"Nothing was done: {error.message}.", is_good=False)
     else:
-        log.info("the operator has pressed a button action=%s invoice_id=%s", action, invoice_id)
+        log.info("operator action action=%s invoice_id=%s", action, invoice_id)
         say(said)
     if request.form.get("back") == "overview":
         return redirect(beside("admin.show_overview"), 303)

@@ -68,7 +68,7 @@ def submit_connection() -> Response:
         created = create_key(backend.repository, KeyPurpose(made_for), request.form.get("label", ""), backend.clock())
     except InvalidRequest as error:
         return _connections_page(error.message, 400)
-    log.info("the operator has created an API key id=%d made_for=%s", created.key.id, made_for)
+    log.info("api key created id=%d made_for=%s", created.key.id, made_for)
     return _created_page(created)
 
 
@@ -86,7 +86,7 @@ def submit_revocation(key_id: int) -> AnyResponse:
     except NotFound as error:
         say(f"Nothing was done: {error.message}.", is_good=False)
     else:
-        log.info("the operator has revoked an API key id=%d", key.id)
+        log.info("api key revoked id=%d", key.id)
         say(f"Revoked: {key.label} is refused from now on.")
     return redirect(beside("admin.show_connections"), 303)
 
@@ -120,9 +120,7 @@ def submit_connect() -> Response:
         permissions=asked.permissions if made_for is KeyPurpose.CUSTOM else None,
         application=asked.application,
     )
-    log.info(
-        "the operator has authorized an API key id=%d made_for=%s host=%s", created.key.id, made_for, asked.host or "-"
-    )
+    log.info("api key authorized id=%d made_for=%s host=%s", created.key.id, made_for, asked.host or "-")
     if asked.redirect is None:
         return _created_page(created)
     return _handover_page(created, asked)

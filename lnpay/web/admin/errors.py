@@ -50,7 +50,7 @@ def show_lnpay_error(error: LnpayError) -> Response:
 @blueprint.errorhandler(Exception)
 def show_bug(error: Exception) -> Response:
     """Unexpected errors."""
-    log.error("unexpected error on the operator's page", exc_info=error)
+    log.error("unexpected error page=admin", exc_info=error)
     return _page(500)
 
 

@@ -73,9 +73,9 @@ def log_in(repository: Repository, password: str, given: str, address: str, brow
     # After the commit: a wrong try counts although it is refused.
     _refuse_before(must_wait_until, now)
     if not is_right:
-        log.warning("wrong password for the operator's page address=%s", address)
+        log.warning("admin login failed address=%s", address)
         raise Unauthorized("this is not the password")
-    log.info("the operator has logged in address=%s", address)
+    log.info("admin login address=%s", address)
 
 
 def _try_as_stranger(tx: Transaction, wrong: int, now: datetime, *, is_right: bool) -> datetime:
