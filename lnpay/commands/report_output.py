@@ -242,7 +242,7 @@ def _align_right(table: Table, first: int, last: int | None = None) -> None:
 
 
 def print_reconciliation(found: Reconciliation, file: TextIO) -> None:
-    """The verdict, and each break with what to do."""
+    """Print the verdict, and each discrepancy with what to do."""
     whole = f": {_count(found.payments, 'payment')} and {_count(found.refunds, 'refund')}"
     compared = whole if found.unfinished is None else ", and not to the end"
     print(f"\nCompared with Strike, up to {_minute(found.until)}{compared}", file=file)
@@ -258,7 +258,9 @@ def print_reconciliation(found: Reconciliation, file: TextIO) -> None:
             file=file,
         )
     if found.discrepancies:
-        print(f"\nBooks do not balance: {_count(len(found.discrepancies), 'break')}.", file=file)
+        number = len(found.discrepancies)
+        words = "discrepancy" if number == 1 else "discrepancies"
+        print(f"\nBooks do not balance: {number:,} {words}.", file=file)
     if found.unfinished is not None:
         print(f"\nNot finished. {found.unfinished}.", file=file)
     if not found.discrepancies and found.unfinished is None:
@@ -266,7 +268,7 @@ def print_reconciliation(found: Reconciliation, file: TextIO) -> None:
 
 
 def _verdict(found: Reconciliation) -> str:
-    """What a comparison without a break comes to."""
+    """The verdict of a comparison without a discrepancy."""
     if found.is_empty:
         return "Nothing to compare: there are no payments or refunds, here or at Strike."
     if not found.is_balanced:

@@ -31,7 +31,7 @@ def mark(world: World, made: Any) -> None:
         mark_invalid(world.backend.settlement, made["id"])
 
 
-def test_a_payment_that_was_first_is_settled_whatever_comes_in_between(plugin: Plugin, world: World) -> None:
+def test_a_payment_that_was_first_is_settled_despite_changes_in_between(plugin: Plugin, world: World) -> None:
     open_shops(world)
     add_endpoint(world)
     orders = [plugin.create() for _ in range(ORDERS)]

@@ -205,7 +205,7 @@ class TestWords:
         assert "failed at Strike" in text
         assert "invoice-1" in text
         assert "refund the customer" in text
-        assert "Books do not balance: 1 break." in text
+        assert "Books do not balance: 1 discrepancy." in text
 
     def test_only_a_whole_comparison_without_a_break_balances(self) -> None:
         assert "Books balance." in words(Reconciliation(START, NOW, payments=1))
