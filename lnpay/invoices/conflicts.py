@@ -9,7 +9,7 @@ from datetime import datetime
 
 from lnpay.domain.errors import OrderConflict
 from lnpay.domain.model import Invoice, Order
-from lnpay.domain.states import InvoiceState
+from lnpay.domain.states import WATCHED, InvoiceState
 
 ANOTHER_ATTEMPT = "for another attempt, send a new correlation_id with the same order_id"
 
@@ -46,6 +46,13 @@ def already_paid(invoice: Invoice) -> OrderConflict:
     """The error for an order that has been paid already, with `invoice`."""
     code, message = _BY_STATE[InvoiceState.SETTLED]
     return _conflict(invoice, InvoiceState.SETTLED, code, message)
+
+
+def not_cancellable(invoice: Invoice) -> OrderConflict:
+    """Why `invoice`, which is not cancelled, cannot be: it is paid, has ended, or a payment is on its way."""
+    if invoice.state in WATCHED:
+        return _conflict(invoice, invoice.state, *_PENDING)
+    return _conflict(invoice, invoice.state, *_BY_STATE[invoice.state])
 
 
 def conflict_of(invoice: Invoice, order: Order, now: datetime) -> OrderConflict | None:

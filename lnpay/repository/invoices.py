@@ -401,6 +401,7 @@ def _to_checked(row: Row[Any]) -> tuple[bool, datetime, str]:
 
 
 def to_invoice(row: Row[Any]) -> Invoice:
+    """The invoice in a row that is no draft."""
     """The record of an issued row."""
     issue = Issue(
         strike_invoice_id=row.strike_invoice_id,

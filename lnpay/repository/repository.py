@@ -29,6 +29,7 @@ from lnpay.repository.pruned import Pruned
 from lnpay.repository.queries.backlog import Backlog
 from lnpay.repository.queries.figures import Figures
 from lnpay.repository.queries.greenfield import GreenfieldInvoices
+from lnpay.repository.queries.invoice_list import InvoiceList
 from lnpay.repository.queries.ledger_queries import Books
 from lnpay.repository.queries.payment_status import PaymentStatuses
 from lnpay.repository.queries.searches import Searches
@@ -65,6 +66,7 @@ class Transaction:
         self.heartbeats = Heartbeats(connection)
         self.payment_statuses = PaymentStatuses(connection)
         self.searches = Searches(connection)
+        self.invoice_list = InvoiceList(connection)
         self.logins = Logins(connection)
         self.backlog = Backlog(connection)
         self.books = Books(connection)

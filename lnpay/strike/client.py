@@ -208,6 +208,14 @@ class Strike:
         params = {"includeTransactions": "true"}
         return read_invoice(self._call("GET", path, Bucket.OTHER, params=params, timeout=timeout))
 
+    def cancel_invoice(self, strike_invoice_id: str) -> StrikeInvoice:
+        """Cancel an unpaid invoice. A payment request that was shown may stay payable: Strike does not say.
+
+        Raises StrikeRejected if it is paid, cancelled already, or a payment is in flight. Safe to repeat.
+        Source: "Cancel unpaid invoice".
+        """
+        return read_invoice(self._call("PATCH", f"/invoices/{_segment(strike_invoice_id)}/cancel", Bucket.OTHER))
+
     def find_invoice_by_correlation_id(self, correlation_id: str) -> StrikeInvoice | None:
         """The invoice with this `correlation_id`, or None. If filters are refused, search the newest hundred.
 

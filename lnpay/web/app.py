@@ -71,7 +71,7 @@ def create_app(backend: Backend) -> Flask:
             origins=list(backend.access.cors_origins),
             resources=[r"/generate-invoice", r"/invoices/.*"],
             methods=["GET", "POST", "OPTIONS"],
-            allow_headers=["Authorization", "Content-Type"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key"],
             expose_headers=["Retry-After", "X-Request-Id"],
             max_age=3600,
         )

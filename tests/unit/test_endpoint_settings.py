@@ -287,7 +287,7 @@ class TestJsonText:
         ]
 
     def test_what_is_no_json_raises(self) -> None:
-        with pytest.raises(TypeError, match="a set is no JSON"):
+        with pytest.raises(TypeError, match="set is not JSON"):
             json_text({"a": {1, 2}})
 
 

@@ -78,11 +78,15 @@ OrderId = Annotated[
         examples=["1042"],
     ),
 ]
-AmountFiat = Annotated[str, Field(description="In the shop's currency.", examples=["12.34"])]
-Currency = Annotated[str, Field(description="Lower-case code.", examples=["usd"])]
+AmountFiat = Annotated[str, Field(description="In `currency`.", examples=["12.34"])]
+Currency = Annotated[str, Field(description="Lower-case code of the invoice's currency.", examples=["usd"])]
 AmountSats = Annotated[int, Field(description="What was asked of the customer.", examples=[19_207], gt=0)]
 Metadata = Annotated[
-    dict[str, str], Field(description="What you gave with the order, as text.", examples=[{"cart": "17"}])
+    Any,
+    Field(
+        description="What you gave with the order, as text; of an invoice of the Greenfield API any JSON, unchanged.",
+        examples=[{"cart": "17"}],
+    ),
 ]
 
 Moment = Annotated[
@@ -188,6 +192,16 @@ class Home(TypedDict):
     service: Literal["LNPay"]
     shop: Annotated[str | None, Field(description="SHOP_NAME, if it is set.", examples=["Books & Sea"])]
     docs: Annotated[str, Field(description="Where the API is described.", examples=["/docs"])]
+
+
+class InvoicePage(TypedDict):
+    """A page of the list of invoices."""
+
+    invoices: Annotated[list[InvoiceStanding], Field(description="The newest first.", examples=[[]])]
+    next_cursor: Annotated[
+        str | None,
+        Field(description="Send it as `cursor` for the next page; null: there is none.", examples=[None]),
+    ]
 
 
 class EventTaken(TypedDict):

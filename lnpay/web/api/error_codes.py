@@ -63,6 +63,11 @@ ERRORS: dict[str, ErrorCode] = {
         "use a new correlation_id",
         state="unpaid",
     ),
+    "idempotency_key_reused": ErrorCode(
+        409,
+        "this Idempotency-Key was used for a different request: repeat that request, or use a new key",
+        state="unpaid",
+    ),
     "order_busy": ErrorCode(409, "concurrent requests are changing this order: repeat the request"),
     "payload_too_large": ErrorCode(413, "the body is larger than 64 KiB"),
     "unsupported_media_type": ErrorCode(415, "send the body as JSON, with Content-Type: application/json"),

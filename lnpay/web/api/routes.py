@@ -23,17 +23,22 @@ from lnpay.domain.model import (
 )
 from lnpay.domain.money import parse_fiat
 from lnpay.domain.permissions import Permission
+from lnpay.invoices.cancel import cancel_invoice
 from lnpay.invoices.create import create_invoice
+from lnpay.repository import Transaction
 from lnpay.runtime.backend import Backend
 from lnpay.web.api.answers import (
     InvoiceMade,
+    InvoicePage,
     InvoiceStanding,
     OpenInvoice,
     OrderAttempts,
 )
+from lnpay.web.api.listing import PAGED, ListQuery, cursor_after, read_list_query
 from lnpay.web.api.schemas import (
     AMOUNT_LIMIT,
     GenerateInvoice,
+    idempotency_key,
     invalid_fields,
     read_json,
 )
@@ -45,6 +50,8 @@ from lnpay.web.errors import error_response
 
 blueprint = Blueprint("api", __name__)
 
+KEY_REUSED = "this Idempotency-Key was used for a different request: repeat that request, or use a new key"
+
 ADDRESS_WARNING = "ln_address {}: the invoice is good, but a refund would wait until the customer gives an address"
 
 
@@ -54,11 +61,12 @@ def generate_invoice() -> Response:
     require(Permission.CREATE_INVOICE)
     backend = current_backend()
     wanted = read_json(request, GenerateInvoice)
-    order = _to_order(wanted, backend.currency)
+    key = None if wanted.correlation_id else idempotency_key(request)
+    order = _to_order(wanted, wanted.currency or backend.currency)
     try:
-        invoice = create_invoice(backend.issuer, wanted.invoice_name(), order)
+        invoice = create_invoice(backend.issuer, wanted.invoice_name(key), order)
     except OrderConflict as conflict:
-        return _conflict_response(backend, conflict)
+        return _conflict_response(backend, conflict if key is None else _about_key(conflict))
     except InvalidRequest as error:
         # Only the price of the moment tells that an amount is less than a sat.
         raise invalid_fields({"amount_fiat": error.message}) from error
@@ -69,6 +77,15 @@ def generate_invoice() -> Response:
         except AddressRefused as error:
             data["warnings"] = [ADDRESS_WARNING.format(error)]
     return jsonify(InvoiceMade(status="success", data=data))
+
+
+def _about_key(conflict: OrderConflict) -> OrderConflict:
+    """The same conflict for a shop that sent no correlation_id: it knows its Idempotency-Key."""
+    if conflict.code not in ("amount_differs", "correlation_id_taken"):
+        return conflict
+    conflict.code = "idempotency_key_reused"
+    conflict.message = KEY_REUSED
+    return conflict
 
 
 def _conflict_response(backend: Backend, conflict: OrderConflict) -> Response:
@@ -99,6 +116,7 @@ def _to_order(wanted: GenerateInvoice, currency: str) -> Order:
         wanted.retry_url or None,
         wanted.metadata or {},
         None if wanted.order_id == wanted.correlation_id else wanted.order_id,
+        expires_in=wanted.expires_in,
     )
 
 
@@ -130,25 +148,47 @@ def _checkout_url(backend: Backend, token: str) -> str:
 
 @blueprint.get("/invoices")
 def find_invoices() -> Response:
-    """The invoice that the shop calls `correlation_id`, or every attempt of the order that it calls `order_id`."""
+    """A page of the list; given `correlation_id` alone, that invoice; given `order_id` alone, its attempts."""
     require(Permission.VIEW_INVOICES)
     backend = current_backend()
     correlation_id, order_id = request.args.get("correlation_id"), request.args.get("order_id")
+    is_page = any(name in request.args for name in PAGED) or (correlation_id is None and order_id is None)
+    query = read_list_query(request.args)
     with backend.repository.reading() as tx:
+        if is_page:
+            return jsonify(_page(tx, query))
         if correlation_id is not None:
             invoice = tx.invoices.find_invoice_by_correlation_id(correlation_id.strip())
             if invoice is None or order_id not in (None, invoice.order_id):
                 raise NotFound("there is no invoice of this correlation_id")
-            return jsonify(
-                _state_of(invoice, tx.refunds.find_by_invoice(invoice.id), tx.deliveries.of_invoice(invoice.id))
-            )
-        if order_id is None:
-            raise NotFound("give the invoice's correlation_id, or the order_id of its order, in the query")
-        attempts = [
-            _state_of(one, tx.refunds.find_by_invoice(one.id), tx.deliveries.of_invoice(one.id))
-            for one in tx.invoices.attempts(order_id.strip())
-        ]
-    return jsonify(OrderAttempts(order_id=order_id.strip(), invoices=attempts))
+            return jsonify(_standing(tx, invoice))
+        wanted = (order_id or "").strip()
+        return jsonify(
+            OrderAttempts(order_id=wanted, invoices=[_standing(tx, one) for one in tx.invoices.attempts(wanted)])
+        )
+
+
+def _page(tx: Transaction, query: ListQuery) -> InvoicePage:
+    # One more than is shown says whether there is a next page.
+    found = tx.invoice_list.newest(query.wanted, query.limit + 1, query.before)
+    shown = found[: query.limit]
+    return InvoicePage(
+        invoices=[_standing(tx, one) for one in shown],
+        next_cursor=cursor_after(shown[-1]) if len(found) > query.limit else None,
+    )
+
+
+@blueprint.post("/invoices/<invoice_id>/cancel")
+def cancel(invoice_id: str) -> Response:
+    """Cancel an invoice that nobody has paid; a payment that was quicker wins."""
+    require(Permission.MODIFY_INVOICES)
+    backend = current_backend()
+    try:
+        invoice = cancel_invoice(backend.settlement, invoice_id)
+    except OrderConflict as conflict:
+        return _conflict_response(backend, conflict)
+    with backend.repository.reading() as tx:
+        return jsonify(_standing(tx, invoice))
 
 
 @blueprint.get("/invoices/<invoice_id>")
@@ -161,9 +201,11 @@ def show_invoice(invoice_id: str) -> AnyResponse:
         invoice = tx.invoices.find_by_strike_id(invoice_id)
         if invoice is None:
             raise _unknown()
-        refund = tx.refunds.find_by_invoice(invoice.id)
-        deliveries = tx.deliveries.of_invoice(invoice.id)
-    return jsonify(_state_of(invoice, refund, deliveries))
+        return jsonify(_standing(tx, invoice))
+
+
+def _standing(tx: Transaction, invoice: Invoice) -> InvoiceStanding:
+    return _state_of(invoice, tx.refunds.find_by_invoice(invoice.id), tx.deliveries.of_invoice(invoice.id))
 
 
 def _is_for_staff() -> bool:

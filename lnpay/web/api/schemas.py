@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import uuid
@@ -24,8 +25,9 @@ from werkzeug.exceptions import UnsupportedMediaType
 from werkzeug.wrappers import Request
 
 from lnpay.domain.errors import InvalidRequest
-from lnpay.domain.money import decimals_of
+from lnpay.domain.money import INVOICE_CURRENCIES, decimals_of, read_currency
 from lnpay.domain.text import DESCRIPTION_CHARACTERS, blank_unprintable, on_one_line
+from lnpay.invoices.create import MAX_EXPIRES_IN_SECONDS, MIN_EXPIRES_IN_SECONDS, check_expires_in
 from lnpay.web.api.links import LINK_PATTERN, MAX_LINK_CHARACTERS, customer_link
 
 AMOUNT_LIMIT = 10**11
@@ -37,6 +39,10 @@ MAX_METADATA_KEYS = 20
 MAX_METADATA_KEY_CHARACTERS = 40
 MAX_METADATA_VALUE_CHARACTERS = 500
 MAX_METADATA_BYTES = 4_096
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+MAX_KEY_CHARACTERS = 255
+KEY_PATTERN = rf"[!-~]{{1,{MAX_KEY_CHARACTERS}}}"
 
 _NO_TEXT = r"\x00-\x1f\x7f-\x9f"
 """Control characters, which no database and no Strike would take."""
@@ -116,6 +122,38 @@ def _metadata_value(key: str, value: object) -> str:
     return text
 
 
+def _currency(text: str) -> str | None:
+    try:
+        return read_currency(text) if text.strip() else None
+    except InvalidRequest as error:
+        raise ValueError(error.message) from error
+
+
+def _seconds(value: object) -> object:
+    """A whole number of seconds: 600, or 600.0 as some languages write it."""
+    if isinstance(value, bool) or not isinstance(value, int | Decimal) or value != int(value):
+        raise ValueError("must be a whole number of seconds")
+    return int(value)
+
+
+def _time_to_pay(seconds: int) -> int:
+    try:
+        return check_expires_in(seconds)
+    except InvalidRequest as error:
+        raise ValueError(error.message) from error
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The request's Idempotency-Key, if it has one. Raises InvalidRequest when that cannot be a key."""
+    key = request.headers.get(IDEMPOTENCY_KEY)
+    if key is None:
+        return None
+    if not re.fullmatch(KEY_PATTERN, key, re.ASCII):
+        why = f"must be 1 to {MAX_KEY_CHARACTERS} visible ASCII characters"
+        raise invalid_fields({IDEMPOTENCY_KEY: why})
+    return key
+
+
 def amount_schema(currency: str) -> dict[str, Any]:
     """JSON Schema of an amount in `currency`: what is surely taken, and how it is best written.
 
@@ -127,6 +165,7 @@ def amount_schema(currency: str) -> dict[str, Any]:
     fractions = {
         0: f"[0-9]{{1,{digits}}}",
         2: rf"[0-9]{{1,{digits}}}(?:[.,][0-9]{{1,2}})?",
+        8: rf"(?:[0-9]{{1,{digits}}}(?:[.,][0-9]{{1,2}}|\.[0-9]{{4,8}})?|(?:0|[0-9]{{4,{digits}}})\.[0-9]{{3}})",
         3: rf"(?:[0-9]{{1,{digits}}}(?:[.,][0-9]{{1,2}}|\.[0-9]{{3}}0)?|(?:0|[0-9]{{4,{digits}}})\.[0-9]{{3}})",
     }
     step = 1 if decimals == 0 else float(Decimal(1).scaleb(-decimals))
@@ -176,6 +215,17 @@ Link = Annotated[
     Field(max_length=MAX_LINK_CHARACTERS, json_schema_extra={"pattern": f"^(?:{LINK_PATTERN})?$"}),
     AfterValidator(_link),
 ]
+Currency = Annotated[
+    str,
+    AfterValidator(_currency),
+    WithJsonSchema({"enum": sorted({*INVOICE_CURRENCIES, *(one.upper() for one in INVOICE_CURRENCIES)})}),
+]
+Seconds = Annotated[
+    int,
+    BeforeValidator(_seconds),
+    AfterValidator(_time_to_pay),
+    WithJsonSchema({"type": "integer", "minimum": MIN_EXPIRES_IN_SECONDS, "maximum": MAX_EXPIRES_IN_SECONDS}),
+]
 Metadata = Annotated[dict[str, str], BeforeValidator(_metadata_as_text), WithJsonSchema(_METADATA_SCHEMA)]
 
 
@@ -187,12 +237,28 @@ class GenerateInvoice(BaseModel):
     amount_fiat: Annotated[
         Amount,
         Field(
-            description='In the shop\'s currency. A string keeps its digits: "12.34"; a decimal comma is understood. '
+            description='In `currency`. A string keeps its digits: "12.34"; a decimal comma is understood. '
             'What two countries read differently, such as "15.000" or "1,234", is refused. '
             "Never rounded: more decimals than the currency has are refused.",
             examples=["12.34"],
         ),
     ]
+    currency: Annotated[
+        Currency | None,
+        Field(
+            description="Code of the amount's currency, in any case; that of the shop if omitted. `btc` and `sats` are "
+            "exact and need no price.",
+            examples=["eur"],
+        ),
+    ] = None
+    expires_in: Annotated[
+        Seconds | None,
+        Field(
+            description=f"Seconds to pay, {MIN_EXPIRES_IN_SECONDS} to {MAX_EXPIRES_IN_SECONDS:,}; TIME_OFFSET of the "
+            "installation if omitted. Strike's quote may end sooner: `expiration_time` is what counts.",
+            examples=[900],
+        ),
+    ] = None
     ln_address: Annotated[
         Address | None,
         Field(
@@ -249,9 +315,12 @@ class GenerateInvoice(BaseModel):
         ),
     ] = None
 
-    def invoice_name(self) -> str:
-        """The shop's name for this invoice, generated if it sent none."""
-        return self.correlation_id or str(uuid.uuid4())
+    def invoice_name(self, idempotency_key: str | None = None) -> str:
+        """The shop's name for this invoice. If it sent none: the same for the same key, else generated."""
+        if self.correlation_id or idempotency_key is None:
+            return self.correlation_id or str(uuid.uuid4())
+        # Keys may be longer than a name, and must not meet a correlation_id that happens to be the same text.
+        return f"key-{hashlib.sha256(idempotency_key.encode()).hexdigest()[:36]}"
 
 
 Model = TypeVar("Model", bound=BaseModel)

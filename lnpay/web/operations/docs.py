@@ -115,7 +115,7 @@ def _shortened(example: object) -> object:
 def shape(schema: dict[str, Any]) -> dict[str, Any]:
     """An object's schema, its fields and an example of it, wherever the document keeps them."""
     schema = _resolved(schema)
-    if "anyOf" in schema:
+    if "anyOf" in schema and "properties" not in schema:
         return shape(schema["anyOf"][0])
     if schema.get("type") == "array":
         inner = shape(schema["items"])

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from lnpay.domain.events import WORDS, EventType
+from lnpay.domain.money import INVOICE_CURRENCIES, decimals_of
+from lnpay.domain.states import InvoiceState
 from lnpay.runtime.version import version
 from lnpay.web.api import answers as a
 from lnpay.web.api.error_codes import ERRORS, problem_example
-from lnpay.web.api.schemas import GenerateInvoice, amount_schema
+from lnpay.web.api.listing import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from lnpay.web.api.schemas import IDEMPOTENCY_KEY, KEY_PATTERN, GenerateInvoice, amount_schema
 from lnpay.web.operations import greenfield
 
 Json = dict[str, Any]
@@ -62,9 +65,28 @@ class Operation:
     errors: tuple[str, ...] = ()
     request: Json | None = None
     security: str | None = None
-    query: tuple[str, ...] = ()
+    query: Mapping[str, Json] = field(default_factory=dict)
+    headers: Mapping[str, Json] = field(default_factory=dict)
     example: Json | None = None
 
+
+_LIST_QUERY: dict[str, Json] = {
+    "correlation_id": {"type": "string"},
+    "order_id": {"type": "string"},
+    "state": {"type": "string", "enum": list(InvoiceState)},
+    "from": {"type": "string", "format": "date-time", "description": "Made at this time or later."},
+    "to": {"type": "string", "format": "date-time", "description": "Made before this time."},
+    "limit": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": DEFAULT_PAGE_SIZE},
+    "cursor": {"type": "string", "description": "`next_cursor` of the page before."},
+}
+
+_IDEMPOTENCY_KEY: dict[str, Json] = {
+    IDEMPOTENCY_KEY: {
+        "type": "string",
+        "pattern": f"^{KEY_PATTERN}$",
+        "description": "Where you send no `correlation_id`: the same key with the same request gives the same invoice.",
+    }
+}
 
 _PICTURE = ("not_found", "storage_unavailable", "unreadable_row")
 
@@ -109,6 +131,7 @@ OPERATIONS = (
             "paid_late",
             "amount_differs",
             "correlation_id_taken",
+            "idempotency_key_reused",
             "order_busy",
             "payload_too_large",
             "unsupported_media_type",
@@ -123,19 +146,54 @@ OPERATIONS = (
             "content": {"application/json": {"schema": {"$ref": "#/components/schemas/GenerateInvoice"}}},
         },
         security="apiKey",
+        headers=_IDEMPOTENCY_KEY,
     ),
     Operation(
         "get",
         "/invoices",
         "findInvoices",
         SHOP,
-        "Find an invoice, or the attempts of an order, by your own ids",
-        (a.InvoiceStanding, a.OrderAttempts),
-        description="With `correlation_id` the answer is that of `GET /invoices/{invoice_id}`, or a 404. With "
-        "`order_id` it lists every attempt of the order, none if there is none. Without either it is a 404.",
-        errors=("unauthorized", "permission_missing", "not_found", "storage_unavailable", "unreadable_row"),
+        "List invoices, or find some by your own ids",
+        (a.InvoiceStanding, a.OrderAttempts, a.InvoicePage),
+        description="A page of the list, the newest first. What is new while you read moves no page: each begins after "
+        "the last invoice of the one before, so follow `next_cursor` with the same filters. "
+        "With `correlation_id` alone the answer is that of `GET /invoices/{invoice_id}`, or a 404. With `order_id` "
+        "alone it lists every attempt of the order, none if there is none.",
+        errors=(
+            "invalid_request",
+            "unauthorized",
+            "permission_missing",
+            "not_found",
+            "storage_unavailable",
+            "unreadable_row",
+        ),
         security="apiKey",
-        query=("correlation_id", "order_id"),
+        query=_LIST_QUERY,
+    ),
+    Operation(
+        "post",
+        "/invoices/{invoice_id}/cancel",
+        "cancelInvoice",
+        SHOP,
+        "Cancel an invoice that nobody has paid",
+        a.InvoiceStanding,
+        description="Safe to repeat. A payment that was quicker wins: the answer is then a 409 that says so. Strike "
+        "does not say whether a payment request that was shown can still be paid; a payment that comes all the same "
+        "counts, in time or late, and you are told.",
+        errors=(
+            "unauthorized",
+            "permission_missing",
+            "not_found",
+            "already_paid",
+            "paid_late",
+            "expired",
+            "payment_pending",
+            "provider_rejected",
+            "provider_unavailable",
+            "storage_unavailable",
+            "unreadable_row",
+        ),
+        security="apiKey",
     ),
     Operation(
         "get",
@@ -311,14 +369,29 @@ def _schemas(currency: str, is_greenfield_on: bool) -> Json:
         schema_generator=_WithoutTitles,
     )
     schemas: Json = found["$defs"]
-    amount = schemas["GenerateInvoice"]["properties"]["amount_fiat"]
-    amount.update(amount_schema(currency))
+    _describe_amounts(schemas["GenerateInvoice"], currency)
     if is_greenfield_on:
         fields = schemas["CreateInvoiceRequest"]["properties"]
         fields["amount"].update(amount_schema(currency))
         codes = [currency.upper(), currency]
         fields["currency"].update({"anyOf": [{"enum": codes}, {"type": "null"}], "examples": codes[:1]})
     return schemas
+
+
+def _describe_amounts(request: Json, currency: str) -> None:
+    """Say how amounts are written: it depends on the decimals of the currency that goes with them."""
+    by_decimals: dict[int, list[str | None]] = {}
+    for code in sorted(INVOICE_CURRENCIES):
+        by_decimals.setdefault(decimals_of(code), []).extend((code, code.upper()))
+    by_decimals[decimals_of(currency)].append(None)
+    request["properties"]["amount_fiat"].update(amount_schema(currency), anyOf=[{"type": "string"}, {"type": "number"}])
+    request["anyOf"] = [
+        {
+            "properties": {"amount_fiat": amount_schema(codes[0] or currency), "currency": {"enum": codes}},
+            "required": ["amount_fiat"] if None in codes else ["amount_fiat", "currency"],
+        }
+        for _, codes in sorted(by_decimals.items())
+    ]
 
 
 def _answer_models() -> Iterable[Any]:
@@ -343,7 +416,8 @@ def _operation(one: Operation, schemes: Json) -> Json:
     if one.description:
         described["description"] = one.description
     parameters = [_parameter(name) for name in ("invoice_id",) if f"{{{name}}}" in one.path]
-    parameters += [_query_parameter(name) for name in one.query]
+    parameters += [_parameter_in("query", name, schema) for name, schema in one.query.items()]
+    parameters += [_parameter_in("header", name, schema) for name, schema in one.headers.items()]
     if parameters:
         described["parameters"] = parameters
     if one.request:
@@ -367,15 +441,10 @@ def _parameter(name: str) -> Json:
     }
 
 
-def _query_parameter(name: str) -> Json:
-    return {
-        "name": name,
-        "in": "query",
-        "required": False,
-        "description": f"The `{name}` that you gave to POST /generate-invoice.",
-        "schema": {"type": "string"},
-        "example": "order-1042",
-    }
+def _parameter_in(place: str, name: str, schema: Json) -> Json:
+    about = schema.get("description", f"The `{name}` that you gave to POST /generate-invoice.")
+    schema = {key: value for key, value in schema.items() if key != "description"}
+    return {"name": name, "in": place, "required": False, "description": about, "schema": schema}
 
 
 def _success(one: Operation) -> Json:
