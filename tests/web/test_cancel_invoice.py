@@ -90,7 +90,7 @@ class TestCancelling:
 
 
 class TestAPaymentThatIsQuicker:
-    def test_it_wins_when_nobody_has_noticed_it_yet(self, shop: World) -> None:
+    def test_it_wins_when_it_is_not_known_yet(self, shop: World) -> None:
         invoice = shop.sell()
         shop.pay(invoice)
 

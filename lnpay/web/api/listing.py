@@ -20,7 +20,7 @@ DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 100
 
 PAGED = ("state", "from", "to", "limit", "cursor")
-"""Parameters that ask for a page of the list, whatever else is in the query."""
+"""Parameters that ask for a page of the list, with or without others."""
 
 _CURSOR = re.compile(r"([0-9T:.+-]{1,40})/([0-9]{1,18})", re.ASCII)
 

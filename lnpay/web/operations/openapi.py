@@ -175,11 +175,11 @@ OPERATIONS = (
         "/invoices/{invoice_id}/cancel",
         "cancelInvoice",
         SHOP,
-        "Cancel an invoice that nobody has paid",
+        "Cancel an unpaid invoice",
         a.InvoiceStanding,
         description="Safe to repeat. A payment that was quicker wins: the answer is then a 409 that says so. Strike "
         "does not say whether a payment request that was shown can still be paid; a payment that comes all the same "
-        "counts, in time or late, and you are told.",
+        "counts, in time or late, and is reported to your shop.",
         errors=(
             "unauthorized",
             "permission_missing",
