@@ -309,8 +309,10 @@ class TestValues:
         assert "is too light: the white text on its buttons has a contrast of 1.1" in problem_of(SHOP_COLOR="#ffff00")
 
     LOGOS: ClassVar = {
-        "image/png": b"\x89PNG\r\n\x1a\nx", "image/jpeg": b"\xff\xd8\xff\xe0x", "image/webp": b"RIFF\x04\x00\x00\x00WEBPVP8 ",
-    }  # fmt: skip
+        "image/png": b"\x89PNG\r\n\x1a\nx",
+        "image/jpeg": b"\xff\xd8\xff\xe0x",
+        "image/webp": b"RIFF\x04\x00\x00\x00WEBPVP8 ",
+    }
 
     @pytest.mark.parametrize(("media_type", "content"), LOGOS.items())
     def test_a_logo_is_what_its_content_says(self, tmp_path: Path, media_type: str, content: bytes) -> None:
@@ -321,7 +323,7 @@ class TestValues:
     @pytest.mark.parametrize(
         ("content", "words"),
         [
-            (b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>", "is an SVG, which can hold scripts"),
+            (b"<svg xmlns='http://www.w3.org/2000/svg'><script/></svg>", "is an SVG, which can hold scripts"),
             (b"\xef\xbb\xbf\n<?xml version='1.0'?><svg/>", "is an SVG"),
             (b"<html>", "is no PNG, JPEG or WebP image"),
             (b"", "is no PNG, JPEG or WebP image"),

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from lnpay.domain.settings import Logo
+from lnpay.runtime.worker_passes import main_pass
 from lnpay.web.customer.shop import lightened
 from tests.owing import owe
 from tests.world import World
@@ -83,3 +84,31 @@ def test_the_first_page_is_a_page_for_people_and_json_for_programs(shop: World) 
 def test_the_first_page_of_a_shop_without_a_name(world: World) -> None:
     assert "<h1>LNPay</h1>" in world.client.get("/", headers=HTML).text
     assert world.client.get("/").get_json()["shop"] is None
+
+
+def test_every_stage_says_what_it_is_about(make_world: Callable[..., World]) -> None:
+    world = make_world()
+    about = '<p class="about"><bdi>2 books</bdi> · <bdi>$12.34</bdi> · <bdi>#1001</bdi></p>'
+    invoice = owe(world, None, description="2 books", correlation_id="1001")
+    refund = world.refund(invoice)
+    assert refund is not None
+    paid = world.sell(description="2 books", correlation_id="attempt-2", order_id="1001")
+    world.pay(paid)
+    main_pass(world.backend)
+
+    for path in (f"/checkout/{invoice.token}", f"/refund/{refund.token}", f"/checkout/{paid.token}"):
+        assert about in world.client.get(path, headers=HTML).text
+
+
+def test_where_the_customer_pays_only_the_order_is_added(world: World) -> None:
+    invoice = world.sell(description="2 books", correlation_id="1001")
+
+    page = world.client.get(f"/checkout/{invoice.token}", headers=HTML).text
+
+    assert '<p class="about"><bdi>#1001</bdi></p>' in page
+
+
+def test_a_name_that_lnpay_made_up_is_not_shown(world: World) -> None:
+    page = world.client.get(f"/checkout/{world.sell().token}", headers=HTML).text
+
+    assert 'class="about"' not in page

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -35,6 +36,8 @@ _POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors "
 )
 
+
+_MADE_UP = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _TROUBLES = {404: "missing", 429: "busy", 503: "busy"}
 """What the customer can do about an error; any other status is "broken"."""
@@ -86,6 +89,7 @@ def customer_page(
         is_final=is_final(payment_status),
         invoice=invoice,
         refund=refund,
+        order_name=order_name_of(invoice),
         payment_uri=payment_uri(invoice.issue.bolt11),
         seconds_left=_seconds_left(invoice.expires_at, now),
         seconds_in_all=_seconds_left(invoice.expires_at, invoice.issue.opened_at),
@@ -98,6 +102,12 @@ def customer_page(
         parents=parents,
     )
     return _answer(page, status, parents)
+
+
+def order_name_of(invoice: Invoice) -> str | None:
+    """What the shop calls the order; None for a name that LNPay has made up, which tells a customer nothing."""
+    name = invoice.order_id
+    return None if _MADE_UP.fullmatch(name) else name
 
 
 def wants_trouble_page() -> bool:
