@@ -1592,7 +1592,7 @@ def issue_of(
 ) -> Issue:
     return Issue(
         strike_invoice_id=f"strike-{name}",
-        bolt11=f"lnbc-{name}",
+        bolt11=f"lnbc{name.encode().hex()}",
         payment_hash="00" * 32,
         strike_invoice=strike_invoice or {"invoiceId": f"strike-{name}"},
         strike_quote={"quoteId": f"quote-{name}", "expirationInSec": 117},
