@@ -8,6 +8,7 @@ from lnpay.deliveries.owe import owe_delivery, owe_marked_invalid
 from lnpay.domain.errors import Conflict, NotFound
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Invoice
+from lnpay.domain.states import InvoiceState
 from lnpay.invoices.settle import SettlementContext
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ def mark_invalid(context: SettlementContext, strike_invoice_id: str) -> Invoice:
             owe_delivery(tx, context.events, EventType.INVOICE_EXPIRED, invoice, now)
         # Read again: if it was not open, another call may have marked it, also a moment ago.
         known = tx.invoices.find(invoice.id)
-    if known is None or known.marked_invalid_at is None:
+    if known is None or known.marked_invalid_at is None or known.state is InvoiceState.SETTLED:
         raise Conflict("the invoice is paid, cancelled or expired", code="invoice_ended")
     if is_marked:
         log.info("invoice marked invalid invoice_id=%s", strike_invoice_id)

@@ -334,6 +334,7 @@ class TestMarkInvalid:
 
         assert plugin.read(made)["status"] == "Settled"
         assert world.refund(plugin.row(made)) is None
+        assert_fields(self.mark(plugin, made), "status")
 
     @pytest.mark.parametrize("status", ["Settled", "Complete", "", None, 7])
     def test_no_other_status_can_be_given(self, plugin: Plugin, status: object) -> None:

@@ -42,8 +42,10 @@ def test_a_payment_that_was_first_is_settled_despite_changes_in_between(plugin: 
     with ThreadPoolExecutor(2 * ORDERS) as pool:
         marks = [pool.submit(mark, world, made) for made in orders]
         looks = [pool.submit(reconcile_invoice, world.backend.settlement, made["id"]) for made in orders]
-        for task in (*marks, *looks):
-            task.result()
+        for one in marks:
+            one.result()
+        for look in looks:
+            look.result()
     main_pass(world.backend)
 
     for made in orders:
