@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, select, update
+from sqlalchemy import ColumnElement, Connection, TextClause, select, text, update
 
 from lnpay.domain.model import Invoice
-from lnpay.domain.states import PAYABLE, InvoiceState, check_invoice_move
+from lnpay.domain.states import InvoiceState, check_invoice_move
 from lnpay.repository.invoices import is_storable, to_invoice
 from lnpay.repository.sql import read_rows
+from lnpay.repository.tables import IS_MARKED_INVALID, IS_SEEN_UNPAID
 from lnpay.repository.tables import invoices as t
 
 _ENDED = (InvoiceState.EXPIRED, InvoiceState.LAPSED, InvoiceState.CANCELLED)
+
+
+Conditions = list[ColumnElement[bool] | TextClause]
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ class GreenfieldInvoices:
         self._connection.execute(update(t).where(t.c.id == invoice.id).values(values))
 
 
-def _ways(wanted: ListFilter, now: datetime) -> Iterable[list[ColumnElement[bool]]]:
+def _ways(wanted: ListFilter, now: datetime) -> Iterable[Conditions]:
     """Every way to be wanted, each with conditions that an index answers."""
     for name in _names(wanted):
         if wanted.statuses is None:
@@ -86,34 +90,34 @@ def _ways(wanted: ListFilter, now: datetime) -> Iterable[list[ColumnElement[bool
                 yield [*name, *way]
 
 
-def _names(wanted: ListFilter) -> Iterable[list[ColumnElement[bool]]]:
-    orders = [[]] if wanted.order_ids is None else [[t.c.order_id == one] for one in _storable(wanted.order_ids)]
+def _names(wanted: ListFilter) -> Iterable[Conditions]:
+    orders: list[Conditions] = [[]]
+    if wanted.order_ids is not None:
+        orders = [[t.c.order_id == one] for one in _storable(wanted.order_ids)]
     if not wanted.text:
         yield from orders
         return
-    for text in _storable([wanted.text.strip()]):
+    for name in _storable([wanted.text.strip()]):
         for order in orders:
             for column in (t.c.order_id, t.c.correlation_id):
-                yield [*order, column == text]
-            yield [*order, t.c.strike_invoice_id == text.lower()]
+                yield [*order, column == name]
+            yield [*order, t.c.strike_invoice_id == name.lower()]
 
 
 def _storable(names: Iterable[str]) -> list[str]:
     return [one for one in names if is_storable(one)]
 
 
-def _ways_of_status(status: str, now: datetime) -> Iterable[list[ColumnElement[bool]]]:
+def _ways_of_status(status: str, now: datetime) -> Iterable[Conditions]:
     """The conditions of `lnpay.web.greenfield.status.derive_status`, in SQL. A test holds the two together."""
-    is_processing = t.c.seen_at.is_not(None) & (t.c.seen_at <= t.c.expires_at)
     is_not_processing = t.c.seen_at.is_(None) | (t.c.seen_at > t.c.expires_at)
     is_unmarked = t.c.marked_invalid_at.is_(None)
     if status == "settled":
         yield [t.c.state == InvoiceState.SETTLED]
     elif status == "invalid":
-        yield [t.c.marked_invalid_at.is_not(None), t.c.state != InvoiceState.SETTLED]
+        yield [text(IS_MARKED_INVALID), t.c.state != InvoiceState.SETTLED]
     elif status == "processing":
-        for state in PAYABLE:
-            yield [t.c.state == state, is_processing, is_unmarked]
+        yield [text(IS_SEEN_UNPAID), t.c.seen_at <= t.c.expires_at, is_unmarked]
     elif status == "new":
         yield [t.c.state == InvoiceState.UNPAID, t.c.expires_at >= now, is_not_processing, is_unmarked]
     elif status == "expired":
