@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="?",
         type=_length,
         default=DEFAULT_LENGTH,
-        help="characters, 10 to 50 as Strike wants for WEBHOOK_SECRET (default: %(default)s)",
+        help="number of characters; Strike requires 10 to 50 for WEBHOOK_SECRET (default: %(default)s)",
     )
     choice.add_argument("--delivery", action="store_true", help="a whsec_... secret for DELIVERY_SECRET")
     return parser

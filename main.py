@@ -69,8 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="LNPay: Lightning payments for a shop, through Strike.")
-    parser.add_argument("--sandbox", action="store_true", help="try everything out: no key, no account, no money")
-    parser.add_argument("--with-workers", action="store_true", help="do the workers' passes inside this process")
+    parser.add_argument("--sandbox", action="store_true", help="try LNPay without key, account or money")
+    parser.add_argument("--with-workers", action="store_true", help="run the workers inside this process")
     add_log_file(parser)
     parser.set_defaults(command=None, on_settings=None, on_wrong_settings=None)
     add_commands(parser.add_subparsers(metavar="COMMAND"))

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None, *, ask: Ask = input, is_termina
     on_terminal = is_terminal if is_terminal is not None else sys.stdin.isatty() and sys.stdout.isatty()
     if options.run is None and not on_terminal:
         parser.print_usage(sys.stderr)
-        print("name a command; without one there is a menu, and that needs a terminal", file=sys.stderr)
+        print("give a command: the menu needs a terminal", file=sys.stderr)
         return 2
     try:
         settings = load_settings()

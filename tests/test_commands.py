@@ -105,7 +105,7 @@ class TestRedeliver:
 class TestDeliveries:
     def test_the_list_shows_what_the_shop_has_not_taken_and_why(self, operator: Operator) -> None:
         assert operator.run("deliveries", "list") == 0
-        assert operator.out == "the shop has taken every message\n"
+        assert operator.out == "the shop has accepted every message\n"
         operator.sell_and_pay("4001")
         operator.world.simulator.shop.answer_with(500, 1)
         refused = operator.sell_and_pay("4002")

@@ -123,7 +123,7 @@ class TestListening:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
-            found = re.fullmatch(r"LNPay listens on http://(.+):(\d+) \(Ctrl-C ends it\)\n", line)
+            found = re.fullmatch(r"LNPay listens on http://(.+):(\d+) \(Ctrl-C to stop\)\n", line)
             assert found is not None, line
             assert found[1] == printed
             assert requests.get(f"{local_url_of(found[1].strip('[]'), int(found[2]))}/healthz", timeout=10).ok

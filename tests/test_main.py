@@ -88,7 +88,7 @@ def test_it_says_where_it_listens_and_ends_in_order(tmp_path: Path, how: signal.
     with running(tmp_path) as main:
         code, out, err = main.end(how)
 
-    assert (code, out) == (0, f"LNPay listens on {main.url} (Ctrl-C ends it)\n")
+    assert (code, out) == (0, f"LNPay listens on {main.url} (Ctrl-C to stop)\n")
     assert "Traceback" not in err
 
 

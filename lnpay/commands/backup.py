@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 def add_backup(commands: Subparsers) -> None:
     """Add `backup`."""
-    parser = commands.add_parser("backup", help="copy the database into a file, while it is in use, and check the copy")
+    parser = commands.add_parser(
+        "backup", help="copy the database into a file, even while it is in use, and check the copy"
+    )
     parser.add_argument(
         "file", type=Path, metavar="FILE", help="the new file, or a folder for a file with a dated name"
     )
@@ -28,7 +30,7 @@ def add_backup(commands: Subparsers) -> None:
 
 def add_restore(commands: Subparsers) -> None:
     """Add `restore`."""
-    parser = commands.add_parser("restore", help="put a backup into the place of the database; stop everything before")
+    parser = commands.add_parser("restore", help="replace the database with a backup; stop everything first")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("file", nargs="?", type=Path, metavar="FILE", help="what `backup` has written")
     what.add_argument("--mark", action="store_true", help="an old database was put into place in another way: "
@@ -77,7 +79,7 @@ def _restore(settings: Settings, options: argparse.Namespace) -> int:
             "PostgreSQL's own tool puts a dump back. Stop the servers, the workers and cron's calls of them. Then:\n"
             f"    {restore_command(settings.database_url, options.file)}\n"
             "    python main.py restore --mark\n"
-            "Do not leave out the second line: without it refunds may be sent twice."
+            "Do not skip the second command: without it refunds may be sent twice."
         )
     _explain(restore(options.file, database, utc_now(), is_forced=options.force), database)
     return 0

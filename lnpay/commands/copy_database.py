@@ -11,11 +11,9 @@ from lnpay.domain.settings import Settings
 
 def add_copy_database(commands: Subparsers) -> None:
     """Add `copy-database`."""
-    parser = commands.add_parser(
-        "copy-database", help="copy an SQLite database into PostgreSQL; stop everything before"
-    )
+    parser = commands.add_parser("copy-database", help="copy an SQLite database into PostgreSQL; stop everything first")
     parser.add_argument(
-        "url", metavar="URL", help="the new, empty database: postgresql+psycopg://user@host/name (PGPASSWORD is read)"
+        "url", metavar="URL", help="the new, empty database: postgresql+psycopg://user@host/name (PGPASSWORD is used)"
     )
     parser.set_defaults(on_settings=_copy)
 
@@ -39,9 +37,9 @@ def _copy(settings: Settings, options: argparse.Namespace) -> int:
         counts = copy_database(settings.database_url, options.url, utc_now(), show)
     for name, count in counts.items():
         print(f"{name}: {count:,} copied")
-    print("Every value was compared: the copy is the same.")
+    print("Every value was compared: the copy is identical.")
     print(
         "Now put the new address into DATABASE_URL (config/.env) and start LNPay.\n"
-        "Do not start it on the old file again: what happens from now on is not in there."
+        "Do not start LNPay on the old file again: it misses everything from now on."
     )
     return 0

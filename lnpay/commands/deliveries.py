@@ -20,13 +20,13 @@ OPEN = (DeliveryState.ABANDONED, DeliveryState.PENDING)
 
 def add_deliveries(commands: Subparsers) -> None:
     """Add `deliveries` and its actions."""
-    deliveries = commands.add_parser("deliveries", help="see messages to the shop, and why one was not taken")
+    deliveries = commands.add_parser("deliveries", help="list messages to the shop, and why any was not accepted")
     actions = deliveries.add_subparsers(required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="messages by state; without a state, those that the shop has not taken")
+    listing = actions.add_parser("list", help="messages by state; without a state, all undelivered ones")
     add_invoice_id(listing, is_optional=True)
     listing.add_argument("--state", choices=[str(state) for state in DeliveryState])
     listing.set_defaults(command=_list)
-    showing = actions.add_parser("show", help="every message about one order")
+    showing = actions.add_parser("show", help="all messages about one order")
     add_invoice_id(showing)
     showing.set_defaults(command=_show, state=None)
 
@@ -41,7 +41,7 @@ def _list(backend: Backend, options: argparse.Namespace) -> int:
     if found:
         _print(backend, [(one, invoices[one.invoice_id]) for one in found])
     else:
-        print("no messages in this state" if options.state else "the shop has taken every message")
+        print("no messages in this state" if options.state else "the shop has accepted every message")
     return 0
 
 

@@ -21,7 +21,7 @@ STYLES = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
 
 def add_doctor(commands: Subparsers) -> None:
     """Add `doctor`."""
-    words = "look at every part, change nothing, and say what to do; exit code 1 when something fails"
+    words = "check the whole installation and say what to do; changes nothing; exit code 1 if anything fails"
     parser = commands.add_parser("doctor", help=words)
     parser.add_argument("--json", action="store_true", help="answer as JSON, for programs")
     parser.set_defaults(on_settings=_look, on_wrong_settings=_refuse)

@@ -12,7 +12,9 @@ from lnpay.runtime.backend import Backend
 
 def add_redeliver(commands: Subparsers) -> None:
     """Add `redeliver`."""
-    parser = commands.add_parser("redeliver", help="tell the shop of an invoice once more, under the same webhook-id")
+    parser = commands.add_parser(
+        "redeliver", help="send the shop an invoice's messages again, with the same webhook-id"
+    )
     add_invoice_id(parser)
     parser.set_defaults(command=_redeliver)
 

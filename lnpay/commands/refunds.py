@@ -26,10 +26,10 @@ LONGEST_LIST = 1_000
 
 def add_refunds(commands: Subparsers) -> None:
     """Add `refunds` and its actions."""
-    refunds = commands.add_parser("refunds", help="see refunds, and do what needs a person").add_subparsers(
+    refunds = commands.add_parser("refunds", help="list refunds, and decide those that need you").add_subparsers(
         required=True, metavar="ACTION"
     )
-    listing = refunds.add_parser("list", help="refunds by state; without a state, those that are not sent")
+    listing = refunds.add_parser("list", help="refunds by state; without a state, all unsent ones")
     listing.add_argument("--state", choices=[str(state) for state in RefundState])
     listing.set_defaults(command=_list)
     _add(refunds, "show", _show, "one refund and everything that was tried")
@@ -46,7 +46,7 @@ def _add(
     parser = commands.add_parser(name, help=words)
     add_invoice_id(parser)
     if with_note:
-        parser.add_argument("--note", required=True, help="how you know: it is kept with the refund")
+        parser.add_argument("--note", required=True, help="how you know; stored with the refund")
     parser.set_defaults(command=command)
     return parser
 

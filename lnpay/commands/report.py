@@ -54,25 +54,29 @@ TELL_EVERY = 1_000
 
 def add_report(commands: Subparsers) -> None:
     """Add `report`."""
-    parser = commands.add_parser("report", help="every payment and refund of a month, and whether Strike agrees")
-    parser.add_argument("--from", dest="first", type=_day, metavar="DATE", help="first day; without it: last month")
-    parser.add_argument("--to", dest="last", type=_day, metavar="DATE", help="last day, which counts; else today")
+    parser = commands.add_parser("report", help="all payments and refunds of a month, compared with Strike")
+    parser.add_argument("--from", dest="first", type=_day, metavar="DATE", help="first day (default: last month)")
+    parser.add_argument("--to", dest="last", type=_day, metavar="DATE", help="last day, inclusive (default: today)")
     parser.add_argument(
-        "--timezone", type=_zone, default="UTC", metavar="NAME", help="where days begin, such as Europe/Berlin (UTC)"
+        "--timezone",
+        type=_zone,
+        default="UTC",
+        metavar="NAME",
+        help="time zone of the days, such as Europe/Berlin (default: UTC)",
     )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", nargs="?", const=STANDARD_OUTPUT, metavar="FILE", help="all lines for a spreadsheet")
-    form.add_argument("--json", nargs="?", const=STANDARD_OUTPUT, metavar="FILE", help="all of it for programs")
+    form.add_argument("--json", nargs="?", const=STANDARD_OUTPUT, metavar="FILE", help="everything, for programs")
     parser.add_argument(
         "--reconcile",
         action=argparse.BooleanOptionalAction,
-        help="compare with Strike; without --csv or --json this is done unless you say --no-reconcile",
+        help="compare with Strike; the default without --csv and --json",
     )
     parser.add_argument(
         "--shared-account", action="store_true", help="other programs make invoices in this Strike account too"
     )
     parser.add_argument(
-        "--thorough", action="store_true", help="also compare the time of each payment, with a call to Strike for each"
+        "--thorough", action="store_true", help="also compare the time of each payment, with one call to Strike each"
     )
     parser.set_defaults(command=_report)
 

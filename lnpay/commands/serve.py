@@ -38,7 +38,7 @@ def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
     if with_workers:
         start_workers(backend)
     _warn_if_open(backend, settings)
-    print(f"LNPay listens on {url_of(settings.host, port)} (Ctrl-C ends it)", flush=True)
+    print(f"LNPay listens on {url_of(settings.host, port)} (Ctrl-C to stop)", flush=True)
     try:
         run_until(server, backend.stop)
     finally:

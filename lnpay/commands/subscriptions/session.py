@@ -72,7 +72,7 @@ class SubscriptionSession:
         elif subscriptions:
             print_table(subscription_table(subscriptions, self.settings.webhook_url, is_numbered=is_numbered))
         else:
-            print("There is no subscription. Make one: python webhook_settings.py subscribe")
+            print("There is no subscription. Create one: python webhook_settings.py subscribe")
 
     def show_events(self, events: Sequence[StrikeEvent], do_arrive: bool | None, sentence: str) -> None:
         """Print what became of Strike's last calls. The sentence stands beside them as JSON; people get it below."""
