@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 from collections.abc import Iterator
@@ -50,7 +51,7 @@ class Listener:
         self._answer = answer
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
-        self.heads: list[bytes] = []
+        self.requests: list[bytes] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
@@ -61,8 +62,23 @@ class Listener:
             while True:
                 connection, _ = self._listener.accept()
                 with connection:
-                    self.heads.append(connection.recv(65_536))
+                    self.requests.append(_read(connection))
                     connection.sendall(f"HTTP/1.1 {self._answer}\r\nConnection: close\r\n\r\n".encode())
+
+
+def _read(connection: socket.socket) -> bytes:
+    """A whole request: its head and its body."""
+    request = b""
+    while b"\r\n\r\n" not in request:
+        piece = connection.recv(65_536)
+        if not piece:
+            return request
+        request += piece
+    head, _, body = request.partition(b"\r\n\r\n")
+    length = re.search(rb"(?i)content-length: (\d+)", head)
+    while length is not None and len(body) < int(length[1]) and (piece := connection.recv(65_536)):
+        body += piece
+    return head + b"\r\n\r\n" + body
 
 
 @pytest.fixture
@@ -109,7 +125,7 @@ def test_this_machine_is_never_connected_to_however_it_is_written(listener: List
     with pytest.raises(requests.RequestException):
         call(f"http://{host}:{listener.port}/")
 
-    assert listener.heads == []
+    assert listener.requests == []
 
 
 @pytest.mark.parametrize("host", [one.strip("[]") for one in HERE if not one.startswith(("%", "localhost."))])
@@ -131,7 +147,7 @@ def test_a_redirect_is_not_followed() -> None:
     redirecting = Listener(answer=f"302 Found\r\nLocation: http://127.0.0.1:{target.port}/")
     try:
         assert post_for_status(f"http://127.0.0.1:{redirecting.port}/", b"{}", {}, False) == 302
-        assert target.heads == []
+        assert target.requests == []
     finally:
         redirecting.close()
         target.close()
@@ -145,7 +161,7 @@ def test_a_name_that_leads_to_this_machine_later_is_refused(
     assert not is_host_private("shop.test")
     with pytest.raises(PrivateAddress):
         call(f"http://shop.test:{listener.port}/")
-    assert listener.heads == []
+    assert listener.requests == []
 
 
 def test_one_private_address_among_public_ones_is_enough(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +189,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_connected_to(
 
     assert call(f"http://shop.test:{listener.port}/path") == 204
     assert (names.asked, connected) == (["shop.test"], [("127.0.0.2", listener.port)])
-    assert b"Host: shop.test" in listener.heads[0]
+    assert b"Host: shop.test" in listener.requests[0]
 
 
 def test_the_next_address_of_a_name_is_tried(listener: Listener, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +218,7 @@ def test_a_proxy_of_the_environment_is_not_used(listener: Listener, monkeypatch:
     with pytest.raises(PrivateAddress):
         call("http://shop.test:1/")
 
-    assert listener.heads == []
+    assert listener.requests == []
 
 
 def test_a_connection_through_a_proxy_is_refused_where_one_is_used_all_the_same(
@@ -215,7 +231,7 @@ def test_a_connection_through_a_proxy_is_refused_where_one_is_used_all_the_same(
     with session, pytest.raises(PrivateAddress):
         call_for_status(session, "POST", "http://shop.test/", data=b"", timeout=(2, 2), is_public_only=True)
 
-    assert listener.heads == []
+    assert listener.requests == []
 
 
 def test_a_host_that_cannot_be_looked_up_is_not_called_private(monkeypatch: pytest.MonkeyPatch) -> None:
