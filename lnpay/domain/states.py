@@ -13,32 +13,32 @@ from typing import TypeVar
 
 
 class InvoiceState(StrEnum):
-    """Where an invoice stands. The time of the payment decides, not the time at which we noticed it."""
+    """The state of an invoice. The time of the payment decides, not the time at which LNPay noticed it."""
 
     UNPAID = "unpaid"  # payable until expires_at
     SETTLED = "settled"  # paid in time: a delivery is owed
     EXPIRED = "expired"  # no payment seen in time: still watched
     PAID_LATE = "paid_late"  # paid after expires_at: a refund is owed
-    LAPSED = "lapsed"  # no payment came, and the payment request has ended: not polled, but a payment still counts
-    CANCELLED = "cancelled"  # called off at Strike before a payment was known: not polled, but a payment still counts
+    LAPSED = "lapsed"  # unpaid, and the payment request has ended: not polled, but a payment still counts
+    CANCELLED = "cancelled"  # cancelled at Strike before a payment was known: not polled, but a payment still counts
 
 
 class RefundState(StrEnum):
-    """Where money owed back stands. `IN_FLIGHT` is left only on evidence from Strike."""
+    """The state of a refund. `IN_FLIGHT` is left only on evidence from Strike."""
 
     REQUESTED = "requested"  # owed; the idempotency key is stored
     QUOTED = "quoted"  # Strike's payment quote is stored; nothing has moved
-    IN_FLIGHT = "in_flight"  # execution was started: may or may not have been sent
+    IN_FLIGHT = "in_flight"  # execution has started: it may or may not have been sent
     SENT = "sent"  # Strike says it is paid
     FAILED = "failed"  # Strike says it was not paid; tried again with a new key
     NEEDS_ADDRESS = "needs_address"  # there is no address, or it was refused
-    HELD = "held"  # a limit, or a restore, wants a person to approve it
+    HELD = "held"  # needs the operator's approval, because of a limit or a restore
 
 
 class DeliveryState(StrEnum):
-    """Where one message owed to the shop stands."""
+    """The state of a message owed to the shop."""
 
-    PENDING = "pending"  # to be sent, or to be sent again
+    PENDING = "pending"  # to be sent or retried
     DELIVERED = "delivered"  # the shop answered 2xx
     ABANDONED = "abandoned"  # refused for good (410), or for more than three days
     WITHDRAWN = "withdrawn"  # no longer true: an expiry of an order that was paid in time after all
@@ -59,26 +59,26 @@ class EndpointSetter(StrEnum):
 
 
 class HoldCause(StrEnum):
-    """Why a held refund waits for a person."""
+    """Why a refund is held for the operator."""
 
     REFUNDS_OFF = "refunds_off"  # REFUNDS_ENABLED is off
     MAX_SATS = "max_sats"  # it is above REFUND_MAX_SATS
     DAILY_MAX_SATS = "daily_max_sats"  # REFUND_DAILY_MAX_SATS is reached
-    RESTORED = "restored"  # it may have been sent by the part of the history that a restore lost
+    RESTORED = "restored"  # it may have been sent in the history that a restore lost
     REVERSED = "reversed"  # Strike has taken the payment back
     FORKED = "forked"  # another copy of this database may have sent it
 
 
 class Closer(StrEnum):
-    """On whose word a refund counts as sent."""
+    """On whose evidence a refund counts as sent."""
 
     STRIKE = "strike"
-    INFERRED = "inferred"  # Strike says that it was processed before, and names no payment
+    INFERRED = "inferred"  # Strike says that it was processed before, but names no payment
     OPERATOR = "operator"
 
 
 class RefundStep(StrEnum):
-    """What was being done when a line was added to a refund's history."""
+    """The step during which a row was added to a refund's history."""
 
     QUOTE = "quote"
     EXECUTE = "execute"
@@ -91,19 +91,19 @@ class RefundStep(StrEnum):
 
 
 WATCHED = (InvoiceState.UNPAID, InvoiceState.EXPIRED)
-"""The states in which a payment is looked for."""
+"""The states in which LNPay looks for a payment."""
 
 UNWATCHED = (InvoiceState.LAPSED, InvoiceState.CANCELLED)
-"""The states in which no payment is expected any more, and one counts all the same."""
+"""The states in which no payment is expected, although one would still count."""
 
 PAYABLE = (*WATCHED, *UNWATCHED)
 """The states in which a payment counts, in the only order in which an invoice can pass through them."""
 
 EXPIRE_MARGIN = timedelta(seconds=10)
-"""An invoice is called expired this long after its time, so that a payment in the last second is listed by then."""
+"""How long after its deadline an invoice expires, so that Strike lists a payment of the last second by then."""
 
 LAPSE_MARGIN = timedelta(minutes=15)
-"""A payment that was on its way when the payment request expired may still arrive for a while."""
+"""How long a payment may still arrive that was in flight when the payment request expired."""
 
 
 INVOICE_MOVES: Mapping[InvoiceState, frozenset[InvoiceState]] = {
@@ -116,7 +116,7 @@ INVOICE_MOVES: Mapping[InvoiceState, frozenset[InvoiceState]] = {
     InvoiceState.SETTLED: frozenset(),
     InvoiceState.PAID_LATE: frozenset(),
     InvoiceState.LAPSED: frozenset({InvoiceState.SETTLED, InvoiceState.PAID_LATE}),
-    # Strike does not say whether a payment request that was shown can still be paid after that.
+    # Strike does not say whether a payment request can still be paid after its invoice was cancelled.
     InvoiceState.CANCELLED: frozenset({InvoiceState.SETTLED, InvoiceState.PAID_LATE}),
 }
 
@@ -126,7 +126,7 @@ REFUND_MOVES: Mapping[RefundState, frozenset[RefundState]] = {
     ),
     RefundState.QUOTED: frozenset({RefundState.IN_FLIGHT, RefundState.FAILED, RefundState.HELD, RefundState.REQUESTED}),
     RefundState.IN_FLIGHT: frozenset({RefundState.SENT, RefundState.FAILED}),
-    # To SENT from here, and from REQUESTED, only a person goes, who has paid it back in another way.
+    # Only the operator, who has refunded it in another way, moves it from here or from REQUESTED to SENT.
     RefundState.FAILED: frozenset({RefundState.REQUESTED, RefundState.SENT}),
     RefundState.NEEDS_ADDRESS: frozenset({RefundState.REQUESTED, RefundState.SENT}),
     RefundState.HELD: frozenset({RefundState.REQUESTED, RefundState.SENT}),
@@ -135,30 +135,30 @@ REFUND_MOVES: Mapping[RefundState, frozenset[RefundState]] = {
 
 DELIVERY_MOVES: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.PENDING: frozenset({DeliveryState.DELIVERED, DeliveryState.ABANDONED, DeliveryState.WITHDRAWN}),
-    # One that was just being sent may still have been taken.
+    # A message that was being sent when it was withdrawn may still be accepted.
     DeliveryState.WITHDRAWN: frozenset({DeliveryState.DELIVERED}),
-    # Only a person takes these two, with `python main.py redeliver`.
+    # Only the operator makes these two moves, with `python main.py redeliver`.
     DeliveryState.DELIVERED: frozenset({DeliveryState.PENDING}),
     DeliveryState.ABANDONED: frozenset({DeliveryState.PENDING}),
 }
 
 
 class ForbiddenMove(Exception):
-    """A move that no table permits: a bug in this program, never an answer to anything outside it."""
+    """A move that no table permits: a bug in LNPay, never the result of outside events."""
 
 
 def check_invoice_move(old: InvoiceState, new: InvoiceState) -> None:
-    """Return when an invoice may go from `old` to `new`; raise ForbiddenMove, naming both, when not."""
+    """Return if an invoice may move from `old` to `new`; otherwise raise ForbiddenMove, naming both."""
     _check("invoice", INVOICE_MOVES, old, new)
 
 
 def check_refund_move(old: RefundState, new: RefundState) -> None:
-    """Return when a refund may go from `old` to `new`; raise ForbiddenMove, naming both, when not."""
+    """Return if a refund may move from `old` to `new`; otherwise raise ForbiddenMove, naming both."""
     _check("refund", REFUND_MOVES, old, new)
 
 
 def check_delivery_move(old: DeliveryState, new: DeliveryState) -> None:
-    """Return when a delivery may go from `old` to `new`; raise ForbiddenMove, naming both, when not."""
+    """Return if a delivery may move from `old` to `new`; otherwise raise ForbiddenMove, naming both."""
     _check("delivery", DELIVERY_MOVES, old, new)
 
 

@@ -1,7 +1,7 @@
 """The price of one bitcoin in the shop's currency, with its age and its source.
 
-A price is money, so it is believed only when it is recent and when a second source agrees. Where no second source
-answers, it must be near the last price that was believed.
+A price is money, so it is trusted only if it is recent and a second source agrees. If no second source
+answers, it must be close to the last trusted price.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from lnpay.rates.sources import RateSource, RateSourceError
 log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 15.0
-"""How long a request waits for the refresh that another one runs."""
+"""How long a request waits for a refresh by another request."""
 
 LONE_PERCENT = Decimal(5)
 """How far a price that came alone may be from the last one, or as far as two sources may differ, if that is more."""
@@ -43,8 +43,8 @@ class Refresh(StrEnum):
     """What a refresh of the price came to."""
 
     FETCHED = "fetched"
-    FAILED = "failed"  # no source answered with a price
-    DISAGREED = "disagreed"  # two did, or one and the last price did, and none is believed
+    FAILED = "failed"  # no source returned a price
+    DISAGREED = "disagreed"  # two sources did, or one source and the last price: none is trusted
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Rates:
     def current(self) -> Rate:
         """Price of one bitcoin, never older than `max_age_seconds`.
 
-        Raises RateUnavailable, with the seconds after which asking again makes sense.
+        Raises RateUnavailable, with the seconds to wait before retrying.
         """
         with self._changed:
             rate = self._usable()
@@ -193,7 +193,7 @@ class Rates:
         try:
             self._run_in_background(self._refresh)
         except RuntimeError:
-            # No more threads: the stored price still holds, and a later request tries again.
+            # Out of threads: the stored price is still valid, and a later request tries again.
             log.warning("rate refresh not started reason=no thread")
             self._finish([], is_trusted=True)
 
@@ -248,7 +248,7 @@ class Rates:
         return rate
 
     def _is_believable(self, answers: Sequence[Rate]) -> bool:
-        """Whether the first answer may be sold at. Remembers it, to hold later ones against it."""
+        """Whether the first answer may be used for a sale. Stores it for later comparisons."""
         if len(answers) > 1:
             if not self._do_agree(answers):
                 self._disagreed_at = self._clock()
@@ -272,7 +272,7 @@ class Rates:
         return True
 
     def _is_near_the_last(self, rate: Rate) -> bool:
-        """Whether a price that no second source confirms may be believed."""
+        """Whether a price without a second source can be trusted."""
         try:
             sold = self._last_sold()
         except LnpayError as error:

@@ -1,4 +1,4 @@
-"""What every process must know about the provider's limits, and when something rare was last done."""
+"""State that processes share: the provider's rate limits, and when periodic tasks last ran."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lnpay.repository.sql import first_moment, sum_of, upsert
 from lnpay.repository.tables import milestones, provider_blocks, provider_calls
 
 COPIED = "copied"
-"""The milestone that a backup carries: when it was taken. The database it was taken of goes on without it."""
+"""Milestone in a backup: when it was taken. The original database does not have it."""
 
 RESTORED = "restored"
-"""The milestone that says since when such a copy is the database."""
+"""Milestone: since when such a copy is the database in use."""
 
 BOOT = datetime.fromtimestamp(0, UTC)
-"""What `Limits.now` gives on SQLite at the moment at which the machine starts."""
+"""The value of `Limits.now` on SQLite when the machine starts."""
 
 LONGEST_BLOCK = timedelta(hours=1)
 """Strike's longest lock-out. A block that ends later was written before the machine restarted, or by a wrong clock."""
@@ -57,7 +57,7 @@ class Limits:
         return first_moment(self._connection, provider_blocks, b.blocked_until, b.bucket == bucket)
 
     def block(self, bucket: str, until: datetime) -> None:
-        """Remember that the provider refuses calls of this bucket until `until`, in the time of `now`.
+        """Record that the provider refuses calls of this bucket until `until`, in the time of `now`.
 
         Never shortens a block, except one that ends later than any can.
         """
@@ -112,7 +112,7 @@ class Limits:
         """Mark this as a backup taken at `at`.
 
         The mark is later than the last restore that was noticed, even if a clock was wrong then or is now: otherwise
-        putting this backup back would not be noticed, and its refunds would be sent again.
+        restoring this backup would not be noticed, and its refunds would be sent again.
         """
         restored_at = self.milestone(RESTORED)
         if restored_at is not None:
@@ -125,7 +125,7 @@ class Limits:
         return copied_at is not None and (restored_at is None or restored_at < copied_at)
 
     def reach_milestone(self, name: str, at: datetime) -> None:
-        """Remember that `name` was done at `at`."""
+        """Record that `name` was done at `at`."""
         change = {"reached_at": at}
         self._connection.execute(upsert(self._connection, milestones, {"name": name}, change, change))
 
