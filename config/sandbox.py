@@ -14,7 +14,7 @@ LAST_PORT = 65_535
 
 SHOP_SETTINGS = (
     "API_KEYS", "CORS_ORIGINS", "CURRENCY", "DELIVERY_EVENTS", "DELIVERY_SECRET", "DELIVERY_URL", "LOG_FORMAT",
-    "LOG_LEVEL", "METRICS_TOKEN", "TIME_OFFSET",
+    "LOG_LEVEL", "METRICS_TOKEN", "SHOP_COLOR", "SHOP_LOGO", "SHOP_NAME", "TIME_OFFSET",
 )  # fmt: skip
 """What a sandbox takes from the environment: with them it is the backend of a shop that is being built."""
 

@@ -13,7 +13,7 @@ from lnpay.refunds.by_hand import approve, give_address, settle_by_hand
 from lnpay.runtime.worker_passes import refund_pass
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.strike.invoices import InvoiceStatus
-from tests.owing import EXECUTE, history, owe, payouts, refund_of, send
+from tests.owing import EXECUTE, drain, history, owe, payouts, refund_of, send
 from tests.world import World
 
 INVOICE = "/v1/invoices/*"
@@ -111,6 +111,32 @@ class TestReversed:
 
         assert send(world) == {"unanswered": 1}
         assert (refund_of(world, invoice).next_attempt_at - world.backend.clock()).total_seconds() == 600
+
+
+class TestUnknownInvoice:
+    """As after an upgrade with the key of another account: Strike does not know what is to be refunded."""
+
+    @pytest.mark.parametrize(("status", "code"), [(404, "NOT_FOUND"), (400, "INVALID_DATA")])
+    def test_it_is_asked_about_with_growing_pauses_and_named_to_the_operator(
+        self, world: World, status: int, code: str
+    ) -> None:
+        invoice = owe(world)
+        before = len(world.calls())
+        world.fault("GET", INVOICE, "error", status=status, code=code, times=None)
+        drain(world, hours=3)
+
+        assert 0 < len(world.calls()) - before < 15
+        assert refund_of(world, invoice).state is RefundState.REQUESTED
+        assert payouts(world) == []
+        world.wait(3_600)
+        assert "1 refund could not be sent" in (refund_pass(world.backend).trouble or "")
+
+    def test_it_is_sent_once_strike_knows_it(self, world: World) -> None:
+        owe(world)
+        world.fault("GET", INVOICE, "error", status=404, code="NOT_FOUND", times=3)
+        drain(world)
+
+        assert len(payouts(world)) == 1
 
 
 class TestInferred:
