@@ -7,7 +7,10 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
+from lnpay.domain.states import InvoiceState
+from lnpay.repository.queries.invoice_list import InvoiceList, ListFilter
 from lnpay.runtime.worker_passes import expired_pass
 from tests.databases import fresh_postgres
 from tests.web.answers import assert_error
@@ -102,6 +105,24 @@ class TestFilters:
 
     def test_names_that_no_database_takes_find_nothing(self, world: World) -> None:
         assert page(world, correlation_id="a\0", limit=1)["invoices"] == []
+
+
+def test_an_order_in_a_state_is_found_by_its_name(make_world: Callable[..., World]) -> None:
+    """To go through all invoices of the state takes seconds where there are a million."""
+    engine = make_world().backend.repository.engine
+    plans: list[str] = []
+    with engine.connect() as connection:
+
+        def explain(_: object, cursor: Any, statement: str, parameters: Any, *__: object) -> None:
+            cursor.execute(f"EXPLAIN QUERY PLAN {statement}", parameters)
+            plans.extend(row[-1] for row in cursor.fetchall())
+
+        event.listen(connection, "before_cursor_execute", explain)
+        wanted = ListFilter(order_id="order-1", state=InvoiceState.SETTLED)
+        assert InvoiceList(connection).newest(wanted, 20, None) == []
+
+    assert any("ix_invoices_order_id" in one for one in plans)
+    assert not any("ix_invoices_state" in one for one in plans)
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def _filters(wanted: InvoiceFilter) -> list[ColumnElement[bool]]:
     if wanted.state is not None:
         # Few messages are in an unusual state: to begin with those is quicker than with the invoices of one state.
         has_few = wanted.delivery_state is not None and wanted.delivery_state not in USUAL_STATES
-        filters.append((_without_index(i.state) if has_few else i.state) == wanted.state)
+        filters.append((without_index(i.state) if has_few else i.state) == wanted.state)
     if wanted.refund_state is not None:
         # Every refund is one of a late payment, and the late ones stand together in an index.
         filters += [i.state == InvoiceState.PAID_LATE, _has_one_in(refunds, wanted.refund_state)]
@@ -202,11 +202,11 @@ def _filters(wanted: InvoiceFilter) -> list[ColumnElement[bool]]:
 def _has_one_in(table: Table, state: str) -> ColumnElement[bool]:
     """Whether an invoice has a row of `table` in that state, asked so that the few rows are read and not the many."""
     if state in USUAL_STATES:
-        return exists().where(table.c.invoice_id == i.id, _without_index(table.c.state) == state)
+        return exists().where(table.c.invoice_id == i.id, without_index(table.c.state) == state)
     return i.id.in_(select(table.c.invoice_id).where(table.c.state == state))
 
 
-def _without_index(column: ColumnElement[str]) -> ColumnElement[str]:
+def without_index(column: ColumnElement[str]) -> ColumnElement[str]:
     """The same column in a form that keeps a database from choosing its index, which would be the slow one here."""
     return func.coalesce(column, "")
 
