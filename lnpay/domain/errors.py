@@ -1,35 +1,26 @@
 """What can go wrong, by what the caller may do next.
 
-LnpayError
-├── InvalidRequest           400  the caller must change the request; `errors` names the fields
-├── Unauthorized             401  no key, or a wrong one
-├── PermissionMissing        403  the key is good, but lacks the right that `permission` names
-├── TooManyTries             429  too many wrong passwords or addresses: the next is free after `retry_after_seconds`
-├── NotFound                 404
-├── Conflict                 409  the request contradicts what is stored
-│   └── OrderConflict        409  ... and names the invoice that it contradicts
-├── SignatureMismatch        401  refused before anything is parsed
-├── RateUnavailable          503  no price that may be used: safe to repeat later
-├── StorageUnavailable       503  the database is locked, full or gone: safe to repeat later
-├── UnreadableRow            503  what is asked for is a row of the database that cannot be read
-├── SchemaTooNew                  the database is not of this version: the start is refused
-├── HookUnusable                  the merchant's delivery hook cannot be loaded: the start is refused
-├── Stopping                      the process was asked to end; the row in hand is finished
-├── ShopRefused                   the shop did not take a delivery: it is called again later
-│   └── ShopGone                  ... and does not want to be (410): never called again
-└── StrikeError                   has `status`, `code`, `trace_id` of Strike's answer, where there was one
-    ├── StrikeRejected       502  Strike said no (4xx): repeating will not help
-    ├── StrikeUnavailable    503  nothing was done: safe to repeat later, after `retry_after_seconds`
-    └── StrikeAmbiguous      503  sent, but no clear answer: it may or may not have been done
+Each class says how it is answered over HTTP: its status, its `code`, and whether its message is for outsiders. A
+subclass inherits all three. The web layer and the API document read them here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 
 class LnpayError(Exception):
-    """Base of everything this package raises on purpose. `code` is a stable word for programs."""
+    """Base of everything this package raises on purpose.
 
+    http_status: None where no route may raise it; then it counts as a defect and is answered 500. code: a stable word
+    for programs. public_message: what outsiders are told in place of the message; None where the message is for them.
+    retry_after_seconds: when to try again, if that is known.
+    """
+
+    http_status: int | None = None
     code = "internal_error"
+    public_message: str | None = None
+    retry_after_seconds: int | None = None
 
     def __init__(self, message: str, *, code: str | None = None) -> None:
         super().__init__(message)
@@ -41,6 +32,7 @@ class LnpayError(Exception):
 class InvalidRequest(LnpayError):
     """The request cannot be served as it is. `errors` maps a field to what is wrong with it."""
 
+    http_status = 400
     code = "invalid_request"
 
     def __init__(self, message: str, *, errors: dict[str, str] | None = None, code: str | None = None) -> None:
@@ -51,12 +43,14 @@ class InvalidRequest(LnpayError):
 class Unauthorized(LnpayError):
     """The caller gave no API key, or a wrong one."""
 
+    http_status = 401
     code = "unauthorized"
 
 
 class PermissionMissing(LnpayError):
     """The API key lacks a right."""
 
+    http_status = 403
     code = "permission_missing"
 
     def __init__(self, permission: str) -> None:
@@ -67,7 +61,9 @@ class PermissionMissing(LnpayError):
 class TooManyTries(LnpayError):
     """Too many wrong passwords, or addresses for one refund."""
 
+    http_status = 429
     code = "too_many_tries"
+    retry_after_seconds: int
 
     def __init__(self, message: str, *, retry_after_seconds: int) -> None:
         super().__init__(message)
@@ -77,12 +73,14 @@ class TooManyTries(LnpayError):
 class NotFound(LnpayError):
     """There is nothing of that name here."""
 
+    http_status = 404
     code = "not_found"
 
 
 class Conflict(LnpayError):
     """The request contradicts what is stored."""
 
+    http_status = 409
     code = "conflict"
 
 
@@ -106,13 +104,16 @@ class OrderConflict(Conflict):
 class SignatureMismatch(LnpayError):
     """The bytes were not signed with our secret."""
 
+    http_status = 401
     code = "signature_mismatch"
 
 
 class RateUnavailable(LnpayError):
     """No price is known that may be used."""
 
+    http_status = 503
     code = "rate_unavailable"
+    retry_after_seconds: int
 
     def __init__(self, message: str, *, retry_after_seconds: int) -> None:
         super().__init__(message)
@@ -122,13 +123,16 @@ class RateUnavailable(LnpayError):
 class StorageUnavailable(LnpayError):
     """The database could not do its part; nothing of the transaction was kept."""
 
+    http_status = 503
     code = "storage_unavailable"
 
 
 class UnreadableRow(LnpayError):
     """A row of the database holds what LNPay never writes; the operator repairs it. The message names the row."""
 
+    http_status = 503
     code = "unreadable_row"
+    public_message = "this record cannot be read; the operator finds the reason in the log"
 
 
 class SchemaTooNew(LnpayError):
@@ -189,16 +193,29 @@ class StrikeError(LnpayError):
 class StrikeRejected(StrikeError):
     """Strike understood and said no; the same call will be refused again."""
 
+    http_status = 502
     code = "provider_rejected"
+    public_message = "the payment provider refused the request; the operator finds the reason in the log"
 
 
 class StrikeUnavailable(StrikeError):
     """Nothing was done: Strike was not reached, is down before doing anything, or asks to wait."""
 
+    http_status = 503
     code = "provider_unavailable"
+    public_message = "the payment provider is not available right now; repeat the request later"
 
 
 class StrikeAmbiguous(StrikeError):
     """The request was sent and the answer is missing or invalid; only asking again can tell what happened."""
 
+    http_status = 503
     code = "provider_unavailable"
+    public_message = "the payment provider did not answer clearly; repeat the same request"
+
+
+def kinds_of(kind: type[LnpayError] = LnpayError) -> Iterator[type[LnpayError]]:
+    """`kind` and every class below it."""
+    yield kind
+    for one in kind.__subclasses__():
+        yield from kinds_of(one)

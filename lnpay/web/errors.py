@@ -19,29 +19,6 @@ log = logging.getLogger(__name__)
 RETRY_AFTER_SECONDS = 5
 """The default."""
 
-_STATUS: dict[type[e.LnpayError], int] = {
-    e.InvalidRequest: 400,
-    e.Unauthorized: 401,
-    e.SignatureMismatch: 401,
-    e.PermissionMissing: 403,
-    e.NotFound: 404,
-    e.Conflict: 409,
-    e.StrikeRejected: 502,
-    e.StrikeUnavailable: 503,
-    e.StrikeAmbiguous: 503,
-    e.RateUnavailable: 503,
-    e.StorageUnavailable: 503,
-    e.UnreadableRow: 503,
-}
-
-OUTSIDE_WORDS: dict[type[e.LnpayError], str] = {
-    e.StrikeRejected: "the payment provider refused the request; the operator finds the reason in the log",
-    e.StrikeUnavailable: "the payment provider is not available right now; repeat the request later",
-    e.StrikeAmbiguous: "the payment provider did not answer clearly; repeat the same request",
-    e.UnreadableRow: "this record cannot be read; the operator finds the reason in the log",
-}
-"""What a stranger may know of an error that is not his."""
-
 HTTP_WORDS = {
     400: ("bad_request", "the request cannot be read"),
     404: ("not_found", "there is nothing at this address"),
@@ -80,15 +57,15 @@ def error_response(
 
 
 def _answer_lnpay_error(error: e.LnpayError) -> Response:
-    status = next((_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS), None)
-    if status is None:
+    if error.http_status is None:
         return _answer_bug(error)
-    retry_after = None
-    if status == 503:
-        retry_after = getattr(error, "retry_after_seconds", None) or RETRY_AFTER_SECONDS
-    message = OUTSIDE_WORDS.get(type(error), error.message)
+    wait = None
+    if error.http_status in (429, 503):
+        wait = error.retry_after_seconds or RETRY_AFTER_SECONDS
+    message = error.public_message or error.message
+    fields = error.errors if isinstance(error, e.InvalidRequest) else None
     about = {"permission": error.permission} if isinstance(error, e.PermissionMissing) else None
-    return error_response(status, error.code, message, getattr(error, "errors", None), retry_after, about)
+    return error_response(error.http_status, error.code, message, fields, wait, about)
 
 
 UNROUTED = "lnpay-unrouted"

@@ -50,6 +50,24 @@ def test_an_error_of_ours_that_no_status_is_known_for_is_a_bug(world: World, mon
     assert "never meant" not in answer.text
 
 
+def test_a_kind_of_error_that_is_new_is_answered_like_the_one_above_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class StrikeOnHoliday(errors.StrikeUnavailable):
+        pass
+
+    def closed(*_: object) -> None:
+        raise StrikeOnHoliday("a text of the provider's", retry_after_seconds=40)
+
+    monkeypatch.setattr(routes, "create_invoice", closed)
+
+    answer = world.ask()
+
+    assert_error(answer, 503, "provider_unavailable")
+    assert answer.headers["Retry-After"] == "40"
+    assert "a text of the provider's" not in answer.text
+
+
 def test_a_database_that_is_away_is_a_503(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(self: Repository) -> None:
         raise StorageUnavailable("the database is not available right now")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from lnpay.domain.errors import PermissionMissing
+from lnpay.domain import errors as e
 from lnpay.domain.permissions import Permission
 from lnpay.invoices.conflicts import ANOTHER_ATTEMPT
 from lnpay.web.api.answers import INVOICE_ID
@@ -25,59 +25,64 @@ class ErrorCode:
     """The permission that the key lacks."""
 
 
+def _of(kind: type[e.LnpayError], message: str | None = None, **more: Any) -> ErrorCode:  # noqa: ANN401 - of ErrorCode
+    """The answer to an error of a class; `message` is an example where each has its own."""
+    sentence = kind.public_message or message
+    assert kind.http_status is not None and sentence is not None  # noqa: S101, PT018 - only what routes raise is here
+    return ErrorCode(kind.http_status, sentence, **more)
+
+
 ERRORS: dict[str, ErrorCode] = {
-    "invalid_request": ErrorCode(400, "amount_fiat is missing", {"amount_fiat": "is missing"}),
+    "invalid_request": _of(e.InvalidRequest, "amount_fiat is missing", errors={"amount_fiat": "is missing"}),
     "invalid_json": ErrorCode(400, "the body is not valid JSON"),
-    "unauthorized": ErrorCode(401, NEEDS_KEY),
-    "signature_mismatch": ErrorCode(401, "the signature does not match the body"),
-    "permission_missing": ErrorCode(
-        403, PermissionMissing(Permission.VIEW_INVOICES).message, permission=Permission.VIEW_INVOICES
+    "unauthorized": _of(e.Unauthorized, NEEDS_KEY),
+    "signature_mismatch": _of(e.SignatureMismatch, "the signature does not match the body"),
+    "permission_missing": _of(
+        e.PermissionMissing, e.PermissionMissing(Permission.VIEW_INVOICES).message, permission=Permission.VIEW_INVOICES
     ),
-    "not_found": ErrorCode(404, "there is nothing at this address"),
-    "already_paid": ErrorCode(409, "this order is already paid: do not sell it again", state="settled"),
-    "payment_pending": ErrorCode(
-        409,
+    "not_found": _of(e.NotFound, "there is nothing at this address"),
+    "already_paid": _of(e.OrderConflict, "this order is already paid: do not sell it again", state="settled"),
+    "payment_pending": _of(
+        e.OrderConflict,
         "a payment for this order was seen but is not final yet: wait before you sell the order again",
         state="expired",
     ),
-    "expired": ErrorCode(
-        409,
+    "expired": _of(
+        e.OrderConflict,
         f"the invoice of this correlation_id has expired, and no payment is known: {ANOTHER_ATTEMPT}",
         state="expired",
     ),
-    "paid_late": ErrorCode(
-        409,
+    "paid_late": _of(
+        e.OrderConflict,
         "the invoice of this correlation_id was paid after its deadline, and the payment is refunded: "
         f"{ANOTHER_ATTEMPT}",
         state="paid_late",
     ),
-    "amount_differs": ErrorCode(
-        409,
+    "amount_differs": _of(
+        e.OrderConflict,
         "the open invoice of this correlation_id asks for 12.34 usd, not 20.00 usd: a different request needs a "
         "different correlation_id",
         state="unpaid",
     ),
-    "correlation_id_taken": ErrorCode(
-        409,
+    "correlation_id_taken": _of(
+        e.OrderConflict,
         "this correlation_id was used for a request with a different description: repeat the original request, or "
         "use a new correlation_id",
         state="unpaid",
     ),
-    "idempotency_key_reused": ErrorCode(
-        409,
+    "idempotency_key_reused": _of(
+        e.OrderConflict,
         "this Idempotency-Key was used for a different request: repeat that request, or use a new key",
         state="unpaid",
     ),
-    "order_busy": ErrorCode(409, "concurrent requests are changing this order: repeat the request"),
+    "order_busy": _of(e.OrderConflict, "concurrent requests are changing this order: repeat the request"),
     "payload_too_large": ErrorCode(413, "the body is larger than 64 KiB"),
     "unsupported_media_type": ErrorCode(415, "send the body as JSON, with Content-Type: application/json"),
-    "provider_rejected": ErrorCode(
-        502, "the payment provider refused the request; the operator finds the reason in the log"
-    ),
-    "provider_unavailable": ErrorCode(503, "the payment provider is not available right now; repeat the request later"),
-    "rate_unavailable": ErrorCode(503, "no usable price is available"),
-    "storage_unavailable": ErrorCode(503, "the database is not available right now"),
-    "unreadable_row": ErrorCode(503, "this record cannot be read; the operator finds the reason in the log"),
+    "provider_rejected": _of(e.StrikeRejected),
+    "provider_unavailable": _of(e.StrikeUnavailable),
+    "rate_unavailable": _of(e.RateUnavailable, "no usable price is available"),
+    "storage_unavailable": _of(e.StorageUnavailable, "the database is not available right now"),
+    "unreadable_row": _of(e.UnreadableRow),
     "webhook_not_configured": ErrorCode(503, "WEBHOOK_SECRET is not set here"),
     "not_ready": ErrorCode(503, "the database does not respond; see the log"),
 }

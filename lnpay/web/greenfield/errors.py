@@ -10,7 +10,7 @@ from flask import Blueprint, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from lnpay.domain import errors as e
-from lnpay.web.errors import HTTP_WORDS, OUTSIDE_WORDS, RETRY_AFTER_SECONDS
+from lnpay.web.errors import HTTP_WORDS, RETRY_AFTER_SECONDS
 
 log = logging.getLogger(__name__)
 
@@ -65,12 +65,12 @@ def answer_lnpay_error(error: e.LnpayError) -> Response:
 
 
 def _answer_refusal(error: e.LnpayError) -> Response:
-    message = OUTSIDE_WORDS.get(type(error), error.message)
+    message = error.public_message or error.message
     if isinstance(error, e.InvalidRequest | e.Conflict | e.StrikeRejected):
         return problem(400, GENERIC, message)
     if isinstance(error, e.StrikeError | e.RateUnavailable | e.StorageUnavailable):
         response = problem(503, GENERIC, message)
-        seconds = getattr(error, "retry_after_seconds", None) or RETRY_AFTER_SECONDS
+        seconds = error.retry_after_seconds or RETRY_AFTER_SECONDS
         response.headers["Retry-After"] = str(max(1, seconds))
         return response
     return answer_bug(error)
