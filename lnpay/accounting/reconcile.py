@@ -14,13 +14,12 @@ or had nothing to compare yet, never "balances".
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import chain, count, islice
-from typing import Protocol, TypeVar
 
+from lnpay.accounting.auditor import Auditor, Item, ask, ask_for
 from lnpay.accounting.discrepancies import DiscrepancyKind, Reconciliation
 from lnpay.accounting.report import (
     Period,
@@ -30,17 +29,14 @@ from lnpay.accounting.report import (
 )
 from lnpay.accounting.strangers import report_strangers
 from lnpay.domain.errors import (
-    StrikeAmbiguous,
     StrikeError,
     StrikeRejected,
     StrikeUnavailable,
 )
 from lnpay.domain.events import EventType
-from lnpay.domain.model import Clock
 from lnpay.domain.states import UNWATCHED, Closer, InvoiceState
-from lnpay.repository import Repository
 from lnpay.repository.queries.ledger_queries import IDS_AT_ONCE, BookedInvoice, BookedRefund
-from lnpay.strike.client import Payment, PaymentStatus, Strike
+from lnpay.strike.client import Payment, PaymentStatus
 from lnpay.strike.invoices import (
     PAGE_SIZE,
     InvoicePage,
@@ -57,47 +53,6 @@ LIFE_OF_AN_INVOICE = timedelta(days=2)
 
 STILL_MOVING = timedelta(minutes=10)
 """Newer payments may still be on their way through webhook and workers, so they are not compared yet."""
-
-CALLS_SHARE = 0.5
-"""The fraction of Strike's ten-minute budget that this may use. Sweeps may use more: sales have priority."""
-
-BUDGET_PAUSE_SECONDS = 60
-LONGEST_PAUSE_SECONDS = 900
-"""Strike usually blocks for ten minutes. If it blocks for an hour, give up and report when to come back."""
-
-PAUSES_AFTER_NO_ANSWER = (2, 10)
-MOST_PAUSES = 30
-"""Per call. Waiting longer does not help."""
-
-
-class Progress(Protocol):
-    """Receives progress; `total` if it is known."""
-
-    def __call__(self, words: str, done: int, total: int | None = None) -> None: ...
-
-
-def silent(words: str, done: int, total: int | None = None) -> None:
-    """Discard progress messages."""
-
-
-@dataclass(frozen=True)
-class Auditor:
-    """Everything needed for a comparison.
-
-    events: the event types that the shop subscribes to. calls_left: how many calls may still be made now.
-    pause: waits so many seconds. is_shared: other programs make invoices in the same account.
-    is_thorough: read every payment by its id, one call each, which also compares the times.
-    """
-
-    repository: Repository
-    strike: Strike
-    clock: Clock
-    events: frozenset[str]
-    calls_left: Callable[[], int]
-    pause: Callable[[float], object]
-    progress: Progress = silent
-    is_shared: bool = False
-    is_thorough: bool = False
 
 
 def reconcile_books(auditor: Auditor, period: Period) -> Reconciliation:
@@ -120,9 +75,6 @@ def _why_stopped(error: StrikeError) -> str:
     if isinstance(error, StrikeUnavailable) and error.retry_after_seconds:
         return f"Strike's rate limit is reached: run this again in {-(-error.retry_after_seconds // 60)} minutes"
     return f"Strike's records could not be read completely ({error.message}): run this again later"
-
-
-_Item = TypeVar("_Item")
 
 
 class _Audit:
@@ -231,7 +183,7 @@ class _Audit:
     def _pages(self) -> Iterator[InvoicePage]:
         """Paid invoices, newest first, until they are too old to have been paid in the period."""
         for skip in count(0, PAGE_SIZE):
-            page = self._ask(partial(self.auditor.strike.list_invoices, InvoiceStatus.PAID, skip))
+            page = ask(self.auditor, partial(self.auditor.strike.list_invoices, InvoiceStatus.PAID, skip))
             self.auditor.progress("paid invoices at Strike", skip + page.rows)
             yield page
             if page.is_last or page.reaches(self._oldest_opened_at):
@@ -325,7 +277,7 @@ class _Audit:
                 self._check_time(invoice, seen.paid_at)
 
     def _read(self, invoice: BookedInvoice) -> StrikeInvoice | None:
-        return self._ask_for(partial(self.auditor.strike.get_invoice, invoice.strike_invoice_id))
+        return ask_for(self.auditor, partial(self.auditor.strike.get_invoice, invoice.strike_invoice_id))
 
     # Refunds.
 
@@ -360,7 +312,7 @@ class _Audit:
         return {payment_id: self._read_payment(payment_id) for payment_id in sorted(ids)}
 
     def _read_payment(self, payment_id: str) -> Payment | None:
-        return self._ask_for(partial(self.auditor.strike.get_payment, payment_id))
+        return ask_for(self.auditor, partial(self.auditor.strike.get_payment, payment_id))
 
     def _compare_sent(self, refund: BookedRefund, payments: dict[str, Payment | None]) -> None:
         self._check_twice(refund, payments)
@@ -397,42 +349,8 @@ class _Audit:
             there = " and ".join(one.payment_id for one in arrived)
             self.result.add(K.REFUNDED_TWICE, refund.invoice.strike_invoice_id, _refund(refund), there)
 
-    # Asking.
 
-    def _ask_for(self, call: Callable[[], _Item]) -> _Item | None:
-        """Strike's entity with that id; None if there is none."""
-        try:
-            return self._ask(call)
-        except StrikeRejected as error:
-            if error.status == 404:
-                return None
-            raise
-
-    def _ask(self, call: Callable[[], _Item]) -> _Item:
-        """Make a call if the budget allows; wait if Strike asks for it, and retry if Strike is unavailable.
-
-        Raises StrikeError if that does not help.
-        """
-        unanswered = iter(PAUSES_AFTER_NO_ANSWER)
-        for _ in range(MOST_PAUSES):
-            if self.auditor.calls_left() <= 0:
-                self._wait(BUDGET_PAUSE_SECONDS, "waiting: the remaining calls are reserved for sales")
-                continue
-            try:
-                return call()
-            except (StrikeUnavailable, StrikeAmbiguous) as error:
-                seconds = error.retry_after_seconds or next(unanswered, None)
-                if seconds is None or seconds > LONGEST_PAUSE_SECONDS:
-                    raise
-                self._wait(seconds, "waiting for Strike")
-        raise StrikeUnavailable("the budget of calls is used up")
-
-    def _wait(self, seconds: float, words: str) -> None:
-        self.auditor.progress(f"{words}, {seconds:.0f} s", 0)
-        self.auditor.pause(seconds)
-
-
-def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
     iterator = iter(items)
     while batch := list(islice(iterator, IDS_AT_ONCE)):
         yield batch

@@ -13,14 +13,9 @@ from itertools import islice
 from typing import TextIO
 from zoneinfo import ZoneInfo
 
+from lnpay.accounting.auditor import CALLS_SHARE, Auditor, Progress, silent
 from lnpay.accounting.discrepancies import Reconciliation
-from lnpay.accounting.reconcile import (
-    CALLS_SHARE,
-    Auditor,
-    Progress,
-    reconcile_books,
-    silent,
-)
+from lnpay.accounting.reconcile import reconcile_books
 from lnpay.accounting.report import (
     Period,
     ReportLine,

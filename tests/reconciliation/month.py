@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import Executable
 
+from lnpay.accounting.auditor import CALLS_SHARE, Auditor
 from lnpay.accounting.discrepancies import Reconciliation
-from lnpay.accounting.reconcile import CALLS_SHARE, Auditor, reconcile_books
+from lnpay.accounting.reconcile import reconcile_books
 from lnpay.accounting.report import Period
 from lnpay.domain.model import Invoice, Refund
 from lnpay.invoices.settle import reconcile_invoice

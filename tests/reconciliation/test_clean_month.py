@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from lnpay.accounting.auditor import MOST_PAUSES
 from lnpay.accounting.discrepancies import DiscrepancyKind
-from lnpay.accounting.reconcile import MOST_PAUSES
 from lnpay.domain.model import Order, Rate
 from lnpay.domain.states import RefundState
 from lnpay.domain.strike_names import new_strike_name
