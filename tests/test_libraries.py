@@ -17,6 +17,7 @@ ONLY_THERE = {
     "alembic": {"lnpay.repository"},
     "requests": {
         "lnpay.strike.client",
+        "lnpay.strike.failures",
         "lnpay.rates.sources",
         "lnpay.http",
         "lnpay.runtime.bootstrap",

@@ -36,7 +36,7 @@ from lnpay.domain.errors import (
 from lnpay.domain.events import EventType
 from lnpay.domain.states import UNWATCHED, Closer, InvoiceState
 from lnpay.repository.queries.ledger_queries import IDS_AT_ONCE, BookedInvoice, BookedRefund
-from lnpay.strike.client import Payment, PaymentStatus
+from lnpay.strike.answers import Payment, PaymentStatus
 from lnpay.strike.invoices import (
     PAGE_SIZE,
     InvoicePage,

@@ -16,8 +16,9 @@ from lnpay.repository import Repository, Transaction
 from lnpay.repository.maintenance.inspect import Condition, look
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.runtime import bootstrap
+from lnpay.strike.buckets import Bucket, CallBudget
 from lnpay.strike.budget import Budget
-from lnpay.strike.client import Bucket, CallBudget, Strike
+from lnpay.strike.client import Strike
 
 CHECK_TIMEOUT: Timeout = (2.0, 4.0)
 """Per call: all checks together must end within 15 seconds, even if nothing answers."""

@@ -33,7 +33,8 @@ from lnpay.domain.text import fit_description
 from lnpay.invoices.conflicts import already_paid, conflict_of
 from lnpay.rates.book import RateBook
 from lnpay.repository import Repository
-from lnpay.strike.client import Strike, StrikeQuote
+from lnpay.strike.answers import StrikeQuote
+from lnpay.strike.client import Strike
 from lnpay.strike.invoices import InvoiceStatus, StrikeInvoice
 
 log = logging.getLogger(__name__)

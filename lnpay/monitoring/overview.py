@@ -19,8 +19,8 @@ from lnpay.refunds.by_hand import BY_HAND_AFTER
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.pruned import PrunedInvoice
 from lnpay.repository.queries.searches import InvoiceTotal
+from lnpay.strike.buckets import Bucket
 from lnpay.strike.budget import LIMITS
-from lnpay.strike.client import Bucket
 
 MOST_SHOWN = 10
 """Of each kind; the list of invoices has them all."""

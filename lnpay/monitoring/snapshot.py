@@ -25,8 +25,8 @@ from lnpay.domain.states import (
 from lnpay.monitoring.stalled import find_stalled
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.queries.figures import Waiting
+from lnpay.strike.buckets import Bucket
 from lnpay.strike.budget import DEFAULT_SHARE, LIMITS
-from lnpay.strike.client import Bucket
 
 WORKERS = ("main", "expired", "refund")
 """Who should make a pass now and then."""

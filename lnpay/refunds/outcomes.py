@@ -22,7 +22,8 @@ from lnpay.domain.states import (
 from lnpay.refunds.after_restore import doubt_refunds
 from lnpay.refunds.policy import RefundRules
 from lnpay.repository import Repository, Transaction
-from lnpay.strike.client import Payment, PaymentStatus, Strike
+from lnpay.strike.answers import Payment, PaymentStatus
+from lnpay.strike.client import Strike
 
 log = logging.getLogger(__name__)
 

@@ -64,12 +64,9 @@ from lnpay.refunds.policy import (
     why_too_dear,
     why_unasked,
 )
-from lnpay.strike.client import (
-    DEFAULT_TIMEOUT,
-    WEBHOOK_TIMEOUT,
-    PaymentQuote,
-    named_in,
-)
+from lnpay.strike.answers import PaymentQuote
+from lnpay.strike.client import DEFAULT_TIMEOUT, WEBHOOK_TIMEOUT
+from lnpay.strike.failures import named_in
 from lnpay.strike.invoices import InvoiceStatus
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from datetime import timedelta
 from lnpay.domain.errors import StrikeUnavailable
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.limits import LONGEST_BLOCK
-from lnpay.strike.client import Bucket
+from lnpay.strike.buckets import Bucket
 
 log = logging.getLogger(__name__)
 

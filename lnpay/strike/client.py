@@ -8,23 +8,19 @@ but no clear answer: ask what happened). Source: Strike API v1, docs.strike.me.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
-from typing import Any, Protocol, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 from urllib.parse import quote as url_quote
 
 import requests
-import urllib3.exceptions
 
 from lnpay.domain.errors import (
     StrikeAmbiguous,
     StrikeError,
     StrikeRejected,
-    StrikeUnavailable,
 )
 from lnpay.domain.model import Clock, utc_now
 from lnpay.domain.money import btc_to_sats, sats_to_btc
@@ -35,6 +31,9 @@ from lnpay.http.outgoing import (
     call,
     pooled_session,
 )
+from lnpay.strike.answers import Payment, PaymentQuote, StrikeQuote, read_payment, read_payment_quote, read_quote
+from lnpay.strike.buckets import Bucket, CallBudget
+from lnpay.strike.failures import error_data, kind_of, retry_after_seconds, unanswered
 from lnpay.strike.invoices import (
     PAGE_SIZE,
     InvoicePage,
@@ -46,12 +45,9 @@ from lnpay.strike.invoices import (
 from lnpay.strike.reading import (
     ODD,
     parse_json,
-    parse_time,
     read_array,
     read_items,
     read_object,
-    read_sats,
-    read_sats_or_none,
     read_text,
 )
 
@@ -69,69 +65,6 @@ WEBHOOK_TIMEOUT: Timeout = (1.0, 2.5)
 
 MEASUREMENTS = 3
 """This many answers determine Strike's time even if this machine's clock, or one answer, is wrong."""
-
-
-class Bucket(StrEnum):
-    """Calls that Strike counts together. OTHER is strict: past 1,000 in ten minutes, Strike blocks for an hour."""
-
-    INVOICE_CREATE = "invoice_create"
-    INVOICE_QUOTE = "invoice_quote"
-    RATES = "rates"
-    PAYMENT_QUOTE = "payment_quote"
-    PAYMENT_EXECUTE = "payment_execute"
-    OTHER = "other"
-
-
-class CallBudget(Protocol):
-    """Consulted before each call, and informed when Strike rate-limits one."""
-
-    def take(self, bucket: Bucket) -> None:
-        """Count one call. Raises StrikeUnavailable, with retry_after_seconds, if it must not be made now."""
-        ...
-
-    def block(self, bucket: Bucket, retry_after_seconds: int | None) -> None:
-        """Record a 429. None: it had no Retry-After."""
-        ...
-
-
-@dataclass(frozen=True)
-class StrikeQuote:
-    """Strike's price for an invoice, and the payment request that a customer can pay until `expires_at`."""
-
-    bolt11: str
-    expires_at: datetime
-    raw: dict[str, Any]
-
-
-class PaymentStatus(StrEnum):
-    """Strike's states of an outgoing payment. PENDING: already charged, but not yet received."""
-
-    PENDING = "PENDING"
-    COMPLETED = "COMPLETED"
-    FAILED = "FAILED"
-
-
-@dataclass(frozen=True)
-class PaymentQuote:
-    """Strike's price for sending. `amount_sats` is what the recipient gets; `fee_sats` is charged on top."""
-
-    quote_id: str
-    amount_sats: int
-    fee_sats: int
-    valid_until: datetime | None
-
-
-@dataclass(frozen=True)
-class Payment:
-    """An outgoing payment. `status` decides, not the HTTP status.
-
-    amount_sats is what the recipient gets, fee_sats is charged on top; None if Strike does not give them in bitcoin.
-    """
-
-    payment_id: str
-    status: PaymentStatus
-    amount_sats: int | None = None
-    fee_sats: int | None = None
 
 
 @dataclass(frozen=True)
@@ -197,7 +130,7 @@ class Strike:
         Source: "Issue quote for invoice".
         """
         path = f"/invoices/{_segment(strike_invoice_id)}/quote"
-        return _read_quote(self._call("POST", path, Bucket.INVOICE_QUOTE))
+        return read_quote(self._call("POST", path, Bucket.INVOICE_QUOTE))
 
     def get_invoice(self, strike_invoice_id: str, *, timeout: Timeout = DEFAULT_TIMEOUT) -> StrikeInvoice:
         """Read an invoice with its transactions, which show when it was paid.
@@ -255,11 +188,11 @@ class Strike:
         }
         path = "/payment-quotes/lightning/lnurl"
         headers = {"idempotency-key": key}
-        return _read_payment_quote(self._call("POST", path, Bucket.PAYMENT_QUOTE, body=body, headers=headers))
+        return read_payment_quote(self._call("POST", path, Bucket.PAYMENT_QUOTE, body=body, headers=headers))
 
     def get_payment_quote(self, quote_id: str) -> PaymentQuote:
         """Read a payment quote again. Undocumented: where it is not supported, this raises StrikeRejected (404)."""
-        return _read_payment_quote(self._call("GET", f"/payment-quotes/{_segment(quote_id)}", Bucket.OTHER))
+        return read_payment_quote(self._call("GET", f"/payment-quotes/{_segment(quote_id)}", Bucket.OTHER))
 
     def execute_payment_quote(self, quote_id: str) -> Payment:
         """Execute a quote: send the money. A quote pays at most once, however often it is executed.
@@ -269,11 +202,11 @@ class Strike:
         Source: "Execute payment quote".
         """
         path = f"/payment-quotes/{_segment(quote_id)}/execute"
-        return _read_payment(self._call("PATCH", path, Bucket.PAYMENT_EXECUTE))
+        return read_payment(self._call("PATCH", path, Bucket.PAYMENT_EXECUTE))
 
     def get_payment(self, payment_id: str, *, timeout: Timeout = DEFAULT_TIMEOUT) -> Payment:
         """Read an outgoing payment. Source: "Get payment by id"."""
-        return _read_payment(self._call("GET", f"/payments/{_segment(payment_id)}", Bucket.OTHER, timeout=timeout))
+        return read_payment(self._call("GET", f"/payments/{_segment(payment_id)}", Bucket.OTHER, timeout=timeout))
 
     def ticker(self) -> list[dict[str, Any]]:
         """Strike's own prices: rows of amount, sourceCurrency and targetCurrency. Source: "Get rates ticker"."""
@@ -343,7 +276,7 @@ class Strike:
         response = self._send(method, path, bucket, body=body, params=params)
         if response.status_code == 429:
             raise self._refusal(method, path, bucket, response)
-        code = _error_data(response).get("code")
+        code = error_data(response).get("code")
         return StrikeAnswer(response.status_code, code, _read_date(response.headers.get("Date")))
 
     def measure_time(self) -> bool:
@@ -385,18 +318,18 @@ class Strike:
                 max_bytes=MAX_ANSWER_BYTES,
             )
         except requests.RequestException as error:
-            raise _unanswered(method, path, error) from error
+            raise unanswered(method, path, error) from error
         if _tells_strikes_time(response):
             self.time.observe(_read_date(response.headers.get("Date")), asked_at, self.time.steady())
         return response
 
     def _refusal(self, method: str, path: str, bucket: Bucket, response: HttpAnswer) -> StrikeError:
-        data = _error_data(response)
+        data = error_data(response)
         told_at = _read_date(response.headers.get("Date")) or self.time.now()
-        retry_after = _retry_after_seconds(response.headers.get("Retry-After"), told_at)
+        retry_after = retry_after_seconds(response.headers.get("Retry-After"), told_at)
         if response.status_code == 429:
             self._budget.block(bucket, retry_after)
-        kind = _kind_of(method, response.status_code, data.get("code"))
+        kind = kind_of(method, response.status_code, data.get("code"))
         log.warning(
             "strike refused method=%s path=%s status=%d code=%s trace_id=%s",
             method, path, response.status_code, data.get("code"), data.get("traceId"),
@@ -423,46 +356,6 @@ class _Bearer(requests.auth.AuthBase):
         return request
 
 
-_SAFE_TO_REPEAT = frozenset(
-    {"PROCESSING_CONFLICT", "ACCOUNT_NOT_READY", "EXCHANGE_RATE_NOT_AVAILABLE"}
-    | {"RATE_LIMIT_EXCEEDED", "TOO_MANY_ATTEMPTS"}
-)
-"""Codes with which Strike did nothing and asks for a retry.
-
-Not LN_UNAVAILABLE: that is a 503, and a payment may have been sent before it.
-"""
-
-_LATER = frozenset({425, 429})
-"""The same, expressed by the status alone: too early, too many requests."""
-
-_REQUEST_TIMEOUT = 408
-"""Sent by a proxy that timed out, possibly after it had forwarded the request."""
-
-LONGEST_WAIT_SECONDS = 86_400
-"""A Retry-After of more than a day is ignored."""
-
-
-def _kind_of(method: str, status: int, code: str | None) -> type[StrikeError]:
-    if status in _LATER or code in _SAFE_TO_REPEAT:
-        return StrikeUnavailable
-    if status < 500 and status != _REQUEST_TIMEOUT:
-        return StrikeRejected
-    # A 5xx may come after the server has done what was asked, so it is ambiguous.
-    return StrikeUnavailable if method == "GET" else StrikeAmbiguous
-
-
-def _unanswered(method: str, path: str, error: requests.RequestException) -> StrikeError:
-    log.warning("strike unreachable method=%s path=%s error=%s", method, path, type(error).__name__)
-    if method == "GET" or isinstance(error, requests.ConnectTimeout) or _was_never_sent(error):
-        return StrikeUnavailable("Strike could not be reached")
-    return StrikeAmbiguous("Strike did not answer")
-
-
-def _was_never_sent(error: requests.RequestException) -> bool:
-    reason = getattr(error.args[0], "reason", None) if error.args else None
-    return isinstance(reason, urllib3.exceptions.NewConnectionError | urllib3.exceptions.NameResolutionError)
-
-
 def _read_json(method: str, path: str, response: HttpAnswer) -> object:
     if not response.content:
         return None
@@ -471,40 +364,6 @@ def _read_json(method: str, path: str, response: HttpAnswer) -> object:
     except ValueError as error:
         log.warning("strike unreadable method=%s path=%s status=%d", method, path, response.status_code)
         raise StrikeAmbiguous("Strike's answer is not valid JSON", status=response.status_code) from error
-
-
-def _error_data(response: HttpAnswer) -> dict[str, Any]:
-    """`code`, `traceId`, `values` and invalid fields of the error envelope; empty for the edge proxy's HTML."""
-    try:
-        envelope = parse_json(response.content)
-    except ValueError:
-        return {}
-    if not isinstance(envelope, dict) or not isinstance(envelope.get("data"), dict):
-        return {}
-    data = envelope["data"]
-    values = data.get("values")
-    return {
-        "code": data["code"] if isinstance(data.get("code"), str) else None,
-        "traceId": envelope.get("traceId") if isinstance(envelope.get("traceId"), str) else None,
-        "values": values if isinstance(values, dict) else None,
-        "invalidFields": frozenset(errors) if isinstance(errors := data.get("validationErrors"), dict) else frozenset(),
-    }
-
-
-def _retry_after_seconds(header: str | None, now: datetime) -> int | None:
-    """Seconds to wait, from a number of seconds or an HTTP date; None if there is neither."""
-    if header is None:
-        return None
-    try:
-        seconds = int(header) if header.strip().isdecimal() else _seconds_until(parsedate_to_datetime(header), now)
-    except (ValueError, OverflowError):
-        return None
-    return min(max(0, seconds), LONGEST_WAIT_SECONDS)
-
-
-def _seconds_until(moment: datetime, now: datetime) -> int:
-    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return math.ceil((aware - now).total_seconds())
 
 
 def _segment(text: str) -> str:
@@ -532,47 +391,3 @@ def _read_date(header: str | None) -> datetime | None:
     except ValueError:
         return None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _read_quote(value: object) -> StrikeQuote:
-    raw = read_object(value)
-    try:
-        return StrikeQuote(
-            bolt11=read_text(raw["lnInvoice"]),
-            expires_at=parse_time(raw["expiration"]),
-            raw=raw,
-        )
-    except ODD as error:
-        raise StrikeAmbiguous("Strike's quote is invalid") from error
-
-
-def _read_payment_quote(value: object) -> PaymentQuote:
-    raw = read_object(value)
-    try:
-        amount, total = read_sats(raw["amount"]), read_sats(raw["totalAmount"])
-        if amount is None or total is None or total < amount:
-            raise ValueError("not in bitcoin, or a negative fee")
-        return PaymentQuote(
-            quote_id=read_text(raw["paymentQuoteId"]),
-            amount_sats=amount,
-            fee_sats=total - amount,
-            valid_until=parse_time(raw["validUntil"]) if raw.get("validUntil") else None,
-        )
-    except ODD as error:
-        raise StrikeAmbiguous("Strike's payment quote is invalid") from error
-
-
-def _read_payment(value: object) -> Payment:
-    raw = read_object(value)
-    try:
-        payment_id, status = read_text(raw["paymentId"]), PaymentStatus(raw["state"])
-    except ODD as error:
-        raise StrikeAmbiguous("Strike's payment is invalid") from error
-    amount, total = read_sats_or_none(raw.get("amount")), read_sats_or_none(raw.get("totalAmount"))
-    return Payment(payment_id, status, amount, None if amount is None or total is None else total - amount)
-
-
-def named_in(error: StrikeError, name: str) -> str | None:
-    """An id in the `values` of Strike's error, such as paymentQuoteId or paymentId."""
-    value = error.values.get(name)
-    return value if isinstance(value, str) and value else None

@@ -32,14 +32,11 @@ from lnpay.domain.errors import (
 from lnpay.http.outgoing import pooled_session
 from lnpay.sandbox import Simulator, VirtualClock, WsgiAdapter
 from lnpay.sandbox.faults import Fault
-from lnpay.strike import client as strike_module
-from lnpay.strike.client import (
-    LONGEST_WAIT_SECONDS,
-    Bucket,
-    PaymentStatus,
-    Strike,
-    named_in,
-)
+from lnpay.strike import failures
+from lnpay.strike.answers import PaymentStatus
+from lnpay.strike.buckets import Bucket
+from lnpay.strike.client import WEBHOOK_TIMEOUT, Strike
+from lnpay.strike.failures import LONGEST_WAIT_SECONDS, named_in
 from lnpay.strike.invoices import PAGE_SIZE, InvoiceStatus, StrikeInvoice
 from lnpay.strike.reading import parse_time
 
@@ -858,7 +855,7 @@ class TestRefusals:
 
     @given(st.text(alphabet=st.characters(codec="latin-1", exclude_characters="\r\n")))
     def test_no_retry_after_header_breaks_anything(self, header: str) -> None:
-        seconds = strike_module._retry_after_seconds(header, NOW)
+        seconds = failures.retry_after_seconds(header, NOW)
 
         assert seconds is None or 0 <= seconds <= LONGEST_WAIT_SECONDS
 
@@ -1160,9 +1157,7 @@ class TestAgainstTheSimulator:
         simulator.faults.add(Fault("GET", "/v1/invoices/*", "timeout_after"))
         before = simulator.now()
 
-        refusal(
-            lambda: simulated.get_invoice(made.invoice_id, timeout=strike_module.WEBHOOK_TIMEOUT), StrikeUnavailable
-        )
+        refusal(lambda: simulated.get_invoice(made.invoice_id, timeout=WEBHOOK_TIMEOUT), StrikeUnavailable)
 
         assert simulator.now() - before < timedelta(seconds=4)
 

@@ -22,7 +22,7 @@ from lnpay.repository import Repository
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.sandbox.server import wait_until
 from lnpay.sandbox.strike.models import Money
-from lnpay.strike.client import Bucket
+from lnpay.strike.buckets import Bucket
 from tests.contract.test_looking import make_read_only
 from tests.databases import fresh_postgres
 from tests.doctor.installation import WAIT_SECONDS, Installation

@@ -18,7 +18,7 @@ from lnpay.invoices.settle import reconcile_invoice
 from lnpay.invoices.sweep import expire_due, lapse_due, sweep
 from lnpay.repository.tables import invoices, refund_attempts, refunds
 from lnpay.sandbox.strike.models import Money
-from lnpay.strike.client import Bucket
+from lnpay.strike.buckets import Bucket
 from lnpay.strike.invoices import PAGE_SIZE
 from tests.reconciliation.month import Month
 

@@ -25,7 +25,7 @@ from lnpay.repository import deliveries as message_queries
 from lnpay.repository.deliveries import Deliveries
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.refunds import Refunds
-from lnpay.strike import client
+from lnpay.strike import client, failures
 from lnpay.web.api import webhook
 from tests.simulation.draws import Scene, draw_scene
 from tests.simulation.host import Disks
@@ -90,7 +90,7 @@ MUTANTS = (
         "503 LN_UNAVAILABLE counts as not done",
         (
             Change(
-                client._kind_of, "code in _SAFE_TO_REPEAT", 'code in (*_SAFE_TO_REPEAT, "LN_UNAVAILABLE")'
+                failures.kind_of, "code in _SAFE_TO_REPEAT", 'code in (*_SAFE_TO_REPEAT, "LN_UNAVAILABLE")'
             ),
         ),
         known=(5, 37),

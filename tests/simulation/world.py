@@ -19,7 +19,8 @@ from lnpay.sandbox.simulator import Simulator
 from lnpay.sandbox.strike.models import Subscription
 from lnpay.sandbox.strike.webhooks import Attempt
 from lnpay.strike import budget
-from lnpay.strike.client import SUBSCRIBED_EVENTS, Bucket
+from lnpay.strike.buckets import Bucket
+from lnpay.strike.client import SUBSCRIBED_EVENTS
 from tests.simulation.activities import Activities
 from tests.simulation.draws import (
     BEHAVIOURS_OF_KIND,

@@ -20,8 +20,8 @@ from lnpay.domain.errors import StrikeUnavailable
 from lnpay.repository import Repository
 from lnpay.repository.tables import provider_calls
 from lnpay.runtime.bootstrap import SWEEPS_SHARE
+from lnpay.strike.buckets import Bucket
 from lnpay.strike.budget import LIMITS, Budget, Limit
-from lnpay.strike.client import Bucket
 from tests.databases import fresh_postgres
 
 NOW = datetime(2026, 5, 18, 12, 0, 17, tzinfo=UTC)

@@ -11,8 +11,8 @@ from lnpay.domain.errors import StrikeUnavailable
 from lnpay.domain.model import utc_now
 from lnpay.domain.strike_time import injected_seconds, steady_seconds
 from lnpay.repository import Repository, limits
+from lnpay.strike.buckets import Bucket
 from lnpay.strike.budget import LIMITS, Budget
-from lnpay.strike.client import Bucket
 from tests.databases import fresh_postgres
 from tests.world import World
 

@@ -24,8 +24,8 @@ from lnpay.monitoring.snapshot import (
 from lnpay.repository import Repository
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.runtime.worker_passes import WORKER_INTERVALS, main_pass
+from lnpay.strike.buckets import Bucket
 from lnpay.strike.budget import LIMITS, Budget
-from lnpay.strike.client import Bucket
 from tests.databases import fresh_postgres
 from tests.owing import EXECUTE, owe, refund_of, send
 from tests.world import ALL_EVENTS, World

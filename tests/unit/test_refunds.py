@@ -41,7 +41,8 @@ from lnpay.refunds.send import (
 from lnpay.repository import Transaction
 from lnpay.runtime.worker_passes import refund_pass
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.strike.client import WEBHOOK_TIMEOUT, Payment, PaymentStatus
+from lnpay.strike.answers import Payment, PaymentStatus
+from lnpay.strike.client import WEBHOOK_TIMEOUT
 from tests.owing import (
     ADDRESS,
     EXECUTE,

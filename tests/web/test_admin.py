@@ -22,7 +22,7 @@ from lnpay.invoices.settle import reconcile_invoice
 from lnpay.refunds.by_hand import BY_HAND_AFTER
 from lnpay.repository.queries.searches import InvoiceFilter
 from lnpay.runtime.worker_passes import Summary, make_pass
-from lnpay.strike.client import Bucket
+from lnpay.strike.buckets import Bucket
 from lnpay.web import create_app
 from lnpay.web.admin.session import IDLE, LONGEST
 from tests.owing import ADDRESS, executions, owe, payouts, refund_of, send

@@ -15,7 +15,7 @@ from lnpay.monitoring.snapshot import FiguresReader
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.runtime.version import version
 from lnpay.runtime.worker_passes import main_pass
-from lnpay.strike.client import Bucket
+from lnpay.strike.buckets import Bucket
 from tests.owing import owe, refund_of, send
 from tests.web.answers import assert_error
 from tests.web.test_webhook import signed, updated

@@ -20,7 +20,8 @@ from lnpay.doctor.target import Target
 from lnpay.domain.errors import StrikeError, StrikeRejected
 from lnpay.domain.states import RefundState
 from lnpay.domain.strike_time import CLOCK_FAIL, CLOCK_WARN, ClockOffset
-from lnpay.strike.client import Bucket, StrikeAnswer
+from lnpay.strike.buckets import Bucket
+from lnpay.strike.client import StrikeAnswer
 
 FEW_CALLS = 150
 """With so few calls left, sweeps pause and leave them to webhooks and refunds."""
