@@ -1,4 +1,4 @@
-"""For schemathesis: calls of the webhook are signed, as the provider's are; weak currencies are left out."""
+"""For schemathesis: calls name the store that is there, webhook calls are signed, weak currencies are left out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import schemathesis
 from requests.auth import AuthBase
 
 from lnpay.domain.money import CURRENCIES, decimals_of
+from lnpay.web.greenfield.answers import STORE_ID
 from tests.world import WEBHOOK_SECRET
 
 
@@ -38,3 +39,11 @@ def map_body(context: schemathesis.HookContext, body: object) -> object:
     if isinstance(code, str) and code.lower() in CURRENCIES:
         return {**body, "currency": SOUND[decimals_of(code.lower())]}  # type: ignore[dict-item]
     return body
+
+
+@schemathesis.hook
+def map_path_parameters(context: object, path_parameters: dict[str, object] | None) -> dict[str, object] | None:
+    """Ask for the store of the document's examples: of any other one, a key may not even know that it is there."""
+    if path_parameters and "store_id" in path_parameters:
+        path_parameters["store_id"] = STORE_ID
+    return path_parameters

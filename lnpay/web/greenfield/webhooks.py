@@ -72,7 +72,7 @@ def change_webhook(store_id: str, webhook_id: str) -> Response:
     """Change what is given of a webhook. Without a secret it keeps the one it has."""
     require_store(store_id, Permission.MODIFY_WEBHOOKS)
     _find(webhook_id)
-    wanted = read_model(request.get_data(), ChangeWebhookRequest)
+    wanted = read_model(request.get_data() or b"{}", ChangeWebhookRequest)
     events, wants_everything = _events(wanted)
     try:
         changed = update_endpoint(
