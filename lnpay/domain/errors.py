@@ -13,7 +13,7 @@ class LnpayError(Exception):
     """Base of everything this package raises on purpose.
 
     http_status: None where no route may raise it; then it counts as a defect and is answered 500. code: a stable word
-    for programs. public_message: what outsiders are told in place of the message; None where the message is for them.
+    for programs. public_message: what outsiders see in place of the message; None where the message is for them.
     retry_after_seconds: when to try again, if that is known.
     """
 

@@ -1,4 +1,4 @@
-"""What Strike's refusals and silences mean: repeating helps, does not help, or nobody knows what was done."""
+"""What Strike's refusals and silences mean: repeating helps, does not help, or it is unknown what was done."""
 
 from __future__ import annotations
 
