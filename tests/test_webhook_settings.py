@@ -319,7 +319,7 @@ class TestWhatStrikeRefuses:
 
         assert terminal.run("list") == 1
 
-        assert "does not accept STRIKE_API_KEY" in terminal.err
+        assert "rejects STRIKE_API_KEY" in terminal.err
 
     def test_a_key_without_the_scope(self, terminal: Terminal) -> None:
         terminal.simulator.config.api_keys = {KEY: ["partner.invoice.read"]}

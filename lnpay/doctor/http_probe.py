@@ -72,7 +72,7 @@ def _in_words(error: requests.RequestException, timeout: Timeout) -> str:
     if isinstance(error, requests.Timeout):
         return f"it does not answer within {sum(timeout):g} seconds"
     if "NameResolutionError" in repr(error):
-        return "its name is unknown (DNS)"
+        return "its name cannot be resolved (DNS)"
     if isinstance(error, requests.ConnectionError):
-        return "nothing listens there, or the connection was cut"
+        return "the connection was refused or closed"
     return f"it cannot be called ({type(error).__name__})"

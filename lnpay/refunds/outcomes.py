@@ -35,7 +35,7 @@ _REASONS: Mapping[str | None, str] = {
     "BALANCE_TOO_LOW": "the balance at Strike is too low: add bitcoin to the account",
     "LN_ROUTE_NOT_FOUND": "no route to the customer's wallet was found; a later attempt often succeeds",
     "PAYMENT_QUOTE_EXPIRED": "the quote expired before it was used; a new one is requested",
-    "UNAUTHORIZED": "Strike does not accept STRIKE_API_KEY",
+    "UNAUTHORIZED": "Strike rejects STRIKE_API_KEY",
     "FORBIDDEN": "STRIKE_API_KEY lacks a scope: partner.payment-quote.lightning.create, "
     "partner.payment-quote.execute and partner.payment.read are needed",
     "AMOUNT_TOO_LOW": "the customer's wallet does not accept so small an amount: another address is needed",

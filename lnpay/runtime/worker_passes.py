@@ -122,7 +122,7 @@ def _sweep_counts(found: Sweep) -> dict[str, int]:
 def _sweep_troubles(found: Sweep) -> Iterator[str]:
     """What kept a look at Strike from its end, even for once: payments may be unnoticed meanwhile."""
     if isinstance(found.stopped_by, StrikeRejected) and found.stopped_by.status == 401:
-        yield "Strike does not accept STRIKE_API_KEY: put a valid key into config/.env"
+        yield "Strike rejects STRIKE_API_KEY: put a valid key into config/.env"
     elif isinstance(found.stopped_by, StrikeRejected):
         yield f"{found.stopped_by.message}: look at the scopes of the key and at the log"
     elif found.stopped_by is not None:

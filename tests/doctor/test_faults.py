@@ -90,8 +90,8 @@ class TestStrike:
 
         troubles = shop.troubles()
 
-        assert_among(troubles, "strike_key", FAIL, "does not accept STRIKE_API_KEY")
-        assert_among(troubles, "strike_scopes", WARN, "cannot tell: Strike does not accept the key")
+        assert_among(troubles, "strike_key", FAIL, "rejects STRIKE_API_KEY")
+        assert_among(troubles, "strike_scopes", WARN, "cannot tell: Strike rejects the key")
         assert_among(troubles, "webhook_events", WARN, "cannot tell: Strike answered 401")
 
     @pytest.mark.parametrize("scope", [probe.scope for probe in (*SELLING, *REFUNDING) if probe.is_vital])
@@ -201,7 +201,7 @@ class TestStrike:
 
         troubles = shop.troubles()
 
-        assert_among(troubles, "strike", FAIL, "front door")
+        assert_among(troubles, "strike", FAIL, "edge proxy")
         assert troubles["strike_scopes"].advice == "see strike"
 
     def test_the_calls_are_used_up(self, shop: Installation) -> None:
@@ -335,7 +335,7 @@ class TestWebhook:
 
         troubles = shop.troubles()
 
-        assert_among(troubles, "webhook_url", FAIL, "nothing listens there")
+        assert_among(troubles, "webhook_url", FAIL, "the connection was refused")
         assert_among(troubles, "server", WARN, "does not answer")
 
     def test_the_address_cannot_be_reached_from_here_but_calls_arrive(self, shop: Installation) -> None:
@@ -390,13 +390,13 @@ class TestShop:
         shop.let_pass(2 * HOUR)
         shop.set(DELIVERY_URL=f"http://127.0.0.1:{free_port()}/webhook")
 
-        assert_only(shop.troubles(), "delivery_url", FAIL, "nothing listens there")
+        assert_only(shop.troubles(), "delivery_url", FAIL, "the connection was refused")
 
     def test_the_shop_s_name_is_not_known(self, shop: Installation) -> None:
         shop.let_pass(2 * HOUR)
         shop.set(DELIVERY_URL="http://shop.invalid/webhook")
 
-        assert_only(shop.troubles(), "delivery_url", FAIL, "its name is unknown (DNS)")
+        assert_only(shop.troubles(), "delivery_url", FAIL, "its name cannot be resolved (DNS)")
 
     def test_the_shop_answers_500(self, shop: Installation) -> None:
         shop.let_pass(2 * HOUR)
@@ -466,7 +466,7 @@ class TestDatabase:
         shop.stop()
         shop.execute("UPDATE alembic_version SET version_num = '9999'")
 
-        assert_among(shop.troubles(), "database_schema", FAIL, "a newer LNPay has been here")
+        assert_among(shop.troubles(), "database_schema", FAIL, "was created by a newer LNPay")
 
     def test_it_has_no_tables(self, shop: Installation, tmp_path: Path) -> None:
         (tmp_path / "new.sqlite").touch()

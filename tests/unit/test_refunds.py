@@ -316,7 +316,7 @@ class TestFailure:
     @pytest.mark.parametrize(
         ("status", "code", "words"),
         [
-            (401, "UNAUTHORIZED", "does not accept STRIKE_API_KEY"),
+            (401, "UNAUTHORIZED", "rejects STRIKE_API_KEY"),
             (403, "FORBIDDEN", "lacks a scope"),
             (422, "TOO_MANY_TRANSACTIONS", "Strike answered 422 TOO_MANY_TRANSACTIONS"),
         ],

@@ -68,7 +68,7 @@ def test_a_wrong_key_is_for_a_person(cron: Cron) -> None:
     run = cron.run(WORKER)
 
     assert run.returncode == 1
-    assert "trouble: Strike does not accept STRIKE_API_KEY" in run.stdout
+    assert "trouble: Strike rejects STRIKE_API_KEY" in run.stdout
     assert "a-key-of-the-tests" not in run.stdout + run.stderr
 
 

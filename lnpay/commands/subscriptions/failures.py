@@ -13,7 +13,7 @@ _UNFIT = (
 )
 _BY_STATUS = {
     400: _UNFIT,
-    401: "Strike does not accept STRIKE_API_KEY: put a key from https://dashboard.strike.me into config/.env.",
+    401: "Strike rejects STRIKE_API_KEY: put a key from https://dashboard.strike.me into config/.env.",
     404: UNKNOWN,
     422: _UNFIT,
 }

@@ -78,8 +78,8 @@ def _check_key(target: Target) -> Iterator[Finding]:
     yield _reach(answer)
     yield _clock(target.strike.time.offset())
     if answer.status == 401:
-        yield fail("strike_key", "Strike does not accept STRIKE_API_KEY", NEW_KEY)
-        yield cannot_tell("strike_scopes", "Strike does not accept the key", "see strike_key")
+        yield fail("strike_key", "Strike rejects STRIKE_API_KEY", NEW_KEY)
+        yield cannot_tell("strike_scopes", "Strike rejects the key", "see strike_key")
     elif _is_telling(answer):
         yield ok("strike_key", "Strike accepts STRIKE_API_KEY")
         yield _scopes(target)
@@ -90,7 +90,7 @@ def _check_key(target: Target) -> Iterator[Finding]:
 
 def _no_answer(error: StrikeError) -> Iterator[Finding]:
     if error.status == 429:
-        yield fail("strike", "Strike refuses our calls for now", "wait: it ends automatically; strike_budget says more")
+        yield fail("strike", "Strike refuses our calls for now", "wait: it ends automatically; see strike_budget")
     # When it is our own count that ends the calls, nothing is known of Strike, and `strike_budget` says so.
     elif error.retry_after_seconds is None:
         yield fail("strike", error.message, "check this machine's network, DNS and firewall, and STRIKE_API_URL")
@@ -100,7 +100,7 @@ def _reach(answer: StrikeAnswer) -> Finding:
     if answer.status == 403 and answer.code is None:
         return fail(
             "strike",
-            "Strike's front door refuses calls from this network (403 without a reason)",
+            "Strike's edge proxy refuses calls from this network (403 without a reason)",
             "try again later; if it persists, ask Strike's support, or use another network",
         )
     if answer.status >= 500:
@@ -141,7 +141,7 @@ def _scopes(target: Target) -> Finding:
         return cannot_tell(
             "strike_scopes", f"Strike did not say whether the key has {', '.join(unknown)}", "run this again"
         )
-    return ok("strike_scopes", f"the key has all {len(probes)} that are needed")
+    return ok("strike_scopes", f"the key has all {len(probes)} required scopes")
 
 
 def _check_invoicing(target: Target) -> Iterator[Finding]:
@@ -167,7 +167,7 @@ def _profile(name: str, profile: dict[str, Any]) -> Finding:
     return fail(
         name,
         "the account cannot issue invoices in bitcoin, so every invoice is refused",
-        "finish in Strike's app what is required to receive bitcoin, or ask Strike's support",
+        "complete the steps in Strike's app that are required to receive bitcoin, or ask Strike's support",
     )
 
 
@@ -198,7 +198,7 @@ def _balance(name: str, owed: int, available: int) -> Finding:
     return fail(
         name,
         f"{owed:,} sats are owed in refunds and the account has {available:,}",
-        f"deposit {owed - available:,} sats and something for fees: refunds are waiting for it",
+        f"deposit {owed - available:,} sats plus fees: refunds are waiting for it",
     )
 
 

@@ -18,7 +18,7 @@ from lnpay.repository.repository import SCHEMA_VERSION
 NAMES = ("database", "database_schema", "database_write", "database_wal", "database_commits", "database_integrity",
          "database_rows")  # fmt: skip
 
-FIRST_START = "python main.py makes the tables when it starts"
+FIRST_START = "python main.py creates the tables when it starts"
 
 
 def _check_database(target: Target) -> Iterator[Finding]:
@@ -57,7 +57,7 @@ def _schema(version: str | None) -> Finding:
         return fail(name, "there are no tables", FIRST_START)
     if version > SCHEMA_VERSION:
         advice = "install the LNPay that it was, or restore the backup from before it"
-        return fail(name, f"version {version}: a newer LNPay has been here, this one needs {SCHEMA_VERSION}", advice)
+        return fail(name, f"version {version} was created by a newer LNPay; this one needs {SCHEMA_VERSION}", advice)
     advice = "make a backup (python main.py backup FILE), then restart LNPay: it brings the tables up to date"
     return fail(name, f"version {version} is older than the {SCHEMA_VERSION} that this LNPay needs", advice)
 
@@ -65,11 +65,11 @@ def _schema(version: str | None) -> Finding:
 def _write(condition: Condition) -> Finding:
     name = "database_write"
     if condition.write_trouble is None:
-        return ok(name, "it can be written")
+        return ok(name, "it is writable")
     return fail(
         name,
-        f"nothing can be written: {condition.write_trouble}",
-        "run this as the user that LNPay runs as; then see the file's owner and rights, the disk, and who has it open",
+        f"it is not writable: {condition.write_trouble}",
+        "run this as LNPay's user; then check the file's owner and permissions, the disk, and who has it open",
     )
 
 
@@ -78,7 +78,7 @@ def _wal(condition: Condition) -> Finding:
     if condition.path is None:
         return ok(name, "PostgreSQL sees to it")
     if condition.journal_mode == "wal":
-        return ok(name, "readers and writers do not hold each other up")
+        return ok(name, "readers and writers do not block each other")
     return fail(
         name,
         f"its journal is {condition.journal_mode}, not WAL",

@@ -60,7 +60,7 @@ def _source_finding(target: Target, source: str, answer: Answer) -> Finding:
         # Without the class of a foreign library's error, which follows the colon.
         return warn(name, f"{source} {answer.message.partition(':')[0]}", REACH)
     if answer is None:
-        return ok(name, f"{source} does not know {currency}: the others are asked")
+        return ok(name, f"{source} does not have {currency}: the other sources are used")
     age = in_words(target.clock() - answer.as_of)
     if not _is_fresh(target, answer):
         return warn(
@@ -75,7 +75,7 @@ def _agreement(target: Target, rates: Mapping[str, Rate], *, has_others: bool) -
     """has_others: whether a second source knows the currency, or did not say that it does not."""
     name, most = "rates", target.settings.rate_max_spread_percent
     if not rates:
-        return fail(name, "there is no price: no invoice can be made", "look at the three sources above")
+        return fail(name, "there is no price: no invoice can be created", "look at the three sources above")
     if not most:
         return ok(name, "RATE_MAX_SPREAD_PERCENT is 0: prices are not compared")
     if len(rates) == 1:
@@ -96,9 +96,9 @@ def _agreement(target: Target, rates: Mapping[str, Rate], *, has_others: bool) -
 
 def _lonely(name: str, source: str, *, has_others: bool) -> Finding:
     if not has_others:
-        return ok(name, f"only {source} knows the currency: its price is believed")
-    advice = "it is believed for now; look at the other sources above"
-    return warn(name, f"only {source} has a price that can be used: nothing to compare it with", advice)
+        return ok(name, f"only {source} has this currency: its price is trusted")
+    advice = "it is trusted for now; check the other sources above"
+    return warn(name, f"only {source} has a usable price: nothing to compare it with", advice)
 
 
 def _spread_percent(one: Rate, other: Rate) -> Decimal:

@@ -83,7 +83,7 @@ def _misnames_callers(target: Target) -> tuple[str, str] | None:
         )
     return (
         f"the proxy at {seen['peer']} does not say for whom it calls, so LNPay takes every caller for it",
-        "have it set X-Forwarded-For to the caller's address, as the files in deploy/proxy do",
+        "configure it to set X-Forwarded-For to the caller's address, as the files in deploy/proxy do",
     )
 
 

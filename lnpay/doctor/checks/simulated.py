@@ -36,7 +36,7 @@ def _check_simulator(target: Target) -> Iterator[Finding]:
         message = f"{strike} simulates Strike, so no real money is paid, yet customers reach LNPay at {public}"
         yield fail(name, message, REMOVE.format(names="STRIKE_API_URL and what leads to the simulator beside it"))
     else:
-        yield ok(name, f"{strike} plays Strike: no real money moves")
+        yield ok(name, f"{strike} simulates Strike: no real money moves")
 
 
 def _beside_strike(target: Target, strike: str) -> Finding:
@@ -50,7 +50,7 @@ def _beside_strike(target: Target, strike: str) -> Finding:
     if strike == STRIKE_TEST_HOST:
         return warn(name, f"{strike} is Strike's test environment: no real money moves", "to go live, " + REAL)
     if strike != STRIKE_HOST:
-        return warn(name, f"STRIKE_API_URL leads to {strike}, which is not Strike", f"unless it is your proxy, {REAL}")
+        return warn(name, f"STRIKE_API_URL points to {strike}, which is not Strike", f"unless it is your proxy, {REAL}")
     return ok(name, "Strike and the price sources are the real ones")
 
 
