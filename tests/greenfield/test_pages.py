@@ -169,3 +169,9 @@ class TestMarkInvalidUnderFire:
         assert row.marked_invalid_at is not None
         assert row.expires_at == row.marked_invalid_at < row.issue.opened_at + timedelta(minutes=15)
         assert world.refund(row) is not None
+
+
+def test_the_store_has_the_shops_name(make_world: Callable[..., World]) -> None:
+    named, nameless = make_world(shop_name="Books & Sea"), make_world()
+
+    assert [Plugin.connect(world).get("stores")[0]["name"] for world in (named, nameless)] == ["Books & Sea", "LNPay"]

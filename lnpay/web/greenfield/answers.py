@@ -72,7 +72,7 @@ class Store(TypedDict):
     """The shop."""
 
     id: StoreId
-    name: Annotated[str, Field(examples=["LNPay"])]
+    name: Annotated[str, Field(description="SHOP_NAME, or LNPay.", examples=["Books & Sea"])]
     website: Nothing
     defaultCurrency: Annotated[str, Field(examples=["USD"])]
     defaultPaymentMethod: Annotated[str, Field(examples=[PAYMENT_METHOD])]

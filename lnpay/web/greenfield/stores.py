@@ -84,7 +84,7 @@ def show_payment_methods(store_id: str) -> Response:
 def _store(known: str) -> Store:
     return Store(
         id=known,
-        name="LNPay",
+        name=current_backend().shop_face.name or "LNPay",
         website=None,
         defaultCurrency=current_backend().currency.upper(),
         defaultPaymentMethod=PAYMENT_METHOD,
