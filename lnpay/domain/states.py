@@ -96,6 +96,9 @@ WATCHED = (InvoiceState.UNPAID, InvoiceState.EXPIRED)
 UNWATCHED = (InvoiceState.LAPSED, InvoiceState.CANCELLED)
 """The states in which no payment is expected, although one would still count."""
 
+PAID = (InvoiceState.SETTLED, InvoiceState.PAID_LATE)
+"""The states with a counted payment."""
+
 PAYABLE = (*WATCHED, *UNWATCHED)
 """The states in which a payment counts, in the only order in which an invoice can pass through them."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Row, Select, func, select, true, update
+from sqlalchemy import Column, ColumnElement, Connection, Select, func, select, true, update
 
 from lnpay.domain.model import (
     Draft,
@@ -17,17 +17,16 @@ from lnpay.domain.model import (
     Rate,
 )
 from lnpay.domain.states import (
+    PAID,
     PAYABLE,
     UNWATCHED,
     WATCHED,
     InvoiceState,
     check_invoice_move,
 )
-from lnpay.repository.sql import checked, first_moment, insert_unless_there, read_one, read_rows, require
+from lnpay.repository.records.invoices import RATE_COLUMNS, to_checked, to_invoice, to_rate, to_record
+from lnpay.repository.sql import first_moment, insert_unless_there, read_one, read_rows
 from lnpay.repository.tables import invoices as t
-
-PAID = (InvoiceState.SETTLED, InvoiceState.PAID_LATE)
-"""The states with a counted payment."""
 
 MAX_NAMESAKES = 50
 """As many as an operator will read."""
@@ -111,7 +110,7 @@ class Invoices:
 
     def find_by_correlation_id(self, correlation_id: str) -> Draft | Invoice | None:
         """The row of a shop's order: a Draft until Strike has issued the invoice."""
-        return read_one(self._connection, t, select(t).where(t.c.correlation_id == correlation_id), _to_record)
+        return read_one(self._connection, t, select(t).where(t.c.correlation_id == correlation_id), to_record)
 
     def find_invoice_by_correlation_id(self, correlation_id: str) -> Invoice | None:
         """The invoice with the shop's `correlation_id`; None for a draft. Accepts any text."""
@@ -236,8 +235,8 @@ class Invoices:
 
     def newest_rate(self, currency: str) -> Rate | None:
         """The price of the newest order in `currency`; None if there is none."""
-        statement = select(*_RATE_COLUMNS).where(t.c.currency == currency).order_by(t.c.id.desc()).limit(1)
-        found = read_rows(self._connection, t, statement, _to_rate)
+        statement = select(*RATE_COLUMNS).where(t.c.currency == currency).order_by(t.c.id.desc()).limit(1)
+        found = read_rows(self._connection, t, statement, to_rate)
         return found[0] if found else None
 
     def least_recently_checked(self, limit: int) -> list[str]:
@@ -250,7 +249,7 @@ class Invoices:
                 .order_by(t.c.checked_at.nulls_first(), t.c.id)
                 .limit(limit)
             )
-            found += read_rows(self._connection, t, statement, _to_checked)
+            found += read_rows(self._connection, t, statement, to_checked)
         return [strike_invoice_id for _, _, strike_invoice_id in sorted(found)[:limit]]
 
     def mark_checked(self, strike_invoice_ids: Iterable[str], at: datetime) -> None:
@@ -323,8 +322,8 @@ class Invoices:
 
     def read_through(self, newest: int) -> None:
         """Read the newest orders, and every one that is watched, to learn which cannot be read."""
-        read_rows(self._connection, t, select(t).order_by(t.c.id.desc()).limit(newest), _to_record)
-        read_rows(self._connection, t, select(t).where(t.c.state.in_(WATCHED)), _to_record)
+        read_rows(self._connection, t, select(t).order_by(t.c.id.desc()).limit(newest), to_record)
+        read_rows(self._connection, t, select(t).where(t.c.state.in_(WATCHED)), to_record)
 
     def counts(self) -> dict[InvoiceState, int]:
         """How many issued invoices are in each state."""
@@ -355,83 +354,3 @@ def _priced(order: Order, amount_sats: int, rate: Rate, created_at: datetime) ->
         "rate_as_of": rate.as_of,
         "created_at": created_at,
     }
-
-
-def _draft_fields(row: Row[Any]) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "correlation_id": row.former_correlation_id or row.correlation_id,
-        "strike_correlation_id": row.strike_correlation_id,
-        "token": row.token,
-        "order": _order(row),
-        "amount_sats": row.amount_sats,
-        "rate": _to_rate(row),
-        "created_at": row.created_at,
-    }
-
-
-def _order(row: Row[Any]) -> Order:
-    order = Order(
-        row.amount_fiat,
-        row.currency,
-        row.description,
-        row.ln_address,
-        row.return_url,
-        row.retry_url,
-        row.metadata,
-        row.order_id,
-        row.checkout_options,
-        row.expires_in,
-    )
-    return checked(order)
-
-
-_BEFORE_ALL = datetime.min.replace(tzinfo=UTC)
-
-_RATE_COLUMNS = (t.c.rate_price, t.c.currency, t.c.rate_source, t.c.rate_as_of)
-
-
-def _to_rate(row: Row[Any]) -> Rate:
-    return checked(Rate(row.rate_price, row.currency, row.rate_source, row.rate_as_of))
-
-
-def _to_checked(row: Row[Any]) -> tuple[bool, datetime, str]:
-    """For sorting: those that were never asked about come first."""
-    return row.checked_at is not None, row.checked_at or _BEFORE_ALL, row.strike_invoice_id
-
-
-def to_invoice(row: Row[Any]) -> Invoice:
-    """The invoice in a row that is no draft."""
-    """The record of an issued row."""
-    issue = Issue(
-        strike_invoice_id=row.strike_invoice_id,
-        bolt11=row.bolt11,
-        payment_hash=row.payment_hash,
-        strike_invoice=row.strike_invoice,
-        strike_quote=row.strike_quote,
-        opened_at=row.opened_at,
-        expires_at=row.expires_at,
-        payable_until=row.payable_until,
-    )
-    invoice = Invoice(
-        **_draft_fields(row),
-        issue=checked(issue),
-        state=InvoiceState(row.state),
-        paid_at=row.paid_at,
-        received_sats=row.received_sats,
-        settled_at=row.settled_at,
-        seen_at=row.seen_at,
-        marked_invalid_at=row.marked_invalid_at,
-    )
-    is_paid = invoice.state in PAID
-    require(
-        is_paid == (invoice.paid_at is not None) == (invoice.received_sats is not None),
-        (invoice.state is InvoiceState.SETTLED) == (invoice.settled_at is not None),
-        invoice.amount_sats > 0,
-        issue.bolt11.isascii() and issue.bolt11.isalnum(),
-    )
-    return checked(invoice)
-
-
-def _to_record(row: Row[Any]) -> Draft | Invoice:
-    return checked(Draft(**_draft_fields(row))) if row.strike_invoice_id is None else to_invoice(row)

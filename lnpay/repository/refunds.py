@@ -7,7 +7,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, func, insert, select, text, update
 
 from lnpay.domain.model import (
     Hold,
@@ -17,18 +17,16 @@ from lnpay.domain.model import (
 )
 from lnpay.domain.states import (
     Closer,
-    HoldCause,
     RefundState,
     RefundStep,
     check_refund_move,
 )
+from lnpay.repository.records.refunds import to_attempt, to_refund
 from lnpay.repository.sql import (
-    checked,
     first_moment,
     insert_unless_there,
     read_one,
     read_rows,
-    require,
     sum_of,
     to_moment,
 )
@@ -99,12 +97,12 @@ class Refunds:
         return self._one(t.c.payment_id == payment_id) if payment_id.isascii() and payment_id.isprintable() else None
 
     def _one(self, condition: ColumnElement[bool]) -> Refund | None:
-        return read_one(self._connection, t, select(t).where(condition), _to_refund)
+        return read_one(self._connection, t, select(t).where(condition), to_refund)
 
     def in_states(self, states: Collection[RefundState], limit: int) -> list[Refund]:
         """Refunds in any of `states`, oldest first."""
         statement = select(t).where(t.c.state.in_(states)).order_by(t.c.id).limit(limit)
-        return read_rows(self._connection, t, statement, _to_refund)
+        return read_rows(self._connection, t, statement, to_refund)
 
     def due(
         self,
@@ -131,7 +129,7 @@ class Refunds:
         statement = (
             select(t).where(t.c.state.in_(states), is_time, is_free).order_by(t.c.next_attempt_at, t.c.id).limit(limit)
         )
-        return read_rows(self._connection, t, statement, _to_refund)
+        return read_rows(self._connection, t, statement, to_refund)
 
     def next_due_at(self, states: Collection[RefundState]) -> datetime | None:
         """When the next refund in any of `states` is due, or its claim expires; None if there is none."""
@@ -146,7 +144,7 @@ class Refunds:
         executed_at = func.coalesce(t.c.executed_at, t.c.started_at, type_=UtcDateTime)
         is_unclear = t.c.stuck_at.is_not(None) | (executed_at <= started_before)
         statement = select(t).where(t.c.state == RefundState.IN_FLIGHT, is_unclear).order_by(t.c.id).limit(limit)
-        return read_rows(self._connection, t, statement, _to_refund)
+        return read_rows(self._connection, t, statement, to_refund)
 
     def count_stuck(self) -> int:
         """How many refunds in flight Strike's answers can no longer resolve."""
@@ -385,45 +383,16 @@ class Refunds:
     def read_through(self, newest: int) -> None:
         """Read the newest refunds, every one that is not sent, and their history, to learn which cannot be read."""
         a = refund_attempts
-        read_rows(self._connection, t, select(t).order_by(t.c.id.desc()).limit(newest), _to_refund)
-        read_rows(self._connection, t, select(t).where(t.c.state != RefundState.SENT), _to_refund)
-        read_rows(self._connection, a, select(a).order_by(a.c.id.desc()).limit(newest), _to_attempt)
+        read_rows(self._connection, t, select(t).order_by(t.c.id.desc()).limit(newest), to_refund)
+        read_rows(self._connection, t, select(t).where(t.c.state != RefundState.SENT), to_refund)
+        read_rows(self._connection, a, select(a).order_by(a.c.id.desc()).limit(newest), to_attempt)
 
     def history(self, refund: Refund) -> list[RefundAttempt]:
         """A refund's history, in order."""
         a = refund_attempts
         statement = select(a).where(a.c.refund_id == refund.id).order_by(a.c.id)
-        return read_rows(self._connection, a, statement, _to_attempt)
+        return read_rows(self._connection, a, statement, to_attempt)
 
 
 def _key(key: RefundKey) -> dict[str, Any]:
     return {"idempotency_key": key.value, "key_number": key.number}
-
-
-def _to_refund(row: Row[Any]) -> Refund:
-    refund = Refund(
-        **{
-            **row._mapping,
-            "state": RefundState(row.state),
-            "held_because": None if row.held_because is None else HoldCause(row.held_because),
-            "closed_by": None if row.closed_by is None else Closer(row.closed_by),
-        }
-    )
-    checked(refund)
-    has_quote = refund.payment_quote_id is not None and refund.fee_sats is not None
-    require(
-        0 < refund.amount_sats <= refund.received_sats,
-        (refund.state is RefundState.SENT) == (refund.sent_at is not None),
-        refund.address is not None or refund.state in (RefundState.NEEDS_ADDRESS, RefundState.SENT),
-        has_quote or refund.state not in (RefundState.QUOTED, RefundState.IN_FLIGHT),
-    )
-    return refund
-
-
-_ATTEMPT_FIELDS = tuple(one.name for one in dataclasses.fields(RefundAttempt))
-
-
-def _to_attempt(row: Row[Any]) -> RefundAttempt:
-    values = {name: row._mapping[name] for name in _ATTEMPT_FIELDS}
-    state = None if row.state is None else RefundState(row.state)
-    return checked(RefundAttempt(**{**values, "step": RefundStep(row.step), "state": state}))

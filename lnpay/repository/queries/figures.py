@@ -11,8 +11,7 @@ from typing import TypeVar
 from sqlalchemy import ColumnElement, Connection, Table, case, func, select, text
 
 from lnpay.domain.events import EventType
-from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
-from lnpay.repository.invoices import PAID
+from lnpay.domain.states import PAID, DeliveryState, InvoiceState, RefundState
 from lnpay.repository.sql import first_moment
 from lnpay.repository.tables import (
     deliveries,

@@ -12,8 +12,9 @@ from sqlalchemy import ColumnElement, Connection, select, tuple_
 
 from lnpay.domain.model import Invoice
 from lnpay.domain.states import InvoiceState
-from lnpay.repository.invoices import is_storable, to_invoice
+from lnpay.repository.invoices import is_storable
 from lnpay.repository.queries.searches import ListPosition, without_index
+from lnpay.repository.records.invoices import to_invoice
 from lnpay.repository.sql import read_rows
 from lnpay.repository.tables import invoices
 

@@ -14,8 +14,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, select, tuple_
 
-from lnpay.domain.states import Closer, InvoiceState, RefundState
-from lnpay.repository.invoices import PAID
+from lnpay.domain.states import PAID, Closer, InvoiceState, RefundState
 from lnpay.repository.sql import checked, read_rows, require
 from lnpay.repository.tables import (
     SHOWN_CORRELATION_ID,

@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 from sqlalchemy import ColumnElement, Connection, Row, Select, Table, TextClause, exists, func, select, text, tuple_
 
 from lnpay.domain.bolt11 import Bolt11Error, decode
-from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
-from lnpay.repository.invoices import PAID
+from lnpay.domain.states import PAID, DeliveryState, InvoiceState, RefundState
 from lnpay.repository.sql import checked, read_rows, sum_of
 from lnpay.repository.tables import (
     IS_ADDRESS_INDEXED,

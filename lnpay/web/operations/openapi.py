@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -11,17 +10,12 @@ from pydantic.json_schema import GenerateJsonSchema
 
 from lnpay.domain.events import WORDS, EventType
 from lnpay.domain.money import INVOICE_CURRENCIES, decimals_of
-from lnpay.domain.states import InvoiceState
 from lnpay.runtime.version import version
 from lnpay.web.api import answers as a
 from lnpay.web.api.error_codes import ERRORS, problem_example
-from lnpay.web.api.listing import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
-from lnpay.web.api.schemas import IDEMPOTENCY_KEY, KEY_PATTERN, GenerateInvoice, amount_schema
+from lnpay.web.api.schemas import GenerateInvoice, amount_schema
 from lnpay.web.operations import greenfield
-
-Json = dict[str, Any]
-
-SHOP, STRIKE, OPERATOR = "For your shop", "For Strike", "For the operator"
+from lnpay.web.operations.native import OPERATIONS, OPERATOR, SHOP, STRIKE, Json, Operation
 
 _INTRODUCTION = """\
 Lightning payments for your shop.
@@ -49,239 +43,6 @@ _STATUS_WORDS = {
     503: "Not possible right now, and nothing is lost: repeat it after Retry-After.",
 }
 
-
-@dataclass(frozen=True)
-class Operation:
-    """One route: what it takes, what it gives, and the codes of its errors."""
-
-    method: str
-    path: str
-    name: str
-    tag: str
-    summary: str
-    answer: Any = None
-    content_type: str = "application/json"
-    description: str = ""
-    errors: tuple[str, ...] = ()
-    request: Json | None = None
-    security: str | None = None
-    query: Mapping[str, Json] = field(default_factory=dict)
-    headers: Mapping[str, Json] = field(default_factory=dict)
-    example: Json | None = None
-
-
-_LIST_QUERY: dict[str, Json] = {
-    "correlation_id": {"type": "string"},
-    "order_id": {"type": "string"},
-    "state": {"type": "string", "enum": list(InvoiceState)},
-    "from": {"type": "string", "format": "date-time", "description": "Made at this time or later."},
-    "to": {"type": "string", "format": "date-time", "description": "Made before this time."},
-    "limit": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": DEFAULT_PAGE_SIZE},
-    "cursor": {"type": "string", "description": "`next_cursor` of the page before."},
-}
-
-_IDEMPOTENCY_KEY: dict[str, Json] = {
-    IDEMPOTENCY_KEY: {
-        "type": "string",
-        "pattern": f"^{KEY_PATTERN}$",
-        "description": "Where you send no `correlation_id`: the same key with the same request gives the same invoice.",
-    }
-}
-
-_PICTURE = ("not_found", "storage_unavailable", "unreadable_row")
-
-_STRIKE_EVENT = {
-    "required": True,
-    "description": "Strike's event. It is only a hint: what it names is read back from Strike.",
-    "content": {
-        "application/json": {
-            "schema": {"type": "object"},
-            "example": {
-                "id": "b8f4f5c6-1d0c-4d0c-9a6b-2a7ad6a0e0a1",
-                "eventType": "invoice.updated",
-                "webhookVersion": "v1",
-                "data": {"entityId": a.INVOICE_ID, "changes": ["state"]},
-                "created": "2026-01-01T00:00:42+00:00",
-                "deliverySuccess": True,
-            },
-        }
-    },
-}
-
-OPERATIONS = (
-    Operation(
-        "post",
-        "/generate-invoice",
-        "generateInvoice",
-        SHOP,
-        "Turn an order into a Lightning invoice",
-        a.InvoiceMade,
-        description="The same `correlation_id` with the same request gives the same open invoice again; with another "
-        "request, or when that invoice is no longer open, it is a conflict, whose answer says how that invoice stands. "
-        "After a cancelled one the same `correlation_id` gives a new invoice. "
-        "An order that may need several attempts has an `order_id`. The customer has until `expiration_time` to pay.",
-        errors=(
-            "invalid_request",
-            "invalid_json",
-            "unauthorized",
-            "permission_missing",
-            "already_paid",
-            "payment_pending",
-            "expired",
-            "paid_late",
-            "amount_differs",
-            "correlation_id_taken",
-            "idempotency_key_reused",
-            "order_busy",
-            "payload_too_large",
-            "unsupported_media_type",
-            "provider_rejected",
-            "provider_unavailable",
-            "rate_unavailable",
-            "storage_unavailable",
-            "unreadable_row",
-        ),
-        request={
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/GenerateInvoice"}}},
-        },
-        security="apiKey",
-        headers=_IDEMPOTENCY_KEY,
-    ),
-    Operation(
-        "get",
-        "/invoices",
-        "findInvoices",
-        SHOP,
-        "List invoices, or find some by your own ids",
-        (a.InvoiceStanding, a.OrderAttempts, a.InvoicePage),
-        description="A page of the list, the newest first. What is new while you read moves no page: each begins after "
-        "the last invoice of the one before, so follow `next_cursor` with the same filters. "
-        "With `correlation_id` alone the answer is that of `GET /invoices/{invoice_id}`, or a 404. With `order_id` "
-        "alone it lists every attempt of the order, none if there is none.",
-        errors=(
-            "invalid_request",
-            "unauthorized",
-            "permission_missing",
-            "not_found",
-            "storage_unavailable",
-            "unreadable_row",
-        ),
-        security="apiKey",
-        query=_LIST_QUERY,
-    ),
-    Operation(
-        "post",
-        "/invoices/{invoice_id}/cancel",
-        "cancelInvoice",
-        SHOP,
-        "Cancel an unpaid invoice",
-        a.InvoiceStanding,
-        description="Safe to repeat. A payment that was quicker wins: the answer is then a 409 that says so. Strike "
-        "does not say whether a payment request that was shown can still be paid; a payment that comes all the same "
-        "counts, in time or late, and is reported to your shop.",
-        errors=(
-            "unauthorized",
-            "permission_missing",
-            "not_found",
-            "already_paid",
-            "paid_late",
-            "expired",
-            "payment_pending",
-            "provider_rejected",
-            "provider_unavailable",
-            "storage_unavailable",
-            "unreadable_row",
-        ),
-        security="apiKey",
-    ),
-    Operation(
-        "get",
-        "/invoices/{invoice_id}",
-        "showInvoice",
-        SHOP,
-        "Where an invoice stands",
-        a.InvoiceStanding,
-        description="LNPay tells you of a payment without being asked; this is for looking.",
-        errors=("unauthorized", "permission_missing", "not_found", "storage_unavailable", "unreadable_row"),
-        security="apiKey",
-    ),
-    Operation(
-        "get",
-        "/invoices/{invoice_id}/qr.png",
-        "showPng",
-        SHOP,
-        "Its QR code as PNG",
-        content_type="image/png",
-        errors=_PICTURE,
-    ),
-    Operation(
-        "get",
-        "/invoices/{invoice_id}/qr.svg",
-        "showSvg",
-        SHOP,
-        "Its QR code as SVG",
-        content_type="image/svg+xml",
-        errors=_PICTURE,
-    ),
-    Operation(
-        "post",
-        "/webhook",
-        "receiveEvent",
-        STRIKE,
-        "Learn that something changed",
-        a.EventTaken,
-        description="Called by Strike, signed with WEBHOOK_SECRET. What could not be done is answered 503, so that "
-        "Strike calls again; unknown invoices and other types of event are acknowledged.",
-        errors=(
-            "invalid_request",
-            "signature_mismatch",
-            "payload_too_large",
-            "provider_unavailable",
-            "storage_unavailable",
-            "unreadable_row",
-            "webhook_not_configured",
-        ),
-        request=_STRIKE_EVENT,
-        security="strikeSignature",
-    ),
-    Operation("get", "/healthz", "showHealth", OPERATOR, "The process is up", a.Alive),
-    Operation(
-        "get",
-        "/readyz",
-        "showReadiness",
-        OPERATOR,
-        "The database answers and has the tables of this version",
-        a.Alive,
-        errors=("not_ready",),
-    ),
-    Operation(
-        "get",
-        "/metrics",
-        "showMetrics",
-        OPERATOR,
-        "Figures for Prometheus",
-        content_type="text/plain",
-        description="What waits and since when, the price, the calls to Strike, the workers, the requests. Rules for "
-        "alerts are in `deploy/prometheus`.",
-        errors=("unauthorized",),
-        security="metricsToken",
-    ),
-    Operation("get", "/", "showHome", SHOP, "What this server is", answer=a.Home),
-    Operation("get", "/static/shop/logo", "showLogo", SHOP, "Your logo", content_type="image/*", errors=("not_found",)),
-    Operation(
-        "get",
-        "/static/shop/style.css",
-        "showStyle",
-        SHOP,
-        "Your colour",
-        content_type="text/css",
-        errors=("not_found",),
-    ),
-    Operation("get", "/openapi.json", "showOpenapi", SHOP, "This document", content_type="application/json"),
-    Operation("get", "/docs", "showDocs", SHOP, "This document for people", content_type="text/html"),
-)
-"""What the document describes. A test holds it against the routes of the app."""
 
 _MESSAGES = {
     EventType.INVOICE_SETTLED: "An order is paid: hand out the goods.",

@@ -1,0 +1,1 @@
+"""Rows of the tables as records of lnpay/domain/model.py."""
