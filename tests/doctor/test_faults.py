@@ -244,7 +244,7 @@ class TestPrices:
         for path in ("/coingecko/*", "/v1/rates/*"):
             shop.fault("GET", path, "error", status=500)
 
-        assert_among(shop.troubles(), "rates", WARN, "only coinbase has a price")
+        assert_among(shop.troubles(), "rates", WARN, "only coinbase has a usable price")
 
     def test_the_two_that_count_disagree(self, shop: Installation) -> None:
         shop.simulator.rates.factors["coinbase"] *= 2

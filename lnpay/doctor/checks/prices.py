@@ -75,7 +75,7 @@ def _agreement(target: Target, rates: Mapping[str, Rate], *, has_others: bool) -
     """has_others: whether a second source knows the currency, or did not say that it does not."""
     name, most = "rates", target.settings.rate_max_spread_percent
     if not rates:
-        return fail(name, "there is no price: no invoice can be created", "look at the three sources above")
+        return fail(name, "there is no price: no invoice can be made", "look at the three sources above")
     if not most:
         return ok(name, "RATE_MAX_SPREAD_PERCENT is 0: prices are not compared")
     if len(rates) == 1:
