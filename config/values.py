@@ -160,10 +160,12 @@ def _list(text: str) -> tuple[str, ...]:
 
 def events(text: str) -> frozenset[EventType]:
     names = _list(text.lower())
+    if names == ("none",):
+        return frozenset()
     known = [str(event) for event in EventType]
     for name in names:
         if name not in known:
-            raise ValueError(f"must be a comma list of {', '.join(known)}")
+            raise ValueError(f"must be none, or a comma list of {', '.join(known)}")
     if not names:
         raise ValueError("names no event")
     return frozenset(EventType(name) for name in names)

@@ -51,7 +51,7 @@ class Settings:
     delivery_secret: str = field(default="", repr=False)
     """Empty: deliveries are not signed."""
     delivery_events: frozenset[str] = frozenset({EventType.INVOICE_SETTLED})
-    """Of EventType."""
+    """Of EventType. Empty: the shop is notified at webhook endpoints alone."""
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     """Empty: /generate-invoice is open to anyone who can reach it, unless there are keys in the database."""
     cors_origins: tuple[str, ...] = ()

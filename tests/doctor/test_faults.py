@@ -392,6 +392,11 @@ class TestShop:
 
         assert_only(shop.troubles(), "delivery_url", FAIL, "the connection was refused")
 
+    def test_a_shop_that_is_not_notified_here_is_not_asked(self, shop: Installation) -> None:
+        shop.set(DELIVERY_URL=f"http://127.0.0.1:{free_port()}/webhook", DELIVERY_EVENTS="none")
+
+        assert "delivery_url" not in shop.troubles()
+
     def test_the_shop_s_name_is_not_known(self, shop: Installation) -> None:
         shop.let_pass(2 * HOUR)
         shop.set(DELIVERY_URL="http://shop.invalid/webhook")

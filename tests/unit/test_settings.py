@@ -402,7 +402,13 @@ class TestValues:
 
         assert settings.delivery_events == {"invoice.settled", "refund.sent"}
 
-    @pytest.mark.parametrize(("events", "why"), [("invoice.paid", "refund.needs_address"), (",", "no event")])
+    def test_none_means_no_event(self) -> None:
+        assert load(DELIVERY_EVENTS="none").delivery_events == frozenset()
+
+    @pytest.mark.parametrize(
+        ("events", "why"),
+        [("invoice.paid", "refund.needs_address"), (",", "no event"), ("none,invoice.settled", "must be none")],
+    )
     def test_an_unknown_event_is_answered_with_the_known_ones(self, events: str, why: str) -> None:
         assert why in problem_of(DELIVERY_EVENTS=events)
 

@@ -42,6 +42,9 @@ _SAYS_NOTHING = (405, 501)
 
 def _check_address(target: Target) -> Iterator[Finding]:
     """Probe DELIVERY_URL with OPTIONS, which carries no order, and judge the answer as a delivery would."""
+    if not target.settings.delivery_events:
+        yield ok("delivery_url", "not used: DELIVERY_EVENTS is none")
+        return
     place = place_of(target.settings.delivery_url)
     answer = send_probe("OPTIONS", target.settings.delivery_url, timeout=PROBE_TIMEOUT)
     seen = f"the shop at {place}"
