@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from lnpay.domain.events import EventType
 from lnpay.domain.permissions import Permission
-from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
+from lnpay.domain.states import DeliveryState, EndpointForm, InvoiceState, RefundState
 
 BOLT11 = (
     "lnbc192070n1p54twgqpp5dpjfz692qqanepm27a9080u9w2szwpg76np8egz8z2asexveq9lqsp5gshr6smjqnjjmv3zrfvqpzs95mzxgu2ecv"
@@ -283,3 +283,72 @@ class Delivery(TypedDict):
     type: Annotated[EventType, Field(examples=["invoice.settled"])]
     timestamp: Annotated[Moment, Field(description="When it happened.")]
     data: DeliveryData
+
+
+ENDPOINT_ID = "9f2c4e7a1b3d5f60728a9c"
+
+EndpointId = Annotated[str, Field(description="Names the endpoint in other calls.", examples=[ENDPOINT_ID])]
+
+
+class LastAnswer(TypedDict):
+    """What an endpoint answered last."""
+
+    at: Moment
+    status: Annotated[int | None, Field(description="HTTP status; null if there was no answer.", examples=[200])]
+    error: Annotated[
+        str | None, Field(description="Why the message was not accepted; null if it was.", examples=[None])
+    ]
+
+
+class EndpointAnswer(TypedDict):
+    """An address that is notified."""
+
+    id: EndpointId
+    url: Annotated[str, Field(examples=["https://shop.example/lnpay"])]
+    form: Annotated[EndpointForm, Field(description="standard: LNPay's own messages; btcpay: those of a plugin.")]
+    events: Annotated[
+        list[str] | None, Field(description="Types of messages; null: every one.", examples=[["invoice.settled"]])
+    ]
+    enabled: Annotated[bool, Field(examples=[True])]
+    created_at: Moment
+    last_answer: LastAnswer | None
+
+
+class CreatedEndpoint(EndpointAnswer):
+    """A new endpoint."""
+
+    secret: Annotated[
+        str,
+        Field(
+            description="Signs its messages (Standard Webhooks). It is shown only now.",
+            examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="],
+        ),
+    ]
+
+
+class EndpointList(TypedDict):
+    """Every endpoint."""
+
+    webhook_endpoints: Annotated[list[EndpointAnswer], Field(description="The oldest first.", examples=[[]])]
+
+
+class EndpointDeleted(TypedDict):
+    """An endpoint is gone."""
+
+    id: EndpointId
+    deleted: Literal[True]
+
+
+class MessageDue(TypedDict):
+    """A message that is sent again."""
+
+    id: Annotated[str, Field(description="Its webhook-id.", examples=["msg_2bXaWzSx7GkM0QJvVbQ1"])]
+    type: Annotated[str, Field(examples=["invoice.settled"])]
+
+
+class MessagesDue(TypedDict):
+    """The messages about an invoice that are sent again."""
+
+    messages: Annotated[
+        list[MessageDue], Field(examples=[[{"id": "msg_2bXaWzSx7GkM0QJvVbQ1", "type": "invoice.settled"}]])
+    ]

@@ -41,6 +41,8 @@ ERRORS: dict[str, ErrorCode] = {
         e.PermissionMissing, e.PermissionMissing(Permission.VIEW_INVOICES).message, permission=Permission.VIEW_INVOICES
     ),
     "not_found": _of(e.NotFound, "there is nothing at this address"),
+    "webhook_endpoint_not_found": _of(e.NotFound, "there is no webhook endpoint of this id"),
+    "too_many_endpoints": _of(e.Conflict, "there are 50 webhook endpoints: delete one first"),
     "already_paid": _of(e.OrderConflict, "this order is already paid: do not sell it again", state="settled"),
     "payment_pending": _of(
         e.OrderConflict,

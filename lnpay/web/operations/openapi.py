@@ -12,6 +12,7 @@ from lnpay.domain.events import WORDS, EventType
 from lnpay.domain.money import INVOICE_CURRENCIES, decimals_of
 from lnpay.runtime.version import version
 from lnpay.web.api import answers as a
+from lnpay.web.api.endpoints import CreateEndpoint
 from lnpay.web.api.error_codes import ERRORS, problem_example
 from lnpay.web.api.schemas import GenerateInvoice, amount_schema
 from lnpay.web.operations import greenfield
@@ -81,6 +82,11 @@ def openapi_document(
     """The document for a shop in `currency`. needs_key: whether there are API keys. needs_token: METRICS_TOKEN."""
     schemes: Json = {
         "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key."},
+        "requiredApiKey": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key; needed even where none was ever set up.",
+        },
         "metricsToken": {"type": "http", "scheme": "bearer", "description": "METRICS_TOKEN, where it is set."},
         "strikeSignature": {
             "type": "apiKey",
@@ -118,7 +124,7 @@ def openapi_document(
 
 
 def _schemas(currency: str, is_greenfield_on: bool) -> Json:
-    requests = [GenerateInvoice, *(greenfield.request_models() if is_greenfield_on else [])]
+    requests = [GenerateInvoice, CreateEndpoint, *(greenfield.request_models() if is_greenfield_on else [])]
     answers = [*_answer_models(), *(greenfield.answer_models() if is_greenfield_on else [])]
     adapters = [
         *(("validation", TypeAdapter(model)) for model in requests),
@@ -176,7 +182,7 @@ def _operation(one: Operation, schemes: Json) -> Json:
     described: Json = {"operationId": one.name, "tags": [one.tag], "summary": one.summary}
     if one.description:
         described["description"] = one.description
-    parameters = [_parameter(name) for name in ("invoice_id",) if f"{{{name}}}" in one.path]
+    parameters = [_parameter(name) for name in _PATH_PARAMETERS if f"{{{name}}}" in one.path]
     parameters += [_parameter_in("query", name, schema) for name, schema in one.query.items()]
     parameters += [_parameter_in("header", name, schema) for name, schema in one.headers.items()]
     if parameters:
@@ -191,14 +197,21 @@ def _operation(one: Operation, schemes: Json) -> Json:
     return described
 
 
+_PATH_PARAMETERS = {
+    "invoice_id": ("Strike's `invoiceId`, as in the answer to POST /generate-invoice.", a.INVOICE_ID),
+    "endpoint_id": ("The `id` of a webhook endpoint.", a.ENDPOINT_ID),
+}
+
+
 def _parameter(name: str) -> Json:
+    description, example = _PATH_PARAMETERS[name]
     return {
         "name": name,
         "in": "path",
         "required": True,
-        "description": "Strike's `invoiceId`, as in the answer to POST /generate-invoice.",
+        "description": description,
         "schema": {"type": "string"},
-        "example": a.INVOICE_ID,
+        "example": example,
     }
 
 
@@ -230,6 +243,8 @@ def _failures(codes: Iterable[str]) -> Json:
 
 def _failure(status: int, codes: list[str]) -> Json:
     model = {403: "PermissionProblem", 409: "OrderProblem"}.get(status, "Problem")
+    if codes == ["too_many_endpoints"]:  # the one conflict that is about no invoice
+        model = "Problem"
     schema = {"allOf": [{"$ref": _REF.format(model=model)}, {"properties": {"code": {"enum": codes}}}]}
     answer: Json = {
         "description": _STATUS_WORDS[status],
