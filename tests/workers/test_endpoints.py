@@ -11,8 +11,8 @@ import pytest
 from lnpay.deliveries.endpoints import create_endpoint
 from lnpay.domain.states import EndpointForm, EndpointSetter
 from tests.endpoint_shop import FOUR
+from tests.integration.http.test_public_address import Listener
 from tests.scenarios.live import build_live_backend
-from tests.unit.test_public_address import Listener
 from tests.workers.conftest import LIMIT_SECONDS, Cron
 
 WORKER = "main_worker.py"

@@ -9,7 +9,7 @@ import pytest
 
 from lnpay.access.api_keys import create_key, find_key
 from lnpay.domain.permissions import PERMISSIONS_FOR, KeyPurpose
-from tests.unit.test_commands import run
+from tests.integration.commands.test_commands import run
 from tests.world import World
 
 

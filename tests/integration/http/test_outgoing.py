@@ -38,7 +38,7 @@ from lnpay.runtime.bootstrap import open_strike
 from lnpay.strike.client import Strike
 from tests.world import world_settings
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 JSON_ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}"
 Answerer = Callable[[socket.socket], None]
 

@@ -10,7 +10,7 @@ from lnpay.deliveries.endpoints import list_endpoints
 from lnpay.domain.model import WebhookEndpoint
 from lnpay.domain.states import EndpointForm, EndpointSetter
 from tests.endpoint_shop import add_endpoint, open_shops
-from tests.unit.test_commands import run
+from tests.integration.commands.test_commands import run
 from tests.world import World
 
 URL = "https://shop.example/hook"
