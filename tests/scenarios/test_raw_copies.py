@@ -25,9 +25,10 @@ from lnpay.refunds.by_hand import (
     settle_by_hand,
 )
 from lnpay.refunds.send import FORGOTTEN_AFTER
-from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
+from lnpay.runtime.worker_passes import main_pass, refund_pass
 from lnpay.sandbox.config import SimulatorConfig
 from tests.owing import EXECUTE, QUOTE, Crash, Moments, drain, history, owe, payouts, refund_of, send
+from tests.scenarios.afterwards import finish, work
 from tests.world import World
 
 Make = Callable[..., World]
@@ -60,19 +61,9 @@ def go_on_with(world: World, copy: Path) -> None:
     world.restart()
 
 
-def work(world: World, hours: float = 3) -> None:
-    """Every worker makes its passes, while hours go by."""
-    for _ in range(4):
-        for one_pass in (main_pass, expired_pass, refund_pass):
-            one_pass(world.backend)
-        drain(world, hours / 4)
-        world.wait(hours * 900)
-
-
-def finish(world: World) -> None:
+def send_from_the_original(world: World) -> None:
     """The refund is no longer blocked; the original sends it."""
-    world.simulator.config.payout_behaviours = {"*": "complete"}
-    drain(world)
+    finish(world)
     assert len(payouts(world)) == 1
 
 
@@ -86,7 +77,7 @@ class TestWhatTheOriginalHasSentSince:
         world = make_world(config=SimulatorConfig(has_payment_quote_read=has_read))
         invoice = owe(world)
         copy = take_copy(world)
-        finish(world)
+        send_from_the_original(world)
 
         go_on_with(world, copy)
         work(world)
@@ -115,7 +106,7 @@ class TestWhatTheOriginalHasSentSince:
         invoice = owe(world, f"{behaviour}@example.com")
         drain(world, hours=0.02)
         copy = take_copy(world)
-        finish(world)
+        send_from_the_original(world)
 
         go_on_with(world, copy)
         work(world)
@@ -128,7 +119,7 @@ class TestWhatTheOriginalHasSentSince:
         world.fault("POST", QUOTE, "error", status=403, code="FORBIDDEN")
         send(world)
         copy = take_copy(world)
-        finish(world)
+        send_from_the_original(world)
 
         go_on_with(world, copy)
         work(world)
@@ -142,7 +133,7 @@ class TestWhatTheOriginalHasSentSince:
         for address in ("unknown2@example.com", "bob@example.com"):
             give_address(world.backend.repository, token, address, world.backend.clock())
             send(world)
-        finish(world)
+        send_from_the_original(world)
 
         go_on_with(world, copy)
         change_address(world.backend.repository, invoice.strike_invoice_id, "bob@example.com", world.backend.clock())
@@ -157,7 +148,7 @@ class TestWhatTheOriginalHasSentSince:
         send(world)
         copy = take_copy(world)
         approve_it(world, invoice)
-        finish(world)
+        send_from_the_original(world)
 
         go_on_with(world, copy)
         approve_it(world, invoice)
@@ -175,7 +166,7 @@ class TestWhatTheOriginalHasSentSince:
         world.fault("PATCH", EXECUTE, kind, times=1)
         send(world)
         copy = take_copy(world)
-        finish(world)
+        send_from_the_original(world)
         world.wait(FORGOTTEN_AFTER.total_seconds())
 
         go_on_with(world, copy)
@@ -204,7 +195,7 @@ class TestAtAnyMoment:
             if not moments.is_over:
                 world.close()
                 break
-            finish(world)
+            send_from_the_original(world)
             world.wait(hours_later * 3_600)
             is_being_asked = is_asked_in(database_of(world).with_name("copy.sqlite")) and not has_read
 

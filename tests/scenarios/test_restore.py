@@ -24,9 +24,10 @@ from lnpay.refunds.by_hand import (
 from lnpay.repository import Repository
 from lnpay.repository.limits import RESTORED
 from lnpay.repository.maintenance.backup import back_up, restore
-from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
+from lnpay.runtime.worker_passes import expired_pass, refund_pass
 from lnpay.sandbox.config import SimulatorConfig
-from tests.owing import EXECUTE, QUOTE, Moments, drain, executions, history, owe, payouts, refund_of, send
+from tests.owing import EXECUTE, QUOTE, Moments, executions, history, owe, payouts, refund_of, send
+from tests.scenarios.afterwards import finish, work
 from tests.world import ALL_EVENTS, World
 
 Make = Callable[..., World]
@@ -55,15 +56,6 @@ def put_back(world: World, backup: Path) -> None:
     world.backend.close()
     restore(backup, database_of(world), world.backend.clock())
     world.restart()
-
-
-def work(world: World, hours: float = 3) -> None:
-    """Every worker makes its passes, while hours go by."""
-    for _ in range(4):
-        for one_pass in (main_pass, expired_pass, refund_pass):
-            one_pass(world.backend)
-        drain(world, hours / 4)
-        world.wait(hours * 900)
 
 
 def pay_late(world: World) -> Invoice:
@@ -240,12 +232,6 @@ class TestABackupOfAnyMoment:
             )
             world.close()
         assert moment >= 5
-
-
-def finish(world: World) -> None:
-    """Remove what blocks the refund, so that it can be sent."""
-    world.simulator.config.payout_behaviours = {"*": "complete"}
-    drain(world)
 
 
 class TestAfterwards:

@@ -1,0 +1,22 @@
+"""What happens after a copy of the database was put in place: the workers go on, and the refunds are sent."""
+
+from __future__ import annotations
+
+from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
+from tests.owing import drain
+from tests.world import World
+
+
+def work(world: World, hours: float = 3) -> None:
+    """Every worker makes its passes, while hours go by."""
+    for _ in range(4):
+        for one_pass in (main_pass, expired_pass, refund_pass):
+            one_pass(world.backend)
+        drain(world, hours / 4)
+        world.wait(hours * 900)
+
+
+def finish(world: World) -> None:
+    """Remove what blocks the refund, so that it can be sent."""
+    world.simulator.config.payout_behaviours = {"*": "complete"}
+    drain(world)
