@@ -168,7 +168,9 @@ class ShopGone(ShopRefused):
 class StrikeError(LnpayError):
     """A call to Strike did not give what it should."""
 
-    code = "provider_error"
+    http_status = 503
+    code = "provider_unavailable"
+    public_message = "the payment provider did not answer clearly; repeat the same request"
 
     def __init__(
         self,
@@ -208,10 +210,6 @@ class StrikeUnavailable(StrikeError):
 
 class StrikeAmbiguous(StrikeError):
     """The request was sent and the answer is missing or invalid; only asking again can tell what happened."""
-
-    http_status = 503
-    code = "provider_unavailable"
-    public_message = "the payment provider did not answer clearly; repeat the same request"
 
 
 def kinds_of(kind: type[LnpayError] = LnpayError) -> Iterator[type[LnpayError]]:

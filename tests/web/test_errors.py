@@ -50,14 +50,14 @@ def test_an_error_of_ours_that_no_status_is_known_for_is_a_bug(world: World, mon
     assert "never meant" not in answer.text
 
 
+@pytest.mark.parametrize("kind", [errors.StrikeUnavailable, errors.StrikeError])
 def test_a_kind_of_error_that_is_new_is_answered_like_the_one_above_it(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, monkeypatch: pytest.MonkeyPatch, kind: type[errors.StrikeError]
 ) -> None:
-    class StrikeOnHoliday(errors.StrikeUnavailable):
-        pass
+    new_kind = type("StrikeOnHoliday", (kind,), {})
 
     def closed(*_: object) -> None:
-        raise StrikeOnHoliday("a text of the provider's", retry_after_seconds=40)
+        raise new_kind("a text of the provider's", retry_after_seconds=40)
 
     monkeypatch.setattr(routes, "create_invoice", closed)
 
