@@ -13,7 +13,7 @@ MAX_NAME_CHARACTERS = 40
 MAX_LOGO_BYTES = 200 * 1024
 """A phone loads it before the customer can pay."""
 
-LOGO_NAMES = ("logo.png", "logo.jpg", "logo.jpeg", "logo.webp", "logo.svg")
+LOGO_NAMES = ("logo.png", "logo.jpg", "logo.jpeg", "logo.webp")
 
 MIN_CONTRAST = 4.5
 """Of white text on the colour: what WCAG 2 asks for (AA)."""

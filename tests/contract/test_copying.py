@@ -276,4 +276,4 @@ def test_the_command_says_what_was_copied_and_what_to_do_next(
     assert "invoices: 12 copied\n" in text
     assert "Every value was compared" in text
     assert "Now put the new address into DATABASE_URL" in text
-    assert "Do not start it on the old file again" in text
+    assert "Do not start LNPay on the old file again" in text

@@ -343,11 +343,13 @@ class TestValues:
         monkeypatch.setattr("config.settings.LOGO_FOLDER", tmp_path)
         assert load().shop_logo is None
         (tmp_path / "logo.webp").write_bytes(self.LOGOS["image/webp"])
-        found = load().shop_logo
         (tmp_path / "logo.svg").write_bytes(b"<svg/>")
+        found = load().shop_logo
         (tmp_path / "logo.webp").unlink()
 
         assert found == Logo(self.LOGOS["image/webp"], "image/webp")
+        assert load().shop_logo is None
+        (tmp_path / "logo.png").write_bytes(b"<svg/>")
         assert "is an SVG" in problem_of()
 
     def test_unpaid_invoices_are_kept_for_a_month_at_least_or_always(self) -> None:

@@ -215,7 +215,8 @@ class TestDiscretion:
         said = "\n".join(lines())
 
         for part in ("invoice settled", "invoice paid_late", "refund sent", "delivery refused", "strike refused",
-                     "no rate source", "database unavailable", "unexpected error", "/refund/<token>"):  # fmt: skip
+                     "no price from any rate source", "database unavailable", "unexpected error",
+                     "/refund/<token>"):  # fmt: skip
             assert part in said, part
         hidden = [*SECRETS.values(), "a-shop-key-of-the-tests", *tokens]
         assert [secret for secret in hidden if secret in said] == []
