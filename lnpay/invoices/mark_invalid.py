@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 def mark_invalid(context: SettlementContext, strike_invoice_id: str) -> Invoice:
     """Mark an open invoice as invalid, and give it as it is then. Safe to repeat.
 
-    The deadline ends now. A payment that was made before counts, however late LNPay notices it: it wins the race.
+    The deadline ends now, by Strike's time, which payments carry. A payment that was made before counts, however late
+    LNPay notices it: it wins the race.
     Nothing is asked of Strike, which does not say whether cancelling keeps a customer from paying.
     Raises NotFound; Conflict when the invoice is paid or has expired.
     """

@@ -11,6 +11,7 @@ import pytest
 from lnpay.deliveries.send import CLAIM, send_due
 from lnpay.domain.model import Invoice
 from lnpay.domain.states import LAPSE_MARGIN, InvoiceState, RefundState
+from lnpay.invoices.mark_invalid import mark_invalid
 from lnpay.invoices.settle import reconcile_invoice
 from lnpay.monitoring.overview import attention
 from lnpay.runtime.backend import Backend
@@ -410,3 +411,33 @@ class TestWorkThatAWrongClockHasPlanned:
         world.wait(120)
         send_due(world.backend.outbox)
         assert len(world.told()) == 1
+
+
+class TestAnInvoiceThatIsGivenUp:
+    """Its deadline is the moment at which it is marked, by Strike's clock."""
+
+    def test_a_payment_before_that_settles_it_though_our_clock_is_behind(self, world: World) -> None:
+        start_server(world, skew_seconds=-600)
+        invoice = world.sell()
+        world.wait(100)
+        world.pay(invoice)
+        world.wait(10)
+
+        mark_invalid(world.backend.settlement, invoice.strike_invoice_id)
+        main_pass(world.backend)
+
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+        assert world.refund(invoice) is None
+
+    def test_a_payment_after_that_is_late_though_our_clock_is_ahead(self, world: World) -> None:
+        start_server(world, skew_seconds=600)
+        invoice = world.sell()
+        world.wait(10)
+        mark_invalid(world.backend.settlement, invoice.strike_invoice_id)
+
+        world.wait(100)
+        world.pay(invoice)
+        main_pass(world.backend)
+
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.PAID_LATE
+        assert world.refund(invoice) is not None
