@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urljoin
 
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -23,7 +24,6 @@ from lnpay.refunds.by_hand import BY_HAND_AFTER
 from lnpay.repository.queries.searches import InvoiceFilter
 from lnpay.runtime.worker_passes import Summary, make_pass
 from lnpay.strike.buckets import Bucket
-from lnpay.web import create_app
 from lnpay.web.admin.session import IDLE, LONGEST
 from tests.owing import ADDRESS, executions, owe, payouts, refund_of, send
 from tests.web.answers import NEVER_SHOWN
@@ -54,7 +54,8 @@ def log_in(world: World, password: str = PASSWORD, client: FlaskClient | None = 
 
 def stranger(world: World) -> FlaskClient:
     """A browser that has never been here."""
-    return create_app(world.backend).test_client()
+    app: Flask = world.client.application
+    return app.test_client()
 
 
 def form_token(client: FlaskClient) -> str:
