@@ -120,7 +120,7 @@ MUTANTS = (
                 "        with context.repository.transaction() as tx:\n"
                 "            owe_settled(tx, context.events, paid, now)\n"
                 "    return Outcome(new.value)")),
-        known=(147, 277),
+        known=(146, 276),
     ),
     Mutant(
         "the refund is owed in a transaction of its own",
