@@ -201,7 +201,6 @@ def read_ledger(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
 
 @control("GET", "/state")
 def read_state(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
-    desk = sim.payments
     return {
         "clock": read_clock(sim, body, path),
         "balances": {"available": dict(sim.balances.available), "outgoing": dict(sim.balances.outgoing)},
@@ -216,7 +215,7 @@ def read_state(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
                 "payment_id": quote.payment.payment_id if quote.payment else None,
                 "state": quote.payment.state if quote.payment else None,
             }
-            for quote in desk.quotes.values()
+            for quote in sim.payments.quotes.values()
         ],
         "subscriptions": len(sim.webhooks.subscriptions),
         "events": len(sim.webhooks.events),

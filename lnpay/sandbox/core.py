@@ -13,8 +13,8 @@ from decimal import Decimal
 
 from lnpay.sandbox.clock import VirtualClock
 from lnpay.sandbox.config import SimulatorConfig
-from lnpay.sandbox.faults import FaultBox
-from lnpay.sandbox.rates.prices import Rates
+from lnpay.sandbox.faults import FaultInjector
+from lnpay.sandbox.rates.prices import MarketPrices
 from lnpay.sandbox.schedule import Schedule
 from lnpay.sandbox.strike.balances import Balances
 from lnpay.sandbox.strike.envelope import ApiError
@@ -48,9 +48,9 @@ class Core:
             self.random = random.Random(self.seed)
             self.account_id = self.new_id()
             self.schedule = Schedule()
-            self.faults = FaultBox(random.Random(self.random.getrandbits(64)))
+            self.faults = FaultInjector(random.Random(self.random.getrandbits(64)))
             self.limits = RateLimiter()
-            self.rates = Rates()
+            self.rates = MarketPrices()
             self.ledger = Ledger()
             self.balances = Balances(self.config.start_balance_sats)
 

@@ -84,8 +84,8 @@ def _compile(pattern: str) -> re.Pattern[str]:
 
 
 @dataclass(slots=True)
-class FaultBox:
-    """The faults that are set, with their counts."""
+class FaultInjector:
+    """The configured faults, and how often each has been applied."""
 
     random: random.Random
     faults: list[Fault] = field(default_factory=list)

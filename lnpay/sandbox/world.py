@@ -15,10 +15,10 @@ from lnpay.sandbox.clock import VirtualClock
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.core import Core
 from lnpay.sandbox.shop.orders import Shop
-from lnpay.sandbox.strike.invoices import InvoiceBook
+from lnpay.sandbox.strike.invoices import InvoiceService
 from lnpay.sandbox.strike.models import Transaction
-from lnpay.sandbox.strike.payments import PaymentDesk
-from lnpay.sandbox.strike.webhooks import Attempt, Send, WebhookDesk
+from lnpay.sandbox.strike.payments import PaymentService
+from lnpay.sandbox.strike.webhooks import Attempt, Send, WebhookService
 from lnpay.sandbox.wallet import Wallet
 
 
@@ -40,10 +40,10 @@ class World(Core):
         """Forget everything but the clock and the settings, and start from the seed again."""
         with self.lock:
             super().reset()
-            self.webhooks = WebhookDesk(self)
+            self.webhooks = WebhookService(self)
             self.wallet = Wallet()
-            self.invoices = InvoiceBook(self, self.webhooks, self.wallet)
-            self.payments = PaymentDesk(self, self.webhooks, self.wallet)
+            self.invoices = InvoiceService(self, self.webhooks, self.wallet)
+            self.payments = PaymentService(self, self.webhooks, self.wallet)
             self.shop = Shop()
 
     def pay_invoice(

@@ -28,7 +28,7 @@ SOURCES = ("coingecko", "coinbase", "strike")
 
 
 @dataclass(slots=True)
-class Rates:
+class MarketPrices:
     """What each source says a bitcoin costs."""
 
     bitcoin_usd: Decimal = BITCOIN_USD

@@ -17,7 +17,7 @@ from lnpay.sandbox.strike.models import (
     Transaction,
     decimals_of,
 )
-from lnpay.sandbox.strike.webhooks import WebhookDesk
+from lnpay.sandbox.strike.webhooks import WebhookService
 from lnpay.sandbox.wallet import Wallet
 
 
@@ -29,10 +29,10 @@ class PaymentRefused(Exception):
         self.reason = reason
 
 
-class InvoiceBook:
-    """Every invoice of the account."""
+class InvoiceService:
+    """The account's invoices: creates, quotes and pays them."""
 
-    def __init__(self, core: Core, webhooks: WebhookDesk, wallet: Wallet) -> None:
+    def __init__(self, core: Core, webhooks: WebhookService, wallet: Wallet) -> None:
         self._core = core
         self._webhooks = webhooks
         self._wallet = wallet

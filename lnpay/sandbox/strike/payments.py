@@ -15,14 +15,14 @@ from lnpay.sandbox.strike.models import (
     PaymentQuote,
     decimals_of,
 )
-from lnpay.sandbox.strike.webhooks import WebhookDesk
+from lnpay.sandbox.strike.webhooks import WebhookService
 from lnpay.sandbox.wallet import Receipt, Wallet
 
 
-class PaymentDesk:
-    """Every payment quote and payment of the account."""
+class PaymentService:
+    """The account's outgoing payments: quotes, executes and finishes them."""
 
-    def __init__(self, core: Core, webhooks: WebhookDesk, wallet: Wallet) -> None:
+    def __init__(self, core: Core, webhooks: WebhookService, wallet: Wallet) -> None:
         self._core = core
         self._webhooks = webhooks
         self._wallet = wallet

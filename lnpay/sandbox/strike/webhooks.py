@@ -69,8 +69,8 @@ class SentWebhook:
     is_forged: bool
 
 
-class WebhookDesk:
-    """Tells subscribers of events, and keeps telling them."""
+class WebhookService:
+    """Records events and sends webhooks to their subscribers, with retries."""
 
     def __init__(self, core: Core) -> None:
         self._core = core

@@ -102,19 +102,19 @@ def read_limits(call: Call) -> Reply:
 @route("POST", "/subscriptions", MANAGE)
 def create_subscription(call: Call) -> Reply:
     """POST /v1/subscriptions."""
-    desk, body = call.sim.webhooks, call.body()
+    subscriptions, body = call.sim.webhooks.subscriptions, call.body()
     for name in ("webhookUrl", "webhookVersion", "secret", "enabled", "eventTypes"):
         if body.fields.get(name) is None:
             body.fail(name, "INVALID_DATA_REQUIRED", f"The {name} field is required.")
     _check_subscription(body)
-    if len(desk.subscriptions) >= MOST_SUBSCRIPTIONS:
+    if len(subscriptions) >= MOST_SUBSCRIPTIONS:
         raise ApiError("UNPROCESSABLE_ENTITY", "The maximum number of subscriptions is reached.")
     fields = body.fields
     subscription = Subscription(
         call.sim.new_id(), fields["webhookUrl"], fields["webhookVersion"], fields["secret"],
         fields["enabled"], list(fields["eventTypes"]), call.sim.now(),
     )  # fmt: skip
-    desk.subscriptions[subscription.subscription_id] = subscription
+    subscriptions[subscription.subscription_id] = subscription
     location = f"{call.request.base_url}/v1/subscriptions/{subscription.subscription_id}"
     return json_reply(201, subscription_json(subscription, call.sim.config), [("Location", location)])
 
