@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, func,
 
 from lnpay.domain.model import Delivery
 from lnpay.domain.states import DeliveryState, check_delivery_move
-from lnpay.repository.sql import checked, first_moment, insert_unless_there, read_rows, require
+from lnpay.repository.sql import checked, first_moment, insert_unless_there, read_rows, require, unless_locked
 from lnpay.repository.tables import UtcDateTime, webhook_endpoints
 from lnpay.repository.tables import deliveries as t
 
@@ -106,10 +106,11 @@ class Deliveries:
         return self._connection.execute(statement).first() is not None
 
     def claim(self, delivery: Delivery, until: datetime) -> bool:
-        """Claim a due message until `until`. False if another process was faster."""
+        """Claim a due message until `until`. False if another process was faster, or is changing it just now."""
+        is_free = and_(t.c.id == delivery.id, t.c.state == DeliveryState.PENDING, t.c.claims == delivery.claims)
         statement = (
             update(t)
-            .where(t.c.id == delivery.id, t.c.state == DeliveryState.PENDING, t.c.claims == delivery.claims)
+            .where(unless_locked(self._connection, t, is_free))
             .values(claims=delivery.claims + 1, claimed_until=until)
         )
         return self._connection.execute(statement).rowcount == 1

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, text, update
 
 from lnpay.domain.model import (
     Hold,
@@ -29,6 +29,7 @@ from lnpay.repository.sql import (
     read_rows,
     sum_of,
     to_moment,
+    unless_locked,
 )
 from lnpay.repository.tables import UtcDateTime, refund_attempts
 from lnpay.repository.tables import refunds as t
@@ -157,8 +158,8 @@ class Refunds:
     # Those that end an attempt restore the caller's `asked_at`: a definite refusal leaves no quote under the key.
 
     def claim(self, refund: Refund, until: datetime) -> Refund | None:
-        """Claim a refund until `until`. None also if another process was faster."""
-        return self._change(refund, {"claims": refund.claims + 1, "claimed_until": until})
+        """Claim a refund until `until`. None also if another process was faster, or is changing it just now."""
+        return self._change(refund, {"claims": refund.claims + 1, "claimed_until": until}, is_waiting=False)
 
     def release(self, refund: Refund) -> Refund | None:
         """Release a claim and change nothing else."""
@@ -292,11 +293,11 @@ class Refunds:
         check_refund_move(refund.state, new)
         return self._change(refund, {**values, "state": new})
 
-    def _change(self, refund: Refund, values: dict[str, Any]) -> Refund | None:
-        statement = (
-            update(t).where(t.c.id == refund.id, t.c.state == refund.state, t.c.claims == refund.claims).values(values)
-        )
-        if self._connection.execute(statement).rowcount != 1:
+    def _change(self, refund: Refund, values: dict[str, Any], *, is_waiting: bool = True) -> Refund | None:
+        """is_waiting: while another transaction changes the row; otherwise None then."""
+        is_as_read = and_(t.c.id == refund.id, t.c.state == refund.state, t.c.claims == refund.claims)
+        which = is_as_read if is_waiting else unless_locked(self._connection, t, is_as_read)
+        if self._connection.execute(update(t).where(which).values(values)).rowcount != 1:
             return None
         return dataclasses.replace(refund, **values)
 

@@ -359,6 +359,18 @@ def insert_unless_there(connection: Connection, table: Table, values: dict[str, 
     return connection.execute(statement).scalar()
 
 
+def unless_locked(connection: Connection, table: Table, condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """`condition`, for an UPDATE that claims a row of `table`, but without waiting for others that are claiming it.
+
+    On PostgreSQL a row that another transaction has locked counts as one that does not meet the condition. SQLite has
+    one writer at a time, and no rows that are locked.
+    """
+    if connection.dialect.name != "postgresql":
+        return condition
+    free = select(table.c.id).where(condition).with_for_update(skip_locked=True)
+    return table.c.id.in_(free.correlate(None))
+
+
 def upsert(
     connection: Connection,
     table: Table,

@@ -1235,6 +1235,22 @@ class TestRaces:
 
         assert sorted(won) == [False] * 7 + [True]
 
+    def test_a_row_that_another_process_is_claiming_is_not_waited_for(self, postgres_database: str) -> None:
+        empty(postgres_database)
+        with opened(postgres_database) as repository, opened(postgres_database) as other:
+            delivery = owe_delivery(repository)
+            refund = owe_refund(repository, add_invoice(repository, "order-2", state=InvoiceState.PAID_LATE))
+            with repository.transaction() as slow:
+                assert slow.deliveries.claim(delivery, LATER)
+                assert slow.refunds.claim(refund, LATER) is not None
+
+                with other.transaction() as tx:
+                    tx.deliveries._connection.execute(text("SET LOCAL lock_timeout = '1ms'"))
+                    assert not tx.deliveries.claim(delivery, LATER)
+                    assert tx.refunds.claim(refund, LATER) is None
+
+            assert [one.claims for one in due(repository, LATER)] == [1]
+
     def test_of_two_processes_one_settles_an_invoice_and_owes_one_message(
         self, database_url: str, repository: Repository
     ) -> None:
