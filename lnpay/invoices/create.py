@@ -31,7 +31,7 @@ from lnpay.domain.states import InvoiceState
 from lnpay.domain.strike_names import new_strike_name
 from lnpay.domain.text import fit_description
 from lnpay.invoices.conflicts import already_paid, conflict_of
-from lnpay.rates.book import RateBook
+from lnpay.rates.by_currency import RatesByCurrency
 from lnpay.repository import Repository
 from lnpay.strike.answers import StrikeQuote
 from lnpay.strike.client import Strike
@@ -67,7 +67,7 @@ class InvoiceIssuer:
 
     repository: Repository
     strike: Strike
-    rates: RateBook
+    rates: RatesByCurrency
     clock: Clock
     time_offset_seconds: int
     on_message_owed: Callable[[], None] = lambda: None

@@ -138,7 +138,7 @@ class Rates:
         if is_due:
             self._refresh_in_background()
 
-    def standing(self) -> RateStatus:
+    def status(self) -> RateStatus:
         """The state of the price now. Makes no call."""
         with self._changed:
             counted = {one: self._refreshes[one] for one in Refresh}

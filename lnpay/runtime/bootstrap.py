@@ -24,7 +24,7 @@ from lnpay.http.post import Post, post_for_status
 from lnpay.invoices.create import InvoiceIssuer
 from lnpay.invoices.settle import SettlementContext
 from lnpay.monitoring.exposure import is_this_machine
-from lnpay.rates.book import RateBook
+from lnpay.rates.by_currency import RatesByCurrency
 from lnpay.rates.prices import Rates, start_daemon_thread
 from lnpay.rates.sources import (
     SHARE_SECONDS,
@@ -143,7 +143,7 @@ def _rates(
     repository: Repository,
     clock: Clock,
     run_in_background: Callable[[Callable[[], None]], None],
-) -> RateBook:
+) -> RatesByCurrency:
     # A shared answer must not be too old to be believed.
     share_seconds = min(SHARE_SECONDS, settings.rate_max_age_seconds / 3)
     sources = [SharedSource(one, clock, share_seconds) for one in rate_sources(settings, strike, session, clock)]
@@ -163,7 +163,7 @@ def _rates(
             last_sold=partial(last_sold, currency),
         )
 
-    return RateBook(settings.currency, make, clock)
+    return RatesByCurrency(settings.currency, make, clock)
 
 
 def rate_sources(settings: Settings, strike: Strike, session: requests.Session, clock: Clock) -> list[AllPrices]:

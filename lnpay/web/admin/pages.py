@@ -46,7 +46,7 @@ def show_overview() -> str:
         chart=draw(days, _MEASURES[unit]),
         passes=last_passes(backend.repository),
         provider=provider(backend.repository, now),
-        rate=backend.issuer.rates.standing().rate,
+        rate=backend.issuer.rates.status().rate,
         most_shown=MOST_SHOWN,
         now=now,
         refund_link=refund_link,

@@ -139,7 +139,7 @@ class _RateCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The price's age and source, as far as there is a price."""
-        standing = self._backend.issuer.rates.standing()
+        standing = self._backend.issuer.rates.status()
         rate, spread = standing.rate, standing.spread
         age: dict[str, float] = (
             {} if rate is None else {rate.source: (self._backend.clock() - rate.as_of).total_seconds()}

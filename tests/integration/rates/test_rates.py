@@ -281,7 +281,7 @@ class TestLonePrices:
         with pytest.raises(RateUnavailable):
             rates.current()
         assert f"lone rate rejected currency=usd first={price} last=100000 of=first" in caplog.text
-        assert rates.standing().refreshes[Refresh.DISAGREED] == 1
+        assert rates.status().refreshes[Refresh.DISAGREED] == 1
 
     @pytest.mark.parametrize("later", [1, 4, 60, 600])
     def test_it_is_not_sold_at_later_either(

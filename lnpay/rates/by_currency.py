@@ -13,12 +13,12 @@ FIXED = "fixed"
 """The source of the price of bitcoin in bitcoin."""
 
 
-class RateBook:
-    """A price for each currency, each judged by itself and only when it is asked for. Safe to share between threads.
+class RatesByCurrency:
+    """The prices of all currencies, each fetched and checked on first use. Thread-safe.
 
-    There are never more of them than currencies are known. How many calls they make together is bounded by their
-    sources, which serve every currency with one answer (see `lnpay.rates.sources`).
-    own_currency: the installation's; monitors watch its price. make: builds the prices of one currency.
+    There is at most one per known currency. Their total number of calls is bounded by the sources, which answer for
+    every currency at once (see `lnpay.rates.sources`).
+    own_currency: the installation's; its price is monitored. make: builds the prices of one currency.
     """
 
     def __init__(self, own_currency: str, make: Callable[[str], Rates], clock: Clock) -> None:
@@ -44,9 +44,9 @@ class RateBook:
             return known
 
     def warm_up(self) -> None:
-        """Fetch the first price of the own currency; see `Rates.warm_up`."""
+        """Fetch the first price of the installation's currency; see `Rates.warm_up`."""
         self._own.warm_up()
 
-    def standing(self) -> RateStatus:
-        """What is known of the own currency's price."""
-        return self._own.standing()
+    def status(self) -> RateStatus:
+        """The status of the own currency's price."""
+        return self._own.status()
