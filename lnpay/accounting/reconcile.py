@@ -35,7 +35,7 @@ from lnpay.domain.errors import (
 )
 from lnpay.domain.events import EventType
 from lnpay.domain.states import UNWATCHED, Closer, InvoiceState
-from lnpay.repository.queries.ledger_queries import IDS_AT_ONCE, BookedInvoice, BookedRefund
+from lnpay.repository.queries.ledger_queries import IDS_AT_ONCE, LedgerInvoice, LedgerRefund
 from lnpay.strike.answers import Payment, PaymentStatus
 from lnpay.strike.invoices import (
     PAGE_SIZE,
@@ -104,10 +104,10 @@ class _Audit:
     def _count_too_new(self) -> None:
         """Count what the period has after `end`, so that the report can say that it was not compared."""
         repository, start, end = self.auditor.repository, max(self.start, self.end), self.period.end
-        paid = read_all(repository, lambda books, after: books.paid(start, end, after), paid_page_end)
+        paid = read_all(repository, lambda ledger, after: ledger.paid(start, end, after), paid_page_end)
         self._too_new.update(invoice.strike_invoice_id for invoice in paid)
-        sent = read_all(repository, lambda books, after: books.refunds_sent(start, end, after), refund_page_end)
-        waiting = read_all(repository, lambda books, after: books.refunds_waiting(start, end, after), refund_page_end)
+        sent = read_all(repository, lambda ledger, after: ledger.refunds_sent(start, end, after), refund_page_end)
+        waiting = read_all(repository, lambda ledger, after: ledger.refunds_waiting(start, end, after), refund_page_end)
         self.result.new_payments = len(self._too_new)
         self.result.new_refunds = sum(1 for _ in chain(sent, waiting))
 
@@ -119,16 +119,16 @@ class _Audit:
 
     # Our own rows.
 
-    def _paid(self) -> Iterator[BookedInvoice]:
+    def _paid(self) -> Iterator[LedgerInvoice]:
         start, end = self.start, self.end
-        return read_all(self.auditor.repository, lambda books, after: books.paid(start, end, after), paid_page_end)
+        return read_all(self.auditor.repository, lambda ledger, after: ledger.paid(start, end, after), paid_page_end)
 
     def _check_own_rows(self) -> None:
         for batch in _batches(self._paid()):
             with self.auditor.repository.reading() as tx:
                 ids = [invoice.id for invoice in batch]
-                refunded = tx.books.refunded_among(ids)
-                told = tx.books.notified_among(ids, EventType.INVOICE_SETTLED)
+                refunded = tx.ledger.refunded_among(ids)
+                told = tx.ledger.notified_among(ids, EventType.INVOICE_SETTLED)
             for invoice in batch:
                 self.result.payments += 1
                 self._oldest_opened_at = min(self._oldest_opened_at, invoice.opened_at)
@@ -136,7 +136,7 @@ class _Audit:
                 self._check_consequence(invoice, is_refunded=invoice.id in refunded, was_notified=invoice.id in told)
             self.auditor.progress("payments here", self.result.payments)
 
-    def _check_time(self, invoice: BookedInvoice, paid_at: datetime | None) -> None:
+    def _check_time(self, invoice: LedgerInvoice, paid_at: datetime | None) -> None:
         """Check that the state agrees with the time of the payment."""
         if paid_at is None:
             return
@@ -151,7 +151,7 @@ class _Audit:
             f"paid {_moment(paid_at)}, due {_moment(invoice.expires_at)}",
         )
 
-    def _check_consequence(self, invoice: BookedInvoice, *, is_refunded: bool, was_notified: bool) -> None:
+    def _check_consequence(self, invoice: LedgerInvoice, *, is_refunded: bool, was_notified: bool) -> None:
         """A sale requires a message, a late payment a refund. The refund itself is checked with the refunds."""
         if invoice.state is InvoiceState.PAID_LATE and not is_refunded:
             self.result.add(K.NO_REFUND, invoice.strike_invoice_id, _state(invoice), "-")
@@ -193,7 +193,7 @@ class _Audit:
         """Handle unreadable rows: ours are read by their ids; the others remain unknown."""
         readable = {one.invoice_id for one in page.invoices}
         with self.auditor.repository.reading() as tx:
-            ours = tx.books.by_strike_ids(one for one in page.ids if one not in readable)
+            ours = tx.ledger.by_strike_ids(one for one in page.ids if one not in readable)
         for invoice in ours.values():
             if invoice.paid_at is None:
                 self._compare_unpaid(invoice)
@@ -206,7 +206,7 @@ class _Audit:
 
     def _compare_page(self, page: list[StrikeInvoice]) -> None:
         with self.auditor.repository.reading() as tx:
-            ours = tx.books.by_strike_ids(one.invoice_id for one in page)
+            ours = tx.ledger.by_strike_ids(one.invoice_id for one in page)
         for one in page:
             invoice = ours.get(one.invoice_id)
             if invoice is not None:
@@ -215,7 +215,7 @@ class _Audit:
         auditor = self.auditor
         report_strangers(auditor.repository, strangers, self.result, _paid_words, is_shared=auditor.is_shared)
 
-    def _compare_listed(self, invoice: BookedInvoice, seen: StrikeInvoice) -> None:
+    def _compare_listed(self, invoice: LedgerInvoice, seen: StrikeInvoice) -> None:
         if invoice.id in self._listed:
             return  # a new payment has moved it to the next page
         self._listed.add(invoice.id)
@@ -224,12 +224,12 @@ class _Audit:
         elif self.start <= invoice.paid_at < self.end:
             self._compare_amount(invoice, seen.amount_sats)
 
-    def _compare_amount(self, invoice: BookedInvoice, sats: int | None) -> None:
+    def _compare_amount(self, invoice: LedgerInvoice, sats: int | None) -> None:
         if sats != invoice.received_sats:
             there = "not in bitcoin" if sats is None else f"{sats:,} sats"
             self.result.add(K.AMOUNT_DIFFERS, invoice.strike_invoice_id, _state(invoice), there)
 
-    def _compare_unpaid(self, invoice: BookedInvoice) -> None:
+    def _compare_unpaid(self, invoice: LedgerInvoice) -> None:
         """Paid there and not here: a discrepancy if the payment was made in this period."""
         seen = self._read(invoice)
         if seen is None or seen.status is not InvoiceStatus.PAID:
@@ -248,7 +248,7 @@ class _Audit:
         first, end = self.start - LIFE_OF_AN_INVOICE, self.end
         opened = read_all(
             self.auditor.repository,
-            lambda books, after: books.opened(first, end, after),
+            lambda ledger, after: ledger.opened(first, end, after),
             lambda invoice: (invoice.opened_at, invoice.id),
         )
         for number, invoice in enumerate(invoice for invoice in opened if invoice.paid_at is None):
@@ -264,7 +264,7 @@ class _Audit:
             self.auditor.progress("payments, one by one", number, self.result.payments)
             self._compare_read(invoice, is_amount_known=is_listed)
 
-    def _compare_read(self, invoice: BookedInvoice, *, is_amount_known: bool) -> None:
+    def _compare_read(self, invoice: LedgerInvoice, *, is_amount_known: bool) -> None:
         seen = self._read(invoice)
         if seen is None:
             self.result.add(K.MISSING_AT_STRIKE, invoice.strike_invoice_id, _state(invoice), "not there")
@@ -276,15 +276,15 @@ class _Audit:
             if seen.paid_at != invoice.paid_at:
                 self._check_time(invoice, seen.paid_at)
 
-    def _read(self, invoice: BookedInvoice) -> StrikeInvoice | None:
+    def _read(self, invoice: LedgerInvoice) -> StrikeInvoice | None:
         return ask_for(self.auditor, partial(self.auditor.strike.get_invoice, invoice.strike_invoice_id))
 
     # Refunds.
 
     def _compare_refunds(self) -> None:
         repository, start, end = self.auditor.repository, self.start, self.end
-        sent = read_all(repository, lambda books, after: books.refunds_sent(start, end, after), refund_page_end)
-        waiting = read_all(repository, lambda books, after: books.refunds_waiting(start, end, after), refund_page_end)
+        sent = read_all(repository, lambda ledger, after: ledger.refunds_sent(start, end, after), refund_page_end)
+        waiting = read_all(repository, lambda ledger, after: ledger.refunds_waiting(start, end, after), refund_page_end)
         for refund in sent:
             self._check_refund(refund)
             self._compare_sent(refund, self._payments_of(refund))
@@ -292,7 +292,7 @@ class _Audit:
             self._check_refund(refund)
             self._compare_waiting(refund, self._payments_of(refund))
 
-    def _check_refund(self, refund: BookedRefund) -> None:
+    def _check_refund(self, refund: LedgerRefund) -> None:
         invoice = refund.invoice
         if invoice.state is InvoiceState.SETTLED:
             self.result.add(K.REFUND_OF_A_SALE, invoice.strike_invoice_id, _state(invoice), _refund(refund))
@@ -301,12 +301,12 @@ class _Audit:
         elif refund.amount_sats != invoice.received_sats:
             self.result.add(K.REFUND_NOT_ALL, invoice.strike_invoice_id, _state(invoice), _refund(refund))
 
-    def _payments_of(self, refund: BookedRefund) -> dict[str, Payment | None]:
+    def _payments_of(self, refund: LedgerRefund) -> dict[str, Payment | None]:
         """Every payment made for a refund, by its id, as Strike has it; None if Strike does not."""
         self.result.refunds += 1
         self.auditor.progress("refunds", self.result.refunds)
         with self.auditor.repository.reading() as tx:
-            ids = tx.books.payments_tried(refund.id)
+            ids = tx.ledger.payments_tried(refund.id)
         if refund.payment_id is not None:
             ids.add(refund.payment_id)
         return {payment_id: self._read_payment(payment_id) for payment_id in sorted(ids)}
@@ -314,7 +314,7 @@ class _Audit:
     def _read_payment(self, payment_id: str) -> Payment | None:
         return ask_for(self.auditor, partial(self.auditor.strike.get_payment, payment_id))
 
-    def _compare_sent(self, refund: BookedRefund, payments: dict[str, Payment | None]) -> None:
+    def _compare_sent(self, refund: LedgerRefund, payments: dict[str, Payment | None]) -> None:
         self._check_twice(refund, payments)
         if refund.closed_by is Closer.OPERATOR:
             self.result.by_hand += 1  # it was paid in another way
@@ -323,7 +323,7 @@ class _Audit:
         else:
             self._compare_payment(refund, payments[refund.payment_id])
 
-    def _compare_payment(self, refund: BookedRefund, payment: Payment | None) -> None:
+    def _compare_payment(self, refund: LedgerRefund, payment: Payment | None) -> None:
         invoice_id, here = refund.invoice.strike_invoice_id, _refund(refund)
         if payment is None:
             self.result.add(K.REFUND_MISSING, invoice_id, here, "not there")
@@ -336,14 +336,14 @@ class _Audit:
         elif payment.fee_sats != refund.fee_sats:
             self.result.add(K.REFUND_FEE_DIFFERS, invoice_id, here, _sent_words(payment))
 
-    def _compare_waiting(self, refund: BookedRefund, payments: dict[str, Payment | None]) -> None:
+    def _compare_waiting(self, refund: LedgerRefund, payments: dict[str, Payment | None]) -> None:
         self._check_twice(refund, payments)
         arrived = _arrived(payments)
         if arrived:
             there = _sent_words(arrived[0])
             self.result.add(K.REFUND_NOT_RECORDED, refund.invoice.strike_invoice_id, _refund(refund), there)
 
-    def _check_twice(self, refund: BookedRefund, payments: dict[str, Payment | None]) -> None:
+    def _check_twice(self, refund: LedgerRefund, payments: dict[str, Payment | None]) -> None:
         arrived = _arrived(payments)
         if len(arrived) > 1:
             there = " and ".join(one.payment_id for one in arrived)
@@ -360,11 +360,11 @@ def _arrived(payments: dict[str, Payment | None]) -> list[Payment]:
     return [one for one in payments.values() if one is not None and one.status is PaymentStatus.COMPLETED]
 
 
-def _state(invoice: BookedInvoice) -> str:
+def _state(invoice: LedgerInvoice) -> str:
     return f"{invoice.state}, {invoice.received_sats or 0:,} sats"
 
 
-def _refund(refund: BookedRefund) -> str:
+def _refund(refund: LedgerRefund) -> str:
     fee = "" if refund.fee_sats is None else f", fee {refund.fee_sats:,}"
     return f"refund {refund.state}, {refund.amount_sats:,} sats{fee}"
 

@@ -21,13 +21,13 @@ from lnpay.repository import Repository
 from lnpay.repository.pruned import PrunedTotal
 from lnpay.repository.queries.ledger_queries import (
     PAGE,
-    BookedInvoice,
-    BookedRefund,
-    Books,
+    LedgerInvoice,
+    LedgerQueries,
+    LedgerRefund,
     PageEnd,
 )
 
-Row = TypeVar("Row", BookedInvoice, BookedRefund)
+Row = TypeVar("Row", LedgerInvoice, LedgerRefund)
 
 
 @dataclass(frozen=True)
@@ -124,9 +124,9 @@ class ReportLine:
 def report_lines(repository: Repository, period: Period) -> Iterator[ReportLine]:
     """Every payment and refund of the period, in the order of time, a page in memory at a time."""
     start, end = period.start, period.end
-    paid = read_all(repository, lambda books, after: books.paid(start, end, after), paid_page_end)
-    sent = read_all(repository, lambda books, after: books.refunds_sent(start, end, after), refund_page_end)
-    waiting = read_all(repository, lambda books, after: books.refunds_waiting(start, end, after), refund_page_end)
+    paid = read_all(repository, lambda ledger, after: ledger.paid(start, end, after), paid_page_end)
+    sent = read_all(repository, lambda ledger, after: ledger.refunds_sent(start, end, after), refund_page_end)
+    waiting = read_all(repository, lambda ledger, after: ledger.refunds_waiting(start, end, after), refund_page_end)
     return heapq.merge(
         map(_payment_line, paid), map(_refund_line, sent), map(_refund_line, waiting), key=attrgetter("at")
     )
@@ -134,44 +134,44 @@ def report_lines(repository: Repository, period: Period) -> Iterator[ReportLine]
 
 def read_all(
     repository: Repository,
-    read_page: Callable[[Books, PageEnd | None], list[Row]],
+    read_page: Callable[[LedgerQueries, PageEnd | None], list[Row]],
     place_of: Callable[[Row], PageEnd],
 ) -> Iterator[Row]:
     """Every row that `read_page` gives, page by page; each page goes on after the place where the last one ended."""
     after = None
     while True:
         with repository.reading() as tx:
-            rows = read_page(tx.books, after)
+            rows = read_page(tx.ledger, after)
         yield from rows
         if len(rows) < PAGE:
             return
         after = place_of(rows[-1])
 
 
-def paid_page_end(invoice: BookedInvoice) -> PageEnd:
+def paid_page_end(invoice: LedgerInvoice) -> PageEnd:
     """Where a page of paid invoices goes on."""
     assert invoice.paid_at is not None  # noqa: S101 - what is read by the time of payment has one
     return invoice.paid_at, invoice.id
 
 
-def refund_page_end(refund: BookedRefund) -> PageEnd:
+def refund_page_end(refund: LedgerRefund) -> PageEnd:
     """Where a page of refunds goes on."""
     return refund.at, refund.id
 
 
-def _payment_line(invoice: BookedInvoice) -> ReportLine:
+def _payment_line(invoice: LedgerInvoice) -> ReportLine:
     assert invoice.paid_at is not None  # noqa: S101 - what is read by the time of payment has one
     assert invoice.received_sats is not None  # noqa: S101 - the database has no time of payment without an amount
     return _line(invoice, invoice.paid_at, ReportLineKind.PAYMENT, invoice.state, invoice.received_sats)
 
 
-def _refund_line(refund: BookedRefund) -> ReportLine:
+def _refund_line(refund: LedgerRefund) -> ReportLine:
     line = _line(refund.invoice, refund.at, ReportLineKind.REFUND, refund.state, refund.amount_sats, refund.fee_sats)
     return replace(line, payment_id=refund.payment_id, note=refund.reason)
 
 
 def _line(
-    invoice: BookedInvoice,
+    invoice: LedgerInvoice,
     at: datetime,
     kind: ReportLineKind,
     state: str,
@@ -195,7 +195,7 @@ def _line(
     )
 
 
-def _worth(invoice: BookedInvoice, sats: int) -> Decimal:
+def _worth(invoice: LedgerInvoice, sats: int) -> Decimal:
     """`sats` at the price of the sale: exactly what the shop asked for, when it is all of it."""
     if sats == invoice.amount_sats:
         return invoice.amount_fiat

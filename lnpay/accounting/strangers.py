@@ -7,7 +7,7 @@ from collections.abc import Callable
 from lnpay.accounting.discrepancies import DiscrepancyKind, Reconciliation
 from lnpay.domain.strike_names import read_strike_name
 from lnpay.repository import Repository
-from lnpay.repository.queries.ledger_queries import BookedOrder
+from lnpay.repository.queries.ledger_queries import LedgerOrder
 from lnpay.strike.invoices import StrikeInvoice
 
 
@@ -28,7 +28,7 @@ def report_strangers(
     result.foreign += len(strangers) - len(named)
     with repository.reading() as tx:
         installation = tx.installation.name()
-        orders = tx.books.orders_among(_order_in(name) for name in named)
+        orders = tx.ledger.orders_among(_order_in(name) for name in named)
     for name, one in named.items():
         order = _order_in(name)
         known = orders.get(order)
@@ -54,7 +54,7 @@ def _order_in(name: str) -> str:
     return known.order if known else name
 
 
-def _is_ours(name: str, installation: str | None, order: BookedOrder | None) -> bool:
+def _is_ours(name: str, installation: str | None, order: LedgerOrder | None) -> bool:
     """Whether this database named an invoice so."""
     known = read_strike_name(name)
     if known is not None:

@@ -49,7 +49,7 @@ def _made_by_another_copy(tx: Transaction, listed: list[StrikeInvoice]) -> list[
     }
     if installation is None or not ours:
         return []
-    known = tx.books.by_strike_ids(one.invoice_id for one in ours.values())
+    known = tx.ledger.by_strike_ids(one.invoice_id for one in ours.values())
     unknown = {name: one for name, one in ours.items() if one.invoice_id not in known}
     drafts = tx.invoices.named_at_strike(unknown)
     return [one for name, one in unknown.items() if name not in drafts]

@@ -30,7 +30,7 @@ from lnpay.repository.queries.backlog import Backlog
 from lnpay.repository.queries.figures import Figures
 from lnpay.repository.queries.greenfield import GreenfieldInvoices
 from lnpay.repository.queries.invoice_list import InvoiceList
-from lnpay.repository.queries.ledger_queries import Books
+from lnpay.repository.queries.ledger_queries import LedgerQueries
 from lnpay.repository.queries.payment_status import PaymentStatuses
 from lnpay.repository.queries.searches import Searches
 from lnpay.repository.refunds import Refunds
@@ -69,7 +69,7 @@ class Transaction:
         self.invoice_list = InvoiceList(connection)
         self.logins = Logins(connection)
         self.backlog = Backlog(connection)
-        self.books = Books(connection)
+        self.ledger = LedgerQueries(connection)
         self.installation = Installation(connection)
         self.api_keys = ApiKeys(connection)
         self.restores = Restores(connection)

@@ -35,7 +35,7 @@ PageEnd = tuple[datetime, int]
 
 
 @dataclass(frozen=True, slots=True)
-class BookedInvoice:
+class LedgerInvoice:
     """An issued invoice as books see it. paid_at, received_sats: None until it is paid."""
 
     id: int
@@ -55,7 +55,7 @@ class BookedInvoice:
 
 
 @dataclass(frozen=True, slots=True)
-class BookedOrder:
+class LedgerOrder:
     """What an order has at Strike. strike_invoice_id: None where no invoice was issued."""
 
     strike_invoice_id: str | None
@@ -63,7 +63,7 @@ class BookedOrder:
 
 
 @dataclass(frozen=True, slots=True)
-class BookedRefund:
+class LedgerRefund:
     """A refund and its invoice. `at`: when it was sent; while it is not sent, since when it is owed.
 
     closed_by: on whose word it counts as sent.
@@ -77,7 +77,7 @@ class BookedRefund:
     payment_id: str | None
     reason: str | None
     closed_by: Closer | None
-    invoice: BookedInvoice
+    invoice: LedgerInvoice
 
 
 _INVOICE_COLUMNS = (
@@ -90,31 +90,31 @@ _REFUND_COLUMNS = 8
 """Columns of a refund that stand before those of its invoice."""
 
 
-class Books:
+class LedgerQueries:
     """Queries about money over a time, inside one transaction. A page of fewer than PAGE rows is the last."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def paid(self, start: datetime, end: datetime, after: PageEnd | None) -> list[BookedInvoice]:
+    def paid(self, start: datetime, end: datetime, after: PageEnd | None) -> list[LedgerInvoice]:
         """Invoices paid from `start` on and before `end`, in time or late, by the time of payment."""
         return self._invoices(invoices.c.paid_at, start, end, after)
 
-    def opened(self, start: datetime, end: datetime, after: PageEnd | None) -> list[BookedInvoice]:
+    def opened(self, start: datetime, end: datetime, after: PageEnd | None) -> list[LedgerInvoice]:
         """Invoices made at Strike from `start` on and before `end`, by that time, in any state."""
         return self._invoices(invoices.c.opened_at, start, end, after)
 
     def _invoices(
         self, column: Column[datetime], start: datetime, end: datetime, after: PageEnd | None
-    ) -> list[BookedInvoice]:
+    ) -> list[LedgerInvoice]:
         statement = _page(select(*_INVOICE_COLUMNS), column, invoices.c.id, start, end, after)
         return read_rows(self._connection, invoices, statement, _to_invoice)
 
-    def refunds_sent(self, start: datetime, end: datetime, after: PageEnd | None) -> list[BookedRefund]:
+    def refunds_sent(self, start: datetime, end: datetime, after: PageEnd | None) -> list[LedgerRefund]:
         """Refunds sent from `start` on and before `end`, by that time."""
         return self._refunds(refunds.c.sent_at, refunds.c.state == RefundState.SENT, start, end, after)
 
-    def refunds_waiting(self, start: datetime, end: datetime, after: PageEnd | None) -> list[BookedRefund]:
+    def refunds_waiting(self, start: datetime, end: datetime, after: PageEnd | None) -> list[LedgerRefund]:
         """Refunds owed since a time from `start` on and before `end`, and not sent as of now."""
         waiting = [state for state in RefundState if state is not RefundState.SENT]
         return self._refunds(refunds.c.created_at, refunds.c.state.in_(waiting), start, end, after)
@@ -126,26 +126,26 @@ class Books:
         start: datetime,
         end: datetime,
         after: PageEnd | None,
-    ) -> list[BookedRefund]:
+    ) -> list[LedgerRefund]:
         r = refunds.c
         own = (r.id, r.state, column, r.amount_sats, r.fee_sats, r.payment_id, r.reason, r.closed_by)
         joined = select(*own, *_INVOICE_COLUMNS).join_from(refunds, invoices).where(condition)
         statement = _page(joined, column, r.id, start, end, after)
         return read_rows(self._connection, refunds, statement, _to_refund)
 
-    def by_strike_ids(self, strike_invoice_ids: Iterable[str]) -> dict[str, BookedInvoice]:
+    def by_strike_ids(self, strike_invoice_ids: Iterable[str]) -> dict[str, LedgerInvoice]:
         """Those of these Strike ids that are invoices of ours. At most IDS_AT_ONCE are asked for."""
         statement = select(*_INVOICE_COLUMNS).where(invoices.c.strike_invoice_id.in_(list(strike_invoice_ids)))
         found = read_rows(self._connection, invoices, statement, _to_invoice)
         return {invoice.strike_invoice_id: invoice for invoice in found}
 
-    def orders_among(self, correlation_ids: Iterable[str]) -> dict[str, BookedOrder]:
+    def orders_among(self, correlation_ids: Iterable[str]) -> dict[str, LedgerOrder]:
         """Those of these that are orders of ours."""
         i = invoices.c
         columns = (i.correlation_id, i.strike_invoice_id, i.strike_correlation_id)
         statement = select(*columns).where(i.correlation_id.in_(list(correlation_ids)))
         return {
-            row.correlation_id: BookedOrder(row.strike_invoice_id, row.strike_correlation_id)
+            row.correlation_id: LedgerOrder(row.strike_invoice_id, row.strike_correlation_id)
             for row in self._connection.execute(statement)
         }
 
@@ -180,20 +180,20 @@ def _page(
     return statement.where(first, column < end).order_by(column, number).limit(PAGE)
 
 
-def _to_invoice(row: Sequence[Any]) -> BookedInvoice:
+def _to_invoice(row: Sequence[Any]) -> LedgerInvoice:
     # The columns are those of the record, in its order: a million rows are read this way.
     values = list(row)
     values[3] = InvoiceState(values[3])
-    invoice = checked(BookedInvoice(*values))
+    invoice = checked(LedgerInvoice(*values))
     is_paid = invoice.state in PAID
     require(is_paid == (invoice.paid_at is not None) == (invoice.received_sats is not None), invoice.amount_sats > 0)
     return invoice
 
 
-def _to_refund(row: Sequence[Any]) -> BookedRefund:
+def _to_refund(row: Sequence[Any]) -> LedgerRefund:
     values = [*row[:_REFUND_COLUMNS], _to_invoice(row[_REFUND_COLUMNS:])]
     values[1] = RefundState(values[1])
     values[7] = None if values[7] is None else Closer(values[7])
-    refund = checked(BookedRefund(*values))
+    refund = checked(LedgerRefund(*values))
     require(refund.amount_sats > 0)
     return refund
