@@ -15,7 +15,7 @@ from lnpay.runtime.listening import explain_trouble, find_port, url_of
 from lnpay.runtime.signals import call_on_signals
 from lnpay.runtime.worker_passes import start_timekeeper, start_workers
 from lnpay.web import create_app
-from lnpay.web.customer.checkout import BOARD
+from lnpay.web.customer.checkout import STATUS_CACHE
 from lnpay.web.serving import make_server, run_until
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
     app = create_app(backend)
     try:
         port = find_port(settings.host, settings.port)
-        server = make_server(app, settings.host, port, app.extensions[BOARD].is_fresh)
+        server = make_server(app, settings.host, port, app.extensions[STATUS_CACHE].is_fresh)
     except (OSError, ValueError) as error:
         print(explain_trouble(settings.host, settings.port, error), file=sys.stderr)
         return 1

@@ -18,7 +18,7 @@ from lnpay.web.customer import checkout, refund, script, shop
 from lnpay.web.customer.languages import set_up_languages
 from lnpay.web.customer.pages import set_up_customer_page
 from lnpay.web.customer.refund import set_up_refund_limits
-from lnpay.web.customer.status import StatusBoard, StatusDoor
+from lnpay.web.customer.status import StatusCache, StatusMiddleware
 from lnpay.web.greenfield import set_up_greenfield
 from lnpay.web.operations import docs, health, metrics
 from lnpay.web.operations.metrics import set_up_metrics
@@ -75,9 +75,9 @@ def create_app(backend: Backend) -> Flask:
             expose_headers=["Retry-After", "X-Request-Id"],
             max_age=3600,
         )
-    board = StatusBoard(backend.repository, backend.clock)
-    app.extensions[checkout.BOARD] = board
-    app.wsgi_app = StatusDoor(app.wsgi_app, board, COMMON_HEADERS.items())  # type: ignore[method-assign]
+    cache = StatusCache(backend.repository, backend.clock)
+    app.extensions[checkout.STATUS_CACHE] = cache
+    app.wsgi_app = StatusMiddleware(app.wsgi_app, cache, COMMON_HEADERS.items())  # type: ignore[method-assign]
     return app
 
 

@@ -4,7 +4,7 @@ Measured with `python -m bench status`: with stock Waitress, requests queue up f
 - a connection is kept after a 304; Waitress would close it, and every request would need a new one;
 - room for thousands of connections, watched with poll() (select() ends at 1,024);
 - all waiting connections are accepted in one turn of its loop, not one: after a restart every page connects at once;
-- a status that the board has in memory is answered in the loop itself, without a thread.
+- a status poll answered from memory is handled in the event loop itself, without a thread.
 
 It also bounds what a client may send: 64 KiB of body (nothing larger is kept in memory or on disk), 32 KiB of headers,
 each request complete within 30 seconds.

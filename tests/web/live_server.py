@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lnpay.web import create_app
-from lnpay.web.customer.checkout import BOARD
+from lnpay.web.customer.checkout import STATUS_CACHE
 from lnpay.web.serving import make_server, run_until
 from tests.world import World
 
@@ -54,7 +54,7 @@ def serving(world: World) -> Iterator[LiveServer]:
 
         return answer(environ, start)  # type: ignore[arg-type]
 
-    server = make_server(noting, "127.0.0.1", 0, app.extensions[BOARD].is_fresh)
+    server = make_server(noting, "127.0.0.1", 0, app.extensions[STATUS_CACHE].is_fresh)
     stop = threading.Event()
     loop = threading.Thread(target=run_until, args=(server, stop), name="loop", daemon=True)
     loop.start()

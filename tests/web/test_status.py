@@ -20,7 +20,7 @@ from lnpay.web.customer.status import (
     FORGET_SECONDS,
     FRESH_SECONDS,
     STALE_SECONDS,
-    StatusBoard,
+    StatusCache,
 )
 from tests.web.answers import assert_error
 from tests.world import World
@@ -42,8 +42,8 @@ def seconds() -> Seconds:
 
 
 @pytest.fixture
-def board(world: World, seconds: Seconds) -> StatusBoard:
-    return StatusBoard(world.backend.repository, world.backend.clock, seconds)
+def cache(world: World, seconds: Seconds) -> StatusCache:
+    return StatusCache(world.backend.repository, world.backend.clock, seconds)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def learn(world: World, invoice: Invoice) -> None:
 
 def said(world: World, invoice: Invoice) -> dict[str, Any]:
     """The status as a customer sees it who has just opened the page."""
-    fresh = StatusBoard(world.backend.repository, world.backend.clock)
+    fresh = StatusCache(world.backend.repository, world.backend.clock)
     answer = fresh.answer(invoice.token)
     assert answer is not None
     found: dict[str, Any] = json.loads(answer.body)
@@ -160,79 +160,79 @@ class TestHowItAnswers:
 
 
 class TestTheBoard:
-    def test_what_is_fresh_is_not_asked_again(self, world: World, board: StatusBoard, queries: list[str]) -> None:
+    def test_a_fresh_entry_is_not_read_again(self, world: World, cache: StatusCache, queries: list[str]) -> None:
         invoice = world.sell()
-        board.answer(invoice.token)
+        cache.answer(invoice.token)
         del queries[:]
 
         for _ in range(100):
-            board.answer(invoice.token)
+            cache.answer(invoice.token)
 
         assert queries == []
 
     def test_all_open_pages_are_one_query(
-        self, world: World, board: StatusBoard, seconds: Seconds, queries: list[str]
+        self, world: World, cache: StatusCache, seconds: Seconds, queries: list[str]
     ) -> None:
         tokens = [world.sell().token for _ in range(5)]
         for token in tokens:
-            board.answer(token)
+            cache.answer(token)
         del queries[:]
         seconds.now += FRESH_SECONDS + 0.01
 
         for token in tokens:
-            board.answer(token)
+            cache.answer(token)
 
         assert len(queries) == 1
 
-    def test_a_payment_shows_as_soon_as_the_board_looks_again(
-        self, world: World, board: StatusBoard, seconds: Seconds
+    def test_a_payment_shows_once_the_cache_is_refreshed(
+        self, world: World, cache: StatusCache, seconds: Seconds
     ) -> None:
         invoice = world.sell()
-        board.answer(invoice.token)
+        cache.answer(invoice.token)
         world.pay(invoice)
         learn(world, invoice)
 
         seconds.now += FRESH_SECONDS + 0.01
 
-        answer = board.answer(invoice.token)
+        answer = cache.answer(invoice.token)
         assert answer is not None
         assert b'"paid"' in answer.body
 
     def test_while_one_looks_the_others_get_what_is_not_old(
-        self, world: World, board: StatusBoard, seconds: Seconds, queries: list[str]
+        self, world: World, cache: StatusCache, seconds: Seconds, queries: list[str]
     ) -> None:
         invoice = world.sell()
-        board.answer(invoice.token)
+        cache.answer(invoice.token)
         del queries[:]
         seconds.now += (FRESH_SECONDS + STALE_SECONDS) / 2
 
-        with board._refreshing:
-            assert board.known_answer(invoice.token) is not None
+        with cache._refreshing:
+            assert cache.known_answer(invoice.token) is not None
 
         assert queries == []
 
-    def test_a_closed_page_is_forgotten(self, world: World, board: StatusBoard, seconds: Seconds) -> None:
+    def test_a_closed_page_is_forgotten(self, world: World, cache: StatusCache, seconds: Seconds) -> None:
         closed, still_open = world.sell(), world.sell()
-        board.answer(closed.token)
+        cache.answer(closed.token)
         seconds.now += FORGET_SECONDS
-        board.answer(still_open.token)
+        cache.answer(still_open.token)
         seconds.now += STALE_SECONDS + 0.01
 
-        board.answer(still_open.token)
+        cache.answer(still_open.token)
 
-        assert board.known_answer(closed.token) is None
+        assert cache.known_answer(closed.token) is None
 
-    def test_strangers_do_not_fill_the_board(self, board: StatusBoard) -> None:
+    def test_unknown_tokens_are_not_cached(self, cache: StatusCache) -> None:
         for number in range(50):
-            assert board.answer(f"guess-{number}") is None
+            assert cache.answer(f"guess-{number}") is None
 
-        assert board._entries == {}
+        assert cache._entries == {}
 
     def test_without_a_database_the_route_says_so(
-        self, world: World, board: StatusBoard, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
+        self, world: World, cache: StatusCache, seconds: Seconds, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         invoice = world.sell()
-        board.answer(invoice.token)
+        cache.answer(invoice.token)
         seconds.now += STALE_SECONDS + 1
 
         def fail() -> None:
@@ -240,9 +240,9 @@ class TestTheBoard:
 
         monkeypatch.setattr(world.backend.repository, "reading", fail)
 
-        assert board.known_answer(invoice.token) is None
+        assert cache.known_answer(invoice.token) is None
         with pytest.raises(StorageUnavailable):
-            board.answer(invoice.token)
+            cache.answer(invoice.token)
 
 
 class TestLnpayJs:

@@ -7,12 +7,12 @@ from flask import Blueprint, Response, current_app, request
 from lnpay.domain.errors import NotFound
 from lnpay.web.context import current_backend
 from lnpay.web.customer.pages import customer_page
-from lnpay.web.customer.status import StatusBoard
+from lnpay.web.customer.status import StatusCache
 
 blueprint = Blueprint("checkout", __name__)
 
-BOARD = "lnpay-status"
-"""The app's extension that is its StatusBoard."""
+STATUS_CACHE = "lnpay-status"
+"""Name of the app extension that holds the StatusCache."""
 
 
 @blueprint.get("/checkout/<token>")
@@ -28,9 +28,9 @@ def show(token: str) -> Response:
 
 @blueprint.get("/checkout/<token>/status")
 def show_status(token: str) -> Response:
-    """Where the payment stands, for the open page. Most often the status door answers this before Flask does."""
-    board: StatusBoard = current_app.extensions[BOARD]
-    answer = board.answer(token)
+    """The payment's status, for an open page. StatusMiddleware usually answers this before Flask does."""
+    cache: StatusCache = current_app.extensions[STATUS_CACHE]
+    answer = cache.answer(token)
     if answer is None:
         raise _unknown()
     if answer.is_known_to(request.headers.get("If-None-Match")):

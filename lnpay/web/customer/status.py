@@ -1,9 +1,9 @@
-"""`GET /checkout/<token>/status`: the one question that every open page asks every two seconds.
+"""`GET /checkout/<token>/status`, which every open payment page polls every two seconds.
 
-Thousands of pages may be open at once, so the usual answer is made without Flask and, nearly always, without the
-database: `StatusBoard` knows the state of every payment whose page is open, and reads them all again in one query
-when what it knows is half a second old. `StatusDoor` stands before Flask and answers what the board knows; what it
-does not know (a first question, a wrong token, a database that is away) goes on to the route of the same path.
+Thousands of pages may be open at once, so most polls are answered without Flask and without a database query:
+`StatusCache` holds the state of every payment whose page is open, and refreshes them all in one query once they are
+half a second old. `StatusMiddleware` answers from the cache in front of Flask. Everything else (a first poll, an
+unknown token, an unavailable database) falls through to the Flask route of the same path.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 FRESH_SECONDS = 0.5
-"""What is younger is not asked again."""
+"""Younger entries are not read again."""
 
 IN_LOOP_SECONDS = 0.45
-"""What is younger is answered by the server's loop: it stays fresh until the answer is made, so no query runs there."""
+"""Younger entries are answered in the server's event loop. They stay fresh until the answer is written, so no query
+runs in the loop."""
 
 STALE_SECONDS = 1.0
 """Older results are not shown, even while another request is refreshing them."""
@@ -43,18 +44,18 @@ _START, _END = "/checkout/", "/status"
 
 @dataclass(frozen=True)
 class StatusAnswer:
-    """What one question is answered with. The body is nothing that time changes by itself, so `etag` names it."""
+    """The answer to one poll. Nothing in the body changes merely because time passes, so `etag` identifies it."""
 
     body: bytes
     etag: str
 
     def headers(self) -> list[tuple[str, str]]:
         """For 200 and for 304."""
-        # no-cache: kept by browsers and proxies, but only shown again after we have said that it is still true.
+        # no-cache: browsers and proxies may store it, but must revalidate before using it again.
         return [("ETag", self.etag), ("Cache-Control", "no-cache")]
 
     def is_known_to(self, if_none_match: str | None) -> bool:
-        """Whether the asker has this very answer. A proxy that compresses calls the ETag weak."""
+        """Whether the client already has this answer. A compressing proxy marks the ETag as weak."""
         return any(one.strip().removeprefix("W/") == self.etag for one in (if_none_match or "").split(","))
 
 
@@ -65,10 +66,10 @@ class _Entry:
     asked_at: float
 
 
-class StatusBoard:
-    """Where every payment stands that a page is open for. Safe to share between threads.
+class StatusCache:
+    """The status of every payment with an open page. Thread-safe.
 
-    monotonic: seconds that only go forward; an argument so that a test can move it.
+    monotonic: a monotonic clock in seconds; an argument so that a test can move it.
     """
 
     def __init__(self, repository: Repository, clock: Clock, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -79,7 +80,7 @@ class StatusBoard:
         self._refreshing = threading.Lock()
 
     def answer(self, token: str) -> StatusAnswer | None:
-        """The answer for `token`, at most STALE_SECONDS old. None when no payment has it.
+        """The answer for `token`, at most STALE_SECONDS old; None if no payment has that token.
 
         Raises StorageUnavailable.
         """
@@ -95,13 +96,13 @@ class StatusBoard:
         return self._answer_of(payment_status)
 
     def known_answer(self, token: str) -> StatusAnswer | None:
-        """The same for a payment that the board watches already. None: ask with `answer`."""
+        """The cached answer; None if the payment is not cached yet, so that `answer` must read it."""
         entry = self._entries.get(token)
         if entry is None:
             return None
         entry.asked_at = self._monotonic()
         age = entry.asked_at - entry.read_at
-        # One thread refreshes for all. The others need not wait for it while what they have is not old.
+        # One thread refreshes for all; the others use their entry meanwhile unless it is stale.
         if age > FRESH_SECONDS and self._refreshing.acquire(blocking=age > STALE_SECONDS):
             try:
                 entry = self._refreshed(token)
@@ -112,13 +113,13 @@ class StatusBoard:
         return None if entry is None else self._answer_of(entry.payment_status)
 
     def is_fresh(self, path: str) -> bool:
-        """Whether a request for `path` is answered without waiting for anybody."""
+        """Whether a request for `path` can be answered without a query or a lock."""
         token = _token_of(path)
         entry = None if token is None else self._entries.get(token)
         return entry is not None and self._monotonic() - entry.read_at <= IN_LOOP_SECONDS
 
     def _refreshed(self, token: str) -> _Entry | None:
-        """Read every watched payment again, in one query, unless another thread did so while we waited."""
+        """Refresh every cached payment in one query, unless another thread did so while this one waited."""
         now = self._monotonic()
         entry = self._entries.get(token)
         if entry is not None and now - entry.read_at <= FRESH_SECONDS:
@@ -128,7 +129,7 @@ class StatusBoard:
         with self._repository.reading() as tx:
             found = tx.payment_statuses.by_token(watched)
         fresh = {one: _Entry(payment_status, now, entries[one].asked_at) for one, payment_status in found.items()}
-        # What another thread adds at this moment is lost, and asked for again.
+        # An entry that another thread adds right now is lost; its next poll reads it again.
         self._entries = fresh
         return fresh.get(token)
 
@@ -142,19 +143,19 @@ class StatusBoard:
         return StatusAnswer(body, f'"{zlib.crc32(body):08x}"')
 
 
-class StatusDoor:
-    """WSGI in front of the app: answers the status of a payment that the board watches, and passes on all the rest.
+class StatusMiddleware:
+    """WSGI middleware that answers status polls from the cache and passes every other request to the app.
 
-    headers: those that every answer of the app has.
+    headers: the headers of every answer of the app.
     """
 
-    def __init__(self, app: WSGIApplication, board: StatusBoard, headers: Iterable[tuple[str, str]]) -> None:
+    def __init__(self, app: WSGIApplication, cache: StatusCache, headers: Iterable[tuple[str, str]]) -> None:
         self._app = app
-        self._board = board
+        self._cache = cache
         self._headers = list(headers)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer here, or let the app answer."""
+        """Answer from the cache, or let the app answer."""
         answer = self._answer(environ)
         if answer is None:
             return self._app(environ, start_response)
@@ -170,13 +171,13 @@ class StatusDoor:
         if token is None:
             return None
         try:
-            return self._board.answer(token)
+            return self._cache.answer(token)
         except StorageUnavailable:
             return None
 
 
 def _token_of(path: str) -> str | None:
-    """The token in `/checkout/<token>/status`; None of any other path."""
+    """The token in `/checkout/<token>/status`; None for any other path."""
     if not (path.startswith(_START) and path.endswith(_END)):
         return None
     return path[len(_START) : -len(_END)]
