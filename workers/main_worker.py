@@ -14,4 +14,4 @@ from lnpay.runtime.worker_passes import main_pass
 from workers.command import run_worker
 
 if __name__ == "__main__":
-    sys.exit(run_worker("main", "Learn of payments and tell the shop.", partial(main_pass, is_patient=True)))
+    sys.exit(run_worker("main", "Learn of payments and tell the shop.", partial(main_pass, waits_for_others=True)))

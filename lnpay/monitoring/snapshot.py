@@ -46,7 +46,7 @@ class Calls:
 
 
 @dataclass(frozen=True)
-class WorkerStanding:
+class WorkerStatus:
     """age_seconds: since its last pass ended; None when there was none yet.
 
     trouble_seconds: for how long its passes have been in trouble; 0 when the last one was not. unreadable: rows that
@@ -79,7 +79,7 @@ class Snapshot:
     unsettled: int
     calls: Mapping[Bucket, Calls]
     blocked_seconds: Mapping[Bucket, float]
-    workers: Mapping[str, WorkerStanding]
+    workers: Mapping[str, WorkerStatus]
     stalled: Mapping[str, int]
 
 
@@ -168,9 +168,9 @@ def _calls(tx: Transaction, bucket: Bucket) -> Calls:
     return Calls(made, max(0, int(limit.calls * DEFAULT_SHARE) - made))
 
 
-def _workers(tx: Transaction, now: datetime) -> dict[str, WorkerStanding]:
+def _workers(tx: Transaction, now: datetime) -> dict[str, WorkerStatus]:
     found = {
-        one.worker: WorkerStanding(
+        one.worker: WorkerStatus(
             age_seconds=(now - one.ended_at).total_seconds(),
             is_in_trouble=one.trouble is not None,
             trouble_seconds=0.0 if one.troubled_since is None else (now - one.troubled_since).total_seconds(),
@@ -178,4 +178,4 @@ def _workers(tx: Transaction, now: datetime) -> dict[str, WorkerStanding]:
         )
         for one in tx.heartbeats.every()
     }
-    return {name: found.get(name, WorkerStanding(None, is_in_trouble=False)) for name in WORKERS}
+    return {name: found.get(name, WorkerStatus(None, is_in_trouble=False)) for name in WORKERS}

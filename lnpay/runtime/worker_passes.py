@@ -63,16 +63,16 @@ class Summary:
 Pass = Callable[[Backend], Summary]
 
 
-def main_pass(backend: Backend, *, is_patient: bool = False) -> Summary:
-    """Detect payments, end unpaid invoices, send the shop what is due.
+def main_pass(backend: Backend, *, waits_for_others: bool = False) -> Summary:
+    """Detect payments, expire unpaid invoices, send the shop its due messages.
 
-    Strike's time comes first, because it dates what a pass writes.
-    is_patient: also see out the messages that another process is sending at this moment.
+    Strike's time is measured first, because everything the pass writes is dated by it.
+    waits_for_others: also wait for the messages that another process is sending.
     """
     backend.strike.measure_time()
     found = sweep(backend.sweep_settlement, backend.sweep_budget.remaining)
     ended = _end_unpaid(backend, found)
-    told = (send_due_and_wait if is_patient else send_due)(backend.outbox)
+    told = (send_due_and_wait if waits_for_others else send_due)(backend.outbox)
     counts = {**_sweep_counts(found), **ended, "delivered": told["delivered"], "refused": told["refused"]}
     troubles = [*_sweep_troubles(found), *_stalled_troubles(backend, ended, "unpaid"), *_unreadable_rows(backend)]
     troubles += [*_stalled_troubles(backend, {}, "deliveries"), *_clock_troubles(backend, found)]

@@ -89,5 +89,5 @@ def let_time_pass_until(street: Street, is_true: Callable[[], bool]) -> bool:
 def make_one_pass(street: Street) -> None:
     """What cron starts next."""
     backend = street.open_up()
-    main_pass(backend, is_patient=True)
+    main_pass(backend, waits_for_others=True)
     backend.close()

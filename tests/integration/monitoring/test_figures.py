@@ -19,7 +19,7 @@ from lnpay.monitoring.snapshot import (
     Calls,
     FiguresReader,
     Snapshot,
-    WorkerStanding,
+    WorkerStatus,
 )
 from lnpay.repository import Repository
 from lnpay.repository.repository import SCHEMA_VERSION
@@ -202,7 +202,7 @@ class TestWorkers:
         world.wait(90)
 
         assert look(world).workers == {
-            "main": WorkerStanding(90, is_in_trouble=False),
-            "expired": WorkerStanding(None, is_in_trouble=False),
-            "refund": WorkerStanding(90, is_in_trouble=True, trouble_seconds=90),
+            "main": WorkerStatus(90, is_in_trouble=False),
+            "expired": WorkerStatus(None, is_in_trouble=False),
+            "refund": WorkerStatus(90, is_in_trouble=True, trouble_seconds=90),
         }

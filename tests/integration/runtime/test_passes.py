@@ -60,7 +60,7 @@ class TestMainPass:
         assert (first.counts["expired"], second.counts["lapsed"]) == (1, 1)
 
     def test_one_that_finds_nothing_is_uneventful(self, world: World) -> None:
-        summary = main_pass(world.backend, is_patient=True)
+        summary = main_pass(world.backend, waits_for_others=True)
 
         assert not summary.is_eventful
 
