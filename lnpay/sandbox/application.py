@@ -136,6 +136,9 @@ def _answer_with_faults(simulator: World, request: Request, service: Callable[[W
         return _delay(simulator, request, effect, fault.seconds)
     if fault.kind in _BEFORE:
         return _BEFORE[fault.kind](fault, simulator, request)
+    if fault.kind == "repeated":
+        effect()
+        return effect()
     return _AFTER[fault.kind](fault, simulator, effect())
 
 

@@ -16,6 +16,7 @@ REQUEST_KINDS = (
     "lost_request",  # sent, swallowed: nothing happened, no answer within any timeout
     "lost_answer",  # it happened, the connection ends without an answer
     "timeout_after",  # it happened, and no answer comes within any timeout
+    "repeated",  # it happens twice, as when a proxy sends it again, and the second answer comes
     "delay",  # waits, then it happens (also when the caller has gone by then), then answers
     "delay_after",  # it happens, then the answer waits
     "html403",  # Cloudflare's page, nothing happened
