@@ -63,6 +63,12 @@ class Core:
         """The next UUID."""
         return str(uuid.UUID(int=self.random.getrandbits(128), version=4))
 
+    def new_ordered_id(self) -> str:
+        """The next UUID of version 7, which begins with the moment: receive requests have such ids."""
+        milliseconds = int(self.now().timestamp() * 1000) & (1 << 48) - 1
+        number = milliseconds << 80 | 7 << 76 | self.random.getrandbits(12) << 64
+        return str(uuid.UUID(int=number | 2 << 62 | self.random.getrandbits(62)))
+
     def new_secret(self) -> bytes:
         """The next 32 bytes."""
         return self.random.getrandbits(256).to_bytes(32, "big")

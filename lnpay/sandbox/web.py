@@ -30,7 +30,12 @@ class Request:
     @cached_property
     def arguments(self) -> dict[str, str]:
         """Query parameters; of a repeated one the values are joined by commas."""
-        return {name: ",".join(values) for name, values in parse_qs(self.query, True).items()}
+        return {name: ",".join(values) for name, values in self.lists.items()}
+
+    @cached_property
+    def lists(self) -> dict[str, list[str]]:
+        """Query parameters, each value of a repeated one by itself."""
+        return parse_qs(self.query, True)
 
     @property
     def client(self) -> str:

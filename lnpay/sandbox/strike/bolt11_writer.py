@@ -26,9 +26,12 @@ _MSATS_PER_UNIT = (("", 100_000_000_000), ("m", 100_000_000), ("u", 100_000), ("
 
 @dataclass(frozen=True, slots=True)
 class PaymentTerms:
-    """What a payment request says. Exactly one of description and description_hash (32 bytes) counts."""
+    """What a payment request says. Exactly one of description and description_hash (32 bytes) counts.
 
-    sats: int
+    sats: None leaves the amount to the payer.
+    """
+
+    sats: int | None
     timestamp: int
     expiry_seconds: int
     payment_hash: bytes
@@ -44,11 +47,22 @@ def write_payment_request(terms: PaymentTerms, key: PrivateKey = NODE_KEY) -> st
     digest = hashlib.sha256(prefix.encode() + _to_bytes(words)).digest()
     signature = key.sign_recoverable(digest, hasher=None)
     words += _from_bytes(signature)
+    return _bech32(prefix, words)
+
+
+def write_address(program: bytes) -> str:
+    """The bitcoin address on mainnet that pays to a key's hash of 20 bytes (BIP 141, version 0)."""
+    return _bech32("bc", [0, *_from_bytes(program)])
+
+
+def _bech32(prefix: str, words: list[int]) -> str:
     return prefix + "1" + "".join(map(ALPHABET.__getitem__, words + _checksum(prefix, words)))
 
 
-def format_amount(sats: int) -> str:
-    """The shortest amount of a prefix: 51636 is "516360n", 2100000 is "21m", 1 is "10n"."""
+def format_amount(sats: int | None) -> str:
+    """The shortest amount of a prefix: 51636 is "516360n", 2100000 is "21m", 1 is "10n"; None is ""."""
+    if sats is None:
+        return ""
     msats = sats * 1000
     for letter, unit in _MSATS_PER_UNIT:
         if msats % unit == 0:

@@ -86,12 +86,24 @@ def invalid(field: str, code: str, message: str, **values: object) -> ApiError:
 class Body:
     """Reads the fields of a request body, collects what is wrong with them, and raises it all at once."""
 
-    def __init__(self, fields: dict[str, Any]) -> None:
+    def __init__(self, fields: dict[str, Any], prefix: str = "", errors: ValidationErrors | None = None) -> None:
         self.fields = fields
-        self._errors: ValidationErrors = {}
+        self._prefix = prefix
+        self._errors: ValidationErrors = {} if errors is None else errors
+
+    def section(self, field: str) -> Body | None:
+        """The object in a field, whose mistakes count as this body's; None when it is absent or null."""
+        value = self.fields.get(field)
+        if value is None:
+            return None
+        if not isinstance(value, dict):
+            self.fail(field, "INVALID_DATA", f"The value of {field} is not valid.")
+            return None
+        return Body(value, f"{self._prefix}{field}.", self._errors)
 
     def fail(self, field: str, code: str, message: str, **values: object) -> None:
         """Note that a field is wrong."""
+        field = self._prefix + field
         problem: dict[str, object] = {"code": code, "message": message, "values": {"field": field, **values}}
         self._errors.setdefault(field, []).append(problem)
 
@@ -130,6 +142,31 @@ class Body:
             self.fail(field, "INVALID_DATA", f"The value of {field} is not valid.")
             return nothing
         return Money(self._units(field, value), str(value.get("currency")))
+
+    def optional_money(self, field: str) -> Money | None:
+        """A money object that may be absent or null."""
+        return None if self.fields.get(field) is None else self.money(field)
+
+    def whole_number(self, field: str, *, least: int, most: int) -> int | None:
+        """A JSON integer between two bounds; None when absent or wrong."""
+        value = self.fields.get(field)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.fail(field, "INVALID_DATA", f"The value of {field} is not valid.")
+            return None
+        if not least <= value <= most:
+            self.fail(field, "INVALID_DATA_VALUE", f"The value '{value}' is not valid.", minimum=least, maximum=most)
+            return None
+        return value
+
+    def hash_text(self, field: str) -> str | None:
+        """Sixty-four hexadecimal digits, in lower case; None when absent or wrong."""
+        text = self.text(field, most=64, least=64)
+        if text is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+            self.fail(field, "INVALID_DATA", f"The value of {field} is not valid.")
+            return None
+        return text.lower() if text else None
 
     def _units(self, field: str, value: dict[str, Any]) -> int:
         currency, amount = value.get("currency"), value.get("amount")

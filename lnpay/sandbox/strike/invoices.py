@@ -22,10 +22,14 @@ from lnpay.sandbox.wallet import Wallet
 
 
 class PaymentRefused(Exception):
-    """The wallet could not pay. reason: "unknown", "expired", "paid", "pending" or "cancelled"."""
+    """The wallet could not pay.
+
+    reason: "unknown", "expired", "paid", "pending", "cancelled", "amount_missing" (the payer has to choose one) or
+    "amount_refused" (not the amount that is asked for).
+    """
 
     def __init__(self, reason: str) -> None:
-        super().__init__(f"the payment request is {reason}")
+        super().__init__(f"the payment request is {reason}".replace("request is amount_", "request's amount is "))
         self.reason = reason
 
 
@@ -61,8 +65,9 @@ class InvoiceService:
         rate = self._core.strike_rate(invoice.amount.currency)
         seconds = self._quote_seconds(invoice.amount.currency)
         created_at, preimage = self._core.now(), self._core.new_secret()
+        sats = sats_of(invoice.amount, rate)
         terms = PaymentTerms(
-            sats=sats_of(invoice.amount, rate),
+            sats=sats,
             timestamp=int(created_at.timestamp()),
             expiry_seconds=seconds,
             payment_hash=hashlib.sha256(preimage).digest(),
@@ -71,7 +76,7 @@ class InvoiceService:
             description_hash=description_hash,
         )
         quote = InvoiceQuote(
-            self._core.new_id(), invoice, terms.sats, rate, created_at, created_at + timedelta(seconds=seconds),
+            self._core.new_id(), invoice, sats, rate, created_at, created_at + timedelta(seconds=seconds),
             seconds, write_payment_request(terms), terms.payment_hash.hex(), preimage.hex(),
         )  # fmt: skip
         invoice.quotes.append(quote)

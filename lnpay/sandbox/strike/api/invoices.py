@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from lnpay.sandbox.strike.api.odata import Row
 from lnpay.sandbox.strike.api.routes import Call, list_envelope, route
 from lnpay.sandbox.strike.envelope import ApiError
@@ -88,9 +86,7 @@ def quote_invoice(call: Call) -> Reply:
     """POST /v1/invoices/{invoiceId}/quote."""
     invoice = _find(call)
     body = call.body()
-    text = body.text("descriptionHash", most=64, least=64)
-    if text is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", text):
-        body.fail("descriptionHash", "INVALID_DATA", "The value of descriptionHash is not valid.")
+    text = body.hash_text("descriptionHash")
     body.check()
     quote = call.sim.invoices.quote(invoice, bytes.fromhex(text) if text else None)
     location = f"{call.request.base_url}/v1/quotes/{quote.quote_id}"

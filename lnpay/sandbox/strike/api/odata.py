@@ -64,8 +64,8 @@ def read_page(arguments: Mapping[str, str], kinds: Mapping[str, str]) -> Page:
     return Page(
         filter=parse_filter(text, kinds) if text is not None else None,
         is_ascending=_read_order(arguments.get("$orderby", "created desc")),
-        skip=_read_count("$skip", arguments.get("$skip", "0"), 2**31),
-        top=_read_count("$top", arguments.get("$top", str(DEFAULT_TOP)), MAX_TOP),
+        skip=read_count("$skip", arguments.get("$skip", "0"), 2**31),
+        top=read_count("$top", arguments.get("$top", str(DEFAULT_TOP)), MAX_TOP),
     )
 
 
@@ -79,7 +79,8 @@ def _read_order(text: str) -> bool:
     return match[1] != "desc"
 
 
-def _read_count(name: str, text: str, most: int) -> int:
+def read_count(name: str, text: str, most: int) -> int:
+    """A whole number from 0 to `most`. Raises BadQuery."""
     if not re.fullmatch(r"[0-9]{1,10}", text):
         raise BadQuery(f"The value '{text}' of {name} is not valid.")
     if int(text) > most:
