@@ -29,6 +29,8 @@ class SimulatorConfig:
 
     # Money of the account.
     currencies: list[str] = field(default_factory=lambda: ["BTC", "USD", "EUR", "USDT", "GBP", "AUD"])
+    available_currencies: list[str] | None = None
+    """What the account can hold; None: all of them."""
     invoiceable_currencies: list[str] = field(default_factory=lambda: ["BTC", "USD"])
     default_currency: str = "BTC"
     start_balance_sats: int = 10_000_000
@@ -55,6 +57,44 @@ class SimulatorConfig:
     multi_value_in: str = "pass"
     """Several values in `in (...)`: "pass" or "refuse" (400)."""
     is_count_unknown: bool = False
+
+    # Receive requests.
+    receive_expiry_seconds: int = 3600
+    """How long a payment request is valid when its maker does not say."""
+    max_receive_expiry_seconds: int = 31_536_000
+    """A longer expiry is refused."""
+    receive_grace_seconds: float = 0
+    """For so long after its expiry a payment request can still be paid."""
+    is_strike_user_held_to_expiry: bool = True
+    """False: a Strike user can pay a request that has expired."""
+    strike_user_currency: str = "BTC"
+    """What a Strike user pays in: the currency of such a receive's amountReceived."""
+    receives_per_request: str = "many"
+    """ "many", or "one": a request that was paid cannot be paid again."""
+    receive_amounts: str = "any"
+    """What may arrive for a request of a fixed amount: "any", "not_less" or "exact"."""
+    receive_read_lag_seconds: float = 0
+    """For so long after a receive arrived or completed, reads do not show it yet."""
+    onchain_pending_seconds: float = 600
+    """How long an on-chain receive stays PENDING."""
+    receive_fields_missing: list[str] = field(default_factory=list)
+    """Left out of receives, for example ["amountCredited"] or ["completed"]."""
+    empty_receive_fields: str = "null"
+    """Fields without a value are "null" or "absent"."""
+    has_conversion_rate_of_one: bool = False
+    """Whether a receive that was not converted has a conversionRate too."""
+    has_receive_id_in_events: bool = True
+    array_filters: str = "both"
+    """Which form of an array filter is understood: "both", "comma" (a,b) or "repeated" (the key again); or the
+    filter is "ignored" (every row comes), or "refused"."""
+    unknown_array_form: str = "refused"
+    """A form that is not understood is "refused" or "narrow": of repeated keys the first counts, and values with a
+    comma match nothing."""
+    array_refusal_status: int = 400
+    most_array_values: int = 100
+    most_query_bytes: int | None = None
+    """A longer query string is 414."""
+    receive_default_top: int = 50
 
     # Paying out.
     payment_quote_seconds: int = 60
@@ -98,6 +138,10 @@ class SimulatorConfig:
     shop_currency: str = "usd"
     late_seconds: int = 180
     """How far "pay late" moves the clock."""
+
+    def usable_currencies(self) -> list[str]:
+        """What the account can hold."""
+        return self.currencies if self.available_currencies is None else self.available_currencies
 
     def update(self, values: Mapping[str, Any]) -> None:
         """Set fields by name. Raises ValueError for a name or a type that does not fit; then nothing is set."""

@@ -10,7 +10,7 @@ from typing import Any
 from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.rates.prices import SOURCES
 from lnpay.sandbox.strike.invoices import PaymentRefused
-from lnpay.sandbox.strike.models import AccountEvent, Invoice, Transaction
+from lnpay.sandbox.strike.models import AccountEvent, Invoice, Receive, ReceiveRequest, Transaction
 from lnpay.sandbox.web import (
     Reply,
     Request,
@@ -121,25 +121,30 @@ def set_config(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
 
 @control("POST", "/pay")
 def pay(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
-    text = body.get("payment_request") or _latest_request(sim, str(body.get("invoice_id")))
+    text = body.get("payment_request") or _latest_request(sim, body)
     transaction = sim.pay_invoice(
         text,
         late_seconds=float(body.get("late_seconds", 0)),
         pending_seconds=body.get("pending_seconds"),
         reverts=bool(body.get("reverts", False)),
         received_sats=body.get("received_sats"),
+        is_strike_user=bool(body.get("is_strike_user", False)),
     )
     return {"payment_request": text, **_transaction(transaction)}
 
 
-def _latest_request(sim: World, invoice_id: str) -> str:
+def _latest_request(sim: World, body: Json) -> str:
+    request = sim.receive_requests.by_id.get(str(body.get("receive_request_id")))
+    if request is not None and request.bolt11 is not None:
+        return request.bolt11.payment_request
+    invoice_id = str(body.get("invoice_id"))
     invoice = sim.invoices.by_id.get(invoice_id)
     if invoice is None or not invoice.quotes:
         raise Missing(f"no payment request for invoice {invoice_id}")
     return invoice.quotes[-1].payment_request
 
 
-def _transaction(transaction: Transaction) -> Json:
+def _transaction(transaction: Transaction | Receive) -> Json:
     return {
         "transaction_id": transaction.transaction_id,
         "state": transaction.state,
@@ -206,6 +211,7 @@ def read_state(sim: World, body: Json, path: Json) -> Any:  # noqa: ANN401
         "balances": {"available": dict(sim.balances.available), "outgoing": dict(sim.balances.outgoing)},
         "wallet": {"sats": sim.wallet.sats, "receipts": [asdict(row) for row in sim.wallet.receipts]},
         "invoices": [_invoice(invoice) for invoice in sim.invoices.by_id.values()],
+        "receive_requests": [_receive_request(request) for request in sim.receive_requests.by_id.values()],
         "payment_quotes": [
             {
                 "quote_id": quote.quote_id,
@@ -232,6 +238,16 @@ def _invoice(invoice: Invoice) -> Json:
         "currency": invoice.amount.currency,
         "transactions": [_transaction(row) for row in invoice.transactions],
         "payment_requests": [quote.payment_request for quote in invoice.quotes],
+    }
+
+
+def _receive_request(request: ReceiveRequest) -> Json:
+    return {
+        "receive_request_id": request.request_id,
+        "target_currency": request.target_currency,
+        "payment_request": request.bolt11.payment_request if request.bolt11 else None,
+        "address": request.onchain.address if request.onchain else None,
+        "receives": [{**_transaction(row), "type": row.way, "sats": row.sats} for row in request.receives],
     }
 
 

@@ -12,6 +12,11 @@ from lnpay.sandbox.strike.bolt11_writer import WALLET_KEY, PaymentTerms, write_p
 START_SATS = 100_000_000
 
 
+def plain_request(text: str) -> str:
+    """A payment request or an address without what a link puts around it, in lower case."""
+    return text.strip().lower().removeprefix("lightning:").removeprefix("bitcoin:").partition("?")[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """Money that reached the wallet."""

@@ -16,10 +16,11 @@ from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.core import Core
 from lnpay.sandbox.shop.orders import Shop
 from lnpay.sandbox.strike.invoices import InvoiceService
-from lnpay.sandbox.strike.models import Transaction
+from lnpay.sandbox.strike.models import Receive, Transaction
 from lnpay.sandbox.strike.payments import PaymentService
+from lnpay.sandbox.strike.receive_requests import ReceiveRequestService
 from lnpay.sandbox.strike.webhooks import Attempt, Send, WebhookService
-from lnpay.sandbox.wallet import Wallet
+from lnpay.sandbox.wallet import Wallet, plain_request
 
 
 class World(Core):
@@ -43,6 +44,7 @@ class World(Core):
             self.webhooks = WebhookService(self)
             self.wallet = Wallet()
             self.invoices = InvoiceService(self, self.webhooks, self.wallet)
+            self.receive_requests = ReceiveRequestService(self, self.webhooks, self.wallet)
             self.payments = PaymentService(self, self.webhooks, self.wallet)
             self.shop = Shop()
 
@@ -54,20 +56,26 @@ class World(Core):
         pending_seconds: float | None = None,
         reverts: bool = False,
         received_sats: int | None = None,
-    ) -> Transaction:
-        """Pay a BOLT11 payment request (any case, with or without "lightning:") from the wallet.
+        is_strike_user: bool = False,
+    ) -> Transaction | Receive:
+        """Pay a BOLT11 payment request or an address (any case, as a link or not) from the wallet.
 
         late_seconds: the clock moves forward that much first. pending_seconds: the payment takes that long
         (None: as configured); with `reverts` it then comes to nothing. received_sats: what arrives for an invoice in
-        bitcoin, when it is not what was asked. Raises PaymentRefused.
+        bitcoin or a receive request, when it is not what was asked. is_strike_user: the customer pays with Strike's
+        app, which a receive request shows. Raises PaymentRefused.
         """
         if late_seconds:
             self.clock.advance(late_seconds)
         with self.lock:
             self.tick()
-            text = payment_request.strip().lower().removeprefix("lightning:")
+            text = plain_request(payment_request)
             seconds = self.config.invoice_pending_seconds if pending_seconds is None else pending_seconds
-            return self.invoices.pay(text, seconds, reverts, received_sats)
+            if self.receive_requests.find(text) is None:
+                return self.invoices.pay(text, seconds, reverts, received_sats)
+            return self.receive_requests.pay(
+                text, sats=received_sats, pending_seconds=seconds, reverts=reverts, is_strike_user=is_strike_user
+            )
 
     def complete_payment(self, payment_id: str) -> bool:
         """End a pending payout well. False when it had ended; KeyError when there is none."""

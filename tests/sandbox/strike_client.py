@@ -64,6 +64,25 @@ class Client:
         self.simulator.pay_invoice(self.quote(invoice_id)["lnInvoice"])
         return invoice_id
 
+    def ask_receive_request(self, sats: int | None = 51636, **fields: Any) -> requests.Response:
+        """POST a receive request, `fields` in its `bolt11`. sats: None leaves the amount to the payer."""
+        bolt11 = {"amount": {"amount": f"{sats / 10**8:.8f}", "currency": "BTC"}, **fields} if sats else fields
+        return self.call("POST", "/v1/receive-requests", json={"bolt11": bolt11, "targetCurrency": "BTC"})
+
+    def receive_request(self, sats: int | None = 51636, **fields: Any) -> dict[str, Any]:
+        """A new receive request."""
+        answer = self.ask_receive_request(sats, **fields)
+        assert answer.status_code == 201, answer.text
+        created: dict[str, Any] = answer.json()
+        return created
+
+    def receives(self, query: str = "") -> list[dict[str, Any]]:
+        """What arrived, for the requests that a query string names."""
+        answer = self.call("GET", f"/v1/receive-requests/receives?{query}")
+        assert answer.status_code == 200, answer.text
+        items: list[dict[str, Any]] = answer.json()["items"]
+        return items
+
     def ask_payment_quote(
         self, address: str = "customer@wallet.example", btc: str = "0.00010000", key: str | None = None, **body: Any
     ) -> requests.Response:

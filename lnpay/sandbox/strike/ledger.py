@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 
+from lnpay.sandbox.strike.models import Money
+
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
@@ -22,6 +24,14 @@ class LedgerEntry:
     idempotency_key: str | None = None
     destination: str | None = None
     payment_request: str | None = None
+    receive_request_id: str | None = None
+    credited: Money | None = None
+    """What the account was credited for a receive, in the currency of its request."""
+
+    @property
+    def source_id(self) -> str | None:
+        """The invoice or receive request that money came in for."""
+        return self.invoice_id or self.receive_request_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +54,9 @@ class Ledger:
         """Append one movement."""
         self.entries.append(entry)
 
-    def received(self, invoice_id: str | None = None) -> int:
-        """Sats that came in, of one invoice or altogether."""
-        return sum(
-            entry.sats for entry in self.entries if entry.kind == "in" and invoice_id in (None, entry.invoice_id)
-        )
+    def received(self, source_id: str | None = None) -> int:
+        """Sats that came in, of one invoice or receive request, or altogether."""
+        return sum(entry.sats for entry in self.entries if entry.kind == "in" and source_id in (None, entry.source_id))
 
     def sent(self, destination: str | None = None) -> int:
         """Sats that receivers got, one of them or altogether; fees not counted."""

@@ -82,6 +82,73 @@ class InvoiceQuote:
 
 
 @dataclass(slots=True)
+class Bolt11Part:
+    """How a receive request is paid over Lightning. sats: None for a payer who chooses the amount."""
+
+    payment_request: str
+    payment_hash: str
+    preimage: str
+    requested: Money | None
+    sats: int | None
+    description: str | None
+    description_hash: str | None
+    expires_at: datetime
+
+
+@dataclass(slots=True)
+class OnchainPart:
+    """How a receive request is paid on-chain."""
+
+    address: str
+    requested: Money | None
+    sats: int | None
+
+
+@dataclass(slots=True)
+class ReceiveRequest:
+    """Asks for money in one call. Has no state of its own: what arrives are its receives."""
+
+    request_id: str
+    created_at: datetime
+    target_currency: str
+    bolt11: Bolt11Part | None
+    onchain: OnchainPart | None
+    receives: list[Receive] = field(default_factory=list)
+    oddities: dict[str, object] = field(default_factory=dict)
+    """Fields that Strike shows of it instead of the true ones; None leaves a field out."""
+
+
+@dataclass(slots=True)
+class Receive:
+    """Money that arrived for a receive request. way is "LIGHTNING", "ONCHAIN" or "P2P" (from a Strike user)."""
+
+    receive_id: str
+    request: ReceiveRequest
+    way: str
+    sats: int
+    amount: Money
+    created_at: datetime
+    completed_at: datetime | None = None
+    credited: Money | None = None
+    rate: Decimal | None = None
+    """Units of the target currency for one of the received currency; None until it completes."""
+    payer_account_id: str | None = None
+    onchain_transaction_id: str | None = None
+    oddities: dict[str, object] = field(default_factory=dict)
+    """Fields that Strike shows of it instead of the true ones; None leaves a field out."""
+
+    @property
+    def state(self) -> str:
+        """PENDING until it completes."""
+        return "COMPLETED" if self.completed_at else "PENDING"
+
+    @property
+    def transaction_id(self) -> str:
+        """Its id, as a payment of an invoice has one."""
+        return self.receive_id
+
+
+@dataclass(slots=True)
 class PaymentQuote:
     """A price for sending. `sats` is what the receiver gets."""
 

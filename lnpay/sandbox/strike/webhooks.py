@@ -6,7 +6,7 @@ import hashlib
 import heapq
 import hmac
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -80,9 +80,18 @@ class WebhookService:
         self._attempts: list[Attempt] = []
         self._count = 0
 
-    def emit(self, event_type: str, entity_id: str, changes: list[str] | None = None) -> AccountEvent:
-        """Record that something happened and owe a webhook to every subscription that wants it."""
-        data: dict[str, object] = {"entityId": entity_id}
+    def emit(
+        self,
+        event_type: str,
+        entity_id: str,
+        changes: list[str] | None = None,
+        details: Mapping[str, str] | None = None,
+    ) -> AccountEvent:
+        """Record that something happened and owe a webhook to every subscription that wants it.
+
+        details: more ids that its data names.
+        """
+        data: dict[str, object] = {"entityId": entity_id, **(details or {})}
         if changes is not None:
             data["changes"] = changes
         event = AccountEvent(self._core.new_id(), event_type, data, self._core.now())

@@ -8,7 +8,7 @@ from email.utils import format_datetime
 from typing import Any
 
 from lnpay.sandbox.strike import limits
-from lnpay.sandbox.strike.api import account, invoices, payments
+from lnpay.sandbox.strike.api import account, invoices, payments, receive_requests
 from lnpay.sandbox.strike.api.routes import (
     ROUTER,
     Blocked,
@@ -30,7 +30,7 @@ from lnpay.sandbox.web import (
 from lnpay.sandbox.world import World
 
 # Importing them registers their endpoints.
-ENDPOINT_MODULES = (account, invoices, payments)
+ENDPOINT_MODULES = (account, invoices, payments, receive_requests)
 
 _LIMITED_PAGE = "<html><head><title>Access denied | Cloudflare</title></head><body>Error 1015</body></html>"
 _BLOCKED_PAGE = "<html><head><title>Attention Required! | Cloudflare</title></head><body>Blocked</body></html>"

@@ -40,7 +40,7 @@ def quote_payment_request(call: Call) -> Reply:
 
 def _payable_request(call: Call, text: str) -> WalletRequest:
     text = text.lower().removeprefix("lightning:")
-    if text in call.sim.invoices.quotes_by_request:
+    if text in call.sim.invoices.quotes_by_request or text in call.sim.receive_requests.by_payment_request:
         raise ApiError("SELF_PAYMENT_NOT_ALLOWED")
     asked = call.sim.wallet.requests.get(text)
     if asked is None:

@@ -83,10 +83,14 @@ def list_envelope(
     found = [record for row, record in rows if matches is None or matches(row)]
     if not page.is_ascending:
         found.reverse()
-    items = [to_json(record) for record in found[page.skip : page.skip + page.top]]
+    return counted(call, [to_json(record) for record in found[page.skip : page.skip + page.top]], len(found))
+
+
+def counted(call: Call, items: list[Any], count: int) -> dict[str, Any]:
+    """The envelope of a page, with the number of all rows if Strike tells it."""
     if call.sim.config.is_count_unknown:
         return {"items": items, "count": 0, "isCountUnknown": True}
-    return {"items": items, "count": len(found), "isCountUnknown": False}
+    return {"items": items, "count": count, "isCountUnknown": False}
 
 
 def _read_page(call: Call, kinds: Mapping[str, str]) -> Page:
