@@ -233,6 +233,13 @@ def sats_to_fiat(sats: int, price: Decimal, currency: str) -> Decimal:
         return exact.quantize(_SMALLEST[decimals_of(currency)])
 
 
+def parse_decimal(text: str) -> Decimal:
+    """The number in a plain decimal string, as Strike writes amounts and rates. Raises ValueError for anything else."""
+    if len(text) > MAX_AMOUNT_CHARACTERS or not _PLAIN.fullmatch(text):
+        raise ValueError("not a decimal number")
+    return Decimal(text)
+
+
 def sats_to_btc(sats: int) -> str:
     """Decimal string with 8 places, as Strike writes bitcoin: 51636 gives "0.00051636"."""
     if _whole(sats) < 0:

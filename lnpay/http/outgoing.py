@@ -57,7 +57,7 @@ class HttpAnswer:
 class _Content(TypedDict, total=False):
     """What a call may send in addition to its method and URL."""
 
-    params: Mapping[str, str] | None
+    params: Mapping[str, str | list[str]] | None
     headers: Mapping[str, str] | None
     json: object
     data: bytes | None

@@ -47,7 +47,8 @@ BLOCK_WITHOUT_WORD_SECONDS = {Bucket.OTHER: 3_600}
 class Budget:
     """Counts calls and stores blocks in the database, by the time of `Limits.now`, not of this machine.
 
-    share: the fraction of the "other" calls that this process may use. Sweeps leave the rest to webhooks and refunds.
+    share: the fraction of the "other" calls at which this one stops. Receive requests stop first, then sweeps, so that
+    payments are still detected and refunds still sent.
     """
 
     def __init__(self, repository: Repository, *, share: float = DEFAULT_SHARE) -> None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypedDict, Unpack
-from urllib.parse import quote as url_quote
 
 import requests
 
@@ -50,10 +49,12 @@ from lnpay.strike.reading import (
     read_object,
     read_text,
 )
+from lnpay.strike.receive_requests import RECEIVE_COMPLETED, ReceiveRequests
+from lnpay.strike.urls import literal, segment
 
 log = logging.getLogger(__name__)
 
-SUBSCRIBED_EVENTS = ("invoice.updated", "payment.created", "payment.updated")
+SUBSCRIBED_EVENTS = ("invoice.updated", "payment.created", "payment.updated", RECEIVE_COMPLETED)
 """Events that LNPay subscribes to at Strike."""
 
 MAX_ANSWER_BYTES = 5_000_000
@@ -80,7 +81,7 @@ class _More(TypedDict, total=False):
     """Further arguments of a call, besides method and path."""
 
     body: dict[str, Any] | None
-    params: dict[str, str] | None
+    params: Mapping[str, str | list[str]] | None
     headers: dict[str, str] | None
     timeout: Timeout | None
 
@@ -108,6 +109,7 @@ class Strike:
         self._timeout = timeout
         self._session = session or pooled_session()
         self._auth = _Bearer(api_key)
+        self.receive_requests = ReceiveRequests(self._call)
 
     def create_invoice(self, amount_sats: int, correlation_id: str, description: str | None) -> StrikeInvoice:
         """Create an invoice for `amount_sats`.
@@ -129,7 +131,7 @@ class Strike:
 
         Source: "Issue quote for invoice".
         """
-        path = f"/invoices/{_segment(strike_invoice_id)}/quote"
+        path = f"/invoices/{segment(strike_invoice_id)}/quote"
         return read_quote(self._call("POST", path, Bucket.INVOICE_QUOTE))
 
     def get_invoice(self, strike_invoice_id: str, *, timeout: Timeout = DEFAULT_TIMEOUT) -> StrikeInvoice:
@@ -137,7 +139,7 @@ class Strike:
 
         Source: "Find invoice by id", includeTransactions.
         """
-        path = f"/invoices/{_segment(strike_invoice_id)}"
+        path = f"/invoices/{segment(strike_invoice_id)}"
         params = {"includeTransactions": "true"}
         return read_invoice(self._call("GET", path, Bucket.OTHER, params=params, timeout=timeout))
 
@@ -147,7 +149,7 @@ class Strike:
         Raises StrikeRejected if it is paid, cancelled already, or a payment is in flight. Safe to repeat.
         Source: "Cancel unpaid invoice".
         """
-        return read_invoice(self._call("PATCH", f"/invoices/{_segment(strike_invoice_id)}/cancel", Bucket.OTHER))
+        return read_invoice(self._call("PATCH", f"/invoices/{segment(strike_invoice_id)}/cancel", Bucket.OTHER))
 
     def find_invoice_by_correlation_id(self, correlation_id: str) -> StrikeInvoice | None:
         """The invoice with this `correlation_id`, or None. If filters are refused, search the newest hundred.
@@ -155,7 +157,7 @@ class Strike:
         Source: "Get invoices".
         """
         try:
-            found = self._list_invoices({"$filter": f"correlationId eq {_literal(correlation_id)}"})
+            found = self._list_invoices({"$filter": f"correlationId eq {literal(correlation_id)}"})
         except StrikeRejected:
             found = self._list_invoices({"$orderby": "created desc", "$top": str(PAGE_SIZE)})
         return next((one for one in found.invoices if one.raw.get("correlationId") == correlation_id), None)
@@ -167,7 +169,7 @@ class Strike:
         Source: "Get invoices".
         """
         params = {
-            "$filter": f"state eq {_literal(status)}",
+            "$filter": f"state eq {literal(status)}",
             "$orderby": "created desc",
             "$top": str(PAGE_SIZE),
             "$skip": str(skip),
@@ -192,7 +194,7 @@ class Strike:
 
     def get_payment_quote(self, quote_id: str) -> PaymentQuote:
         """Read a payment quote again. Undocumented: where it is not supported, this raises StrikeRejected (404)."""
-        return read_payment_quote(self._call("GET", f"/payment-quotes/{_segment(quote_id)}", Bucket.OTHER))
+        return read_payment_quote(self._call("GET", f"/payment-quotes/{segment(quote_id)}", Bucket.OTHER))
 
     def execute_payment_quote(self, quote_id: str) -> Payment:
         """Execute a quote: send the money. A quote pays at most once, however often it is executed.
@@ -201,12 +203,12 @@ class Strike:
         strike_code; PAYMENT_PROCESSED means that an earlier call executed it.
         Source: "Execute payment quote".
         """
-        path = f"/payment-quotes/{_segment(quote_id)}/execute"
+        path = f"/payment-quotes/{segment(quote_id)}/execute"
         return read_payment(self._call("PATCH", path, Bucket.PAYMENT_EXECUTE))
 
     def get_payment(self, payment_id: str, *, timeout: Timeout = DEFAULT_TIMEOUT) -> Payment:
         """Read an outgoing payment. Source: "Get payment by id"."""
-        return read_payment(self._call("GET", f"/payments/{_segment(payment_id)}", Bucket.OTHER, timeout=timeout))
+        return read_payment(self._call("GET", f"/payments/{segment(payment_id)}", Bucket.OTHER, timeout=timeout))
 
     def ticker(self) -> list[dict[str, Any]]:
         """Strike's own prices: rows of amount, sourceCurrency and targetCurrency. Source: "Get rates ticker"."""
@@ -229,12 +231,12 @@ class Strike:
 
     def update_subscription(self, subscription_id: str, changes: Mapping[str, Any]) -> dict[str, Any]:
         """Change some fields of a subscription. Source: "Update subscription"."""
-        path = f"/subscriptions/{_segment(subscription_id)}"
+        path = f"/subscriptions/{segment(subscription_id)}"
         return read_object(self._call("PATCH", path, Bucket.OTHER, body=dict(changes)))
 
     def delete_subscription(self, subscription_id: str) -> None:
         """Delete a subscription. Source: "Delete subscription"."""
-        self._call("DELETE", f"/subscriptions/{_segment(subscription_id)}", Bucket.OTHER)
+        self._call("DELETE", f"/subscriptions/{segment(subscription_id)}", Bucket.OTHER)
 
     def list_events(self) -> list[dict[str, Any]]:
         """The newest hundred events of the account, newest first; `deliverySuccess` says whether they were delivered.
@@ -250,7 +252,7 @@ class Strike:
 
     def get_profile(self, account_id: str) -> dict[str, Any]:
         """What an account may do; `currencies` says what it can invoice in. Source: "Fetch public profile by id"."""
-        return read_object(self._call("GET", f"/accounts/{_segment(account_id)}/profile", Bucket.OTHER))
+        return read_object(self._call("GET", f"/accounts/{segment(account_id)}/profile", Bucket.OTHER))
 
     def available_sats(self) -> int:
         """The account's spendable bitcoin balance. Source: "Get balance details"."""
@@ -364,18 +366,6 @@ def _read_json(method: str, path: str, response: HttpAnswer) -> object:
     except ValueError as error:
         log.warning("strike unreadable method=%s path=%s status=%d", method, path, response.status_code)
         raise StrikeAmbiguous("Strike's answer is not valid JSON", status=response.status_code) from error
-
-
-def _segment(text: str) -> str:
-    """An id as one path segment. Dots cannot be escaped: ".." would be another path."""
-    if text in ("", ".", ".."):
-        raise StrikeRejected("Strike has nothing with that id")
-    return url_quote(text, safe="")
-
-
-def _literal(text: str) -> str:
-    """An OData string literal."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _tells_strikes_time(response: HttpAnswer) -> bool:

@@ -39,6 +39,7 @@ from lnpay.strike.client import WEBHOOK_TIMEOUT, Strike
 from lnpay.strike.failures import LONGEST_WAIT_SECONDS, named_in
 from lnpay.strike.invoices import PAGE_SIZE, InvoiceStatus, StrikeInvoice
 from lnpay.strike.reading import parse_time
+from lnpay.strike.receive_requests import ArrayForm
 
 KEY = "a-key-that-must-stay-secret"
 NOW = datetime(2022, 11, 5, 15, 20, tzinfo=UTC)
@@ -88,6 +89,21 @@ SUBSCRIPTION: dict[str, Any] = {
     "created": "2022-11-05T15:14:35.08+00:00",
     "eventTypes": ["invoice.updated"],
 }
+RECEIVE_REQUEST: dict[str, Any] = {
+    "receiveRequestId": "0192f0aa-5d2e-7c31-9c55-0d4b6f1a2b3c",
+    "created": "2022-11-05T15:14:35.0831438+00:00",
+    "targetCurrency": "BTC",
+    "bolt11": {
+        "invoice": "lnbc516360n1abc",
+        "requestedAmount": {"amount": "0.00051636", "currency": "BTC"},
+        "btcAmount": "0.00051636",
+        "description": "Invoice for order 123",
+        "descriptionHash": None,
+        "paymentHash": "ab" * 32,
+        "expires": "2022-11-05T15:16:35+00:00",
+    },
+    "onchain": None,
+}
 BLOCKED_PAGE = b"<html><head><title>Attention Required! | Cloudflare</title></head></html>"
 
 Call = Callable[[Strike], object]
@@ -96,6 +112,13 @@ CALLS: dict[str, tuple[Call, str, Bucket, Any]] = {
     "quote_invoice": (lambda s: s.quote_invoice("i"), "POST", Bucket.INVOICE_QUOTE, QUOTE),
     "get_invoice": (lambda s: s.get_invoice("i"), "GET", Bucket.OTHER, INVOICE),
     "list_invoices": (lambda s: s.list_invoices(InvoiceStatus.PAID, 0), "GET", Bucket.OTHER, {"items": []}),
+    "create_receive_request": (
+        lambda s: s.receive_requests.create(51_636, None, 120, "BTC"), "POST", Bucket.OTHER, RECEIVE_REQUEST,
+    ),
+    "receives_of": (lambda s: s.receive_requests.receives_of("r"), "GET", Bucket.OTHER, {"items": []}),
+    "list_receives": (
+        lambda s: s.receive_requests.list_receives(["r"], ArrayForm.COMMA, 0), "GET", Bucket.OTHER, {"items": []},
+    ),
     "create_payment_quote": (
         lambda s: s.create_payment_quote("a@b.io", 10_000, "key-1"), "POST", Bucket.PAYMENT_QUOTE, PAYMENT_QUOTE,
     ),

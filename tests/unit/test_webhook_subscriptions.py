@@ -59,8 +59,8 @@ def test_of_our_subscriptions_the_enabled_one_comes_first() -> None:
 def test_events_that_are_needed_and_not_asked_for_are_named() -> None:
     subscription = {"eventTypes": ["invoice.updated", "invoice.created"]}
 
-    assert missing_events(subscription) == ["payment.created", "payment.updated"]
-    assert len(missing_events({})) == 3
+    assert missing_events(subscription) == ["payment.created", "payment.updated", "receive-request.receive-completed"]
+    assert len(missing_events({})) == 4
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,163 @@
+"""Strike's receives: single payments that a receive request got. One unreadable row does not hide the others."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from lnpay.domain.errors import StrikeAmbiguous
+from lnpay.domain.money import parse_decimal
+from lnpay.strike.invoices import MAX_ID_CHARACTERS, PAGE_SIZE
+from lnpay.strike.reading import ODD, parse_time, read_items, read_object, read_sats, read_text
+
+log = logging.getLogger(__name__)
+
+MAX_WORD_CHARACTERS = 20
+"""Longer than any type of Strike's, and the width of our column."""
+
+
+class ReceiveStatus(StrEnum):
+    """Strike's states of a receive. PENDING: seen, not final."""
+
+    PENDING = "PENDING"
+    COMPLETED = "COMPLETED"
+
+
+@dataclass(frozen=True)
+class Credit:
+    """What Strike credited to the account for a receive, in the currency that the request named."""
+
+    amount: Decimal
+    currency: str
+
+
+@dataclass(frozen=True)
+class StrikeReceive:
+    """One payment of a receive request.
+
+    kind: LIGHTNING, ONCHAIN, P2P (a Strike user paid), or a word of Strike's that is new.
+    amount_sats: None if Strike gives the amount in other currencies only, which a P2P payment may be.
+    paid_at: when it reached Strike. credit, conversion_rate: only of a completed one; the rate is Strike's, as given.
+    """
+
+    receive_id: str
+    request_id: str
+    kind: str
+    status: ReceiveStatus
+    amount_sats: int | None
+    paid_at: datetime
+    credit: Credit | None
+    conversion_rate: Decimal | None
+    payment_hash: str | None
+
+
+@dataclass(frozen=True)
+class ReceivePage:
+    """One page of receives.
+
+    rows: their number, readable or not. unreadable_ids: the requests of unreadable rows. nameless: unreadable rows that
+    name no request; each may belong to any.
+    """
+
+    rows: int
+    receives: list[StrikeReceive]
+    unreadable_ids: frozenset[str]
+    nameless: int
+
+    @property
+    def unreadable(self) -> int:
+        """How many rows are unreadable."""
+        return self.rows - len(self.receives)
+
+    @property
+    def is_last(self) -> bool:
+        """Whether this is the last page."""
+        return self.rows < PAGE_SIZE
+
+    @property
+    def request_ids(self) -> frozenset[str]:
+        """The requests that this page names."""
+        return self.unreadable_ids | {one.request_id for one in self.receives}
+
+
+def read_receive_page(value: object) -> ReceivePage:
+    """Parse a list of receives. Raises StrikeAmbiguous if it is not a list."""
+    rows = read_items(value)
+    receives: list[StrikeReceive] = []
+    unreadable_ids: set[str] = set()
+    nameless = 0
+    for row in rows:
+        try:
+            receives.append(_read_receive(row))
+        except (*ODD, StrikeAmbiguous):
+            named = row.get("receiveRequestId") if isinstance(row, dict) else None
+            if isinstance(named, str):
+                unreadable_ids.add(named)
+            else:
+                nameless += 1
+    if len(receives) < len(rows):
+        log.warning("strike's list has unreadable receives count=%d rows=%d", len(rows) - len(receives), len(rows))
+    return ReceivePage(len(rows), receives, frozenset(unreadable_ids), nameless)
+
+
+def _read_receive(value: object) -> StrikeReceive:
+    raw = read_object(value)
+    return StrikeReceive(
+        receive_id=read_id(raw["receiveId"]),
+        request_id=read_id(raw["receiveRequestId"]),
+        kind=read_text(raw["type"])[:MAX_WORD_CHARACTERS],
+        status=ReceiveStatus(raw["state"]),
+        amount_sats=_amount_sats(raw),
+        paid_at=parse_time(raw.get("created") or raw.get("completed")),
+        credit=_credit(raw.get("amountCredited")),
+        conversion_rate=_rate(raw.get("conversionRate")),
+        payment_hash=_payment_hash(raw.get("lightning")),
+    )
+
+
+def read_id(value: object) -> str:
+    """An id of Strike's. Raises TypeError or ValueError."""
+    text = read_text(value)
+    # Databases reject NUL characters and lone surrogates, and no id of ours has one.
+    if not (text.isascii() and text.isprintable() and len(text) <= MAX_ID_CHARACTERS):
+        raise ValueError("not an id")
+    return text
+
+
+def _amount_sats(raw: dict[str, Any]) -> int | None:
+    """What was received in bitcoin; where that is in another currency, what was credited in bitcoin.
+
+    Raises one of ODD for an amount in bitcoin that is unreadable or nothing: such a row is no payment.
+    """
+    sats = read_sats(raw["amountReceived"])
+    if sats is None:
+        sats = read_sats(raw.get("amountCredited"))
+    if sats == 0:
+        raise ValueError("nothing was received")
+    return sats
+
+
+def _credit(money: object) -> Credit | None:
+    """For the books, as the rate: the payment counts without it."""
+    try:
+        raw = read_object(money)
+        return Credit(parse_decimal(read_text(raw["amount"])), read_text(raw["currency"])[:MAX_WORD_CHARACTERS])
+    except (*ODD, StrikeAmbiguous):
+        return None
+
+
+def _rate(rate: object) -> Decimal | None:
+    try:
+        return parse_decimal(read_text(read_object(rate)["amount"]))
+    except (*ODD, StrikeAmbiguous):
+        return None
+
+
+def _payment_hash(lightning: object) -> str | None:
+    """For people who look for a payment: nothing is matched by it, because a Strike user's payment has none."""
+    found = lightning.get("paymentHash") if isinstance(lightning, dict) else None
+    return found if isinstance(found, str) and found.isascii() and found.isalnum() and len(found) == 64 else None

@@ -1,0 +1,179 @@
+"""The client's calls about receive requests, against answers over real HTTP in the form that Strike documents."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from lnpay.domain.errors import StrikeAmbiguous
+from lnpay.strike.client import Strike
+from lnpay.strike.receive_requests import ArrayForm
+from lnpay.strike.receives import Credit, ReceiveStatus
+from tests.contract import test_strike
+
+server, fake, budget, strike = test_strike.server, test_strike.fake, test_strike.budget, test_strike.strike
+FakeStrike = test_strike.FakeStrike
+
+REQUEST = test_strike.RECEIVE_REQUEST
+ID = REQUEST["receiveRequestId"]
+RECEIVE: dict[str, Any] = {
+    "receiveId": "receive-1",
+    "receiveRequestId": ID,
+    "type": "LIGHTNING",
+    "state": "COMPLETED",
+    "amountReceived": {"amount": "0.00051636", "currency": "BTC"},
+    "amountCredited": {"amount": "10.99", "currency": "EUR"},
+    "conversionRate": {"amount": "21283.6006", "sourceCurrency": "BTC", "targetCurrency": "EUR"},
+    "created": "2022-11-05T15:15:01.123+00:00",
+    "completed": "2022-11-05T15:15:02.1234567+00:00",
+    "lightning": {"invoice": "lnbc516360n1abc", "preimage": "cd" * 32, "paymentHash": "ab" * 32},
+}
+
+
+class TestCreating:
+    def test_a_request_names_amount_time_to_pay_and_what_it_is_credited_in(
+        self, fake: FakeStrike, strike: Strike
+    ) -> None:
+        fake.answer(201, {**REQUEST, "targetCurrency": "EUR"})
+
+        made = strike.receive_requests.create(51_636, "Zwei Kaffee ☕", 120, "EUR")
+
+        assert fake.asked[0].target == "/v1/receive-requests"
+        assert json.loads(fake.asked[0].body) == {
+            "bolt11": {
+                "amount": {"amount": "0.00051636", "currency": "BTC"},
+                "description": "Zwei Kaffee ☕",
+                "expiryInSeconds": 120,
+            },
+            "targetCurrency": "EUR",
+        }
+        assert (made.request_id, made.bolt11, made.target_currency) == (ID, "lnbc516360n1abc", "EUR")
+        assert made.expires_at == datetime(2022, 11, 5, 15, 16, 35, tzinfo=UTC)
+        assert made.expires_at - made.created_at < timedelta(seconds=120)
+
+    @pytest.mark.parametrize("description", [None, ""])
+    def test_no_description_is_left_out(self, fake: FakeStrike, strike: Strike, description: str | None) -> None:
+        fake.answer(201, REQUEST)
+
+        strike.receive_requests.create(1, description, 120, "BTC")
+
+        assert "description" not in json.loads(fake.asked[0].body)["bolt11"]
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"receiveRequestId": None}, {"receiveRequestId": "\u00e4"}, {"receiveRequestId": "x" * 65},
+            {"bolt11": None},
+            {"bolt11": {}}, {"bolt11": {**REQUEST["bolt11"], "expires": "soon"}}, {"created": None},
+            {"targetCurrency": 1},
+        ],
+    )  # fmt: skip
+    def test_an_answer_that_cannot_be_read_leaves_it_open_what_was_created(
+        self, fake: FakeStrike, strike: Strike, change: dict[str, Any]
+    ) -> None:
+        fake.answer(201, {**REQUEST, **change})
+
+        with pytest.raises(StrikeAmbiguous):
+            strike.receive_requests.create(1, None, 120, "BTC")
+
+    def test_a_target_currency_may_be_left_out(self, fake: FakeStrike, strike: Strike) -> None:
+        fake.answer(201, {name: value for name, value in REQUEST.items() if name != "targetCurrency"})
+
+        assert strike.receive_requests.create(1, None, 120, "BTC").target_currency is None
+
+
+class TestReceives:
+    def test_a_receive_is_read_with_what_was_credited_at_which_rate(self, fake: FakeStrike, strike: Strike) -> None:
+        fake.answer(200, {"items": [RECEIVE], "count": 1})
+
+        (one,) = strike.receive_requests.receives_of(ID).receives
+
+        assert fake.asked[0].target == f"/v1/receive-requests/{ID}/receives"
+        assert (one.receive_id, one.request_id, one.kind) == ("receive-1", ID, "LIGHTNING")
+        assert (one.status, one.amount_sats, one.payment_hash) == (ReceiveStatus.COMPLETED, 51_636, "ab" * 32)
+        assert (one.credit, one.conversion_rate) == (Credit(Decimal("10.99"), "EUR"), Decimal("21283.6006"))
+        assert one.paid_at == datetime(2022, 11, 5, 15, 15, 1, 123_000, tzinfo=UTC)
+
+    def test_a_strike_users_payment_has_no_payment_hash(self, fake: FakeStrike, strike: Strike) -> None:
+        p2p = {name: value for name, value in RECEIVE.items() if name != "lightning"}
+        fake.answer(200, {"items": [{**p2p, "type": "P2P", "p2p": {"payerAccountId": "x"}}]})
+
+        (one,) = strike.receive_requests.receives_of(ID).receives
+
+        assert (one.kind, one.payment_hash, one.amount_sats) == ("P2P", None, 51_636)
+
+    @pytest.mark.parametrize(
+        ("received", "credited", "sats"),
+        [
+            ({"amount": "11.20", "currency": "USD"}, {"amount": "0.00051636", "currency": "BTC"}, 51_636),
+            ({"amount": "11.20", "currency": "USD"}, {"amount": "10.99", "currency": "EUR"}, None),
+            ({"amount": "0.000516360001", "currency": "BTC"}, None, None),
+            ({"amount": "0.00051635001", "currency": "BTC"}, None, 51_636),
+        ],
+    )
+    def test_an_amount_is_taken_in_bitcoin_only(
+        self, fake: FakeStrike, strike: Strike, received: Any, credited: Any, sats: int | None
+    ) -> None:
+        fake.answer(200, {"items": [{**RECEIVE, "amountReceived": received, "amountCredited": credited}]})
+
+        page = strike.receive_requests.receives_of(ID)
+
+        # Finer than a millisat is no amount, so that row is unreadable.
+        assert [one.amount_sats for one in page.receives] == ([] if page.unreadable else [sats])
+        assert page.unreadable == (1 if received["amount"] == "0.000516360001" else 0)
+
+    @pytest.mark.parametrize("odd", [None, "1.5", {"amount": 1.5, "currency": "EUR"}, {"amount": "-1"}, {}])
+    def test_an_odd_credit_or_rate_does_not_hide_a_payment(self, fake: FakeStrike, strike: Strike, odd: object) -> None:
+        fake.answer(200, {"items": [{**RECEIVE, "amountCredited": odd, "conversionRate": odd, "lightning": odd}]})
+
+        (one,) = strike.receive_requests.receives_of(ID).receives
+
+        assert (one.amount_sats, one.credit, one.conversion_rate, one.payment_hash) == (51_636, None, None, None)
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"state": "REVERSED"}, {"receiveId": None}, {"receiveId": "\x00"}, {"created": "?", "completed": "?"},
+            {"amountReceived": {"amount": "0", "currency": "BTC"}}, {"amountReceived": {"currency": "BTC"}},
+            {"type": None},
+        ],
+    )  # fmt: skip
+    def test_an_unreadable_row_hides_no_other_and_names_its_request(
+        self, fake: FakeStrike, strike: Strike, change: dict[str, Any]
+    ) -> None:
+        fake.answer(200, {"items": [{**RECEIVE, **change}, {**RECEIVE, "receiveId": "receive-2"}]})
+
+        page = strike.receive_requests.receives_of(ID)
+
+        assert [one.receive_id for one in page.receives] == ["receive-2"]
+        assert (page.unreadable, page.unreadable_ids, page.nameless) == (1, frozenset({ID}), 0)
+
+    @pytest.mark.parametrize(
+        "row", [7, {**RECEIVE, "receiveRequestId": None}, {**RECEIVE, "receiveRequestId": "other"}]
+    )
+    def test_rows_that_are_not_of_the_request_are_no_answer(
+        self, fake: FakeStrike, strike: Strike, row: object
+    ) -> None:
+        fake.answer(200, {"items": [RECEIVE, row]})
+
+        with pytest.raises(StrikeAmbiguous, match="not those of the request"):
+            strike.receive_requests.receives_of(ID)
+
+    @pytest.mark.parametrize(("form", "values"), [(ArrayForm.COMMA, ["a,b"]), (ArrayForm.REPEATED, ["a", "b"])])
+    def test_several_requests_are_asked_about_at_once_in_either_form(
+        self, fake: FakeStrike, strike: Strike, form: ArrayForm, values: list[str]
+    ) -> None:
+        fake.answer(200, {"items": [RECEIVE]})
+
+        page = strike.receive_requests.list_receives(["a", "b"], form, 100)
+
+        url = urlsplit(fake.asked[0].target)
+        assert url.path == "/v1/receive-requests/receives"
+        assert parse_qs(url.query) == {"$receiveRequestId": values, "$top": ["100"], "$skip": ["100"]}
+        assert page.is_last
+        assert page.request_ids == {ID}
