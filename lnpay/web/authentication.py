@@ -32,6 +32,11 @@ class Caller:
     key: ApiKey | None
     secret: str = field(repr=False)
 
+    @property
+    def scope(self) -> str:
+        """What tells this caller from others, whose Idempotency-Keys are their own. No request can choose it."""
+        return self.secret if self.key is None else f"key {self.key.id}"
+
     def check(self, permission: Permission) -> None:
         """Raise PermissionMissing unless the caller has this right."""
         if permission not in self.permissions:

@@ -8,12 +8,16 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
+from lnpay.access.api_keys import create_key
+from lnpay.domain.permissions import KeyPurpose
 from tests.web.answers import assert_error
 from tests.world import World
 
 
-def ask(world: World, key: str | None, **fields: Any) -> TestResponse:
+def ask(world: World, key: str | None, *, api_key: str | None = None, **fields: Any) -> TestResponse:
     headers = {} if key is None else {"Idempotency-Key": key}
+    if api_key is not None:
+        headers["Authorization"] = f"Bearer {api_key}"
     return world.client.post("/generate-invoice", json={"amount_fiat": "12.34", **fields}, headers=headers)
 
 
@@ -46,6 +50,24 @@ class TestIdempotencyKey:
 
     def test_a_key_and_a_correlation_id_of_the_same_text_are_two_things(self, world: World) -> None:
         assert invoice_id(ask(world, "same")) != invoice_id(ask(world, None, correlation_id="same"))
+
+    def test_shops_with_api_keys_of_their_own_may_use_the_same_key(self, world: World) -> None:
+        first, second = [
+            create_key(world.backend.repository, KeyPurpose.CUSTOM, label, world.clock()).secret for label in "ab"
+        ]
+
+        theirs = invoice_id(ask(world, "k-1", api_key=first, description="one"))
+
+        assert invoice_id(ask(world, "k-1", api_key=second, description="two")) != theirs
+        assert invoice_id(ask(world, "k-1", api_key=first, description="one")) == theirs
+
+    def test_keys_of_the_setting_have_their_own_too(self, world: World) -> None:
+        world.restart(api_keys=("first", "second"))
+
+        theirs = invoice_id(ask(world, "k-1", api_key="first"))
+
+        assert invoice_id(ask(world, "k-1", api_key="second")) != theirs
+        assert invoice_id(ask(world, "k-1", api_key="first")) == theirs
 
     def test_a_lost_answer_is_found_again_by_the_key(self, world: World) -> None:
         world.fault("POST", "/v1/invoices", "lost_answer", times=2)

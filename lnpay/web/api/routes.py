@@ -58,13 +58,13 @@ ADDRESS_WARNING = "ln_address {}: the invoice is good, but a refund would wait u
 @blueprint.post("/generate-invoice")
 def generate_invoice() -> Response:
     """Turn an order into an open invoice with its QR code; the same order gives the same invoice."""
-    require(Permission.CREATE_INVOICE)
+    caller = require(Permission.CREATE_INVOICE)
     backend = current_backend()
     wanted = read_json(request, GenerateInvoice)
     key = None if wanted.correlation_id else idempotency_key(request)
     order = _to_order(wanted, wanted.currency or backend.currency)
     try:
-        invoice = create_invoice(backend.issuer, wanted.invoice_name(key), order)
+        invoice = create_invoice(backend.issuer, wanted.invoice_name(key, caller.scope), order)
     except OrderConflict as conflict:
         return _conflict_response(backend, conflict if key is None else _about_key(conflict))
     except InvalidRequest as error:

@@ -315,12 +315,17 @@ class GenerateInvoice(BaseModel):
         ),
     ] = None
 
-    def invoice_name(self, idempotency_key: str | None = None) -> str:
-        """The shop's name for this invoice. If it sent none: the same for the same key, else generated."""
+    def invoice_name(self, idempotency_key: str | None = None, scope: str = "") -> str:
+        """The shop's name for this invoice. If it sent none: one for each key of each caller, or a generated one.
+
+        scope: who calls. Two shops that number their keys alike must not receive each other's invoices.
+        """
         if self.correlation_id or idempotency_key is None:
             return self.correlation_id or str(uuid.uuid4())
         # Keys may be longer than a name, and must not meet a correlation_id that happens to be the same text.
-        return f"key-{hashlib.sha256(idempotency_key.encode()).hexdigest()[:36]}"
+        # No part can hold the NUL between the two: a key is visible ASCII.
+        digest = hashlib.sha256(f"{scope}\0{idempotency_key}".encode("utf-8", "surrogatepass")).hexdigest()
+        return f"key-{digest[:36]}"
 
 
 Model = TypeVar("Model", bound=BaseModel)
