@@ -6,7 +6,7 @@ Sats are whole `int`, fiat and prices are `Decimal`; a float raises, everywhere.
 from __future__ import annotations
 
 import re
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal, localcontext
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, localcontext
 
 from lnpay.domain.errors import InvalidRequest
 
@@ -134,6 +134,25 @@ def parse_fiat(value: str | int | Decimal, currency: str) -> Decimal:
         unit = "no decimals" if decimals == 0 else f"at most {decimals} decimals"
         raise InvalidRequest(f"is too fine: {currency.upper()} has {unit}")
     return exact
+
+
+def round_fiat(value: str | int | Decimal, currency: str) -> Decimal:
+    """Read an amount with a decimal point, and round it to the currency's decimals; a half is rounded up.
+
+    For shop software that computes with more decimals than a currency has, for tax or from another currency: such a
+    total is no mistake, and BTCPay Server rounds it in this way. In a text, the point only ever separates decimals.
+    Raises InvalidRequest as `parse_fiat` does, also for what is rounded to zero.
+    """
+    if isinstance(value, str) and len(value) <= MAX_AMOUNT_CHARACTERS:
+        text = value.strip()
+        value = Decimal(text) if _PLAIN.fullmatch(text) or _EXPONENT.fullmatch(text) else value
+    decimals = decimals_of(currency)
+    amount = _read_decimal(value, decimals)
+    with localcontext(_ARITHMETIC):
+        rounded = amount.quantize(_SMALLEST[decimals], rounding=ROUND_HALF_UP)
+    if rounded <= 0:
+        raise InvalidRequest("must be more than zero")
+    return rounded
 
 
 def _read_decimal(value: str | int | Decimal, decimals: int) -> Decimal:

@@ -88,7 +88,29 @@ class TestCreate:
         assert made["amount"] == "12.34"
 
     @pytest.mark.parametrize(
-        "amount", [None, "", "0", "-1", True, [], {}, "12.345", "a", "1,234.5", 10**11, "1e30", "0.00000001"]
+        ("currency", "amount", "rounded"),
+        [
+            ("USD", "9.68196400", "9.68"),
+            ("USD", "12.34500000", "12.35"),
+            ("USD", "12.345", "12.35"),
+            ("USD", 12.340000000000001, "12.34"),
+            ("USD", "1.0E+3", "1000.00"),
+            ("JPY", "1499.50000000", "1500"),
+            ("KWD", "1.500", "1.500"),
+            ("BTC", "1.234", "1.23400000"),
+        ],
+    )
+    def test_a_total_with_more_decimals_than_the_currency_is_rounded(
+        self, plugin: Plugin, currency: str, amount: object, rounded: str
+    ) -> None:
+        """OpenCart converts a total with four decimals into the customer's currency, and sends eight."""
+        made = plugin.create(currency=currency, amount=amount)
+
+        assert made["amount"] == rounded
+        assert plugin.read(made)["amount"] == rounded
+
+    @pytest.mark.parametrize(
+        "amount", [None, "", "0", "-1", True, [], {}, "0.00499999", "a", "1,234.5", 10**11, "1e30", "0.00000001"]
     )
     def test_what_is_no_amount_is_refused(self, plugin: Plugin, amount: object) -> None:
         answer = plugin.call("POST", INVOICES, {"amount": amount, "currency": "USD"})

@@ -20,6 +20,7 @@ from lnpay.domain.money import (
     fiat_to_sats,
     msats_to_sats,
     parse_fiat,
+    round_fiat,
     sats_to_btc,
     sats_to_fiat,
     sats_to_msats,
@@ -430,3 +431,29 @@ class TestTheCallersArithmetic:
 
         with localcontext(context):
             assert sats_or_refusal(amount, price) == expected
+
+
+class TestRoundFiat:
+    @pytest.mark.parametrize(
+        ("sent", "currency", "expected"),
+        [
+            ("12.3449999999", "usd", "12.34"),
+            ("12.345", "usd", "12.35"),
+            (" 12.34 ", "usd", "12.34"),
+            ("12,34", "usd", "12.34"),
+            (Decimal("0.005"), "usd", "0.01"),
+            (7, "jpy", "7"),
+            ("1.5e-7", "btc", "0.00000015"),
+        ],
+    )
+    def test_it_rounds_a_half_up(self, sent: Any, currency: str, expected: str) -> None:
+        assert str(round_fiat(sent, currency)) == expected
+
+    @pytest.mark.parametrize("sent", ["0", "0.004", "-1", "", "x", "1,234", "1" * 5_000, True, None])
+    def test_what_is_no_amount_or_nothing_after_rounding_is_refused(self, sent: Any) -> None:
+        with pytest.raises(InvalidRequest):
+            round_fiat(sent, "usd")
+
+    def test_a_float_is_an_error_of_ours(self) -> None:
+        with pytest.raises(TypeError):
+            round_fiat(1.5, "usd")  # type: ignore[arg-type]

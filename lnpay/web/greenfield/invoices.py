@@ -10,7 +10,7 @@ from flask import Response, jsonify, request
 
 from lnpay.domain.errors import Conflict, InvalidRequest
 from lnpay.domain.model import Invoice, Order
-from lnpay.domain.money import parse_fiat, read_currency
+from lnpay.domain.money import read_currency, round_fiat
 from lnpay.domain.permissions import Permission
 from lnpay.invoices.create import MAX_EXPIRES_IN_SECONDS, MIN_EXPIRES_IN_SECONDS, create_invoice
 from lnpay.invoices.mark_invalid import mark_invalid
@@ -61,7 +61,7 @@ def _to_order(wanted: CreateInvoiceRequest, shop_currency: str) -> Order:
     except InvalidRequest as error:
         raise FieldsRefused({"currency": error.message}) from error
     try:
-        amount = parse_fiat(wanted.amount, currency)
+        amount = round_fiat(wanted.amount, currency)
         if amount >= AMOUNT_LIMIT:
             raise InvalidRequest(f"must be less than {AMOUNT_LIMIT:,}")
     except InvalidRequest as error:

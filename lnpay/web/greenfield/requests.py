@@ -179,7 +179,7 @@ class CheckoutRequest(Lenient):
 class CreateInvoiceRequest(Lenient):
     """What to sell, and for how much."""
 
-    amount: Annotated[Amount, Field(description="In `currency`. Never rounded.")]
+    amount: Annotated[Amount, Field(description="In `currency`, rounded to its decimals; a half is rounded up.")]
     currency: Annotated[
         Text | None,
         Field(
