@@ -143,6 +143,7 @@ class Refund:
     stuck_at: since when Strike's answers cannot settle any more whether it was sent; a person looks at it.
     key_number: which of its keys idempotency_key is. asked_at: when Strike was last asked for a quote under that key
     and may have made one; None when it surely has none, as far as this database knows.
+    unanswered_quotes: how many requests under that key may have created its quote, because their answer is unknown.
     wanted_at: since when the customer or the operator asks for it; small refunds wait for that.
     held_because: why it is held. closed_by: on whose word it counts as sent.
     """
@@ -174,6 +175,7 @@ class Refund:
     held_because: HoldCause | None = None
     key_number: int = 0
     asked_at: datetime | None = None
+    unanswered_quotes: int = 0
     wanted_at: datetime | None = None
     closed_by: Closer | None = None
 

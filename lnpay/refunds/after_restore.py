@@ -4,7 +4,7 @@ A backup carries a mark (COPIED). The first process that starts on a database wi
 1. A refund of an order older than that moment may already have been sent, in the history that is lost.
    `why_doubted` is checked before such a refund is quoted; it is held until the operator has looked at Strike and
    approves it again. It makes no difference whether the backup contained it or a sweep found its late payment again.
-   The same applies when Strike's answers reveal another copy of the database (`hold_forked`, `forks`).
+   The same applies when Strike's answers reveal another copy of the database (`hold_if_forked`, `forks`).
 2. A stored quote is executed again only once it is too old to send anything: Strike then says what happened to it.
    Between backup and restore it may have been refused, and another quote executed in its place.
 """

@@ -148,19 +148,22 @@ def hold(sender: RefundSender, refund: Refund, why: Hold) -> Refund | None:
     return held
 
 
-def hold_forked(sender: RefundSender, refund: Refund, error: StrikeError) -> Refund | None:
-    """HELD, because Strike knows a key that this database never used: another copy of it is, or was, running.
+def hold_if_forked(sender: RefundSender, refund: Refund, error: StrikeError) -> Refund | None:
+    """HELD, if Strike has a quote under the refund's key that no request of this database can have created.
 
-    Every refund that the other copy may have sent is held as well. Only the holder of the claim may record this: if the
-    claim is lost, the other worker of this database has used the key.
+    Then another copy of the database is, or was, running, and every refund that it may have sent is held as well. This
+    is evidence, so it counts even if the claim is lost: two workers, each answered DUPLICATE, must not each take the
+    quote for the other's. None if one of this database's requests is unanswered and may have created the quote.
     """
-    now = sender.clock()
     with sender.repository.transaction() as tx:
-        held = tx.refunds.hold(refund, Hold(HoldCause.FORKED, KEY_USED_ELSEWHERE))
-        if held is None:
+        current = tx.refunds.quote_not_ours(refund)
+        if current is None or current.unanswered_quotes:
             return None
+        held = current
+        if current.state is RefundState.REQUESTED:
+            held = tx.refunds.hold(current, Hold(HoldCause.FORKED, KEY_USED_ELSEWHERE)) or current
         note(tx, sender, held, RefundStep.QUOTE, KEY_USED_ELSEWHERE, error)
-        doubt_refunds(tx, now, HoldCause.FORKED)
+        doubt_refunds(tx, sender.clock(), HoldCause.FORKED)
     log.error("another copy of this database is or was running: check the held refunds refund_id=%d", refund.id)
     return held
 

@@ -11,13 +11,14 @@ If even Strike's answers cannot resolve it, the refund stays in flight, with a r
 
 All of this relies on the database remembering what was sent. A restore from a backup loses some of that: see
 `after_restore`. A copy of the database that continues without the backup's mark is detected from Strike's answers:
-every copy derives the same keys (`keys`), so a key that Strike knows and this database never used belongs to a refund
-that another copy may have sent. One gap remains: a copy taken between the commit of `asked_at` and that of the quote,
-and restored within FORGOTTEN_AFTER.
+every copy derives the same keys (`keys`), so a quote that none of this database's requests can have created belongs to
+a refund that another copy may have sent. One gap remains, where Strike does not show quotes: if the answer to one of
+the requests is unknown (lost, or its process stopped), that request may have created the quote, and a new key is used.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Collection
@@ -50,7 +51,7 @@ from lnpay.refunds.outcomes import (
     ask_for_address,
     fail,
     hold,
-    hold_forked,
+    hold_if_forked,
     put_off,
     reason_of,
     record,
@@ -227,11 +228,13 @@ def _first_quote(sender: RefundSender, before: Refund, asked: Refund, error: Str
     """The key was used before. If our first answer was lost, continue with that quote, if Strike shows it.
 
     Reading a quote is not documented. If it cannot be read, its fee is unknown. This database never stored it and so
-    never executed it: a new key is safe. That is not certain if the first request is long ago, and never if this
-    database did not use the key: another copy of the database may have executed that quote.
+    never executed it: a new key is safe. That is not certain if the first request is long ago, and never if none of
+    this database's requests can have created the quote: another copy of the database may have executed it.
     """
-    if before.asked_at is None:
-        return hold_forked(sender, asked, error)
+    forked = hold_if_forked(sender, asked, error)
+    if forked is not None or before.asked_at is None:
+        return forked
+    asked = dataclasses.replace(asked, unanswered_quotes=asked.unanswered_quotes - 1)
     quote_id = named_in(error, "paymentQuoteId")
     try:
         if quote_id is not None:

@@ -21,7 +21,7 @@ from lnpay.domain.states import (
     RefundStep,
     check_refund_move,
 )
-from lnpay.repository.records.refunds import to_attempt, to_refund
+from lnpay.repository.records.refunds import NOTHING_SENT, key_values, request_values, to_attempt, to_refund
 from lnpay.repository.sql import (
     first_moment,
     insert_unless_there,
@@ -36,19 +36,6 @@ from lnpay.repository.tables import refunds as t
 
 DAILY_LIMIT_LOCK = 7_305_012_119
 """On PostgreSQL, workers take turns to check the day's total and start a payment, so that two cannot both fit in."""
-
-
-_NOTHING_SENT: dict[str, Any] = {
-    "asked_at": None,
-    "payment_quote_id": None,
-    "fee_sats": None,
-    "payment_id": None,
-    "is_in_doubt": False,
-    "looks": 0,
-    "stuck_at": None,
-    "held_because": None,
-}
-"""Column values of a refund that starts over: nothing was sent, and nothing remains of the last attempt."""
 
 
 class Refunds:
@@ -75,7 +62,7 @@ class Refunds:
             "amount_sats": received_sats,
             "received_sats": received_sats,
             "address": address,
-            **_key(key),
+            **key_values(key),
             "created_at": created_at,
             "next_attempt_at": created_at,
         }
@@ -155,7 +142,7 @@ class Refunds:
         return int(self._connection.execute(statement).scalar_one())
 
     # Verbs of the claim's holder. Each returns None if the row has changed since the caller read it.
-    # Those that end an attempt restore the caller's `asked_at`: a definite refusal leaves no quote under the key.
+    # Those that end an attempt restore the caller's requests: a definite refusal leaves no quote under the key.
 
     def claim(self, refund: Refund, until: datetime) -> Refund | None:
         """Claim a refund until `until`. None also if another process was faster, or is changing it just now."""
@@ -167,11 +154,11 @@ class Refunds:
 
     def start_over(self, refund: Refund, key: RefundKey) -> Refund | None:
         """Move to REQUESTED, under `key` and without a quote. Only if it is certain that nothing was sent."""
-        return self._move(refund, RefundState.REQUESTED, {**_NOTHING_SENT, **_key(key)})
+        return self._move(refund, RefundState.REQUESTED, {**NOTHING_SENT, **key_values(key)})
 
     def ask(self, refund: Refund, at: datetime) -> Refund | None:
         """Call before asking Strike for a quote: from this commit on, one may exist under the refund's key."""
-        return self._change(refund, {"asked_at": at})
+        return self._change(refund, {"asked_at": at, "unanswered_quotes": refund.unanswered_quotes + 1})
 
     def store_quote(self, refund: Refund, payment_quote_id: str, fee_sats: int) -> Refund | None:
         """Move to QUOTED: store the fee, and the id under which the refund can be sent."""
@@ -205,7 +192,7 @@ class Refunds:
                 "reason": reason,
                 "is_in_doubt": is_in_doubt,
                 "stuck_at": stuck_at,
-                "asked_at": refund.asked_at,
+                **request_values(refund),
                 "claimed_until": None,
             },
         )
@@ -215,7 +202,7 @@ class Refunds:
         values = {
             "reason": reason,
             "failures": refund.failures + 1,
-            "asked_at": refund.asked_at,
+            **request_values(refund),
             "next_attempt_at": next_attempt_at,
             "stuck_at": None,
             "claimed_until": None,
@@ -229,7 +216,7 @@ class Refunds:
 
     def ask_for_address(self, refund: Refund, reason: str) -> Refund | None:
         """Move to NEEDS_ADDRESS: it is sent once it has one."""
-        values = {"reason": reason, "asked_at": refund.asked_at, "claimed_until": None}
+        values = {"reason": reason, **request_values(refund), "claimed_until": None}
         return self._move(refund, RefundState.NEEDS_ADDRESS, values)
 
     # Verbs of operator and customer. They increment `claims`, so that a worker with the old claim can change nothing.
@@ -243,8 +230,8 @@ class Refunds:
     ) -> Refund | None:
         """Move to REQUESTED, due now, for `address`. This counts as a request, so it is sent however small it is."""
         values = {
-            **_NOTHING_SENT,
-            **_key(key),
+            **NOTHING_SENT,
+            **key_values(key),
             "address": address,
             "approved_at": approved_at,
             "wanted_at": at,
@@ -302,6 +289,17 @@ class Refunds:
         return dataclasses.replace(refund, **values)
 
     # Evidence from Strike, which counts no matter who holds the claim.
+
+    def quote_not_ours(self, refund: Refund) -> Refund | None:
+        """Strike answered one request under the refund's key with DUPLICATE, so that request created no quote.
+
+        Returns the refund as it is now; None if it has moved on: another key, or a quote.
+        """
+        is_same = (t.c.id == refund.id) & (t.c.idempotency_key == refund.idempotency_key)
+        statement = update(t).where(is_same, t.c.payment_quote_id.is_(None), t.c.unanswered_quotes > 0)
+        if self._connection.execute(statement.values(unanswered_quotes=t.c.unanswered_quotes - 1)).rowcount != 1:
+            return None
+        return self.find(refund.id)
 
     def see_payment(self, refund: Refund, payment_id: str) -> None:
         """Store which payment a quote became, no matter who holds the claim: it is evidence."""
@@ -393,7 +391,3 @@ class Refunds:
         a = refund_attempts
         statement = select(a).where(a.c.refund_id == refund.id).order_by(a.c.id)
         return read_rows(self._connection, a, statement, to_attempt)
-
-
-def _key(key: RefundKey) -> dict[str, Any]:
-    return {"idempotency_key": key.value, "key_number": key.number}

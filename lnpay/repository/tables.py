@@ -175,6 +175,7 @@ refunds = Table(
     # never asked for a quote under it, as far as this database knows.
     Column("key_number", Integer, nullable=False, default=0, server_default="0"),
     Column("asked_at", UtcDateTime),
+    Column("unanswered_quotes", Integer, nullable=False, default=0, server_default="0"),
     # Since when a person, mostly the customer, asks for it; small refunds wait for that.
     Column("wanted_at", UtcDateTime),
     Column("held_because", String(20)),

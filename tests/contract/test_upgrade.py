@@ -296,9 +296,10 @@ class TestKeys:
     def test_what_is_not_sent_may_have_been_asked_about(self, upgraded: Repository) -> None:
         with upgraded.reading() as tx:
             asked = {one.state for one in tx.refunds.in_states([*R], 100) if one.asked_at is not None}
+            unanswered = {one.state for one in tx.refunds.in_states([*R], 100) if one.unanswered_quotes == 1}
             numbers = {one.key_number for one in tx.refunds.in_states([*R], 100)}
 
-        assert asked == {R.REQUESTED, R.FAILED, R.NEEDS_ADDRESS, R.HELD}
+        assert asked == unanswered == {R.REQUESTED, R.FAILED, R.NEEDS_ADDRESS, R.HELD}
         assert numbers == {0}
 
     def test_a_restore_that_was_noticed_before_covers_the_orders_before_it(self, old_url: str) -> None:

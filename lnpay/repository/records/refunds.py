@@ -1,4 +1,4 @@
-"""Rows of refunds and of their history as records."""
+"""Rows of refunds and of their history as records, and values for several of their columns at once."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from sqlalchemy import Row
 from lnpay.domain.model import (
     Refund,
     RefundAttempt,
+    RefundKey,
 )
 from lnpay.domain.states import (
     Closer,
@@ -50,3 +51,27 @@ def to_attempt(row: Row[Any]) -> RefundAttempt:
     values = {name: row._mapping[name] for name in _ATTEMPT_FIELDS}
     state = None if row.state is None else RefundState(row.state)
     return checked(RefundAttempt(**{**values, "step": RefundStep(row.step), "state": state}))
+
+
+NOTHING_SENT: dict[str, Any] = {
+    "asked_at": None,
+    "unanswered_quotes": 0,
+    "payment_quote_id": None,
+    "fee_sats": None,
+    "payment_id": None,
+    "is_in_doubt": False,
+    "looks": 0,
+    "stuck_at": None,
+    "held_because": None,
+}
+"""Column values of a refund that starts over: nothing was sent, and nothing remains of the last attempt."""
+
+
+def request_values(refund: Refund) -> dict[str, Any]:
+    """What the refund knows of its requests for a quote under its present key."""
+    return {"asked_at": refund.asked_at, "unanswered_quotes": refund.unanswered_quotes}
+
+
+def key_values(key: RefundKey) -> dict[str, Any]:
+    """The columns of an idempotency key."""
+    return {"idempotency_key": key.value, "key_number": key.number}

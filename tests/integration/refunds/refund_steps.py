@@ -60,6 +60,20 @@ def before_call(world: World, start: str, act: Callable[[], object]) -> None:
     setattr(world.adapter, "send", interrupted)  # noqa: B010
 
 
+def after_call(world: World, start: str, act: Callable[[], object]) -> None:
+    """Do `act` once, after the next call that begins with `start` was answered and before its caller goes on."""
+    plain = world.adapter.send
+
+    def interrupted(request: Any, *arguments: Any, **options: Any) -> Any:
+        response = plain(request, *arguments, **options)
+        if f"{request.method} {request.path_url}".startswith(start):
+            setattr(world.adapter, "send", plain)  # noqa: B010
+            act()
+        return response
+
+    setattr(world.adapter, "send", interrupted)  # noqa: B010
+
+
 def crash() -> None:
     raise Crash
 

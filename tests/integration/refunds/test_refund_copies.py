@@ -6,11 +6,14 @@ from collections.abc import Callable
 
 import pytest
 
+from lnpay.domain.errors import StrikeRejected
 from lnpay.domain.states import HoldCause, RefundState
 from lnpay.refunds.by_hand import approve
-from lnpay.refunds.send import FORGOTTEN_AFTER
+from lnpay.refunds.outcomes import hold_if_forked
+from lnpay.refunds.send import CLAIM, FORGOTTEN_AFTER
 from lnpay.sandbox.config import SimulatorConfig
-from tests.owing import QUOTE, history, owe, payouts, refund_of, send
+from tests.integration.refunds.refund_steps import CLAIM_SECONDS, POST_QUOTE, after_call, before_call, oversleep
+from tests.owing import QUOTE, drain, history, owe, payouts, refund_of, send, twin
 from tests.world import World
 
 
@@ -65,3 +68,56 @@ def test_a_quote_whose_answer_was_lost_long_ago_is_left_to_a_person(world: World
     refund = refund_of(world, invoice)
     assert (refund.state, refund.held_because) == (RefundState.HELD, HoldCause.FORKED)
     assert payouts(world) == []
+
+
+class TestTwoWorkers:
+    """Each of two workers is answered DUPLICATE: neither may take the quote for the other's."""
+
+    def test_the_first_worker_receives_its_answer_after_the_second(self, world: World) -> None:
+        invoice = owe(world)
+        refund = refund_of(world, invoice)
+        ask_elsewhere(world, refund.amount_sats, refund.idempotency_key)
+        other = twin(world)
+        after_call(world, POST_QUOTE, lambda: oversleep(world, other))
+
+        send(world)
+        assert refund_of(world, invoice).state is RefundState.FAILED
+        drain(world)
+
+        held = refund_of(world, invoice)
+        assert (held.state, held.held_because) == (RefundState.HELD, HoldCause.FORKED)
+        assert payouts(world) == []
+        other.close()
+
+    def test_the_first_worker_receives_its_answer_before_the_second(self, world: World) -> None:
+        invoice = owe(world)
+        refund = refund_of(world, invoice)
+        ask_elsewhere(world, refund.amount_sats, refund.idempotency_key)
+        sender = world.backend.refund_sender
+        with sender.repository.transaction() as tx:
+            claimed = tx.refunds.claim(refund, until=sender.clock() + CLAIM)
+            assert claimed is not None
+            asked = tx.refunds.ask(claimed, sender.clock())
+            assert asked is not None
+        world.wait(CLAIM_SECONDS)
+        duplicate = StrikeRejected("duplicate", status=422, strike_code="DUPLICATE_PAYMENT_QUOTE")
+        said = []
+        before_call(world, POST_QUOTE, lambda: said.append(hold_if_forked(sender, asked, duplicate)))
+
+        send(world)
+
+        held = refund_of(world, invoice)
+        assert (said, held.state, held.held_because) == ([None], RefundState.HELD, HoldCause.FORKED)
+        drain(world)
+        assert payouts(world) == []
+
+    def test_a_quote_that_the_second_worker_created_is_no_copy(self, world: World) -> None:
+        invoice = owe(world)
+        other = twin(world)
+        before_call(world, POST_QUOTE, lambda: oversleep(world, other))
+
+        send(world)
+
+        assert refund_of(world, invoice).state is RefundState.SENT
+        assert len(payouts(world)) == 1
+        other.close()
