@@ -1,14 +1,27 @@
-"""What becomes of a description: nothing in it is refused, and it always fits into a payment request."""
+"""Text is cleaned, cut and formatted: no description is refused, and every one fits into a payment request."""
 
 from __future__ import annotations
 
 import unicodedata
+from datetime import datetime, timedelta, timezone
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lnpay.domain.text import blank_unprintable, fit_description, on_one_line
+from lnpay.domain.text import (
+    blank_lone_surrogates,
+    blank_unprintable,
+    counted,
+    fit_description,
+    is_printable_ascii,
+    is_storable,
+    on_one_line,
+    printable,
+    terminal_safe,
+    utc_minute,
+    utc_second,
+)
 
 FAMILY = "👨\u200d👩\u200d👧"
 FLAG = "🇩🇪"
@@ -23,7 +36,7 @@ texts = st.text(
 )  # fmt: skip
 
 
-def printable(text: str) -> str:
+def clean(text: str) -> str:
     return on_one_line(blank_unprintable(text))
 
 
@@ -32,7 +45,7 @@ def printable(text: str) -> str:
 @example("\u0301" * 400)
 @example(FAMILY * 60)
 def test_every_text_fits_into_a_payment_request(text: str) -> None:
-    fitted = fit_description(printable(text))
+    fitted = fit_description(clean(text))
 
     assert len(fitted.encode()) <= 639
     assert len(fitted.encode("utf-16-le")) <= 2 * 200
@@ -40,7 +53,7 @@ def test_every_text_fits_into_a_payment_request(text: str) -> None:
 
 @given(texts)
 def test_what_is_cut_is_a_beginning(text: str) -> None:
-    text = printable(text)
+    text = clean(text)
 
     fitted = fit_description(text)
 
@@ -49,16 +62,16 @@ def test_what_is_cut_is_a_beginning(text: str) -> None:
 
 @given(texts)
 def test_nothing_unprintable_is_left(text: str) -> None:
-    left = {unicodedata.category(character) for character in printable(text)}
+    left = {unicodedata.category(character) for character in clean(text)}
 
     assert not left & {"Cc", "Cs", "Zl", "Zp"}
 
 
 @given(texts)
 def test_what_is_printable_stays_as_it_is(text: str) -> None:
-    once = printable(text)
+    once = clean(text)
 
-    assert printable(once) == once
+    assert clean(once) == once
 
 
 @pytest.mark.parametrize(
@@ -72,7 +85,7 @@ def test_what_is_printable_stays_as_it_is(text: str) -> None:
     ],
 )
 def test_line_breaks_and_controls_become_spaces(text: str, wanted: str) -> None:
-    assert printable(text) == wanted
+    assert clean(text) == wanted
 
 
 @pytest.mark.parametrize("one", [FAMILY, FLAG, THUMB, "e\u0301", "❤\ufe0f", "한"])
@@ -92,3 +105,40 @@ def test_what_fits_is_not_touched() -> None:
 
 def test_a_text_without_any_edge_is_cut_all_the_same() -> None:
     assert len(fit_description("a" + "\u0301" * 300)) == 200
+
+
+def test_only_what_every_database_accepts_is_storable() -> None:
+    assert is_storable("order 7, übung 🍞")
+    assert is_storable("\u200b\x1b")
+    assert not is_storable("a\0b")
+    assert not is_storable("half \ud83c of an emoji")
+
+
+def test_our_own_ids_are_printable_ascii() -> None:
+    assert is_printable_ascii("msg_0123abc-DEF ~")
+    assert not any(is_printable_ascii(text) for text in ("a\0", "a\n", "ü", "\x7f"))
+
+
+def test_text_for_a_terminal_cannot_move_its_cursor() -> None:
+    assert terminal_safe("a\x1b[2Jb\r\nü") == "a?[2Jb???"
+    assert terminal_safe("one\ntwo", keep="\n") == "one\ntwo"
+
+
+def test_direction_marks_are_not_printable() -> None:
+    assert printable("a\u202eb\tc") == "a b c"
+    assert printable("a\u202eb", instead="") == "ab"
+
+
+def test_lone_surrogates_alone_are_blanked() -> None:
+    assert blank_lone_surrogates("a\ud800\tb🍞") == "a \tb🍞"
+
+
+def test_times_are_written_in_utc() -> None:
+    at = datetime(2026, 11, 23, 6, 12, 40, tzinfo=timezone(timedelta(hours=1)))
+
+    assert utc_minute(at) == "2026-11-23 05:12 UTC"
+    assert utc_second(at) == "2026-11-23 05:12:40 UTC"
+
+
+def test_a_count_agrees_with_its_noun() -> None:
+    assert [counted(number, "row") for number in (0, 1, 1_234)] == ["0 rows", "1 row", "1,234 rows"]
