@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain, count, islice
 
@@ -35,6 +35,7 @@ from lnpay.domain.errors import (
 )
 from lnpay.domain.events import EventType
 from lnpay.domain.states import UNWATCHED, Closer, InvoiceState
+from lnpay.domain.text import utc_second
 from lnpay.repository.queries.ledger_queries import IDS_AT_ONCE, LedgerInvoice, LedgerRefund
 from lnpay.strike.answers import Payment, PaymentStatus
 from lnpay.strike.invoices import (
@@ -148,7 +149,7 @@ class _Audit:
             kind,
             invoice.strike_invoice_id,
             _state(invoice),
-            f"paid {_moment(paid_at)}, due {_moment(invoice.expires_at)}",
+            f"paid {utc_second(paid_at)}, due {utc_second(invoice.expires_at)}",
         )
 
     def _check_consequence(self, invoice: LedgerInvoice, *, is_refunded: bool, was_notified: bool) -> None:
@@ -371,11 +372,7 @@ def _refund(refund: LedgerRefund) -> str:
 
 def _paid_words(seen: StrikeInvoice) -> str:
     amount = "not in bitcoin" if seen.amount_sats is None else f"{seen.amount_sats:,} sats"
-    return f"{seen.status}, {amount}, made {_moment(seen.created_at)}"
-
-
-def _moment(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    return f"{seen.status}, {amount}, made {utc_second(seen.created_at)}"
 
 
 def _sent_words(payment: Payment) -> str:

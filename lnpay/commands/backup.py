@@ -10,6 +10,7 @@ from lnpay.commands.base import Subparsers
 from lnpay.domain.errors import InvalidRequest
 from lnpay.domain.model import utc_now
 from lnpay.domain.settings import Settings
+from lnpay.domain.text import utc_second
 
 if TYPE_CHECKING:
     from lnpay.repository.maintenance.backup import Restore
@@ -61,7 +62,7 @@ def _back_up(settings: Settings, options: argparse.Namespace) -> int:
 def _describe(contents: Contents) -> str:
     rows = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in contents.rows.items())
     newest = contents.newest_invoice_at
-    when = "there is no invoice yet" if newest is None else f"newest invoice made at {newest:%Y-%m-%d %H:%M:%S} UTC"
+    when = "there is no invoice yet" if newest is None else f"newest invoice made at {utc_second(newest)}"
     return f"It has {rows}; {when}; tables of version {contents.schema}."
 
 
@@ -102,7 +103,7 @@ def _mark(settings: Settings) -> int:
 
 def _explain(restored: Restore, database: Path) -> None:
     contents = restored.contents
-    taken = f"{contents.copied_at:%Y-%m-%d %H:%M:%S} UTC" if contents.copied_at else "an unknown time"
+    taken = utc_second(contents.copied_at) if contents.copied_at else "an unknown time"
     print(f"restored: {database} is as it was at {taken}")
     print(_describe(contents))
     if restored.aside is not None:

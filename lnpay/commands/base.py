@@ -8,6 +8,7 @@ from typing import Protocol
 
 from lnpay.domain.errors import Conflict, NotFound
 from lnpay.domain.model import Invoice
+from lnpay.domain.text import utc_minute
 from lnpay.repository import Repository
 from lnpay.runtime.backend import Backend
 
@@ -44,7 +45,7 @@ def find_named_invoice(repository: Repository, name: str) -> Invoice:
     if len(found) > 1:
         lines = "\n".join(
             f"  {one.strike_invoice_id}  {one.state}, order {one.correlation_id}, {one.amount_sats:,} sats,"
-            f" {one.created_at:%Y-%m-%d %H:%M} UTC"
+            f" {utc_minute(one.created_at)}"
             for one in found
         )
         raise Conflict(f"{name} names {len(found)} invoices; repeat the command with one of these ids:\n{lines}")

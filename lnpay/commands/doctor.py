@@ -15,6 +15,7 @@ from lnpay.commands.base import Subparsers
 from lnpay.doctor import Finding, Verdict, examine
 from lnpay.doctor.checks.machine import settings_are_wrong
 from lnpay.domain.settings import Settings
+from lnpay.domain.text import terminal_safe
 
 STYLES = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
 
@@ -61,7 +62,7 @@ def _print_lines(findings: Sequence[Finding]) -> None:
     for finding in findings:
         advice = f" -> {finding.advice}" if finding.advice else ""
         message = finding.message.replace("\n", "; ")
-        print(_ascii(f"{finding.verdict:<5} {finding.name:<20}  {message}{advice}"))
+        print(_safe(f"{finding.verdict:<5} {finding.name:<20}  {message}{advice}"))
     print(_summary(findings))
 
 
@@ -73,9 +74,9 @@ def _print_table(findings: Sequence[Finding]) -> None:
 
     table = Table.grid(padding=(0, 2, 0, 0))
     for finding in findings:
-        table.add_row(Text(finding.verdict, STYLES[finding.verdict]), Text(finding.name), Text(_ascii(finding.message)))
+        table.add_row(Text(finding.verdict, STYLES[finding.verdict]), Text(finding.name), Text(_safe(finding.message)))
         if finding.advice:
-            table.add_row("", "", Text(f"-> {_ascii(finding.advice)}", "bold"))
+            table.add_row("", "", Text(f"-> {_safe(finding.advice)}", "bold"))
     console = Console(highlight=False)
     console.print(table)
     console.print(_summary(findings))
@@ -86,6 +87,6 @@ def _summary(findings: Sequence[Finding]) -> str:
     return ", ".join(f"{counts[verdict]} {verdict}" for verdict in reversed(Verdict))
 
 
-def _ascii(text: str) -> str:
-    """What every terminal can show, and what cannot move its cursor: an error of the shop's hook may hold anything."""
-    return "".join(one if one.isascii() and (one.isprintable() or one == "\n") else "?" for one in text)
+def _safe(text: str) -> str:
+    # An error of the shop's hook may hold anything.
+    return terminal_safe(text, keep="\n")

@@ -19,6 +19,7 @@ from lnpay.accounting.report import (
     Totals,
 )
 from lnpay.commands.tables import columns_of_output, new_table, print_table
+from lnpay.domain.text import counted, utc_minute
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -177,12 +178,12 @@ def print_summary(period: Period, totals: Totals) -> None:
     table.add_row("sats", f"{whole.payments:,}", f"{whole.refunds:,}", *(f"{amount:,}" for amount in sats))
     print_table(table)
     if totals.owed:
-        what = _count(totals.owed, "refund")
+        what = counted(totals.owed, "refund")
         print(
             f"\nNot in these sums: {what} of {totals.owed_sats:,} sats, owed and not sent: python main.py refunds list"
         )
     if totals.deleted:
-        what = _count(sum(one.invoices for one in totals.deleted), "unpaid order")
+        what = counted(sum(one.invoices for one in totals.deleted), "unpaid order")
         worth = sum(one.amount_sats for one in totals.deleted)
         print(f"\nNot in these sums: {what} of {worth:,} sats, deleted since (PRUNE_AFTER_DAYS)")
 
@@ -243,9 +244,9 @@ def _align_right(table: Table, first: int, last: int | None = None) -> None:
 
 def print_reconciliation(found: Reconciliation, file: TextIO) -> None:
     """Print the verdict, and each discrepancy with what to do."""
-    whole = f": {_count(found.payments, 'payment')} and {_count(found.refunds, 'refund')}"
+    whole = f": {counted(found.payments, 'payment')} and {counted(found.refunds, 'refund')}"
     compared = whole if found.unfinished is None else ", and not to the end"
-    print(f"\nCompared with Strike, up to {_minute(found.until)}{compared}", file=file)
+    print(f"\nCompared with Strike, up to {utc_minute(found.until)}{compared}", file=file)
     for remark in _remarks(found):
         print(f"  {remark}", file=file)
     for number, one in enumerate(found.discrepancies, 1):
@@ -274,27 +275,19 @@ def _verdict(found: Reconciliation) -> str:
     if not found.is_balanced:
         soon = " Run this again in 10 minutes." if found.too_new or found.until <= found.since else ""
         return f"Nothing was compared.{soon}"
-    return f"Books balance up to {_minute(found.until)}." if found.too_new else "Books balance."
+    return f"Books balance up to {utc_minute(found.until)}." if found.too_new else "Books balance."
 
 
 def _remarks(found: Reconciliation) -> Iterator[str]:
     """What was left out, and why."""
     if found.too_new:
-        yield f"{_count(found.new_payments, 'payment')} and {_count(found.new_refunds, 'refund')} too new to compare"
+        yield f"{counted(found.new_payments, 'payment')} and {counted(found.new_refunds, 'refund')} too new to compare"
     if found.foreign:
-        yield f"{_count(found.foreign, 'paid invoice')} of another program in the same account: not compared"
+        yield f"{counted(found.foreign, 'paid invoice')} of another program in the same account: not compared"
     if found.by_hand:
-        yield f"{_count(found.by_hand, 'refund')} closed by a person: not compared"
+        yield f"{counted(found.by_hand, 'refund')} closed by a person: not compared"
     if found.unnamed:
-        yield f"{_count(found.unnamed, 'refund')} for which Strike gave no payment id: not compared"
-
-
-def _minute(at: datetime) -> str:
-    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+        yield f"{counted(found.unnamed, 'refund')} for which Strike gave no payment id: not compared"
 
 
 def _exact(amount: Decimal) -> str:

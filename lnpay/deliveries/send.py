@@ -30,6 +30,7 @@ from lnpay.domain.model import (
     Invoice,
 )
 from lnpay.domain.states import DeliveryState, InvoiceState
+from lnpay.domain.text import printable
 from lnpay.domain.webhook_signature import delivery_headers
 from lnpay.http.post import Post, post_for_status
 from lnpay.repository import Repository
@@ -208,8 +209,7 @@ def make_event(outbox: Outbox, delivery: Delivery) -> Event:
 
 def _reason(error: ShopRefused) -> str:
     """The hook's reason, safe for log and database: it may quote anything that the shop answered."""
-    printable = "".join(one if one.isprintable() else " " for one in str(error.message))
-    return printable[:MAX_REASON_CHARACTERS]
+    return printable(str(error.message))[:MAX_REASON_CHARACTERS]
 
 
 def _put_off(outbox: Outbox, delivery: Delivery, reason: str) -> None:

@@ -1,8 +1,10 @@
-"""Times as people say them."""
+"""How the doctor writes lengths of time."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import timedelta
+
+from lnpay.domain.text import counted
 
 
 def in_words(length: timedelta) -> str:
@@ -11,9 +13,4 @@ def in_words(length: timedelta) -> str:
     for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}s"
-    return f"{seconds} second{'' if seconds == 1 else 's'}"
-
-
-def moment(at: datetime) -> str:
-    """A moment, to the minute."""
-    return f"{at:%Y-%m-%d %H:%M} UTC"
+    return counted(seconds, "second")

@@ -27,6 +27,7 @@ from lnpay.domain.states import (
     WATCHED,
     InvoiceState,
 )
+from lnpay.domain.text import counted
 from lnpay.invoices.settle import (
     Outcome,
     SettlementContext,
@@ -169,9 +170,7 @@ def _note_pending(context: SettlementContext, found: Sweep, since: datetime) -> 
             nameless += page.nameless
         found.is_pending_known = nameless == 0
         if nameless:
-            found.why_none_lapses = (
-                f"Strike lists {nameless:,} pending payment{'' if nameless == 1 else 's'} without an invoice id"
-            )
+            found.why_none_lapses = f"Strike lists {counted(nameless, 'pending payment')} without an invoice id"
     except _NoList as refusal:
         found.why_none_lapses = "Strike's list of pending payments is unavailable"
         log.warning("strike's list of pending invoices is unavailable error=%s", refusal.error.message)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lnpay.domain.states import LAPSE_MARGIN
+from lnpay.domain.text import counted, utc_minute
 from lnpay.repository import Transaction
 from lnpay.repository.queries.figures import Waiting
 
@@ -47,11 +48,11 @@ class StalledWork:
 
 
 def _many(waiting: Waiting, noun: str) -> str:
-    return f"{waiting.count:,} {noun}{'s' if waiting.count != 1 else ''}"
+    return counted(waiting.count, noun)
 
 
 def _since(waiting: Waiting) -> str:
-    return f"the oldest since {waiting.since:%Y-%m-%d %H:%M} UTC"
+    return f"the oldest since {utc_minute(waiting.since)}"
 
 
 def find_stalled(tx: Transaction, now: datetime) -> StalledWork:

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 
 from lnpay.domain.model import Hold, Refund
 from lnpay.domain.states import HoldCause, RefundState, RefundStep
+from lnpay.domain.text import utc_minute
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.limits import COPIED, RESTORED
 from lnpay.repository.restores import Restore
@@ -86,11 +87,11 @@ def why_doubted(tx: Transaction, refund: Refund) -> Hold | None:
 
 def _hold(restore: Restore) -> Hold:
     if restore.cause is HoldCause.FORKED:
-        what = f"another copy of this database was detected on {restore.noticed_at:%Y-%m-%d %H:%M} UTC"
+        what = f"another copy of this database was detected on {utc_minute(restore.noticed_at)}"
     elif restore.copied_at is None:
         what = "the database was restored from a backup"
     else:
-        what = f"the database was restored from a backup of {restore.copied_at:%Y-%m-%d %H:%M} UTC"
+        what = f"the database was restored from a backup of {utc_minute(restore.copied_at)}"
     return Hold(
         restore.cause,
         f"{what}, so this refund may have been sent already. Look for it in Strike's dashboard: if it is there, use "

@@ -24,6 +24,7 @@ from lnpay.domain.states import (
     InvoiceState,
     check_invoice_move,
 )
+from lnpay.domain.text import is_printable_ascii, is_storable
 from lnpay.repository.records.invoices import RATE_COLUMNS, to_checked, to_invoice, to_rate, to_record
 from lnpay.repository.sql import first_moment, insert_unless_there, read_one, read_rows
 from lnpay.repository.tables import invoices as t
@@ -171,7 +172,7 @@ class Invoices:
 
     def _named(self, column: Column[str], name: str) -> Invoice | None:
         # The name comes from an untrusted URL. PostgreSQL rejects NUL characters, and no name of ours has one.
-        if not (name.isascii() and name.isprintable()):
+        if not is_printable_ascii(name):
             return None
         return self._one_invoice((column == name) & t.c.strike_invoice_id.is_not(None))
 
@@ -330,11 +331,6 @@ class Invoices:
         statement = select(t.c.state, func.count()).where(t.c.strike_invoice_id.is_not(None)).group_by(t.c.state)
         found = {str(state): int(count) for state, count in self._connection.execute(statement)}
         return {state: found.get(state, 0) for state in InvoiceState}
-
-
-def is_storable(text: str) -> bool:
-    """Whether a database accepts `text` as a value: PostgreSQL rejects NUL characters and lone surrogates."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _attempts_of(order_id: str) -> list[Select[Any]]:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Column, ColumnElement, Connection, Row, delete, exists, insert, select, update
 
 from lnpay.domain.states import UNWATCHED, DeliveryState, InvoiceState
+from lnpay.domain.text import is_printable_ascii
 from lnpay.repository.sql import checked, read_rows, sum_of
 from lnpay.repository.tables import (
     SHOWN_CORRELATION_ID,
@@ -152,8 +153,8 @@ class Pruned:
 
     def unpaid_among(self, strike_invoice_ids: Iterable[str]) -> list[str]:
         """Which of these Strike ids are deleted invoices of ours of which no payment is known."""
-        # Names come from outside, and no id of ours has what a database cannot compare.
-        ids = [one for one in strike_invoice_ids if one.isascii() and one.isprintable()]
+        # The ids come from outside, and PostgreSQL raises an error for a NUL. No id of ours has one.
+        ids = [one for one in strike_invoice_ids if is_printable_ascii(one)]
         statement = select(p.strike_invoice_id).where(p.strike_invoice_id.in_(ids), p.found_paid_at.is_(None))
         return list(self._connection.execute(statement).scalars())
 

@@ -21,6 +21,7 @@ from lnpay.domain.states import (
     RefundStep,
     check_refund_move,
 )
+from lnpay.domain.text import is_printable_ascii
 from lnpay.repository.records.refunds import NOTHING_SENT, key_values, request_values, to_attempt, to_refund
 from lnpay.repository.sql import (
     first_moment,
@@ -78,11 +79,11 @@ class Refunds:
 
     def find_by_token(self, token: str) -> Refund | None:
         """The refund behind a customer's link."""
-        return self._one(t.c.token == token) if token.isascii() and token.isprintable() else None
+        return self._one(t.c.token == token) if is_printable_ascii(token) else None
 
     def find_by_payment(self, payment_id: str) -> Refund | None:
         """The refund that Strike sends as payment `payment_id`."""
-        return self._one(t.c.payment_id == payment_id) if payment_id.isascii() and payment_id.isprintable() else None
+        return self._one(t.c.payment_id == payment_id) if is_printable_ascii(payment_id) else None
 
     def _one(self, condition: ColumnElement[bool]) -> Refund | None:
         return read_one(self._connection, t, select(t).where(condition), to_refund)

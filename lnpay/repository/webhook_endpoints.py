@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, Select, insert, select, update
 
 from lnpay.domain.model import EndpointSettings, WebhookEndpoint
 from lnpay.domain.states import EndpointForm, EndpointSetter
+from lnpay.domain.text import is_printable_ascii
 from lnpay.repository.sql import checked, read_rows
 from lnpay.repository.tables import webhook_endpoints as t
 
@@ -42,8 +43,8 @@ class WebhookEndpoints:
 
     def find_by_public_id(self, public_id: str) -> WebhookEndpoint | None:
         """The endpoint of that name."""
-        # No name of ours has what a database cannot compare.
-        if not (public_id.isascii() and public_id.isprintable()):
+        # The name comes from a URL, and PostgreSQL raises an error for a NUL. No name of ours has one.
+        if not is_printable_ascii(public_id):
             return None
         statement = select(*_COLUMNS).where(t.c.public_id == public_id, t.c.deleted_at.is_(None))
         return next(iter(self._read(statement)), None)

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from lnpay.domain.errors import StrikeAmbiguous
+from lnpay.domain.text import is_printable_ascii
 from lnpay.strike.reading import (
     ODD,
     parse_time,
@@ -132,7 +133,7 @@ def _id(value: object) -> str:
 
 def _can_be_an_id(text: str) -> bool:
     # Databases reject NUL characters and lone surrogates, and no id of ours has one.
-    return text.isascii() and text.isprintable() and 0 < len(text) <= MAX_ID_CHARACTERS
+    return is_printable_ascii(text) and 0 < len(text) <= MAX_ID_CHARACTERS
 
 
 def _invoice_or_none(row: object) -> StrikeInvoice | None:

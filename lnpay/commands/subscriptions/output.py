@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich.text import Text
 
 from lnpay.commands.tables import new_table
+from lnpay.domain.text import terminal_safe
 from lnpay.monitoring.subscriptions import StrikeEvent, is_same_url
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def shown(subscription: Json) -> Json:
 
 def plain(value: object) -> str:
     """A value of Strike's answer as text that cannot move the cursor, and that every terminal can show."""
-    return "".join(one if one.isascii() and one.isprintable() else "?" for one in str(value or ""))
+    return terminal_safe(str(value or ""))
 
 
 def id_of(subscription: Json) -> str:

@@ -15,11 +15,12 @@ from lnpay.doctor.findings import (
     ok,
     warn,
 )
-from lnpay.doctor.formatting import in_words, moment
+from lnpay.doctor.formatting import in_words
 from lnpay.doctor.target import Target
 from lnpay.domain.errors import StrikeError, StrikeRejected
 from lnpay.domain.states import RefundState
 from lnpay.domain.strike_time import CLOCK_FAIL, CLOCK_WARN, ClockOffset
+from lnpay.domain.text import utc_minute
 from lnpay.strike.buckets import Bucket
 from lnpay.strike.client import StrikeAnswer
 
@@ -213,7 +214,7 @@ def _check_budget(target: Target) -> Iterator[Finding]:
         until = max(locked.values())
         yield fail(
             name,
-            f"Strike has locked us out ({', '.join(locked)}) until {moment(until)}",
+            f"Strike has locked us out ({', '.join(locked)}) until {utc_minute(until)}",
             f"wait {in_words(until - now)}: it ends automatically. Find out what else calls Strike from this address",
         )
     elif left == 0:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, TextClause, select, text, upda
 
 from lnpay.domain.model import Invoice
 from lnpay.domain.states import InvoiceState, check_invoice_move
-from lnpay.repository.invoices import is_storable
+from lnpay.domain.text import is_storable
 from lnpay.repository.records.invoices import to_invoice
 from lnpay.repository.sql import read_rows
 from lnpay.repository.tables import IS_MARKED_INVALID, IS_SEEN_UNPAID

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, select, tuple_
 
 from lnpay.domain.model import Invoice
 from lnpay.domain.states import InvoiceState
-from lnpay.repository.invoices import is_storable
+from lnpay.domain.text import is_storable
 from lnpay.repository.queries.searches import ListPosition, without_index
 from lnpay.repository.records.invoices import to_invoice
 from lnpay.repository.sql import read_rows

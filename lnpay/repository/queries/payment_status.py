@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from lnpay.domain.states import InvoiceState, RefundState
+from lnpay.domain.text import is_printable_ascii
 from lnpay.repository.sql import checked, read_rows
 from lnpay.repository.tables import invoices, refunds
 
@@ -35,8 +36,8 @@ class PaymentStatuses:
 
     def by_token(self, tokens: Iterable[str]) -> dict[str, PaymentStatus]:
         """The status behind each checkout token that is one."""
-        # Names come from strangers' URLs; PostgreSQL refuses a NUL with an error, and no name of ours has one.
-        wanted = [token for token in tokens if token.isascii() and token.isprintable()]
+        # The tokens come from URLs, and PostgreSQL raises an error for a NUL. No token of ours has one.
+        wanted = [token for token in tokens if is_printable_ascii(token)]
         found: dict[str, PaymentStatus] = {}
         for start in range(0, len(wanted), BATCH):
             found.update(self._batch(wanted[start : start + BATCH]))

@@ -218,7 +218,7 @@ def _names_in(words: str) -> list[list[ColumnElement[bool] | TextClause]]:
     words = words.strip()
     if not words:
         return [[]]
-    # PostgreSQL refuses a NUL with an error, and no name has one.
+    # PostgreSQL raises an error for a NUL, and no name has one.
     if len(words) > MAX_TEXT_CHARACTERS or not words.isprintable():
         return []
     name = words.removeprefix("lightning:").lower()

@@ -8,6 +8,7 @@ from decimal import Decimal
 from babel.numbers import format_currency
 
 from lnpay.domain.encoding.json_text import Json, write_json_text
+from lnpay.domain.text import counted
 
 _FINE = ("settled", "delivered", "sent")
 _WRONG = ("needs_address", "held", "failed", "abandoned")
@@ -42,7 +43,7 @@ def length(span: timedelta) -> str:
     for size, unit in _UNITS:
         if seconds >= size:
             count = seconds // size
-            return f"{count} {unit}{'s' if count > 1 else ''}"
+            return counted(count, unit)
     return "a moment"
 
 
@@ -62,7 +63,7 @@ def price(amount: Decimal, currency: str) -> str:
 
 def sats(amount: int) -> str:
     """An amount in whole sats: "1,234 sats"."""
-    return f"{amount:,} sat{'' if amount == 1 else 's'}"
+    return counted(amount, "sat")
 
 
 def metadata(value: Json) -> list[tuple[str, str]]:

@@ -23,6 +23,7 @@ from lnpay.domain.model import (
 )
 from lnpay.domain.money import parse_fiat
 from lnpay.domain.permissions import Permission
+from lnpay.domain.text import printable
 from lnpay.invoices.cancel import cancel_invoice
 from lnpay.invoices.create import create_invoice
 from lnpay.repository import Transaction
@@ -124,7 +125,7 @@ def _kept(address: str | None) -> str | None:
     """What is remembered of an address that cannot be one: enough to see what was sent."""
     if not address:
         return None
-    return "".join(one for one in address if one.isprintable())[:MAX_ADDRESS_CHARACTERS] or None
+    return printable(address, instead="")[:MAX_ADDRESS_CHARACTERS] or None
 
 
 def _shown(backend: Backend, invoice: Invoice) -> OpenInvoice:

@@ -26,7 +26,13 @@ from werkzeug.wrappers import Request
 
 from lnpay.domain.errors import InvalidRequest
 from lnpay.domain.money import INVOICE_CURRENCIES, decimals_of, read_currency
-from lnpay.domain.text import DESCRIPTION_CHARACTERS, blank_unprintable, on_one_line
+from lnpay.domain.text import (
+    DESCRIPTION_CHARACTERS,
+    blank_lone_surrogates,
+    blank_unprintable,
+    has_lone_surrogate,
+    on_one_line,
+)
 from lnpay.invoices.create import MAX_EXPIRES_IN_SECONDS, MIN_EXPIRES_IN_SECONDS, check_expires_in
 from lnpay.web.api.links import LINK_PATTERN, MAX_LINK_CHARACTERS, customer_link
 
@@ -57,7 +63,7 @@ def _is(pattern: str, text: str) -> bool:
     """Whether a pattern of JSON Schema fits the whole of `text`, and `text` is fit to be stored at all."""
     # Python's $ would forgive a line break at the end; halves of characters cannot be written as UTF-8.
     fits = re.fullmatch(pattern.removeprefix("^").removesuffix("$"), text) is not None
-    return fits and not any("\ud800" <= character <= "\udfff" for character in text)
+    return fits and not has_lone_surrogate(text)
 
 
 def _plain_text(text: str) -> str:
@@ -73,7 +79,7 @@ def _printable(value: object) -> object:
 
 def _storable(value: object) -> object:
     """A text with spaces for halves of characters alone: what is wrong with it otherwise costs no sale."""
-    return re.sub("[\ud800-\udfff]", " ", value) if isinstance(value, str) else value
+    return blank_lone_surrogates(value) if isinstance(value, str) else value
 
 
 def _id_as_text(value: object) -> object:

@@ -10,6 +10,7 @@ from werkzeug.datastructures import MultiDict
 from lnpay.access.api_keys import MAX_LABEL_CHARACTERS, Application
 from lnpay.domain.errors import InvalidRequest
 from lnpay.domain.permissions import GRANTABLE, PERMISSIONS_FOR, KeyPurpose, Permission, Permissions
+from lnpay.domain.text import on_one_line, printable
 from lnpay.monitoring.exposure import is_this_machine
 from lnpay.web.api.links import MAX_LINK_CHARACTERS, shop_address
 
@@ -83,17 +84,17 @@ def read_connect_request(fields: MultiDict[str, str], store_id: str) -> ConnectR
     permissions = tuple(one for one in GRANTABLE if one in names)
     left_out = [one for one in names if one not in GRANTABLE]
     # Plugins insist on refunds in name only: they work without, and say themselves that they cannot refund.
-    impossible = [_printable(one, MAX_NAME_CHARACTERS) for one in left_out if one != Permission.CREATE_PULL_PAYMENTS]
+    impossible = [_shown(one, MAX_NAME_CHARACTERS) for one in left_out if one != Permission.CREATE_PULL_PAYMENTS]
     is_strict = fields.get("strict", "true").strip().lower() not in ("false", "0")
     if impossible and is_strict:
         raise InvalidRequest(f"it insists on permissions that LNPay never grants: {', '.join(impossible)}")
     if not permissions:
         raise InvalidRequest("it asks for no permission that LNPay can grant")
     return ConnectRequest(
-        _printable(fields.get("applicationName", ""), MAX_NAME_CHARACTERS) or "A shop",
-        _printable(fields.get("applicationIdentifier", ""), MAX_ID_CHARACTERS) or None,
+        _shown(fields.get("applicationName", ""), MAX_NAME_CHARACTERS) or "A shop",
+        _shown(fields.get("applicationIdentifier", ""), MAX_ID_CHARACTERS) or None,
         permissions,
-        tuple(_printable(one, MAX_NAME_CHARACTERS) for one in left_out),
+        tuple(_shown(one, MAX_NAME_CHARACTERS) for one in left_out),
         _redirect(fields.get("redirect", "").strip()),
     )
 
@@ -113,6 +114,6 @@ def _redirect(text: str) -> str | None:
     return redirect
 
 
-def _printable(text: str, most: int) -> str:
+def _shown(text: str, most: int) -> str:
     """Foreign text in one line, without characters that hide or turn others round."""
-    return " ".join("".join(one if one.isprintable() else " " for one in text).split())[:most].strip()
+    return on_one_line(printable(text))[:most].strip()

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from lnpay.domain.encoding.json_text import MAX_METADATA_BYTES, check_metadata, read_json_text
 from lnpay.domain.errors import InvalidRequest
-from lnpay.domain.text import blank_unprintable, fit_description, on_one_line
+from lnpay.domain.text import blank_unprintable, fit_description, is_storable, on_one_line
 from lnpay.web.api.links import LINK_PATTERN, MAX_LINK_CHARACTERS, customer_link
 from lnpay.web.customer.links import PLACEHOLDER
 from lnpay.web.greenfield.errors import FieldsRefused
@@ -281,8 +281,8 @@ def order_id_of(metadata: Json) -> str | None:
 
 
 def searchable(order_id: str | None) -> str | None:
-    """An order id as the database keeps it: a long one is cut, and told apart by its hash. None: it cannot hold it."""
-    if order_id is None or "\0" in order_id or any("\ud800" <= one <= "\udfff" for one in order_id):
+    """An order id as it is stored: a long one is cut and ends with its hash. None if no database can store it."""
+    if order_id is None or not is_storable(order_id):
         return None
     if len(order_id) <= MAX_ORDER_ID_CHARACTERS:
         return order_id
