@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 
 from lnpay.runtime.packages import check_packages
 
@@ -46,6 +47,9 @@ def main(arguments: list[str] | None = None) -> int:
         set_up_logging(settings.log_level, settings.log_format)
         if options.on_settings is not None:
             return int(options.on_settings(settings, options))
+        if options.command is not None:
+            # A person waits for a command, and a report of years takes its time.
+            settings = replace(settings, db_statement_timeout_seconds=0)
         backend = build_backend(settings, load_deliver(settings.hook_files))
     except SettingsError as error:
         return _refuse(error, options)

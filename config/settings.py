@@ -148,6 +148,10 @@ def _read_settings(reader: _Reader, env_file: Path) -> Settings:
         time_offset_seconds=read("TIME_OFFSET", values.whole(10, 86_400, "seconds"), Settings.time_offset_seconds),
         currency=read("CURRENCY", values.currency, Settings.currency),
         database_url=hidden("DATABASE_URL", values.database_url, values.database_url("sqlite:///invoices.sqlite")),
+        db_pool_size=read("DB_POOL_SIZE", values.whole(2, 500, "connections"), Settings.db_pool_size),
+        db_statement_timeout_seconds=read(
+            "DB_STATEMENT_TIMEOUT", values.whole(0, 3_600, "seconds"), Settings.db_statement_timeout_seconds
+        ),
         delivery_url=hidden("DELIVERY_URL", values.url, Settings.delivery_url),
         delivery_secret=hidden("DELIVERY_SECRET", values.delivery_secret, Settings.delivery_secret),
         delivery_events=read("DELIVERY_EVENTS", values.events, Settings.delivery_events),

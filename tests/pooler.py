@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL, make_url
 
 SESSIONS = 3
 PROTOCOL = 3 << 16
+COMMIT = (b"Q", b"COMMIT\0")
 NO_TLS = {80877103, 80877104}
 """What a client asks before it starts: for TLS, for GSS encryption."""
 END_OF_REQUEST = b"QS"
@@ -55,10 +56,16 @@ def _read_start(client: socket.socket) -> int:
 
 @dataclass
 class Pooler:
-    """Listens on a port of its own and shares SESSIONS sessions of the database at `url`."""
+    """Listens on a port of its own and shares SESSIONS sessions of the database at `url`.
+
+    commits: how many it has passed on. lost_commit: of which of them, counted from 0, the client gets no answer and
+    loses its connection, though the server has carried it out.
+    """
 
     url: URL
     transactions: int = 0
+    commits: int = 0
+    lost_commit: int | None = None
     _sessions: queue.Queue[socket.socket] = field(default_factory=queue.Queue)
     _parameters: bytes = b""
 
@@ -106,6 +113,8 @@ class Pooler:
         with suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
+                # Answers are many small messages, none of which may wait for the client to confirm the one before it.
+                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
@@ -119,6 +128,11 @@ class Pooler:
             while self._pass_a_transaction_on(client):
                 self.transactions += 1
 
+    def _is_lost(self) -> bool:
+        """Count a commit. Whether its answer is to be lost."""
+        self.commits += 1
+        return self.commits - 1 == self.lost_commit
+
     def _pass_a_transaction_on(self, client: socket.socket) -> bool:
         """Take a session for one transaction. False when the client says goodbye."""
         kind, content = read_message(client)
@@ -129,12 +143,18 @@ class Pooler:
         try:
             status = b""
             while status != b"I":
+                is_commit = (kind, content) == COMMIT
                 while True:
                     session.sendall(message(kind, content))
                     if kind in END_OF_REQUEST:
                         break
                     kind, content = read_message(client)
-                status = _pass_the_answer_on(session, client)
+                is_lost = is_commit and self._is_lost()
+                status = _pass_the_answer_on(session, None if is_lost else client)
+                if is_lost:
+                    # The session is in order: only the client does not know.
+                    is_sound = True
+                    return False
                 if status != b"I":
                     kind, content = read_message(client)
             is_sound = True
@@ -146,11 +166,12 @@ class Pooler:
         return True
 
 
-def _pass_the_answer_on(session: socket.socket, client: socket.socket) -> bytes:
-    """Up to ReadyForQuery, whose status it gives: I outside a transaction."""
+def _pass_the_answer_on(session: socket.socket, client: socket.socket | None) -> bytes:
+    """Up to ReadyForQuery, whose status it gives: I outside a transaction. client: None: the answer is lost."""
     while True:
         kind, content = read_message(session)
-        client.sendall(message(kind, content))
+        if client is not None:
+            client.sendall(message(kind, content))
         if kind == b"Z":
             return content
 

@@ -121,7 +121,8 @@ class RateUnavailable(LnpayError):
 
 
 class StorageUnavailable(LnpayError):
-    """The database could not do its part; nothing of the transaction was kept."""
+    """The database could not do its part. Nothing of the transaction was kept, unless only the answer to its COMMIT was
+    lost: then all of it was. So a caller that repeats itself reads first."""
 
     http_status = 503
     code = "storage_unavailable"

@@ -38,6 +38,10 @@ class Settings:
     strike_api_key: str = field(repr=False)
     database_url: str = field(repr=False)
     """For SQLAlchemy; an SQLite path in it is absolute."""
+    db_pool_size: int = 30
+    """Connections to PostgreSQL that one process opens at most."""
+    db_statement_timeout_seconds: int = 0
+    """After which PostgreSQL gives up a statement of a server or worker. 0: never."""
     webhook_secret: str = field(default="", repr=False)
     """Empty: no call to /webhook is trusted."""
     webhook_secret_old: str = field(default="", repr=False)

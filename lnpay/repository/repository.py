@@ -24,7 +24,13 @@ from lnpay.repository.invoices import Invoices
 from lnpay.repository.limits import Limits
 from lnpay.repository.logins import Logins
 from lnpay.repository.maintenance.inspect import open_to_look, version_of
-from lnpay.repository.maintenance.postgres import DURABLE_COMMIT, is_writable, postgres_engine
+from lnpay.repository.maintenance.postgres import (
+    DURABLE_COMMIT,
+    bounded,
+    is_cancelled,
+    is_writable,
+    postgres_engine,
+)
 from lnpay.repository.pruned import Pruned
 from lnpay.repository.queries.backlog import Backlog
 from lnpay.repository.queries.figures import Figures
@@ -45,6 +51,12 @@ SCHEMA_VERSION = "0019"
 
 BUSY_TIMEOUT_MS = 10_000
 """How long SQLite waits for another process's transaction before it gives up."""
+
+MAX_CONNECTIONS = 30
+"""Connections to PostgreSQL that a process opens at most, by default."""
+
+KEPT_CONNECTIONS = 10
+"""Connections to PostgreSQL that stay open while unused; those beyond are closed."""
 
 MIGRATION_LOCK = 7_305_012_118
 """Any constant will do: two processes that start at once take turns with the migrations on PostgreSQL."""
@@ -90,15 +102,27 @@ class Transaction:
 class Repository:
     """The database behind LNPay. Safe to share between threads. `unreadable`: rows that were passed over lately."""
 
-    def __init__(self, database_url: str, *, can_write: bool = True, steady: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        *,
+        can_write: bool = True,
+        steady: Callable[[], float] | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+        statement_timeout_seconds: int = 0,
+    ) -> None:
         """Open a database.
 
         can_write: False for read-only use; then nothing is created or set, not even WAL.
         steady: replaces the seconds by which calls to Strike are counted, for a test that moves time.
+        max_connections, statement_timeout_seconds: only PostgreSQL has them; 0: no timeout. Migrations have none.
         """
         self._steady = steady
-        self._can_write = can_write
-        self.engine = _create_engine(database_url) if can_write else open_to_look(database_url)
+        limits = bounded(statement_timeout_seconds)
+        self.engine = _create_engine(database_url, max_connections, limits) if can_write else open_to_look(database_url)
+        # A timeout of its own needs a transaction: a session may be another's next time. SQLite has no such timeout.
+        is_bounded = bool(limits) and self.engine.dialect.name == "postgresql"
+        self._is_reading_unbounded = can_write and not is_bounded
         self.unreadable = UnreadableRows()
         self.engine.update_execution_options(**{UNREADABLE_OPTION: self.unreadable})
         # SQLite lets writers poll for its lock, at random and up to a tenth of a second apart. Inside one process a
@@ -115,7 +139,7 @@ class Repository:
     def reading(self) -> Iterator[Transaction]:
         """Read without holding up writers. Each query sees the newest commit."""
         with _translating(), self.engine.connect() as connection:
-            if self._can_write:
+            if self._is_reading_unbounded:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
             yield Transaction(connection, self._steady)
 
@@ -160,13 +184,17 @@ def _translating() -> Iterator[None]:
         if isinstance(error, OUR_MISTAKES):
             raise
         log.error("database unavailable error=%s", error.__class__.__name__, exc_info=error)
+        if is_cancelled(error):
+            raise StorageUnavailable("the database took longer than DB_STATEMENT_TIMEOUT") from error
         raise StorageUnavailable("the database is not available right now") from error
 
 
-def _create_engine(database_url: str) -> Engine:
+def _create_engine(database_url: str, max_connections: int = MAX_CONNECTIONS, limits: tuple[str, ...] = ()) -> Engine:
     url = make_url(database_url)
     if url.get_backend_name() != "sqlite":
-        return postgres_engine(url, DURABLE_COMMIT, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        kept = min(KEPT_CONNECTIONS, max_connections)
+        pool = {"pool_pre_ping": True, "pool_size": kept, "max_overflow": max_connections - kept}
+        return postgres_engine(url, DURABLE_COMMIT, *limits, **pool)
     # Parameters are tokens and addresses; an error that is logged must not bring them along.
     engine = create_engine(url, pool_size=20, max_overflow=20, hide_parameters=True)
     event.listen(engine, "do_connect", _make_private)
@@ -210,5 +238,7 @@ def _migrate(connection: Connection) -> None:
     from lnpay.repository.maintenance.migrate import migrate
 
     if connection.dialect.name == "postgresql":
+        # Making an index of a large table, or waiting for another process that does, takes as long as it takes.
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
     migrate(connection)

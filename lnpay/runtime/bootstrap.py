@@ -67,7 +67,12 @@ def build_backend(
     sandbox_url: where a simulator plays Strike and the customer's wallet; pages then say so.
     Raises SchemaTooNew and StorageUnavailable.
     """
-    repository = Repository(settings.database_url, steady=injected_seconds(clock, steady))
+    repository = Repository(
+        settings.database_url,
+        steady=injected_seconds(clock, steady),
+        max_connections=settings.db_pool_size,
+        statement_timeout_seconds=settings.db_statement_timeout_seconds,
+    )
     repository.upgrade()
     notice_restore(repository, clock())
     strike_time = StrikeTime(clock, steady)

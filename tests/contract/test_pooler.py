@@ -16,7 +16,7 @@ from lnpay.domain.errors import StorageUnavailable
 from lnpay.repository import Repository
 from lnpay.repository.maintenance.dump import dump
 from lnpay.repository.maintenance.inspect import Condition, look
-from lnpay.repository.repository import SCHEMA_VERSION
+from lnpay.repository.repository import MIGRATION_LOCK, SCHEMA_VERSION
 from lnpay.sandbox import SandboxServer, Simulator
 from tests.databases import find_postgres_tools, fresh_postgres
 from tests.pooler import SESSIONS, Pooler, pooling
@@ -57,6 +57,55 @@ def test_every_transaction_commits_durably_and_no_session_keeps_a_setting(direct
                 connection.execution_options(isolation_level="AUTOCOMMIT")
                 assert connection.execute(text(SETTINGS)).all() == []
         repository.close()
+
+
+def test_no_statement_takes_longer_than_its_time_and_no_session_keeps_that(pooler: Pooler) -> None:
+    repository = Repository(pooler.client_url, statement_timeout_seconds=1)
+    repository.upgrade()
+    endless = text("SELECT pg_sleep(60)")
+
+    for begin in (repository.transaction, repository.reading):
+        with pytest.raises(StorageUnavailable, match="longer than DB_STATEMENT_TIMEOUT"), begin() as tx:
+            tx.heartbeats._connection.execute(endless)
+        with begin() as tx:
+            assert tx.heartbeats.every() == []
+
+    unbounded = Repository(pooler.client_url)
+    for _ in range(TRANSACTIONS):
+        with unbounded.transaction() as tx:
+            assert tx.heartbeats._connection.execute(text("SHOW statement_timeout")).scalar_one() == "0"
+    unbounded.close()
+    repository.close()
+
+
+def test_the_changes_to_tables_take_the_time_they_take(direct_url: str) -> None:
+    repository = Repository(direct_url, statement_timeout_seconds=1)
+    with Repository(direct_url).engine.begin() as slow:
+        slow.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        with ThreadPoolExecutor(1) as threads:
+            upgrading = threads.submit(repository.upgrade)
+            with pytest.raises(TimeoutError):
+                upgrading.result(timeout=2)
+            slow.rollback()
+            upgrading.result(timeout=60)
+
+    repository.ping()
+    repository.close()
+
+
+def test_a_process_opens_no_more_connections_than_it_may(direct_url: str) -> None:
+    repository = Repository(direct_url, max_connections=2)
+    repository.upgrade()
+    count = text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+
+    def use(_: int) -> int:
+        with repository.engine.connect() as connection:
+            connection.execute(text("SELECT pg_sleep(0.05)"))
+            return int(connection.execute(count).scalar_one())
+
+    with ThreadPoolExecutor(8) as threads:
+        assert max(threads.map(use, range(24))) == 2
+    repository.close()
 
 
 def test_a_look_does_not_make_it_read_only_for_others(pooler: Pooler) -> None:

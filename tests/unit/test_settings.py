@@ -75,6 +75,8 @@ class TestDefaults:
             time_offset_seconds=120,
             currency="usd",
             database_url=f"sqlite:///{ROOT / 'invoices.sqlite'}",
+            db_pool_size=30,
+            db_statement_timeout_seconds=0,
             delivery_url="http://localhost:8000/webhook",
             delivery_secret="",
             delivery_events=frozenset({EventType.INVOICE_SETTLED}),
@@ -284,6 +286,8 @@ class TestValues:
         [
             ("TIME_OFFSET", "time_offset_seconds", 10, 86_400),
             ("PORT", "port", 0, 65_535),
+            ("DB_POOL_SIZE", "db_pool_size", 2, 500),
+            ("DB_STATEMENT_TIMEOUT", "db_statement_timeout_seconds", 0, 3_600),
             ("RATE_MAX_AGE", "rate_max_age_seconds", 30, 86_400),
             ("REFUND_MAX_SATS", "refund_max_sats", 1, 21_000_000 * 10**8),
             ("REFUND_DAILY_MAX_SATS", "refund_daily_max_sats", 1, 21_000_000 * 10**8),
@@ -586,7 +590,8 @@ def test_no_text_is_worse_than_a_refusal(data: st.DataObject, value: str) -> Non
 class TestExample:
     def test_it_names_every_setting_once(self) -> None:
         fields = {field.name for field in dataclasses.fields(Settings)} - {"env_file", "hook_files"}
-        units = {"time_offset": "time_offset_seconds", "rate_max_age": "rate_max_age_seconds"}
+        in_seconds = ("time_offset", "rate_max_age", "db_statement_timeout")
+        units = {name: f"{name}_seconds" for name in in_seconds}
 
         names = [name.lower() for name in example_names()]
 

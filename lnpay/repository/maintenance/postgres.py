@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, Final, cast
 
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, text
+from sqlalchemy.engine import make_url
 
 from lnpay.domain.errors import StorageUnavailable
 
@@ -19,13 +20,28 @@ DURABLE_COMMIT: Final = (
 """A refund's key must survive a power cut, not only a crash of the process, overriding server, database and role. The
 values left alone wait for this server's disk and, where there is one, for a synchronous standby's."""
 
+CONNECTING: Final = {
+    "connect_timeout": "5",
+    "tcp_user_timeout": "20000",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+}
+"""A machine that vanished without a word is given up after some 20 seconds, not after the quarter of an hour that TCP
+would try. DATABASE_URL may name other values."""
+
+CANCELLED: Final = "57014"
+"""SQLSTATE of a statement that took longer than `statement_timeout`."""
+
 LOST_SERVER: Final = ("25006", "57P01", "57P02", "57P03")
 """SQLSTATEs of a server that stops, starts, or has become a read-only standby: its connections are of no more use."""
 
 
 def postgres_engine(url: URL | str, *begin: str, **options: Any) -> Engine:  # noqa: ANN401 - of create_engine
     """An engine whose transactions all begin with the statements `begin`. The driver's autocommit mode skips them."""
-    connect_args = {"prepare_threshold": None, **options.pop("connect_args", {})}
+    url = make_url(url)
+    connecting = {name: value for name, value in CONNECTING.items() if name not in url.query}
+    connect_args = {"prepare_threshold": None, **connecting, **options.pop("connect_args", {})}
     # Parameters are tokens and addresses; an error that is logged must not bring them along.
     engine = create_engine(url, hide_parameters=True, connect_args=connect_args, **options)
 
@@ -43,6 +59,16 @@ def _leave_lost_server(context: ExceptionContext) -> None:
     """Empty the pool, so that the next transaction connects again and finds the server that has taken over."""
     if getattr(context.original_exception, "sqlstate", None) in LOST_SERVER:
         context.is_disconnect = True
+
+
+def bounded(seconds: int) -> tuple[str, ...]:
+    """What to begin transactions with, so that no statement takes longer; 0: any time."""
+    return (f"SET LOCAL statement_timeout = '{seconds}s'",) if seconds else ()
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """Whether PostgreSQL gave a statement up because it took too long."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == CANCELLED
 
 
 def is_writable(connection: Connection) -> bool:
