@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -12,12 +13,12 @@ from flask import Blueprint, Flask, Response, abort, redirect, request, url_for
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from lnpay.sandbox.people import shop
+from lnpay.sandbox.people.asked import Asked, in_words, look_at
 from lnpay.sandbox.people.page import Page, show, simulator
 from lnpay.sandbox.people.presets import GROUPS, PRESETS
 from lnpay.sandbox.shop.products import with_currency
 from lnpay.sandbox.strike.envelope import ApiError, error_reply
 from lnpay.sandbox.strike.invoices import PaymentRefused
-from lnpay.sandbox.strike.models import InvoiceQuote
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,9 @@ _REFUSALS = {
     "paid": "This was paid already.",
     "pending": "A payment of this is on its way.",
     "cancelled": "The shop has cancelled this.",
+    "amount_missing": "This request leaves the amount to you: say how many sats.",
+    "amount_refused": "This request can only be paid with its own amount.",
+    "amount_unreadable": "The amount has to be a whole number of sats.",
 }
 
 
@@ -131,26 +135,47 @@ def show_wallet() -> Page:
 
 @pages.post("/wallet")
 def pay() -> Page:
-    """Pay a payment request, in time or late."""
+    """Pay a payment request, in time or late, with the amount and the app that the customer chooses."""
     sim, text, late = simulator(), request.form.get("payment_request", ""), "late" in request.form
+    asked, order = look_at(sim, text), sim.shop.order_to_pay(text)
     try:
-        sim.pay_invoice(text, late_seconds=sim.config.late_seconds if late else 0)
+        sats = _chosen_sats(request.form.get("sats", ""), asked)
+        sim.pay_invoice(
+            text,
+            late_seconds=sim.config.late_seconds if late else 0,
+            received_sats=sats,
+            is_strike_user=request.form.get("app") == "strike",
+        )
     except PaymentRefused as refusal:
         return _wallet(text, notice=_REFUSALS[refusal.reason], is_bad=True), 409
-    notice = "Paid late. The shop's time was over, so the money comes back by itself." if late else "Paid."
-    return _wallet("", notice=notice, order=sim.shop.order_to_pay(text))
+    if late and asked and asked.closes_with_expiry:
+        notice = f"Paid {sim.config.late_seconds} s later: the request had not expired yet."
+    elif late:
+        notice = "Paid late. The shop's time was over, so the money comes back by itself."
+    else:
+        notice = in_words(sats or 0, asked.sats if asked and sats else sats or 0)
+    return _wallet("", notice=notice, order=order)
+
+
+def _chosen_sats(text: str, asked: Asked | None) -> int | None:
+    """The amount the customer typed; None for what is asked for. Raises PaymentRefused."""
+    digits = text.strip().replace(",", "")
+    if not digits:
+        return None
+    if not re.fullmatch(r"[1-9][0-9]{0,15}", digits):
+        raise PaymentRefused("amount_unreadable")
+    if asked is not None and int(digits) == asked.sats:
+        return None
+    if asked is not None and not asked.takes_other_amounts:
+        raise PaymentRefused("amount_refused")
+    return int(digits)
 
 
 def _wallet(payment_request: str, **values: object) -> str:
-    quote = _asked(payment_request)
+    asked = look_at(simulator(), payment_request)
     order = values.pop("order", None) or simulator().shop.order_to_pay(payment_request)
-    return show("wallet.html", payment_request=payment_request, quote=quote, order=order, **values)
-
-
-def _asked(payment_request: str) -> InvoiceQuote | None:
-    """What a payment request asks for, when it is one of this sandbox."""
-    text = payment_request.strip().lower().removeprefix("lightning:")
-    return simulator().invoices.quotes_by_request.get(text)
+    form = request.form
+    return show("wallet.html", payment_request=payment_request, asked=asked, order=order, form=form, **values)
 
 
 @pages.get("/ledger")

@@ -15,6 +15,11 @@ class Balances:
         self.available: Counter[str] = Counter({"BTC": sats})
         self.outgoing: Counter[str] = Counter()
 
+    def text(self, currency: str) -> str:
+        """What is there of a currency, with thousands separators."""
+        whole, _, rest = Money(self.available[currency], currency).text().partition(".")
+        return f"{int(whole):,}.{rest}"
+
     def credit(self, amount: Money) -> None:
         """Money came in."""
         self.available[amount.currency] += amount.units
