@@ -35,6 +35,8 @@ class SimulatorConfig:
     default_currency: str = "BTC"
     start_balance_sats: int = 10_000_000
     handle: str = "corner-shop"
+    issuer_of_invoices: str = "integration"
+    """What `issuerId` says: the "integration", which accounts share, or the "account" itself, like `receiverId`."""
 
     # Invoices.
     same_currency_quote_seconds: int = 3600
@@ -103,9 +105,10 @@ class SimulatorConfig:
     """Whether GET /v1/payment-quotes/{id} exists."""
     execute_status: str = "auto"
     """Answer to execute: "200", "202", or "auto" (202 while pending)."""
-    execute_again_done: str = "without_id"
-    """Executing a completed quote: 422 PAYMENT_PROCESSED "with_id", "without_id", or "payment" (200). With "with_id",
-    PAYMENT_PROCESSED names the payment also where it failed."""
+    execute_again_done: str = "with_id"
+    """Executing a completed quote: 422 PAYMENT_PROCESSED "with_id" or "without_id", "older_code" (422
+    INVALID_STATE_FOR_INVOICE_PAID, as before 2024-07), or "payment" (200). With "with_id", PAYMENT_PROCESSED names the
+    payment also where it failed."""
     execute_again_pending: str = "PROCESSING_PAYMENT"
     """ "PROCESSING_PAYMENT" (422), "PROCESSING_CONFLICT" (409) or "payment" (202)."""
     execute_again_failed: str = "payment"
@@ -113,6 +116,9 @@ class SimulatorConfig:
     "PAYMENT_QUOTE_EXPIRED"."""
     is_quote_expiry_checked_first: bool = False
     """True: an old quote answers PAYMENT_QUOTE_EXPIRED even when it was paid long ago."""
+    payment_form: str = "full"
+    """Fields of a payment: "full" (documented), "recorded" (the few that an operator recorded), or "everything" (all
+    documented fields at all times, null while they have no value)."""
     payout_fee_base_sats: int = 1
     payout_fee_ppm: int = 1000
     payout_behaviours: dict[str, str] = field(default_factory=dict)
@@ -129,6 +135,8 @@ class SimulatorConfig:
     webhook_jitter_seconds: float = 0
     """The first attempt of each webhook comes up to this much later."""
     webhook_retries: int = 12
+    event_days: int = 30
+    """How long the events API shows an event."""
 
     # People.
     backend_url: str = "http://127.0.0.1:5000"

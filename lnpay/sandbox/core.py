@@ -21,6 +21,9 @@ from lnpay.sandbox.strike.envelope import ApiError
 from lnpay.sandbox.strike.ledger import Ledger
 from lnpay.sandbox.strike.limits import RateLimiter
 
+INTEGRATION_ID = str(uuid.uuid5(uuid.NAMESPACE_URL, "https://sandbox.example/an-integration"))
+"""The issuer of invoices: several accounts of one integration share it."""
+
 
 class Core:
     """The shared state of one world. Callers hold `lock` while they change it.
@@ -58,6 +61,10 @@ class Core:
         """The moment things happen at, in whole milliseconds, so that any way of writing it is exact."""
         moment = self._moment or self.clock.now()
         return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+    def issuer_id(self) -> str:
+        """Who issues invoices, as Strike calls it. Not the account, unless configured."""
+        return self.account_id if self.config.issuer_of_invoices == "account" else INTEGRATION_ID
 
     def new_id(self) -> str:
         """The next UUID."""

@@ -35,6 +35,8 @@ class WalletRequest:
     payment_request: str
     sats: int
     expires_at: datetime
+    preimage: str
+    """Proves that it was paid: its SHA-256 is the payment hash."""
 
 
 @dataclass(slots=True)
@@ -55,14 +57,14 @@ class Wallet:
 
     def ask(self, core: Core, sats: int, expiry_seconds: int = 3600) -> WalletRequest:
         """Issue a payment request."""
-        now = core.now()
+        now, preimage = core.now(), core.new_secret()
         terms = PaymentTerms(
             sats=sats,
             timestamp=int(now.timestamp()),
             expiry_seconds=expiry_seconds,
-            payment_hash=hashlib.sha256(core.new_secret()).digest(),
+            payment_hash=hashlib.sha256(preimage).digest(),
             payment_secret=core.new_secret(),
         )
         text = write_payment_request(terms, WALLET_KEY)
-        self.requests[text] = WalletRequest(text, sats, now + timedelta(seconds=expiry_seconds))
+        self.requests[text] = WalletRequest(text, sats, now + timedelta(seconds=expiry_seconds), preimage.hex())
         return self.requests[text]

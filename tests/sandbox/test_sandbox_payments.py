@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 
 import pytest
 
+from lnpay.domain.bolt11 import decode
 from tests.sandbox.strike_client import Client, error_of
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -47,17 +49,31 @@ def test_a_repeated_key_leads_back_to_the_first_quote(strike: Client) -> None:
     assert again.json()["data"]["values"] == {"paymentQuoteId": first}
 
 
+@pytest.mark.parametrize("version", [1, 4, 7])
+def test_a_key_may_be_a_uuid_of_any_version(strike: Client, version: int) -> None:
+    key = f"00000000-0000-{version}000-8000-000000000000"
+
+    assert strike.ask_payment_quote(key=key).status_code == 200
+
+
 def test_a_key_that_is_no_uuid_is_refused(strike: Client) -> None:
     assert error_of(strike.ask_payment_quote(key="order-1")) == (400, "INVALID_DATA")
 
 
 @pytest.mark.parametrize(
-    ("variant", "code", "has_id"), [("with_id", "PAYMENT_PROCESSED", True), ("without_id", "PAYMENT_PROCESSED", False)]
+    ("variant", "code", "has_id"),
+    [
+        (None, "PAYMENT_PROCESSED", True),
+        ("without_id", "PAYMENT_PROCESSED", False),
+        ("older_code", "INVALID_STATE_FOR_INVOICE_PAID", False),
+    ],
 )
-def test_a_second_execution_may_or_may_not_name_the_payment(
-    strike: Client, variant: str, code: str, has_id: bool
+def test_a_second_execution_names_the_payment_unless_configured(
+    strike_over_http: Client, variant: str | None, code: str, has_id: bool
 ) -> None:
-    strike.simulator.config.execute_again_done = variant
+    strike = strike_over_http
+    if variant:
+        strike.control("/config", execute_again_done=variant)
     quote_id = strike.payment_quote()
     payment_id = strike.execute(quote_id).json()["paymentId"]
 
@@ -65,6 +81,75 @@ def test_a_second_execution_may_or_may_not_name_the_payment(
 
     assert error_of(again) == (422, code)
     assert again.json()["data"].get("values") == ({"paymentId": payment_id} if has_id else None)
+    assert strike.simulator.ledger.payouts_per_quote() == {quote_id: 1}
+
+
+ALWAYS = {"paymentId", "state", "result", "amount", "totalAmount"}
+FEES = {"totalFee", "lightningNetworkFee"}
+DONE = {"completed", "delivered"}
+
+
+@pytest.mark.parametrize(
+    ("form", "pending", "completed"),
+    [
+        ("full", ALWAYS | FEES | {"lightning"}, ALWAYS | FEES | DONE | {"lightning"}),
+        ("recorded", ALWAYS | FEES, ALWAYS | DONE),
+    ],
+)
+def test_a_payment_has_the_documented_fields_or_the_recorded_ones(
+    strike_over_http: Client, form: str, pending: set[str], completed: set[str]
+) -> None:
+    strike = strike_over_http
+    strike.control("/config", payment_form=form)
+
+    started = strike.execute(strike.payment_quote("pending60@wallet.example")).json()
+    failed = strike.execute(strike.payment_quote("fail@wallet.example")).json()
+    strike.simulator.clock.advance(60)
+    ended = strike.get(f"/v1/payments/{started['paymentId']}").json()
+
+    assert (started["state"], started.keys()) == ("PENDING", pending)
+    assert (failed["state"], failed.keys()) == ("FAILED", pending)
+    assert (ended["state"], ended.keys()) == ("COMPLETED", completed)
+
+
+def test_a_payment_can_have_every_field_at_all_times(strike_over_http: Client) -> None:
+    strike = strike_over_http
+    strike.control("/config", payment_form="everything")
+
+    pending = strike.execute(strike.payment_quote("pending@wallet.example")).json()
+    completed = strike.execute(strike.payment_quote()).json()
+
+    assert (
+        pending.keys()
+        == completed.keys()
+        == ALWAYS | FEES | DONE | {"lightning", "onchain", "conversionRate", "reward"}
+    )
+    assert (pending["completed"], pending["lightning"]["preImage"]) == (None, None)
+    assert len(completed["lightning"]["preImage"]) == 64
+
+
+def test_sending_from_another_currency_tells_the_rate(strike_over_http: Client) -> None:
+    strike = strike_over_http
+    strike.simulator.rates.set_price("usd", "50000", "strike")
+    strike.simulator.balances.available["USD"] = 100_000
+    quote = strike.ask_payment_quote(sourceCurrency="USD").json()
+    payment = strike.execute(quote["paymentQuoteId"]).json()
+    in_bitcoin = strike.ask_payment_quote().json()
+
+    rate = {"amount": "0.00002000", "sourceCurrency": "USD", "targetCurrency": "BTC"}
+    assert quote["conversionRate"] == payment["conversionRate"] == rate
+    assert quote["amount"] == {"amount": "5.00", "currency": "USD"}
+    assert "conversionRate" not in in_bitcoin
+
+
+def test_the_preimage_of_a_paid_request_is_the_receivers(strike_over_http: Client) -> None:
+    strike = strike_over_http
+    request = strike.control("/wallet/request", sats=777)["payment_request"]
+    quote = strike.call("POST", "/v1/payment-quotes/lightning", json={"lnInvoice": request}).json()
+
+    preimage = strike.execute(quote["paymentQuoteId"]).json()["lightning"]["preImage"]
+
+    assert hashlib.sha256(bytes.fromhex(preimage)).hexdigest() == decode(request).payment_hash
 
 
 def test_a_pending_payment_is_charged_and_completes_later(strike: Client) -> None:

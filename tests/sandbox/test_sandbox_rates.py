@@ -65,14 +65,29 @@ def test_sources_can_disagree_or_not_know(strike: Client) -> None:
     assert "zar" in coingecko(strike, vs_currencies="zar")["bitcoin"]
 
 
-def test_strikes_ticker_has_both_directions(strike: Client) -> None:
+def test_strikes_ticker_has_both_directions_of_every_pair(strike_over_http: Client) -> None:
+    strike = strike_over_http
     strike.simulator.rates.set_price("usd", "21289.77")
+    strike.simulator.rates.set_price("eur", "20000")
 
     rows = strike.get("/v1/rates/ticker").json()
 
     assert {"amount": "21289.7700", "sourceCurrency": "BTC", "targetCurrency": "USD"} in rows
     assert {"amount": "0.00004697", "sourceCurrency": "USD", "targetCurrency": "BTC"} in rows
-    assert len(rows) == 10
+    assert {"amount": "1.0645", "sourceCurrency": "EUR", "targetCurrency": "USD"} in rows
+    assert {"amount": "0.9394", "sourceCurrency": "USD", "targetCurrency": "EUR"} in rows
+    currencies = ("BTC", "USD", "EUR", "USDT", "GBP", "AUD")
+    pairs = [(row["sourceCurrency"], row["targetCurrency"]) for row in rows]
+    assert sorted(pairs) == sorted((one, other) for one in currencies for other in currencies if one != other)
+
+
+def test_strikes_ticker_leaves_out_a_currency_without_a_price(strike: Client) -> None:
+    strike.simulator.rates.set_price("eur", None, "strike")
+
+    rows = strike.get("/v1/rates/ticker").json()
+
+    assert len(rows) == 20
+    assert "EUR" not in {row["sourceCurrency"] for row in rows}
 
 
 def test_coingecko_says_too_many_in_its_own_words(strike: Client) -> None:

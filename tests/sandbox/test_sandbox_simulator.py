@@ -23,7 +23,7 @@ from lnpay.sandbox import (
     WsgiAdapter,
 )
 from lnpay.sandbox.server import wait_until
-from tests.sandbox.strike_client import SECRET, Client
+from tests.sandbox.strike_client import SECRET, Client, error_of
 
 
 def story(seed: int) -> tuple[object, ...]:
@@ -220,3 +220,36 @@ def test_answers_carry_the_date_of_the_simulator_s_clock(strike_over_http: Clien
     date = strike_over_http.get("/v1/rates/ticker").headers["Date"]
 
     assert parsedate_to_datetime(date) == strike_over_http.simulator.clock.now().replace(microsecond=0)
+
+
+def test_the_account_is_the_receiver_and_the_issuer_is_an_integration(strike_over_http: Client) -> None:
+    strike = strike_over_http
+    account = strike.get("/v1/accounts/handle/corner-shop/profile").json()["id"]
+    invoice = strike.invoice()
+    strike.control("/config", issuer_of_invoices="account")
+
+    assert invoice["receiverId"] == account != invoice["issuerId"]
+    assert strike.get(f"/v1/accounts/{invoice['issuerId']}/profile").status_code == 404
+    assert strike.call("GET", f"/v1/invoices?$filter=issuerId eq '{invoice['issuerId']}'").json()["count"] == 1
+    assert strike.invoice()["issuerId"] == account
+
+
+def test_a_profile_tells_of_each_currency_what_the_account_may_do(strike_over_http: Client) -> None:
+    strike = strike_over_http
+    strike.control(
+        "/config", available_currencies=["BTC", "USD"], invoiceable_currencies=["USD", "EUR"], default_currency="USD"
+    )
+
+    profile = strike.get("/v1/accounts/handle/corner-shop/profile").json()
+
+    assert profile.keys() == {"id", "handle", "canReceive", "currencies"}
+    rows = {row.pop("currency"): list(row.values()) for row in profile["currencies"]}
+    assert list(profile["currencies"][0]) == ["isDefaultCurrency", "isAvailable", "isInvoiceable"]
+    assert rows == {
+        "BTC": [False, True, False], "USD": [True, True, True], "EUR": [False, False, False],
+        "USDT": [False, False, False], "GBP": [False, False, False], "AUD": [False, False, False],
+    }  # fmt: skip
+    assert [row["currency"] for row in strike.get("/v1/balances").json()] == ["BTC", "USD"]
+    for currency in ("BTC", "EUR"):
+        answer = strike.call("POST", "/v1/invoices", json={"amount": {"amount": "1", "currency": currency}})
+        assert error_of(answer) == (422, "USER_CURRENCY_UNAVAILABLE")

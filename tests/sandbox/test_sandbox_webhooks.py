@@ -228,3 +228,19 @@ def test_there_are_at_most_fifty_subscriptions(strike: Client) -> None:
     statuses = [strike.subscribe().status_code for _ in range(51)]
 
     assert statuses == [201] * 50 + [422]
+
+
+def test_events_are_kept_for_thirty_days_with_or_without_a_subscription(strike_over_http: Client) -> None:
+    strike = strike_over_http
+    old = strike.invoice()["invoiceId"]
+    (event,) = strike.get("/v1/events").json()["items"]
+    strike.simulator.clock.advance(86_400 * 30)
+    new = strike.invoice()["invoiceId"]
+
+    at_the_end = strike.get("/v1/events").json()
+    assert [item["data"]["entityId"] for item in at_the_end["items"]] == [new, old]
+    assert strike.get(f"/v1/events/{event['id']}").json() == event
+    strike.simulator.clock.advance(1)
+    after = strike.get("/v1/events").json()
+    assert ([item["data"]["entityId"] for item in after["items"]], after["count"]) == ([new], 1)
+    assert error_of(strike.get(f"/v1/events/{event['id']}")) == (404, "NOT_FOUND")

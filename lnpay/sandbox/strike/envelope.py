@@ -11,7 +11,6 @@ from lnpay.sandbox.strike.models import CURRENCIES, Money, decimals_of
 from lnpay.sandbox.web import Reply, json_reply
 
 UUID = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
-UUID_4 = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-4[0-9a-fA-F]{3}-[89abAB][0-9a-fA-F]{3}-[0-9a-fA-F]{12}")
 
 STATUS_OF_CODE = {
     "INVALID_DATA": 400,
@@ -39,6 +38,7 @@ MESSAGES = {
     "FORBIDDEN": "Insufficient permissions.",
     "INVALID_DATA": "One or more validation errors occurred.",
     "DUPLICATE_INVOICE": "Invoice with the given correlation id already exists.",
+    "PAYMENT_PROCESSED": "Payment was already processed.",
     "INTERNAL_SERVER_ERROR": "An unexpected error occurred.",
     "PAYLOAD_TOO_LARGE": "The body is too large.",
 }

@@ -24,8 +24,8 @@ from lnpay.sandbox.wallet import Wallet
 class PaymentRefused(Exception):
     """The wallet could not pay.
 
-    reason: "unknown", "expired", "paid", "pending", "cancelled", "amount_missing" (the payer has to choose one) or
-    "amount_refused" (not the amount that is asked for).
+    reason: "unknown", "expired", "paid", "pending", "cancelled", "amount_missing" (the payer has to choose one),
+    "amount_refused" (not the amount that is asked for) or "amount_unreadable".
     """
 
     def __init__(self, reason: str) -> None:
@@ -50,7 +50,7 @@ class InvoiceService:
             raise ApiError("DUPLICATE_INVOICE")
         core = self._core
         invoice = Invoice(
-            core.new_id(), amount, core.now(), core.account_id, core.account_id,
+            core.new_id(), amount, core.now(), core.issuer_id(), core.account_id,
             correlation_id=correlation_id, description=description,
         )  # fmt: skip
         self.by_id[invoice.invoice_id] = invoice

@@ -164,6 +164,8 @@ class PaymentQuote:
     behaviour: str
     description: str | None = None
     payment: Payment | None = None
+    rate: Decimal = Decimal(1)
+    """Units of the currency that leaves the account for one bitcoin."""
 
     @property
     def total(self) -> Money:

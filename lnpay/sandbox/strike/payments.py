@@ -18,6 +18,13 @@ from lnpay.sandbox.strike.models import (
 from lnpay.sandbox.strike.webhooks import WebhookService
 from lnpay.sandbox.wallet import Receipt, Wallet
 
+_ANSWERS_WHEN_DONE = {
+    "with_id": "PAYMENT_PROCESSED",
+    "without_id": "PAYMENT_PROCESSED",
+    "older_code": "INVALID_STATE_FOR_INVOICE_PAID",
+    "payment": "payment",
+}
+
 
 class PaymentService:
     """The account's outgoing payments: quotes, executes and finishes them."""
@@ -49,6 +56,7 @@ class PaymentService:
             core.new_id(), destination.name, sats, fee_sats, self._value(sats, currency),
             self._value(fee_sats, currency), created_at,
             created_at + timedelta(seconds=config.payment_quote_seconds), key, destination.behaviour, description,
+            rate=core.strike_rate(currency),
         )  # fmt: skip
         self.quotes[quote.quote_id] = quote
         if key is not None:
@@ -94,7 +102,9 @@ class PaymentService:
     def _start(self, quote: PaymentQuote, word: str, seconds: float | None) -> Payment:
         core = self._core
         core.balances.reserve(quote.total)
-        payment = Payment(core.new_id(), quote, core.now(), core.new_secret().hex())
+        own = self._wallet.requests.get(quote.destination)
+        payment_id, preimage = core.new_id(), core.new_secret().hex()
+        payment = Payment(payment_id, quote, core.now(), own.preimage if own else preimage)
         quote.payment = payment
         self.payments[payment.payment_id] = payment
         self._webhooks.emit("payment.created", payment.payment_id)
@@ -112,7 +122,7 @@ class PaymentService:
         answers = {
             "PENDING": config.execute_again_pending,
             "FAILED": config.execute_again_failed,
-            "COMPLETED": "payment" if config.execute_again_done == "payment" else "PAYMENT_PROCESSED",
+            "COMPLETED": _ANSWERS_WHEN_DONE[config.execute_again_done],
         }
         answer = answers[payment.state]
         if answer == "payment":

@@ -105,6 +105,7 @@ def payment_quote_json(quote: PaymentQuote, config: SimulatorConfig) -> Json:
         view["validUntil"] = time_text(quote.expires_at, config)
     return {
         **view,
+        **_sending_rate(quote),
         "amount": money_json(quote.amount),
         "lightningNetworkFee": money_json(quote.fee),
         "totalFee": money_json(quote.fee),
@@ -112,13 +113,48 @@ def payment_quote_json(quote: PaymentQuote, config: SimulatorConfig) -> Json:
     }
 
 
+def _sending_rate(quote: PaymentQuote) -> Json:
+    """What one unit of another currency than bitcoin is in bitcoin; {} when bitcoin is sent."""
+    currency = quote.amount.currency
+    if currency == "BTC":
+        return {}
+    amount = f"{(1 / quote.rate).quantize(Decimal('0.00000001')):f}"
+    return {"conversionRate": {"amount": amount, "sourceCurrency": currency, "targetCurrency": "BTC"}}
+
+
 def payment_json(payment: Payment, config: SimulatorConfig) -> Json:
-    """A sending and how it stands."""
+    """A sending and how it stands, in the configured form."""
+    view = _full_payment(payment, config)
+    if config.payment_form == "recorded":
+        names = _RECORDED_FIELDS["COMPLETED" if payment.state == "COMPLETED" else "PENDING"]
+        return {name: view[name] for name in names}
+    if config.payment_form == "everything":
+        nothing = dict.fromkeys(("conversionRate", "completed", "delivered", "onchain"))
+        fee = money_json(payment.quote.fee)
+        reward = money_json(Money(0, payment.quote.amount.currency))
+        return {
+            **nothing,
+            "reward": reward,
+            **view,
+            "lightning": {"networkFee": fee, "preImage": None, **view["lightning"]},
+        }
+    return view
+
+
+_RECORDED_FIELDS = {
+    "PENDING": ("paymentId", "state", "result", "amount", "totalFee", "lightningNetworkFee", "totalAmount"),
+    "COMPLETED": ("paymentId", "state", "result", "completed", "delivered", "amount", "totalAmount"),
+}
+"""What answers of 2024 had, all of them: the others were absent, not null."""
+
+
+def _full_payment(payment: Payment, config: SimulatorConfig) -> Json:
     quote = payment.quote
     view: Json = {
         "paymentId": payment.payment_id,
         "state": payment.state,
         "result": _RESULTS[payment.state],
+        **_sending_rate(quote),
         "amount": money_json(quote.amount),
         "totalFee": money_json(quote.fee),
         "lightningNetworkFee": money_json(quote.fee),

@@ -101,6 +101,11 @@ class WebhookService:
                 self._owe(subscription, event)
         return event
 
+    def shown_events(self) -> dict[str, AccountEvent]:
+        """The events that the events API still has, the oldest first."""
+        start = self._core.now() - timedelta(days=self._core.config.event_days)
+        return {event_id: event for event_id, event in self.events.items() if event.created_at >= start}
+
     def _owe(self, subscription: Subscription, event: AccountEvent) -> None:
         fault = self._core.faults.take("POST", event.event_type, WEBHOOK_KINDS)
         kind = fault.kind if fault else ""

@@ -321,7 +321,9 @@ class TestTheExecutionIsNotAnswered:
         self, make_world: MakeWorld, again: str, is_expiry_first: bool
     ) -> None:
         """Only a FAILED that Strike shows allows a new key; the other answers cannot be told from success."""
-        config = SimulatorConfig(execute_again_failed=again, is_quote_expiry_checked_first=is_expiry_first)
+        config = SimulatorConfig(
+            execute_again_failed=again, is_quote_expiry_checked_first=is_expiry_first, execute_again_done="without_id"
+        )
         world = make_world(config=config)
         invoice = owe(world, "fail@example.com")
         world.fault("PATCH", EXECUTE, "lost_answer")

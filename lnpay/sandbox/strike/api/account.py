@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from itertools import permutations
 from urllib.parse import urlsplit
 
 from lnpay.sandbox.strike.api.odata import Row
@@ -23,25 +24,28 @@ EVENT_KINDS = {"created": "date", "eventType": "text", "deliverySuccess": "bool"
 
 @route("GET", "/rates/ticker", "partner.rates.ticker", RATES)
 def read_ticker(call: Call) -> Reply:
-    """GET /v1/rates/ticker: both directions between bitcoin and each currency."""
-    rows: list[Json] = []
-    for currency in call.sim.config.currencies:
-        price = call.sim.rates.price("strike", currency)
-        if currency != "BTC" and price is not None:
-            rows.append(_ticker_row("BTC", currency, price, "0.0001"))
-            rows.append(_ticker_row(currency, "BTC", 1 / price, "0.00000001"))
+    """GET /v1/rates/ticker: both directions of each pair of currencies that have a price."""
+    known = {currency: _price_in(call, currency) for currency in call.sim.config.currencies}
+    prices = {currency: price for currency, price in known.items() if price is not None}
+    rows = [_ticker_row(source, target, prices) for source, target in permutations(prices, 2)]
     return json_reply(200, rows)
 
 
-def _ticker_row(source: str, target: str, price: Decimal, step: str) -> Json:
-    amount = f"{price.quantize(Decimal(step)):f}"
+def _price_in(call: Call, currency: str) -> Decimal | None:
+    """Units of a currency for one bitcoin."""
+    return Decimal(1) if currency == "BTC" else call.sim.rates.price("strike", currency)
+
+
+def _ticker_row(source: str, target: str, prices: dict[str, Decimal]) -> Json:
+    step = Decimal("0.00000001" if target == "BTC" else "0.0001")
+    amount = f"{(prices[target] / prices[source]).quantize(step):f}"
     return {"amount": amount, "sourceCurrency": source, "targetCurrency": target}
 
 
 @route("GET", "/balances", "partner.balances.read")
 def read_balances(call: Call) -> Reply:
     """GET /v1/balances."""
-    return json_reply(200, [_balance(call.sim, currency) for currency in call.sim.config.currencies])
+    return json_reply(200, [_balance(call.sim, currency) for currency in call.sim.config.usable_currencies()])
 
 
 def _balance(simulator: World, currency: str) -> Json:
@@ -72,13 +76,13 @@ def read_profile(call: Call) -> Reply:
 def _profile(call: Call, is_found: bool) -> Reply:
     if not is_found:
         raise ApiError("NOT_FOUND")
-    config = call.sim.config
+    config, usable = call.sim.config, call.sim.config.usable_currencies()
     currencies = [
         {
             "currency": currency,
             "isDefaultCurrency": currency == config.default_currency,
-            "isAvailable": True,
-            "isInvoiceable": currency in config.invoiceable_currencies,
+            "isAvailable": currency in usable,
+            "isInvoiceable": currency in usable and currency in config.invoiceable_currencies,
         }
         for currency in config.currencies
     ]
@@ -200,9 +204,9 @@ def _find_subscription(call: Call) -> Subscription:
 
 @route("GET", "/events", MANAGE)
 def list_events(call: Call) -> Reply:
-    """GET /v1/events."""
+    """GET /v1/events: those of the past 30 days, with or without a subscription."""
     config = call.sim.config
-    rows = ((_event_row(event), event) for event in call.sim.webhooks.events.values())
+    rows = ((_event_row(event), event) for event in call.sim.webhooks.shown_events().values())
     return json_reply(200, list_envelope(call, EVENT_KINDS, rows, lambda event: event_json(event, config)))
 
 
@@ -217,7 +221,7 @@ def _event_row(event: AccountEvent) -> Row:
 @route("GET", "/events/{eventId}", MANAGE)
 def read_event(call: Call) -> Reply:
     """GET /v1/events/{id}."""
-    event = call.sim.webhooks.events.get(call.path["eventId"].lower())
+    event = call.sim.webhooks.shown_events().get(call.path["eventId"].lower())
     if event is None:
         raise ApiError("NOT_FOUND")
     return json_reply(200, event_json(event, call.sim.config))

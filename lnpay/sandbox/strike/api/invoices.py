@@ -32,7 +32,8 @@ def create_invoice(call: Call) -> Reply:
     correlation_id = body.text("correlationId", most=40)
     description = body.text("description", most=200)
     body.check()
-    if amount.currency not in call.sim.config.invoiceable_currencies:
+    config = call.sim.config
+    if amount.currency not in config.invoiceable_currencies or amount.currency not in config.usable_currencies():
         raise ApiError("USER_CURRENCY_UNAVAILABLE", values={"currency": amount.currency})
     if amount.units <= 0:
         raise ApiError("INVALID_AMOUNT")

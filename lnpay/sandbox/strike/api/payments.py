@@ -7,7 +7,7 @@ import json
 from lnpay.sandbox.strike.api.routes import Call, route
 from lnpay.sandbox.strike.destinations import Destination, is_well_formed, look_up
 from lnpay.sandbox.strike.envelope import (
-    UUID_4,
+    UUID,
     ApiError,
     Body,
     invalid,
@@ -100,7 +100,7 @@ def _destination(call: Call, name: str) -> Destination:
 
 def _idempotency_key(call: Call) -> str | None:
     key = call.request.header("idempotency-key")
-    if key is not None and not UUID_4.fullmatch(key):
+    if key is not None and not UUID.fullmatch(key):
         raise invalid("idempotency-key", "INVALID_DATA", f"The value '{key}' is not valid.")
     return key.lower() if key is not None else None
 
