@@ -48,6 +48,32 @@ PRESETS: dict[str, Preset] = {
         "The next refund is not sent, and the answer is 500",
         Fault("PATCH", "/v1/payment-quotes/*/execute", "error"),
     ),
+    "refund-twice": _preset(
+        "The next execution reaches Strike twice, and the second answer comes",
+        Fault("PATCH", "/v1/payment-quotes/*/execute", "repeated"),
+    ),
+    "receive-refused": _preset(
+        "Strike refuses the next receive request (503)",
+        Fault("POST", "/v1/receive-requests", "error", status=503, code="LN_UNAVAILABLE"),
+    ),
+    "receive-unreachable": _preset(
+        "The next receive request does not reach Strike", Fault("POST", "/v1/receive-requests", "unreachable")
+    ),
+    "receive-lost": _preset(
+        "The next receive request is made, but its answer is lost",
+        Fault("POST", "/v1/receive-requests", "lost_answer"),
+    ),
+    "receive-twice": _preset(
+        "The next receive request is made twice", Fault("POST", "/v1/receive-requests", "repeated")
+    ),
+    "receives-blocked": _preset(
+        "Cloudflare blocks the next three checks of many requests at once",
+        Fault("GET", "/v1/receive-requests/receives", "html403", times=3),
+    ),
+    "receives-down": _preset(
+        "Strike answers 500 to the next five checks of any receive request",
+        Fault("GET", "/v1/receive-requests*", "error", times=5),
+    ),
     "webhook-lost": _preset("The next three webhooks never arrive", Fault("POST", "*", "webhook_drop", times=3)),
     "webhook-twice": _preset("The next webhook arrives twice", Fault("POST", "*", "webhook_duplicate", seconds=2)),
     "webhook-late": _preset("The next webhook arrives a minute late", Fault("POST", "*", "webhook_delay", seconds=60)),
@@ -84,7 +110,20 @@ GROUPS = (
     Group(
         "Refunds",
         "Then pay something late and read the ledger: the money is refunded once, no matter what was answered.",
-        ("refund-lost", "refund-error", "refund-unsent"),
+        ("refund-lost", "refund-error", "refund-unsent", "refund-twice"),
+    ),
+    Group(
+        "Receive requests",
+        "With RECEIVE_WITH=receive-request, order or pay something. A request whose answer was lost is never shown "
+        "to a customer; LNPay makes another, and finds a payment in another way.",
+        (
+            "receive-refused",
+            "receive-unreachable",
+            "receive-lost",
+            "receive-twice",
+            "receives-blocked",
+            "receives-down",
+        ),
     ),
     Group(
         "Strike's webhooks",
