@@ -24,7 +24,7 @@ from lnpay.runtime.packages import check_packages
 
 check_packages()
 
-from config.sandbox import load_sandbox_settings
+from config.sandbox import load_sandbox_account, load_sandbox_settings
 from config.settings import SettingsError, load_settings
 from lnpay.commands import add_commands
 from lnpay.commands.serve import serve
@@ -93,10 +93,10 @@ def _serve_sandbox() -> int:
     # Imported here: a shop in production never loads the simulator.
     from lnpay.commands.sandbox import serve_sandbox
 
-    settings = load_sandbox_settings()
+    settings, account = load_sandbox_settings(), load_sandbox_account()
     deliver = load_deliver(settings.hook_files)
     set_up_logging(settings.log_level, settings.log_format)
-    return serve_sandbox(settings, deliver)
+    return serve_sandbox(settings, deliver, account)
 
 
 if __name__ == "__main__":

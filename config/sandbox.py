@@ -13,10 +13,23 @@ from lnpay.runtime.listening import find_pair_of_ports
 LAST_PORT = 65_535
 
 SHOP_SETTINGS = (
-    "API_KEYS", "CORS_ORIGINS", "CURRENCY", "DELIVERY_EVENTS", "DELIVERY_SECRET", "DELIVERY_URL", "LOG_FORMAT",
-    "LOG_LEVEL", "METRICS_TOKEN", "SHOP_COLOR", "SHOP_LOGO", "SHOP_NAME", "TIME_OFFSET",
+    "API_KEYS", "CORS_ORIGINS", "CURRENCY", "DELIVERY_EVENTS", "DELIVERY_SECRET", "DELIVERY_URL", "LATE_ACCEPT_PERCENT",
+    "LATE_PAYMENTS", "LOG_FORMAT", "LOG_LEVEL", "METRICS_TOKEN", "RECEIVE_WITH", "SETTLE_IN", "SHOP_COLOR", "SHOP_LOGO",
+    "SHOP_NAME", "TIME_OFFSET",
 )  # fmt: skip
 """What a sandbox takes from the environment: with them it is the backend of a shop that is being built."""
+
+
+ACCOUNTS = ("bitcoin", "us")
+"""Kinds of accounts at the simulated Strike."""
+
+
+def load_sandbox_account() -> str:
+    """Which kind of account SANDBOX_ACCOUNT asks for. Raises SettingsError."""
+    account = os.environ.get("SANDBOX_ACCOUNT") or ACCOUNTS[0]
+    if account not in ACCOUNTS:
+        raise SettingsError([f"SANDBOX_ACCOUNT must be one of {', '.join(ACCOUNTS)}"])
+    return account
 
 
 def load_sandbox_settings() -> Settings:

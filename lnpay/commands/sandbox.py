@@ -15,18 +15,20 @@ from lnpay.repository.maintenance.files import COMPANIONS
 from lnpay.repository.maintenance.sqlite_url import sqlite_path
 from lnpay.runtime.bootstrap import build_backend
 from lnpay.runtime.listening import explain_trouble
+from lnpay.sandbox.config import ACCOUNTS
 from lnpay.sandbox.server import SandboxServer
 from lnpay.sandbox.simulator import Simulator
 from lnpay.strike.client import SUBSCRIBED_EVENTS
 
 
-def serve_sandbox(settings: Settings, deliver: Callable[[Event], None]) -> int:
+def serve_sandbox(settings: Settings, deliver: Callable[[Event], None], account: str = "bitcoin") -> int:
     """Serve beside a simulated world on the next port, with a database of its own that starts empty.
 
     settings: they lead to the simulator, which listens on the port after `port`. deliver: the merchant's hook.
-    Gives the exit code.
+    account: the kind of account at Strike (sandbox/config.py: ACCOUNTS). Gives the exit code.
     """
     simulator = Simulator()
+    simulator.config.update(ACCOUNTS[account])
     simulator.config.backend_url = f"http://127.0.0.1:{settings.port}"
     simulator.config.shop_currency = settings.currency
     simulator.config.backend_api_key = next(iter(settings.api_keys), "")

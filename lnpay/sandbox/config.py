@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
 
+ACCOUNTS: dict[str, dict[str, Any]] = {
+    "bitcoin": {},
+    "us": {"available_currencies": ["BTC", "USD"], "invoiceable_currencies": ["USD"], "default_currency": "USD"},
+}
+"""Kinds of accounts. "us" is like a recorded US account: it holds bitcoin and cannot issue an invoice in bitcoin."""
+
 
 @dataclass(slots=True)
 class SimulatorConfig:
