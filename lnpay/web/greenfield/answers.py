@@ -47,7 +47,7 @@ class ServerInfo(TypedDict):
     """What this server speaks."""
 
     version: Annotated[str, Field(description="Of BTCPay Server, whose API this follows.", examples=[VERSION])]
-    onion: Nothing
+    onion: Annotated[str, Field(description="There is none.", examples=[""])]
     supportedPaymentMethods: Annotated[list[str], Field(examples=[[PAYMENT_METHOD]])]
     fullySynched: Annotated[bool, Field(examples=[True])]
     syncStatus: Annotated[list[str], Field(examples=[[]])]
@@ -68,12 +68,41 @@ class CurrentKey(TypedDict):
     ]
 
 
-class Store(TypedDict):
+class StoreSettings(TypedDict):
+    """What cannot be set here."""
+
+    invoiceExpiration: Annotated[
+        int, Field(description="Seconds to pay, unless an invoice says otherwise.", examples=[900])
+    ]
+    monitoringExpiration: Annotated[
+        int, Field(description="Seconds for which a late payment is watched for.", examples=[900])
+    ]
+    speedPolicy: Annotated[str, Field(examples=["HighSpeed"])]
+    paymentTolerance: Literal[0]
+    anyoneCanCreateInvoice: Literal[False]
+    requiresRefundEmail: Literal[False]
+    lightningDescriptionTemplate: Literal[""]
+    lightningAmountInSatoshi: Literal[True]
+    lightningPrivateRouteHints: Literal[False]
+    onChainWithLnInvoiceFallback: Literal[False]
+    redirectAutomatically: Literal[False]
+    lazyPaymentMethods: Literal[False]
+    payJoinEnabled: Literal[False]
+    showRecommendedFee: Literal[False]
+    recommendedFeeBlockTarget: Literal[1]
+    networkFeeMode: Annotated[str, Field(examples=["Never"])]
+    defaultLang: Annotated[str, Field(examples=["en"])]
+    customLogo: Literal[""]
+    customCSS: Literal[""]
+    htmlTitle: Literal[""]
+
+
+class Store(StoreSettings):
     """The shop."""
 
     id: StoreId
     name: Annotated[str, Field(description="SHOP_NAME, or LNPay.", examples=["Books & Sea"])]
-    website: Nothing
+    website: Annotated[str, Field(examples=[""])]
     defaultCurrency: Annotated[str, Field(examples=["USD"])]
     defaultPaymentMethod: Annotated[str, Field(examples=[PAYMENT_METHOD])]
     archived: Annotated[bool, Field(examples=[False])]
@@ -124,6 +153,9 @@ class InvoiceData(TypedDict):
     createdTime: Seconds
     expirationTime: Seconds
     monitoringExpiration: Seconds
+    monitoringTime: Annotated[
+        int, Field(description="The same: the PHP client reads this name.", examples=[1_767_230_400])
+    ]
     status: Annotated[
         Status,
         Field(
@@ -238,6 +270,7 @@ def _invoice_fields(invoice: Invoice, store_id: str, now: datetime) -> Json:
     standing = derive_status(invoice, now)
     is_open = standing.status in (Status.NEW, Status.PROCESSING) and invoice.state is InvoiceState.UNPAID
     amount = format(invoice.order.amount_fiat, "f")
+    watched_until = invoice.issue.payable_until + LAPSE_MARGIN
     return {
         "id": invoice.strike_invoice_id,
         "storeId": store_id,
@@ -248,7 +281,8 @@ def _invoice_fields(invoice: Invoice, store_id: str, now: datetime) -> Json:
         "checkoutLink": checkout_link(invoice.strike_invoice_id),
         "createdTime": _seconds(invoice.issue.opened_at),
         "expirationTime": _seconds(invoice.expires_at),
-        "monitoringExpiration": _seconds(invoice.issue.payable_until + LAPSE_MARGIN),
+        "monitoringExpiration": _seconds(watched_until),
+        "monitoringTime": _seconds(watched_until),
         "status": standing.status,
         "additionalStatus": standing.additional,
         "availableStatusesForManualMarking": [Status.INVALID] if is_open else [],

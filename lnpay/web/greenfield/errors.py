@@ -18,6 +18,8 @@ API_PREFIX = "/api/v1"
 
 GENERIC = "generic-error"
 
+NEEDS_KEY = "send a valid API key as Authorization: token <key>"
+
 _CODES = {404: "not-found", 405: "method-not-allowed", 413: "payload-too-large", 415: "unsupported-media-type"}
 
 
@@ -56,7 +58,7 @@ def answer_lnpay_error(error: e.LnpayError) -> Response:
     if isinstance(error, FieldsRefused):
         return _list_of_fields(error.fields)
     if isinstance(error, e.Unauthorized):
-        return problem(401, "unauthenticated", error.message)
+        return problem(401, "unauthenticated", NEEDS_KEY)
     if isinstance(error, e.PermissionMissing):
         return problem(403, "missing-permission", error.message, missingPermission=error.permission)
     if isinstance(error, e.NotFound):

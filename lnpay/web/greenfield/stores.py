@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from flask import Response, jsonify
 
 from lnpay.access import api_keys
+from lnpay.domain.errors import Conflict, PermissionMissing
 from lnpay.domain.permissions import Permission
+from lnpay.domain.states import LAPSE_MARGIN
 from lnpay.runtime.version import version
 from lnpay.web.authentication import require_key
 from lnpay.web.context import current_backend
@@ -17,9 +21,34 @@ from lnpay.web.greenfield.answers import (
     ServerInfo,
     Store,
     StorePaymentMethod,
+    StoreSettings,
 )
 from lnpay.web.greenfield.blueprint import blueprint
-from lnpay.web.greenfield.requests import PAYMENT_METHOD
+from lnpay.web.greenfield.requests import DEFAULT_EXPIRATION_MINUTES, PAYMENT_METHOD
+
+_FIXED: StoreSettings = {
+    "invoiceExpiration": int(DEFAULT_EXPIRATION_MINUTES * 60),
+    "monitoringExpiration": int(LAPSE_MARGIN.total_seconds()),
+    "speedPolicy": "HighSpeed",
+    "paymentTolerance": 0,
+    "anyoneCanCreateInvoice": False,
+    "requiresRefundEmail": False,
+    "lightningDescriptionTemplate": "",
+    "lightningAmountInSatoshi": True,
+    "lightningPrivateRouteHints": False,
+    "onChainWithLnInvoiceFallback": False,
+    "redirectAutomatically": False,
+    "lazyPaymentMethods": False,
+    "payJoinEnabled": False,
+    "showRecommendedFee": False,
+    "recommendedFeeBlockTarget": 1,
+    "networkFeeMode": "Never",
+    "defaultLang": "en",
+    "customLogo": "",
+    "customCSS": "",
+    "htmlTitle": "",
+}
+"""What cannot be set here. The PHP client fails where one is missing or null, as soon as a shop reads it."""
 
 API_KEYS_LABEL = "API_KEYS"
 """The label of a key that stands in the settings."""
@@ -38,7 +67,7 @@ def show_server_info() -> Response:
     return jsonify(
         ServerInfo(
             version=VERSION,
-            onion=None,
+            onion="",
             supportedPaymentMethods=[PAYMENT_METHOD],
             fullySynched=True,
             syncStatus=[],
@@ -61,6 +90,17 @@ def show_current_key() -> Response:
     )
 
 
+@blueprint.delete("/api-keys/current")
+def revoke_current_key() -> Response:
+    """Revoke the key of this request. One of API_KEYS stands in the settings, where only the operator removes it."""
+    caller = require_key()
+    if caller.key is None:
+        raise Conflict("this key is in the setting API_KEYS: remove it there")
+    backend = current_backend()
+    api_keys.revoke_key(backend.repository, caller.key.id, backend.clock())
+    return jsonify({})
+
+
 @blueprint.get("/stores")
 def list_stores() -> Response:
     """The only store."""
@@ -81,12 +121,23 @@ def show_payment_methods(store_id: str) -> Response:
     return jsonify([StorePaymentMethod(paymentMethodId=PAYMENT_METHOD, enabled=True)])
 
 
+@blueprint.get("/stores/<store_id>/pull-payments")
+@blueprint.post("/stores/<store_id>/pull-payments")
+@blueprint.post("/stores/<store_id>/invoices/<invoice_id>/refund")
+def refuse_refund(store_id: str, invoice_id: str = "") -> NoReturn:
+    """Refused for every key: none is granted what refunds need. Plugins read from a 403 that they cannot refund."""
+    del store_id, invoice_id
+    require_key()
+    raise PermissionMissing(Permission.CREATE_PULL_PAYMENTS)
+
+
 def _store(known: str) -> Store:
     return Store(
         id=known,
         name=current_backend().shop_face.name or "LNPay",
-        website=None,
+        website="",
         defaultCurrency=current_backend().currency.upper(),
         defaultPaymentMethod=PAYMENT_METHOD,
         archived=False,
+        **_FIXED,
     )

@@ -82,7 +82,9 @@ _LIST_QUERY = {
 
 @dataclass(frozen=True)
 class GreenfieldOperation:
-    """One route. permission: None: any key. A list is answered where `is_list`."""
+    """One route. permission: None: any key. A list is answered where `is_list`, always a 403 where
+    `is_refused`.
+    """
 
     method: str
     path: str
@@ -94,6 +96,7 @@ class GreenfieldOperation:
     request: Any = None
     is_list: bool = False
     is_open: bool = False
+    is_refused: bool = False
     query: tuple[str, ...] = ()
     errors: tuple[int, ...] = ()
 
@@ -108,6 +111,15 @@ OPERATIONS = (
     GreenfieldOperation("get", "/server/info", "greenfieldServerInfo", "Which API this is", a.ServerInfo),
     GreenfieldOperation(
         "get", "/api-keys/current", "greenfieldCurrentKey", "What the key of the request may do", a.CurrentKey
+    ),
+    GreenfieldOperation(
+        "delete",
+        "/api-keys/current",
+        "greenfieldRevokeKey",
+        "Revoke the key of the request",
+        a.Empty,
+        description="A key of the setting API_KEYS is refused with 400: the operator removes it there.",
+        errors=(400,),
     ),
     GreenfieldOperation(
         "get",
@@ -191,6 +203,23 @@ OPERATIONS = (
         description="Its deadline ends at once. A payment that still comes is late, and refunded.",
         request=r.MarkStatusRequest,
         errors=(400, 404, 413, 422),
+    ),
+    *(
+        GreenfieldOperation(
+            method,
+            path,
+            name,
+            "Refused: no key can refund",
+            a.Empty,
+            Permission.CREATE_PULL_PAYMENTS,
+            description="LNPay never grants it to a key, and plugins then say that they cannot refund.",
+            is_refused=True,
+        )
+        for method, path, name in (
+            ("post", f"{_INVOICE}/refund", "greenfieldRefund"),
+            ("post", "/stores/{store_id}/pull-payments", "greenfieldCreatePullPayment"),
+            ("get", "/stores/{store_id}/pull-payments", "greenfieldPullPayments"),
+        )
     ),
     GreenfieldOperation(
         "post",
@@ -278,7 +307,8 @@ def _describe(one: GreenfieldOperation) -> Json:
         described["requestBody"] = {"required": is_needed, "content": {"application/json": {"schema": schema}}}
     if not one.is_open:
         described["security"] = [{SCHEME: []}]
-    described["responses"] = {"200": _success(one), **{str(code): _failure(code) for code in _codes(one)}}
+    success = {} if one.is_refused else {"200": _success(one)}
+    described["responses"] = {**success, **{str(code): _failure(code) for code in _codes(one)}}
     return described
 
 
