@@ -34,6 +34,12 @@ class RatesByCurrency:
             return Rate(BITCOIN_UNITS[currency], currency, FIXED, self._clock())
         return self._rates_of(currency).current()
 
+    def current_within(self, currency: str, seconds: float) -> Rate:
+        """The same, waiting no longer than `seconds`. Raises RateUnavailable."""
+        if currency in BITCOIN_UNITS:
+            return Rate(BITCOIN_UNITS[currency], currency, FIXED, self._clock())
+        return self._rates_of(currency).current_within(seconds)
+
     def _rates_of(self, currency: str) -> Rates:
         with self._lock:
             known = self._by_currency.get(currency)

@@ -131,6 +131,22 @@ class Rates:
             self._refresh_in_background()
         return rate
 
+    def current_within(self, seconds: float) -> Rate:
+        """The same as `current`, but fetched less than `fresh_seconds` ago, if that succeeds within `seconds`.
+
+        A fetch that takes longer goes on, for the next caller. Raises RateUnavailable.
+        """
+        with self._changed:
+            is_due = self._is_refresh_due() and self._claim()
+        if is_due:
+            self._refresh_in_background()
+        with self._changed:
+            self._changed.wait_for(lambda: not self._is_refreshing, timeout=seconds)
+            rate = self._usable()
+            if rate is None:
+                raise self._unavailable()
+            return rate
+
     def warm_up(self) -> None:
         """Fetch the first price off the request path, so that the first customer does not wait for it."""
         with self._changed:
