@@ -20,6 +20,7 @@ from config.sources import QUOTES
 from lnpay.domain.addresses import ascii_host
 from lnpay.domain.events import EventType
 from lnpay.domain.money import CURRENCIES, MAX_SATS
+from lnpay.domain.states import LatePayments
 from lnpay.domain.webhook_signature import decode_delivery_secret
 from lnpay.repository.maintenance.sqlite_url import sqlite_url
 
@@ -135,6 +136,10 @@ def word(words: Sequence[str]) -> Callable[[str], str]:
         return text.lower()
 
     return read
+
+
+def late_payments(text: str) -> LatePayments:
+    return LatePayments(word(tuple(LatePayments))(text))
 
 
 def currency(text: str) -> str:

@@ -142,7 +142,8 @@ class _Audit:
         if paid_at is None:
             return
         is_late = paid_at > invoice.expires_at
-        if is_late == (invoice.state is InvoiceState.PAID_LATE):
+        is_accepted = is_late and invoice.accepted_by is not None
+        if is_accepted or is_late == (invoice.state is InvoiceState.PAID_LATE):
             return
         kind = K.LATE_BUT_SETTLED if is_late else K.IN_TIME_BUT_LATE
         self.result.add(

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from lnpay.domain.errors import InvalidRequest
 from lnpay.domain.money import sats_to_fiat
-from lnpay.domain.states import RefundState
+from lnpay.domain.states import Accepter, RefundState
 from lnpay.repository import Repository
 from lnpay.repository.pruned import PrunedTotal
 from lnpay.repository.queries.ledger_queries import (
@@ -82,7 +82,8 @@ class ReportLine:
 
     at: when it was paid or sent; an unsent refund is listed when it became due, and is not totalled.
     amount_fiat, fee_fiat: at the price of the sale. fee_sats: what Strike took for sending a refund, if known.
-    payment_id: of that sending, at Strike. note: why a refund waits, or how the operator closed it.
+    payment_id: of that sending, at Strike. note: why a refund waits, how the operator closed it, or who accepted a late
+    payment.
     """
 
     at: datetime
@@ -159,10 +160,17 @@ def refund_page_end(refund: LedgerRefund) -> PageEnd:
     return refund.at, refund.id
 
 
+_ACCEPTED = {
+    Accepter.RULE: "paid late, accepted by LATE_PAYMENTS=accept",
+    Accepter.OPERATOR: "paid late, accepted by you",
+}
+
+
 def _payment_line(invoice: LedgerInvoice) -> ReportLine:
     assert invoice.paid_at is not None  # noqa: S101 - what is read by the time of payment has one
     assert invoice.received_sats is not None  # noqa: S101 - the database has no time of payment without an amount
-    return _line(invoice, invoice.paid_at, ReportLineKind.PAYMENT, invoice.state, invoice.received_sats)
+    line = _line(invoice, invoice.paid_at, ReportLineKind.PAYMENT, invoice.state, invoice.received_sats)
+    return line if invoice.accepted_by is None else replace(line, note=_ACCEPTED[invoice.accepted_by])
 
 
 def _refund_line(refund: LedgerRefund) -> ReportLine:

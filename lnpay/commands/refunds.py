@@ -12,7 +12,8 @@ from lnpay.commands.base import (
 )
 from lnpay.commands.tables import new_table, print_table
 from lnpay.domain.model import Refund
-from lnpay.domain.states import Closer, RefundState
+from lnpay.domain.states import OPEN_REFUNDS, Closer, RefundState
+from lnpay.invoices.late import accept_late_payment
 from lnpay.refunds.by_hand import (
     approve,
     change_address,
@@ -29,11 +30,12 @@ def add_refunds(commands: Subparsers) -> None:
     refunds = commands.add_parser("refunds", help="list refunds, and decide those that need you").add_subparsers(
         required=True, metavar="ACTION"
     )
-    listing = refunds.add_parser("list", help="refunds by state; without a state, all unsent ones")
+    listing = refunds.add_parser("list", help="refunds by state; without a state, all that are owed")
     listing.add_argument("--state", choices=[str(state) for state in RefundState])
     listing.set_defaults(command=_list)
     _add(refunds, "show", _show, "one refund and everything that was tried")
-    _add(refunds, "approve", _approve, "send a held refund in spite of the limits")
+    _add(refunds, "approve", _approve, "send a held refund in spite of the limits, or refund a held late payment")
+    _add(refunds, "accept", _accept, "accept a held late payment instead of refunding it")
     _add(refunds, "retry", _retry, "it was not sent, as Strike's dashboard shows: try it again", with_note=True)
     _add(refunds, "settle", _settle, "it was sent, or paid back in another way: close it", with_note=True)
     address = _add(refunds, "address", _address, "send it to this address")
@@ -52,7 +54,7 @@ def _add(
 
 
 def _list(backend: Backend, options: argparse.Namespace) -> int:
-    states = [RefundState(options.state)] if options.state else [one for one in RefundState if one != RefundState.SENT]
+    states = [RefundState(options.state)] if options.state else OPEN_REFUNDS
     with backend.repository.reading() as tx:
         refunds = tx.refunds.in_states(states, LONGEST_LIST)
         ids = {refund.id: _strike_id(tx.invoices.find(refund.invoice_id)) for refund in refunds}
@@ -96,7 +98,17 @@ def _show(backend: Backend, options: argparse.Namespace) -> int:
 
 
 def _approve(backend: Backend, options: argparse.Namespace) -> int:
-    return _say(approve(backend.repository, _invoice_id(backend, options), backend.clock()))
+    events = backend.refund_sender.events
+    return _say(approve(backend.repository, _invoice_id(backend, options), backend.clock(), events))
+
+
+def _accept(backend: Backend, options: argparse.Namespace) -> int:
+    events = backend.settlement.events
+    invoice = accept_late_payment(backend.repository, _invoice_id(backend, options), events, backend.clock())
+    print(
+        f"late payment of {invoice.received_sats or 0:,} sats accepted: the order is settled, and nothing is refunded"
+    )
+    return 0
 
 
 def _retry(backend: Backend, options: argparse.Namespace) -> int:

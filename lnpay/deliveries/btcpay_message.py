@@ -21,10 +21,14 @@ from lnpay.domain.money import sats_to_btc
 BTCPAY_EVENTS: Mapping[EventType, tuple[B, ...]] = {
     EventType.INVOICE_SETTLED: (B.RECEIVED_PAYMENT, B.PROCESSING, B.PAYMENT_SETTLED, B.INVOICE_SETTLED),
     EventType.INVOICE_EXPIRED: (B.INVOICE_EXPIRED,),
-    # Plugins ship on any event that names a late payment. All they hear is that the invoice is over, once.
+    # Plugins ship on any event that names a late payment, and this one is refunded, or undecided. All they hear is that
+    # the invoice is over, once.
     EventType.INVOICE_PAID_LATE: (B.INVOICE_EXPIRED,),
 }
 """The events that an endpoint of that form receives, in this order. It receives none about refunds."""
+
+ACCEPTED_LATE_EVENTS = (B.RECEIVED_PAYMENT, B.PAYMENT_SETTLED)
+"""What BTCPay Server sends when it keeps a late payment: both say `afterExpiration`, and the invoice stays expired."""
 
 IGNORED_EVENTS = frozenset(
     {
@@ -39,6 +43,13 @@ PAYMENT_METHOD = "BTC-LN"
 
 TEST_INVOICE = "__test__"
 """What the invoice id of a test message begins with."""
+
+
+def btcpay_events(event_type: EventType, invoice: Invoice) -> tuple[B, ...]:
+    """The events that an endpoint of that form receives for one of LNPay's own about `invoice`, in their order."""
+    if event_type is EventType.INVOICE_SETTLED and invoice.accepted_by is not None:
+        return ACCEPTED_LATE_EVENTS
+    return BTCPAY_EVENTS.get(event_type, ())
 
 
 def btcpay_body(name: B, invoice: Invoice, at: datetime, delivery_id: str, endpoint_id: str, store_id: str) -> str:
@@ -69,7 +80,8 @@ def _body(name: B, at: datetime, delivery_id: str, endpoint_id: str, store_id: s
 
 def _details(name: B, invoice: Invoice, at: datetime) -> dict[str, Any]:
     if name in (B.RECEIVED_PAYMENT, B.PAYMENT_SETTLED):
-        return {"afterExpiration": False, "paymentMethodId": PAYMENT_METHOD, "payment": payment_of(invoice, at)}
+        is_late = invoice.accepted_by is not None
+        return {"afterExpiration": is_late, "paymentMethodId": PAYMENT_METHOD, "payment": payment_of(invoice, at)}
     if name is B.PROCESSING:
         return {"overPaid": False}
     if name is B.INVOICE_SETTLED:

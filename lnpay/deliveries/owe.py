@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from lnpay.deliveries.btcpay_message import BTCPAY_EVENTS, btcpay_body
+from lnpay.deliveries.btcpay_message import btcpay_body, btcpay_events
 from lnpay.domain.events import UNTRUE_ONCE_SETTLED, BtcpayEventType, EventType, event_body, new_webhook_id
 from lnpay.domain.model import Invoice, WebhookEndpoint
 from lnpay.domain.states import EndpointForm
@@ -15,16 +15,23 @@ from lnpay.repository import Transaction
 
 
 def owe_delivery(
-    tx: Transaction, events: frozenset[str], event_type: EventType, invoice: Invoice, now: datetime
+    tx: Transaction,
+    events: frozenset[str],
+    event_type: EventType,
+    invoice: Invoice,
+    now: datetime,
+    *,
+    held: bool = False,
 ) -> None:
     """Owe the shop a message of `event_type` about `invoice`, wherever it subscribes to that type; once per invoice.
 
-    events: the types that the delivery hook receives.
+    events: the types that the delivery hook receives. held: a late payment waits for the operator's decision.
     """
     if event_type in events:
-        tx.deliveries.add(invoice.id, event_type, new_webhook_id(), event_body(event_type, invoice, now), now)
+        body = event_body(event_type, invoice, now, held=held)
+        tx.deliveries.add(invoice.id, event_type, new_webhook_id(), body, now)
     for endpoint in tx.webhook_endpoints.enabled():
-        _owe_endpoint(tx, endpoint, event_type, invoice, now)
+        _owe_endpoint(tx, endpoint, event_type, invoice, now, held=held)
 
 
 def owe_settled(tx: Transaction, events: frozenset[str], invoice: Invoice, now: datetime) -> None:
@@ -67,13 +74,15 @@ def _owe_endpoint(
     invoice: Invoice,
     now: datetime,
     due_at: datetime | None = None,
+    *,
+    held: bool = False,
 ) -> None:
     if endpoint.form is EndpointForm.STANDARD:
         if endpoint.wants(event_type):
-            body = event_body(event_type, invoice, now)
+            body = event_body(event_type, invoice, now, held=held)
             tx.deliveries.add(invoice.id, event_type, new_webhook_id(), body, now, due_at, endpoint.id)
         return
-    for name in BTCPAY_EVENTS.get(event_type, ()):
+    for name in btcpay_events(event_type, invoice):
         _owe_btcpay(tx, endpoint, name, invoice, now, due_at or now)
 
 

@@ -26,8 +26,9 @@ class EventType(StrEnum):
 
 
 class BtcpayEventType(StrEnum):
-    """The events of BTCPay Server that LNPay sends to endpoints of that form. None is ever sent for a late payment:
-    shop plugins ship on it, and LNPay refunds it.
+    """The events of BTCPay Server that LNPay sends to endpoints of that form.
+
+    Shop plugins ship on those that name a payment. A late payment is named only once it is accepted.
     """
 
     INVOICE_CREATED = "InvoiceCreated"
@@ -39,7 +40,12 @@ class BtcpayEventType(StrEnum):
     INVOICE_INVALID = "InvoiceInvalid"
 
 
-UNTRUE_ONCE_SETTLED = (EventType.INVOICE_EXPIRED, BtcpayEventType.INVOICE_EXPIRED, BtcpayEventType.INVOICE_INVALID)
+UNTRUE_ONCE_SETTLED = (
+    EventType.INVOICE_EXPIRED,
+    EventType.INVOICE_PAID_LATE,
+    BtcpayEventType.INVOICE_EXPIRED,
+    BtcpayEventType.INVOICE_INVALID,
+)
 """What a shop must not be told after it was told that an order is paid: it would cancel the order."""
 
 WORDS = {
@@ -54,14 +60,25 @@ WORDS = {
 }
 
 
+HELD_LATE = "The payment came too late; it waits for your decision to accept or refund it."
+"""The message of invoice.paid_late where LNPay does not refund it by itself."""
+
+
 def new_webhook_id() -> str:
     """The id that every attempt to deliver one event carries."""
     return f"msg_{secrets.token_hex(16)}"
 
 
-def event_body(event_type: EventType, invoice: Invoice, at: datetime, **more: str | int | None) -> str:
-    """The JSON text for an event about `invoice`; `more` is added to its data. Stored once, sent as it is."""
+def event_body(
+    event_type: EventType, invoice: Invoice, at: datetime, *, held: bool = False, **more: str | int | None
+) -> str:
+    """The JSON text for an event about `invoice`; `more` is added to its data. Stored once, sent as it is.
+
+    held: a late payment waits for the operator's decision.
+    """
     status, message = WORDS[event_type]
+    if event_type is EventType.INVOICE_PAID_LATE:
+        message = HELD_LATE if held else message
     data: dict[str, Any] = {
         "invoice_id": invoice.strike_invoice_id,
         "correlation_id": invoice.correlation_id,
@@ -72,6 +89,10 @@ def event_body(event_type: EventType, invoice: Invoice, at: datetime, **more: st
         "settled_at": at.isoformat() if event_type is EventType.INVOICE_SETTLED else None,
         "metadata": invoice.order.metadata,
     }
+    if invoice.accepted_by is not None:
+        data["accepted_late"] = True
+    if held:
+        data["held"] = True
     body = {
         "status": status,
         "message": message,

@@ -14,6 +14,7 @@ from typing import Any
 
 from lnpay.domain.permissions import KeyPurpose, Permissions
 from lnpay.domain.states import (
+    Accepter,
     Closer,
     DeliveryState,
     EndpointForm,
@@ -109,6 +110,8 @@ class Invoice(Draft):
 
     seen_at: when Strike first showed money that is not final yet; for the customer's eyes, nothing is decided by it.
     marked_invalid_at: when the shop gave the invoice up; its deadline ended then, so a later payment is late.
+    accepted_by: who has accepted a late payment; None: it was in time, or is refunded. accepted_price: the price of
+    one bitcoin by which the rule accepted it.
     """
 
     issue: Issue
@@ -118,6 +121,8 @@ class Invoice(Draft):
     settled_at: datetime | None
     seen_at: datetime | None = None
     marked_invalid_at: datetime | None = None
+    accepted_by: Accepter | None = None
+    accepted_price: Decimal | None = None
 
     @property
     def strike_invoice_id(self) -> str:

@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from lnpay.domain.events import EventType
+from lnpay.domain.states import LatePayments
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,9 @@ class Settings:
     refund_daily_max_sats: int | None = None
     refund_min_sats: int = 100
     """0: every refund starts by itself."""
+    late_payments: LatePayments = LatePayments.REFUND
+    late_accept_percent: Decimal = Decimal(1)
+    """A late payment is accepted unless the price has fallen by so much since the sale."""
     prune_after_days: int = 90
     """0: nothing is deleted."""
     shop_name: str = ""

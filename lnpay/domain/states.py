@@ -16,9 +16,9 @@ class InvoiceState(StrEnum):
     """The state of an invoice. The time of the payment decides, not the time at which LNPay noticed it."""
 
     UNPAID = "unpaid"  # payable until expires_at
-    SETTLED = "settled"  # paid in time: a delivery is owed
+    SETTLED = "settled"  # paid in time, or later and accepted: a delivery is owed
     EXPIRED = "expired"  # no payment seen in time: still watched
-    PAID_LATE = "paid_late"  # paid after expires_at: a refund is owed
+    PAID_LATE = "paid_late"  # paid after expires_at: a refund is owed, unless the operator accepts the payment
     LAPSED = "lapsed"  # unpaid, and the payment request has ended: not polled, but a payment still counts
     CANCELLED = "cancelled"  # cancelled at Strike before a payment was known: not polled, but a payment still counts
 
@@ -32,7 +32,8 @@ class RefundState(StrEnum):
     SENT = "sent"  # Strike says it is paid
     FAILED = "failed"  # Strike says it was not paid; tried again with a new key
     NEEDS_ADDRESS = "needs_address"  # there is no address, or it was refused
-    HELD = "held"  # needs the operator's approval, because of a limit or a restore
+    HELD = "held"  # waits for the operator: a limit, a restore, or a late payment that may be accepted
+    CANCELED = "canceled"  # nothing is owed any more: the operator has accepted the late payment
 
 
 class DeliveryState(StrEnum):
@@ -67,6 +68,22 @@ class HoldCause(StrEnum):
     RESTORED = "restored"  # it may have been sent in the history that a restore lost
     REVERSED = "reversed"  # Strike has taken the payment back
     FORKED = "forked"  # another copy of this database may have sent it
+    LATE_PAYMENT = "late_payment"  # LATE_PAYMENTS=hold: the payment may be accepted instead
+
+
+class LatePayments(StrEnum):
+    """What becomes of a payment after the deadline."""
+
+    REFUND = "refund"
+    ACCEPT = "accept"  # it settles the order, unless the price has fallen too far since the sale
+    HOLD = "hold"  # the operator decides
+
+
+class Accepter(StrEnum):
+    """Who has accepted a late payment."""
+
+    RULE = "rule"  # LATE_PAYMENTS=accept
+    OPERATOR = "operator"
 
 
 class Closer(StrEnum):
@@ -88,6 +105,7 @@ class RefundStep(StrEnum):
     RESTORE = "restore"
     BY_HAND = "by hand"
     CUSTOMER = "customer"
+    POLICY = "policy"  # why a late payment is refunded rather than accepted
 
 
 WATCHED = (InvoiceState.UNPAID, InvoiceState.EXPIRED)
@@ -98,6 +116,9 @@ UNWATCHED = (InvoiceState.LAPSED, InvoiceState.CANCELLED)
 
 PAID = (InvoiceState.SETTLED, InvoiceState.PAID_LATE)
 """The states with a counted payment."""
+
+OPEN_REFUNDS = tuple(state for state in RefundState if state not in (RefundState.SENT, RefundState.CANCELED))
+"""The states of a refund that is still owed."""
 
 PAYABLE = (*WATCHED, *UNWATCHED)
 """The states in which a payment counts, in the only order in which an invoice can pass through them."""
@@ -117,7 +138,8 @@ INVOICE_MOVES: Mapping[InvoiceState, frozenset[InvoiceState]] = {
         {InvoiceState.SETTLED, InvoiceState.PAID_LATE, InvoiceState.LAPSED, InvoiceState.CANCELLED}
     ),
     InvoiceState.SETTLED: frozenset(),
-    InvoiceState.PAID_LATE: frozenset(),
+    # Only the operator, who accepts the payment of a held refund.
+    InvoiceState.PAID_LATE: frozenset({InvoiceState.SETTLED}),
     InvoiceState.LAPSED: frozenset({InvoiceState.SETTLED, InvoiceState.PAID_LATE}),
     # Strike does not say whether a payment request can still be paid after its invoice was cancelled.
     InvoiceState.CANCELLED: frozenset({InvoiceState.SETTLED, InvoiceState.PAID_LATE}),
@@ -132,8 +154,11 @@ REFUND_MOVES: Mapping[RefundState, frozenset[RefundState]] = {
     # Only the operator, who has refunded it in another way, moves it from here or from REQUESTED to SENT.
     RefundState.FAILED: frozenset({RefundState.REQUESTED, RefundState.SENT}),
     RefundState.NEEDS_ADDRESS: frozenset({RefundState.REQUESTED, RefundState.SENT}),
-    RefundState.HELD: frozenset({RefundState.REQUESTED, RefundState.SENT}),
+    RefundState.HELD: frozenset(
+        {RefundState.REQUESTED, RefundState.SENT, RefundState.NEEDS_ADDRESS, RefundState.CANCELED}
+    ),
     RefundState.SENT: frozenset(),
+    RefundState.CANCELED: frozenset(),
 }
 
 DELIVERY_MOVES: Mapping[DeliveryState, frozenset[DeliveryState]] = {

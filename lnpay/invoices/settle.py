@@ -8,21 +8,26 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 
 from lnpay.deliveries.owe import owe_delivery, owe_settled
 from lnpay.domain.addresses import refund_address
+from lnpay.domain.errors import RateUnavailable
 from lnpay.domain.events import EventType
-from lnpay.domain.model import Clock, Invoice
+from lnpay.domain.model import Clock, Invoice, Rate
 from lnpay.domain.states import (
     PAYABLE,
     UNWATCHED,
     WATCHED,
+    Accepter,
     InvoiceState,
+    LatePayments,
+    RefundStep,
 )
 from lnpay.http.outgoing import Timeout
+from lnpay.invoices.late import PRICE_SECONDS, LateRules, LateVerdict, judge_late, price_for_late
 from lnpay.refunds.keys import refund_key
 from lnpay.repository import Repository, Transaction
 from lnpay.strike.client import DEFAULT_TIMEOUT, Strike
@@ -50,6 +55,9 @@ _UNPAID_OUTCOMES = {
 }
 
 
+_IN_TIME = LateVerdict(LatePayments.ACCEPT)
+
+
 @dataclass(frozen=True)
 class SettlementContext:
     """Everything needed to detect payments. `events`: the event types that the shop subscribes to."""
@@ -59,14 +67,17 @@ class SettlementContext:
     clock: Clock
     events: frozenset[str]
     stop: threading.Event
+    late: LateRules = field(default_factory=LateRules)
 
 
-def settle(context: SettlementContext, seen: StrikeInvoice) -> Outcome:
+def settle(context: SettlementContext, seen: StrikeInvoice, *, price_seconds: float = PRICE_SECONDS) -> Outcome:
     """Bring our row in line with Strike's state of an invoice. Safe to repeat, in any order and concurrently.
 
     Paid in time: SETTLED; the shop is owed a message, and an unsent message that the invoice expired is withdrawn. Paid
-    late: PAID_LATE; the customer is owed a refund. Cancelled while unpaid: CANCELLED; the shop is owed the message that
-    the invoice is over. What is owed is stored in the commit that makes the move, so exactly once.
+    late: PAID_LATE; the customer is owed a refund, unless LATE_PAYMENTS says otherwise (see `late`). Cancelled while
+    unpaid: CANCELLED; the shop is owed the message that the invoice is over. What is owed is stored in the commit that
+    makes the move, so exactly once.
+    price_seconds: how long the price may take by which a late payment is accepted. NOT_FINAL: it is still awaited.
     """
     now = context.clock()
     if seen.status is not InvoiceStatus.PAID:
@@ -74,6 +85,15 @@ def settle(context: SettlementContext, seen: StrikeInvoice) -> Outcome:
         if seen.status is InvoiceStatus.CANCELLED:
             _note_cancelled(context, seen, now)
         return _UNPAID_OUTCOMES[seen.status]
+    try:
+        price = price_for_late(context.repository, context.late, seen.invoice_id, seen.paid_at, now, price_seconds)
+    except RateUnavailable as error:
+        log.warning("late payment waits for a price invoice_id=%s error=%s", seen.invoice_id, error.message)
+        return Outcome.NOT_FINAL
+    return _settle_paid(context, seen, price, now)
+
+
+def _settle_paid(context: SettlementContext, seen: StrikeInvoice, price: Rate | None, now: datetime) -> Outcome:
     with context.repository.transaction() as tx:
         invoice = tx.invoices.find_by_strike_id(seen.invoice_id)
         if invoice is None:
@@ -82,19 +102,26 @@ def settle(context: SettlementContext, seen: StrikeInvoice) -> Outcome:
             return Outcome.ALREADY
         paid_at = _paid_at(invoice, seen, now)
         received_sats = seen.received_sats or invoice.amount_sats
-        new = InvoiceState.SETTLED if paid_at <= invoice.expires_at else InvoiceState.PAID_LATE
-        if not tx.invoices.mark_paid(invoice.id, new, paid_at=paid_at, received_sats=received_sats, at=now):
+        is_late = paid_at > invoice.expires_at
+        verdict = judge_late(tx, context.late, invoice, received_sats, price) if is_late else _IN_TIME
+        new = InvoiceState.SETTLED if verdict.decision is LatePayments.ACCEPT else InvoiceState.PAID_LATE
+        if not tx.invoices.mark_paid(
+            invoice.id, new, paid_at=paid_at, received_sats=received_sats, at=now, accepted_price=verdict.price
+        ):
             # Another call settled it first, or the invoice was deleted in between.
             return _note_pruned(tx, seen, now)
+        accepter = None if verdict.price is None else Accepter.RULE
+        paid = replace(invoice, state=new, paid_at=paid_at, received_sats=received_sats, accepted_by=accepter)
         if new is InvoiceState.SETTLED:
-            paid = replace(invoice, state=new, paid_at=paid_at, received_sats=received_sats)
             owe_settled(tx, context.events, paid, now)
         else:
-            _owe_refund(context, tx, invoice, received_sats, now)
-            owe_delivery(tx, context.events, EventType.INVOICE_PAID_LATE, invoice, now)
+            _owe_refund(context, tx, paid, verdict, now)
     if invoice.state in UNWATCHED:
         log.warning("%s invoice was paid invoice_id=%s", invoice.state, invoice.strike_invoice_id)
-    log.info("invoice %s invoice_id=%s received_sats=%d", new, invoice.strike_invoice_id, received_sats)
+    log.info(
+        "invoice %s invoice_id=%s received_sats=%d%s",
+        *(new, invoice.strike_invoice_id, received_sats, " accepted late" if paid.accepted_by is not None else ""),
+    )
     return Outcome(new.value)
 
 
@@ -146,23 +173,35 @@ def _paid_at(invoice: Invoice, seen: StrikeInvoice, now: datetime) -> datetime:
 
 
 def _owe_refund(
-    context: SettlementContext, tx: Transaction, invoice: Invoice, received_sats: int, now: datetime
+    context: SettlementContext, tx: Transaction, invoice: Invoice, verdict: LateVerdict, now: datetime
 ) -> None:
-    address = refund_address(invoice.order.ln_address)
+    """Owe the customer a late payment, or hold it for the operator, and tell the shop."""
+    address, hold = refund_address(invoice.order.ln_address), verdict.hold
+    assert invoice.received_sats is not None  # noqa: S101 - it was paid a moment ago
     tx.refunds.add(
         invoice.id,
-        received_sats=received_sats,
+        received_sats=invoice.received_sats,
         address=address,
         token=secrets.token_urlsafe(24),
         key=refund_key(invoice.strike_invoice_id, 1),
         created_at=now,
+        hold=hold,
     )
-    if address is None:
+    refund = tx.refunds.find_by_invoice(invoice.id)
+    if refund is not None and (hold is not None or verdict.why):
+        tx.refunds.note(refund, now, RefundStep.POLICY, verdict.why or "held: the operator decides")
+    if address is None and hold is None:
         owe_delivery(tx, context.events, EventType.REFUND_NEEDS_ADDRESS, invoice, now)
+    owe_delivery(tx, context.events, EventType.INVOICE_PAID_LATE, invoice, now, held=hold is not None)
 
 
 def reconcile_invoice(
-    context: SettlementContext, strike_invoice_id: str, *, timeout: Timeout = DEFAULT_TIMEOUT
+    context: SettlementContext,
+    strike_invoice_id: str,
+    *,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    price_seconds: float = PRICE_SECONDS,
 ) -> Outcome:
     """Read one invoice at Strike and settle accordingly. Raises StrikeError if Strike cannot say."""
-    return settle(context, context.strike.get_invoice(strike_invoice_id, timeout=timeout))
+    seen = context.strike.get_invoice(strike_invoice_id, timeout=timeout)
+    return settle(context, seen, price_seconds=price_seconds)

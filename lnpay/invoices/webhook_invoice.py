@@ -10,6 +10,7 @@ import logging
 
 from lnpay.domain.errors import InvalidRequest, StrikeUnavailable
 from lnpay.domain.states import PAYABLE, RefundState
+from lnpay.invoices.late import HURRIED_PRICE_SECONDS
 from lnpay.invoices.settle import Outcome, SettlementContext, reconcile_invoice
 from lnpay.refunds.outcomes import RefundSender
 from lnpay.refunds.send import reconcile_payment
@@ -43,7 +44,7 @@ def _receive_invoice(context: SettlementContext, entity_id: str) -> Outcome | No
         is_pruned = invoice is None and bool(tx.pruned.unpaid_among([entity_id]))
     if not is_pruned and (invoice is None or invoice.state not in PAYABLE):
         return None
-    outcome = reconcile_invoice(context, entity_id, timeout=WEBHOOK_TIMEOUT)
+    outcome = reconcile_invoice(context, entity_id, timeout=WEBHOOK_TIMEOUT, price_seconds=HURRIED_PRICE_SECONDS)
     if is_pruned and outcome is Outcome.NOT_PAID:
         return None
     if outcome in (Outcome.NOT_PAID, Outcome.NOT_FINAL):

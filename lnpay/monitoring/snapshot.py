@@ -16,6 +16,7 @@ from typing import TypeVar
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Clock
 from lnpay.domain.states import (
+    OPEN_REFUNDS,
     UNWATCHED,
     WATCHED,
     DeliveryState,
@@ -31,7 +32,6 @@ from lnpay.strike.budget import DEFAULT_SHARE, LIMITS
 WORKERS = ("main", "expired", "refund")
 """Who should make a pass now and then."""
 
-OPEN_REFUNDS = tuple(state for state in RefundState if state is not RefundState.SENT)
 
 RECOUNT_SECONDS = 60.0
 """How long a count of rows that are done with is good for: to count a million takes a good part of a second."""
@@ -140,7 +140,7 @@ class FiguresReader:
                 pruned = {state: tx.pruned.count(state) for state in UNWATCHED}
                 self._done = _Done(
                     {**invoices, **{state: invoices.get(state, 0) + count for state, count in pruned.items()}},
-                    tx.figures.refunds([RefundState.SENT]),
+                    tx.figures.refunds([state for state in RefundState if state not in OPEN_REFUNDS]),
                     tx.figures.deliveries([state for state in DeliveryState if state is not DeliveryState.PENDING]),
                 )
                 self._counted_at = now

@@ -12,10 +12,11 @@ A backup carries a mark (COPIED). The first process that starts on a database wi
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from lnpay.domain.model import Hold, Refund
-from lnpay.domain.states import HoldCause, RefundState, RefundStep
+from lnpay.domain.states import OPEN_REFUNDS, HoldCause, RefundState, RefundStep
 from lnpay.domain.text import utc_minute
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.limits import COPIED, RESTORED
@@ -50,7 +51,7 @@ def doubt_refunds(tx: Transaction, now: datetime, cause: HoldCause = HoldCause.R
         tx.limits.reach_milestone(RESTORED, noticed_at)
     hold = _hold(tx.restores.add(noticed_at, cause, copied_at))
     # An approval given earlier says nothing about what was sent since.
-    for refund in tx.refunds.in_states(set(RefundState) - {RefundState.SENT}, MOST_REFUNDS):
+    for refund in tx.refunds.in_states(OPEN_REFUNDS, MOST_REFUNDS):
         _doubt(tx, refund, hold, now)
     log.warning("refunds may have been sent already and need approval cause=%s", cause)
 
@@ -58,6 +59,8 @@ def doubt_refunds(tx: Transaction, now: datetime, cause: HoldCause = HoldCause.R
 def _doubt(tx: Transaction, refund: Refund, hold: Hold, now: datetime) -> None:
     """Hold the refund. If a worker changes it at the same moment, it is left alone: `why_doubted` is checked later."""
     if refund.state in (RefundState.REQUESTED, RefundState.QUOTED, RefundState.HELD):
+        if refund.held_because is HoldCause.LATE_PAYMENT:
+            hold = replace(hold, reason=f"{hold.reason}, unless the late payment was accepted and the order delivered")
         held = tx.refunds.hold_after_restore(refund, hold)
         if held is not None and refund.state is not RefundState.HELD:
             tx.refunds.note(held, now, RefundStep.RESTORE, hold.reason)

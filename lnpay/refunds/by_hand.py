@@ -76,14 +76,32 @@ def change_address(repository: Repository, strike_invoice_id: str, address: str,
         return _redirect(tx, refund, now, "the operator gave an address", _checked(address))
 
 
-def approve(repository: Repository, strike_invoice_id: str, now: datetime) -> Refund:
-    """The operator lifts the limits for a held refund. Raises NotFound, Conflict."""
+def approve(
+    repository: Repository, strike_invoice_id: str, now: datetime, events: frozenset[str] = frozenset()
+) -> Refund:
+    """The operator lifts the limits for a held refund, or decides that a late payment is refunded.
+
+    Without an address it needs one next, and the shop is told so; limits then apply again.
+    events: the types that the delivery hook receives. Raises NotFound, Conflict.
+    """
     with repository.transaction() as tx:
         refund = _find(tx, strike_invoice_id)
         if refund.state is not RefundState.HELD:
             raise _not_now(refund, "only a held refund can be approved")
+        if refund.address is None:
+            return _ask_for_address(tx, refund, events, now)
         approved = dataclasses.replace(refund, approved_at=now)
         return _restart(tx, approved, now, "the operator approved it")
+
+
+def _ask_for_address(tx: Transaction, refund: Refund, events: frozenset[str], now: datetime) -> Refund:
+    reason = "the operator refunds it; it needs an address"
+    waiting = _kept(tx.refunds.ask_for_address(refund, reason))
+    tx.refunds.note(waiting, now, RefundStep.BY_HAND, reason)
+    invoice = tx.invoices.find(waiting.invoice_id)
+    assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
+    owe_delivery(tx, events, EventType.REFUND_NEEDS_ADDRESS, invoice, now)
+    return waiting
 
 
 def retry(repository: Repository, strike_invoice_id: str, note: str, now: datetime) -> Refund:
@@ -104,7 +122,7 @@ def settle_by_hand(
     """The operator has refunded it elsewhere, or confirms that Strike sent it. Raises NotFound, Conflict."""
     with repository.transaction() as tx:
         refund = _find(tx, strike_invoice_id)
-        if refund.state in (RefundState.SENT, RefundState.QUOTED):
+        if refund.state in (RefundState.SENT, RefundState.QUOTED, RefundState.CANCELED):
             raise _not_now(refund, "it cannot be settled by hand")
         if refund.state is RefundState.IN_FLIGHT:
             _refuse_while_moving(refund, now)

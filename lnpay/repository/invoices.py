@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, func, select, true, update
+from sqlalchemy import Column, ColumnElement, Connection, Select, func, select, text, true, update
 
 from lnpay.domain.model import (
     Draft,
@@ -21,6 +22,7 @@ from lnpay.domain.states import (
     PAYABLE,
     UNWATCHED,
     WATCHED,
+    Accepter,
     InvoiceState,
     check_invoice_move,
 )
@@ -31,6 +33,9 @@ from lnpay.repository.tables import invoices as t
 
 MAX_NAMESAKES = 50
 """As many as an operator will read."""
+
+ACCEPTING_LOCK = 7_305_012_120
+"""On PostgreSQL; any constant will do."""
 
 MAX_ATTEMPTS = 100
 """How many attempts at an order are listed, newest first."""
@@ -264,15 +269,42 @@ class Invoices:
         self._connection.execute(statement)
 
     def mark_paid(
-        self, invoice_id: int, new: InvoiceState, *, paid_at: datetime, received_sats: int, at: datetime
+        self,
+        invoice_id: int,
+        new: InvoiceState,
+        *,
+        paid_at: datetime,
+        received_sats: int,
+        at: datetime,
+        accepted_price: Decimal | None = None,
     ) -> bool:
-        """Move an invoice to SETTLED or PAID_LATE. False if it is no longer in a payable state."""
+        """Move an invoice to SETTLED or PAID_LATE. False if it is no longer in a payable state.
+
+        accepted_price: the price by which the rule accepts a late payment.
+        """
         values = {
             "paid_at": paid_at,
             "received_sats": received_sats,
             "settled_at": at if new is InvoiceState.SETTLED else None,
+            "accepted_by": None if accepted_price is None else Accepter.RULE,
+            "accepted_price": accepted_price,
         }
         return any(self._move(invoice_id, old, new, values) for old in PAYABLE)
+
+    def accept_late(self, invoice_id: int, at: datetime) -> bool:
+        """Settle a late payment that the operator accepts. False if it is not PAID_LATE any more.
+
+        Call it in the transaction that cancels the refund.
+        """
+        values = {"settled_at": at, "accepted_by": Accepter.OPERATOR}
+        return self._move(invoice_id, InvoiceState.PAID_LATE, InvoiceState.SETTLED, values)
+
+    def take_turn_accepting(self) -> None:
+        """Wait until no other transaction accepts a late payment, so that two payments of one order are not both
+        accepted. SQLite has one writer at a time anyway.
+        """
+        if self._connection.dialect.name == "postgresql":
+            self._connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": ACCEPTING_LOCK})
 
     def move(self, invoice_id: int, old: InvoiceState, new: InvoiceState) -> bool:
         """Move an invoice from `old` to `new`. False if it is no longer in `old`."""

@@ -7,21 +7,22 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, text, update
+from sqlalchemy import ColumnElement, and_, func, select, text, update
 
 from lnpay.domain.model import (
     Hold,
     Refund,
-    RefundAttempt,
     RefundKey,
 )
 from lnpay.domain.states import (
+    OPEN_REFUNDS,
     Closer,
+    HoldCause,
     RefundState,
-    RefundStep,
     check_refund_move,
 )
 from lnpay.domain.text import is_printable_ascii
+from lnpay.repository.queries.refund_history import RefundHistory
 from lnpay.repository.records.refunds import NOTHING_SENT, key_values, request_values, to_attempt, to_refund
 from lnpay.repository.sql import (
     first_moment,
@@ -29,7 +30,6 @@ from lnpay.repository.sql import (
     read_one,
     read_rows,
     sum_of,
-    to_moment,
     unless_locked,
 )
 from lnpay.repository.tables import UtcDateTime, refund_attempts
@@ -39,11 +39,8 @@ DAILY_LIMIT_LOCK = 7_305_012_119
 """On PostgreSQL, workers take turns to check the day's total and start a payment, so that two cannot both fit in."""
 
 
-class Refunds:
+class Refunds(RefundHistory):
     """Queries about refunds inside one transaction."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
 
     def add(
         self,
@@ -54,12 +51,19 @@ class Refunds:
         token: str,
         key: RefundKey,
         created_at: datetime,
+        hold: Hold | None = None,
     ) -> bool:
-        """Record that everything received for an invoice is owed back. False if that is recorded already."""
+        """Record that everything received for an invoice is owed back. False if that is recorded already.
+
+        hold: why the operator decides about it first.
+        """
+        state = RefundState.REQUESTED if address else RefundState.NEEDS_ADDRESS
         values = {
             "invoice_id": invoice_id,
             "token": token,
-            "state": RefundState.REQUESTED if address else RefundState.NEEDS_ADDRESS,
+            "state": state if hold is None else RefundState.HELD,
+            "held_because": None if hold is None else hold.cause,
+            "reason": None if hold is None else hold.reason,
             "amount_sats": received_sats,
             "received_sats": received_sats,
             "address": address,
@@ -244,6 +248,15 @@ class Refunds:
         }
         return self._move(refund, RefundState.REQUESTED, values)
 
+    def cancel_accepted(self, refund: Refund) -> Refund | None:
+        """Move HELD to CANCELED, because the operator accepts the late payment: nothing is owed back any more.
+
+        None also if a restore has since put in doubt whether it was sent.
+        """
+        values = {"reason": None, "held_because": None, "claims": refund.claims + 1, "claimed_until": None}
+        is_late = t.c.held_because == HoldCause.LATE_PAYMENT
+        return self._move(refund, RefundState.CANCELED, values, is_late)
+
     def close_by_hand(self, refund: Refund, at: datetime, reason: str) -> Refund | None:
         """Move to SENT, because the operator has confirmed that the customer has the money."""
         values = {
@@ -277,13 +290,17 @@ class Refunds:
         values = {"next_attempt_at": next_attempt_at, "claimed_until": None, "approved_at": None}
         return self._change(refund, values)
 
-    def _move(self, refund: Refund, new: RefundState, values: dict[str, Any]) -> Refund | None:
+    def _move(
+        self, refund: Refund, new: RefundState, values: dict[str, Any], *conditions: ColumnElement[bool]
+    ) -> Refund | None:
         check_refund_move(refund.state, new)
-        return self._change(refund, {**values, "state": new})
+        return self._change(refund, {**values, "state": new}, *conditions)
 
-    def _change(self, refund: Refund, values: dict[str, Any], *, is_waiting: bool = True) -> Refund | None:
+    def _change(
+        self, refund: Refund, values: dict[str, Any], *conditions: ColumnElement[bool], is_waiting: bool = True
+    ) -> Refund | None:
         """is_waiting: while another transaction changes the row; otherwise None then."""
-        is_as_read = and_(t.c.id == refund.id, t.c.state == refund.state, t.c.claims == refund.claims)
+        is_as_read = and_(t.c.id == refund.id, t.c.state == refund.state, t.c.claims == refund.claims, *conditions)
         which = is_as_read if is_waiting else unless_locked(self._connection, t, is_as_read)
         if self._connection.execute(update(t).where(which).values(values)).rowcount != 1:
             return None
@@ -342,53 +359,9 @@ class Refunds:
         statement = select(sum_of(t.c.amount_sats) + sum_of(t.c.fee_sats)).where(is_counted)
         return int(self._connection.execute(statement).scalar_one())
 
-    def note(
-        self,
-        refund: Refund,
-        at: datetime,
-        step: RefundStep,
-        outcome: str,
-        *,
-        strike_code: str | None = None,
-        trace_id: str | None = None,
-    ) -> None:
-        """Add a row to a refund's history."""
-        values = {
-            "refund_id": refund.id,
-            "at": at,
-            "step": step,
-            "outcome": outcome,
-            "address": refund.address,
-            "idempotency_key": refund.idempotency_key,
-            "payment_quote_id": refund.payment_quote_id,
-            "fee_sats": refund.fee_sats,
-            "payment_id": refund.payment_id,
-            "strike_code": strike_code,
-            "trace_id": trace_id,
-            "state": refund.state,
-        }
-        self._connection.execute(insert(refund_attempts).values(values))
-
-    def addresses_given(self, refund: Refund, limit: int) -> list[datetime]:
-        """When the customer entered addresses for a refund, newest first."""
-        a = refund_attempts
-        statement = (
-            select(a.c.at.label("moment"))
-            .where(a.c.refund_id == refund.id, a.c.step == RefundStep.CUSTOMER)
-            .order_by(a.c.id.desc())
-            .limit(limit)
-        )
-        return read_rows(self._connection, a, statement, to_moment)
-
     def read_through(self, newest: int) -> None:
         """Read the newest refunds, every one that is not sent, and their history, to learn which cannot be read."""
         a = refund_attempts
         read_rows(self._connection, t, select(t).order_by(t.c.id.desc()).limit(newest), to_refund)
-        read_rows(self._connection, t, select(t).where(t.c.state != RefundState.SENT), to_refund)
+        read_rows(self._connection, t, select(t).where(t.c.state.in_(OPEN_REFUNDS)), to_refund)
         read_rows(self._connection, a, select(a).order_by(a.c.id.desc()).limit(newest), to_attempt)
-
-    def history(self, refund: Refund) -> list[RefundAttempt]:
-        """A refund's history, in order."""
-        a = refund_attempts
-        statement = select(a).where(a.c.refund_id == refund.id).order_by(a.c.id)
-        return read_rows(self._connection, a, statement, to_attempt)

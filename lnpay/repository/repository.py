@@ -46,7 +46,7 @@ from lnpay.repository.webhook_endpoints import WebhookEndpoints
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0019"
+SCHEMA_VERSION = "0020"
 """The newest migration. A test holds it against the migrations themselves."""
 
 BUSY_TIMEOUT_MS = 10_000

@@ -43,6 +43,7 @@ _ISSUED_COLUMNS = (
 _ISSUED_AT_ONCE = " AND ".join(f"(({column} IS NULL) = (strike_invoice_id IS NULL))" for column in _ISSUED_COLUMNS)
 
 IS_MARKED_INVALID = "marked_invalid_at IS NOT NULL"
+IS_ACCEPTED = "accepted_by IS NOT NULL"
 IS_SEEN_UNPAID = "seen_at IS NOT NULL AND state NOT IN ('settled', 'paid_late')"
 """Few rows, in indexes of their own. A query must say the very words, or no database takes the index for it."""
 
@@ -107,6 +108,10 @@ invoices = Table(
     Column("listed_paid_at", UtcDateTime),
     # The shop gave it up; expires_at is not later.
     Column("marked_invalid_at", UtcDateTime),
+    # Who accepted a late payment, and at which price the rule did.
+    Column("accepted_by", String(10)),
+    Column("accepted_price", ExactDecimal),
+    CheckConstraint("accepted_by IS NULL OR state = 'settled'", name="ck_invoices_accepted_is_settled"),
     CheckConstraint("amount_sats > 0", name="ck_invoices_amount_positive"),
     CheckConstraint("received_sats > 0", name="ck_invoices_received_positive"),
     CheckConstraint(_one_of("state", InvoiceState), name="ck_invoices_state_known"),
@@ -132,6 +137,7 @@ invoices = Table(
     Index("ix_invoices_ln_address", "ln_address", "opened_at", **_only_where(IS_ADDRESS_INDEXED)),
     Index("ix_invoices_listed_paid_at", "listed_paid_at", **_only_where("listed_paid_at IS NOT NULL")),
     Index("ix_invoices_marked_invalid", "opened_at", **_only_where(IS_MARKED_INVALID)),
+    Index("ix_invoices_accepted", "opened_at", **_only_where(IS_ACCEPTED)),
     Index("ix_invoices_seen", "opened_at", **_only_where(IS_SEEN_UNPAID)),
     Index("ix_invoices_paid_at", "paid_at", "id", "state", "received_sats", **_only_where("paid_at IS NOT NULL")),
 )
@@ -184,7 +190,9 @@ refunds = Table(
     CheckConstraint("amount_sats <= received_sats", name="ck_refunds_never_more_than_received"),
     CheckConstraint("fee_sats >= 0", name="ck_refunds_fee_not_negative"),
     CheckConstraint(_one_of("state", RefundState), name="ck_refunds_state_known"),
-    CheckConstraint("address IS NOT NULL OR state IN ('needs_address', 'sent')", name="ck_refunds_has_address"),
+    CheckConstraint(
+        "address IS NOT NULL OR state IN ('needs_address', 'sent', 'held', 'canceled')", name="ck_refunds_has_address"
+    ),
     CheckConstraint(
         "state NOT IN ('quoted', 'in_flight') OR (payment_quote_id IS NOT NULL AND fee_sats IS NOT NULL)",
         name="ck_refunds_quote_before_execute",

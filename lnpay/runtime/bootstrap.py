@@ -22,6 +22,7 @@ from lnpay.domain.strike_time import StrikeTime, injected_seconds
 from lnpay.http.outgoing import pooled_session
 from lnpay.http.post import Post, post_for_status
 from lnpay.invoices.create import InvoiceIssuer
+from lnpay.invoices.late import LateRules
 from lnpay.invoices.settle import SettlementContext
 from lnpay.monitoring.exposure import is_this_machine
 from lnpay.rates.by_currency import RatesByCurrency
@@ -94,6 +95,8 @@ def build_backend(
         allow_private=settings.webhook_allow_private,
     )
     dispatcher = delivery_dispatcher(outbox)
+    rates = _rates(settings, strike, session, repository, clock, run_in_background)
+    late = LateRules(settings.late_payments, settings.late_accept_percent, rates.current_within)
     refund_sender = RefundSender(repository, strike, clock, settings.delivery_events, _refund_rules(settings), stop)
     return Backend(
         repository=repository,
@@ -103,14 +106,19 @@ def build_backend(
         issuer=InvoiceIssuer(
             repository,
             strike,
-            _rates(settings, strike, session, repository, clock, run_in_background),
+            rates,
             clock,
             settings.time_offset_seconds,
             dispatcher.wake,
         ),
-        settlement=SettlementContext(repository, strike, clock, settings.delivery_events, stop),
+        settlement=SettlementContext(repository, strike, clock, settings.delivery_events, stop, late),
         sweep_settlement=SettlementContext(
-            repository, _strike(settings, sweep_budget, session, strike_time), clock, settings.delivery_events, stop
+            repository,
+            _strike(settings, sweep_budget, session, strike_time),
+            clock,
+            settings.delivery_events,
+            stop,
+            late,
         ),
         sweep_budget=sweep_budget,
         outbox=outbox,

@@ -612,6 +612,20 @@ class TestWork:
 
         assert_only(shop.troubles(), "refunds_waiting", WARN, "1 needs_address")
 
+    def test_a_late_payment_waits_for_a_decision(self, shop: Installation) -> None:
+        owe(shop)
+        shop.execute("UPDATE refunds SET state = 'held', held_because = 'late_payment'")
+        shop.let_pass(2 * HOUR)
+
+        troubles = shop.troubles()
+        assert set(troubles) == {"late_payments", "refunds_waiting"}
+        assert_among(troubles, "late_payments", WARN, "1 held for your decision, the oldest for 2 hours")
+
+    def test_one_price_alone_accepts_late_payments(self, shop: Installation) -> None:
+        shop.set(LATE_PAYMENTS="accept", RATE_MAX_SPREAD_PERCENT="0")
+
+        assert_only(shop.troubles(), "late_payments", WARN, "the price of one source alone")
+
     def test_a_refund_fails_for_long(self, shop: Installation) -> None:
         owe(shop)
         shop.execute("UPDATE refunds SET state = 'failed', address = 'a@b.example'")

@@ -19,6 +19,7 @@ from config.values import ROOT
 from lnpay.domain.events import EventType
 from lnpay.domain.money import CURRENCIES
 from lnpay.domain.settings import Logo, Settings
+from lnpay.domain.states import LatePayments
 
 KEY = {"STRIKE_API_KEY": "the-key-of-strike"}
 NO_FILE = Path("no such file")
@@ -97,6 +98,8 @@ class TestDefaults:
             refund_max_sats=None,
             refund_daily_max_sats=None,
             refund_min_sats=100,
+            late_payments=LatePayments.REFUND,
+            late_accept_percent=Decimal(1),
             prune_after_days=90,
             webhook_allow_private=False,
             admin_password="",
@@ -366,6 +369,7 @@ class TestValues:
         [
             ("RATE_MAX_SPREAD_PERCENT", "rate_max_spread_percent"),
             ("REFUND_MAX_FEE_PERCENT", "refund_max_fee_percent"),
+            ("LATE_ACCEPT_PERCENT", "late_accept_percent"),
         ],
     )
     def test_percentages_are_exact(self, name: str, attribute: str) -> None:

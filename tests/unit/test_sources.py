@@ -24,6 +24,7 @@ VALUES = {
     "COINGECKO_API_URL": "https://gecko.example", "COINGECKO_API_KEY": "gecko", "COINBASE_API_URL": "https://cb.example",
     "RATE_MAX_AGE": "60", "RATE_MAX_SPREAD_PERCENT": "1.5", "REFUND_MAX_FEE_PERCENT": "3", "REFUNDS_ENABLED": "off",
     "REFUND_MAX_SATS": "100", "REFUND_DAILY_MAX_SATS": "1000", "REFUND_MIN_SATS": "50",
+    "LATE_PAYMENTS": "accept", "LATE_ACCEPT_PERCENT": "2.5",
     "WEBHOOK_ALLOW_PRIVATE": "on",
     "ADMIN_PASSWORD": "pa$$word of $HOME",
     "METRICS_TOKEN": "a-token-of-the-tests", "LOG_LEVEL": "debug", "LOG_FORMAT": "json",

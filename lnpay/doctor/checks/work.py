@@ -15,8 +15,8 @@ from lnpay.doctor.findings import (
 )
 from lnpay.doctor.formatting import in_words
 from lnpay.doctor.target import Target
-from lnpay.domain.model import Heartbeat
-from lnpay.domain.states import RefundState
+from lnpay.domain.model import Heartbeat, Refund
+from lnpay.domain.states import OPEN_REFUNDS, HoldCause, LatePayments, RefundState
 from lnpay.monitoring.overview import PRUNED_SHOWN_FOR, UNSETTLED_AFTER
 from lnpay.monitoring.stalled import find_stalled
 from lnpay.repository.queries.figures import Waiting
@@ -43,7 +43,7 @@ FILES = {"main": "main", "expired": "expired", "refund": "refund_failure"}
 
 def _check_refunds(target: Target) -> Iterator[Finding]:
     with target.reading() as tx:
-        open_ones = tx.figures.waiting_refunds([state for state in RefundState if state is not RefundState.SENT])
+        open_ones = tx.figures.waiting_refunds(OPEN_REFUNDS)
         stuck = tx.refunds.count_stuck()
     yield _in_flight(target, open_ones.get(RefundState.IN_FLIGHT), stuck)
     yield _unsent(target, [open_ones[state] for state in UNSENT if state in open_ones])
@@ -87,6 +87,34 @@ def _for_a_person(open_ones: Mapping[RefundState, Waiting]) -> Finding:
     text = ", ".join(f"{count} {state}" for state, count in counts.items())
     advice = f"{SEE}, then: refunds approve for held ones, refunds address once the customer gives you one"
     return warn(name, text, advice)
+
+
+def _check_late_payments(target: Target) -> Iterator[Finding]:
+    name, settings = "late_payments", target.settings
+    with target.reading() as tx:
+        held = [one for one in tx.refunds.in_states((RefundState.HELD,), MOST_HELD) if _is_undecided(one)]
+    if held:
+        age = in_words(target.clock() - held[0].created_at)
+        text = f"{len(held)} held for your decision, the oldest for {age}"
+        yield warn(name, text, f"{SEE}, then: refunds accept if you still deliver the order, refunds approve if not")
+    elif settings.late_payments is LatePayments.ACCEPT and not settings.rate_max_spread_percent:
+        text = "accepted by the price of one source alone, as RATE_MAX_SPREAD_PERCENT is 0"
+        yield warn(name, text, "set RATE_MAX_SPREAD_PERCENT, or LATE_PAYMENTS to hold or refund")
+    else:
+        yield ok(name, _LATE_WORDS[settings.late_payments].format(settings.late_accept_percent))
+
+
+MOST_HELD = 1_000
+
+_LATE_WORDS = {
+    LatePayments.REFUND: "refunded",
+    LatePayments.ACCEPT: "accepted unless the price has fallen by {:f} percent since the sale",
+    LatePayments.HOLD: "held for your decision; none is waiting",
+}
+
+
+def _is_undecided(refund: Refund) -> bool:
+    return refund.held_because is HoldCause.LATE_PAYMENT
 
 
 def _check_workers(target: Target) -> Iterator[Finding]:
@@ -149,6 +177,7 @@ def _listed(ids: list[str], what: str) -> str:
 CHECKS = (
     Check(("payments_unsettled",), _check_payments),
     Check(("refunds_in_flight", "refunds_unsent", "refunds_waiting"), _check_refunds),
+    Check(("late_payments",), _check_late_payments),
     Check(("invoices_unread",), _check_invoices),
     Check(tuple(f"worker_{worker}" for worker in WORKER_INTERVALS), _check_workers),
 )

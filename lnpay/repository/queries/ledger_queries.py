@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, select, tuple_
 
-from lnpay.domain.states import PAID, Closer, InvoiceState, RefundState
+from lnpay.domain.states import OPEN_REFUNDS, PAID, Accepter, Closer, InvoiceState, RefundState
 from lnpay.repository.sql import checked, read_rows, require
 from lnpay.repository.tables import (
     SHOWN_CORRELATION_ID,
@@ -36,7 +36,10 @@ PageEnd = tuple[datetime, int]
 
 @dataclass(frozen=True, slots=True)
 class LedgerInvoice:
-    """An issued invoice as books see it. paid_at, received_sats: None until it is paid."""
+    """An issued invoice as books see it. paid_at, received_sats: None until it is paid.
+
+    accepted_by: who has accepted a late payment; None if it was in time or is refunded.
+    """
 
     id: int
     strike_invoice_id: str
@@ -52,6 +55,7 @@ class LedgerInvoice:
     expires_at: datetime
     paid_at: datetime | None
     received_sats: int | None
+    accepted_by: Accepter | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,7 @@ _INVOICE_COLUMNS = (
     invoices.c.id, invoices.c.strike_invoice_id, SHOWN_CORRELATION_ID, invoices.c.state, invoices.c.currency,
     invoices.c.amount_fiat, invoices.c.amount_sats, invoices.c.rate_price, invoices.c.rate_source,
     invoices.c.rate_as_of, invoices.c.opened_at, invoices.c.expires_at, invoices.c.paid_at, invoices.c.received_sats,
+    invoices.c.accepted_by,
 )  # fmt: skip
 
 _REFUND_COLUMNS = 8
@@ -116,8 +121,7 @@ class LedgerQueries:
 
     def refunds_waiting(self, start: datetime, end: datetime, after: PageEnd | None) -> list[LedgerRefund]:
         """Refunds owed since a time from `start` on and before `end`, and not sent as of now."""
-        waiting = [state for state in RefundState if state is not RefundState.SENT]
-        return self._refunds(refunds.c.created_at, refunds.c.state.in_(waiting), start, end, after)
+        return self._refunds(refunds.c.created_at, refunds.c.state.in_(OPEN_REFUNDS), start, end, after)
 
     def _refunds(
         self,
@@ -150,8 +154,9 @@ class LedgerQueries:
         }
 
     def refunded_among(self, invoice_ids: Iterable[int]) -> set[int]:
-        """Which of these invoices have a refund, in any state."""
-        statement = select(refunds.c.invoice_id).where(refunds.c.invoice_id.in_(list(invoice_ids)))
+        """Which of these invoices have a refund that was sent or is owed."""
+        is_one = refunds.c.invoice_id.in_(list(invoice_ids)) & (refunds.c.state != RefundState.CANCELED)
+        statement = select(refunds.c.invoice_id).where(is_one)
         return set(self._connection.execute(statement).scalars())
 
     def notified_among(self, invoice_ids: Iterable[int], event_type: str) -> set[int]:
@@ -184,6 +189,7 @@ def _to_invoice(row: Sequence[Any]) -> LedgerInvoice:
     # The columns are those of the record, in its order: a million rows are read this way.
     values = list(row)
     values[3] = InvoiceState(values[3])
+    values[14] = None if values[14] is None else Accepter(values[14])
     invoice = checked(LedgerInvoice(*values))
     is_paid = invoice.state in PAID
     require(is_paid == (invoice.paid_at is not None) == (invoice.received_sats is not None), invoice.amount_sats > 0)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from lnpay.domain.states import InvoiceState, RefundState
+from lnpay.domain.states import HoldCause, InvoiceState, RefundState
 from lnpay.domain.text import is_printable_ascii
 from lnpay.repository.sql import checked, read_rows
 from lnpay.repository.tables import invoices, refunds
@@ -20,12 +20,13 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class PaymentStatus:
-    """Where one payment stands. seen_at: Strike saw money that is not final yet."""
+    """Where one payment stands. seen_at: Strike saw money that is not final yet. held_because: why its refund waits."""
 
     state: InvoiceState
     seen_at: datetime | None
     expires_at: datetime
     refund_state: RefundState | None
+    held_because: HoldCause | None = None
 
 
 class PaymentStatuses:
@@ -46,7 +47,7 @@ class PaymentStatuses:
     def _batch(self, tokens: list[str]) -> dict[str, PaymentStatus]:
         i, r = invoices.c, refunds.c
         statement = (
-            select(i.token, i.state, i.seen_at, i.expires_at, r.state.label("refund_state"))
+            select(i.token, i.state, i.seen_at, i.expires_at, r.state.label("refund_state"), r.held_because)
             .select_from(invoices.outerjoin(refunds, r.invoice_id == i.id))
             .where(i.token.in_(tokens), i.strike_invoice_id.is_not(None))
         )
@@ -55,4 +56,6 @@ class PaymentStatuses:
 
 def _to_status(row: Row[Any]) -> tuple[str, PaymentStatus]:
     refund_state = None if row.refund_state is None else RefundState(row.refund_state)
-    return row.token, checked(PaymentStatus(InvoiceState(row.state), row.seen_at, row.expires_at, refund_state))
+    held_because = None if row.held_because is None else HoldCause(row.held_because)
+    status = PaymentStatus(InvoiceState(row.state), row.seen_at, row.expires_at, refund_state, held_because)
+    return row.token, checked(status)

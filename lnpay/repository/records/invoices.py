@@ -16,6 +16,7 @@ from lnpay.domain.model import (
 )
 from lnpay.domain.states import (
     PAID,
+    Accepter,
     InvoiceState,
 )
 from lnpay.repository.sql import checked, require
@@ -87,11 +88,14 @@ def to_invoice(row: Row[Any]) -> Invoice:
         settled_at=row.settled_at,
         seen_at=row.seen_at,
         marked_invalid_at=row.marked_invalid_at,
+        accepted_by=None if row.accepted_by is None else Accepter(row.accepted_by),
+        accepted_price=row.accepted_price,
     )
     is_paid = invoice.state in PAID
     require(
         is_paid == (invoice.paid_at is not None) == (invoice.received_sats is not None),
         (invoice.state is InvoiceState.SETTLED) == (invoice.settled_at is not None),
+        invoice.accepted_by is None or invoice.state is InvoiceState.SETTLED,
         invoice.amount_sats > 0,
         issue.bolt11.isascii() and issue.bolt11.isalnum(),
     )

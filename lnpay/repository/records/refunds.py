@@ -23,6 +23,8 @@ from lnpay.repository.sql import (
     require,
 )
 
+_WITHOUT_ADDRESS = (RefundState.NEEDS_ADDRESS, RefundState.SENT, RefundState.HELD, RefundState.CANCELED)
+
 
 def to_refund(row: Row[Any]) -> Refund:
     refund = Refund(
@@ -38,7 +40,7 @@ def to_refund(row: Row[Any]) -> Refund:
     require(
         0 < refund.amount_sats <= refund.received_sats,
         (refund.state is RefundState.SENT) == (refund.sent_at is not None),
-        refund.address is not None or refund.state in (RefundState.NEEDS_ADDRESS, RefundState.SENT),
+        refund.address is not None or refund.state in _WITHOUT_ADDRESS,
         has_quote or refund.state not in (RefundState.QUOTED, RefundState.IN_FLIGHT),
     )
     return refund

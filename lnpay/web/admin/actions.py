@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from lnpay.deliveries.send import send_again
 from lnpay.domain.errors import Conflict, InvalidRequest
+from lnpay.invoices.late import accept_late_payment
 from lnpay.refunds.by_hand import (
     approve,
     change_address,
@@ -49,9 +50,18 @@ def act(invoice_id: str, action: str) -> AnyResponse:
 
 
 def _approve(backend: Backend, invoice_id: str) -> str:
-    refund = approve(backend.repository, invoice_id, backend.clock())
+    refund = approve(backend.repository, invoice_id, backend.clock(), backend.refund_sender.events)
     backend.refund_dispatcher.wake()
+    if refund.address is None:
+        backend.delivery_dispatcher.wake()
+        return f"The refund of {refund.amount_sats:,} sats needs an address."
     return f"Approved: {refund.amount_sats:,} sats are being sent to {refund.address}."
+
+
+def _accept(backend: Backend, invoice_id: str) -> str:
+    invoice = accept_late_payment(backend.repository, invoice_id, backend.settlement.events, backend.clock())
+    backend.delivery_dispatcher.wake()
+    return f"Accepted: the order is settled, and the {invoice.received_sats or 0:,} sats are not refunded."
 
 
 def _address(backend: Backend, invoice_id: str) -> str:
@@ -88,6 +98,7 @@ def _redeliver(backend: Backend, invoice_id: str) -> str:
 
 _ACTIONS: dict[str, Callable[[Backend, str], str]] = {
     "approve": _approve,
+    "accept": _accept,
     "address": _address,
     "retry": _retry,
     "settle": _settle,

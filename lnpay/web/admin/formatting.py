@@ -12,7 +12,7 @@ from lnpay.domain.text import counted
 
 _FINE = ("settled", "delivered", "sent")
 _WRONG = ("needs_address", "held", "failed", "abandoned")
-_OVER = ("expired", "lapsed", "cancelled", "paid_late", "withdrawn")
+_OVER = ("expired", "lapsed", "cancelled", "paid_late", "withdrawn", "canceled")
 
 _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 

@@ -76,6 +76,8 @@ def _of_invoice(invoice: Invoice, now: datetime) -> Iterator[Moment]:
     if invoice.paid_at is not None:
         yield _payment(invoice, invoice.paid_at)
     if invoice.settled_at is not None:
+        if invoice.accepted_by is not None:
+            yield Moment(invoice.settled_at, "Accepted late", _accepted(invoice), tone="fine")
         yield Moment(invoice.settled_at, "Settled", "It counts as paid, and the shop is notified.", tone="fine")
     if invoice.state is InvoiceState.LAPSED:
         yield Moment(
@@ -87,10 +89,17 @@ def _of_invoice(invoice: Invoice, now: datetime) -> Iterator[Moment]:
 
 def _payment(invoice: Invoice, paid_at: datetime) -> Moment:
     received = sats(invoice.received_sats or 0)
-    if invoice.state is InvoiceState.SETTLED:
+    if invoice.state is InvoiceState.SETTLED and invoice.accepted_by is None:
         return Moment(paid_at, "Paid", f"The customer paid {received} in time.", tone="fine")
     late = length(paid_at - invoice.expires_at)
     return Moment(paid_at, "Paid late", f"The customer paid {received}, {late} too late.", tone="wrong")
+
+
+def _accepted(invoice: Invoice) -> str:
+    if invoice.accepted_price is None:
+        return "You accepted the late payment."
+    now_at = price(invoice.accepted_price, invoice.order.currency)
+    return f"LATE_PAYMENTS=accept: one bitcoin was worth {now_at} then."
 
 
 def _of_refund(refund: Refund | None, attempts: Sequence[RefundAttempt]) -> Iterator[Moment]:
@@ -121,7 +130,8 @@ def _attempt(attempt: RefundAttempt) -> Moment:
     facts = tuple((name, value) for name, value in known if value)
     if attempt.state is RefundState.SENT and attempt.step not in (RefundStep.BY_HAND, RefundStep.CUSTOMER):
         return Moment(attempt.at, "Refund sent", "Strike says that it is paid.", facts, "fine")
-    tone = "open" if attempt.step in (RefundStep.BY_HAND, RefundStep.CUSTOMER, RefundStep.LOOK) else "wrong"
+    quiet = (RefundStep.BY_HAND, RefundStep.CUSTOMER, RefundStep.LOOK, RefundStep.POLICY)
+    tone = "open" if attempt.step in quiet else "wrong"
     outcome = attempt.outcome[:1].upper() + attempt.outcome[1:]
     return Moment(attempt.at, f"Refund: {attempt.step}", f"{outcome}.", facts, tone)
 

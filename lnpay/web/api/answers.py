@@ -162,8 +162,8 @@ class InvoiceStanding(TypedDict):
     state: Annotated[
         InvoiceState,
         Field(
-            description="unpaid; settled (paid in time); expired (no payment in time, one may still come); "
-            "paid_late (it came: see refund); lapsed (the payment request has ended; a payment that "
+            description="unpaid; settled (paid in time, or late and accepted); expired (no payment in time, one may "
+            "still come); paid_late (it came: see refund); lapsed (the payment request has ended; a payment that "
             "Strike still reports counts); cancelled (Strike has called it off; a payment counts all the same).",
             examples=["settled"],
         ),
@@ -173,6 +173,9 @@ class InvoiceStanding(TypedDict):
     amount_sats: AmountSats
     expiration_time: Moment
     settled_at: Moment | None
+    accepted_late: Annotated[
+        bool, Field(description="It was paid after the deadline, and the payment is kept.", examples=[False])
+    ]
     delivery: Annotated[DeliveryStanding | None, Field(description="null: nothing to tell so far.")]
     refund: Annotated[RefundStanding | None, Field(description="null: nothing is owed back.")]
     metadata: Metadata
@@ -272,6 +275,15 @@ class DeliveryData(TypedDict):
     amount_sats: AmountSats
     settled_at: Annotated[Moment | None, Field(description="null but for invoice.settled.")]
     metadata: Metadata
+    accepted_late: NotRequired[
+        Annotated[bool, Field(description="true: paid after the deadline, and the payment is kept.", examples=[True])]
+    ]
+    held: NotRequired[
+        Annotated[
+            bool,
+            Field(description="true: the late payment waits for the operator's decision.", examples=[True]),
+        ]
+    ]
 
 
 class Delivery(TypedDict):

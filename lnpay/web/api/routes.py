@@ -230,6 +230,7 @@ def _state_of(invoice: Invoice, refund: Refund | None, deliveries: list[Delivery
         "amount_sats": invoice.amount_sats,
         "expiration_time": invoice.expires_at.isoformat(),
         "settled_at": invoice.settled_at.isoformat() if invoice.settled_at else None,
+        "accepted_late": invoice.accepted_by is not None,
         "delivery": {"state": told.state, "attempts": told.attempts} if told else None,
         "refund": {"state": refund.state} if refund else None,
         "metadata": invoice.order.metadata,

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from lnpay.domain.model import Invoice, Refund
-from lnpay.domain.states import PAYABLE, InvoiceState, RefundState
+from lnpay.domain.states import PAYABLE, HoldCause, InvoiceState, RefundState
 from lnpay.repository.queries.payment_status import PaymentStatus
 
 
@@ -20,6 +20,7 @@ class Stage(StrEnum):
     CANCELLED = "cancelled"  # it was called off
     REFUNDING = "refunding"  # paid too late: the money is on its way back
     REFUND_HELD = "refund_held"  # the shop must approve the refund
+    LATE_HELD = "late_held"  # paid too late: the shop accepts or refunds it
     NEEDS_ADDRESS = "needs_address"  # the customer must say where the money should go
     REFUNDED = "refunded"  # it is back
 
@@ -34,13 +35,16 @@ REFUND_STAGES = {
 
 def payment_status_of(invoice: Invoice, refund: Refund | None) -> PaymentStatus:
     """What two whole records say about where a payment stands."""
-    return PaymentStatus(invoice.state, invoice.seen_at, invoice.expires_at, None if refund is None else refund.state)
+    refund_state, held_because = (None, None) if refund is None else (refund.state, refund.held_because)
+    return PaymentStatus(invoice.state, invoice.seen_at, invoice.expires_at, refund_state, held_because)
 
 
 def stage_of(payment_status: PaymentStatus, now: datetime) -> Stage:
     """The one word for a payment."""
     if payment_status.state is InvoiceState.SETTLED:
         return Stage.PAID
+    if payment_status.refund_state is RefundState.HELD and payment_status.held_because is HoldCause.LATE_PAYMENT:
+        return Stage.LATE_HELD
     if payment_status.refund_state is not None:
         return REFUND_STAGES.get(payment_status.refund_state, Stage.REFUNDING)
     if payment_status.seen_at is not None and payment_status.state in PAYABLE:

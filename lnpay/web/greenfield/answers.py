@@ -144,7 +144,7 @@ class InvoiceData(TypedDict):
     id: Annotated[str, Field(examples=[INVOICE_ID])]
     storeId: StoreId
     amount: Annotated[str, Field(examples=["12.34"])]
-    paidAmount: Annotated[str, Field(description="0 unless it was paid in time.", examples=["0"])]
+    paidAmount: Annotated[str, Field(description="0 unless it was paid in time, or late and accepted.", examples=["0"])]
     currency: Annotated[str, Field(examples=["USD"])]
     type: Literal["Standard"]
     checkoutLink: Annotated[
@@ -159,13 +159,17 @@ class InvoiceData(TypedDict):
     status: Annotated[
         Status,
         Field(
-            description="`Settled`: paid in time. A payment after the deadline is refunded, and the invoice stays "
-            "`Expired`.",
+            description="`Settled`: paid in time. After a payment that came too late the invoice stays `Expired`.",
             examples=["New"],
         ),
     ]
     additionalStatus: Annotated[
-        AdditionalStatus, Field(description="Never `PaidLate`, which plugins take for paid.", examples=["None"])
+        AdditionalStatus,
+        Field(
+            description="`PaidLate`, which plugins take for paid, only if the late payment is accepted and not "
+            "refunded.",
+            examples=["None"],
+        ),
     ]
     availableStatusesForManualMarking: Annotated[list[str], Field(examples=[["Invalid"]])]
     archived: Annotated[bool, Field(examples=[False])]
@@ -203,7 +207,7 @@ class PaymentMethodData(TypedDict):
     networkFee: Annotated[Literal["0"], Field(description="For older clients.")]
     activated: Annotated[bool, Field(examples=[True])]
     additionalData: Annotated[dict[str, Any], Field(examples=[{}])]
-    payments: Annotated[list[PaymentData], Field(description="Only a payment in time is listed.", examples=[[]])]
+    payments: Annotated[list[PaymentData], Field(description="Only a payment that is not refunded.", examples=[[]])]
 
 
 class AuthorizedEvents(TypedDict):
@@ -275,7 +279,7 @@ def _invoice_fields(invoice: Invoice, store_id: str, now: datetime) -> Json:
         "id": invoice.strike_invoice_id,
         "storeId": store_id,
         "amount": amount,
-        "paidAmount": amount if standing.status is Status.SETTLED else "0",
+        "paidAmount": amount if standing.is_paid else "0",
         "currency": invoice.order.currency.upper(),
         "type": "Standard",
         "checkoutLink": checkout_link(invoice.strike_invoice_id),
@@ -319,7 +323,7 @@ def _checkout_of(invoice: Invoice) -> Json:
 
 def payment_methods_of(invoice: Invoice, now: datetime) -> list[Json]:
     """How an invoice is or was paid. Plugins book what is listed as paid, so a payment that is refunded is not."""
-    is_settled = derive_status(invoice, now).status is Status.SETTLED
+    is_settled = derive_status(invoice, now).is_paid
     amount = sats_to_btc(invoice.amount_sats)
     return [
         {

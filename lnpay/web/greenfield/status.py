@@ -1,8 +1,9 @@
 """Where an invoice stands, in the words of Greenfield.
 
-Shop plugins ship goods when they read `Settled`, and also when they read `Expired` with `PaidLate`. LNPay refunds a
-late payment, so a plugin that saw it would give away goods and money. A late payment is therefore never visible here:
-it is `Expired` and `None`, and its payment is not listed.
+Shop plugins ship goods when they read `Settled`, and also when they read `Expired` with `PaidLate`. LNPay refunds late
+payments, so a plugin that saw one would give away goods and money. A late payment is therefore not visible here: it is
+`Expired` and `None`, and its payment is not listed. Only one that is accepted (LATE_PAYMENTS) is `PaidLate`, and that
+excludes its refund.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ class Status(StrEnum):
 
 
 class AdditionalStatus(StrEnum):
-    """The second word. Greenfield has more; `PaidLate` is left out so that no code can answer with it."""
+    """The second word. Greenfield has more."""
 
     NONE = "None"
     MARKED = "Marked"
+    PAID_LATE = "PaidLate"
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,16 @@ class DerivedStatus:
     status: Status
     additional: AdditionalStatus = AdditionalStatus.NONE
 
+    @property
+    def is_paid(self) -> bool:
+        """Whether a payment counts, so that the shop delivers."""
+        return self.status is Status.SETTLED or self.additional is AdditionalStatus.PAID_LATE
+
 
 def derive_status(invoice: Invoice, now: datetime) -> DerivedStatus:
     """The status of `invoice` for a Greenfield client. Only a payment that was made in time is ever `Settled`."""
+    if invoice.accepted_by is not None:
+        return DerivedStatus(Status.EXPIRED, AdditionalStatus.PAID_LATE)
     if invoice.state is InvoiceState.SETTLED:
         return DerivedStatus(Status.SETTLED)
     if invoice.marked_invalid_at is not None:

@@ -1,0 +1,192 @@
+"""What becomes of a payment after the deadline: LATE_PAYMENTS, and the operator's decision about a held one.
+
+Accepting and refunding exclude each other in the database:
+- By rule: one conditional update moves the invoice from a payable state either to SETTLED or to PAID_LATE. Only the
+  latter adds a refund, in the same commit.
+- By the operator: the refund of a held payment leaves HELD once, by a conditional update: towards being sent, or to
+  CANCELED. The latter moves the invoice to SETTLED in the same commit, or neither moves.
+
+A payment is never accepted if it may have been refunded: in a history that a restore lost, or by another copy of the
+database. Refunding it is safe there, because such a refund is held until the operator has looked at Strike.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from lnpay.deliveries.owe import owe_settled
+from lnpay.domain.errors import Conflict, NotFound, RateUnavailable
+from lnpay.domain.model import Hold, Invoice, Rate
+from lnpay.domain.states import (
+    PAYABLE,
+    Accepter,
+    HoldCause,
+    InvoiceState,
+    LatePayments,
+    RefundState,
+    RefundStep,
+)
+from lnpay.repository import Repository, Transaction
+
+log = logging.getLogger(__name__)
+
+PRICE_PATIENCE = timedelta(minutes=5)
+"""How long after the payment LNPay waits for a price that can be trusted. Then the payment is refunded."""
+
+PRICE_SECONDS = 15.0
+"""How long a worker waits for one fetch of the price."""
+
+HURRIED_PRICE_SECONDS = 1.0
+"""How long a webhook call waits for it. Strike wants an answer within five seconds, and repeats the call otherwise."""
+
+DECIDE = (
+    "paid late: accept it with python main.py refunds accept, if you still deliver the order at this price; "
+    "otherwise refund it with refunds approve"
+)
+
+
+@dataclass(frozen=True)
+class LateRules:
+    """The settings LATE_PAYMENTS and LATE_ACCEPT_PERCENT.
+
+    price_within: the price of one bitcoin in a currency, within so many seconds; raises RateUnavailable. Only
+    LATE_PAYMENTS=accept asks for it.
+    """
+
+    payments: LatePayments = LatePayments.REFUND
+    accept_percent: Decimal = Decimal(1)
+    price_within: Callable[[str, float], Rate] | None = None
+
+
+@dataclass(frozen=True)
+class LateVerdict:
+    """What becomes of one late payment. price: of one bitcoin, by which it is accepted. why: it is refunded, in words;
+    empty if nothing else was considered.
+    """
+
+    decision: LatePayments
+    price: Decimal | None = None
+    why: str = ""
+
+    @property
+    def hold(self) -> Hold | None:
+        """What the refund waits for."""
+        return Hold(HoldCause.LATE_PAYMENT, DECIDE) if self.decision is LatePayments.HOLD else None
+
+
+def price_for_late(
+    repository: Repository,
+    rules: LateRules,
+    strike_invoice_id: str,
+    paid_at: datetime | None,
+    now: datetime,
+    seconds: float,
+) -> Rate | None:
+    """The price of now, if a late payment may be accepted by it. Call it outside of any transaction: it may fetch.
+
+    None if no price is needed, or if there has been none for too long.
+    Raises RateUnavailable while the price is worth waiting for.
+    """
+    if rules.payments is not LatePayments.ACCEPT or rules.price_within is None or paid_at is None:
+        return None
+    with repository.reading() as tx:
+        invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
+    if invoice is None or invoice.state not in PAYABLE or paid_at <= invoice.expires_at:
+        return None
+    try:
+        return _newer_than_sale(rules.price_within(invoice.order.currency, seconds), invoice)
+    except RateUnavailable:
+        if now - paid_at < PRICE_PATIENCE:
+            raise
+        log.warning("late payment is judged without a price invoice_id=%s", strike_invoice_id)
+        return None
+
+
+def _newer_than_sale(rate: Rate, invoice: Invoice) -> Rate:
+    """The same price. Raises RateUnavailable if it is the price of the sale itself, which says nothing of now."""
+    if rate.as_of <= invoice.rate.as_of:
+        raise RateUnavailable("there is no newer price than that of the sale", retry_after_seconds=5)
+    return rate
+
+
+def judge_late(
+    tx: Transaction, rules: LateRules, invoice: Invoice, received_sats: int, rate: Rate | None
+) -> LateVerdict:
+    """What becomes of a late payment. Call it in the transaction that acts on it.
+
+    rate: the price of now; without one it is not accepted: a refund never costs the shop more than the fee.
+    """
+    if rules.payments is LatePayments.REFUND:
+        return LateVerdict(LatePayments.REFUND)
+    tx.invoices.take_turn_accepting()
+    why = _why_never(tx, invoice, received_sats)
+    if why is not None:
+        return LateVerdict(LatePayments.REFUND, why=why)
+    if rules.payments is LatePayments.HOLD:
+        return LateVerdict(LatePayments.HOLD)
+    if rate is None:
+        return LateVerdict(LatePayments.REFUND, why="not accepted: no price of bitcoin could be trusted")
+    if _has_fallen(invoice.rate.price, rate.price, rules.accept_percent):
+        why = (
+            f"not accepted: one bitcoin was worth {invoice.rate.price:,f} {invoice.order.currency.upper()} at the sale "
+            f"and is now worth {rate.price:,f}; LATE_ACCEPT_PERCENT is {rules.accept_percent:f}"
+        )
+        return LateVerdict(LatePayments.REFUND, why=why)
+    return LateVerdict(LatePayments.ACCEPT, price=rate.price)
+
+
+def _has_fallen(sold_at: Decimal, now_at: Decimal, percent: Decimal) -> bool:
+    """Whether the price has moved against the shop, by `percent` or more: it received sats, worth less now."""
+    fall = sold_at - now_at
+    return fall > 0 and fall * 100 >= sold_at * percent
+
+
+def _why_never(tx: Transaction, invoice: Invoice, received_sats: int) -> str | None:
+    """Why nobody may accept this payment; None if it may be accepted."""
+    if invoice.marked_invalid_at is not None or invoice.state is InvoiceState.CANCELLED:
+        return "not accepted: the invoice was cancelled before it was paid"
+    if received_sats < invoice.amount_sats:
+        return f"not accepted: {received_sats:,} sats is less than the {invoice.amount_sats:,} sats asked for"
+    settled = tx.invoices.settled_attempt(invoice.order_id)
+    if settled is not None and settled.id != invoice.id:
+        return f"not accepted: the order was paid already, with invoice {settled.strike_invoice_id}"
+    if tx.restores.covering(invoice.id) is not None:
+        return "not accepted: it may have been refunded before the database was restored or copied"
+    return None
+
+
+def accept_late_payment(
+    repository: Repository, strike_invoice_id: str, events: frozenset[str], now: datetime
+) -> Invoice:
+    """The operator accepts a late payment that is held: the order is settled, and nothing is refunded any more.
+
+    Safe to repeat: an invoice whose payment is accepted already is returned. events: those of the delivery hook.
+    Raises NotFound; Conflict if it is not held for that, or may not be accepted.
+    """
+    with repository.transaction() as tx:
+        invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
+        if invoice is None:
+            raise NotFound("there is no such invoice")
+        if invoice.accepted_by is not None:
+            return invoice
+        refund = tx.refunds.find_by_invoice(invoice.id)
+        is_held = refund is not None and refund.state is RefundState.HELD
+        if refund is None or not is_held or refund.held_because is not HoldCause.LATE_PAYMENT:
+            raise Conflict("no late payment of this invoice waits for a decision", code="refund_state")
+        tx.invoices.take_turn_accepting()
+        why = _why_never(tx, invoice, invoice.received_sats or 0)
+        if why is not None:
+            raise Conflict(f"{why}; refund it with refunds approve", code="refund_state")
+        canceled = tx.refunds.cancel_accepted(refund)
+        if canceled is None or not tx.invoices.accept_late(invoice.id, now):
+            # Raised inside the transaction, so neither of the two moves.
+            raise Conflict("it was decided at the same moment: look at it again", code="refund_state")
+        tx.refunds.note(canceled, now, RefundStep.BY_HAND, "the operator accepted the late payment")
+        settled = replace(invoice, state=InvoiceState.SETTLED, settled_at=now, accepted_by=Accepter.OPERATOR)
+        owe_settled(tx, events, settled, now)
+    log.info("late payment accepted invoice_id=%s by=operator", strike_invoice_id)
+    return settled
