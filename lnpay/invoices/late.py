@@ -146,7 +146,7 @@ def _has_fallen(sold_at: Decimal, now_at: Decimal, percent: Decimal) -> bool:
 
 
 def _why_never(tx: Transaction, invoice: Invoice, received_sats: int) -> str | None:
-    """Why nobody may accept this payment; None if it may be accepted."""
+    """Why this payment must not be accepted, by any rule or person; None if it may be."""
     if invoice.marked_invalid_at is not None or invoice.state is InvoiceState.CANCELLED:
         return "not accepted: the invoice was cancelled before it was paid"
     if received_sats < invoice.amount_sats:

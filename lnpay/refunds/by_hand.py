@@ -81,7 +81,7 @@ def approve(
 ) -> Refund:
     """The operator lifts the limits for a held refund, or decides that a late payment is refunded.
 
-    Without an address it needs one next, and the shop is told so; limits then apply again.
+    Without an address it needs one next, of which the shop is notified; limits then apply again.
     events: the types that the delivery hook receives. Raises NotFound, Conflict.
     """
     with repository.transaction() as tx:

@@ -13,7 +13,8 @@ from playwright.sync_api import Page, Request, expect
 
 from lnpay.domain.errors import StorageUnavailable
 from lnpay.domain.model import Invoice
-from lnpay.domain.states import InvoiceState, RefundState
+from lnpay.domain.states import InvoiceState, LatePayments, RefundState
+from lnpay.invoices.late import accept_late_payment
 from lnpay.invoices.settle import reconcile_invoice
 from lnpay.refunds.by_hand import approve
 from lnpay.repository import Repository
@@ -124,6 +125,21 @@ def test_a_refund_that_waits_for_the_shop_goes_out_when_the_shop_agrees(make_sta
 
     assert_stage(page, "refunded")
     assert [receipt.sats for receipt in stand.simulator.wallet.receipts] == [invoice.amount_sats]
+
+
+def test_a_late_payment_that_the_shop_accepts_becomes_paid_on_the_open_page(make_stand: Callable[..., Stand]) -> None:
+    stand = make_stand(late_payments=LatePayments.HOLD)
+    invoice = make_late(stand, "ann@wallet.test", RefundState.HELD)
+    page = stand.open(invoice)
+    assert_stage(page, "late_held")
+    expect(page.get_by_text("The shop decides whether it still accepts it.")).to_be_visible()
+    assert_accessible(page)
+
+    backend = stand.backend
+    accept_late_payment(backend.repository, invoice.strike_invoice_id, backend.settlement.events, backend.clock())
+    page.reload()
+
+    assert_stage(page, "paid")
 
 
 def test_without_any_javascript(stand: Stand) -> None:

@@ -94,5 +94,19 @@ def test_only_what_was_paid_in_time_is_ever_taken_for_paid(
             assert (standing.status, standing.additional) == (Status.EXPIRED, AdditionalStatus.NONE)
 
 
-def test_there_is_no_word_that_plugins_take_for_paid_late() -> None:
-    assert {str(word) for word in AdditionalStatus} == {"None", "Marked"}
+def test_a_late_payment_is_paid_for_plugins_only_once_it_is_accepted(plugin: Plugin, world: World) -> None:
+    made = plugin.create()
+    put(world, made["id"], InvoiceState.PAID_LATE, seen=NEVER, marked=False)
+    assert not is_settled(plugin.read(made))
+    assert plugin.get("stores/{store}/invoices?status=Settled") == []
+
+    with world.backend.repository.transaction() as tx:
+        assert tx.invoices.accept_late(world.invoice(made["id"]).id, world.clock())
+
+    read = plugin.read(made)
+    (method,) = plugin.get(f"stores/{{store}}/invoices/{made['id']}/payment-methods")
+    assert is_settled(read)
+    assert (read["status"], read["additionalStatus"], read["paidAmount"]) == ("Expired", "PaidLate", "12.34")
+    assert (len(method["payments"]), method["due"]) == (1, "0")
+    assert [one["id"] for one in plugin.get("stores/{store}/invoices?status=Expired")] == [made["id"]]
+    assert plugin.get("stores/{store}/invoices?status=Settled") == []

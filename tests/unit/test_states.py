@@ -38,6 +38,7 @@ PERMITTED_INVOICE_MOVES = {
     ("cancelled", "paid_late"),
     ("lapsed", "settled"),
     ("lapsed", "paid_late"),
+    ("paid_late", "settled"),
 }
 PERMITTED_REFUND_MOVES = {
     ("requested", "quoted"),
@@ -57,6 +58,8 @@ PERMITTED_REFUND_MOVES = {
     ("needs_address", "sent"),
     ("held", "requested"),
     ("held", "sent"),
+    ("held", "needs_address"),
+    ("held", "canceled"),
 }
 PERMITTED_DELIVERY_MOVES = {
     ("pending", "delivered"),

@@ -18,11 +18,11 @@ from werkzeug.test import TestResponse
 from lnpay.deliveries.send import send_due
 from lnpay.domain.errors import ShopGone, ShopRefused
 from lnpay.domain.model import Event, Invoice
-from lnpay.domain.states import InvoiceState, RefundState
+from lnpay.domain.states import InvoiceState, LatePayments, RefundState
 from lnpay.invoices.settle import reconcile_invoice
 from lnpay.refunds.by_hand import BY_HAND_AFTER
 from lnpay.repository.queries.searches import InvoiceFilter
-from lnpay.runtime.worker_passes import Summary, make_pass
+from lnpay.runtime.worker_passes import Summary, expired_pass, make_pass
 from lnpay.strike.buckets import Bucket
 from lnpay.web.admin.session import IDLE, LONGEST
 from tests.owing import ADDRESS, executions, owe, payouts, refund_of, send
@@ -446,6 +446,45 @@ class TestButtons:
             assert sorted(threads.map(approve, range(6))) == [False] * 5 + [True]
         send(shop)
         assert executions(shop) == ["COMPLETED"]
+
+    def test_a_late_payment_is_accepted_or_refunded_and_a_second_click_changes_nothing(
+        self, make_shop: Callable[..., World]
+    ) -> None:
+        shop = make_shop(late_payments=LatePayments.HOLD)
+        kept, returned = owe(shop, correlation_id="kept"), owe(shop, correlation_id="returned")
+        log_in(shop)
+        assert "Accept: the order is paid" in page_of(shop, kept)
+
+        for _ in range(2):
+            assert press(shop, kept, "accept").startswith("Accepted: the order is settled")
+        assert press(shop, returned, "approve").startswith("Approved: 19,207 sats")
+        assert press(shop, kept, "approve").startswith("Nothing was done")
+        assert press(shop, returned, "accept").startswith("Nothing was done")
+
+        assert send(shop) == {RefundState.SENT: 1}
+        assert "Accepted late" in page_of(shop, kept)
+        assert "You accepted the late payment." in page_of(shop, kept)
+        assert shop.invoice(kept.strike_invoice_id).state is InvoiceState.SETTLED
+
+    def test_a_late_payment_without_an_address_is_refunded_once_there_is_one(
+        self, make_shop: Callable[..., World]
+    ) -> None:
+        shop = make_shop(late_payments=LatePayments.HOLD)
+        invoice = owe(shop, None)
+        log_in(shop)
+
+        assert "needs an address" in press(shop, invoice, "approve")
+        assert ADDRESS in press(shop, invoice, "address", ln_address=ADDRESS)
+        assert send(shop) == {RefundState.SENT: 1}
+
+    def test_the_price_that_accepted_a_late_payment_is_shown(self, make_shop: Callable[..., World]) -> None:
+        shop = make_shop(late_payments=LatePayments.ACCEPT)
+        invoice = shop.sell()
+        shop.pay(invoice, late_seconds=180)
+        expired_pass(shop.backend)
+        log_in(shop)
+
+        assert "LATE_PAYMENTS=accept: one bitcoin was worth $64,250.50 then." in page_of(shop, invoice)
 
     def test_an_address(self, shop: World) -> None:
         invoice = owe(shop, None)

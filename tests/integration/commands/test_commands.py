@@ -10,7 +10,7 @@ import pytest
 from lnpay.commands import add_commands
 from lnpay.domain.errors import LnpayError
 from lnpay.domain.model import Invoice
-from lnpay.domain.states import RefundState
+from lnpay.domain.states import LatePayments, RefundState
 from lnpay.refunds.outcomes import STUCK
 from tests.owing import EXECUTE, drain, owe, payouts, refund_of, send
 from tests.world import World
@@ -111,6 +111,20 @@ class TestActing:
 
         assert capsys.readouterr().out == "refund of 19,207 sats to alice@example.com is requested\n"
         assert send(world) == {RefundState.SENT: 1}
+
+    def test_accept_a_late_payment(self, make_world: Callable[..., World], capsys: pytest.CaptureFixture[str]) -> None:
+        world = make_world(late_payments=LatePayments.HOLD)
+        invoice = owe(world)
+        assert run(world, "refunds", "list") == 0
+        # Written into a table, the words are broken into lines.
+        assert "held" in capsys.readouterr().out
+
+        assert run(world, "refunds", "accept", invoice.strike_invoice_id) == 0
+
+        expected = "late payment of 19,207 sats accepted: the order is settled, and nothing is refunded\n"
+        assert capsys.readouterr().out == expected
+        assert run(world, "refunds", "approve", invoice.strike_invoice_id) == 1
+        assert send(world).total() == 0
 
     def test_retry_of_a_stuck_one(self, world: World, stuck: Invoice, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(world, "refunds", "retry", stuck.strike_invoice_id, "--note", "not in the dashboard") == 0

@@ -89,8 +89,8 @@ def check_one_of_two(world: World, invoice: Invoice) -> bool:
     known = world.invoice(invoice.strike_invoice_id)
     refund = world.refund(invoice)
     is_accepted = known.state is InvoiceState.SETTLED
-    is_told = "invoice.settled" in [one.event_type for one in world.deliveries(invoice)]
-    assert is_told == is_accepted == (known.accepted_by is not None)
+    has_message = "invoice.settled" in [one.event_type for one in world.deliveries(invoice)]
+    assert has_message == is_accepted == (known.accepted_by is not None)
     if is_accepted:
         assert executions(world) == []
         assert refund is None or refund.state is RefundState.CANCELED
