@@ -84,6 +84,21 @@ class Conflict(LnpayError):
     code = "conflict"
 
 
+class RefundExceedsReceived(Conflict):
+    """More would be refunded for an invoice than was received for it."""
+
+    code = "refund_exceeds_received"
+
+
+class IdempotencyKeyReused(Conflict):
+    """The Idempotency-Key belongs to an earlier, different request."""
+
+    code = "idempotency_key_reused"
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key was used for a different request: repeat that request, or use a new key")
+
+
 class OrderConflict(Conflict):
     """An invoice stands in the way of the request.
 

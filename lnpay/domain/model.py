@@ -15,12 +15,16 @@ from typing import Any
 from lnpay.domain.permissions import KeyPurpose, Permissions
 from lnpay.domain.states import (
     Accepter,
+    AmountBasis,
+    CancelCause,
     Closer,
     DeliveryState,
     EndpointForm,
     EndpointSetter,
     HoldCause,
     InvoiceState,
+    RefundAsker,
+    RefundKind,
     RefundState,
     RefundStep,
 )
@@ -137,7 +141,8 @@ class Invoice(Draft):
 
 @dataclass(frozen=True)
 class Refund:
-    """Money owed back for one invoice that was paid late. There is never a second row for an invoice.
+    """Money owed back for an invoice. Several are possible; together, those that are not canceled never exceed what was
+    received (see `invoices.refund_reserved_sats`).
 
     idempotency_key: of the payment quote of this try. is_in_doubt: Strike may have been told to execute the quote.
     failures, looks: tries that came to nothing, and looks at a payment in flight; they set the pauses.
@@ -151,6 +156,13 @@ class Refund:
     unanswered_quotes: how many requests under that key may have created its quote, because their answer is unknown.
     wanted_at: since when the customer or the operator asks for it; small refunds wait for that.
     held_because: why it is held. closed_by: on whose word it counts as sent.
+    sequence: which refund of its invoice it is, from 1; keys are derived from it.
+    basis: how its amount was given. amount_fiat, price, price_as_of: in the invoice's currency, and the price of one
+    bitcoin that made sats of it; None if it was given in sats, or as the whole.
+    asked_by: who asked for it. api_key_id: with which key; None: one of API_KEYS, or none.
+    request_key, request_hash: the Idempotency-Key of the request, and what was asked under it.
+    claim_expires_at: when it is withdrawn if it still needs an address; None: never.
+    canceled_at, cancel_cause: when and why it was withdrawn.
     """
 
     id: int
@@ -183,6 +195,19 @@ class Refund:
     unanswered_quotes: int = 0
     wanted_at: datetime | None = None
     closed_by: Closer | None = None
+    kind: RefundKind = RefundKind.LATE
+    sequence: int = 1
+    basis: AmountBasis = AmountBasis.WHOLE
+    amount_fiat: Decimal | None = None
+    price: Decimal | None = None
+    price_as_of: datetime | None = None
+    asked_by: RefundAsker = RefundAsker.RULE
+    api_key_id: int | None = None
+    request_key: str | None = None
+    request_hash: str | None = None
+    claim_expires_at: datetime | None = None
+    canceled_at: datetime | None = None
+    cancel_cause: CancelCause | None = None
 
 
 @dataclass(frozen=True)

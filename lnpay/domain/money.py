@@ -234,6 +234,20 @@ def fiat_to_sats(amount_fiat: Decimal, price: Decimal) -> int:
         return int(exact.to_integral_value(rounding=ROUND_CEILING))
 
 
+def refund_sats(amount_fiat: Decimal, price: Decimal, left_sats: int) -> int:
+    """Sats that refund `amount_fiat` at `price` (fiat per bitcoin), rounded down: the shop never loses.
+
+    left_sats: what can still be refunded. If that is `amount_fiat` as `fiat_to_sats` rounds it, all of it is refunded:
+    the price of a sale, refunded at the price of the sale, leaves no sat behind.
+    Raises InvalidRequest when that is less than one sat, or more than all bitcoin.
+    """
+    rounded_up = fiat_to_sats(amount_fiat, price)
+    if rounded_up == left_sats:
+        return left_sats
+    with localcontext(_ARITHMETIC):
+        return int((amount_fiat * SATS_PER_BTC / price).to_integral_value(rounding=ROUND_FLOOR))
+
+
 def _most_fiat(amount_fiat: Decimal, price: Decimal) -> Decimal:
     """What all bitcoin is worth, rounded down, with as many decimals as `amount_fiat` has."""
     exponent = min(0, int(amount_fiat.as_tuple().exponent))

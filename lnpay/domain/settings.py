@@ -85,6 +85,8 @@ class Settings:
     late_payments: LatePayments = LatePayments.REFUND
     late_accept_percent: Decimal = Decimal(1)
     """A late payment is accepted unless the price has fallen by so much since the sale."""
+    refund_claim_days: int = 30
+    """How long a customer has to say where a merchant's refund is to go."""
     prune_after_days: int = 90
     """0: nothing is deleted."""
     shop_name: str = ""

@@ -33,7 +33,40 @@ class RefundState(StrEnum):
     FAILED = "failed"  # Strike says it was not paid; tried again with a new key
     NEEDS_ADDRESS = "needs_address"  # there is no address, or it was refused
     HELD = "held"  # waits for the operator: a limit, a restore, or a late payment that may be accepted
-    CANCELED = "canceled"  # nothing is owed any more: the operator has accepted the late payment
+    CANCELED = "canceled"  # withdrawn before anything was sent: its amount can be refunded again
+
+
+class RefundKind(StrEnum):
+    """Why money is owed back."""
+
+    LATE = "late"  # the payment came after the deadline: at most one per invoice
+    MERCHANT = "merchant"  # the merchant refunds a paid order, whole or in part
+    OVERPAID = "overpaid"  # more was received than the invoice asked for
+
+
+class RefundAsker(StrEnum):
+    """Who asked for a refund."""
+
+    RULE = "rule"  # LNPay itself, by the rules for late payments and overpayments
+    API_KEY = "api_key"
+    OPERATOR = "operator"
+
+
+class AmountBasis(StrEnum):
+    """How the amount of a refund was given."""
+
+    WHOLE = "whole"  # everything that can still be refunded
+    SATS = "sats"
+    SALE_PRICE = "sale_price"  # in the invoice's currency, at the price of the sale
+    TODAY_PRICE = "today_price"  # in the invoice's currency, at the price when the refund was asked for
+
+
+class CancelCause(StrEnum):
+    """Why a refund was canceled."""
+
+    REQUESTED = "requested"  # by the one who may create refunds
+    CLAIM_EXPIRED = "claim_expired"  # the customer gave no address in time
+    ACCEPTED = "accepted"  # the operator has accepted the late payment: nothing is owed any more
 
 
 class DeliveryState(StrEnum):
@@ -106,6 +139,8 @@ class RefundStep(StrEnum):
     BY_HAND = "by hand"
     CUSTOMER = "customer"
     POLICY = "policy"  # why a late payment is refunded rather than accepted
+    REQUEST = "request"  # it was asked for
+    CANCEL = "cancel"
 
 
 WATCHED = (InvoiceState.UNPAID, InvoiceState.EXPIRED)
@@ -122,6 +157,9 @@ OPEN_REFUNDS = tuple(state for state in RefundState if state not in (RefundState
 
 PAYABLE = (*WATCHED, *UNWATCHED)
 """The states in which a payment counts, in the only order in which an invoice can pass through them."""
+
+REFUNDABLE = (InvoiceState.SETTLED,)
+"""The states of invoices that a merchant can refund. A late payment is refunded without being asked."""
 
 EXPIRE_MARGIN = timedelta(seconds=10)
 """How long after its deadline an invoice expires, so that Strike lists a payment of the last second by then."""
@@ -148,12 +186,15 @@ INVOICE_MOVES: Mapping[InvoiceState, frozenset[InvoiceState]] = {
 REFUND_MOVES: Mapping[RefundState, frozenset[RefundState]] = {
     RefundState.REQUESTED: frozenset(
         {RefundState.QUOTED, RefundState.FAILED, RefundState.NEEDS_ADDRESS, RefundState.HELD, RefundState.SENT}
+        | {RefundState.CANCELED}
     ),
-    RefundState.QUOTED: frozenset({RefundState.IN_FLIGHT, RefundState.FAILED, RefundState.HELD, RefundState.REQUESTED}),
+    RefundState.QUOTED: frozenset(
+        {RefundState.IN_FLIGHT, RefundState.FAILED, RefundState.HELD, RefundState.REQUESTED, RefundState.CANCELED}
+    ),
     RefundState.IN_FLIGHT: frozenset({RefundState.SENT, RefundState.FAILED}),
     # Only the operator, who has refunded it in another way, moves it from here or from REQUESTED to SENT.
-    RefundState.FAILED: frozenset({RefundState.REQUESTED, RefundState.SENT}),
-    RefundState.NEEDS_ADDRESS: frozenset({RefundState.REQUESTED, RefundState.SENT}),
+    RefundState.FAILED: frozenset({RefundState.REQUESTED, RefundState.SENT, RefundState.CANCELED}),
+    RefundState.NEEDS_ADDRESS: frozenset({RefundState.REQUESTED, RefundState.SENT, RefundState.CANCELED}),
     RefundState.HELD: frozenset(
         {RefundState.REQUESTED, RefundState.SENT, RefundState.NEEDS_ADDRESS, RefundState.CANCELED}
     ),

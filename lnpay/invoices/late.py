@@ -181,7 +181,7 @@ def accept_late_payment(
         why = _why_never(tx, invoice, invoice.received_sats or 0)
         if why is not None:
             raise Conflict(f"{why}; refund it with refunds approve", code="refund_state")
-        canceled = tx.refunds.cancel_accepted(refund)
+        canceled = tx.refund_requests.cancel_accepted(refund, now)
         if canceled is None or not tx.invoices.accept_late(invoice.id, now):
             # Raised inside the transaction, so neither of the two moves.
             raise Conflict("it was decided at the same moment: look at it again", code="refund_state")

@@ -16,7 +16,7 @@ from lnpay.domain.errors import (
 )
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Refund
-from lnpay.domain.states import RefundState, RefundStep
+from lnpay.domain.states import OPEN_REFUNDS, RefundState, RefundStep
 from lnpay.refunds.keys import next_key
 from lnpay.repository import Repository, Transaction
 
@@ -38,21 +38,30 @@ def give_address(repository: Repository, token: str, address: str, now: datetime
     """
     # Read first: requests with made-up links must not take the write lock.
     with repository.reading() as tx:
-        _needing_address(tx, token)
+        _needing_address(tx, token, now)
     checked = _checked(address)
     with repository.transaction() as tx:
-        refund = _needing_address(tx, token)
+        refund = _needing_address(tx, token, now)
         _refuse_too_many(tx, refund, now)
         return _redirect(tx, refund, now, "the customer gave an address", checked, RefundStep.CUSTOMER)
 
 
-def _needing_address(tx: Transaction, token: str) -> Refund:
+def _needing_address(tx: Transaction, token: str, now: datetime) -> Refund:
     refund = tx.refunds.find_by_token(token)
     if refund is None:
         raise NotFound("there is no refund at this address")
+    if has_claim_ended(refund, now):
+        raise Conflict("the time to claim this refund is over", code="refund_claim_ended")
     if refund.state is not RefundState.NEEDS_ADDRESS:
         raise Conflict("this refund already has an address", code="refund_has_address")
     return refund
+
+
+def has_claim_ended(refund: Refund, now: datetime) -> bool:
+    """Whether the refund was canceled, or will be because its customer gave no address in time."""
+    if refund.state is not RefundState.NEEDS_ADDRESS or refund.claim_expires_at is None:
+        return refund.state is RefundState.CANCELED
+    return refund.claim_expires_at <= now
 
 
 def _refuse_too_many(tx: Transaction, refund: Refund, now: datetime) -> None:
@@ -64,20 +73,26 @@ def _refuse_too_many(tx: Transaction, refund: Refund, now: datetime) -> None:
             raise TooManyTries("too many addresses were tried for this refund", retry_after_seconds=wait)
 
 
-def change_address(repository: Repository, strike_invoice_id: str, address: str, now: datetime) -> Refund:
+def change_address(
+    repository: Repository, strike_invoice_id: str, address: str, now: datetime, refund_id: int | None = None
+) -> Refund:
     """The operator enters an address, also to replace one that does not work.
 
     Raises NotFound, InvalidRequest, Conflict.
     """
     with repository.transaction() as tx:
-        refund = _find(tx, strike_invoice_id)
+        refund = _find(tx, strike_invoice_id, refund_id)
         if refund.state not in (RefundState.NEEDS_ADDRESS, RefundState.FAILED):
             raise _not_now(refund, "its address can be changed only if it needs one or has failed")
         return _redirect(tx, refund, now, "the operator gave an address", _checked(address))
 
 
 def approve(
-    repository: Repository, strike_invoice_id: str, now: datetime, events: frozenset[str] = frozenset()
+    repository: Repository,
+    strike_invoice_id: str,
+    now: datetime,
+    events: frozenset[str] = frozenset(),
+    refund_id: int | None = None,
 ) -> Refund:
     """The operator lifts the limits for a held refund, or decides that a late payment is refunded.
 
@@ -85,7 +100,7 @@ def approve(
     events: the types that the delivery hook receives. Raises NotFound, Conflict.
     """
     with repository.transaction() as tx:
-        refund = _find(tx, strike_invoice_id)
+        refund = _find(tx, strike_invoice_id, refund_id)
         if refund.state is not RefundState.HELD:
             raise _not_now(refund, "only a held refund can be approved")
         if refund.address is None:
@@ -104,10 +119,12 @@ def _ask_for_address(tx: Transaction, refund: Refund, events: frozenset[str], no
     return waiting
 
 
-def retry(repository: Repository, strike_invoice_id: str, note: str, now: datetime) -> Refund:
+def retry(
+    repository: Repository, strike_invoice_id: str, note: str, now: datetime, refund_id: int | None = None
+) -> Refund:
     """The operator confirms that it was not sent: try again. Raises NotFound, Conflict."""
     with repository.transaction() as tx:
-        refund = _find(tx, strike_invoice_id)
+        refund = _find(tx, strike_invoice_id, refund_id)
         if refund.state is RefundState.IN_FLIGHT:
             _refuse_while_moving(refund, now)
             refund = _kept(tx.refunds.fail_by_hand(refund))
@@ -117,11 +134,16 @@ def retry(repository: Repository, strike_invoice_id: str, note: str, now: dateti
 
 
 def settle_by_hand(
-    repository: Repository, strike_invoice_id: str, note: str, events: frozenset[str], now: datetime
+    repository: Repository,
+    strike_invoice_id: str,
+    note: str,
+    events: frozenset[str],
+    now: datetime,
+    refund_id: int | None = None,
 ) -> Refund:
     """The operator has refunded it elsewhere, or confirms that Strike sent it. Raises NotFound, Conflict."""
     with repository.transaction() as tx:
-        refund = _find(tx, strike_invoice_id)
+        refund = _find(tx, strike_invoice_id, refund_id)
         if refund.state in (RefundState.SENT, RefundState.QUOTED, RefundState.CANCELED):
             raise _not_now(refund, "it cannot be settled by hand")
         if refund.state is RefundState.IN_FLIGHT:
@@ -134,12 +156,24 @@ def settle_by_hand(
         return settled
 
 
-def _find(tx: Transaction, strike_invoice_id: str) -> Refund:
+def _find(tx: Transaction, strike_invoice_id: str, refund_id: int | None) -> Refund:
+    """The refund of an invoice with this id; without one, the only refund that is not sent or canceled, or the newest.
+
+    Raises NotFound; Conflict if several are meant.
+    """
     invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
-    refund = None if invoice is None else tx.refunds.find_by_invoice(invoice.id)
-    if refund is None:
+    refunds = [] if invoice is None else tx.refund_requests.of_invoice(invoice.id)
+    if refund_id is not None:
+        refunds = [one for one in refunds if one.id == refund_id]
+    if not refunds:
         raise NotFound("no refund is owed for this invoice id; `refunds list` shows all refunds")
-    return refund
+    open_ones = [one for one in refunds if one.state in OPEN_REFUNDS]
+    if len(open_ones) > 1:
+        ids = ", ".join(str(one.id) for one in open_ones)
+        raise Conflict(
+            f"several refunds of this invoice are not sent yet: name one with --refund ({ids})", code="several_refunds"
+        )
+    return open_ones[0] if open_ones else refunds[-1]
 
 
 def _checked(address: str) -> str:

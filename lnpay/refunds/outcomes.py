@@ -16,6 +16,7 @@ from lnpay.domain.model import Clock, Hold, Refund
 from lnpay.domain.states import (
     Closer,
     HoldCause,
+    RefundKind,
     RefundState,
     RefundStep,
 )
@@ -178,7 +179,10 @@ def ask_for_address(
 ) -> Refund | None:
     """NEEDS_ADDRESS until the customer or operator gives one; the shop's message is stored in the same commit."""
     with sender.repository.transaction() as tx:
-        asking = tx.refunds.ask_for_address(refund, reason)
+        # What LNPay owes by its rules, the customer can claim at any time.
+        is_merchants = refund.kind is RefundKind.MERCHANT
+        claim_expires_at = sender.clock() + sender.rules.claim_length if is_merchants else None
+        asking = tx.refunds.ask_for_address(refund, reason, claim_expires_at)
         if asking is not None:
             note(tx, sender, asking, RefundStep.QUOTE, reason, error)
             owe(tx, sender, EventType.REFUND_NEEDS_ADDRESS, asking)

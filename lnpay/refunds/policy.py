@@ -24,7 +24,8 @@ DAY = timedelta(hours=24)
 class RefundRules:
     """The operator's settings. Above max_sats or daily_max_sats a refund needs approval; None means no limit.
 
-    min_sats: a smaller refund is sent only on request. The daily limit counts amounts and fees.
+    min_sats: a smaller refund is sent only on request. The daily limit counts amounts and fees. claim_length: how long
+    the customer of a merchant's refund has to give an address.
     """
 
     is_enabled: bool
@@ -32,6 +33,7 @@ class RefundRules:
     max_sats: int | None
     daily_max_sats: int | None
     min_sats: int = 0
+    claim_length: timedelta = timedelta(days=30)
 
 
 def why_too_dear(rules: RefundRules, refund: Refund) -> str | None:

@@ -1,4 +1,4 @@
-"""Rows of refunds, at most one per invoice ever, and their append-only history."""
+"""Rows of refunds and their append-only history. `refund_requests` adds and cancels them."""
 
 from __future__ import annotations
 
@@ -9,29 +9,13 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, and_, func, select, text, update
 
-from lnpay.domain.model import (
-    Hold,
-    Refund,
-    RefundKey,
-)
-from lnpay.domain.states import (
-    OPEN_REFUNDS,
-    Closer,
-    HoldCause,
-    RefundState,
-    check_refund_move,
-)
+from lnpay.domain.model import Hold, Refund, RefundKey
+from lnpay.domain.states import OPEN_REFUNDS, Closer, RefundKind, RefundState, check_refund_move
 from lnpay.domain.text import is_printable_ascii
 from lnpay.repository.queries.refund_history import RefundHistory
+from lnpay.repository.queries.refund_requests import add_refund, late_refund
 from lnpay.repository.records.refunds import NOTHING_SENT, key_values, request_values, to_attempt, to_refund
-from lnpay.repository.sql import (
-    first_moment,
-    insert_unless_there,
-    read_one,
-    read_rows,
-    sum_of,
-    unless_locked,
-)
+from lnpay.repository.sql import first_moment, read_one, read_rows, sum_of, unless_locked
 from lnpay.repository.tables import UtcDateTime, refund_attempts
 from lnpay.repository.tables import refunds as t
 
@@ -53,33 +37,26 @@ class Refunds(RefundHistory):
         created_at: datetime,
         hold: Hold | None = None,
     ) -> bool:
-        """Record that everything received for an invoice is owed back. False if that is recorded already.
+        """Record that a late payment, everything received for an invoice, is owed back. False if that is recorded.
 
-        hold: why the operator decides about it first.
+        hold: why the operator decides about it first. Raises RefundExceedsReceived.
         """
-        state = RefundState.REQUESTED if address else RefundState.NEEDS_ADDRESS
-        values = {
-            "invoice_id": invoice_id,
-            "token": token,
-            "state": state if hold is None else RefundState.HELD,
-            "held_because": None if hold is None else hold.cause,
-            "reason": None if hold is None else hold.reason,
-            "amount_sats": received_sats,
-            "received_sats": received_sats,
-            "address": address,
-            **key_values(key),
-            "created_at": created_at,
-            "next_attempt_at": created_at,
-        }
-        return insert_unless_there(self._connection, t, values) is not None
+        new = late_refund(invoice_id, received_sats, address, token, key, created_at, hold)
+        return add_refund(self._connection, new)
 
     def find(self, refund_id: int) -> Refund | None:
         """The refund with the row number `refund_id`."""
         return self._one(t.c.id == refund_id)
 
     def find_by_invoice(self, invoice_id: int) -> Refund | None:
-        """The refund of an invoice, if one is owed."""
-        return self._one(t.c.invoice_id == invoice_id)
+        """The newest refund of an invoice that is not canceled; the newest one if all are."""
+        is_canceled = t.c.state == RefundState.CANCELED
+        statement = select(t).where(t.c.invoice_id == invoice_id).order_by(is_canceled, t.c.id.desc())
+        return read_one(self._connection, t, statement, to_refund)
+
+    def find_late(self, invoice_id: int) -> Refund | None:
+        """The refund of a late payment, if one is owed for this invoice."""
+        return self._one((t.c.invoice_id == invoice_id) & (t.c.kind == RefundKind.LATE))
 
     def find_by_token(self, token: str) -> Refund | None:
         """The refund behind a customer's link."""
@@ -219,9 +196,17 @@ class Refunds(RefundHistory):
         values = {"held_because": hold.cause, "reason": hold.reason, "claimed_until": None}
         return self._move(refund, RefundState.HELD, values)
 
-    def ask_for_address(self, refund: Refund, reason: str) -> Refund | None:
-        """Move to NEEDS_ADDRESS: it is sent once it has one."""
-        values = {"reason": reason, **request_values(refund), "claimed_until": None}
+    def ask_for_address(self, refund: Refund, reason: str, claim_expires_at: datetime | None = None) -> Refund | None:
+        """Move to NEEDS_ADDRESS: it is sent once it has one.
+
+        claim_expires_at: when it is withdrawn if it has none by then; None: never. A time that it has already stays.
+        """
+        values = {
+            "reason": reason,
+            **request_values(refund),
+            "claimed_until": None,
+            "claim_expires_at": refund.claim_expires_at or claim_expires_at,
+        }
         return self._move(refund, RefundState.NEEDS_ADDRESS, values)
 
     # Verbs of operator and customer. They increment `claims`, so that a worker with the old claim can change nothing.
@@ -247,15 +232,6 @@ class Refunds(RefundHistory):
             "reason": None,
         }
         return self._move(refund, RefundState.REQUESTED, values)
-
-    def cancel_accepted(self, refund: Refund) -> Refund | None:
-        """Move HELD to CANCELED, because the operator accepts the late payment: nothing is owed back any more.
-
-        None also if a restore has since put in doubt whether it was sent.
-        """
-        values = {"reason": None, "held_because": None, "claims": refund.claims + 1, "claimed_until": None}
-        is_late = t.c.held_because == HoldCause.LATE_PAYMENT
-        return self._move(refund, RefundState.CANCELED, values, is_late)
 
     def close_by_hand(self, refund: Refund, at: datetime, reason: str) -> Refund | None:
         """Move to SENT, because the operator has confirmed that the customer has the money."""
@@ -290,17 +266,13 @@ class Refunds(RefundHistory):
         values = {"next_attempt_at": next_attempt_at, "claimed_until": None, "approved_at": None}
         return self._change(refund, values)
 
-    def _move(
-        self, refund: Refund, new: RefundState, values: dict[str, Any], *conditions: ColumnElement[bool]
-    ) -> Refund | None:
+    def _move(self, refund: Refund, new: RefundState, values: dict[str, Any]) -> Refund | None:
         check_refund_move(refund.state, new)
-        return self._change(refund, {**values, "state": new}, *conditions)
+        return self._change(refund, {**values, "state": new})
 
-    def _change(
-        self, refund: Refund, values: dict[str, Any], *conditions: ColumnElement[bool], is_waiting: bool = True
-    ) -> Refund | None:
+    def _change(self, refund: Refund, values: dict[str, Any], *, is_waiting: bool = True) -> Refund | None:
         """is_waiting: while another transaction changes the row; otherwise None then."""
-        is_as_read = and_(t.c.id == refund.id, t.c.state == refund.state, t.c.claims == refund.claims, *conditions)
+        is_as_read = and_(t.c.id == refund.id, t.c.state == refund.state, t.c.claims == refund.claims)
         which = is_as_read if is_waiting else unless_locked(self._connection, t, is_as_read)
         if self._connection.execute(update(t).where(which).values(values)).rowcount != 1:
             return None

@@ -38,6 +38,7 @@ from lnpay.repository.queries.greenfield import GreenfieldInvoices
 from lnpay.repository.queries.invoice_list import InvoiceList
 from lnpay.repository.queries.ledger_queries import LedgerQueries
 from lnpay.repository.queries.payment_status import PaymentStatuses
+from lnpay.repository.queries.refund_requests import RefundRequests
 from lnpay.repository.queries.searches import Searches
 from lnpay.repository.refunds import Refunds
 from lnpay.repository.restores import Restores
@@ -46,7 +47,7 @@ from lnpay.repository.webhook_endpoints import WebhookEndpoints
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0020"
+SCHEMA_VERSION = "0021"
 """The newest migration. A test holds it against the migrations themselves."""
 
 BUSY_TIMEOUT_MS = 10_000
@@ -72,6 +73,7 @@ class Transaction:
     def __init__(self, connection: Connection, steady: Callable[[], float] | None = None) -> None:
         self.invoices = Invoices(connection)
         self.refunds = Refunds(connection)
+        self.refund_requests = RefundRequests(connection)
         self.deliveries = Deliveries(connection)
         self.webhook_endpoints = WebhookEndpoints(connection)
         self.limits = Limits(connection, steady)

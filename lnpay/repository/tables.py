@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -13,12 +10,10 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     String,
     Table,
     Text,
     func,
-    text,
 )
 
 from lnpay.domain.permissions import KeyPurpose
@@ -27,15 +22,13 @@ from lnpay.domain.states import (
     EndpointForm,
     EndpointSetter,
     InvoiceState,
-    RefundState,
 )
+from lnpay.repository.schema.base import BigId, one_of, only_where
+from lnpay.repository.schema.base import metadata as metadata
+from lnpay.repository.schema.refunds import refund_attempts as refund_attempts
+from lnpay.repository.schema.refunds import refunds as refunds
 from lnpay.repository.sql import AnyJson, ExactDecimal, JsonText, WholeSats
 from lnpay.repository.sql import UtcDateTime as UtcDateTime
-
-
-def _one_of(column: str, words: Iterable[str]) -> str:
-    return f"{column} IN ({', '.join(repr(str(word)) for word in words)})"
-
 
 _ISSUED_COLUMNS = (
     "bolt11", "payment_hash", "strike_invoice", "strike_quote", "opened_at", "expires_at", "payable_until",
@@ -50,16 +43,6 @@ IS_SEEN_UNPAID = "seen_at IS NOT NULL AND state NOT IN ('settled', 'paid_late')"
 IS_ADDRESS_INDEXED = "length(ln_address) <= 320"
 """What a shop gave as an address may be any text, and PostgreSQL refuses a row whose indexed text is too long."""
 
-
-def _only_where(condition: str) -> dict[str, Any]:
-    """Options of an index that holds some rows alone."""
-    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
-
-
-BigId = BigInteger().with_variant(Integer, "sqlite")
-"""SQLite counts rows only in a column of the type INTEGER."""
-
-metadata = MetaData()
 
 invoices = Table(
     "invoices",
@@ -102,6 +85,8 @@ invoices = Table(
     Column("seen_at", UtcDateTime),
     Column("paid_at", UtcDateTime),
     Column("received_sats", WholeSats),
+    # What refunds that are not canceled add up to; moved in the transaction that adds or cancels one.
+    Column("refund_reserved_sats", WholeSats, nullable=False, default=0, server_default="0"),
     Column("settled_at", UtcDateTime),
     Column("checked_at", UtcDateTime),
     # Strike lists it as paid, and it could not be settled then.
@@ -114,13 +99,17 @@ invoices = Table(
     CheckConstraint("accepted_by IS NULL OR state = 'settled'", name="ck_invoices_accepted_is_settled"),
     CheckConstraint("amount_sats > 0", name="ck_invoices_amount_positive"),
     CheckConstraint("received_sats > 0", name="ck_invoices_received_positive"),
-    CheckConstraint(_one_of("state", InvoiceState), name="ck_invoices_state_known"),
+    CheckConstraint(one_of("state", InvoiceState), name="ck_invoices_state_known"),
     CheckConstraint(_ISSUED_AT_ONCE, name="ck_invoices_issued_at_once"),
     CheckConstraint("strike_invoice_id IS NOT NULL OR state = 'unpaid'", name="ck_invoices_draft_unpaid"),
     CheckConstraint("(state IN ('settled', 'paid_late')) = (paid_at IS NOT NULL)", name="ck_invoices_paid_has_time"),
     CheckConstraint(
         "(paid_at IS NULL) = (received_sats IS NULL) AND (state = 'settled') = (settled_at IS NOT NULL)",
         name="ck_invoices_paid_has_amount",
+    ),
+    CheckConstraint(
+        "refund_reserved_sats = 0 OR (refund_reserved_sats > 0 AND refund_reserved_sats <= COALESCE(received_sats, 0))",
+        name="ck_invoices_refunds_within_received",
     ),
     # Each question the workers ask is one of these, so that a million rows of history cost them nothing.
     Index("ix_invoices_state_opened_at", "state", "opened_at"),
@@ -133,95 +122,19 @@ invoices = Table(
     Index("ix_invoices_currency", "currency", "id"),
     Index("ix_invoices_payment_hash", "payment_hash"),
     Index("ix_invoices_strike_correlation_id", "strike_correlation_id"),
-    Index("ix_invoices_order_id", "order_id", **_only_where("order_id IS NOT NULL")),
-    Index("ix_invoices_ln_address", "ln_address", "opened_at", **_only_where(IS_ADDRESS_INDEXED)),
-    Index("ix_invoices_listed_paid_at", "listed_paid_at", **_only_where("listed_paid_at IS NOT NULL")),
-    Index("ix_invoices_marked_invalid", "opened_at", **_only_where(IS_MARKED_INVALID)),
-    Index("ix_invoices_accepted", "opened_at", **_only_where(IS_ACCEPTED)),
-    Index("ix_invoices_seen", "opened_at", **_only_where(IS_SEEN_UNPAID)),
-    Index("ix_invoices_paid_at", "paid_at", "id", "state", "received_sats", **_only_where("paid_at IS NOT NULL")),
+    Index("ix_invoices_order_id", "order_id", **only_where("order_id IS NOT NULL")),
+    Index("ix_invoices_ln_address", "ln_address", "opened_at", **only_where(IS_ADDRESS_INDEXED)),
+    Index("ix_invoices_listed_paid_at", "listed_paid_at", **only_where("listed_paid_at IS NOT NULL")),
+    Index("ix_invoices_marked_invalid", "opened_at", **only_where(IS_MARKED_INVALID)),
+    Index("ix_invoices_accepted", "opened_at", **only_where(IS_ACCEPTED)),
+    Index("ix_invoices_seen", "opened_at", **only_where(IS_SEEN_UNPAID)),
+    Index("ix_invoices_paid_at", "paid_at", "id", "state", "received_sats", **only_where("paid_at IS NOT NULL")),
 )
 
 SHOWN_CORRELATION_ID = func.coalesce(invoices.c.former_correlation_id, invoices.c.correlation_id).label(
     "correlation_id"
 )
 """What the shop calls an invoice, whether or not the next one is called so by now."""
-
-refunds = Table(
-    "refunds",
-    metadata,
-    Column("id", BigId, primary_key=True),
-    Column("invoice_id", ForeignKey("invoices.id"), nullable=False, unique=True),
-    Column("token", String(64), nullable=False, unique=True),
-    Column("state", String(15), nullable=False),
-    Column("amount_sats", WholeSats, nullable=False),
-    Column("received_sats", WholeSats, nullable=False),
-    Column("address", Text),
-    Column("idempotency_key", String(36), nullable=False, unique=True),
-    # Strike's price for sending it, stored before it is executed.
-    Column("payment_quote_id", String(64), unique=True),
-    Column("fee_sats", WholeSats),
-    # Strike may have been told to send it: set in the commit before each execution.
-    Column("is_in_doubt", Boolean, nullable=False, default=False),
-    Column("payment_id", String(64), unique=True),
-    Column("failures", Integer, nullable=False, default=0),
-    Column("looks", Integer, nullable=False, default=0),
-    Column("claims", Integer, nullable=False, default=0),
-    Column("claimed_until", UtcDateTime),
-    Column("next_attempt_at", UtcDateTime, nullable=False),
-    Column("reason", Text),
-    Column("approved_at", UtcDateTime),
-    Column("started_at", UtcDateTime),
-    Column("sent_at", UtcDateTime),
-    Column("created_at", UtcDateTime, nullable=False),
-    # What each of these says is decided by the column alone; `reason` is for people.
-    Column("executed_at", UtcDateTime),
-    Column("stuck_at", UtcDateTime),
-    # Which of the keys of `refunds_keys` this is; 0: one of before them. Each begins with asked_at NULL: Strike was
-    # never asked for a quote under it, as far as this database knows.
-    Column("key_number", Integer, nullable=False, default=0, server_default="0"),
-    Column("asked_at", UtcDateTime),
-    Column("unanswered_quotes", Integer, nullable=False, default=0, server_default="0"),
-    # Since when a person, mostly the customer, asks for it; small refunds wait for that.
-    Column("wanted_at", UtcDateTime),
-    Column("held_because", String(20)),
-    Column("closed_by", String(10)),
-    CheckConstraint("amount_sats > 0", name="ck_refunds_amount_positive"),
-    CheckConstraint("amount_sats <= received_sats", name="ck_refunds_never_more_than_received"),
-    CheckConstraint("fee_sats >= 0", name="ck_refunds_fee_not_negative"),
-    CheckConstraint(_one_of("state", RefundState), name="ck_refunds_state_known"),
-    CheckConstraint(
-        "address IS NOT NULL OR state IN ('needs_address', 'sent', 'held', 'canceled')", name="ck_refunds_has_address"
-    ),
-    CheckConstraint(
-        "state NOT IN ('quoted', 'in_flight') OR (payment_quote_id IS NOT NULL AND fee_sats IS NOT NULL)",
-        name="ck_refunds_quote_before_execute",
-    ),
-    CheckConstraint("(state = 'sent') = (sent_at IS NOT NULL)", name="ck_refunds_sent_at"),
-    Index("ix_refunds_state_next_attempt_at", "state", "next_attempt_at"),
-    Index("ix_refunds_started_at", "started_at"),
-    Index("ix_refunds_address", "address"),
-    Index("ix_refunds_sent_at", "sent_at", "id", "amount_sats", **_only_where("sent_at IS NOT NULL")),
-)
-
-refund_attempts = Table(
-    "refund_attempts",
-    metadata,
-    Column("id", BigId, primary_key=True),
-    Column("refund_id", ForeignKey("refunds.id"), nullable=False, index=True),
-    Column("at", UtcDateTime, nullable=False),
-    Column("step", String(20), nullable=False),
-    Column("outcome", Text, nullable=False),
-    Column("address", Text),
-    Column("idempotency_key", String(36), nullable=False),
-    Column("payment_quote_id", String(64)),
-    Column("fee_sats", WholeSats),
-    Column("payment_id", String(64)),
-    Column("strike_code", Text),
-    Column("trace_id", Text),
-    # What the refund was after this line; NULL in lines of older versions that did not end it.
-    Column("state", String(15)),
-)
 
 webhook_endpoints = Table(
     "webhook_endpoints",
@@ -242,8 +155,8 @@ webhook_endpoints = Table(
     Column("last_answer_at", UtcDateTime),
     Column("last_status", Integer),
     Column("last_error", Text),
-    CheckConstraint(_one_of("form", EndpointForm), name="ck_webhook_endpoints_form_known"),
-    CheckConstraint(_one_of("set_by", EndpointSetter), name="ck_webhook_endpoints_set_by_known"),
+    CheckConstraint(one_of("form", EndpointForm), name="ck_webhook_endpoints_form_known"),
+    CheckConstraint(one_of("set_by", EndpointSetter), name="ck_webhook_endpoints_set_by_known"),
 )
 
 deliveries = Table(
@@ -264,14 +177,14 @@ deliveries = Table(
     Column("last_error", Text),
     # NULL: for the delivery hook (DELIVERY_URL). Messages of one invoice to one endpoint are sent in the order of ids.
     Column("endpoint_id", ForeignKey("webhook_endpoints.id")),
-    CheckConstraint(_one_of("state", DeliveryState), name="ck_deliveries_state_known"),
+    CheckConstraint(one_of("state", DeliveryState), name="ck_deliveries_state_known"),
     CheckConstraint("(state = 'delivered') = (delivered_at IS NOT NULL)", name="ck_deliveries_delivered_at"),
     Index(
         "uq_deliveries_invoice_id_event_type",
         "invoice_id",
         "event_type",
         unique=True,
-        **_only_where("endpoint_id IS NULL"),
+        **only_where("endpoint_id IS NULL"),
     ),
     Index("uq_deliveries_invoice_id_endpoint_id_event_type", "invoice_id", "endpoint_id", "event_type", unique=True),
     Index("ix_deliveries_state_next_attempt_at", "state", "next_attempt_at"),
@@ -335,7 +248,7 @@ api_keys = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("last_used_at", UtcDateTime),
     Column("revoked_at", UtcDateTime),
-    CheckConstraint(_one_of("made_for", KeyPurpose), name="ck_api_keys_made_for_known"),
+    CheckConstraint(one_of("made_for", KeyPurpose), name="ck_api_keys_made_for_known"),
     CheckConstraint("length(key_hash) = 64", name="ck_api_keys_key_hash_is_sha256"),
 )
 
@@ -370,7 +283,7 @@ pruned_invoices = Table(
     Column("pruned_at", UtcDateTime, nullable=False),
     Column("found_paid_at", UtcDateTime),
     Column("received_sats", WholeSats),
-    Index("ix_pruned_invoices_found_paid_at", "found_paid_at", **_only_where("found_paid_at IS NOT NULL")),
+    Index("ix_pruned_invoices_found_paid_at", "found_paid_at", **only_where("found_paid_at IS NOT NULL")),
 )
 
 pruned_totals = Table(

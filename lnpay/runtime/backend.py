@@ -11,6 +11,7 @@ from lnpay.domain.model import Clock
 from lnpay.domain.settings import Logo
 from lnpay.invoices.create import InvoiceIssuer
 from lnpay.invoices.settle import SettlementContext
+from lnpay.refunds.merchant import RefundIssuer
 from lnpay.refunds.outcomes import RefundSender
 from lnpay.repository import Repository
 from lnpay.strike.budget import Budget
@@ -67,6 +68,7 @@ class Backend:
     sweep_budget: Budget
     outbox: Outbox
     refund_sender: RefundSender
+    refund_issuer: RefundIssuer
     delivery_dispatcher: Dispatcher
     refund_dispatcher: Dispatcher
     stop: threading.Event

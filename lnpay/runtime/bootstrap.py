@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from urllib.parse import urlsplit
 
@@ -36,6 +37,7 @@ from lnpay.rates.sources import (
     StrikeTicker,
 )
 from lnpay.refunds.after_restore import notice_restore
+from lnpay.refunds.merchant import RefundIssuer
 from lnpay.refunds.outcomes import RefundSender
 from lnpay.refunds.policy import RefundRules
 from lnpay.refunds.send import refund_dispatcher
@@ -97,7 +99,8 @@ def build_backend(
     dispatcher = delivery_dispatcher(outbox)
     rates = _rates(settings, strike, session, repository, clock, run_in_background)
     late = LateRules(settings.late_payments, settings.late_accept_percent, rates.current_within)
-    refund_sender = RefundSender(repository, strike, clock, settings.delivery_events, _refund_rules(settings), stop)
+    refund_rules = _refund_rules(settings)
+    refund_sender = RefundSender(repository, strike, clock, settings.delivery_events, refund_rules, stop)
     return Backend(
         repository=repository,
         strike=strike,
@@ -123,6 +126,9 @@ def build_backend(
         sweep_budget=sweep_budget,
         outbox=outbox,
         refund_sender=refund_sender,
+        refund_issuer=RefundIssuer(
+            repository, clock, rates.current, settings.delivery_events, refund_rules.claim_length
+        ),
         delivery_dispatcher=dispatcher,
         refund_dispatcher=refund_dispatcher(refund_sender),
         stop=stop,
@@ -195,6 +201,7 @@ def _refund_rules(settings: Settings) -> RefundRules:
         settings.refund_max_sats,
         settings.refund_daily_max_sats,
         settings.refund_min_sats,
+        timedelta(days=settings.refund_claim_days),
     )
 
 

@@ -25,6 +25,7 @@ from lnpay.invoices.sweep import (
     sweep,
 )
 from lnpay.monitoring.stalled import StalledWork, find_stalled
+from lnpay.refunds.merchant import withdraw_expired_claims
 from lnpay.refunds.send import STARTING, send_due_refunds
 from lnpay.runtime.backend import Backend
 
@@ -96,8 +97,9 @@ def expired_pass(backend: Backend) -> Summary:
 
 
 def refund_pass(backend: Backend) -> Summary:
-    """Ask what became of refunds in flight, send what is due, try again what failed."""
+    """Ask what became of refunds in flight, send what is due, try again what failed, withdraw unclaimed ones."""
     backend.strike.measure_time()
+    withdraw_expired_claims(backend.refund_issuer)
     counts = send_due_refunds(backend.refund_sender)
     with backend.repository.reading() as tx:
         waiting = len(tx.refunds.in_states((RefundState.HELD,), limit=1_000))

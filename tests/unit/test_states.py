@@ -59,6 +59,10 @@ PERMITTED_REFUND_MOVES = {
     ("held", "requested"),
     ("held", "sent"),
     ("held", "needs_address"),
+    ("requested", "canceled"),
+    ("quoted", "canceled"),
+    ("failed", "canceled"),
+    ("needs_address", "canceled"),
     ("held", "canceled"),
 }
 PERMITTED_DELIVERY_MOVES = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from lnpay.domain.states import HoldCause, InvoiceState, RefundState
+from lnpay.domain.states import HoldCause, InvoiceState, RefundKind, RefundState
 from lnpay.domain.text import is_printable_ascii
 from lnpay.repository.sql import checked, read_rows
 from lnpay.repository.tables import invoices, refunds
@@ -48,7 +48,7 @@ class PaymentStatuses:
         i, r = invoices.c, refunds.c
         statement = (
             select(i.token, i.state, i.seen_at, i.expires_at, r.state.label("refund_state"), r.held_because)
-            .select_from(invoices.outerjoin(refunds, r.invoice_id == i.id))
+            .select_from(invoices.outerjoin(refunds, (r.invoice_id == i.id) & (r.kind == RefundKind.LATE)))
             .where(i.token.in_(tokens), i.strike_invoice_id.is_not(None))
         )
         return dict(read_rows(self._connection, invoices, statement, _to_status))

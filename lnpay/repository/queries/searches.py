@@ -32,7 +32,7 @@ i, r, d = invoices.c, refunds.c, deliveries.c
 MAX_TEXT_CHARACTERS = 2_000
 """The longest name anything has is a payment request."""
 
-USUAL_STATES: frozenset[str] = frozenset({RefundState.SENT, DeliveryState.DELIVERED})
+USUAL_STATES: frozenset[str] = frozenset({RefundState.SENT, RefundState.CANCELED, DeliveryState.DELIVERED})
 """What most refunds and messages end in; the other states have few rows."""
 
 _BEST_FIRST = (DeliveryState.WITHDRAWN, DeliveryState.DELIVERED, DeliveryState.PENDING, DeliveryState.ABANDONED)

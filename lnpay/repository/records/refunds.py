@@ -13,8 +13,12 @@ from lnpay.domain.model import (
     RefundKey,
 )
 from lnpay.domain.states import (
+    AmountBasis,
+    CancelCause,
     Closer,
     HoldCause,
+    RefundAsker,
+    RefundKind,
     RefundState,
     RefundStep,
 )
@@ -33,6 +37,10 @@ def to_refund(row: Row[Any]) -> Refund:
             "state": RefundState(row.state),
             "held_because": None if row.held_because is None else HoldCause(row.held_because),
             "closed_by": None if row.closed_by is None else Closer(row.closed_by),
+            "kind": RefundKind(row.kind),
+            "basis": AmountBasis(row.basis),
+            "asked_by": RefundAsker(row.asked_by),
+            "cancel_cause": None if row.cancel_cause is None else CancelCause(row.cancel_cause),
         }
     )
     checked(refund)
@@ -40,6 +48,7 @@ def to_refund(row: Row[Any]) -> Refund:
     require(
         0 < refund.amount_sats <= refund.received_sats,
         (refund.state is RefundState.SENT) == (refund.sent_at is not None),
+        (refund.state is RefundState.CANCELED) == (refund.canceled_at is not None),
         refund.address is not None or refund.state in _WITHOUT_ADDRESS,
         has_quote or refund.state not in (RefundState.QUOTED, RefundState.IN_FLIGHT),
     )

@@ -20,7 +20,7 @@ def show(token: str) -> Response:
     """Show what to pay, or what became of it."""
     with current_backend().repository.reading() as tx:
         invoice = tx.invoices.find_by_token(token)
-        refund = None if invoice is None else tx.refunds.find_by_invoice(invoice.id)
+        refund = None if invoice is None else tx.refunds.find_late(invoice.id)
     if invoice is None:
         raise _unknown()
     return customer_page(invoice, refund)

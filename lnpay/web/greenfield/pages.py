@@ -67,7 +67,7 @@ def _language(invoice: Invoice) -> str | None:
 def _find(invoice_id: str) -> tuple[Invoice, Refund | None]:
     with current_backend().repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(invoice_id)
-        refund = None if invoice is None else tx.refunds.find_by_invoice(invoice.id)
+        refund = None if invoice is None else tx.refunds.find_late(invoice.id)
     if invoice is None:
         raise NotFound("there is no payment page at this address")
     return invoice, refund

@@ -15,7 +15,7 @@ from lnpay.domain.errors import (
     NotFound,
 )
 from lnpay.domain.model import Invoice
-from lnpay.domain.states import Closer, RefundState
+from lnpay.domain.states import CancelCause, Closer, RefundState
 from lnpay.refunds.by_hand import (
     BY_HAND_AFTER,
     approve,
@@ -43,11 +43,19 @@ def in_state(make_world: MakeWorld, state: RefundState) -> tuple[World, Invoice]
     invoice = owe(world, addresses.get(state, ADDRESS))
     if state is RefundState.QUOTED:
         quote_as_older_versions_did(world, invoice)
+    elif state is RefundState.CANCELED:
+        cancel(world, invoice)
     elif state is not RefundState.REQUESTED:
         send(world)
     world.simulator.config.payout_behaviours = {"*": "complete"}
     assert refund_of(world, invoice).state is state
     return world, invoice
+
+
+def cancel(world: World, invoice: Invoice) -> None:
+    """Only a merchant's refund is ever canceled; what people may say about one does not depend on its kind."""
+    with world.backend.repository.transaction() as tx:
+        assert tx.refund_requests.cancel(refund_of(world, invoice), world.backend.clock(), CancelCause.REQUESTED)
 
 
 def quote_as_older_versions_did(world: World, invoice: Invoice) -> None:
@@ -82,6 +90,10 @@ PERMITTED = {
 """In flight is another matter: see the hour."""
 
 
+def _code_of_give(state: RefundState) -> str:
+    return "refund_claim_ended" if state is RefundState.CANCELED else "refund_has_address"
+
+
 @pytest.mark.parametrize("verb", PERMITTED)
 @pytest.mark.parametrize("state", RefundState)
 def test_each_command_is_for_certain_states_only(make_world: MakeWorld, verb: str, state: RefundState) -> None:
@@ -97,7 +109,7 @@ def test_each_command_is_for_certain_states_only(make_world: MakeWorld, verb: st
     else:
         with pytest.raises(Conflict) as caught:
             act(world, invoice, verb)
-        assert caught.value.code == ("refund_has_address" if verb == "give" else "refund_state")
+        assert caught.value.code == (_code_of_give(state) if verb == "give" else "refund_state")
         assert verb == "give" or caught.value.message.startswith(f"this refund is {state}: ")
         assert refund_of(world, invoice) == before
 

@@ -1,0 +1,1 @@
+"""Tables in files of their own, and what all tables are made with; `tables` has every one."""

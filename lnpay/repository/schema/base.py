@@ -1,0 +1,23 @@
+"""What every table is made with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import BigInteger, Integer, MetaData, text
+
+BigId = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite counts rows only in a column of the type INTEGER."""
+
+metadata = MetaData()
+
+
+def one_of(column: str, words: Iterable[str]) -> str:
+    """The condition that `column` holds one of `words`."""
+    return f"{column} IN ({', '.join(repr(str(word)) for word in words)})"
+
+
+def only_where(condition: str) -> dict[str, Any]:
+    """Options of an index that holds some rows alone."""
+    return {"sqlite_where": text(condition), "postgresql_where": text(condition)}
