@@ -11,7 +11,7 @@ from lnpay.commands.base import (
     find_named_invoice,
 )
 from lnpay.commands.tables import new_table, print_table
-from lnpay.domain.model import Refund
+from lnpay.domain.model import Refund, RefundAttempt
 from lnpay.domain.states import OPEN_REFUNDS, Closer, RefundState
 from lnpay.invoices.late import accept_late_payment
 from lnpay.refunds.by_hand import (
@@ -47,6 +47,7 @@ def _add(
 ) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=words)
     add_invoice_id(parser)
+    parser.add_argument("--refund", type=int, metavar="ID", help="which refund, if the invoice has several")
     if with_note:
         parser.add_argument("--note", required=True, help="how you know; stored with the refund")
     parser.set_defaults(command=command)
@@ -59,11 +60,16 @@ def _list(backend: Backend, options: argparse.Namespace) -> int:
         refunds = tx.refunds.in_states(states, LONGEST_LIST)
         ids = {refund.id: _strike_id(tx.invoices.find(refund.invoice_id)) for refund in refunds}
     # The id is whole in every window, because the next command needs it.
-    table = new_table("invoice", "state", "sats", "address", "why it waits")
+    table = new_table("invoice", "refund", "state", "sats", "address", "why it waits")
     table.columns[0].no_wrap, table.columns[0].min_width = True, 36
     for refund in refunds:
         table.add_row(
-            ids[refund.id], refund.state, f"{refund.amount_sats:,}", refund.address or "-", refund.reason or "-"
+            ids[refund.id],
+            str(refund.id),
+            refund.state,
+            f"{refund.amount_sats:,}",
+            refund.address or "-",
+            refund.reason or "-",
         )
     if refunds:
         print_table(table)
@@ -82,11 +88,17 @@ def _strike_id(invoice: object) -> str:
 def _show(backend: Backend, options: argparse.Namespace) -> int:
     invoice = find_named_invoice(backend.repository, options.invoice_id)
     with backend.repository.reading() as tx:
-        refund = tx.refunds.find_by_invoice(invoice.id)
-        history = [] if refund is None else tx.refunds.history(refund)
-    if refund is None:
+        found = [one for one in tx.refund_requests.of_invoice(invoice.id) if options.refund in (None, one.id)]
+        shown = [(one, tx.refunds.history(one)) for one in found]
+    if not shown:
         print(f"no refund is owed for order {invoice.correlation_id} (invoice {invoice.strike_invoice_id})")
         return 1
+    for refund, history in shown:
+        _print_refund(refund, history)
+    return 0
+
+
+def _print_refund(refund: Refund, history: list[RefundAttempt]) -> None:
     print(_sentence(refund))
     table = new_table("time (UTC)", "step", "what came of it", "quote", "fee", "code", "trace id")
     for one in history:
@@ -94,12 +106,12 @@ def _show(backend: Backend, options: argparse.Namespace) -> int:
         quote, code, trace = (value or "-" for value in (one.payment_quote_id, one.strike_code, one.trace_id))
         table.add_row(f"{one.at:%Y-%m-%d %H:%M:%S}", one.step, one.outcome, quote, fee, code, trace)
     print_table(table)
-    return 0
 
 
 def _approve(backend: Backend, options: argparse.Namespace) -> int:
     events = backend.refund_sender.events
-    return _say(approve(backend.repository, _invoice_id(backend, options), backend.clock(), events))
+    invoice_id, now = _invoice_id(backend, options), backend.clock()
+    return _say(approve(backend.repository, invoice_id, now, events, options.refund))
 
 
 def _accept(backend: Backend, options: argparse.Namespace) -> int:
@@ -112,18 +124,18 @@ def _accept(backend: Backend, options: argparse.Namespace) -> int:
 
 
 def _retry(backend: Backend, options: argparse.Namespace) -> int:
-    return _say(retry(backend.repository, _invoice_id(backend, options), options.note, backend.clock()))
+    return _say(retry(backend.repository, _invoice_id(backend, options), options.note, backend.clock(), options.refund))
 
 
 def _settle(backend: Backend, options: argparse.Namespace) -> int:
     events = backend.refund_sender.events
-    return _say(
-        settle_by_hand(backend.repository, _invoice_id(backend, options), options.note, events, backend.clock())
-    )
+    invoice_id, now = _invoice_id(backend, options), backend.clock()
+    return _say(settle_by_hand(backend.repository, invoice_id, options.note, events, now, options.refund))
 
 
 def _address(backend: Backend, options: argparse.Namespace) -> int:
-    return _say(change_address(backend.repository, _invoice_id(backend, options), options.ln_address, backend.clock()))
+    invoice_id, now = _invoice_id(backend, options), backend.clock()
+    return _say(change_address(backend.repository, invoice_id, options.ln_address, now, options.refund))
 
 
 def _invoice_id(backend: Backend, options: argparse.Namespace) -> str:

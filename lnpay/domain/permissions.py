@@ -16,6 +16,8 @@ class Permission(StrEnum):
     MODIFY_INVOICES = "btcpay.store.canmodifyinvoices"
     MODIFY_WEBHOOKS = "btcpay.store.webhooks.canmodifywebhooks"
     MODIFY_STORE_SETTINGS = "btcpay.store.canmodifystoresettings"
+    REFUND_INVOICES = "lnpay.store.canrefundinvoices"
+    """LNPay's own: refunds send money. No key for a plugin has it."""
     CREATE_PULL_PAYMENTS = "btcpay.store.cancreatenonapprovedpullpayments"
     """Refunds through Greenfield. Known, because plugins ask for it, but never granted."""
 
@@ -58,7 +60,8 @@ WORDS: dict[Permission, str] = {
     Permission.MODIFY_INVOICES: "cancelling invoices and changing their metadata",
     Permission.MODIFY_WEBHOOKS: "setting where LNPay reports payments",
     Permission.MODIFY_STORE_SETTINGS: "changing the shop's settings",
-    Permission.CREATE_PULL_PAYMENTS: "refunding orders",
+    Permission.REFUND_INVOICES: "refunding paid orders, and seeing and cancelling refunds",
+    Permission.CREATE_PULL_PAYMENTS: "refunding orders through a plugin",
 }
 """What each right permits, for people: "the key permits ..."."""
 

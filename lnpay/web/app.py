@@ -12,7 +12,7 @@ from lnpay.domain.encoding.json_text import write_json_text
 from lnpay.runtime.backend import Backend
 from lnpay.web import errors
 from lnpay.web.admin import set_up_admin
-from lnpay.web.api import endpoints, routes, webhook
+from lnpay.web.api import endpoints, refunds, routes, webhook
 from lnpay.web.connect import routes as connect
 from lnpay.web.customer import checkout, refund, script, shop
 from lnpay.web.customer.languages import set_up_languages
@@ -57,7 +57,7 @@ def create_app(backend: Backend) -> Flask:
     set_up_customer_page(app)
     set_up_refund_limits(app, backend)
     app.jinja_env.globals.update(shop_version=lambda: shop.fingerprint(backend.shop_face))
-    for part in (routes, endpoints, webhook, shop, checkout, refund, script, health, metrics, docs):
+    for part in (routes, endpoints, refunds, webhook, shop, checkout, refund, script, health, metrics, docs):
         app.register_blueprint(part.blueprint)
     if backend.access.is_greenfield_on:
         app.register_blueprint(connect.blueprint)

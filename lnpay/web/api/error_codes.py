@@ -77,6 +77,24 @@ ERRORS: dict[str, ErrorCode] = {
         "this Idempotency-Key was used for a different request: repeat that request, or use a new key",
         state="unpaid",
     ),
+    "idempotency_key_missing": _of(
+        e.InvalidRequest,
+        "the header Idempotency-Key is missing: send a new value, such as a UUID, with each refund, and the same value "
+        "when you repeat a request",
+        errors={"Idempotency-Key": "is missing"},
+    ),
+    "invoice_not_refundable": _of(e.Conflict, "this invoice is not paid: there is nothing to refund"),
+    "refund_exceeds_received": _of(
+        e.RefundExceedsReceived, "5,000 sats is more than the 1,200 sats of this invoice that can still be refunded"
+    ),
+    "refund_not_found": _of(e.NotFound, "there is no refund of this id"),
+    "refund_state": _of(e.Conflict, "this refund was sent: it cannot be canceled any more"),
+    "refund_owed": _of(e.Conflict, "LNPay owes this refund to the customer by its rules: it cannot be canceled"),
+    "refund_unclear": _of(
+        e.Conflict,
+        "this refund may have been sent before the database was restored: the operator must look for it in Strike's "
+        "dashboard first",
+    ),
     "order_busy": _of(e.OrderConflict, "concurrent requests are changing this order: repeat the request"),
     "payload_too_large": ErrorCode(413, "the body is larger than 64 KiB"),
     "unsupported_media_type": ErrorCode(415, "send the body as JSON, with Content-Type: application/json"),

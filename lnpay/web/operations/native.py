@@ -9,6 +9,7 @@ from typing import Any
 from lnpay.domain.states import InvoiceState
 from lnpay.web.api import answers as a
 from lnpay.web.api.listing import DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE
+from lnpay.web.api.refunds import RefundAnswer, RefundList
 from lnpay.web.api.schemas import IDEMPOTENCY_KEY, KEY_PATTERN
 
 Json = dict[str, Any]
@@ -51,6 +52,15 @@ _IDEMPOTENCY_KEY: dict[str, Json] = {
         "type": "string",
         "pattern": f"^{KEY_PATTERN}$",
         "description": "Where you send no `correlation_id`: the same key with the same request gives the same invoice.",
+    }
+}
+
+_REFUND_KEY: dict[str, Json] = {
+    IDEMPOTENCY_KEY: {
+        "type": "string",
+        "pattern": f"^{KEY_PATTERN}$",
+        "required": True,
+        "description": "A new value for each refund of the invoice, such as a UUID.",
     }
 }
 
@@ -183,6 +193,82 @@ OPERATIONS = (
         "no longer true, such as the expiry of an invoice that was paid after all, is not sent.",
         errors=("unauthorized", "permission_missing", "not_found", "storage_unavailable", "unreadable_row"),
         security="apiKey",
+    ),
+    Operation(
+        "post",
+        "/invoices/{invoice_id}/refunds",
+        "createRefund",
+        SHOP,
+        "Refund a paid order, whole or in part",
+        RefundAnswer,
+        description="The refund is sent automatically, within the limits of the operator. Several are possible; "
+        "together, those that are not canceled never exceed what was received. Repeat a request with the same "
+        "`Idempotency-Key` and body if its answer is lost: the refund is the same. Without `ln_address` send the "
+        "customer the link `claim_url`.",
+        errors=(
+            "invalid_request",
+            "invalid_json",
+            "idempotency_key_missing",
+            "unauthorized",
+            "permission_missing",
+            "not_found",
+            "invoice_not_refundable",
+            "refund_exceeds_received",
+            "idempotency_key_reused",
+            "payload_too_large",
+            "unsupported_media_type",
+            "rate_unavailable",
+            "storage_unavailable",
+            "unreadable_row",
+        ),
+        request={
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/CreateRefund"}}},
+        },
+        security="requiredApiKey",
+        headers=_REFUND_KEY,
+    ),
+    Operation(
+        "get",
+        "/invoices/{invoice_id}/refunds",
+        "listRefunds",
+        SHOP,
+        "Every refund of an invoice",
+        RefundList,
+        description="Those of late payments too.",
+        errors=("unauthorized", "permission_missing", "not_found", "storage_unavailable", "unreadable_row"),
+        security="requiredApiKey",
+    ),
+    Operation(
+        "get",
+        "/refunds/{refund_id}",
+        "showRefund",
+        SHOP,
+        "One refund",
+        RefundAnswer,
+        errors=("unauthorized", "permission_missing", "refund_not_found", "storage_unavailable", "unreadable_row"),
+        security="requiredApiKey",
+    ),
+    Operation(
+        "post",
+        "/refunds/{refund_id}/cancel",
+        "cancelRefund",
+        SHOP,
+        "Withdraw a refund that is not sent",
+        RefundAnswer,
+        description="Safe to repeat. Sending that was quicker wins: the answer is then a 409. Its amount can be "
+        "refunded again. A refund that LNPay owes by its rules, such as that of a late payment, cannot be canceled.",
+        errors=(
+            "unauthorized",
+            "permission_missing",
+            "refund_not_found",
+            "refund_state",
+            "refund_owed",
+            "refund_unclear",
+            "storage_unavailable",
+            "unreadable_row",
+        ),
+        security="requiredApiKey",
     ),
     Operation(
         "get",

@@ -14,6 +14,7 @@ from lnpay.runtime.version import version
 from lnpay.web.api import answers as a
 from lnpay.web.api.endpoints import CreateEndpoint
 from lnpay.web.api.error_codes import ERRORS, problem_example
+from lnpay.web.api.refunds import REFUND_ID, CreateRefund
 from lnpay.web.api.schemas import GenerateInvoice, amount_schema
 from lnpay.web.operations import greenfield
 from lnpay.web.operations.native import OPERATIONS, OPERATOR, SHOP, STRIKE, Json, Operation
@@ -124,7 +125,12 @@ def openapi_document(
 
 
 def _schemas(currency: str, is_greenfield_on: bool) -> Json:
-    requests = [GenerateInvoice, CreateEndpoint, *(greenfield.request_models() if is_greenfield_on else [])]
+    requests = [
+        GenerateInvoice,
+        CreateEndpoint,
+        CreateRefund,
+        *(greenfield.request_models() if is_greenfield_on else []),
+    ]
     answers = [*_answer_models(), *(greenfield.answer_models() if is_greenfield_on else [])]
     adapters = [
         *(("validation", TypeAdapter(model)) for model in requests),
@@ -199,6 +205,7 @@ def _operation(one: Operation, schemes: Json) -> Json:
 
 _PATH_PARAMETERS = {
     "invoice_id": ("Strike's `invoiceId`, as in the answer to POST /generate-invoice.", a.INVOICE_ID),
+    "refund_id": ("The `id` of a refund.", str(REFUND_ID)),
     "endpoint_id": ("The `id` of a webhook endpoint.", a.ENDPOINT_ID),
 }
 
@@ -217,8 +224,9 @@ def _parameter(name: str) -> Json:
 
 def _parameter_in(place: str, name: str, schema: Json) -> Json:
     about = schema.get("description", f"The `{name}` that you gave to POST /generate-invoice.")
-    schema = {key: value for key, value in schema.items() if key != "description"}
-    return {"name": name, "in": place, "required": False, "description": about, "schema": schema}
+    is_required = schema.get("required", False)
+    schema = {key: value for key, value in schema.items() if key not in ("description", "required")}
+    return {"name": name, "in": place, "required": is_required, "description": about, "schema": schema}
 
 
 def _success(one: Operation) -> Json:
