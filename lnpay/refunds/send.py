@@ -109,6 +109,9 @@ NOTHING_OWED = "check in Strike's dashboard that the money is gone, then close i
 _IN_PROGRESS_CODES = frozenset({"PROCESSING_PAYMENT", "PROCESSING_CONFLICT"})
 """Strike is processing this very payment."""
 
+_PROCESSED_CODES = frozenset({"PAYMENT_PROCESSED", "INVALID_STATE_FOR_INVOICE_PAID"})
+"""An earlier execution went through; before July 2024 Strike said so with the second code."""
+
 
 def send_due_refunds(sender: RefundSender, states: Collection[RefundState] = WAITING) -> Counter[str]:
     """Process every due refund in `states` as far as possible now. Returns how many ended up in each state.
@@ -322,7 +325,7 @@ def _not_reached(
 def _execution_refused(
     sender: RefundSender, refund: Refund, error: StrikeRejected, *, was_in_doubt: bool
 ) -> Refund | None:
-    if error.strike_code == "PAYMENT_PROCESSED":
+    if error.strike_code in _PROCESSED_CODES:
         return _processed(sender, refund, error)
     if error.strike_code in _IN_PROGRESS_CODES:
         return put_off(sender, refund, RefundStep.EXECUTE, reason_of(error), error)
