@@ -9,7 +9,7 @@ import string
 from collections.abc import Sequence
 
 STRIKE_LENGTHS = range(10, 50 + 1)
-"""Characters Strike takes in a subscription's secret."""
+"""Lengths that Strike accepts for a subscription's secret."""
 
 DEFAULT_LENGTH = 32
 DELIVERY_KEY_BYTES = 32
@@ -50,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _length(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) in STRIKE_LENGTHS):
-        raise argparse.ArgumentTypeError("Strike takes secrets of 10 to 50 characters")
+        raise argparse.ArgumentTypeError("Strike accepts secrets of 10 to 50 characters")
     return int(text)
 
 

@@ -1,17 +1,17 @@
 """Serve LNPay.
 
 python main.py                          serve, with the settings of config/.env
-python main.py --with-workers           the same, and do the workers' passes inside (for people without cron)
-python main.py --sandbox                no key, no account: a simulated Strike, a demo shop and a wallet beside it
-python main.py deliveries list          messages that the shop has not taken, and why
-python main.py redeliver ORDER          send the shop the messages about an order again
-python main.py doctor                   look at every part, and say what is wrong and what to do
-python main.py refunds list             refunds that are not sent yet, and why; see also refunds --help
+python main.py --with-workers           the same, and run the workers' passes in this process (without cron)
+python main.py --sandbox                without key or account: with a simulated Strike, a demo shop and a wallet
+python main.py deliveries list          messages that the shop has not accepted, and why
+python main.py redeliver ORDER          send the messages about an order to the shop again
+python main.py doctor                   check every part, and say what is wrong and what to do
+python main.py refunds list             refunds that have not been sent, and why; see also refunds --help
 python main.py keys list                API keys of shops; see also keys --help
 python main.py webhooks list            webhook endpoints of shops; see also webhooks --help
-python main.py report                   what came in and went back last month, and whether Strike agrees
-python main.py backup FILE              copy the database while it is in use; restore FILE puts it back
-python main.py copy-database URL        from SQLite to PostgreSQL, compared value by value
+python main.py report                   last month's payments and refunds, reconciled with Strike
+python main.py backup FILE              copy the database while it is in use; restore FILE restores it
+python main.py copy-database URL        copy SQLite to PostgreSQL, compared value by value
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _refuse(error: SettingsError, options: argparse.Namespace) -> int:
-    """Say what is wrong with the settings, in the form that the command has for it."""
+    """Report invalid settings, in the command's own format if it has one."""
     if options.on_wrong_settings is not None:
         return int(options.on_wrong_settings(error.problems, options))
     print(error, file=sys.stderr)

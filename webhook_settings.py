@@ -1,13 +1,13 @@
-"""Tell Strike where to call when an invoice is paid, and see whether its calls arrive.
+"""Subscribe to Strike's webhooks, and check whether its calls arrive.
 
-python webhook_settings.py                       a small menu, on a terminal
+python webhook_settings.py                       an interactive menu
 python webhook_settings.py list                  every subscription of the account
-python webhook_settings.py subscribe             have Strike call WEBHOOK_URL; safe to repeat
+python webhook_settings.py subscribe             subscribe WEBHOOK_URL; safe to repeat
 python webhook_settings.py update ID --disable   change one: --url, --enable, --disable, --rotate-secret
-python webhook_settings.py unsubscribe ID        end one for good, after a question (--yes: without)
-python webhook_settings.py test                  what became of Strike's last calls
+python webhook_settings.py unsubscribe ID        delete one, after confirmation (--yes: without)
+python webhook_settings.py test                  the outcomes of Strike's last calls
 
-Exit codes: 0 done, 1 not done (the reason is on standard error), 2 the command line is wrong. No secret is printed.
+Exit codes: 0 success, 1 failure (standard error says why), 2 wrong command line. No secret is printed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lnpay.runtime.console import set_up_console
 
 
 def main(arguments: Sequence[str] | None = None, *, ask: Ask = input, is_terminal: bool | None = None) -> int:
-    """Run the command line. Returns the exit code. `ask` and `is_terminal` are what a test replaces."""
+    """Run the command line. Returns the exit code. Tests replace `ask` and `is_terminal`."""
     set_up_console()
     parser = _parser()
     options = parser.parse_args(arguments)
@@ -80,24 +80,22 @@ def _parser() -> argparse.ArgumentParser:
     command(
         "subscribe",
         actions.subscribe,
-        "have Strike call WEBHOOK_URL; an existing subscription of that address is updated",
+        "subscribe WEBHOOK_URL; an existing subscription of that address is updated",
     )
     update = command("update", actions.update, "change a subscription")
     update.add_argument("id", metavar="ID", type=_id, help="as `list` shows it")
     update.add_argument("--url", type=_url, help="call this address from now on: https, ends in /webhook")
     switch = update.add_mutually_exclusive_group()
-    switch.add_argument("--enable", dest="enabled", action="store_const", const=True, help="let Strike call")
-    switch.add_argument("--disable", dest="enabled", action="store_const", const=False, help="let Strike be silent")
-    update.add_argument(
-        "--rotate-secret", action="store_true", help="give Strike the WEBHOOK_SECRET that is set here now"
-    )
-    unsubscribe = command("unsubscribe", actions.unsubscribe, "end a subscription for good")
+    switch.add_argument("--enable", dest="enabled", action="store_const", const=True, help="enable the subscription")
+    switch.add_argument("--disable", dest="enabled", action="store_const", const=False, help="disable the subscription")
+    update.add_argument("--rotate-secret", action="store_true", help="send Strike the current WEBHOOK_SECRET")
+    unsubscribe = command("unsubscribe", actions.unsubscribe, "delete a subscription")
     unsubscribe.add_argument("id", metavar="ID", type=_id, help="as `list` shows it")
     unsubscribe.add_argument("--yes", action="store_true", help="do not ask first")
     command(
         "test",
         actions.show_arrivals,
-        "show what became of Strike's last calls, and say what to do when they do not arrive",
+        "show the outcomes of Strike's last calls, and say what to do when they do not arrive",
     )
     return parser
 

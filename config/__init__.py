@@ -1,1 +1,1 @@
-"""What a merchant sets: the settings, and what happens with every event."""
+"""What a merchant configures: the settings and the delivery hook."""

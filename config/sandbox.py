@@ -1,4 +1,4 @@
-"""Settings of the sandbox: they need no `.env`, and lead to nothing but this machine."""
+"""Settings of the sandbox: they need no `.env`, and point to this machine only."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHOP_SETTINGS = (
     "LATE_PAYMENTS", "LOG_FORMAT", "LOG_LEVEL", "METRICS_TOKEN", "RECEIVE_WITH", "SETTLE_IN", "SHOP_COLOR", "SHOP_LOGO",
     "SHOP_NAME", "TIME_OFFSET",
 )  # fmt: skip
-"""What a sandbox takes from the environment: with them it is the backend of a shop that is being built."""
+"""Settings that the sandbox reads from the environment, so that a shop under development can use it."""
 
 
 ACCOUNTS = ("bitcoin", "us")
@@ -35,7 +35,7 @@ def load_sandbox_account() -> str:
 def load_sandbox_settings() -> Settings:
     """Read the sandbox's settings. Raises SettingsError.
 
-    PORT chooses the two ports; SHOP_SETTINGS in the environment are for trying out a shop of one's own.
+    PORT chooses the two ports; SHOP_SETTINGS in the environment connect a shop under development.
     """
     key, no_file = "sandbox-key", Path("no-such-file")
     port = load_settings({"STRIKE_API_KEY": key, "PORT": os.environ.get("PORT", "")}, no_file).port
@@ -51,7 +51,7 @@ def load_sandbox_settings() -> Settings:
         "COINGECKO_API_URL": f"{world}/coingecko/api/v3",
         "COINBASE_API_URL": f"{world}/coinbase/v2",
         "DELIVERY_URL": f"{world}/shop/webhook",
-        # The demo shop is on this machine, and so is a shop that is being built.
+        # The demo shop runs on this machine, and so does a shop under development.
         "WEBHOOK_ALLOW_PRIVATE": "on",
         # One file for each port: a second sandbox must not empty the first one's.
         "DATABASE_URL": f"sqlite:///sandbox-{port}.sqlite",

@@ -1,6 +1,6 @@
 """Read every setting once, from the environment and config/.env, and name all mistakes at once.
 
-The environment wins over the file. An empty value is an absent one. Nothing else in the project reads the environment.
+The environment wins over the file. An empty value counts as missing. Nothing else in the project reads the environment.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from lnpay.runtime.listening import parse_host
 ENV_FILE = ROOT / "config" / ".env"
 
 HOOK_FILES = HookFiles(ROOT / "config" / "local" / "delivery.py", ROOT / "config" / "delivery.py")
-"""config/local is the merchant's: upgrades leave it alone."""
+"""config/local belongs to the merchant: upgrades never touch it."""
 
 LOGO_FOLDER = ROOT / "config" / "local"
-"""Where a file named logo is the shop's, unless SHOP_LOGO names another."""
+"""Where a file named logo is used as the shop's logo, unless SHOP_LOGO names another."""
 
 _LOG_LEVELS = ("debug", "info", "warning", "error")
 _LOG_FORMATS = ("text", "json")
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 
 class SettingsError(Exception):
-    """Settings are wrong. The text names each, what is wrong with it and how to fix it; it holds no secret."""
+    """One or more settings are invalid. The message names each problem and its fix; it holds no secret."""
 
     def __init__(self, problems: Sequence[str]) -> None:
         self.problems = tuple(problems)
@@ -53,8 +53,8 @@ class SettingsError(Exception):
 def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | None = None) -> Settings:
     """Read and check every setting.
 
-    environ: in place of the process's environment. env_file: in place of config/.env, or of the file that
-    LNPAY_ENV_FILE names; it need not exist.
+    environ: replaces the process's environment. env_file: replaces config/.env, or the file named by
+    LNPAY_ENV_FILE; it need not exist.
     Raises SettingsError with every mistake in one text.
     """
     from_environment = os.environ if environ is None else environ
@@ -70,7 +70,7 @@ def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | Non
 
 
 def require_webhook(settings: Settings) -> None:
-    """Return when Strike's webhook can be subscribed. Raises SettingsError naming what is missing for it."""
+    """Check that Strike's webhook can be subscribed. Raises SettingsError naming what is missing."""
     problems = []
     if not settings.webhook_url:
         problems.append("WEBHOOK_URL is missing: the https address at which Strike reaches /webhook of this server")
@@ -81,7 +81,7 @@ def require_webhook(settings: Settings) -> None:
 
 
 class _Reader:
-    """Reads one variable after the other and collects what is wrong."""
+    """Reads variables one by one and collects the problems."""
 
     def __init__(self, values: Mapping[str, str], problems: list[str], env_file: Path = ENV_FILE) -> None:
         self._values = values
@@ -90,11 +90,11 @@ class _Reader:
         self.names: list[str] = []
 
     def read(self, name: str, parse: Callable[[str], T], default: T) -> T:
-        """Value of a variable; a wrong one is named, and shown."""
+        """A variable's value. A problem report includes the invalid value."""
         return self._read(name, parse, default, is_shown=True)
 
     def read_file(self, name: str, parse: Callable[[str], T], default: Path | None) -> T | None:
-        """What a file holds that a variable names; without the variable, the file `default`, which is checked too."""
+        """The content of the file that a variable names, or of `default` without the variable; both are checked."""
         if not self._values.get(name) and default is not None:
             self._values = {**self._values, name: str(default)}
         kept: list[T] = []
@@ -107,11 +107,11 @@ class _Reader:
         return kept[0] if kept else None
 
     def read_hidden(self, name: str, parse: Callable[[str], T], default: T) -> T:
-        """Value of a variable that is a secret or may hold one; a wrong one is named, never shown."""
+        """The value of a variable that is or may hold a secret. A problem report never includes the value."""
         return self._read(name, parse, default, is_shown=False)
 
     def require_hidden(self, name: str, parse: Callable[[str], str], source: str) -> str:
-        """Value of a secret that must be there; `source` says where to get it."""
+        """The value of a required secret; `source` says where to get it."""
         if self._values.get(name, "").strip(QUOTES) == "":
             self._problems.append(
                 f"{name} is missing: {source} and put it into {where_to_write(self._env_file)}. "
@@ -132,7 +132,7 @@ class _Reader:
         except ValueError as error:
             shown = f' is "{shorten(text)}", but' if is_shown else ""
             self._problems.append(f"{name}{shown} {error}")
-            # Never seen: a problem makes load_settings raise.
+            # Never used: any problem makes load_settings raise.
             return default
 
 

@@ -1,4 +1,4 @@
-"""How the settings of the shop's face are read: its name, its colour and its logo."""
+"""Readers for the shop's branding: its name, colour and logo."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from lnpay.domain.settings import Logo
 MAX_NAME_CHARACTERS = 40
 
 MAX_LOGO_BYTES = 200 * 1024
-"""A phone loads it before the customer can pay."""
+"""The customer's phone loads the logo before showing how to pay, so it must be small."""
 
 LOGO_NAMES = ("logo.png", "logo.jpg", "logo.jpeg", "logo.webp")
 
 MIN_CONTRAST = 4.5
-"""Of white text on the colour: what WCAG 2 asks for (AA)."""
+"""Contrast of white text on the colour that WCAG 2 requires (AA)."""
 
 _COLOR = re.compile(r"#[0-9a-fA-F]{6}")
 
@@ -24,7 +24,7 @@ _SVG = re.compile(rb"<(?:svg|\?xml|!doctype svg|!--)", re.IGNORECASE)
 
 
 def shop_name(text: str) -> str:
-    """A name as customers see it."""
+    """The name that customers see."""
     name = " ".join(text.split())
     if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
         raise ValueError(f"must be at most {MAX_NAME_CHARACTERS} visible characters")
@@ -32,7 +32,7 @@ def shop_name(text: str) -> str:
 
 
 def shop_color(text: str) -> str:
-    """A colour on which white text can be read."""
+    """A colour on which white text is readable."""
     if not _COLOR.fullmatch(text):
         raise ValueError("must be a colour such as #0a6b4d")
     contrast = 1.05 / (_luminance(text) + 0.05)
@@ -52,12 +52,12 @@ def _luminance(color: str) -> float:
 
 
 def find_logo(folder: Path) -> Path | None:
-    """The file in `folder` that is named as a logo, if there is one."""
+    """The logo file in `folder`, if there is one."""
     return next((folder / name for name in LOGO_NAMES if (folder / name).is_file()), None)
 
 
 def logo(text: str) -> Logo:
-    """The file at a path, which begins at the project's folder. Its content says what it is, not its name."""
+    """The logo at a path relative to the project's folder. Its content decides its type, not its name."""
     try:
         with (ROOT / text).open("rb") as file:
             content = file.read(MAX_LOGO_BYTES + 1)
@@ -73,4 +73,4 @@ def logo(text: str) -> Logo:
         return Logo(content, "image/webp")
     if _SVG.match(content.lstrip(b"\xef\xbb\xbf \t\r\n")):
         raise ValueError("is an SVG, which can hold scripts: save it as PNG or WebP")
-    raise ValueError("is no PNG, JPEG or WebP image")
+    raise ValueError("is not a PNG, JPEG or WebP image")

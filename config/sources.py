@@ -1,4 +1,4 @@
-"""Where the settings' texts come from: the file, the environment, and the quotes that both may leave around a value."""
+"""Where settings are read from: the .env file and the environment, with any quotes around values removed."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _SHOWN_CHARACTERS = 40
 
 
 def read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
-    """Variables in the file, and what is wrong with the file itself."""
+    """The variables in the file, and problems with the file itself."""
     try:
-        # Windows' editors put a mark before the first letter; it would become part of the first name.
+        # Windows editors write a byte order mark, which would become part of the first name.
         text = path.read_text("utf-8-sig")
     except FileNotFoundError:
         return {}, []
     except UnicodeDecodeError:
         return {}, [f"{path.name} cannot be read: it must be a text file in UTF-8"]
     except OSError as error:
-        return {}, [f"{path} cannot be read: {error.strerror}. LNPay needs the right to read this text file"]
+        return {}, [f"{path} cannot be read: {error.strerror}. LNPay needs permission to read this file"]
     problems = [
         f"{path.name}, line {binding.original.line} is not of the form NAME=value"
         for binding in parse_stream(StringIO(text))
         if binding.error
     ]
-    # A secret may hold a $: nothing is put in its place.
+    # No interpolation: a secret may contain a $.
     return without_empty(dotenv_values(stream=StringIO(text), interpolate=False)), problems
 
 
 def where_to_write(path: Path) -> str:
-    """Where a missing setting belongs, and why nothing was found there."""
+    """Where to put a missing setting, and a hint if that file does not exist."""
     path = path.absolute()
     if path.exists():
         return str(path)
@@ -47,15 +47,15 @@ def where_to_write(path: Path) -> str:
 
 
 def without_empty(values: Mapping[str, str | None]) -> dict[str, str]:
-    """The values that hold something, without spaces around them."""
+    """The non-empty values, stripped."""
     stripped = ((name, (text or "").strip()) for name, text in values.items())
     return {name: text for name, text in stripped if text}
 
 
 def unquote(text: str) -> str:
-    """A value without the quotes around it. Windows' `set`, `docker run --env-file` and raw files leave them there.
+    """A value without surrounding quotes, which Windows' `set`, `docker run --env-file` and raw files leave in place.
 
-    Raises ValueError for a quote that has no partner; its sentence continues "NAME ...".
+    Raises ValueError for an unpaired quote; the message continues "NAME ...".
     """
     first, last = text[0], text[-1]
     if first in _PAIRED and first == last and len(text) > 1 and first not in text[1:-1]:
@@ -67,7 +67,7 @@ def unquote(text: str) -> str:
 
 
 def find_misspelt(names: Iterable[str], known: Sequence[str]) -> list[str]:
-    """A sentence for every name in the file that resembles a setting without being one."""
+    """A problem for every name in the file that looks like a misspelt setting."""
     problems = []
     for name in names:
         near = get_close_matches(name.upper().replace("-", "_"), known, n=1, cutoff=0.75)
@@ -77,5 +77,5 @@ def find_misspelt(names: Iterable[str], known: Sequence[str]) -> list[str]:
 
 
 def shorten(text: str) -> str:
-    """As much of a value as is shown."""
+    """A value cut to what a message shows."""
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"

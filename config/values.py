@@ -1,4 +1,4 @@
-"""How the text of a setting is read: text in, value out, or a ValueError whose sentence continues "NAME ...".
+"""Readers for settings: text in, value out, or a ValueError whose message continues "NAME ...".
 
 An example: `values.whole(10, 86_400, "seconds")("5")` raises "must be seconds: a whole number from 10 to 86400".
 """
@@ -25,13 +25,14 @@ from lnpay.domain.webhook_signature import decode_delivery_secret
 from lnpay.repository.maintenance.sqlite_url import sqlite_url
 
 ROOT = Path(__file__).resolve().parent.parent
-"""The project's folder. Relative SQLite paths start here: cron starts elsewhere and must not make a second database."""
+"""The project's folder. Relative SQLite paths start here, because cron starts elsewhere and must not create a second
+database."""
 
 MIN_API_KEY_CHARACTERS = 16
-"""Random letters and digits of this length have 95 bits: they cannot be found by trial, not even over years."""
+"""Random letters and digits of this length have 95 bits, far too many to guess."""
 
 MIN_PASSWORD_CHARACTERS = 12
-"""Logins are slowed down, so that a password needs less than a key."""
+"""Shorter than a key, because failed logins are slowed down."""
 
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
@@ -151,11 +152,11 @@ def currency(text: str) -> str:
     known = sorted(CURRENCIES)
     near = get_close_matches(code, known, n=1)
     hint = f"did you mean {near[0]}? All are" if near else "all are"
-    raise ValueError(f"is not a currency known here; {hint}: {' '.join(known)}")
+    raise ValueError(f"is not a supported currency; {hint}: {' '.join(known)}")
 
 
 def _list(text: str) -> tuple[str, ...]:
-    """Parts of a comma list, each once, in their order."""
+    """The distinct parts of a comma-separated list, in order."""
     parts = (part.strip() for part in text.split(","))
     found = tuple(dict.fromkeys(part for part in parts if part))
     if any(part[0] in QUOTES or part[-1] in QUOTES for part in found):
@@ -191,7 +192,7 @@ def _split_url(text: str) -> SplitResult:
 
 
 def _odd_letters(text: str) -> str | None:
-    """What to write in place of letters that an address cannot hold. Shows only the host: the rest may be secret."""
+    """How to write characters that a URL cannot hold. Shows only the host, because the rest may be secret."""
     if re.search(r"[\x00- \x7f]", text):
         return "must have no space: write %20 for one that belongs to it"
     try:
@@ -210,7 +211,7 @@ def url(text: str) -> str:
 
 
 def _safe_url(text: str) -> SplitResult:
-    """Address to which a secret is sent, or on which money depends."""
+    """Parse a URL that receives a secret or on which money depends."""
     url = _split_url(text)
     if url.scheme == "http" and url.hostname not in _LOOPBACK:
         raise ValueError("must start with https:// (http:// is for this machine only)")
@@ -225,7 +226,7 @@ def base_url(text: str) -> str:
 
 
 def webhook_url(text: str) -> str:
-    """An address that Strike can be told. Raises ValueError; its sentence continues "NAME ..."."""
+    """A URL that Strike can be given. Raises ValueError; the message continues "NAME ..."."""
     if not _safe_url(text).path.endswith("/webhook"):
         raise ValueError("must end in /webhook")
     return text
@@ -240,7 +241,7 @@ def networks(text: str) -> tuple[str, ...]:
 
 def origins(text: str) -> tuple[str, ...]:
     origins = _list(text)
-    # Browsers compare letter by letter, so what they would never send is a mistake.
+    # Browsers send origins in exactly this form, so anything else can never match.
     for origin in origins:
         if origin != "*" and origin != _origin_of(_split_url(origin)):
             raise ValueError(
@@ -278,9 +279,11 @@ def database_url(text: str) -> str:
 
 def _database_path(path: str | None, text: str) -> Path:
     if not path or path == ":memory:":
-        raise ValueError("must name a file, as in sqlite:///invoices.sqlite: memory is lost at the end")
+        raise ValueError(
+            "must name a file, as in sqlite:///invoices.sqlite: an in-memory database is lost when LNPay stops"
+        )
     whole = ROOT / path
     if not whole.parent.is_dir():
         odd = ". In the address a % of the path is written %25" if "%" in text else ""
-        raise ValueError(f"names a file in a folder that does not exist: make the folder first{odd}")
+        raise ValueError(f"names a file in a folder that does not exist: create the folder first{odd}")
     return whole

@@ -155,7 +155,7 @@ class TestDeliveries:
         invoice = operator.world.sell(correlation_id="4001")
 
         assert operator.run("deliveries", "show", "4001") == 0
-        assert f"no message is owed about order 4001 (invoice {invoice.strike_invoice_id})" in operator.out
+        assert f"no message has been created about order 4001 (invoice {invoice.strike_invoice_id})" in operator.out
         operator.world.pay(invoice)
         operator.world.pump()
         assert operator.run("deliveries", "show", invoice.strike_invoice_id) == 0

@@ -1,4 +1,4 @@
-"""What the worker scripts share: their options, their signals, their last line."""
+"""What the worker scripts share: options, signals and the last line of output."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ log = logging.getLogger("lnpay.workers")
 
 
 def run_worker(name: str, description: str, one_pass: Pass) -> int:
-    """Make one pass, or one every --watch seconds until SIGTERM. Returns the exit code: 1 when a person is needed.
+    """Make one pass, or one every --watch seconds until SIGTERM. Returns the exit code: 1 if the operator is needed.
 
-    name: the worker's, in its heartbeat.
+    name: the worker's name in its heartbeat.
     """
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--watch", type=_seconds, metavar="SECONDS", help="repeat until SIGTERM or Ctrl-C")
@@ -57,13 +57,13 @@ def run_worker(name: str, description: str, one_pass: Pass) -> int:
 
 
 def _shown(one_pass: Callable[[], Summary]) -> Callable[[], Summary]:
-    """The same pass; on a terminal it reports when it ended and what it did, so that it does not look stuck."""
+    """The same pass; on a terminal it also prints its summary, so that it does not look stuck."""
     if not sys.stdout.isatty():
         return one_pass
 
     def make() -> Summary:
         summary = one_pass()
-        print(f"{datetime.now():%H:%M:%S} {summary}", flush=True)  # noqa: DTZ005 - the clock on the wall
+        print(f"{datetime.now():%H:%M:%S} {summary}", flush=True)  # noqa: DTZ005 - local time, for the person watching
         return summary
 
     return make

@@ -1,4 +1,4 @@
-"""Learn of payments from Strike and tell the shop what is due. One pass; cron repeats it."""
+"""Detect payments at Strike and send due messages to the shop. One pass; cron repeats it."""
 
 import sys
 from functools import partial
@@ -14,4 +14,8 @@ from lnpay.runtime.worker_passes import main_pass
 from workers.command import run_worker
 
 if __name__ == "__main__":
-    sys.exit(run_worker("main", "Learn of payments and tell the shop.", partial(main_pass, waits_for_others=True)))
+    sys.exit(
+        run_worker(
+            "main", "Detect payments and send due messages to the shop.", partial(main_pass, waits_for_others=True)
+        )
+    )

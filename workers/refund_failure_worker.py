@@ -1,4 +1,4 @@
-"""Ask what became of refunds in flight and retry those that failed. One pass; cron repeats it."""
+"""Reconcile refunds in flight and retry those that failed. One pass; cron repeats it."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What an operator does from the command line: `python main.py COMMAND`. One file for each."""
+"""The operator's commands, `python main.py COMMAND`: one module for each."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lnpay.commands.webhooks import add_webhooks
 
 
 def add_commands(commands: Subparsers) -> None:
-    """Add the operator's commands; each sets `command` to the function that does it."""
+    """Add the operator's commands; each sets `command` to the function that runs it."""
     add_doctor(commands)
     add_deliveries(commands)
     add_redeliver(commands)

@@ -1,4 +1,4 @@
-"""`python main.py backup ...` and `restore ...`: copy the database while it is in use, and put a copy back."""
+"""`python main.py backup ...` and `restore ...`: copy the database while it is in use, and restore a copy."""
 
 from __future__ import annotations
 
@@ -33,14 +33,18 @@ def add_restore(commands: Subparsers) -> None:
     """Add `restore`."""
     parser = commands.add_parser("restore", help="replace the database with a backup; stop everything first")
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("file", nargs="?", type=Path, metavar="FILE", help="what `backup` has written")
-    what.add_argument("--mark", action="store_true", help="an old database was put into place in another way: "
+    what.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a file written by `backup`")
+    what.add_argument("--mark", action="store_true", help="after restoring an older database by other means: "
                       "hold the refunds that may have been sent since then")  # fmt: skip
-    parser.add_argument("--force", action="store_true", help="the present database is damaged, and all is stopped")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="restore even though the current database cannot be checked; stop everything first",
+    )
     parser.set_defaults(on_settings=_restore)
 
 
-# What these need is imported in them, because the server loads the commands too.
+# Imported inside the functions because the server loads the commands too.
 
 
 def _back_up(settings: Settings, options: argparse.Namespace) -> int:
@@ -77,7 +81,7 @@ def _restore(settings: Settings, options: argparse.Namespace) -> int:
     if database is None:
         check_dump(options.file)
         raise InvalidRequest(
-            "PostgreSQL's own tool puts a dump back. Stop the servers, the workers and cron's calls of them. Then:\n"
+            "PostgreSQL's own tool restores a dump. Stop the servers, the workers and their cron jobs. Then:\n"
             f"    {restore_command(settings.database_url, options.file)}\n"
             "    python main.py restore --mark\n"
             "Do not skip the second command: without it refunds may be sent twice."

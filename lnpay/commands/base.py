@@ -13,14 +13,14 @@ from lnpay.repository import Repository
 from lnpay.runtime.backend import Backend
 
 Command = Callable[[Backend, argparse.Namespace], int]
-"""Does what the options say with a backend that is ready. Gives the exit code. A parser keeps it as `command`.
+"""Runs a command on an open backend and returns the exit code. A parser stores it as `command`.
 
-What needs no backend, or must not bring the database up to date, takes the settings in its place: `on_settings`.
+A command that needs no backend, or must not migrate the database, takes the settings instead: `on_settings`.
 """
 
 
 class Subparsers(Protocol):
-    """What argparse's add_subparsers gives; its own class is private."""
+    """What argparse's add_subparsers returns; its own class is private."""
 
     def add_parser(self, name: str, *, help: str) -> argparse.ArgumentParser:
         """Add a command."""
@@ -34,9 +34,9 @@ def add_invoice_id(parser: argparse.ArgumentParser, *, is_optional: bool = False
 
 
 def find_named_invoice(repository: Repository, name: str) -> Invoice:
-    """The one invoice that goes by `name`: Strike's invoiceId, or the shop's id of the order.
+    """The one invoice that `name` refers to: Strike's invoiceId, or the shop's order id.
 
-    Raises NotFound; Conflict when it names several, with the invoiceId of each.
+    Raises NotFound; Conflict if it refers to several, with the invoiceId of each.
     """
     with repository.reading() as tx:
         found = tx.invoices.named(name.strip())

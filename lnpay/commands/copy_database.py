@@ -19,7 +19,7 @@ def add_copy_database(commands: Subparsers) -> None:
 
 
 def _copy(settings: Settings, options: argparse.Namespace) -> int:
-    # Here, because the server loads the commands too.
+    # Imported here because the server loads the commands too.
     from rich.console import Console
     from rich.progress import Progress
 
@@ -40,6 +40,6 @@ def _copy(settings: Settings, options: argparse.Namespace) -> int:
     print("Every value was compared: the copy is identical.")
     print(
         "Now put the new address into DATABASE_URL (config/.env) and start LNPay.\n"
-        "Do not start LNPay on the old file again: it misses everything from now on."
+        "Do not start LNPay on the old file again: it lacks everything that happens from now on."
     )
     return 0

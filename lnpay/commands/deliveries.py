@@ -1,4 +1,4 @@
-"""`python main.py deliveries ...`: messages to the shop, where each stands and why."""
+"""`python main.py deliveries ...`: messages to the shop, their states and the reasons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lnpay.runtime.backend import Backend
 LONGEST_LIST = 1_000
 
 OPEN = (DeliveryState.ABANDONED, DeliveryState.PENDING)
-"""Not taken by the shop, those that need a person first."""
+"""Messages the shop has not accepted; those that need the operator come first."""
 
 
 def add_deliveries(commands: Subparsers) -> None:
@@ -54,7 +54,7 @@ def _show(backend: Backend, options: argparse.Namespace) -> int:
     if found:
         _print(backend, [(one, invoice) for one in found])
     else:
-        what = f"no {options.state} message" if options.state else "no message is owed"
+        what = f"no {options.state} message" if options.state else "no message has been created"
         print(f"{what} about order {invoice.correlation_id} (invoice {invoice.strike_invoice_id})")
     return 0
 
@@ -66,7 +66,7 @@ def _print(backend: Backend, rows: list[tuple[Delivery, Invoice | None]]) -> Non
     table = new_table(
         "order", "invoice", "message", "state", "attempts", "next or delivered (UTC)", "why not delivered"
     )
-    # The id is whole in every window, because the next command needs it.
+    # The id is never cut, because the next command needs it.
     table.columns[1].no_wrap, table.columns[1].min_width = True, 36
     for delivery, invoice in rows:
         names = ("?", "?") if invoice is None else (invoice.correlation_id, invoice.strike_invoice_id)
@@ -78,7 +78,7 @@ def _print(backend: Backend, rows: list[tuple[Delivery, Invoice | None]]) -> Non
 
 
 def _message(delivery: Delivery, endpoints: Mapping[int, str]) -> str:
-    """The event, and for which webhook endpoint, if for one."""
+    """The event, and its webhook endpoint if it is for one."""
     if delivery.endpoint_id is None:
         return delivery.event_type
     return f"{delivery.event_type} to {endpoints.get(delivery.endpoint_id, 'a deleted endpoint')}"

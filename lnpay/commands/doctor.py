@@ -1,4 +1,4 @@
-"""`python main.py doctor`: how every part of this installation is, and what to do."""
+"""`python main.py doctor`: check every part of this installation and say what to do."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _refuse(problems: Sequence[str], options: argparse.Namespace) -> int:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """No log lines: what goes wrong here is what the findings are about."""
+    """Suppress the log: the findings report what goes wrong."""
     logging.disable(logging.CRITICAL)
     try:
         yield
@@ -67,7 +67,7 @@ def _print_lines(findings: Sequence[Finding]) -> None:
 
 
 def _print_table(findings: Sequence[Finding]) -> None:
-    # Here, because the server loads the commands too and draws no tables.
+    # Imported here because the server loads the commands too and draws no tables.
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text

@@ -32,20 +32,20 @@ def add_keys(commands: Subparsers) -> None:
     creating.add_argument(
         "--for", dest="made_for", required=True, choices=[str(one) for one in KeyPurpose], help="who will use it"
     )
-    creating.add_argument("--label", required=True, metavar="TEXT", help="what you will recognise it by")
+    creating.add_argument("--label", required=True, metavar="TEXT", help="a name to recognise it by")
     creating.add_argument(
         "--permission",
         dest="permissions",
         action="append",
         metavar="NAME",
-        help=f"only with --for custom, once for each permission: {', '.join(GRANTABLE)}",
+        help=f"only with --for custom; repeat for each permission: {', '.join(GRANTABLE)}",
     )
     _add_json(creating)
     creating.set_defaults(command=_create)
-    listing = actions.add_parser("list", help="every key, without its secret")
+    listing = actions.add_parser("list", help="list every key, without its secret")
     _add_json(listing)
     listing.set_defaults(command=_list)
-    revoking = actions.add_parser("revoke", help="refuse a key from now on, on every server")
+    revoking = actions.add_parser("revoke", help="revoke a key at once, on every server")
     revoking.add_argument("key_id", metavar="ID", help="as `keys list` shows it")
     revoking.set_defaults(command=_revoke)
 
@@ -80,7 +80,7 @@ def _created_as_json(created: CreatedKey) -> str:
 
 def _created_as_text(created: CreatedKey, address: str | None) -> str:
     lines = [
-        f"key       {created.secret}  (shown only now: LNPay keeps no copy)",
+        f"key       {created.secret}  (shown only once: LNPay keeps no copy)",
         f"store id  {created.store_id}",
         f"address   {address or 'where the shop reaches LNPay; WEBHOOK_URL is not set'}",
         f"id        {created.key.id}  (to revoke it: python main.py keys revoke {created.key.id})",
@@ -95,9 +95,9 @@ def _list(backend: Backend, options: argparse.Namespace) -> int:
         print(json.dumps([_as_json(key) for key in keys], indent=2))
         return 0
     if not keys:
-        print("there are no API keys in the database; `python main.py keys create` makes one")
+        print("there are no API keys in the database; `python main.py keys create` creates one")
         return 0
-    # Here, because the server loads the commands too and draws no tables.
+    # Imported here because the server loads the commands too and draws no tables.
     from rich.text import Text
 
     print(f"store id  {store_id(backend.repository)}")

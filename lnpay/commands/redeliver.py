@@ -1,4 +1,4 @@
-"""`python main.py redeliver ...`: tell the shop of an invoice once more."""
+"""`python main.py redeliver ORDER`: send the shop an invoice's messages again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add_redeliver(commands: Subparsers) -> None:
 def _redeliver(backend: Backend, options: argparse.Namespace) -> int:
     invoice = find_named_invoice(backend.repository, options.invoice_id)
     again = send_again(backend.repository, invoice.strike_invoice_id, backend.clock())
-    # The server may be quicker with it than we are.
+    # A running server may send some of them first.
     send_due_and_wait(backend.outbox)
     with backend.repository.reading() as tx:
         sent = {delivery.id for delivery in again}

@@ -1,4 +1,4 @@
-"""`python main.py report ...`: close the books of a month, and hold them against Strike's."""
+"""`python main.py report ...`: a month's payments and refunds, reconciled with Strike."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ from lnpay.strike.budget import Budget
 STANDARD_OUTPUT = "-"
 
 BALANCED, BROKEN, UNFINISHED = 0, 1, 2
-"""Exit codes. Where nothing could be compared it is 2, and for a wrong command line, too."""
+"""Exit codes. 2 also means that nothing could be compared, or that the command line is wrong."""
 
 TELL_EVERY = 1_000
-"""Lines between two signs of life."""
+"""Lines between two progress updates."""
 
 
 def add_report(commands: Subparsers) -> None:
@@ -68,7 +68,7 @@ def add_report(commands: Subparsers) -> None:
         help="compare with Strike; the default without --csv and --json",
     )
     parser.add_argument(
-        "--shared-account", action="store_true", help="other programs make invoices in this Strike account too"
+        "--shared-account", action="store_true", help="other programs also create invoices in this Strike account"
     )
     parser.add_argument(
         "--thorough", action="store_true", help="also compare the time of each payment, with one call to Strike each"
@@ -80,14 +80,14 @@ def _day(text: str) -> date:
     try:
         return date.fromisoformat(text)
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no day: write it as 2026-10-31") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date: write it as 2026-10-31") from error
 
 
 def _zone(text: str) -> ZoneInfo:
     try:
         return ZoneInfo(text)
     except (LookupError, ValueError, OSError) as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time zone: write it as Europe/Berlin") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time zone: write it as Europe/Berlin") from error
 
 
 def _report(backend: Backend, options: argparse.Namespace) -> int:
@@ -101,7 +101,7 @@ def _report(backend: Backend, options: argparse.Namespace) -> int:
     try:
         found = _Report(backend, options, period, is_compared=is_wanted).write()
     except BrokenPipeError:
-        # The reader has closed the pipe. What is still buffered has nowhere to go.
+        # The reader has closed the pipe; buffered output has nowhere to go.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return UNFINISHED if is_wanted else BALANCED
     except OSError as error:
@@ -120,14 +120,14 @@ def _exit_code(found: Reconciliation | None) -> int:
 
 
 class _Report:
-    """One report in the form that was asked for."""
+    """One report, in the requested format."""
 
     def __init__(self, backend: Backend, options: argparse.Namespace, period: Period, *, is_compared: bool) -> None:
         self._backend, self._options, self._period, self._is_compared = backend, options, period, is_compared
         self._totals = Totals(deleted=deleted_orders(backend.repository, period))
 
     def write(self) -> Reconciliation | None:
-        """Write it. Gives what the comparison came to, None when it was not asked for."""
+        """Write the report. Returns the reconciliation; None if none was requested."""
         if self._options.csv is not None:
             return self._csv(self._options.csv)
         if self._options.json is not None:
@@ -168,7 +168,7 @@ class _Report:
         return found
 
     def _tell_people(self, found: Reconciliation | None, show_lines: Callable[[], None] = lambda: None) -> None:
-        """The sums first, the verdict last: that is what a terminal leaves in sight."""
+        """Print the totals first and the verdict last, where a terminal leaves it visible."""
         print_summary(self._period, self._totals)
         show_lines()
         if found is None:
@@ -177,17 +177,17 @@ class _Report:
             print_reconciliation(found, sys.stdout)
 
     def _lines(self, tell: Progress) -> Iterator[ReportLine]:
-        """Every line; each is added to the totals as it passes."""
+        """Yield every line, adding each to the totals."""
         for number, line in enumerate(counted(report_lines(self._backend.repository, self._period), self._totals)):
             if number % TELL_EVERY == 0:
-                tell("reading our books", number)
+                tell("reading the database", number)
             yield line
 
     def _compare(self, tell: Progress) -> Reconciliation | None:
         if not self._is_compared:
             return None
         found = reconcile_books(self._auditor(tell), self._period)
-        # A report that leaves rows out is incomplete, even if everything else balances.
+        # A report with rows left out is incomplete, even if everything else balances.
         found.unfinished = found.unfinished or self._backend.repository.unreadable.in_words()
         return found
 
@@ -209,7 +209,7 @@ class _Report:
 @contextlib.contextmanager
 def _opened(path: str) -> Iterator[TextIO]:
     if path == STANDARD_OUTPUT:
-        if isinstance(sys.stdout, io.TextIOWrapper):  # on Windows it would be of an old encoding, with ends of its own
+        if isinstance(sys.stdout, io.TextIOWrapper):  # Windows would use a legacy encoding and CRLF
             sys.stdout.reconfigure(encoding="utf-8", newline="")
         yield sys.stdout
         sys.stdout.flush()

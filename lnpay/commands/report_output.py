@@ -1,4 +1,4 @@
-"""The forms of a report: CSV for a spreadsheet, JSON for a program, text for a terminal."""
+"""The formats of a report: CSV for spreadsheets, JSON for programs, text for terminals."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LONGEST_TABLE = 50
-"""Lines that a terminal shows; a file takes all of them."""
+"""Lines shown on a terminal; a file gets all of them."""
 
 WIDE = 150
-"""Columns of a terminal that has room for the price and the invoice's id, too."""
+"""Terminal width that also fits the price and the invoice id."""
 
 COLUMNS = (
     "time", "kind", "state", "invoice_id", "correlation_id", "currency", "amount_fiat", "amount_sats", "fee_fiat",
     "fee_sats", "net_fiat", "net_sats", "price", "price_source", "price_time", "payment_id", "note",
 )  # fmt: skip
-"""The names in CSV and JSON. New ones are added at the end; none goes away or changes its meaning."""
+"""Column names in CSV and JSON. New ones are appended; existing ones never change."""
 
 _FORMULAS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
-"""A text that begins so is a formula to a spreadsheet."""
+"""Spreadsheets read text that begins with one of these as a formula."""
 
 
 def values_of(line: ReportLine, zone: tzinfo) -> dict[str, str | int | None]:
-    """A line by the names of COLUMNS: sats are whole numbers, fiat and prices are exact texts."""
+    """A line keyed by COLUMNS: sats are integers, fiat amounts and prices are exact decimal strings."""
     return {
         "time": _moment(line.at, zone),
         "kind": line.kind,
@@ -64,11 +64,11 @@ def values_of(line: ReportLine, zone: tzinfo) -> dict[str, str | int | None]:
 
 
 _FREE_TEXTS = ("invoice_id", "correlation_id", "price_source", "payment_id", "note")
-"""What others have written. The rest is a number or a word of ours."""
+"""Columns with text from outside; the others hold numbers or words of ours."""
 
 
 def write_csv(lines: Iterator[ReportLine], zone: tzinfo, file: TextIO) -> None:
-    """Write a heading and a row for each line, as they come (RFC 4180, UTF-8)."""
+    """Stream a header and a row for each line (RFC 4180, UTF-8)."""
     writer = csv.writer(file)
     writer.writerow(COLUMNS)
     for line in lines:
@@ -78,7 +78,7 @@ def write_csv(lines: Iterator[ReportLine], zone: tzinfo, file: TextIO) -> None:
 
 
 def _harmless(text: str | int | None) -> str | int | None:
-    """A text that no spreadsheet takes for a formula: an apostrophe before it says that it is text."""
+    """Prevent formula injection: an apostrophe makes a spreadsheet read the cell as text."""
     return f"'{text}" if isinstance(text, str) and text.startswith(_FORMULAS) else text
 
 
@@ -89,9 +89,9 @@ def write_json(
     reconcile: Callable[[], Reconciliation | None],
     file: TextIO,
 ) -> None:
-    """Write one object whose "lines" are written as they come; totals and reconciliation follow them.
+    """Write one object: the streamed "lines", then the totals and the reconciliation.
 
-    totals: grows while the lines pass. reconcile: called after them.
+    totals: filled while the lines are written. reconcile: called after the last line.
     """
     head = {"from": str(period.first), "to": str(period.last), "timezone": str(period.zone)}
     file.write(f'{json.dumps(head)[:-1]}, "lines": [')
@@ -165,7 +165,7 @@ def _break(one: Discrepancy) -> dict[str, str]:
 
 
 def print_summary(period: Period, totals: Totals) -> None:
-    """The sums first: a line for each currency, and one for sats."""
+    """Print the totals: a line for each currency, and one for sats."""
     print(f"Report {period}\n")
     table = new_table("", "payments", "refunds", "received", "refunded", "fees", "net")
     _align_right(table, first=1)
@@ -179,24 +179,22 @@ def print_summary(period: Period, totals: Totals) -> None:
     print_table(table)
     if totals.owed:
         what = counted(totals.owed, "refund")
-        print(
-            f"\nNot in these sums: {what} of {totals.owed_sats:,} sats, owed and not sent: python main.py refunds list"
-        )
+        print(f"\nNot included: {what} of {totals.owed_sats:,} sats, owed and not sent: python main.py refunds list")
     if totals.deleted:
         what = counted(sum(one.invoices for one in totals.deleted), "unpaid order")
         worth = sum(one.amount_sats for one in totals.deleted)
-        print(f"\nNot in these sums: {what} of {worth:,} sats, deleted since (PRUNE_AFTER_DAYS)")
+        print(f"\nNot included: {what} of {worth:,} sats, deleted since (PRUNE_AFTER_DAYS)")
 
 
 def print_lines(lines: Sequence[ReportLine], zone: tzinfo, total: int) -> None:
-    """The first lines of `total`, and where the others are."""
+    """Print the first lines, and how to get the rest of the `total`."""
     is_wide = columns_of_output() >= WIDE
     table = new_table(
         "time", "what", "order", "amount", "sats", "fee", *(("price", "of", "invoice") if is_wide else ())
     )
     _align_right(table, first=3, last=6)
     for column in table.columns:
-        # Where a terminal is too narrow, an order's id is cut, never an amount.
+        # On a narrow terminal the order id is cut, never an amount.
         column.no_wrap = column.header != "order"
     for line in lines:
         cells = _texts(line, zone) + (_more_texts(line, zone) if is_wide else ())
@@ -230,8 +228,8 @@ def _more_texts(line: ReportLine, zone: tzinfo) -> tuple[str, ...]:
     )
 
 
-def _cell(text: str) -> Any:  # noqa: ANN401 - rich is loaded when something is shown, and not before
-    # As it is: in a plain string, rich would take [brackets] for its own words.
+def _cell(text: str) -> Any:  # noqa: ANN401 - rich is loaded on demand
+    # Text, because rich reads [brackets] in a plain string as markup.
     from rich.text import Text
 
     return Text(text, no_wrap=True, overflow="ellipsis")
@@ -243,9 +241,9 @@ def _align_right(table: Table, first: int, last: int | None = None) -> None:
 
 
 def print_reconciliation(found: Reconciliation, file: TextIO) -> None:
-    """Print the verdict, and each discrepancy with what to do."""
+    """Print the verdict, and each discrepancy with what to do about it."""
     whole = f": {counted(found.payments, 'payment')} and {counted(found.refunds, 'refund')}"
-    compared = whole if found.unfinished is None else ", and not to the end"
+    compared = whole if found.unfinished is None else ", incomplete"
     print(f"\nCompared with Strike, up to {utc_minute(found.until)}{compared}", file=file)
     for remark in _remarks(found):
         print(f"  {remark}", file=file)
@@ -269,7 +267,7 @@ def print_reconciliation(found: Reconciliation, file: TextIO) -> None:
 
 
 def _verdict(found: Reconciliation) -> str:
-    """The verdict of a comparison without a discrepancy."""
+    """The verdict on a comparison that found no discrepancy."""
     if found.is_empty:
         return "Nothing to compare: there are no payments or refunds, here or at Strike."
     if not found.is_balanced:
@@ -279,13 +277,13 @@ def _verdict(found: Reconciliation) -> str:
 
 
 def _remarks(found: Reconciliation) -> Iterator[str]:
-    """What was left out, and why."""
+    """What was left out of the comparison, and why."""
     if found.too_new:
         yield f"{counted(found.new_payments, 'payment')} and {counted(found.new_refunds, 'refund')} too new to compare"
     if found.foreign:
-        yield f"{counted(found.foreign, 'paid invoice')} of another program in the same account: not compared"
+        yield f"{counted(found.foreign, 'paid invoice')} from another program on the same account: not compared"
     if found.by_hand:
-        yield f"{counted(found.by_hand, 'refund')} closed by a person: not compared"
+        yield f"{counted(found.by_hand, 'refund')} closed by the operator: not compared"
     if found.unnamed:
         yield f"{counted(found.unnamed, 'refund')} for which Strike gave no payment id: not compared"
 

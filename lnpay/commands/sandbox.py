@@ -1,4 +1,4 @@
-"""`python main.py --sandbox`: LNPay beside a simulated world. The only module of LNPay that loads the simulator."""
+"""`python main.py --sandbox`: LNPay with a simulated world. The only module of LNPay that loads the simulator."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from lnpay.strike.client import SUBSCRIBED_EVENTS
 
 
 def serve_sandbox(settings: Settings, deliver: Callable[[Event], None], account: str = "bitcoin") -> int:
-    """Serve beside a simulated world on the next port, with a database of its own that starts empty.
+    """Serve with a simulated world on the next port and an empty database of its own. Returns the exit code.
 
-    settings: they lead to the simulator, which listens on the port after `port`. deliver: the merchant's hook.
-    account: the kind of account at Strike (sandbox/config.py: ACCOUNTS). Gives the exit code.
+    settings: point to the simulator, which listens on the port after `port`. deliver: the merchant's hook.
+    account: the kind of account at Strike (sandbox/config.py: ACCOUNTS).
     """
     simulator = Simulator()
     simulator.config.update(ACCOUNTS[account])
@@ -33,14 +33,14 @@ def serve_sandbox(settings: Settings, deliver: Callable[[Event], None], account:
     simulator.config.shop_currency = settings.currency
     simulator.config.backend_api_key = next(iter(settings.api_keys), "")
     try:
-        # Werkzeug prints two lines of its own about a port that is taken; ours also says what to do.
+        # Werkzeug prints its own message about a port in use; ours also says what to do.
         with contextlib.redirect_stderr(io.StringIO()):
             world = SandboxServer(simulator, port=settings.port + 1)
     except (OSError, SystemExit) as error:
         print(explain_trouble("127.0.0.1", settings.port + 1, error), file=sys.stderr)
         return 1
     _forget(settings.database_url)
-    # Both live by the simulator's clock, so that a payment can come too late without a wait.
+    # Both use the simulator's clock, so that a payment can be late without waiting.
     backend = build_backend(settings, deliver, clock=simulator.clock.now, sandbox_url=world.url)
     with world:
         backend.strike.create_subscription(settings.webhook_url, settings.webhook_secret, SUBSCRIBED_EVENTS)
@@ -56,8 +56,8 @@ def serve_sandbox(settings: Settings, deliver: Callable[[Event], None], account:
 
 
 def _forget(database_url: str) -> None:
-    """Begin with an empty database: the simulator remembers nothing of the last time either."""
+    """Start with an empty database, because the simulator starts empty too."""
     path = sqlite_path(database_url)
-    assert path is not None  # noqa: S101 - the sandbox has no other database
+    assert path is not None  # noqa: S101 - the sandbox uses SQLite only
     for suffix in ("", *COMPANIONS):
         Path(f"{path}{suffix}").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`python main.py`: answer requests until the process is ended."""
+"""`python main.py`: serve requests until the process is stopped."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
-    """Answer requests until SIGTERM or Ctrl-C; then finish what is in hand."""
+    """Serve requests until SIGTERM or Ctrl-C, then finish the work in progress."""
     app = create_app(backend)
     try:
         port = find_port(settings.host, settings.port)
@@ -50,7 +50,7 @@ def serve(backend: Backend, settings: Settings, *, with_workers: bool) -> int:
 
 
 def _warn_if_open(backend: Backend, settings: Settings) -> None:
-    """Warn where strangers can make invoices. A database that is away for a moment does not stop the start."""
+    """Warn if anyone can create invoices. An unavailable database must not prevent the start."""
     with suppress(StorageUnavailable):
         has_any = bool(settings.api_keys) or has_keys(backend.repository)
         why = why_api_is_open(settings.host, settings.webhook_url, has_keys=has_any)

@@ -10,24 +10,24 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 COLUMNS_WITHOUT_TERMINAL = 200
-"""Wide enough that nothing is folded in a file or a pipe."""
+"""Wide enough that nothing is folded in a file or pipe."""
 
 
 def new_table(*columns: str) -> Table:
-    """A table with these columns and no lines."""
-    # Here, because the server loads the commands too and draws no tables.
+    """A table with these columns and no borders."""
+    # Imported here because the server loads the commands too and draws no tables.
     from rich.table import Table
 
     return Table(*columns, box=None)
 
 
 def print_table(table: Table) -> None:
-    """Print a table as wide as the terminal, or as wide as it wants to be."""
+    """Print a table, folded to the terminal's width if there is a terminal."""
     from rich.console import Console
 
     Console(width=columns_of_output()).print(table)
 
 
 def columns_of_output() -> int:
-    """How wide a line may be."""
+    """The width available to a line of output."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else COLUMNS_WITHOUT_TERMINAL

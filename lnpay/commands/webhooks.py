@@ -1,4 +1,4 @@
-"""`python main.py webhooks ...`: the addresses that are notified beside DELIVERY_URL."""
+"""`python main.py webhooks ...`: the webhook endpoints notified in addition to DELIVERY_URL."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from lnpay.runtime.backend import Backend
 def add_webhooks(commands: Subparsers) -> None:
     """Add `webhooks` and its actions."""
     actions = commands.add_parser(
-        "webhooks", help="the addresses that are notified beside DELIVERY_URL"
+        "webhooks", help="manage the webhook endpoints notified in addition to DELIVERY_URL"
     ).add_subparsers(required=True, metavar="ACTION")
     _add_create(actions)
-    listing = actions.add_parser("list", help="every endpoint and its last answer, without its secret")
+    listing = actions.add_parser("list", help="list every endpoint and its last answer, without its secret")
     _add_json(listing)
     listing.set_defaults(command=_list)
-    _add_action(actions, "delete", "remove an endpoint; what it is still owed is not sent", _delete)
+    _add_action(actions, "delete", "delete an endpoint; its undelivered messages are not sent", _delete)
     testing = _add_action(actions, "test", "send a test message now, and print the answer", _test)
     _add_json(testing)
-    _add_action(actions, "enable", "notify an endpoint again, also of what waits for it", partial(_switch, True))
-    _add_action(actions, "disable", "send an endpoint nothing until it is enabled", partial(_switch, False))
+    _add_action(actions, "enable", "enable an endpoint; messages waiting for it are sent", partial(_switch, True))
+    _add_action(actions, "disable", "disable an endpoint; messages it is already owed wait", partial(_switch, False))
 
 
 def _add_create(actions: Subparsers) -> None:
-    creating = actions.add_parser("create", help="add an endpoint and print its id and secret")
+    creating = actions.add_parser("create", help="create an endpoint and print its id and secret")
     creating.add_argument("url", metavar="URL", help="where messages are sent; it may be in a private network")
     creating.add_argument(
         "--form",
@@ -46,9 +46,9 @@ def _add_create(actions: Subparsers) -> None:
         help="LNPay's own messages (standard), or BTCPay Server's for shop plugins (btcpay)",
     )
     creating.add_argument(
-        "--event", dest="events", action="append", metavar="NAME", help="once for each event; without it, every event"
+        "--event", dest="events", action="append", metavar="NAME", help="repeat for each event; default: every event"
     )
-    creating.add_argument("--secret", metavar="TEXT", help="signs the messages; without it, one is created")
+    creating.add_argument("--secret", metavar="TEXT", help="signs the messages; default: a new random secret")
     _add_json(creating)
     creating.set_defaults(command=_create)
 
@@ -76,8 +76,8 @@ def _create(backend: Backend, options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({**_as_json(created), "secret": created.secret}, indent=2))
         return 0
-    print(f"id      {created.public_id}  (to remove it: python main.py webhooks delete {created.public_id})")
-    print(f"secret  {created.secret}  (shown only now: give it to the shop)")
+    print(f"id      {created.public_id}  (to delete it: python main.py webhooks delete {created.public_id})")
+    print(f"secret  {created.secret}  (shown only once: give it to the shop)")
     return 0
 
 
@@ -87,9 +87,9 @@ def _list(backend: Backend, options: argparse.Namespace) -> int:
         print(json.dumps([_as_json(one) for one in endpoints], indent=2))
         return 0
     if not endpoints:
-        print("there are no webhook endpoints; `python main.py webhooks create` adds one")
+        print("there are no webhook endpoints; `python main.py webhooks create` creates one")
         return 0
-    # Here, because the server loads the commands too and draws no tables.
+    # Imported here because the server loads the commands too and draws no tables.
     from rich.text import Text
 
     table = new_table("id", "address", "form", "events", "state", "set by", "last answer (UTC)")

@@ -58,7 +58,7 @@ class ReceiveRequests:
         """Create a request for `amount_sats`, payable for `expiry_seconds`.
 
         target_currency: what its payments are credited in, at the rate of the moment of each payment.
-        StrikeAmbiguous: one may have been created that nobody has seen; create another.
+        StrikeAmbiguous: one may have been created without our knowledge; create another.
         Source: "Create a receive request".
         """
         bolt11: dict[str, Any] = {

@@ -85,7 +85,7 @@ def test_a_terminal_of_80_columns_shows_every_amount_whole(environ: dict[str, st
     text, code = on_terminal([*REPORT, "--no-reconcile"], environ)
 
     assert code == 0
-    assert "reading our books" in text
+    assert "reading the database" in text
     shown = [line.split("\r")[-1] for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text).splitlines()]
     lines = [line for line in shown if line.startswith(" 2025-")]
     assert len(lines) == 50

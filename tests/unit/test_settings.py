@@ -332,9 +332,9 @@ class TestValues:
         [
             (b"<svg xmlns='http://www.w3.org/2000/svg'><script/></svg>", "is an SVG, which can hold scripts"),
             (b"\xef\xbb\xbf\n<?xml version='1.0'?><svg/>", "is an SVG"),
-            (b"<html>", "is no PNG, JPEG or WebP image"),
-            (b"", "is no PNG, JPEG or WebP image"),
-            (b"GIF89a", "is no PNG, JPEG or WebP image"),
+            (b"<html>", "is not a PNG, JPEG or WebP image"),
+            (b"", "is not a PNG, JPEG or WebP image"),
+            (b"GIF89a", "is not a PNG, JPEG or WebP image"),
             (b"\x89PNG\r\n\x1a\n" + b"x" * 204_800, "is larger than 200 KiB"),
         ],
     )  # fmt: skip

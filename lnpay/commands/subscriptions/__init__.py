@@ -1,4 +1,4 @@
-"""What `webhook_settings.py` does: Strike's webhook subscriptions of this account, and whether its calls arrive."""
+"""The commands of `webhook_settings.py`: Strike's webhook subscriptions, and whether its calls arrive."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def run(
     ask: Ask | None,
     as_json: bool,
 ) -> int:
-    """Run one command with Strike at hand. Gives the exit code; standard error says why something was not done.
+    """Run one command with a Strike client. Returns the exit code; standard error says what failed.
 
-    check, ask: as SubscriptionSession takes them.
+    check, ask: see SubscriptionSession.
     """
-    # What went wrong is printed in a sentence of ours; the client's log lines beside it would only repeat it.
+    # Failures are printed in plain words; the client's log lines would only repeat them.
     logging.getLogger("lnpay").addHandler(logging.NullHandler())
     try:
         with open_strike(settings) as strike:

@@ -1,4 +1,4 @@
-"""The commands: each does one thing to the subscriptions, or shows them."""
+"""The commands that list and change subscriptions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lnpay.monitoring.subscriptions import Record, judge, missing_events, read_e
 from lnpay.strike.client import SUBSCRIBED_EVENTS
 
 SHOWN_EVENTS = 20
-"""The newest events that `test` shows."""
+"""How many of the newest events `test` shows."""
 
 
 def list_all(session: SubscriptionSession, _options: argparse.Namespace) -> None:
@@ -23,7 +23,7 @@ def list_all(session: SubscriptionSession, _options: argparse.Namespace) -> None
 
 
 def subscribe(session: SubscriptionSession, _options: argparse.Namespace) -> None:
-    """Make sure that exactly what we need is subscribed for WEBHOOK_URL. Strike itself would take it twice."""
+    """Create or update the subscription of WEBHOOK_URL. Strike itself would accept duplicates."""
     session.check()
     url, secret = session.settings.webhook_url, session.settings.webhook_secret
     ours = subscriptions_of(session.strike.list_subscriptions(), url)
@@ -31,17 +31,17 @@ def subscribe(session: SubscriptionSession, _options: argparse.Namespace) -> Non
         made = session.strike.create_subscription(url, secret, SUBSCRIBED_EVENTS)
         session.show_one(made, f"Subscribed: Strike calls {url} from now on.")
         return
-    # The secret at Strike cannot be read, so it is always sent again.
+    # Strike never reveals the secret it holds, so it is always sent again.
     kept, *others = ours
     changes = {"secret": secret, "enabled": True, "eventTypes": sorted(SUBSCRIBED_EVENTS)}
     updated = session.strike.update_subscription(id_of(kept), changes)
-    session.show_one(updated, "There was a subscription for this address: its secret and events are up to date now.")
+    session.show_one(updated, "A subscription for this address existed: its secret and events are now up to date.")
     for other in others:
         session.warn(f"{id_of(other)} has the same address, so Strike calls twice: unsubscribe it.")
 
 
 def update(session: SubscriptionSession, options: argparse.Namespace) -> None:
-    """Change what the options name. Raises UsageError when they name nothing."""
+    """Change what the options name. Raises UsageError if they name nothing."""
     changes: Json = {}
     if options.url is not None:
         changes["webhookUrl"] = options.url
@@ -56,12 +56,12 @@ def update(session: SubscriptionSession, options: argparse.Namespace) -> None:
 
 
 def unsubscribe(session: SubscriptionSession, options: argparse.Namespace) -> None:
-    """Delete a subscription, after a question unless --yes is given. Raises CommandFailed when it was not deleted."""
+    """Delete a subscription, after confirmation unless --yes is given. Raises CommandFailed if it was not deleted."""
     if not options.yes:
         found = next((one for one in session.strike.list_subscriptions() if one.get("id") == options.id), None)
         if found is None:
             raise CommandFailed(UNKNOWN)
-        if not session.confirms(f"End the subscription of {plain(found.get('webhookUrl'))} for good?"):
+        if not session.confirms(f"Delete the subscription of {plain(found.get('webhookUrl'))} for good?"):
             raise CommandFailed("Nothing was changed.")
     session.strike.delete_subscription(options.id)
     if session.as_json:
@@ -70,7 +70,7 @@ def unsubscribe(session: SubscriptionSession, options: argparse.Namespace) -> No
 
 
 def show_arrivals(session: SubscriptionSession, _options: argparse.Namespace) -> None:
-    """Say whether Strike's calls arrive, by what Strike itself says of the newest. Raises CommandFailed if not."""
+    """Report whether Strike's calls arrive, by Strike's own record of them. Raises CommandFailed if they do not."""
     session.check()
     subscriptions = session.strike.list_subscriptions()
     events = read_events(session.strike.list_events(), utc_now())
@@ -84,25 +84,26 @@ def show_arrivals(session: SubscriptionSession, _options: argparse.Namespace) ->
 
 
 def _trouble(url: str, subscriptions: Sequence[Json], record: Record) -> str | None:
-    """What keeps Strike's calls from arriving, and what to do; None when nothing is known to."""
+    """Why Strike's calls do not arrive, and what to do; None if no reason is known."""
     ours = subscriptions_of(subscriptions, url)
     if not ours:
-        return f"Strike is not told to call {url}: `subscribe` tells it."
+        return f"Strike has no subscription for {url}: `subscribe` creates it."
     if ours[0].get("enabled") is not True:
         return "The subscription of this address is disabled: `subscribe` enables it."
     if missing := missing_events(ours[0]):
         return f"The subscription lacks {', '.join(missing)}: `subscribe` adds them."
     if record.do_arrive is not False:
         return None
-    others = " Another subscriber of the account may be the one who refuses." if len(subscriptions) > 1 else ""
+    others = " The refusals may come from another subscriber on the account." if len(subscriptions) > 1 else ""
     return (
-        f"Strike's newest call did not arrive ({record.arrived} of the last {record.judged} did). See that LNPay runs "
+        f"Strike's newest call did not arrive ({record.arrived} of the last {record.judged} did). Check that LNPay "
+        f"runs "
         f"and that {url} reaches it from outside; `subscribe` gives Strike the WEBHOOK_SECRET that is set here. "
-        f"`python main.py doctor` looks at all of this.{others}"
+        f"`python main.py doctor` checks all of this.{others}"
     )
 
 
 def _good_news(record: Record) -> str:
     if record.do_arrive is None:
-        return "Strike has had nothing to tell yet: pay an invoice for a small amount, wait a minute, and try again."
-    return f"Strike's calls arrive: {record.arrived} of the last {record.judged} did, and the newest."
+        return "Strike has not sent anything yet: pay an invoice for a small amount, wait a minute, and try again."
+    return f"Strike's calls arrive: {record.arrived} of the last {record.judged} did, including the newest."

@@ -1,4 +1,4 @@
-"""Why Strike did not do what was asked, and what to do about it."""
+"""Why a call to Strike failed, and what to do about it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from lnpay.domain.errors import LnpayError, StrikeAmbiguous, StrikeError, Strike
 
 SCOPE = "partner.webhooks.manage"
 
-UNKNOWN = "Strike knows no subscription of this id: `python webhook_settings.py list` shows them."
+UNKNOWN = "Strike has no subscription with this id: `python webhook_settings.py list` shows them."
 _UNFIT = (
-    "Strike does not take these values: the address must be https and reachable from outside, WEBHOOK_SECRET must have "
+    "Strike rejects these values: the address must be https and reachable from outside, WEBHOOK_SECRET must have "
     "10 to 50 characters, and an account has at most 50 subscriptions."
 )
 _BY_STATUS = {
@@ -20,7 +20,7 @@ _BY_STATUS = {
 
 
 def explain(error: LnpayError) -> str:
-    """A sentence for people: what went wrong, and what to do about it."""
+    """A sentence for the operator: what went wrong, and what to do about it."""
     if not isinstance(error, StrikeError):
         return error.message
     if isinstance(error, StrikeUnavailable):
@@ -33,8 +33,8 @@ def explain(error: LnpayError) -> str:
 
 def _explain_refusal(error: StrikeError) -> str:
     if error.status == 403 and error.strike_code is None:
-        return "Strike's front door refused the call (403 without a reason): try again later, or from another network."
+        return "Strike's edge proxy refused the call (403 without a reason): try again later, or from another network."
     if error.status == 403:
-        return f"The API key may not manage webhooks: make one at https://dashboard.strike.me with the scope {SCOPE}."
+        return f"The API key may not manage webhooks: create one at https://dashboard.strike.me with the scope {SCOPE}."
     sentence = _BY_STATUS.get(error.status or 0, f"{error.message}.")
     return f"{sentence} (Strike's trace id: {error.trace_id})" if error.trace_id and error.status != 404 else sentence

@@ -1,4 +1,4 @@
-"""The menu for a person at a terminal."""
+"""The interactive menu."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _CHANGES: dict[str, Json] = {
 
 
 def run_menu(session: SubscriptionSession, _options: argparse.Namespace) -> None:
-    """List, ask, act, until the person quits. A failure is printed, and the menu goes on."""
+    """List, ask, act, until the user quits. Failures are printed and do not end the menu."""
     if session.ask is None:
         raise UsageError("the menu needs a terminal")
     session.as_json, session.has_menu = False, True
     while True:
-        # Without a list there is nothing to choose from, so this one may end the menu.
+        # Without a list there is nothing to choose from, so an error here ends the menu.
         subscriptions = session.strike.list_subscriptions()
         session.show(subscriptions, is_numbered=True)
         try:
@@ -56,17 +56,17 @@ def _do(session: SubscriptionSession, choice: str, subscriptions: Sequence[Json]
     elif choice == "u":
         unsubscribe(session, argparse.Namespace(id=_choose(session, subscriptions), yes=False))
     elif choice:
-        raise CommandFailed(f"There is no {choice!r} here.")
+        raise CommandFailed(f"{choice!r} is not a choice.")
 
 
 def _choose(session: SubscriptionSession, subscriptions: Sequence[Json]) -> str:
-    """Id of the subscription that the person means; not asked when there is only one."""
+    """Id of the chosen subscription; no question is asked if there is only one."""
     if not subscriptions:
         raise CommandFailed("There is no subscription yet: choose s.")
     if len(subscriptions) == 1:
         return id_of(subscriptions[0])
-    assert session.ask is not None  # noqa: S101 - the menu has looked
+    assert session.ask is not None  # noqa: S101 - run_menu has checked
     text = session.ask(f"which one, 1 to {len(subscriptions)}? ").strip()
     if not (text.isascii() and text.isdecimal() and len(text) < 4 and 1 <= int(text) <= len(subscriptions)):
-        raise CommandFailed("That is none of the numbers.")
+        raise CommandFailed("That number is not in the list.")
     return id_of(subscriptions[int(text) - 1])

@@ -1,4 +1,4 @@
-"""Subscriptions and events as people and programs read them."""
+"""Subscriptions and events as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 SHOWN_FIELDS = ("id", "webhookUrl", "webhookVersion", "enabled", "created", "eventTypes")
-"""What is shown of a subscription. Strike never sends the secret back; should it ever, it stops here."""
+"""The fields of a subscription that are shown. Strike never returns the secret; if it ever did, it would be left
+out."""
 
 
 def subscription_table(subscriptions: Sequence[Json], our_url: str, *, is_numbered: bool) -> Table:
-    """A table of subscriptions, marking those that call `our_url`. is_numbered: for the menu, counted from 1."""
+    """A table of subscriptions, marking those that call `our_url`. is_numbered: number the rows from 1, for the
+    menu.
+    """
     names = ("id", "address", "on", "events", "made")
     table = new_table(*(("#", *names) if is_numbered else names))
     for column in table.columns:
@@ -40,8 +43,8 @@ def subscription_table(subscriptions: Sequence[Json], our_url: str, *, is_number
 
 
 def event_table(events: Sequence[StrikeEvent]) -> Table:
-    """A table of events and of what became of Strike's call about each."""
-    table = new_table("time (UTC)", "event", "of", "what became of it")
+    """A table of events and the outcome of Strike's call about each."""
+    table = new_table("time (UTC)", "event", "of", "outcome")
     for one in events:
         cells = (f"{one.created_at:%Y-%m-%d %H:%M:%S}", one.event_type, plain(one.entity_id), one.arrival)
         table.add_row(*(Text(cell) for cell in cells))
@@ -49,7 +52,7 @@ def event_table(events: Sequence[StrikeEvent]) -> Table:
 
 
 def shown_event(event: StrikeEvent) -> Json:
-    """An event for programs."""
+    """An event as JSON."""
     return {
         "created": event.created_at.isoformat(),
         "eventType": event.event_type,
@@ -64,10 +67,10 @@ def shown(subscription: Json) -> Json:
 
 
 def plain(value: object) -> str:
-    """A value of Strike's answer as text that cannot move the cursor, and that every terminal can show."""
+    """A value of Strike's answer as text that any terminal shows safely."""
     return terminal_safe(str(value or ""))
 
 
 def id_of(subscription: Json) -> str:
-    """Strike's id of a subscription, as it is printed and as calls want it."""
+    """Strike's id of a subscription."""
     return str(subscription.get("id"))

@@ -1,4 +1,4 @@
-"""What the commands share: Strike, the settings, and how they answer."""
+"""What the commands share: the Strike client, the settings, and the output."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ Ask = Callable[[str], str]
 
 
 class CommandFailed(Exception):
-    """The command was not done; the text says why and what to do about it."""
+    """The command failed; the message says why and what to do about it."""
 
 
 class UsageError(Exception):
-    """The command line asks for nothing that can be done."""
+    """The command line is incomplete."""
 
 
 class SubscriptionSession:
-    """What every command works with: Strike, the settings, and the person at the terminal, if there is one.
+    """What every command works with: the Strike client, the settings, and the terminal, if there is one.
 
-    check: raises CommandFailed when the settings lack what a subscription needs. ask: puts a question; None: there is
-    no terminal. has_menu: the menu shows the list itself after each command.
+    check: raises CommandFailed if the settings lack what a subscription needs. ask: asks the user a question; None
+    without a terminal. has_menu: the menu itself shows the list after each command.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class SubscriptionSession:
         self.has_menu = False
 
     def confirms(self, question: str) -> bool:
-        """Whether the person says yes. Raises UsageError when there is no terminal."""
+        """Whether the user says yes. Raises UsageError if there is no terminal."""
         if self.ask is None:
             raise UsageError("there is no terminal to ask on: add --yes")
         try:
@@ -62,7 +62,7 @@ class SubscriptionSession:
             print(sentence)
 
     def warn(self, sentence: str) -> None:
-        """Print a sentence on standard error, also beside JSON."""
+        """Print a sentence on standard error, even with JSON output."""
         print(sentence, file=sys.stderr)
 
     def show(self, subscriptions: Sequence[Json], *, is_numbered: bool = False) -> None:
@@ -75,7 +75,9 @@ class SubscriptionSession:
             print("There is no subscription. Create one: python webhook_settings.py subscribe")
 
     def show_events(self, events: Sequence[StrikeEvent], do_arrive: bool | None, sentence: str) -> None:
-        """Print what became of Strike's last calls. The sentence stands beside them as JSON; people get it below."""
+        """Print the outcomes of Strike's last calls. JSON includes the sentence; on a terminal it is printed
+        separately.
+        """
         if self.as_json:
             rows = [shown_event(one) for one in events]
             print(json.dumps({"arrive": do_arrive, "message": sentence, "events": rows}, indent=2))
@@ -83,7 +85,7 @@ class SubscriptionSession:
             print_table(event_table(events))
 
     def show_one(self, subscription: Json, sentence: str) -> None:
-        """Print what became of a subscription."""
+        """Print a subscription after a change."""
         if self.as_json:
             print(json.dumps(shown(subscription), indent=2))
         else:
