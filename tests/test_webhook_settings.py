@@ -309,7 +309,7 @@ class TestUnsubscribe:
     def test_an_unknown_id_is_said(self, terminal: Terminal, arguments: tuple[str, ...]) -> None:
         assert terminal.run(*arguments, answers=["y"]) == 1
 
-        assert "knows no subscription of this id" in terminal.err
+        assert "no subscription with this id" in terminal.err
         assert terminal.asked == []
 
 
@@ -331,7 +331,7 @@ class TestWhatStrikeRefuses:
     def test_an_unknown_id(self, terminal: Terminal) -> None:
         assert terminal.run("update", NO_ID, "--enable") == 1
 
-        assert "knows no subscription of this id" in terminal.err
+        assert "no subscription with this id" in terminal.err
 
     def test_one_subscription_too_many(self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
         made = terminal.subscribed()
@@ -347,10 +347,10 @@ class TestWhatStrikeRefuses:
     @pytest.mark.parametrize(
         ("fault", "sentence"),
         [
-            (Fault("*", "/v1/*", "error", status=400, code="INVALID_DATA"), "does not take these values"),
+            (Fault("*", "/v1/*", "error", status=400, code="INVALID_DATA"), "rejects these values"),
             (Fault("*", "/v1/*", "error", status=409, code="SOMETHING_NEW"), "Strike answered 409 SOMETHING_NEW."),
             (Fault("*", "/v1/*", "error", status=503, code="MAINTENANCE_MODE"), "nothing was changed. Try again later"),
-            (Fault("*", "/v1/*", "html403"), "front door"),
+            (Fault("*", "/v1/*", "html403"), "edge proxy"),
             (Fault("*", "/v1/*", "rate_limited", seconds=90), "Try again in 90 seconds"),
             (Fault("*", "/v1/*", "unreachable"), "could not be reached"),
             (Fault("*", "/v1/*", "garbage"), "not valid JSON"),
@@ -416,7 +416,7 @@ class TestMenu:
 
         assert [one.is_enabled for one in terminal.subscriptions] == [True, False]
         assert first.is_enabled
-        assert "none of the numbers" in terminal.err
+        assert "not in the list" in terminal.err
 
     def test_what_fails_is_said_and_the_menu_goes_on(self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("WEBHOOK_URL")
@@ -426,7 +426,7 @@ class TestMenu:
         assert terminal.run(answers=["s", "x", "e", "", "q"]) == 0
 
         assert "WEBHOOK_URL is missing" in terminal.err
-        assert "There is no 'x' here" in terminal.err
+        assert "'x' is not a choice" in terminal.err
         assert "choose s" in terminal.err
 
     def test_a_refused_call_in_the_menu_is_a_sentence(self, terminal: Terminal) -> None:
@@ -458,7 +458,7 @@ class TestTest:
     def test_nothing_is_subscribed(self, terminal: Terminal) -> None:
         assert terminal.run("test") == 1
 
-        assert f"not told to call {URL}: `subscribe`" in terminal.err
+        assert f"no subscription for {URL}: `subscribe`" in terminal.err
 
     def test_nothing_has_happened_yet(self, terminal: Terminal) -> None:
         terminal.subscribed()
@@ -476,7 +476,7 @@ class TestTest:
         assert re.search(rf"invoice\.updated +{NO_ID} +refused", terminal.out)
         assert "did not arrive (0 of the last 1 did)" in terminal.err
         assert "doctor" in terminal.err
-        assert "Another subscriber" not in terminal.err
+        assert "another subscriber" not in terminal.err
 
     def test_of_two_subscribers_the_other_may_be_the_one(
         self, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
@@ -488,7 +488,7 @@ class TestTest:
 
         assert terminal.run("test") == 1
 
-        assert "Another subscriber" in terminal.err
+        assert "another subscriber" in terminal.err
 
     def test_a_call_of_this_minute_is_not_judged(self, terminal: Terminal) -> None:
         terminal.subscribed()

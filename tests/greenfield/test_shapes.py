@@ -53,7 +53,7 @@ def test_the_servers_onion_address_is_text(plugin: Plugin) -> None:
 
 class TestRefunds:
     @pytest.mark.parametrize(("method", "path"), REFUNDS)
-    def test_they_lack_a_permission_whatever_the_key_permits(self, plugin: Plugin, method: str, path: str) -> None:
+    def test_they_lack_a_permission_regardless_of_the_key(self, plugin: Plugin, method: str, path: str) -> None:
         answer = plugin.call(method, path.replace("{invoice}", plugin.create()["id"]), {})
 
         assert answer.status_code == 403

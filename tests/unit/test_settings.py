@@ -277,8 +277,8 @@ class TestValues:
         [
             ("euro", "did you mean eur?"),
             ("uds", "did you mean usd?"),
-            ("bitcoin", "here; all are: aed"),
-            ("€", "here; all are: aed"),
+            ("bitcoin", "currency; all are: aed"),
+            ("€", "currency; all are: aed"),
         ],
     )
     def test_an_unknown_currency_is_answered_with_the_nearest(self, code: str, hint: str) -> None:
@@ -555,7 +555,7 @@ class TestDatabase:
             ("invoices.sqlite", "must be sqlite:///file.sqlite or"),
             ("sqlite://", "must name a file"),
             ("sqlite:///:memory:", "must name a file"),
-            ("sqlite:///no/such/folder/x.sqlite", "make the folder first"),
+            ("sqlite:///no/such/folder/x.sqlite", "create the folder first"),
         ],
     )
     def test_another_one_is_refused_with_what_to_write(self, url: str, why: str) -> None:

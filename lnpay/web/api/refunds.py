@@ -202,7 +202,7 @@ def _to_request(wanted: CreateRefund, key: str, caller: Caller, invoice: Invoice
 
 @blueprint.get("/invoices/<invoice_id>/refunds")
 def show_all(invoice_id: str) -> Response:
-    """Every refund of an invoice, whatever its kind."""
+    """Every refund of an invoice, of any kind."""
     require_key(Permission.REFUND_INVOICES)
     repository = current_backend().repository
     found = list_refunds(repository, invoice_id)

@@ -238,8 +238,8 @@ class TestWords:
     def test_what_was_left_out_is_said(self) -> None:
         text = words(Reconciliation(START, NOW, foreign=1, by_hand=2, unnamed=3))
 
-        assert "1 paid invoice of another program" in text
-        assert "2 refunds closed by a person" in text
+        assert "1 paid invoice from another program" in text
+        assert "2 refunds closed by the operator" in text
         assert "3 refunds for which Strike gave no payment id" in text
 
     def test_brackets_in_an_order_id_are_shown_as_they_are(self, capsys: pytest.CaptureFixture[str]) -> None:

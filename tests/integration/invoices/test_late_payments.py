@@ -555,7 +555,7 @@ class TestGreenfield:
         types, _ = self.types(world, decide)
         assert types == ["InvoiceCreated", "InvoiceExpired"]
 
-    def test_a_standard_endpoint_is_told_too(self, open_world: Open) -> None:
+    def test_a_standard_endpoint_is_notified_too(self, open_world: Open) -> None:
         world = open_world(LatePayments.HOLD)
         shops = open_shops(world)
         add_endpoint(world, self.URL, form=EndpointForm.STANDARD)
