@@ -43,10 +43,13 @@ def create_endpoint(
     wants_everything: bool | None = None,
     is_enabled: bool = True,
     automatic_redelivery: bool = True,
+    replaces_same_url: bool = False,
 ) -> WebhookEndpoint:
     """Add an endpoint. It is notified of events from now on.
 
     secret: None creates one. events: None for every event. wants_everything: every event, regardless of `events`.
+    replaces_same_url: an endpoint of this form that a key has set at this very address is changed instead. A shop that
+    connects again has only the new secret, so it would refuse everything that is signed with the old one.
     Raises InvalidRequest, which names the fields `url`, `secret` and `events`; Conflict when there are too many.
     """
     settings = EndpointSettings(
@@ -60,10 +63,20 @@ def create_endpoint(
     )
     public_id = secrets.token_hex(11)
     with outbox.repository.transaction() as tx:
-        if len(tx.webhook_endpoints.every()) >= MOST_ENDPOINTS:
+        every = tx.webhook_endpoints.every()
+        known = next((one for one in every if _is_same(one, settings)), None) if replaces_same_url else None
+        if known is not None:
+            public_id = known.public_id
+            tx.webhook_endpoints.update(known.id, settings, by)
+        elif len(every) >= MOST_ENDPOINTS:
             raise Conflict(f"there are {MOST_ENDPOINTS} webhook endpoints: delete one first", code="too_many_endpoints")
-        tx.webhook_endpoints.add(public_id, settings, by, outbox.clock())
+        else:
+            tx.webhook_endpoints.add(public_id, settings, by, outbox.clock())
     return get_endpoint(outbox, public_id)
+
+
+def _is_same(known: WebhookEndpoint, wanted: EndpointSettings) -> bool:
+    return known.set_by is EndpointSetter.KEY and (known.url, known.form) == (wanted.url, wanted.form)
 
 
 def list_endpoints(outbox: Outbox, *, form: EndpointForm | None = None) -> list[WebhookEndpoint]:

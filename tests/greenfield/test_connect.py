@@ -72,3 +72,22 @@ def test_a_key_that_is_revoked_is_refused_at_once_on_another_server(desk: World)
 
     answer = second.get("/api/v1/api-keys/current", headers=headers)
     assert (answer.status_code, answer.get_json()["code"]) == (401, "unauthenticated")
+
+
+def test_a_shop_that_connects_again_is_told_apart_from_one_that_never_did(desk: World) -> None:
+    page = f"/admin/connect?{query()}"
+    assert "has been connected before" not in desk.client.get(page).text
+
+    first, second = connect(desk, query()), connect(desk, query())
+
+    assert "the earlier keys keep working" in desk.client.get(page).text
+    assert "has been connected before" not in desk.client.get(f"/admin/connect?{query(name='Magento')}").text
+    webhooks = [one.succeed("POST", "stores/{store}/webhooks", WEBHOOK)["id"] for one in (first, second)]
+    assert webhooks[0] == webhooks[1]
+
+
+def test_a_revoked_key_is_no_earlier_connection(desk: World) -> None:
+    connect(desk, query())
+    revoke_key(desk.backend.repository, 1, desk.backend.clock())
+
+    assert "has been connected before" not in desk.client.get(f"/admin/connect?{query()}").text

@@ -105,6 +105,32 @@ class TestSettingThem:
         assert answer.status_code == 422, answer.text
         assert [one["path"] for one in answer.get_json()] == [path]
 
+    def test_a_shop_that_connects_again_keeps_one_webhook_with_its_new_secret(
+        self, plugin: Plugin, world: World, shops: EndpointShops
+    ) -> None:
+        """WooCommerce creates a webhook at each connection, and knows only the secret of the last one."""
+        first = plugin.succeed("POST", WEBHOOKS, {"url": URL, "enabled": False})
+        again = Plugin.connect(world)
+        waiting = again.create()
+
+        second = again.succeed("POST", WEBHOOKS, {"url": URL, "secret": SECRET})
+        again.pay(waiting)
+        settle_down(world)
+
+        assert (second["id"], second["enabled"], second["secret"]) == (first["id"], True, SECRET)
+        assert len(again.get(WEBHOOKS)) == 1
+        assert shops.types(URL) == FOUR
+        signatures = [hmac.new(SECRET.encode(), one.content, hashlib.sha256).hexdigest() for one in shops.calls]
+        assert [one.headers["BTCPay-Sig"] for one in shops.calls] == [f"sha256={one}" for one in signatures]
+
+    def test_an_endpoint_of_the_operator_at_the_same_address_stays(self, plugin: Plugin, world: World) -> None:
+        other = add_endpoint(world, form=EndpointForm.BTCPAY)
+
+        made = plugin.succeed("POST", WEBHOOKS, {"url": other.url})
+
+        assert made["id"] != other.public_id
+        assert len(plugin.get(WEBHOOKS)) == 2
+
     def test_an_endpoint_that_is_not_of_this_form_is_not_there(self, plugin: Plugin, world: World) -> None:
         other = add_endpoint(world, form=EndpointForm.STANDARD)
 

@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from lnpay.access.api_keys import MAX_LABEL_CHARACTERS, CreatedKey, create_key, list_keys, revoke_key, store_id
 from lnpay.deliveries.endpoints import list_endpoints
 from lnpay.domain.errors import InvalidRequest, NotFound
+from lnpay.domain.model import ApiKey
 from lnpay.domain.permissions import WORDS, KeyPurpose
 from lnpay.web.admin.blueprint import blueprint
 from lnpay.web.admin.login import say
@@ -99,8 +100,21 @@ def show_connect() -> Response:
     except InvalidRequest as error:
         return _refused_page(error)
     fields = [(name, value) for name, value in request.args.items(multi=True) if name in FIELDS]
-    page = render_template("admin/connect.html", asked=asked, words=WORDS, purposes=PURPOSES, fields=fields)
+    earlier = _keys_of_the_same_shop(asked)
+    page = render_template(
+        "admin/connect.html", asked=asked, words=WORDS, purposes=PURPOSES, fields=fields, earlier=earlier
+    )
     return make_response(page)
+
+
+def _keys_of_the_same_shop(asked: ConnectRequest) -> list[ApiKey]:
+    """The active keys that the same plugin at the same host has already: the operator may want to revoke them."""
+    if asked.host is None:
+        return []
+    known = list_keys(current_backend().repository)
+    return [
+        one for one in known if one.revoked_at is None and (one.redirect_host, one.label) == (asked.host, asked.label)
+    ]
 
 
 @blueprint.post("/connect")

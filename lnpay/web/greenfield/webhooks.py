@@ -32,7 +32,7 @@ PATHS = {"events": "authorizedEvents.specificEvents"}
 
 @blueprint.post("/stores/<store_id>/webhooks")
 def create_webhook(store_id: str) -> Response:
-    """A new webhook. Only this answer has its secret."""
+    """A new webhook, or a known one of the same address with a new secret. Only this answer has its secret."""
     require_store(store_id, Permission.MODIFY_WEBHOOKS)
     wanted = read_model(request.get_data(), CreateWebhookRequest)
     events, wants_everything = _events(wanted)
@@ -47,6 +47,7 @@ def create_webhook(store_id: str) -> Response:
             wants_everything=wants_everything,
             is_enabled=wanted.enabled is not False,
             automatic_redelivery=wanted.automaticRedelivery is not False,
+            replaces_same_url=True,
         )
     except InvalidRequest as error:
         raise _refused(error) from error

@@ -228,7 +228,8 @@ OPERATIONS = (
         "Create a webhook",
         a.CreatedWebhook,
         Permission.MODIFY_WEBHOOKS,
-        description="The events of each invoice are sent one after the other, in their order.",
+        description="The events of each invoice are sent one after the other, in their order. A webhook that a key "
+        "has set at the same address is replaced: it keeps its id and what it is owed.",
         request=r.CreateWebhookRequest,
         errors=(400, 413, 422),
     ),
