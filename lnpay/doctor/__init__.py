@@ -1,9 +1,9 @@
-"""Look at every part of an installation, without changing anything, and say of each how it is and what to do.
+"""Check every part of an installation without changing anything, and say what to do about each problem.
 
-    findings = examine(settings)      # in a fixed order, one or more of each check, in less than 15 seconds
+    findings = examine(settings)      # in a fixed order, at least one per check, within 15 seconds
 
-Nothing is migrated or written: calls to Strike are counted in the shared budget, and a try to write is rolled back. No
-invoice, quote or payment is made.
+Nothing is migrated, and nothing is written except the count of calls to Strike; the write test is rolled back. No
+invoice, quote or payment is created.
 """
 
 from lnpay.doctor.findings import Finding, Verdict

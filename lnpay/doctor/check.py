@@ -1,4 +1,4 @@
-"""The form of a check."""
+"""What a check is."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lnpay.doctor.target import Target
 
 @dataclass(frozen=True)
 class Check:
-    """Something to look at. names: of every finding that `run` gives when nothing keeps it from looking.
+    """One check. names: the findings that `run` yields when it completes.
 
-    run: may raise an LnpayError at any moment; what it has given by then counts.
+    run: may raise an LnpayError at any point; findings yielded before it count.
     """
 
     names: tuple[str, ...]

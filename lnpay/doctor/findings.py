@@ -1,4 +1,4 @@
-"""What a check says: one line for each thing that it looked at."""
+"""The result of a check: one line for each thing it examined."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """How something is."""
+    """The severity of a finding."""
 
     OK = "ok"
-    WARN = "warn"  # not as it should be, or not known; money and orders are safe for now
-    FAIL = "fail"  # broken: orders, messages or refunds do not get through, or soon will not
+    WARN = "warn"  # not right, or unknown; money and orders are safe for now
+    FAIL = "fail"  # broken: orders, messages or refunds fail, or soon will
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line. name: a stable word. message: what was seen. advice: what to do, empty when nothing is.
+    """One line. name: a stable identifier. message: what was found. advice: what to do; empty if nothing.
 
-    Both are for people and hold no secret.
+    Message and advice are for people and hold no secret.
     """
 
     name: str
@@ -33,7 +33,7 @@ def ok(name: str, message: str) -> Finding:
 
 
 def warn(name: str, message: str, advice: str) -> Finding:
-    """Something to look at."""
+    """Something to look into."""
     return Finding(name, Verdict.WARN, message, advice)
 
 
@@ -43,5 +43,5 @@ def fail(name: str, message: str, advice: str) -> Finding:
 
 
 def cannot_tell(name: str, why: str, advice: str) -> Finding:
-    """Nothing was seen."""
+    """The check could not be completed."""
     return warn(name, f"cannot tell: {why}", advice)

@@ -13,14 +13,14 @@ from lnpay.doctor.target import CHECK_TIMEOUT
 from lnpay.http.outgoing import Timeout, call_for_status, pooled_session
 
 MAX_ANSWER_BYTES = 4_096
-"""Enough for an error of ours; a shop may answer with a whole page."""
+"""Enough for an error body of LNPay; a shop may answer with a whole page."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an address says. status: None when there is no answer, and `trouble` says why. code: LNPay's own word.
+    """The answer to a probe. status: None without an answer; `trouble` says why. code: LNPay's error code, if any.
 
-    headers: names in lower case. is_slow: there was no answer in time.
+    headers: names in lower case. is_slow: the answer did not arrive in time.
     """
 
     status: int | None
@@ -38,7 +38,7 @@ def send_probe(
     headers: dict[str, str] | None = None,
     timeout: Timeout = CHECK_TIMEOUT,
 ) -> Answer:
-    """Make one call; redirects are not followed, as neither Strike nor LNPay follows them."""
+    """Send one request. Redirects are not followed, because neither Strike nor LNPay follows them."""
     try:
         with pooled_session() as session:
             answer = call_for_status(
@@ -51,7 +51,7 @@ def send_probe(
 
 
 def place_of(url: str) -> str:
-    """Scheme, host and port of an address: what may be shown, because a secret stands before or behind them."""
+    """Scheme, host and port of a URL. The other parts may hold a secret and are not shown."""
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{parts.hostname}{port}"

@@ -1,4 +1,4 @@
-"""Several things at the same time, none of them waited for longer than agreed."""
+"""Run several tasks in parallel with a common deadline."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 
 
-def run_at_once(tasks: Sequence[Callable[[], object]], seconds: float) -> None:
-    """Run every task in a thread of its own. One that is not done in time is left behind, and dies with the process."""
-    # Not a pool: a pool's threads keep the process alive until they are done.
+def run_parallel(tasks: Sequence[Callable[[], object]], seconds: float) -> None:
+    """Run every task in a thread of its own. A task that misses the deadline is abandoned and ends with the process."""
+    # Not a thread pool: its threads would keep the process alive until they finish.
     threads = [threading.Thread(target=task, name="doctor", daemon=True) for task in tasks]
     for thread in threads:
         thread.start()

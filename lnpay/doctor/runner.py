@@ -1,4 +1,4 @@
-"""Make every check at the same time, and wait for none of them longer than for the others."""
+"""Run all checks in parallel, with one deadline for all."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lnpay.doctor.checks import (
     work,
 )
 from lnpay.doctor.findings import Finding, cannot_tell
-from lnpay.doctor.run_parallel import run_at_once
+from lnpay.doctor.run_parallel import run_parallel
 from lnpay.doctor.target import Target, open_target
 from lnpay.domain.errors import LnpayError, StorageUnavailable, StrikeError
 from lnpay.domain.model import Clock, utc_now
@@ -30,7 +30,7 @@ from lnpay.domain.settings import Settings
 log = logging.getLogger(__name__)
 
 LIMIT_SECONDS = 10.0
-"""For all checks together, after the look at the database, which takes up to four."""
+"""Deadline for all checks together, after the database inspection, which takes up to four seconds."""
 
 CHECKS: tuple[Check, ...] = (
     *machine.CHECKS, *server.CHECKS, *proxy.CHECKS, *database.CHECKS, *simulated.CHECKS, *account.CHECKS,
@@ -43,12 +43,12 @@ _SEE: dict[type[LnpayError], str] = {
     StorageUnavailable: "see database and database_schema",
     StrikeError: "see strike, strike_key and strike_scopes",
 }
-"""Which findings say more about an error."""
+"""The findings that explain an error."""
 
 
 @dataclass
 class _Notes:
-    """What a check has found so far, and why it found no more."""
+    """What a check has found so far, and why it stopped."""
 
     findings: list[Finding] = field(default_factory=list)
     trouble: str = f"there was no answer within {LIMIT_SECONDS:g} seconds"
@@ -62,9 +62,9 @@ def examine(settings: Settings, clock: Clock = utc_now) -> list[Finding]:
 
 
 def make_checks(checks: Sequence[Check], target: Target) -> list[Finding]:
-    """Make `checks` at the same time. One that fails or hangs hides nothing of what the others find."""
+    """Run `checks` in parallel. One that fails or hangs does not hide the findings of the others."""
     notes = [_Notes() for _ in checks]
-    run_at_once([partial(_make, *one, target) for one in zip(checks, notes, strict=True)], LIMIT_SECONDS)
+    run_parallel([partial(_make, *one, target) for one in zip(checks, notes, strict=True)], LIMIT_SECONDS)
     return [finding for one in zip(checks, notes, strict=True) for finding in _complete(*one)]
 
 
@@ -75,14 +75,14 @@ def _make(check: Check, notes: _Notes, target: Target) -> None:
     except LnpayError as error:
         notes.trouble = error.message
         notes.advice = next((advice for kind, advice in _SEE.items() if isinstance(error, kind)), notes.advice)
-    # A check that is broken must not keep the others from being read.
+    # A broken check must not hide the results of the others.
     except Exception as error:
         log.exception("doctor check failed names=%s", ",".join(check.names))
         notes.trouble = f"the check itself failed ({type(error).__name__})"
 
 
 def _complete(check: Check, notes: _Notes) -> list[Finding]:
-    """What was found, and "cannot tell" for the rest."""
+    """The findings, with "cannot tell" for each missing one."""
     found = list(notes.findings)
     told = {finding.name for finding in found}
     return found + [cannot_tell(name, notes.trouble, notes.advice) for name in check.names if name not in told]

@@ -1,4 +1,4 @@
-"""The installation that is looked at: its settings, and careful ways to its parts."""
+"""The installation under examination: its settings, and read-only access to its parts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHECK_TIMEOUT: Timeout = (2.0, 4.0)
 
 @dataclass(frozen=True)
 class Target:
-    """What every check is given."""
+    """What every check receives."""
 
     settings: Settings
     clock: Clock
@@ -37,7 +37,7 @@ class Target:
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
-        """Read rows. Raises StorageUnavailable when there is no database that has any."""
+        """Read rows. Raises StorageUnavailable if there is no readable database."""
         if self.condition.trouble is not None:
             raise StorageUnavailable("the database cannot be read")
         if self.condition.version is None:
@@ -46,7 +46,7 @@ class Target:
             yield tx
 
     def unreadable_rows(self) -> str | None:
-        """A sentence that names the rows that cannot be read, of those that matter most. Raises StorageUnavailable."""
+        """A sentence naming the unreadable rows among those that matter most. Raises StorageUnavailable."""
         with self.reading() as tx:
             tx.read_through()
         return self._repository.unreadable.in_words()
@@ -59,7 +59,7 @@ class Target:
 
 @contextmanager
 def open_target(settings: Settings, clock: Clock) -> Iterator[Target]:
-    """Look at the database first, because it decides whether calls to Strike can be counted; then open the rest."""
+    """Inspect the database first, because it decides whether calls to Strike can be counted; then open the rest."""
     condition = look(settings.database_url)
     counted = Repository(settings.database_url, can_write=_can_count(condition), steady=injected_seconds(clock))
     looking = Repository(settings.database_url, can_write=False, steady=injected_seconds(clock))
@@ -82,19 +82,19 @@ def open_target(settings: Settings, clock: Clock) -> Iterator[Target]:
 
 
 def _can_count(condition: Condition) -> bool:
-    """Whether a Repository may be opened for writing: it would switch a file to WAL that is not."""
+    """Whether a Repository may be opened for writing, which would switch an SQLite file to WAL."""
     is_ours = condition.trouble is None and condition.version == SCHEMA_VERSION
     return is_ours and condition.write_trouble is None and condition.journal_mode in (None, "wal")
 
 
 class _CarefulBudget:
-    """The shared budget where it can be kept. Where it cannot, the dozen calls of a doctor are made all the same."""
+    """The shared budget, if the database can keep it. If not, the doctor's dozen calls are made uncounted."""
 
     def __init__(self, budget: CallBudget | None) -> None:
         self._budget = budget
 
     def take(self, bucket: Bucket) -> None:
-        """Count a call, if that is possible. Raises StrikeUnavailable when it must not be made."""
+        """Count a call, if possible. Raises StrikeUnavailable if it must not be made."""
         if self._budget is not None:
             try:
                 self._budget.take(bucket)
@@ -102,6 +102,6 @@ class _CarefulBudget:
                 return
 
     def block(self, bucket: Bucket, retry_after_seconds: int | None) -> None:
-        """Remember a 429, if that is possible."""
+        """Record a 429, if possible."""
         if self._budget is not None:
             self._budget.block(bucket, retry_after_seconds)

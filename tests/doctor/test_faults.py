@@ -194,7 +194,7 @@ class TestStrike:
         troubles = shop.troubles()
 
         assert_among(troubles, "strike", FAIL, "answers 503")
-        assert_among(troubles, "strike_key", WARN, "cannot tell: Strike has not looked at the key")
+        assert_among(troubles, "strike_key", WARN, "cannot tell: Strike did not evaluate the key")
 
     def test_strike_s_front_door_is_shut(self, shop: Installation) -> None:
         shop.fault("*", "/v1/*", "html403")

@@ -1,4 +1,4 @@
-"""The account at Strike: is it there, does it take the key, may the key do what we do, is there money for refunds?"""
+"""The Strike account: is it reachable, is the key valid, has it the scopes, is there money for refunds?"""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lnpay.strike.buckets import Bucket
 from lnpay.strike.client import StrikeAnswer
 
 FEW_CALLS = 150
-"""With so few calls left, sweeps pause and leave them to webhooks and refunds."""
+"""With this few calls left, sweeps pause and leave them to webhooks and refunds."""
 
 OWED = (
     RefundState.REQUESTED, RefundState.QUOTED, RefundState.FAILED, RefundState.NEEDS_ADDRESS, RefundState.HELD,
@@ -33,16 +33,16 @@ OWED = (
 """Refunds for which money must still leave the account."""
 
 NO_SUCH_ID = "00000000-0000-0000-0000-000000000000"
-"""The id of nothing: what is asked of it can do nothing."""
+"""An id that does not exist, so a call about it has no effect."""
 
 NEW_KEY = "make a key at https://dashboard.strike.me with the scopes that README.md names, and put it into config/.env"
 
 
 @dataclass(frozen=True)
 class _Probe:
-    """A call that cannot do anything: Strike looks at the key's scopes before it finds that out.
+    """A call without effect: Strike checks the key's scopes before it rejects the call for another reason.
 
-    is_vital: without the scope no invoice is made, no payment found, or no refund sent.
+    is_vital: without the scope, invoices cannot be created, payments found or refunds sent.
     """
 
     scope: str
@@ -86,13 +86,13 @@ def _check_key(target: Target) -> Iterator[Finding]:
         yield _scopes(target)
     else:
         for name in ("strike_key", "strike_scopes"):
-            yield cannot_tell(name, "Strike has not looked at the key", "see strike")
+            yield cannot_tell(name, "Strike did not evaluate the key", "see strike")
 
 
 def _no_answer(error: StrikeError) -> Iterator[Finding]:
     if error.status == 429:
         yield fail("strike", "Strike refuses our calls for now", "wait: it ends automatically; see strike_budget")
-    # When it is our own count that ends the calls, nothing is known of Strike, and `strike_budget` says so.
+    # If our own budget stopped the call, nothing is known about Strike, and `strike_budget` says so.
     elif error.retry_after_seconds is None:
         yield fail("strike", error.message, "check this machine's network, DNS and firewall, and STRIKE_API_URL")
 
@@ -110,14 +110,14 @@ def _reach(answer: StrikeAnswer) -> Finding:
 
 
 def _is_telling(answer: StrikeAnswer) -> bool:
-    """Whether Strike has looked at the key."""
+    """Whether Strike has evaluated the key."""
     return answer.status < 500 and (answer.status != 403 or answer.code is not None)
 
 
 def _clock(offset: ClockOffset | None) -> Finding:
     name = "clock"
     if offset is None:
-        return cannot_tell(name, "Strike's answer has no date", "compare this machine's clock with a good one")
+        return cannot_tell(name, "Strike's answer has no date", "compare this machine's clock with a reliable one")
     if offset.least <= CLOCK_WARN:
         return ok(name, f"within {CLOCK_WARN.seconds} seconds of Strike's: {offset.in_words}")
     side = "ahead of" if offset.ahead > timedelta() else "behind"
@@ -146,7 +146,7 @@ def _scopes(target: Target) -> Finding:
 
 
 def _check_invoicing(target: Target) -> Iterator[Finding]:
-    """Whose profile to read, an invoice of the account tells: `receiverId`, because accounts may share `issuerId`."""
+    """The newest invoice's `receiverId` names the profile to read; `issuerId` may be shared by accounts."""
     name = "strike_invoicing"
     newest = target.strike.newest_invoice()
     if newest is None:

@@ -1,4 +1,4 @@
-"""The database: is it there, can it be written, is it whole, and are its tables those of this LNPay?"""
+"""The database: is it there, writable and undamaged, and are its tables of this version?"""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def _place(condition: Condition) -> str:
 
 def _way_in(condition: Condition) -> str:
     if condition.path is None:
-        return "see that PostgreSQL runs and takes the user, password and name in DATABASE_URL"
+        return "check that PostgreSQL runs and accepts the user, password and database in DATABASE_URL"
     if not condition.path.exists():
-        return f"if LNPay was never started here: {FIRST_START}. Else DATABASE_URL names another file than it did"
-    return "run this as the user that LNPay runs as; if that is so, give it the file, or restore a backup"
+        return f"if LNPay was never started here: {FIRST_START}. Otherwise DATABASE_URL names the wrong file"
+    return "run this as LNPay's user; if you did, make the file readable for it, or restore a backup"
 
 
 def _schema(version: str | None) -> Finding:
@@ -56,7 +56,7 @@ def _schema(version: str | None) -> Finding:
     if version is None:
         return fail(name, "there are no tables", FIRST_START)
     if version > SCHEMA_VERSION:
-        advice = "install the LNPay that it was, or restore the backup from before it"
+        advice = "install that version, or restore the backup made before the upgrade"
         return fail(name, f"version {version} was created by a newer LNPay; this one needs {SCHEMA_VERSION}", advice)
     advice = "make a backup (python main.py backup FILE), then restart LNPay: it brings the tables up to date"
     return fail(name, f"version {version} is older than the {SCHEMA_VERSION} that this LNPay needs", advice)
@@ -69,14 +69,15 @@ def _write(condition: Condition) -> Finding:
     return fail(
         name,
         f"it is not writable: {condition.write_trouble}",
-        "run this as LNPay's user; then check the file's owner and permissions, the disk, and who has it open",
+        "run this as LNPay's user; then check the file's owner and permissions, the disk, and which programs have it "
+        "open",
     )
 
 
 def _wal(condition: Condition) -> Finding:
     name = "database_wal"
     if condition.path is None:
-        return ok(name, "PostgreSQL sees to it")
+        return ok(name, "handled by PostgreSQL")
     if condition.journal_mode == "wal":
         return ok(name, "readers and writers do not block each other")
     return fail(
@@ -99,7 +100,7 @@ def _integrity(target: Target) -> Finding:
     damage = find_damage(target.settings.database_url)
     if damage:
         return fail(name, f"the file is damaged: {damage[0]}", "stop LNPay, keep a copy of the file, restore a backup")
-    return ok(name, "PostgreSQL sees to it" if target.condition.path is None else "SQLite finds no damage")
+    return ok(name, "handled by PostgreSQL" if target.condition.path is None else "SQLite finds no damage")
 
 
 def _rows(target: Target) -> Finding:

@@ -1,4 +1,4 @@
-"""The machine: who can read the settings, and is there room on the disk?"""
+"""The machine: who can read the settings, and is there free disk space?"""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NO_ROOM = 100 * MEGABYTE
 
 
 def settings_are_wrong(problems: Sequence[str]) -> Finding:
-    """The only finding where nothing else can be looked at."""
+    """The only finding when the settings are invalid."""
     return fail(
         "settings",
         "\n".join(problems),
@@ -47,7 +47,7 @@ def _check_settings(target: Target) -> Iterator[Finding]:
 
 
 def _check_disk(target: Target) -> Iterator[Finding]:
-    """The disk that the database is on; over PostgreSQL, which is elsewhere, the one with the settings."""
+    """The disk that holds the database; with PostgreSQL, the one that holds the settings."""
     path = target.condition.path or target.settings.env_file
     folder = next(one for one in path.absolute().parents if one.exists())
     free = shutil.disk_usage(folder).free

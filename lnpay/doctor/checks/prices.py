@@ -1,4 +1,4 @@
-"""The price of bitcoin: who can be asked for it, and do they agree?"""
+"""The price of bitcoin: which sources answer, and do they agree?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lnpay.doctor.findings import (
     warn,
 )
 from lnpay.doctor.formatting import in_words
-from lnpay.doctor.run_parallel import run_at_once
+from lnpay.doctor.run_parallel import run_parallel
 from lnpay.doctor.target import Target
 from lnpay.domain.model import Rate
 from lnpay.rates.sources import RateSource, RateSourceError
@@ -23,18 +23,18 @@ from lnpay.rates.sources import RateSource, RateSourceError
 SOURCES = ("coingecko", "coinbase", "strike")
 
 ANSWER_SECONDS = 8.0
-"""For all sources together; what is slower than this keeps a customer waiting too."""
+"""Deadline for all sources together; a slower source would also keep customers waiting."""
 
-REACH = "look at this machine's network and firewall; while another source answers, invoices are made all the same"
+REACH = "check this machine's network and firewall; invoices are still created while another source answers"
 
 Answer = Rate | RateSourceError | None
-"""A price, why there is none, or None: the source does not know the currency."""
+"""A price, the reason why there is none, or None if the source does not know the currency."""
 
 
 def _check_prices(target: Target) -> Iterator[Finding]:
     answers: dict[str, Answer] = {}
     tasks = [partial(_ask, source, target.settings.currency, answers) for source in target.rate_sources]
-    run_at_once(tasks, ANSWER_SECONDS)
+    run_parallel(tasks, ANSWER_SECONDS)
     # A copy: a late answer must not change the list while it is read.
     found = {name: answers.get(name, RateSourceError("did not answer in time")) for name in SOURCES}
     usable = {name: answer for name, answer in found.items() if isinstance(answer, Rate) and _is_fresh(target, answer)}
@@ -57,7 +57,7 @@ def _is_fresh(target: Target, rate: Rate) -> bool:
 def _source_finding(target: Target, source: str, answer: Answer) -> Finding:
     name, currency = f"rate_{source}", target.settings.currency
     if isinstance(answer, RateSourceError):
-        # Without the class of a foreign library's error, which follows the colon.
+        # Without the library's error class, which follows the colon.
         return warn(name, f"{source} {answer.message.partition(':')[0]}", REACH)
     if answer is None:
         return ok(name, f"{source} does not have {currency}: the other sources are used")
@@ -66,7 +66,7 @@ def _source_finding(target: Target, source: str, answer: Answer) -> Finding:
         return warn(
             name,
             f"{source}'s price is {age} old, more than RATE_MAX_AGE: it is not used",
-            "wait; if it stays, compare this machine's clock with a good one",
+            "wait; if it persists, compare this machine's clock with a reliable one",
         )
     return ok(name, f"{answer.price:,.2f} {currency}, {age} old")
 
@@ -75,12 +75,12 @@ def _agreement(target: Target, rates: Mapping[str, Rate], *, has_others: bool) -
     """has_others: whether a second source knows the currency, or did not say that it does not."""
     name, most = "rates", target.settings.rate_max_spread_percent
     if not rates:
-        return fail(name, "there is no price: no invoice can be made", "look at the three sources above")
+        return fail(name, "there is no price: no invoice can be made", "check the three sources above")
     if not most:
         return ok(name, "RATE_MAX_SPREAD_PERCENT is 0: prices are not compared")
     if len(rates) == 1:
         return _lonely(name, next(iter(rates)), has_others=has_others)
-    # The first two that answer are the ones that LNPay compares; they are in its order here.
+    # LNPay compares the first two sources that answer, in this order.
     spreads = {pair: _spread_percent(*(rates[one] for one in pair)) for pair in combinations(rates, 2)}
     widest = max(spreads, key=lambda pair: spreads[pair])
     text = f"{widest[0]} and {widest[1]} differ by {spreads[widest]:.2f} percent"

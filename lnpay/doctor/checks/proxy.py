@@ -1,4 +1,4 @@
-"""The way from the world to LNPay: what stands in front of it, and does it let customers through?"""
+"""The proxy in front of LNPay: does it let customers through, and does it identify callers?"""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from lnpay.invoices.webhook_invoice import DOCTOR_EVENT
 from lnpay.monitoring.exposure import is_this_machine
 
 FORGED = "203.0.113.7"
-"""An address for documentation, which no caller has."""
+"""An address reserved for documentation, which no caller has."""
 
 NOTHING = "the-doctor-s-probe"
-"""The name of nothing: LNPay answers 404, and shows by its answer that the question arrived."""
+"""A token that does not exist: LNPay answers 404, which proves that the request arrived."""
 
 PATHS = ("/lnpay.js", f"/checkout/{NOTHING}", f"/refund/{NOTHING}", f"/static/{NOTHING}", f"/invoices/{NOTHING}/qr.png")
-"""One of each kind that customers need."""
+"""One path of each kind that customers need."""
 
 MARK = "X-Request-Id"
-"""LNPay repeats it in its answer; what answers in its place does not."""
+"""LNPay echoes it in its answer; another server does not."""
 
 PUBLISH = "have your web server pass {paths} to LNPay, as the files in deploy/proxy do, without login or redirect"
 
@@ -49,7 +49,7 @@ def _check_proxy(target: Target) -> Iterator[Finding]:
     hidden += [path for path in others if not _ask(public + path)[1]]
     if hidden:
         kinds = ", ".join(path.replace(NOTHING, "...") for path in hidden)
-        yield fail(name, f"at {public} customers do not reach {kinds} of LNPay", PUBLISH.format(paths=kinds))
+        yield fail(name, f"customers cannot reach {kinds} of LNPay at {public}", PUBLISH.format(paths=kinds))
         return
     trouble = _misnames_callers(target)
     if trouble is None:
@@ -59,9 +59,9 @@ def _check_proxy(target: Target) -> Iterator[Finding]:
 
 
 def _misnames_callers(target: Target) -> tuple[str, str] | None:
-    """What is wrong with how callers are identified behind a proxy, and how to fix it; None if nothing is."""
+    """How the proxy misidentifies callers and how to fix it; None if it does not."""
     settings = target.settings
-    # On this machine there need be no proxy, and there are no strangers.
+    # A local address needs no proxy, and no stranger can call it.
     if not settings.webhook_secret or is_this_machine(urlsplit(settings.webhook_url).hostname or ""):
         return None
     headers = {"X-Webhook-Signature": sign_as_strike(DOCTOR_EVENT, settings.webhook_secret), "X-Forwarded-For": FORGED}
@@ -71,18 +71,18 @@ def _misnames_callers(target: Target) -> tuple[str, str] | None:
         return None
     if seen["client"] == FORGED:
         return (
-            "callers can choose the address that LNPay takes for theirs: their own X-Forwarded-For is passed on",
+            "callers can forge their address: the proxy passes on their own X-Forwarded-For",
             "have the proxy set X-Forwarded-For to the caller's address, as the files in deploy/proxy do",
         )
     if seen["client"] != seen["peer"]:
         return None
     if seen["named"] == "yes":
         return (
-            f"LNPay takes every caller for {seen['peer']}, so one who guesses passwords slows down all",
+            f"LNPay takes every caller for {seen['peer']}, so one who guesses passwords slows down everyone",
             f"if that is your proxy's address, add it to TRUSTED_PROXIES (now {','.join(settings.trusted_proxies)})",
         )
     return (
-        f"the proxy at {seen['peer']} does not say for whom it calls, so LNPay takes every caller for it",
+        f"the proxy at {seen['peer']} does not name its clients, so LNPay takes every caller for the proxy",
         "configure it to set X-Forwarded-For to the caller's address, as the files in deploy/proxy do",
     )
 
@@ -95,7 +95,7 @@ def _ask(url: str) -> tuple[Answer, bool]:
 
 
 def _through(answer: Answer) -> str:
-    """What stands between, as far as the answer shows it."""
+    """The proxies in between, as far as the answer names them."""
     via = answer.headers.get("via", "").split(",")[0].split(" ")[-1]
     server = answer.headers.get("server", "").split("/")[0]
     between = [one for one in (via, server) if one and one not in ("LNPay", "waitress")]

@@ -20,7 +20,7 @@ from lnpay.runtime.listening import local_url_of
 
 
 def is_server_here(target: Target) -> bool:
-    """Whether LNPay answers where these settings let it listen."""
+    """Whether LNPay answers at the configured HOST and PORT."""
     return _ask(target).status == 200
 
 
@@ -37,7 +37,7 @@ def _check_server(target: Target) -> Iterator[Finding]:
     if answer.status == 200:
         yield ok(name, f"LNPay answers at {url}")
     elif answer.code == "not_ready":
-        yield fail(name, f"LNPay runs at {url} and cannot use its database", "see database and database_schema")
+        yield fail(name, f"LNPay runs at {url} but cannot use its database", "see database and database_schema")
     elif answer.status is not None:
         yield fail(
             name, f"what answers at {url} is not LNPay", "find out what uses that port, or choose another with PORT"
@@ -48,10 +48,10 @@ def _check_server(target: Target) -> Iterator[Finding]:
 
 
 def _check_keys(target: Target) -> Iterator[Finding]:
-    """An empty order without a key: refused for the key where there is one, and for being empty where there is none."""
+    """Send an empty order without a key: 401 if a key is required, 400 if not."""
     name, settings = "api_keys", target.settings
     why = why_api_is_open(settings.host, settings.webhook_url, has_keys=False)
-    advice = 'python main.py keys create --for custom --label "My shop" makes a key: give it to your shop'
+    advice = 'python main.py keys create --for custom --label "My shop" creates a key: give it to your shop'
     if settings.api_keys or _has_created_keys(target):
         yield _keys_in_use(target)
     elif why is None:
@@ -59,14 +59,14 @@ def _check_keys(target: Target) -> Iterator[Finding]:
     elif settings.webhook_url and _asks_no_key(settings.webhook_url.removesuffix("/webhook")):
         public = settings.webhook_url.removesuffix("/webhook")
         yield fail(
-            name, f"strangers can make invoices for your orders: {public}/generate-invoice asks for no key", advice
+            name, f"strangers can create invoices for your orders: {public}/generate-invoice asks for no key", advice
         )
     else:
         yield warn(name, why, advice)
 
 
 def _has_created_keys(target: Target) -> bool:
-    """Whether an API key was ever created. False while the database cannot tell, as others have to say why."""
+    """Whether an API key was ever created. False if the database is unavailable, which other checks report."""
     if target.condition.version != SCHEMA_VERSION:
         return False
     try:
@@ -77,16 +77,16 @@ def _has_created_keys(target: Target) -> bool:
 
 
 def _keys_in_use(target: Target) -> Finding:
-    """Whether the server that runs knows the keys: it may have been started before they were set."""
+    """Whether the running server knows the keys: it may have been started before they were set."""
     name, settings = "api_keys", target.settings
     addresses = [_url(target), settings.webhook_url.removesuffix("/webhook")]
-    # Where only this machine can call, no key is needed.
+    # If only this machine can call, no key is needed.
     can_others_call = why_api_is_open(settings.host, settings.webhook_url, has_keys=False) is not None
     for address in addresses if can_others_call else ():
         if address and _asks_no_key(address):
             message = f"there are API keys, yet {address}/generate-invoice asks for none"
-            return fail(name, message, "restart LNPay, so that it reads the settings again")
-    return ok(name, "making an invoice needs an API key")
+            return fail(name, message, "restart LNPay so that it reads the settings again")
+    return ok(name, "creating an invoice requires an API key")
 
 
 def _asks_no_key(base_url: str) -> bool:

@@ -23,21 +23,21 @@ from lnpay.repository.queries.figures import Waiting
 
 LATE = timedelta(minutes=5)
 VERY_LATE = timedelta(hours=1)
-"""After this long the shop has missed four attempts: a customer has paid and received nothing."""
+"""By then four attempts have failed, and a customer who has paid has received nothing."""
 
 RECENT = timedelta(hours=1)
 
 REMEMBERED = timedelta(days=30)
-"""What was given up longer ago is history."""
+"""Messages abandoned longer ago are not reported."""
 
 PROBE_TIMEOUT = (3.0, 6.0)
-"""Longer than other probes get, because a delivery waits longer; yet all checks together end in time."""
+"""Longer than other probes, because a delivery waits longer, yet within the deadline of all checks."""
 
 FIX = "check that the shop runs and that DELIVERY_URL in config/.env is its exact address; redirects are not followed"
 """What to do about an address that does not accept messages."""
 
 _SAYS_NOTHING = (405, 501)
-"""How servers answer OPTIONS where they know only other methods."""
+"""Statuses with which servers reject OPTIONS although they accept other methods."""
 
 
 def _check_address(target: Target) -> Iterator[Finding]:
@@ -59,7 +59,7 @@ def _check_address(target: Target) -> Iterator[Finding]:
 
 
 def _trouble_of(answer: Answer) -> str:
-    """Why a delivery with this answer would fail; empty when it would not."""
+    """Why a delivery with this answer would fail; empty if it would not."""
     assert answer.status is not None  # noqa: S101 - the caller has looked
     try:
         require_accepted(answer.status)
@@ -69,15 +69,15 @@ def _trouble_of(answer: Answer) -> str:
 
 
 def _does_allow_post(answer: Answer) -> bool | None:
-    """What the answer's Allow header says about POST; None when it says nothing."""
+    """Whether the answer's Allow header permits POST; None without the header."""
     allowed = answer.headers.get("allow")
     return None if allowed is None else "POST" in (method.strip().upper() for method in allowed.split(","))
 
 
 def _unreachable(target: Target, seen: str, answer: Answer) -> Finding:
     if answer.is_slow:
-        slow = f"{seen}: {answer.trouble}; a delivery that takes {ANSWER_SECONDS} seconds has failed"
-        return warn("delivery_url", slow, "have the shop answer first and do its work later")
+        slow = f"{seen}: {answer.trouble}; a delivery fails after {ANSWER_SECONDS} seconds"
+        return warn("delivery_url", slow, "have the shop answer first and process the message later")
     return _refused(target, f"{seen}: {answer.trouble}", FIX)
 
 
@@ -98,7 +98,7 @@ def _refused(target: Target, seen: str, advice: str) -> Finding:
 
 
 def _took_something(target: Target) -> bool:
-    """A hook of the merchant's own may reach the shop in another way than by DELIVERY_URL."""
+    """A delivery succeeded lately. The merchant's own hook may not use DELIVERY_URL at all."""
     try:
         with target.reading() as tx:
             last = tx.backlog.last_delivered_at()

@@ -20,14 +20,14 @@ STRIKE_HOST = "api.strike.me"
 STRIKE_TEST_HOST = "api.dev.strike.me"
 
 MARK = "x-lnpay-simulator"
-"""A header of every answer of the simulator."""
+"""A header that every answer of the simulator has."""
 
 REAL = f"remove STRIKE_API_URL from config/.env: the default is https://{STRIKE_HOST}/v1"
 REMOVE = "remove {names} from config/.env (they are for trying LNPay out) and restart"
 
 
 def _check_simulator(target: Target) -> Iterator[Finding]:
-    """A simulator is on this machine, beside real money or behind a public address, only by mistake."""
+    """Warn of a simulator beside real money or behind a public address, which is always a mistake."""
     name, settings = "simulator", target.settings
     strike, public = _host(settings.strike_api_url), _host(settings.webhook_url)
     if not is_this_machine(strike):

@@ -1,4 +1,4 @@
-"""Strike's calls: is our address open, is it subscribed as it should be, and do calls arrive with the right secret?"""
+"""Strike's webhook: is the address reachable, the subscription right, the secret the same, and do calls arrive?"""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOOK_AT_SERVER = (
 
 
 def _check_address(target: Target) -> Iterator[Finding]:
-    """The address, then our secret there."""
+    """Check the address, then the secret."""
     url, secret = target.settings.webhook_url, target.settings.webhook_secret
     if not url:
         yield warn("webhook_url", f"WEBHOOK_URL is not set: {WITHOUT}", "set it, then: " + SUBSCRIBE)
@@ -59,7 +59,7 @@ def _check_address(target: Target) -> Iterator[Finding]:
 def _address(target: Target, answer: Answer) -> Finding:
     name, url = "webhook_url", target.settings.webhook_url
     if answer.status == 401 and answer.code == "signature_mismatch":
-        return ok(name, f"{url} answers, and refuses what Strike has not signed")
+        return ok(name, f"{url} answers, and refuses unsigned calls")
     if answer.code == "webhook_not_configured":
         return ok(name, f"{url} answers")
     if answer.status is not None:
@@ -85,11 +85,11 @@ def _do_calls_arrive(target: Target) -> bool:
 def _secret(answer: Answer) -> Finding:
     name = "webhook_secret"
     if answer.status == 200:
-        return ok(name, "the server takes what is signed with WEBHOOK_SECRET")
+        return ok(name, "the server accepts calls signed with WEBHOOK_SECRET")
     if answer.status in (401, 503):
         return fail(
             name,
-            "the server that answers at WEBHOOK_URL refuses what is signed with the WEBHOOK_SECRET of these settings",
+            "the server that answers at WEBHOOK_URL refuses calls signed with the WEBHOOK_SECRET of these settings",
             "restart LNPay so that it reads the settings again, then: " + SUBSCRIBE,
         )
     return warn(name, f"the server answers {answer.status or answer.trouble} to a signed call", LOOK_AT_SERVER)
@@ -108,7 +108,7 @@ def _subscription(name: str, ours: list[Json]) -> Finding:
     kept, *others = ours
     missing = missing_events(kept)
     if kept.get("enabled") is not True:
-        return fail(name, "the subscription of WEBHOOK_URL is disabled", f"{SUBSCRIBE} (it enables the one there is)")
+        return fail(name, "the subscription of WEBHOOK_URL is disabled", f"{SUBSCRIBE} (it enables the existing one)")
     if missing:
         return fail(name, f"the subscription lacks {', '.join(missing)}", f"{SUBSCRIBE} (it adds them)")
     if others:
@@ -129,7 +129,7 @@ def _check_events(target: Target) -> Iterator[Finding]:
     elif record.do_arrive:
         yield ok(name, text)
     else:
-        # One may be the fault of a moment, and Strike repeats it; two in a row are a state.
+        # A single failure may be transient, and Strike repeats the call; two in a row are a fault.
         say = warn if record.refused_in_a_row == 1 else fail
         yield say(
             name,

@@ -1,4 +1,4 @@
-"""Work in hand: refunds that hang or wait for a person, and workers that are silent."""
+"""Pending work: refunds that are stuck or wait for the operator, and workers that do not run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from lnpay.repository.queries.figures import Waiting
 from lnpay.runtime.worker_passes import WORKER_INTERVALS
 
 MOST_LISTED = 5
-"""So many invoices are named in a finding."""
+"""How many invoices a finding names."""
 
 LATE = timedelta(minutes=15)
 VERY_LATE = timedelta(hours=1)
@@ -32,13 +32,13 @@ WAITING_FOR_A_PERSON = (RefundState.HELD, RefundState.NEEDS_ADDRESS)
 UNSENT = (RefundState.REQUESTED, RefundState.QUOTED, RefundState.FAILED)
 
 SEE = "python main.py refunds list"
-"""Each of them is there with its reason."""
+"""Lists each of them with its reason."""
 
 START = (
     "put workers/{name}_worker.py into cron or a systemd timer, or start the server with python main.py --with-workers"
 )
 FILES = {"main": "main", "expired": "expired", "refund": "refund_failure"}
-"""Worker to the beginning of its file's name."""
+"""Worker name to the prefix of its file name."""
 
 
 def _check_refunds(target: Target) -> Iterator[Finding]:
@@ -59,7 +59,7 @@ def _in_flight(target: Target, flying: Waiting | None, stuck: int) -> Finding:
     if stuck:
         return fail(
             name,
-            f"{text}; of {stuck} Strike cannot say any more whether they were sent",
+            f"{text}; for {stuck} of them Strike can no longer say whether they were sent",
             f"{SEE}, look for each in Strike's dashboard, then: refunds settle if it was sent, refunds retry if not",
         )
     if age <= LATE:
@@ -146,10 +146,10 @@ def _check_invoices(target: Target) -> Iterator[Finding]:
         stalled = replace(find_stalled(tx, target.clock()), refunds=None, deliveries=None)
     words = list(stalled.in_words())
     if words:
-        advice = "see that the workers run and what they say, and that Strike can be reached from here"
+        advice = "check that the workers run and what they report, and that this machine reaches Strike"
         yield fail("invoices_unread", "; ".join(words), advice)
     else:
-        yield ok("invoices_unread", "none: Strike was asked about every invoice that is over")
+        yield ok("invoices_unread", "none: every invoice past its deadline was checked at Strike")
 
 
 def _check_payments(target: Target) -> Iterator[Finding]:
@@ -160,7 +160,7 @@ def _check_payments(target: Target) -> Iterator[Finding]:
     lists = ((unsettled, "not settled here"), (pruned, "deleted here before Strike reported the payment"))
     words = [_listed([one.strike_invoice_id for one in found], what) for found, what in lists if found]
     if not words:
-        yield ok(name, "none: what Strike lists as paid is settled or refunded")
+        yield ok(name, "none: everything that Strike lists as paid is settled or refunded")
         return
     advice = (
         "look at each in Strike's dashboard; run workers/expired_worker.py once and read its log, which says why it is "
