@@ -1,4 +1,4 @@
-"""HTTP: parse, call a use case, answer. No rule lives here."""
+"""HTTP: parse, call a use case, answer. No business rules here."""
 
 from lnpay.web.app import create_app
 

@@ -1,4 +1,4 @@
-"""The Flask app: routes, limits on what comes in, and one shape for every error."""
+"""The Flask app: routes, limits on requests, and one shape for every error."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from lnpay.web.request_log import set_up_request_log
 from lnpay.web.serving import MAX_BODY_BYTES
 
 STATIC_MAX_AGE_SECONDS = 86_400
-"""Pages name a static file with its fingerprint, so that a changed one has another address."""
+"""Pages link static files with a fingerprint, so that a changed file has a new URL."""
 
 COMMON_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-"""Headers that every answer has unless its route says otherwise."""
+"""Headers of every answer, unless its route sets them."""
 
 
 class ExactJson(DefaultJSONProvider):
-    """Writes numbers of a shop's metadata as the shop wrote them."""
+    """Writes numbers in metadata exactly as the shop sent them."""
 
     def dumps(self, obj: Any, **options: Any) -> str:  # noqa: ANN401 - Flask's signature
         """As Flask's; see `write_json_text`."""

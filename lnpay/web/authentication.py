@@ -1,6 +1,6 @@
-"""Which API key a request brings, and whether it permits what the request asks for.
+"""Authenticates API keys and checks their permissions.
 
-A key comes as `Authorization: Bearer <key>`, or as `Authorization: token <key>`, as Greenfield clients send it.
+A key is sent as `Authorization: Bearer <key>`, or as `Authorization: token <key>` by Greenfield clients.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ SCHEMES = ("bearer", "token")
 class Caller:
     """Who makes this request.
 
-    key: None for a key of API_KEYS, and where no key is needed. Both have every right.
-    secret: the key as it was sent; empty where none was needed.
+    key: None for a key of API_KEYS, and if no key is needed; both have every permission.
+    secret: the key as sent; empty if none was needed.
     """
 
     permissions: Permissions
@@ -34,11 +34,11 @@ class Caller:
 
     @property
     def scope(self) -> str:
-        """What tells this caller from others, whose Idempotency-Keys are their own. No request can choose it."""
+        """Separates this caller's Idempotency-Keys from those of others. A request cannot choose it."""
         return self.secret if self.key is None else f"key {self.key.id}"
 
     def check(self, permission: Permission) -> None:
-        """Raise PermissionMissing unless the caller has this right."""
+        """Raise PermissionMissing unless the caller has this permission."""
         if permission not in self.permissions:
             raise PermissionMissing(permission)
 
@@ -58,7 +58,7 @@ def require(permission: Permission) -> Caller:
 
 
 def require_key(permission: Permission | None = None) -> Caller:
-    """As `require`, but a key is needed even where none was ever set up. None: any key will do."""
+    """Like `require`, but a key is needed even if none was ever created. None: any valid key."""
     caller = _find_caller()
     if caller is None:
         raise Unauthorized(NEEDS_KEY)
@@ -74,7 +74,7 @@ def is_key_needed() -> bool:
 
 
 def _find_caller() -> Caller | None:
-    """Who brings the key of this request; looked up once."""
+    """The caller who sent this request's key; looked up once per request."""
     if "caller" not in g:
         g.caller = _look_up_caller()
     found: Caller | None = g.caller
@@ -87,7 +87,7 @@ def _look_up_caller() -> Caller | None:
     secret = rest.strip()
     if scheme.lower() not in SCHEMES or not secret:
         return None
-    # Every one is compared, so that the time taken says nothing.
+    # Compare with every key, so that the timing reveals nothing.
     matches = [hmac.compare_digest(secret.encode(), one.encode()) for one in backend.access.api_keys]
     if any(matches):
         return Caller(GRANTABLE, None, secret)

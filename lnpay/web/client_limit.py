@@ -1,4 +1,4 @@
-"""How often one client may do something that costs work, in the memory of this process."""
+"""Rate limits per client, kept in the memory of this process."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lnpay.domain.errors import TooManyTries
 from lnpay.domain.model import Clock
 
 MOST_CLIENTS = 10_000
-"""So many are remembered; a flood from more addresses forgets those that came first."""
+"""How many clients are remembered; beyond that, the oldest are forgotten."""
 
 
 def place_of(address: str) -> str:
-    """An address as it is counted: a client that has one address of IPv6 has the whole /64."""
+    """The key an address is counted under: for IPv6 the whole /64, because one client has all of it."""
     try:
         known = ip_address(address)
     except ValueError:
@@ -27,7 +27,7 @@ def place_of(address: str) -> str:
 
 
 class ClientLimit:
-    """`burst` times at once, then one more each `pause`. Safe to share between threads."""
+    """Permits `burst` actions at once, then one more per `pause`. Thread-safe."""
 
     def __init__(self, burst: int, pause: timedelta, clock: Clock) -> None:
         self._burst, self._pause, self._clock = burst, pause, clock
@@ -35,14 +35,14 @@ class ClientLimit:
         self._full_at: OrderedDict[str, datetime] = OrderedDict()
 
     def check(self, client: str, what: str) -> None:
-        """Raise TooManyTries, with `what` as its message, unless `client` may do it now."""
+        """Raise TooManyTries with the message `what` unless `client` may act now."""
         with self._lock:
             wait = self._debt(client) - self._pause * (self._burst - 1)
         if wait > timedelta():
             raise TooManyTries(what, retry_after_seconds=math.ceil(wait.total_seconds()))
 
     def count(self, client: str) -> None:
-        """`client` has done it."""
+        """Count an action of `client`."""
         with self._lock:
             debt = self._debt(client)
             self._full_at[client] = self._clock() + debt + self._pause
@@ -51,7 +51,7 @@ class ClientLimit:
                 self._full_at.popitem(last=False)
 
     def _debt(self, client: str) -> timedelta:
-        """How long it takes until all is free again."""
+        """How long until the client has its full burst again."""
         full_at, now, longest = self._full_at.get(client), self._clock(), self._pause * self._burst
         if full_at is None or full_at <= now:
             return timedelta()

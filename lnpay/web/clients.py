@@ -1,4 +1,4 @@
-"""Who is calling: the address of the client, also behind a proxy."""
+"""The client's address, also behind a proxy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ Address = IPv4Address | IPv6Address
 
 
 def client_address(request: Request, trusted_proxies: Sequence[str]) -> str:
-    """The address that a request comes from, for limits and logs.
+    """The client's address, for limits and logs.
 
-    X-Forwarded-For counts only where a trusted proxy wrote it, read from its end: what stands before may be made up.
+    X-Forwarded-For counts only where a trusted proxy wrote it, read from the end: earlier entries may be forged.
     """
     address = request.remote_addr or ""
     forwarded = [one.strip() for one in ",".join(request.headers.getlist("X-Forwarded-For")).split(",")]
@@ -35,5 +35,5 @@ def _parse(text: str) -> Address | None:
         known = ip_address(text)
     except ValueError:
         return None
-    # A server that listens on `::` sees clients of IPv4 in this form.
+    # A server that listens on `::` sees IPv4 clients in this form.
     return (known.ipv4_mapped or known) if isinstance(known, IPv6Address) else known

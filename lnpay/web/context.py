@@ -1,4 +1,4 @@
-"""What a route reaches for."""
+"""Access to the backend from a route."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every error as {"status": "error", "code", "message", "errors"}, or as a page where a customer's browser asks.
+"""Every error as {"status": "error", "code", "message", "errors"}, or as a page for a customer's browser.
 
 Never a stack trace, a provider's text or a secret.
 """
@@ -29,7 +29,7 @@ HTTP_WORDS = {
 
 
 def register(app: Flask) -> None:
-    """Make `app` answer every error in the one shape."""
+    """Register the error handlers of `app`."""
     app.register_error_handler(e.LnpayError, _answer_lnpay_error)
     app.register_error_handler(HTTPException, answer_http_exception)
     app.register_error_handler(Exception, _answer_bug)
@@ -43,7 +43,7 @@ def error_response(
     retry_after_seconds: int | None = None,
     about: Mapping[str, str | None] | None = None,
 ) -> Response:
-    """The one shape. `fields` maps a field of the request to what is wrong with it; `about` names what it is about."""
+    """Build an error body. `fields` maps request fields to their problems; `about` identifies the subject."""
     if wants_trouble_page():
         response = trouble_page(status, retry_after_seconds or RETRY_AFTER_SECONDS)
     else:
@@ -69,11 +69,11 @@ def _answer_lnpay_error(error: e.LnpayError) -> Response:
 
 
 UNROUTED = "lnpay-unrouted"
-"""The app's extension that maps the beginning of a path to a function for errors of requests that no route fits."""
+"""Name of the app extension that maps a path prefix to its handler for requests without a route."""
 
 
 def answer_http_exception(error: HTTPException) -> Response:
-    """What Flask refuses, in the one shape, or in that of the part of the app that the path belongs to."""
+    """Answer Flask's own errors in LNPay's shape, or in that of the API the path belongs to."""
     answers: dict[str, Callable[[HTTPException], Response]] = current_app.extensions.get(UNROUTED, {})
     for start, answer in answers.items():
         if request.path.startswith(start):

@@ -109,8 +109,8 @@ class TestProxy:
         ("forwards", "trusted", "words"),
         [
             ("real", ("127.0.0.0/8",), None),
-            ("says", ("127.0.0.0/8",), "callers can choose the address"),
-            ("nothing", ("127.0.0.0/8",), "does not say for whom it calls"),
+            ("says", ("127.0.0.0/8",), "callers can forge their address"),
+            ("nothing", ("127.0.0.0/8",), "does not name its clients"),
             ("real", ("10.0.0.0/8",), "takes every caller for 127.0.0.1"),
         ],
     )

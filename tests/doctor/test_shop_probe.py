@@ -124,7 +124,7 @@ def test_a_shop_that_takes_seven_seconds_is_answered_as_slow_and_not_as_gone(qui
         found = probe(quiet_shop, url)
 
     assert found.verdict is Verdict.WARN
-    assert "15 seconds has failed" in found.message
+    assert "fails after 15 seconds" in found.message
 
 
 def test_the_hook_waits_as_long_as_the_doctor_says() -> None:

@@ -42,12 +42,12 @@ class CreateEndpoint(BaseModel):
     ]
     events: Annotated[
         list[Annotated[str, WithJsonSchema({"type": "string", "enum": [str(one) for one in EventType]})]] | None,
-        Field(description="Types of messages that it receives; every one if omitted.", examples=[["invoice.settled"]]),
+        Field(description="Types of messages that it receives; all if omitted.", examples=[["invoice.settled"]]),
     ] = None
     secret: Annotated[
         str | None,
         Field(
-            description="`whsec_` and base64 of 24 to 64 bytes; made for you if omitted.",
+            description="`whsec_` and base64 of 24 to 64 bytes; generated if omitted.",
             json_schema_extra={"pattern": r"^whsec_[A-Za-z0-9+/]+={0,2}$"},
             examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="],
         ),
@@ -56,7 +56,7 @@ class CreateEndpoint(BaseModel):
 
 @blueprint.get("/webhook-endpoints")
 def show_endpoints() -> Response:
-    """Every endpoint, those of plugins too."""
+    """Every endpoint, including those of plugins."""
     _require_webhook_key()
     found = list_endpoints(current_backend().outbox)
     return jsonify(EndpointList(webhook_endpoints=[_answer(one) for one in found]))
@@ -80,7 +80,7 @@ def create() -> Response:
 
 @blueprint.delete("/webhook-endpoints/<endpoint_id>")
 def delete(endpoint_id: str) -> Response:
-    """Remove an endpoint, and withdraw what it is still owed."""
+    """Delete an endpoint and withdraw its undelivered messages."""
     _require_webhook_key()
     delete_endpoint(current_backend().outbox, endpoint_id)
     return jsonify(EndpointDeleted(id=endpoint_id, deleted=True))
@@ -97,7 +97,7 @@ def redeliver(invoice_id: str) -> Response:
 
 
 def _require_webhook_key() -> None:
-    # Also where no key was ever set up: a stranger must not hear of a shop's orders.
+    # A key is required even if none was ever created: strangers must not receive a shop's orders.
     require_key(Permission.MODIFY_WEBHOOKS)
 
 

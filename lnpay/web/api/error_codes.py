@@ -1,4 +1,4 @@
-"""Every `code` of an error that a route may answer with, as the API document shows it."""
+"""Every error `code` that a route may return, as the API document lists it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lnpay.web.bearer import NEEDS_KEY
 
 @dataclass(frozen=True)
 class ErrorCode:
-    """One word of `code`: its status and the sentence that goes with it."""
+    """One error code, its status and an example message."""
 
     status: int
     message: str
@@ -26,9 +26,9 @@ class ErrorCode:
 
 
 def _of(kind: type[e.LnpayError], message: str | None = None, **more: Any) -> ErrorCode:  # noqa: ANN401 - of ErrorCode
-    """The answer to an error of a class; `message` is an example where each has its own."""
+    """The code of an error class; `message` is an example if messages vary."""
     sentence = kind.public_message or message
-    assert kind.http_status is not None and sentence is not None  # noqa: S101, PT018 - only what routes raise is here
+    assert kind.http_status is not None and sentence is not None  # noqa: S101, PT018 - only errors that routes raise are listed
     return ErrorCode(kind.http_status, sentence, **more)
 
 

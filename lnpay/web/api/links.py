@@ -1,4 +1,4 @@
-"""Links a shop gives for its customers to follow: what may stand behind one."""
+"""Links that a shop gives its customers to follow, validated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 MAX_LINK_CHARACTERS = 2_000
 
 _CHARACTERS = r"[!#-;=?-\[\]_a-z~]"
-"""ASCII that a URL is written in. Browsers read others (spaces, backslashes, quotes) in ways of their own."""
+"""The ASCII characters of a URL. Browsers disagree about others, such as spaces, backslashes and quotes."""
 
 _NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?"
 _HOST = rf"(?:{_NAME}(?:\.{_NAME}){{0,20}}\.?|\[(?:[0-9a-fA-F]{{0,4}}:){{2,7}}[0-9a-fA-F]{{0,4}}\])"
@@ -19,26 +19,26 @@ LINK_PATTERN = (
     rf"[hH][tT][tT][pP][sS]://{_HOST}{_PORT}{_REST}"
     rf"|[hH][tT][tT][pP]://(?:localhost|127\.0\.0\.1|\[::1\]){_PORT}{_REST}"
 )
-"""https anywhere, or http on this machine, where a shop is being built.
+"""https anywhere, or http on localhost, for development.
 
-Never a scheme that runs as a script, and never a name or password, which make one host look like another.
+Never a scheme that runs a script, and never a user name or password, which disguise the host.
 """
 
 _LINK = re.compile(LINK_PATTERN)
 
 _SHOP_ADDRESS = re.compile(rf"[hH][tT][tT][pP][sS]?://{_HOST}{_PORT}{_REST}")
-"""http anywhere, too: a shop in a local network."""
+"""http is permitted too, for a shop in a local network."""
 
 
 def customer_link(text: str) -> str:
-    """`text` if it is fit to be followed by a customer's browser. Raises ValueError with what is wrong with it."""
+    """`text` if a customer's browser may follow it. Raises ValueError saying what is wrong."""
     if not _LINK.fullmatch(text):
         raise ValueError(_reason(text))
     return text
 
 
 def shop_address(text: str) -> str:
-    """`text` if the operator's browser may be sent there. Raises ValueError with what is wrong with it."""
+    """`text` if the operator's browser may be sent there. Raises ValueError saying what is wrong."""
     if not _SHOP_ADDRESS.fullmatch(text):
         reason = _reason(text)
         raise ValueError("must be an absolute http:// or https:// URL" if reason.startswith("must be an") else reason)

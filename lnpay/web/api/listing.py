@@ -1,4 +1,4 @@
-"""The query of `GET /invoices`, read and checked, and the cursors of its pages."""
+"""The query parameters of `GET /invoices`, validated, and the cursors of its pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 100
 
 PAGED = ("state", "from", "to", "limit", "cursor")
-"""Parameters that ask for a page of the list, with or without others."""
+"""Any of these parameters asks for a page of the list."""
 
 _CURSOR = re.compile(r"([0-9T:.+-]{1,40})/([0-9]{1,18})", re.ASCII)
 
@@ -29,7 +29,7 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True)
 class ListQuery:
-    """A page that is asked for."""
+    """A requested page."""
 
     wanted: ListFilter
     limit: int
@@ -37,7 +37,7 @@ class ListQuery:
 
 
 def read_list_query(arguments: Mapping[str, str]) -> ListQuery:
-    """The page that a query asks for. Raises InvalidRequest, naming every parameter that is wrong."""
+    """The page that a query asks for. Raises InvalidRequest naming every invalid parameter."""
     wrong: dict[str, str] = {}
 
     def read(name: str, reader: Callable[[str], _Value]) -> _Value | None:
@@ -69,7 +69,7 @@ def cursor_after(invoice: Invoice) -> str:
 
 
 def read_cursor(text: str) -> ListPosition:
-    """The place that a cursor stands for. Raises ValueError for any text that is none."""
+    """The position that a cursor encodes. Raises ValueError if it is not a cursor."""
     try:
         decoded = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode("ascii")
         found = _CURSOR.fullmatch(decoded)

@@ -1,4 +1,4 @@
-"""The shop's door: make an invoice, ask about one, show its QR code."""
+"""The shop's API: create, read, list and cancel invoices, and draw their QR codes."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ ADDRESS_WARNING = "ln_address {}: the invoice is good, but a refund would wait u
 
 @blueprint.post("/generate-invoice")
 def generate_invoice() -> Response:
-    """Turn an order into an open invoice with its QR code; the same order gives the same invoice."""
+    """Create an open invoice with its QR code; repeating the request returns the same invoice."""
     caller = require(Permission.CREATE_INVOICE)
     backend = current_backend()
     wanted = read_json(request, GenerateInvoice)
@@ -69,7 +69,7 @@ def generate_invoice() -> Response:
     except OrderConflict as conflict:
         return _conflict_response(backend, conflict if key is None else _about_key(conflict))
     except InvalidRequest as error:
-        # Only the price of the moment tells that an amount is less than a sat.
+        # Only the current price shows that an amount is less than a sat.
         raise invalid_fields({"amount_fiat": error.message}) from error
     data = _shown(backend, invoice)
     if wanted.ln_address:
@@ -81,7 +81,7 @@ def generate_invoice() -> Response:
 
 
 def _about_key(conflict: OrderConflict) -> OrderConflict:
-    """The same conflict for a shop that sent no correlation_id: it knows its Idempotency-Key."""
+    """The same conflict for a shop that sent an Idempotency-Key and no correlation_id."""
     if conflict.code not in ("amount_differs", "correlation_id_taken"):
         return conflict
     conflict.code = "idempotency_key_reused"
@@ -90,7 +90,7 @@ def _about_key(conflict: OrderConflict) -> OrderConflict:
 
 
 def _conflict_response(backend: Backend, conflict: OrderConflict) -> Response:
-    """The error, with the invoice that it is about."""
+    """The error, with the invoice it is about."""
     about = {
         "state": conflict.state,
         "invoice_id": conflict.invoice_id,
@@ -122,7 +122,7 @@ def _to_order(wanted: GenerateInvoice, currency: str) -> Order:
 
 
 def _kept(address: str | None) -> str | None:
-    """What is remembered of an address that cannot be one: enough to see what was sent."""
+    """The part of an invalid address that is stored: enough to see what was sent."""
     if not address:
         return None
     return printable(address, instead="")[:MAX_ADDRESS_CHARACTERS] or None
@@ -131,7 +131,7 @@ def _kept(address: str | None) -> str | None:
 def _shown(backend: Backend, invoice: Invoice) -> OpenInvoice:
     bolt11 = invoice.issue.bolt11
     return {
-        # What the invoice is called at Strike is ours alone; the shop reads its own name for the order.
+        # The correlation id at Strike is internal; the shop gets its own.
         "invoice": {**invoice.issue.strike_invoice, "correlationId": invoice.correlation_id},
         "quote": invoice.issue.strike_quote,
         "qr_code": base64.b64encode(qr_png(bolt11)).decode(),
@@ -170,7 +170,7 @@ def find_invoices() -> Response:
 
 
 def _page(tx: Transaction, query: ListQuery) -> InvoicePage:
-    # One more than is shown says whether there is a next page.
+    # One more row than shown tells whether there is a next page.
     found = tx.invoice_list.newest(query.wanted, query.limit + 1, query.before)
     shown = found[: query.limit]
     return InvoicePage(
@@ -194,7 +194,7 @@ def cancel(invoice_id: str) -> Response:
 
 @blueprint.get("/invoices/<invoice_id>")
 def show_invoice(invoice_id: str) -> AnyResponse:
-    """Where an invoice stands, for the shop. Shop plugins link to it for their staff, who have a page for that."""
+    """The state of an invoice, for the shop. A staff member's browser is redirected to the operator's page."""
     if _is_for_staff():
         return redirect(beside("admin.show_invoice", invoice_id=invoice_id), code=302)
     require(Permission.VIEW_INVOICES)
@@ -210,13 +210,13 @@ def _standing(tx: Transaction, invoice: Invoice) -> InvoiceStanding:
 
 
 def _is_for_staff() -> bool:
-    """Whether a browser, and no program, asks for an invoice, and there is an operator's page to show it."""
+    """Whether a browser rather than a program asks, and there is an operator's page to show."""
     is_browser = request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
     return is_browser and "Authorization" not in request.headers and bool(current_backend().access.admin_password)
 
 
 def _state_of(invoice: Invoice, refund: Refund | None, deliveries: list[Delivery]) -> InvoiceStanding:
-    # How the shop's own code is notified; webhook endpoints have messages of their own.
+    # Deliveries to DELIVERY_URL only; webhook endpoints have their own.
     deliveries = [one for one in deliveries if one.endpoint_id is None]
     told = next((one for one in deliveries if one.event_type == EventType.INVOICE_SETTLED), None)
     told = told or (deliveries[0] if deliveries else None)
@@ -259,7 +259,7 @@ def _bolt11_of(invoice_id: str) -> str:
 
 def _picture(content: bytes | str, mimetype: str) -> Response:
     response = Response(content, mimetype=mimetype)
-    # A payment request never changes; a page of another origin may show it.
+    # A payment request never changes, and pages of other origins may show it.
     response.headers["Cache-Control"] = "private, max-age=3600, immutable"
     return response
 

@@ -1,4 +1,4 @@
-"""Strike's door: signed words that something changed."""
+"""Strike's webhook: signed notice that something changed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SEEN_HEADER = "X-LNPay-Seen"
 def receive() -> Response:
     """Verify, settle, wake the dispatcher, answer.
 
-    What cannot be done now is answered 5xx, so that Strike repeats it.
+    What cannot be processed now is answered 5xx, so that Strike repeats the call.
     """
     backend = current_backend()
     if not backend.access.webhook_secrets:
@@ -34,7 +34,8 @@ def receive() -> Response:
     try:
         outcome = receive_event(backend.settlement, backend.refund_sender, body)
     except StrikeRejected as error:
-        # A wrong key must not lose the event: the operator fixes it, and Strike calls again for nine days.
+        # An invalid API key must not lose the event: Strike repeats the call for nine days, while the operator fixes
+        # the key.
         raise StrikeUnavailable("the invoice could not be read") from error
     backend.delivery_dispatcher.wake()
     backend.refund_dispatcher.wake()
@@ -46,7 +47,7 @@ def receive() -> Response:
 
 
 def _seen() -> str:
-    """Whom we take for the caller, who connected, and whether that one named a caller: for the doctor to judge."""
+    """The caller's address as LNPay sees it, for the doctor: client, peer, and whether the peer named the client."""
     client = client_address(request, current_backend().access.trusted_proxies)
     is_named = "yes" if request.headers.get("X-Forwarded-For") else "no"
     return f"client={client} peer={request.remote_addr} named={is_named}"
@@ -54,7 +55,7 @@ def _seen() -> str:
 
 @blueprint.after_request
 def count(response: Response) -> Response:
-    """Count what became of a call."""
+    """Count the outcome of a call."""
     meters().saw_webhook(_taken(g.outcome) if "outcome" in g else _refused(response.status_code))
     return response
 

@@ -1,1 +1,1 @@
-"""Connecting a shop from its plugin: what it asks for, and the way to the operator who decides."""
+"""Connecting a shop from its plugin: the request for a key, and the redirect to the operator."""

@@ -1,4 +1,4 @@
-"""What a shop's plugin asks for at GET /api-keys/authorize, read and checked. Nothing of it can be trusted."""
+"""A shop plugin's request at GET /api-keys/authorize, validated. None of it can be trusted."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lnpay.monitoring.exposure import is_this_machine
 from lnpay.web.api.links import MAX_LINK_CHARACTERS, shop_address
 
 FIELDS = ("applicationName", "applicationIdentifier", "permissions", "permissions[]", "redirect", "strict")
-"""The fields that are read; plugins send others, which change nothing here."""
+"""The fields that are read; others that plugins send are ignored."""
 
 MAX_NAME_CHARACTERS = 60
 MAX_ID_CHARACTERS = 200
@@ -26,8 +26,9 @@ MAX_PERMISSIONS = 50
 class ConnectRequest:
     """A request that the operator may authorize.
 
-    name: the application's own word for itself. permissions: what the key will permit.
-    left_out: what was asked for and is not granted. redirect: where the key is sent; None shows it to the operator.
+    name: the application's name for itself. permissions: what the key will permit.
+    left_out: requested permissions that are not granted. redirect: where the key is sent; None shows it to the
+    operator.
     """
 
     name: str
@@ -38,28 +39,28 @@ class ConnectRequest:
 
     @property
     def host(self) -> str | None:
-        """The host that the key is sent to, with its port if it has one."""
+        """The host that the key is sent to, with any port."""
         return None if self.redirect is None else urlsplit(self.redirect).netloc.lower()
 
     @property
     def origin(self) -> str | None:
-        """Scheme and host, as a Content-Security-Policy names them."""
+        """The origin, as a Content-Security-Policy names it."""
         return None if self.redirect is None else f"{urlsplit(self.redirect).scheme.lower()}://{self.host}"
 
     @property
     def is_readable_on_the_way(self) -> bool:
-        """Whether the key would be sent over a network without encryption."""
+        """Whether the key would cross a network unencrypted."""
         parts = urlsplit(self.redirect or "")
         return parts.scheme.lower() == "http" and not is_this_machine(parts.hostname or "")
 
     @property
     def label(self) -> str:
-        """What the operator recognises the key by."""
+        """The label by which the operator recognises the key."""
         return (f"{self.name} ({self.host})" if self.host else self.name)[:MAX_LABEL_CHARACTERS]
 
     @property
     def made_for(self) -> KeyPurpose:
-        """The plugin, if the name says one of those we know and the permissions are exactly its own."""
+        """The plugin, if the name is a known one and the permissions are exactly those it needs."""
         known = (
             one for one in PERMISSIONS_FOR if one in self.name.lower() and PERMISSIONS_FOR[one] == self.permissions
         )
@@ -67,7 +68,7 @@ class ConnectRequest:
 
     @property
     def application(self) -> Application:
-        """What is kept of the application."""
+        """The application id that is stored with the key."""
         return Application(self.application_id, self.host)
 
 
@@ -83,7 +84,7 @@ def read_connect_request(fields: MultiDict[str, str], store_id: str) -> ConnectR
     names = list(dict.fromkeys(one.strip().removesuffix(f":{store_id}") for one in asked))
     permissions = tuple(one for one in GRANTABLE if one in names)
     left_out = [one for one in names if one not in GRANTABLE]
-    # Plugins insist on refunds in name only: they work without, and say themselves that they cannot refund.
+    # Plugins request refunds as required but work without: they then tell the user that they cannot refund.
     impossible = [_shown(one, MAX_NAME_CHARACTERS) for one in left_out if one != Permission.CREATE_PULL_PAYMENTS]
     is_strict = fields.get("strict", "true").strip().lower() not in ("false", "0")
     if impossible and is_strict:
@@ -108,12 +109,12 @@ def _redirect(text: str) -> str | None:
         redirect = shop_address(text)
     except ValueError as error:
         raise InvalidRequest(f"the address to return to {error}") from error
-    # The policy that lets the browser send the form to one host only has no way to write such an address.
+    # A Content-Security-Policy, which limits the form to one host, cannot express an IPv6 address.
     if "[" in urlsplit(redirect).netloc:
         raise InvalidRequest("the address to return to must have a host name or an IPv4 address")
     return redirect
 
 
 def _shown(text: str, most: int) -> str:
-    """Foreign text in one line, without characters that hide or turn others round."""
+    """Text from outside on one line, without characters that hide or reverse others."""
     return on_one_line(printable(text))[:most].strip()

@@ -17,7 +17,7 @@ blueprint = Blueprint("connect", __name__)
 
 @blueprint.get("/api-keys/authorize")
 def authorize() -> AnyResponse:
-    """Lead to the operator's page, where the session is: its cookie is for /admin alone."""
+    """Redirect to the operator's page, because the session cookie is limited to /admin."""
     if not current_backend().access.admin_password:
         return error_response(
             404,

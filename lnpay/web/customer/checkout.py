@@ -1,4 +1,4 @@
-"""The page a customer pays on: it shows what to pay, and moves by itself as the payment does."""
+"""The page a customer pays on; it follows the payment automatically."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STATUS_CACHE = "lnpay-status"
 
 @blueprint.get("/checkout/<token>")
 def show(token: str) -> Response:
-    """Show what to pay, or what became of it."""
+    """Show the payment request, or the outcome of the payment."""
     with current_backend().repository.reading() as tx:
         invoice = tx.invoices.find_by_token(token)
         refund = None if invoice is None else tx.refunds.find_late(invoice.id)

@@ -1,4 +1,4 @@
-"""The languages of the customer's pages: which one a request wants, and amounts and times written in it."""
+"""The languages of the customer's pages: choosing one per request, and formatting amounts and times in it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LANGUAGES = {
     "pt-BR": "Português (Brasil)",
     "zh-CN": "简体中文",
 }
-"""Their codes, as browsers write them, and their own names."""
+"""Language codes as browsers send them, with each language's own name."""
 
 DEFAULT_LANGUAGE = "en"
 
@@ -32,7 +32,7 @@ _BY_PRIMARY = {code.partition("-")[0]: code for code in LANGUAGES}
 
 
 def set_up_languages(app: Flask) -> None:
-    """Have the app's templates speak the language that each request wants."""
+    """Make the app's templates use the language of each request."""
     Babel(app, locale_selector=lambda: locale_name(wanted_language()))
     app.jinja_env.globals.update(
         LANGUAGES=LANGUAGES,
@@ -74,19 +74,19 @@ def language_query() -> str:
 
 
 def known_language(tag: str) -> str | None:
-    """Our language for a tag: pt-PT reads Brazilian Portuguese rather than English."""
+    """The supported language for a tag: pt-PT gets Brazilian Portuguese rather than English."""
     tag = tag.lower().replace("_", "-")
     return _BY_LOWER_CASE.get(tag) or _BY_PRIMARY.get(tag.partition("-")[0])
 
 
 def mark_language(response: Response) -> None:
-    """Tell caches which language this is and that it depends on who asks."""
+    """Mark the response's language, and tell caches that it varies with Accept-Language."""
     response.headers["Content-Language"] = wanted_language()
     response.vary.add("Accept-Language")
 
 
 def in_fiat(amount: Decimal, currency: str) -> str:
-    """An amount of money as people write it. Never rounded: a decimal that is there is shown."""
+    """An amount of money in the request's locale, never rounded."""
     if currency == "sats":
         return str(ngettext("%(sats)s sat", "%(sats)s sats", int(amount), sats=grouped(int(amount))))
     if currency == "btc":
@@ -95,18 +95,18 @@ def in_fiat(amount: Decimal, currency: str) -> str:
 
 
 def as_price(price: Decimal, currency: str) -> str:
-    """The price of one bitcoin, for people: with no more decimals than money has."""
+    """The price of one bitcoin, with the currency's usual decimals."""
     return _in_order(format_currency(price, currency.upper(), locale=_locale()))
 
 
 def _in_order(amount: str) -> str:
-    """From right to left, "US$" at the end would be shown as "$US": a mark keeps its sign where it belongs."""
+    """Keep the currency sign in place: in right-to-left text a trailing "US$" would be shown as "$US"."""
     is_from_right = amount.startswith("\N{RIGHT-TO-LEFT MARK}") and not amount.endswith("\N{RIGHT-TO-LEFT MARK}")
     return amount + "\N{LEFT-TO-RIGHT MARK}" if is_from_right else amount
 
 
 def grouped(number: int) -> str:
-    """A whole number with its digits in groups."""
+    """A whole number with digit grouping."""
     return format_decimal(number, locale=_locale())
 
 

@@ -1,4 +1,4 @@
-"""Where the payment page leads: the shop's link with the ids of the invoice in it."""
+"""The shop's links on the payment page, with the invoice's ids filled in."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from urllib.parse import quote, urlsplit
 from lnpay.domain.model import Invoice
 
 PLACEHOLDER = re.compile(r"(?:\{|%7[Bb])(InvoiceId|OrderId)(?:\}|%7[Dd])")
-"""What Greenfield clients write in a link for an id that they do not know yet."""
+"""Placeholders that Greenfield clients put into a link for ids they do not know yet."""
 
 
 def return_link(invoice: Invoice) -> str | None:
-    """Where the customer goes once the invoice is paid. Only in a Greenfield client's link is anything replaced."""
+    """Where the customer goes after paying. Placeholders are replaced only in a Greenfield client's link."""
     link = invoice.order.return_url
     if link is None or invoice.order.checkout_options is None:
         return link
@@ -21,13 +21,13 @@ def return_link(invoice: Invoice) -> str | None:
 
 
 def _order_id(invoice: Invoice) -> str:
-    """The order as the metadata names it: the database keeps a long name shortened."""
+    """The full order id from the metadata, because the database stores a long one shortened."""
     given = invoice.order.metadata.get("orderId") if isinstance(invoice.order.metadata, dict) else None
     return "" if given is None or isinstance(given, bool | list | dict) else str(given)
 
 
 def origin_of(link: str) -> str:
-    """The origin of a link, as a browser names it."""
+    """The origin of a link, as a browser sends it."""
     parts = urlsplit(link)
     host, port = (parts.hostname or "").lower(), parts.port
     host = f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-"""The one page that customers see, at /checkout/<token> and at /refund/<token>."""
+"""The customer's page at /checkout/<token> and /refund/<token>."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STATIC = Path(__file__).parents[1] / "static"
 CUSTOMER_PATHS = ("/checkout/", "/refund/", "/i/")
 
 MODAL_PATH = "/invoice"
-"""The page in the frame that a shop plugin's script makes."""
+"""The page inside a shop plugin's frame."""
 
 SOURCE_NAMES = {"coingecko": "CoinGecko", "coinbase": "Coinbase", "strike": "Strike"}
 
@@ -44,7 +44,7 @@ _TROUBLES = {404: "missing", 429: "busy", 503: "busy"}
 
 
 def set_up_customer_page(app: Flask) -> None:
-    """Give the app's templates what the page is written with."""
+    """Register the filters and globals that the page's templates use."""
     app.jinja_env.globals.update(beside=beside, static=static, qr_svg=qr_svg, sandbox_url=sandbox_url, shop=shop)
     app.jinja_env.filters["source"] = lambda name: SOURCE_NAMES.get(name, name)
     app.jinja_env.trim_blocks = True
@@ -53,7 +53,7 @@ def set_up_customer_page(app: Flask) -> None:
 
 @dataclass(frozen=True)
 class ModalView:
-    """The page in a frame of a shop plugin's page. status: where the payment stands, in the plugin's words.
+    """The page in a frame of a shop plugin's page. status: the payment's status, in the plugin's terms.
 
     parent: the origin of the shop's page, which may show the frame. None: only CORS_ORIGINS may.
     """
@@ -71,9 +71,9 @@ def customer_page(
     status: int = 200,
     modal: ModalView | None = None,
 ) -> Response:
-    """Show where the payment of `invoice`, or its refund, stands.
+    """Show the status of the payment of `invoice`, or of its refund.
 
-    mistake: `given`, the address that the customer has just sent, cannot be one.
+    mistake: why `given`, the address that the customer has just entered, is invalid.
     """
     backend = current_backend()
     now = backend.clock()
@@ -105,27 +105,27 @@ def customer_page(
 
 
 def order_name_of(invoice: Invoice) -> str | None:
-    """What the shop calls the order; None for a name that LNPay has made up, which tells a customer nothing."""
+    """The shop's id of the order; None if LNPay generated it, because it would mean nothing to a customer."""
     name = invoice.order_id
     return None if _MADE_UP.fullmatch(name) else name
 
 
 def wants_trouble_page() -> bool:
-    """Whether an error is shown to a customer, whose browser asked for a payment page or a refund page."""
-    # Only so deep, because links of the page are relative.
+    """Whether to show the error as a page: a customer's browser asked for a payment or refund page."""
+    # Only at this depth, because the page's links are relative.
     is_page = request.path.startswith(CUSTOMER_PATHS) and request.path.count("/") == 2
     is_page = is_page or request.path == MODAL_PATH
     return is_page and request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
 
 
 def trouble_page(status: int, retry_after_seconds: int) -> Response:
-    """An error in the look and language of the pages it stands for. Nothing of the inside is said."""
+    """An error page in the customer's language. It reveals nothing internal."""
     kind = _TROUBLES.get(status, "broken")
     parents = current_backend().access.cors_origins
     response = _answer(render_template("trouble.html", kind=kind, parents=parents), status, parents)
     response.vary.add("Accept")
     if kind == "busy":
-        # Works without a script too. There is nothing on the page that a reload could take away.
+        # Reload without a script: the page has no input that could be lost.
         response.headers["Refresh"] = str(retry_after_seconds)
     return response
 
@@ -138,7 +138,7 @@ def _answer(page: str, status: int, parents: Sequence[str]) -> Response:
 
 
 def page_policy(parents: Sequence[str]) -> str:
-    """The Content-Security-Policy of a page that the pages of `parents` may show in a frame."""
+    """A Content-Security-Policy that lets pages of `parents` frame the page."""
     return _POLICY + (" ".join(parents) or "'none'")
 
 
@@ -147,7 +147,7 @@ def _seconds_left(until: datetime, now: datetime) -> int:
 
 
 def shop() -> ShopFace:
-    """How pages show the shop."""
+    """The shop's branding."""
     return current_backend().shop_face
 
 
@@ -157,18 +157,18 @@ def sandbox_url() -> str | None:
 
 
 def _host(url: str | None) -> str | None:
-    """What a customer recognises of a link."""
+    """The host of a link, which a customer recognises."""
     return None if url is None else urlsplit(url).netloc
 
 
 def beside(endpoint: str, **values: Any) -> str:  # noqa: ANN401 - as url_for takes them
-    """A relative link from the page of this request to a route: it works under any path of a proxy."""
+    """A relative link from the current page to a route, so that it works under any proxy path."""
     upward = "../" * (request.path.count("/") - 1)
     return upward + url_for(endpoint, **values).removeprefix(request.script_root).removeprefix("/")
 
 
 def static(name: str) -> str:
-    """A link to a file of static/ that changes with the file, so that it can be kept for long."""
+    """A fingerprinted link to a static file, so that browsers can cache it for long."""
     return beside("static", filename=name, v=_fingerprint(name))
 
 

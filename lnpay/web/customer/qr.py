@@ -1,8 +1,8 @@
 """A QR code of a payment request, as PNG and as SVG: black on white, with the quiet zone the standard asks for.
 
-The mask is fixed, because to score all eight takes longer than all the rest. Any of them is valid, and what a payment
-request holds is as good as random: over random ones the best mask scores 8 % better than a fixed one, which no reader
-notices.
+The mask is fixed, because scoring all eight takes longer than everything else. Any mask is valid, and a payment
+request is
+practically random: over random ones the best mask scores 8 % better than a fixed one, which no reader notices.
 
 Nothing heavy is imported until the first code is drawn.
 """
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from html import escape
 
 QUIET_ZONE = 4
-"""White modules on each side."""
+"""Width of the white border, in modules."""
 
 PIXELS_PER_MODULE = 8
 """One byte of a 1-bit image, so that a module is never cut and its edges stay sharp."""
@@ -31,9 +31,9 @@ Matrix = Sequence[bytes]
 
 
 def payment_uri(payment_request: str) -> str:
-    """What a wallet opens: `lightning:` and the payment request in upper case, which makes the smallest QR code.
+    """The URI a wallet opens: `lightning:` and the payment request in upper case, which gives the smallest QR code.
 
-    Raises ValueError for what is not letters and digits only.
+    Raises ValueError if it is not letters and digits only.
     """
     if not _URI_CHARACTERS.fullmatch(payment_request):
         raise ValueError("a payment request is letters and digits only")
@@ -52,7 +52,7 @@ def qr_png(payment_request: str) -> bytes:
     pixels = b"".join(row * PIXELS_PER_MODULE for row in (*blank, *rows, *blank))
     image = Image.frombytes("1", (size * PIXELS_PER_MODULE, size * PIXELS_PER_MODULE), pixels)
     png = io.BytesIO()
-    # Level 1 is half the time of level 6, for some 400 bytes more.
+    # Level 1 takes half the time of level 6 and some 400 bytes more.
     image.save(png, "PNG", compress_level=1)
     return png.getvalue()
 
@@ -60,7 +60,7 @@ def qr_png(payment_request: str) -> bytes:
 def qr_svg(payment_request: str, title: str = "QR code to pay with a Lightning wallet") -> str:
     """SVG of any size, one unit per module, quiet zone included. Raises ValueError as payment_uri does.
 
-    title: what a screen reader says. There is no id in it, so that it can stand inside any page.
+    title: the text for screen readers. The SVG has no ids, so that it can be embedded in any page.
     """
     matrix = _matrix(payment_uri(payment_request).upper())
     size = len(matrix) + 2 * QUIET_ZONE
@@ -74,7 +74,7 @@ def qr_svg(payment_request: str, title: str = "QR code to pay with a Lightning w
 
 def _row_path(row: bytes, y: int) -> str:
     """One rectangle for each run of black modules."""
-    # A white module after the last one ends the run that reaches the edge.
+    # A white module after the last one closes a run that reaches the edge.
     edges = [x for x, (left, right) in enumerate(zip((0, *row), (*row, 0), strict=True)) if left != right]
     runs = zip(edges[::2], edges[1::2], strict=True)
     return "".join(f"M{QUIET_ZONE + start} {y}h{end - start}v1h-{end - start}z" for start, end in runs)
@@ -83,17 +83,17 @@ def _row_path(row: bytes, y: int) -> str:
 def _matrix(text: str) -> Matrix:
     """Modules of the smallest QR code of `text`: alphanumeric, error correction L.
 
-    L because it is shown on a screen, where nothing is torn off and larger modules help a camera more.
-    Raises ValueError when it is longer than the largest code holds.
+    L because a screen does not tear, and larger modules help a camera more.
+    Raises ValueError if the text exceeds the largest code.
     """
     import qrcode
     from qrcode.util import MODE_ALPHA_NUM, QRData
 
     code = qrcode.QRCode(error_correction=qrcode.ERROR_CORRECT_L, mask_pattern=_MASK)
-    # Not split into modes by the library: our own text is alphanumeric from end to end.
+    # One segment, because the text is alphanumeric throughout.
     code.add_data(QRData(text.encode("ascii"), mode=MODE_ALPHA_NUM, check_data=False), optimize=0)
     try:
         code.make()
     except (ValueError, qrcode.exceptions.DataOverflowError) as error:
-        raise ValueError("a payment request of this length fits in no QR code") from error
+        raise ValueError("a payment request of this length does not fit into a QR code") from error
     return [bytes(row) for row in code.modules]

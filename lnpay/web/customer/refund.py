@@ -1,4 +1,4 @@
-"""The customer's page about a refund: what became of it, and a form where it needs an address."""
+"""The customer's refund page: its status, and a form if an address is needed."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ from lnpay.web.errors import error_response
 blueprint = Blueprint("refund", __name__)
 
 MISSES, MISS_PAUSE = 20, timedelta(seconds=2)
-"""Links that lead to no refund, from one client. Then one each pause is looked up, so that a customer who shares the
-client's address gets through on repeating."""
+"""Unknown refund links that one client may try. After that one per pause is looked up, so that a customer behind the
+same address gets through by repeating."""
 
 ADDRESSES, ADDRESS_PAUSE = 20, timedelta(seconds=30)
-"""Addresses from one client, for all links together: each costs a call to Strike. One link allows fewer, so customers
-who share an address rarely meet this limit."""
+"""Lightning addresses that one client may enter, for all links together: each costs a call to Strike. One link allows
+fewer, so customers who share an IP address rarely reach this limit."""
 
 MISS_LIMIT, ADDRESS_LIMIT = "lnpay.refund_misses", "lnpay.refund_addresses"
 
 
 def set_up_refund_limits(app: Flask, backend: Backend) -> None:
-    """Limit what one client can make the refund form do."""
+    """Set the rate limits of the refund form."""
     app.extensions[MISS_LIMIT] = ClientLimit(MISSES, MISS_PAUSE, backend.clock)
     app.extensions[ADDRESS_LIMIT] = ClientLimit(ADDRESSES, ADDRESS_PAUSE, backend.clock)
 
 
 @blueprint.get("/refund/<token>")
 def show(token: str) -> Response:
-    """Where the money is, or the form that asks where it should go."""
+    """Show the refund's status, or the form that asks for an address."""
     return _page(token)
 
 
 @blueprint.post("/refund/<token>")
 def submit(token: str) -> AnyResponse:
-    """Take the address. However often it is sent, there is one refund: once it has an address, nothing starts."""
+    """Accept the address. However often it is sent, there is one refund: once it has an address, no other starts."""
     backend = current_backend()
     client = place_of(client_address(request, backend.access.trusted_proxies))
     misses: ClientLimit = current_app.extensions[MISS_LIMIT]
@@ -69,7 +69,7 @@ def submit(token: str) -> AnyResponse:
     except TooManyTries as error:
         return error_response(429, error.code, error.message, retry_after_seconds=error.retry_after_seconds)
     backend.refund_dispatcher.wake()
-    # Relative, like every link of the page: it works under any path of a proxy.
+    # Relative, like every link of the page, so that it works under any proxy path.
     return redirect(f"{token}{language_query()}", code=303)
 
 

@@ -1,4 +1,4 @@
-"""`/lnpay.js`: one script tag, and a shop's own page opens the payment page in a window."""
+"""`/lnpay.js`: with one script tag, a shop's own page opens the payment page in a modal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from flask import Blueprint, Response, current_app
 blueprint = Blueprint("script", __name__)
 
 MAX_AGE_SECONDS = 3_600
-"""Its address never changes, so a new version must come by itself."""
+"""Short, because the URL never changes and a new version must still arrive."""
 
 
 @blueprint.get("/lnpay.js")

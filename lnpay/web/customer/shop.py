@@ -1,4 +1,4 @@
-"""The shop's face on the pages that customers see: its name, its colour and its logo; and the page at `/`."""
+"""The shop's branding on customer pages (name, colour, logo), and the page at `/`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from lnpay.web.customer.pages import page_policy
 
 blueprint = Blueprint("shop", __name__)
 
-# Below /static/, which every proxy passes on already.
+# Under /static/, which proxies already pass on.
 MAX_AGE_SECONDS = 86_400
-"""Pages name both files with their fingerprints, so that a changed one has another address."""
+"""Pages link both files with fingerprints, so that a changed file has a new URL."""
 
 DARK_CARD = (0x17, 0x1E, 0x1B)
-"""The background of cards in the dark, as customer.css has it."""
+"""The card background of the dark theme in customer.css."""
 
 MIN_CONTRAST = 4.5
 
 
 @blueprint.get("/")
 def show_home() -> Response:
-    """What this server is: for people a page, for programs JSON."""
+    """What this server is: a page for people, JSON for programs."""
     face = current_backend().shop_face
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) != "text/html":
         response = jsonify(Home(status="success", service="LNPay", shop=face.name or None, docs="/docs"))
@@ -50,7 +50,7 @@ def show_logo() -> Response:
 
 @blueprint.get("/static/shop/style.css")
 def show_style() -> Response:
-    """The colour of SHOP_COLOR, for light and dark."""
+    """A style sheet with SHOP_COLOR for the light and the dark theme."""
     color = current_backend().shop_face.color
     if not color:
         raise NotFound("there is no colour")
@@ -68,13 +68,13 @@ def _kept(response: Response) -> Response:
 
 
 def fingerprint(face: ShopFace) -> str:
-    """A text that changes with the files of `face`."""
+    """A hash of the files of `face`."""
     content = b"" if face.logo is None else face.logo.content
     return hashlib.sha256(face.color.encode() + content).hexdigest()[:10]
 
 
 def lightened(color: str) -> str:
-    """The same hue, as much lighter as it takes to be read on a dark card."""
+    """The same hue, lightened until it is readable on a dark card."""
     parts = tuple(int(color[start : start + 2], 16) for start in (1, 3, 5))
     for percent in range(0, 101, 5):
         mixed = tuple(round(one + (255 - one) * percent / 100) for one in parts)

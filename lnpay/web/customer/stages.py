@@ -1,4 +1,4 @@
-"""What the customer's page says: one word for where the payment, or the refund of it, stands."""
+"""The stages of a payment and its refund, as the customer's page shows them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from lnpay.repository.queries.payment_status import PaymentStatus
 
 
 class Stage(StrEnum):
-    """The customer's words. `GET /checkout/<token>/status` answers with one of them."""
+    """A stage. `GET /checkout/<token>/status` returns its value."""
 
     WAITING = "waiting"  # to be paid
-    SEEN = "seen"  # money was seen, it is not final yet
-    PAID = "paid"  # in time
+    SEEN = "seen"  # a payment was seen but is not final
+    PAID = "paid"  # paid in time
     EXPIRED = "expired"  # the time to pay is over
-    CANCELLED = "cancelled"  # it was called off
-    REFUNDING = "refunding"  # paid too late: the money is on its way back
+    CANCELLED = "cancelled"  # cancelled
+    REFUNDING = "refunding"  # paid late: being refunded
     REFUND_HELD = "refund_held"  # the shop must approve the refund
     LATE_HELD = "late_held"  # paid too late: the shop accepts or refunds it
     NEEDS_ADDRESS = "needs_address"  # the customer must say where the money should go
-    REFUNDED = "refunded"  # it is back
+    REFUNDED = "refunded"  # refunded
 
 
 REFUND_STAGES = {
@@ -34,13 +34,13 @@ REFUND_STAGES = {
 
 
 def payment_status_of(invoice: Invoice, refund: Refund | None) -> PaymentStatus:
-    """What two whole records say about where a payment stands."""
+    """The payment status of an invoice and its refund."""
     refund_state, held_because = (None, None) if refund is None else (refund.state, refund.held_because)
     return PaymentStatus(invoice.state, invoice.seen_at, invoice.expires_at, refund_state, held_because)
 
 
 def stage_of(payment_status: PaymentStatus, now: datetime) -> Stage:
-    """The one word for a payment."""
+    """The stage of a payment."""
     if payment_status.state is InvoiceState.SETTLED:
         return Stage.PAID
     if payment_status.refund_state is RefundState.HELD and payment_status.held_because is HoldCause.LATE_PAYMENT:
@@ -51,13 +51,13 @@ def stage_of(payment_status: PaymentStatus, now: datetime) -> Stage:
         return Stage.SEEN
     if payment_status.state is InvoiceState.CANCELLED:
         return Stage.CANCELLED
-    # The page does not wait for a worker to say that the time is over.
+    # The deadline counts at once, even before a worker records it.
     is_open = payment_status.state is InvoiceState.UNPAID and now <= payment_status.expires_at
     return Stage.WAITING if is_open else Stage.EXPIRED
 
 
 def is_final(payment_status: PaymentStatus) -> bool:
-    """Whether nothing will ever change again, so that the page can stop polling."""
+    """Whether the stage can no longer change, so that the page can stop polling."""
     if payment_status.state is InvoiceState.PAID_LATE:
         return payment_status.refund_state is RefundState.SENT
     return payment_status.state is InvoiceState.SETTLED
