@@ -74,7 +74,7 @@ def test_a_key_that_is_revoked_is_refused_at_once_on_another_server(desk: World)
     assert (answer.status_code, answer.get_json()["code"]) == (401, "unauthenticated")
 
 
-def test_a_shop_that_connects_again_is_told_apart_from_one_that_never_did(desk: World) -> None:
+def test_the_operator_sees_that_a_shop_has_been_connected_before(desk: World) -> None:
     page = f"/admin/connect?{query()}"
     assert "has been connected before" not in desk.client.get(page).text
 

@@ -103,3 +103,19 @@ def test_odd_text_finds_nothing_and_breaks_nothing(plugin: Plugin, made: list[An
 
         assert answer.status_code == 200, answer.text
         assert text == "+" or answer.get_json() == []
+
+
+def test_a_page_is_the_same_for_few_queries_and_for_many(plugin: Plugin, made: list[Any]) -> None:
+    """Many order ids and statuses are more than a database takes in one query."""
+    few = [("orderId", "1001"), ("orderId", "1002"), ("status", "Settled"), ("status", "Expired")]
+    many = [*few, *(("orderId", f"x{number}") for number in range(90))]
+
+    for query in (few, many):
+        assert ids(plugin, *query) == [one["id"] for one in made]
+        assert ids(plugin, *query, ("skip", 1), ("take", 1)) == [made[1]["id"]]
+        assert ids(plugin, *query, ("skip", 3)) == []
+
+
+def test_an_invoice_that_is_found_in_two_ways_is_listed_once(plugin: Plugin, made: list[Any]) -> None:
+    assert ids(plugin, ("textSearch", made[2]["id"])) == [made[2]["id"]]
+    assert ids(plugin, ("textSearch", "1001"), ("orderId", "1001"), ("status", "Settled")) == [made[2]["id"]]

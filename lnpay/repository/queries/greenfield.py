@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, TextClause, select, text, update
+from sqlalchemy import ColumnElement, Connection, Select, TextClause, select, text, union, update
 
 from lnpay.domain.model import Invoice
 from lnpay.domain.states import InvoiceState, check_invoice_move
@@ -16,6 +16,9 @@ from lnpay.repository.records.invoices import to_invoice
 from lnpay.repository.sql import read_rows
 from lnpay.repository.tables import IS_ACCEPTED, IS_MARKED_INVALID, IS_SEEN_UNPAID
 from lnpay.repository.tables import invoices as t
+
+_MOST_IN_ONE_QUERY = 12
+"""Every status has fewer ways in all. SQLite takes 500 in one query."""
 
 _ENDED = (InvoiceState.EXPIRED, InvoiceState.LAPSED, InvoiceState.CANCELLED)
 
@@ -46,20 +49,42 @@ class GreenfieldInvoices:
 
     def newest(self, wanted: ListFilter, now: datetime, skip: int, limit: int) -> list[Invoice]:
         """The wanted invoices, the newest first, without the first `skip`, at most `limit`."""
-        found: dict[int, datetime] = {}
         # A query for each way to be wanted, so that each has its index.
-        for way in _ways(wanted, now):
-            statement = (
-                select(t.c.id, t.c.opened_at)
-                .where(t.c.opened_at.is_not(None), *way, *_dates(wanted))
-                .order_by(t.c.opened_at.desc(), t.c.id.desc())
-                .limit(skip + limit)
-            )
-            found.update(read_rows(self._connection, t, statement, lambda row: (row.id, row.opened_at)))
-        places = sorted(((opened_at, row_id) for row_id, opened_at in found.items()), reverse=True)
-        ids = [row_id for _, row_id in places[skip : skip + limit]]
+        queries = [
+            select(t.c.id, t.c.opened_at).where(t.c.opened_at.is_not(None), *way, *_dates(wanted))
+            for way in _ways(wanted, now)
+        ]
+        if not queries:
+            return []
+        if len(queries) <= _MOST_IN_ONE_QUERY:
+            ids = self._page(queries, skip, limit)
+        else:
+            ids = self._merged_page(queries, skip, limit)
         rows = read_rows(self._connection, t, select(t).where(t.c.id.in_(ids)), to_invoice)
         return sorted(rows, key=lambda one: (one.issue.opened_at, one.id), reverse=True)
+
+    def _page(self, queries: list[Select[Any]], skip: int, limit: int) -> list[int]:
+        """The ids of a page, found by the database: what is left out is never read into this process."""
+        if len(queries) == 1:
+            page = queries[0].order_by(t.c.opened_at.desc(), t.c.id.desc())
+        else:
+            # Each part in a query of its own, because not every database sorts and limits the parts of a union.
+            parts = [
+                select(one.order_by(t.c.opened_at.desc(), t.c.id.desc()).limit(skip + limit).subquery())
+                for one in queries
+            ]
+            every = union(*parts).subquery()
+            page = select(every.c.id).order_by(every.c.opened_at.desc(), every.c.id.desc())
+        return read_rows(self._connection, t, page.offset(skip).limit(limit), lambda row: int(row.id))
+
+    def _merged_page(self, queries: list[Select[Any]], skip: int, limit: int) -> list[int]:
+        """The same for more queries than a database takes in one. Each is about one order, so it finds few rows."""
+        found: dict[int, datetime] = {}
+        for one in queries:
+            statement = one.order_by(t.c.opened_at.desc(), t.c.id.desc()).limit(skip + limit)
+            found.update(read_rows(self._connection, t, statement, lambda row: (row.id, row.opened_at)))
+        places = sorted(((opened_at, row_id) for row_id, opened_at in found.items()), reverse=True)
+        return [row_id for _, row_id in places[skip : skip + limit]]
 
     def mark_invalid(self, invoice: Invoice, at: datetime) -> bool:
         """End an open invoice at `at`: a later payment is late. False when it is not open any more.
