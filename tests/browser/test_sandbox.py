@@ -230,6 +230,33 @@ def test_nothing_keeps_anybody_out(visit: Callable[..., Visitor], look: str) -> 
         assert_fits(page)
 
 
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_receive_request_is_paid_again_with_another_amount_from_strikes_app(
+    visit: Callable[..., Visitor], look: str
+) -> None:
+    visitor = visit(**LOOKS[look])
+    body = {"bolt11": {"amount": {"amount": "0.00052000", "currency": "BTC"}, "description": "Green tea"}}
+    answer = visitor.context.request.post(
+        f"{visitor.sandbox.world}/v1/receive-requests", data=body, headers={"Authorization": "Bearer any key"}
+    )
+    page = visitor.open(f"/wallet?payment_request={answer.json()['bolt11']['invoice']}")
+    page.get_by_role("button", name="Pay now").click()
+    expect(page.locator(".notice")).to_contain_text("Paid.")
+
+    page.get_by_role("link", name="Pay again").first.click()
+    page.get_by_text("Another amount, or Strike's app").click()
+    page.get_by_label("Amount in sats").fill("60,000")
+    page.get_by_label("Strike's app: the money stays inside Strike").check()
+    picture(page, f"sandbox-wallet-again-{look}")
+    assert_accessible(page)
+    assert_fits(page)
+    page.get_by_role("button", name="Pay again").click()
+
+    expect(page.locator(".notice")).to_contain_text("Paid 60,000 sats, 8,000 more than asked for.")
+    assert_accessible(page)
+    assert_fits(page)
+
+
 def test_an_order_of_yesterday_leads_to_the_shop(
     sandbox: RunningSandbox, new_context: Callable[..., BrowserContext]
 ) -> None:
