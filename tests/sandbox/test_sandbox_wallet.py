@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import requests
 
-from tests.sandbox.strike_client import Client
+from tests.sandbox.strike_client import Client, error_of
 
 
 @pytest.fixture
@@ -117,3 +119,23 @@ def test_the_ledger_shows_what_was_credited(strike: Client) -> None:
     assert f"receive request {made['receiveRequestId']}" in page
     assert "credited 4000.00 EUR" in page
     assert "4,000.00 <small>EUR</small>" in page
+
+
+def test_the_wallet_asks_for_money_and_is_paid_once(strike: Client) -> None:
+    page = strike.call("POST", "/wallet/request", data={"ask": "7,000"})
+    found = re.search(r"lnbc70u1[a-z0-9]+", page.text)
+    assert found is not None
+    assert "A payment request for 7,000 sats" in page.text
+
+    quote = strike.call("POST", "/v1/payment-quotes/lightning", json={"lnInvoice": found[0]}).json()
+    strike.execute(quote["paymentQuoteId"])
+
+    assert [receipt.sats for receipt in strike.simulator.wallet.receipts] == [7000]
+    again = strike.call("POST", "/v1/payment-quotes/lightning", json={"lnInvoice": found[0]})
+    assert error_of(again) == (422, "LN_INVOICE_PROCESSED")
+
+
+@pytest.mark.parametrize(("sats", "status"), [("", 400), ("many", 409), ("0", 409)])
+def test_the_wallet_asks_for_a_whole_number_of_sats(strike: Client, sats: str, status: int) -> None:
+    assert strike.call("POST", "/wallet/request", data={"ask": sats}).status_code == status
+    assert strike.simulator.wallet.requests == {}

@@ -157,6 +157,21 @@ def pay() -> Page:
     return _wallet("", notice=notice, order=order)
 
 
+@pages.post("/wallet/request")
+def ask_for_money() -> Page:
+    """Issue a payment request of the wallet's own: what a customer pastes where a refund is claimed."""
+    sim = simulator()
+    try:
+        sats = _chosen_sats(request.form.get("ask", ""), None)
+    except PaymentRefused as refusal:
+        return _wallet("", notice=_REFUSALS[refusal.reason], is_bad=True), 409
+    if sats is None:
+        abort(400)
+    with sim.lock:
+        issued = sim.wallet.ask(sim, sats)
+    return _wallet("", issued=issued)
+
+
 def _chosen_sats(text: str, asked: Asked | None) -> int | None:
     """The amount the customer typed; None for what is asked for. Raises PaymentRefused."""
     digits = text.strip().replace(",", "")
