@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from urllib.parse import urlsplit
@@ -63,21 +64,14 @@ def build_backend(
 ) -> Backend:
     """Build the parts of one process and bring the database up to date.
 
-    deliver: the merchant's hook. The others are what a test replaces, to hold time, network and threads still.
-    clock: this machine's. The parts use Strike's time instead, from the first answer of Strike on.
-    steady: monotonic seconds, independent of `clock`.
+    deliver: the merchant's hook. Tests replace the other arguments to control time, network and threads.
+    clock: this machine's. After Strike's first answer the parts use Strike's time instead.
+    steady: a monotonic clock in seconds, independent of `clock`.
     post: sends to webhook endpoints.
-    sandbox_url: where a simulator plays Strike and the customer's wallet; pages then say so.
+    sandbox_url: the simulator's URL; pages then say that no real money moves.
     Raises SchemaTooNew and StorageUnavailable.
     """
-    repository = Repository(
-        settings.database_url,
-        steady=injected_seconds(clock, steady),
-        max_connections=settings.db_pool_size,
-        statement_timeout_seconds=settings.db_statement_timeout_seconds,
-    )
-    repository.upgrade()
-    notice_restore(repository, clock())
+    repository = _database(settings, clock, steady)
     strike_time = StrikeTime(clock, steady)
     clock = strike_time.now
     budget = Budget(repository)
@@ -85,44 +79,21 @@ def build_backend(
     session = session or pooled_session()
     strike = _strike(settings, budget, session, strike_time)
     stop = threading.Event()
-    outbox = Outbox(
-        repository,
-        deliver,
-        clock,
-        settings.delivery_url,
-        settings.delivery_secret,
-        stop,
-        signing_clock=_signing_clock(settings.strike_api_url),
-        post=post,
-        allow_private=settings.webhook_allow_private,
-    )
+    outbox = _outbox(settings, repository, deliver, clock, stop, post)
     dispatcher = delivery_dispatcher(outbox)
     rates = _rates(settings, strike, session, repository, clock, run_in_background)
     late = LateRules(settings.late_payments, settings.late_accept_percent, rates.current_within)
     refund_rules = _refund_rules(settings)
     refund_sender = RefundSender(repository, strike, clock, settings.delivery_events, refund_rules, stop)
+    settlement = SettlementContext(repository, strike, clock, settings.delivery_events, stop, late)
     return Backend(
         repository=repository,
         strike=strike,
         clock=clock,
         currency=settings.currency,
-        issuer=InvoiceIssuer(
-            repository,
-            strike,
-            rates,
-            clock,
-            settings.time_offset_seconds,
-            dispatcher.wake,
-        ),
-        settlement=SettlementContext(repository, strike, clock, settings.delivery_events, stop, late),
-        sweep_settlement=SettlementContext(
-            repository,
-            _strike(settings, sweep_budget, session, strike_time),
-            clock,
-            settings.delivery_events,
-            stop,
-            late,
-        ),
+        issuer=InvoiceIssuer(repository, strike, rates, clock, settings.time_offset_seconds, dispatcher.wake),
+        settlement=settlement,
+        sweep_settlement=replace(settlement, strike=_strike(settings, sweep_budget, session, strike_time)),
         sweep_budget=sweep_budget,
         outbox=outbox,
         refund_sender=refund_sender,
@@ -138,9 +109,44 @@ def build_backend(
     )
 
 
+def _database(settings: Settings, clock: Clock, steady: Callable[[], float] | None) -> Repository:
+    """Open the database, migrate it, and hold refunds if it was restored. Raises as `build_backend` does."""
+    repository = Repository(
+        settings.database_url,
+        steady=injected_seconds(clock, steady),
+        max_connections=settings.db_pool_size,
+        statement_timeout_seconds=settings.db_statement_timeout_seconds,
+    )
+    repository.upgrade()
+    # Before anything can send a refund: the part of the history that a restore lost may have sent it already.
+    notice_restore(repository, clock())
+    return repository
+
+
+def _outbox(
+    settings: Settings,
+    repository: Repository,
+    deliver: Callable[[Event], None],
+    clock: Clock,
+    stop: threading.Event,
+    post: Post,
+) -> Outbox:
+    return Outbox(
+        repository,
+        deliver,
+        clock,
+        settings.delivery_url,
+        settings.delivery_secret,
+        stop,
+        signing_clock=_signing_clock(settings.strike_api_url),
+        post=post,
+        allow_private=settings.webhook_allow_private,
+    )
+
+
 @contextmanager
 def open_strike(settings: Settings, *, clock: Clock = utc_now) -> Iterator[Strike]:
-    """Strike alone, for a command line: within the calls that every process shares. Raises as `build_backend` does."""
+    """A Strike client alone, for a command, within the shared call budget. Raises as `build_backend` does."""
     repository = Repository(settings.database_url, steady=injected_seconds(clock))
     try:
         repository.upgrade()
@@ -163,7 +169,7 @@ def _rates(
     clock: Clock,
     run_in_background: Callable[[Callable[[], None]], None],
 ) -> RatesByCurrency:
-    # A shared answer must not be too old to be believed.
+    # A shared answer must not become too old to be used.
     share_seconds = min(SHARE_SECONDS, settings.rate_max_age_seconds / 3)
     sources = [SharedSource(one, clock, share_seconds) for one in rate_sources(settings, strike, session, clock)]
 
@@ -186,7 +192,7 @@ def _rates(
 
 
 def rate_sources(settings: Settings, strike: Strike, session: requests.Session, clock: Clock) -> list[AllPrices]:
-    """Everybody who can be asked for the price, in the order in which they are."""
+    """The price sources, in the order in which they are asked."""
     return [
         CoinGecko(session, settings.coingecko_api_url, settings.coingecko_api_key, clock),
         Coinbase(session, settings.coinbase_api_url, clock),
@@ -206,12 +212,12 @@ def _refund_rules(settings: Settings) -> RefundRules:
 
 
 def _signing_clock(strike_api_url: str) -> Clock | None:
-    """What dates signatures: Strike's time, unless Strike is played on this machine, where people move its clock."""
+    """The clock that dates signatures: Strike's, unless it is a local simulator, whose clock people can move."""
     return utc_now if is_this_machine(urlsplit(strike_api_url).hostname or "") else None
 
 
 def _access(settings: Settings, sandbox_url: str | None) -> Access:
-    # Accepting only an old secret would be a mistake that stays unnoticed.
+    # An old secret without a current one is a misconfiguration, so neither is accepted.
     both = (settings.webhook_secret, settings.webhook_secret_old) if settings.webhook_secret else ()
     return Access(
         settings.api_keys,
@@ -227,5 +233,5 @@ def _access(settings: Settings, sandbox_url: str | None) -> Access:
 
 
 def _public_url(settings: Settings) -> str | None:
-    """Where the world reaches us, if WEBHOOK_URL tells."""
+    """The public base URL, taken from WEBHOOK_URL."""
     return settings.webhook_url.removesuffix("/webhook") or None

@@ -310,7 +310,7 @@ class TestWebhook:
     def test_the_server_knows_another_secret(self, shop: Installation) -> None:
         shop.set(WEBHOOK_SECRET="changed-without-restart")
 
-        assert_only(shop.troubles(), "webhook_secret", FAIL, "refuses what is signed with the WEBHOOK_SECRET")
+        assert_only(shop.troubles(), "webhook_secret", FAIL, "refuses calls signed with the WEBHOOK_SECRET")
 
     def test_there_is_no_secret(self, shop: Installation) -> None:
         shop.set(WEBHOOK_SECRET="")
@@ -605,7 +605,7 @@ class TestWork:
         owe(shop)
         fly(shop, since=timedelta(minutes=1), is_stuck=True)
 
-        assert_only(shop.troubles(), "refunds_in_flight", FAIL, "of 1 Strike cannot say")
+        assert_only(shop.troubles(), "refunds_in_flight", FAIL, "for 1 of them Strike can no longer say")
 
     def test_refunds_wait_for_a_person(self, shop: Installation) -> None:
         owe(shop)

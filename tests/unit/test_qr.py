@@ -93,7 +93,7 @@ class TestReading:
         assert read(drawn(qr.qr_svg(character * 330))) == "LIGHTNING:" + character.upper() * 330
 
     def test_one_that_fits_in_no_code_is_refused(self) -> None:
-        with pytest.raises(ValueError, match="no QR code"):
+        with pytest.raises(ValueError, match="does not fit into a QR code"):
             qr.qr_png(request_of(4287))
 
 
