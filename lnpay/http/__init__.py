@@ -1,1 +1,1 @@
-"""Outgoing HTTP: one client with a bound in time and size."""
+"""Outgoing HTTP, limited in time and size."""

@@ -1,4 +1,4 @@
-"""Connections that end with their call: a deadline cuts them in any step."""
+"""Connections with a deadline that cuts them at any step of a call."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from lnpay.http.public_address import is_public, look_up
 
 
 class Deadline:
-    """The end of one call. At that time the connection is cut, in whichever step the call is.
+    """The deadline of one call. When it passes, the connection is cut at any step of the call.
 
-    is_public_only: the call may connect to no private network. has_met_private: it was about to.
+    is_public_only: refuse private networks. has_met_private: the host resolved to one.
     """
 
     def __init__(self, seconds: float, *, is_public_only: bool) -> None:
@@ -46,14 +46,14 @@ class Deadline:
         self._timer.start()
 
     def stop(self) -> None:
-        """The call is over."""
+        """Cancel the countdown."""
         self._timer.cancel()
         with self._lock:
             self._is_done = True
             self._drop_handle()
 
     def has_passed(self) -> bool:
-        """Whether the time is over."""
+        """Whether the deadline has passed."""
         return self._was_cut or time.monotonic() >= self._ends_at
 
     def left(self) -> float:
@@ -61,8 +61,8 @@ class Deadline:
         return max(0.0, self._ends_at - time.monotonic())
 
     def watch(self, connection: socket.socket) -> None:
-        """Cut this connection at the deadline. Of several, the last one counts."""
-        # A handle of our own for the same connection: the file number of the other may be another file's by then.
+        """Cut this connection at the deadline. Only the last watched one is cut."""
+        # Duplicate the socket, because the original's file descriptor may have been reused by then.
         handle = socket.fromfd(connection.fileno(), connection.family, connection.type)
         with self._lock:
             self._drop_handle()
@@ -91,7 +91,7 @@ _current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
 
 def current_deadline() -> Deadline | None:
-    """The deadline of the call that is being made."""
+    """The deadline of the current call."""
     return _current.get()
 
 
@@ -112,7 +112,7 @@ def call_deadline(seconds: float, *, is_public_only: bool = False) -> Iterator[D
 
 
 def _connect_in_time(connect: Callable[[], socket.socket], deadline: Deadline) -> socket.socket | None:
-    """The connection, or None at the deadline: name resolution and lists of addresses have no time-out of their own.
+    """The connection, or None at the deadline: name resolution and address lists have no timeout of their own.
 
     Raises what `connect` raises, and RuntimeError where no thread can be started.
     """
@@ -140,7 +140,7 @@ def _close_late(future: Future[socket.socket]) -> None:
 
 
 class _Watched(HTTPConnection):
-    """A connection that the current call's deadline cuts."""
+    """A connection cut by the current call's deadline."""
 
     def _new_conn(self) -> socket.socket:
         deadline = current_deadline()
@@ -157,7 +157,7 @@ class _Watched(HTTPConnection):
         return connection
 
     def _connect_publicly(self, deadline: Deadline) -> socket.socket:
-        """A connection to one of the host's addresses, all of which are public: exactly those that were checked."""
+        """Connect to one of the host's checked addresses, so that a second DNS answer cannot lead elsewhere."""
         addresses = look_up(self._dns_host.strip("[]"), self.port)
         if self.proxy is not None or not all(is_public(one) for one in addresses):
             deadline.has_met_private = True
@@ -169,7 +169,7 @@ class _Watched(HTTPConnection):
         raise NewConnectionError(self, "no address of the host can be reached")
 
     def request(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 -- as urllib3 calls it
-        """Send a request, over a connection that an earlier call may have opened."""
+        """Send a request, perhaps over a connection opened by an earlier call."""
         deadline = current_deadline()
         if deadline is not None and self.sock is not None:
             deadline.watch(self.sock)
@@ -192,7 +192,7 @@ _POOLS = {"http": _Pool, "https": _TlsPool}
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """Connections that a deadline cuts, to servers and to proxies."""
+    """A transport whose connections, to servers and proxies, obey the deadline."""
 
     def init_poolmanager(self, *arguments: Any, **named: Any) -> None:  # noqa: ANN401 -- as requests calls it
         """As in the base class."""

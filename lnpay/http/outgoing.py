@@ -38,16 +38,16 @@ _READ_BYTES = 16_384
 
 
 class AnswerTooLarge(requests.RequestException):
-    """The answer is longer than the caller takes."""
+    """The answer exceeds the caller's limit."""
 
 
 class PrivateAddress(requests.ConnectionError):
-    """The host leads into a private network, and the caller does not permit that. No connection was made."""
+    """The host is in a private network, which the caller does not permit. No connection was made."""
 
 
 @dataclass(frozen=True)
 class HttpAnswer:
-    """An answer. Header names are looked up in any case."""
+    """An answer. Header names are case-insensitive."""
 
     status_code: int
     headers: Mapping[str, str]
@@ -76,7 +76,7 @@ def call(
     """Make one call and read its whole answer.
 
     auth: adds the login to the request; without it, the URL's own login is sent.
-    max_bytes: of the body, unpacked.
+    max_bytes: limit of the decompressed body.
     Raises requests.RequestException: ConnectTimeout if nothing was sent, ReadTimeout if the deadline passed later,
     AnswerTooLarge.
     """
@@ -90,7 +90,7 @@ def call(
             if deadline.has_passed():
                 raise requests.ReadTimeout(f"no whole answer within {sum(timeout):g} seconds") from error
             raise
-        # A cut connection can look like the end of headers or of an answer.
+        # A cut connection can look like the regular end of the headers or the body.
         if deadline.has_passed():
             raise requests.ReadTimeout(f"no whole answer within {sum(timeout):g} seconds")
         return HttpAnswer(response.status_code, response.headers, content)
@@ -108,14 +108,13 @@ def call_for_status(
 ) -> HttpAnswer:
     """Make one call whose status is all that counts. The body is at most the first `peek_bytes`, or empty.
 
-    is_public_only: connect to no address of a private network. The session must be new: a connection that it has open
-    is not checked.
+    is_public_only: refuse private networks. The session must be new, because open connections are not checked.
     Raises requests.RequestException, as `call` does; PrivateAddress.
     """
     with call_deadline(sum(timeout), is_public_only=is_public_only) as deadline:
         try:
             with _send(session, method, url, timeout, None, sent) as response:
-                if deadline.has_passed():  # headers that were cut off look like complete ones
+                if deadline.has_passed():  # truncated headers look complete
                     raise requests.ReadTimeout(f"no answer within {sum(timeout):g} seconds")
                 content = b""
                 if peek_bytes:
@@ -133,7 +132,7 @@ def call_for_status(
 
 
 def pooled_session() -> requests.Session:
-    """A session for many threads, with connections that deadlines can cut. It never repeats a call by itself."""
+    """A session for many threads whose connections obey deadlines. It never retries by itself."""
     session = requests.Session()
     adapter = DeadlineAdapter(pool_connections=4, pool_maxsize=32, max_retries=0)
     session.mount("https://", adapter)
@@ -152,7 +151,7 @@ def _send(
         headers=headers,
         json=sent.get("json"),
         data=sent.get("data"),
-        # Without `auth`, requests would look into ~/.netrc and prefer it to the URL's login.
+        # Without `auth`, requests would prefer ~/.netrc to the URL's login.
         auth=auth or _UrlLogin(url),
         proxies=_exceptions_from_proxies(url),
         timeout=timeout,
@@ -162,7 +161,7 @@ def _send(
 
 
 def _exceptions_from_proxies(url: str) -> dict[str, str] | None:
-    """What makes requests ignore the environment's proxies; None leaves the choice to NO_PROXY."""
+    """Arguments that make requests ignore the environment's proxies; None leaves it to NO_PROXY."""
     host = urlsplit(url).hostname or ""
     try:
         is_here = ip_address(host).is_loopback
@@ -192,7 +191,7 @@ def _read_all(response: requests.Response, max_bytes: int, deadline: Deadline) -
 
 
 def _unpack(response: requests.Response, content: bytes, max_bytes: int) -> bytes:
-    """The body without its compression, at most `max_bytes` of it. gzip is the only one that is asked for."""
+    """The decompressed body, at most `max_bytes`. Only gzip is ever requested."""
     if "gzip" not in response.headers.get("Content-Encoding", "").lower() or not content:
         return content
     unpacker = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
@@ -208,7 +207,7 @@ def _unpack(response: requests.Response, content: bytes, max_bytes: int) -> byte
 
 
 class _UrlLogin(AuthBase):
-    """The login in a URL, if it has one: exactly the bytes that its percent-encoding names."""
+    """The login in a URL, if it has one, percent-decoded to bytes."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)

@@ -1,4 +1,4 @@
-"""One POST to an address that is data, not a setting: a webhook endpoint of the shop."""
+"""One POST to a URL that comes from data rather than settings: a webhook endpoint."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from lnpay.domain.errors import ShopRefused
 from lnpay.http.outgoing import PrivateAddress, call_for_status, pooled_session
 
 TIMEOUT_SECONDS = (3, 12)
-"""To connect, and to answer; as for DELIVERY_URL."""
+"""Connect and read timeouts, the same as for DELIVERY_URL."""
 
 Post = Callable[[str, bytes, Mapping[str, str], bool], int]
-"""Sends content with headers to a URL, and gives the status of the answer. The last: to public addresses only."""
+"""Sends content with headers to a URL and returns the status. The last argument: public addresses only."""
 
 
 def post_for_status(url: str, content: bytes, headers: Mapping[str, str], is_public_only: bool) -> int:
-    """POST and give the status of the answer. Redirects are not followed. Raises ShopRefused when there is none."""
+    """POST and return the answer's status. Redirects are not followed. Raises ShopRefused without an answer."""
     try:
-        # A session of its own: no connection that was made under other rules is used again.
+        # A new session, so that no connection opened under other rules is reused.
         with pooled_session() as session:
             answer = call_for_status(
                 session, "POST", url, data=content, headers=headers, timeout=TIMEOUT_SECONDS,

@@ -1,6 +1,6 @@
-"""Which IP addresses are on the public internet, and which names lead to others.
+"""Whether IP addresses and host names are on the public internet.
 
-An API key may name the address that LNPay notifies. It must not become a way to reach the machines beside LNPay.
+An API key may set the URL that LNPay notifies. It must not give access to machines in LNPay's own network (SSRF).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 """IPv6 addresses that a gateway translates to the IPv4 address in their last 32 bits (RFC 6052)."""
 
 _LOCAL_NAT64 = IPv6Network("64:ff9b:1::/48")
-"""The same inside one network (RFC 8215)."""
+"""The same for local-use translation (RFC 8215)."""
 
 _IPV4_COMPATIBLE = IPv6Network("::/96")
 
@@ -24,7 +24,7 @@ _LAST_32_BITS = 0xFFFF_FFFF
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address, as text, is one of the public internet. What is not an address is not public."""
+    """Whether an IP address, as text, is public. Text that is not an address is not public."""
     try:
         ip = ip_address(address)
     except ValueError:
@@ -43,7 +43,7 @@ def _is_global(ip: IPv4Address | IPv6Address) -> bool:
 
 
 def _ipv4_inside(ip: IPv6Address) -> IPv4Address | None:
-    """The IPv4 address that packets to an IPv6 address end up at, if there is one."""
+    """The IPv4 address embedded in an IPv6 address, to which its packets are delivered; None if there is none."""
     if ip.ipv4_mapped is not None:
         return ip.ipv4_mapped
     if ip.sixtofour is not None:
@@ -54,16 +54,16 @@ def _ipv4_inside(ip: IPv6Address) -> IPv4Address | None:
 
 
 def look_up(host: str, port: int) -> list[str]:
-    """The IP addresses of a host, each once. Raises OSError or ValueError when it has none.
+    """The distinct IP addresses of a host. Raises OSError or ValueError if it has none.
 
-    The resolver also reads forms such as 2130706433, 0x7f.1 or 0177.0.0.1, so what counts is what it makes of them.
+    The resolver also accepts forms such as 2130706433, 0x7f.1 or 0177.0.0.1, so only its result is checked.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(one[4][0]) for one in found))
 
 
 def is_host_private(host: str) -> bool:
-    """Whether a host leads to any address that is not public. False when it cannot be looked up in LOOKUP_SECONDS."""
+    """Whether a host resolves to any non-public address. False if the lookup takes longer than LOOKUP_SECONDS."""
     future: Future[list[str]] = Future()
 
     def work() -> None:

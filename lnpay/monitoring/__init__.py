@@ -1,1 +1,1 @@
-"""What operators and their monitors see."""
+"""What operators and monitoring systems see."""

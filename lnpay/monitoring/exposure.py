@@ -1,4 +1,4 @@
-"""Whether others than this machine can make invoices here without a key."""
+"""Whether other machines can create invoices here without a key."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 
 def why_api_is_open(host: str, webhook_url: str, *, has_keys: bool) -> str | None:
-    """Why strangers may be able to make invoices; None where a key is needed, or only this machine can call.
+    """Why strangers may be able to create invoices; None if a key is needed or only this machine can call.
 
-    host: what the server listens on. webhook_url: where the world reaches it, empty when it does not.
+    host: what the server listens on. webhook_url: its public URL; empty if it has none.
     has_keys: whether API_KEYS is set or an API key was ever created.
     """
     if has_keys:
@@ -18,7 +18,7 @@ def why_api_is_open(host: str, webhook_url: str, *, has_keys: bool) -> str | Non
         return f"HOST={host} lets other machines call LNPay, and there is no API key"
     public = urlsplit(webhook_url).hostname
     if public and not is_this_machine(public):
-        return f"WEBHOOK_URL says that the world reaches LNPay at {public}, and there is no API key"
+        return f"WEBHOOK_URL says that LNPay is public at {public}, and there is no API key"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Use case: what the operator wants to see first: what needs a person, and how the last days went."""
+"""Use case: the operator's overview: what needs attention, and how the last days went."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from lnpay.strike.buckets import Bucket
 from lnpay.strike.budget import LIMITS
 
 MOST_SHOWN = 10
-"""Of each kind; the list of invoices has them all."""
+"""Per kind; the list of invoices shows all of them."""
 
 FAILS_LONG_AFTER = timedelta(hours=1)
 """A refund that has failed for this long is unlikely to succeed without help."""
 
 UNTOLD_AFTER = timedelta(minutes=10)
-"""A shop that does not take a message for so long has more than a hiccup."""
+"""A shop that has refused messages for this long has more than a brief outage."""
 
 UNSETTLED_AFTER = timedelta(minutes=10)
-"""A payment that Strike lists and that could not be settled for so long is not settled by the next pass either."""
+"""A listed payment that could not be settled for this long will not be settled by the next pass either."""
 
 TROUBLED_AFTER = timedelta(minutes=10)
-"""A pass that fails is followed by the next; passes that fail for so long need a person."""
+"""A single failed pass is retried; passes that fail for this long need the operator."""
 
 UNSENT = (RefundState.REQUESTED, RefundState.QUOTED, RefundState.FAILED)
-"""Refunds of which nothing can be on its way."""
+"""Refunds for which no payment can be under way."""
 
 PRUNED_SHOWN_FOR = timedelta(days=90)
-"""A payment of a deleted invoice is listed for so long: LNPay cannot know whether the operator has dealt with it."""
+"""How long a payment of a deleted invoice is listed: LNPay cannot know whether the operator has handled it."""
 
 ABANDONED_SHOWN_FOR = timedelta(days=30)
 
@@ -56,7 +56,7 @@ class Owed:
 
 @dataclass(frozen=True)
 class Untold:
-    """A message that the shop does not take, and what it is about."""
+    """A message that the shop does not accept, and its invoice."""
 
     delivery: Delivery
     invoice: Invoice
@@ -64,10 +64,10 @@ class Untold:
 
 @dataclass(frozen=True)
 class Attention:
-    """What needs a person, the oldest first, at most MOST_SHOWN of each kind.
+    """What needs the operator, oldest first, at most MOST_SHOWN of each kind.
 
-    unsettled: Strike lists them as paid, and they could not be settled.
-    pruned: they were deleted, and Strike said later that they are paid.
+    unsettled: listed as paid by Strike, but could not be settled.
+    pruned: deleted before Strike reported the payment.
     unclear: in flight, and Strike cannot say any more whether it was sent. has_more: there are more of some kind.
     troubled: workers whose passes have wanted a person to look for TROUBLED_AFTER. stalled: a sentence for each kind
     of work that does not move and is not in one of the lists, and one that names rows that cannot be read.
@@ -86,7 +86,7 @@ class Attention:
 
     @property
     def count(self) -> int:
-        """How many things wait."""
+        """How many items need attention."""
         refunds = (self.unclear, self.held, self.without_address, self.failing)
         kinds = (self.unsettled, self.pruned, *refunds, self.untold, self.troubled, self.stalled)
         return sum(len(kind) for kind in kinds)
@@ -94,7 +94,7 @@ class Attention:
 
 @dataclass(frozen=True)
 class Day:
-    """What one day (UTC) brought: paid in time, paid late, and sent back."""
+    """The totals of one day (UTC): paid in time, paid late, and refunded."""
 
     date: date
     paid: InvoiceTotal = field(default_factory=InvoiceTotal)
@@ -103,7 +103,7 @@ class Day:
 
 
 def attention(repository: Repository, now: datetime) -> Attention:
-    """What needs a person. Raises StorageUnavailable."""
+    """What needs the operator. Raises StorageUnavailable."""
     with repository.reading() as tx:
         unsettled = tx.invoices.unsettled(now - UNSETTLED_AFTER, MOST_SHOWN + 1)
         pruned = tx.pruned.found_paid(now - PRUNED_SHOWN_FOR, MOST_SHOWN + 1)
@@ -138,13 +138,13 @@ def _fails(refund: Refund, now: datetime) -> bool:
 
 
 def _is_troubled(beat: Heartbeat, now: datetime) -> bool:
-    """What the refund worker waits for is in the lists of refunds, one by one."""
+    """Whether to list a worker. What the refund worker reports is already in the lists of refunds."""
     is_listed = beat.worker == "refund"
     return not is_listed and beat.troubled_since is not None and now - beat.troubled_since >= TROUBLED_AFTER
 
 
 def _owed(tx: Transaction, state: RefundState) -> list[Owed]:
-    # One more than is shown, to know whether there are more. Those that wait the longest are the oldest.
+    # One more than is shown, to know whether there are more.
     return _with_invoices(tx, tx.refunds.in_states((state,), MOST_SHOWN + 1))
 
 
@@ -163,7 +163,7 @@ def _untold(tx: Transaction, now: datetime) -> list[Untold]:
 
 
 def _invoice(tx: Transaction, invoice_id: int) -> Invoice | None:
-    """None when it cannot be read; then it is named elsewhere."""
+    """The invoice; None if its row is unreadable, which is reported separately."""
     try:
         return tx.invoices.find(invoice_id)
     except UnreadableRow:
@@ -191,7 +191,7 @@ def _day(tx: Transaction, day: date) -> Day:
 
 @dataclass(frozen=True)
 class Provider:
-    """What Strike lets us do: calls made of the most that are allowed in the window, and what is blocked until when."""
+    """The call budget at Strike: calls made and allowed in the current window, and blocked buckets with their ends."""
 
     calls_made: int
     calls_allowed: int
@@ -199,7 +199,7 @@ class Provider:
 
 
 def provider(repository: Repository, now: datetime) -> Provider:
-    """How we stand with Strike. Raises StorageUnavailable."""
+    """The current call budget at Strike. Raises StorageUnavailable."""
     limit = LIMITS[Bucket.OTHER]
     with repository.reading() as tx:
         made = tx.limits.calls_within(Bucket.OTHER, limit.window, limit.slot_seconds)

@@ -1,6 +1,6 @@
-"""How the shop's payments stand, in figures: what an operator wants to be warned of before money is stuck.
+"""Key figures of the installation, to warn the operator before money is stuck.
 
-Everything in `Snapshot` is read from the database, so every process that shares it gives the same answer.
+Everything in `Snapshot` comes from the database, so every process that shares it reports the same.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from lnpay.strike.buckets import Bucket
 from lnpay.strike.budget import DEFAULT_SHARE, LIMITS
 
 WORKERS = ("main", "expired", "refund")
-"""Who should make a pass now and then."""
+"""The workers that are expected to run."""
 
 
 RECOUNT_SECONDS = 60.0
-"""How long a count of rows that are done with is good for: to count a million takes a good part of a second."""
+"""How long a count of finished rows is reused: counting a million takes a good part of a second."""
 
 
 @dataclass(frozen=True)
 class Calls:
-    """Calls to Strike in the window that runs: made by all processes, and left to them."""
+    """Calls to Strike in the current window: made by all processes, and left."""
 
     made: int
     left: int
@@ -61,7 +61,7 @@ class WorkerStatus:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One look at the database. Ages are 0 where nothing waits; every state, type and bucket is named.
+    """The figures at one moment. Ages are 0 if nothing waits; every state, type and bucket is present.
 
     undelivered_seconds: since the oldest message of each type is owed to the shop.
     unsettled: payments that Strike lists and that could not be settled.
@@ -85,7 +85,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class _Done:
-    """Rows that nothing happens to any more, or only by a person's hand."""
+    """Counts of finished rows, which change only by the operator's action."""
 
     invoices: Mapping[InvoiceState, int]
     refunds: Mapping[RefundState, int]
@@ -93,10 +93,10 @@ class _Done:
 
 
 class FiguresReader:
-    """Reads the figures. Safe to share between threads.
+    """Reads the figures. Thread-safe.
 
     Open work is counted every time. Finished work, possibly millions of rows, is counted once a minute.
-    monotonic: seconds that only go forward; an argument so that a test can move it.
+    monotonic: a monotonic clock in seconds; an argument so that a test can move it.
     """
 
     def __init__(self, repository: Repository, clock: Clock, monotonic: Callable[[], float] = time.monotonic) -> None:

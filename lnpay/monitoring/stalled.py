@@ -12,16 +12,16 @@ from lnpay.repository import Transaction
 from lnpay.repository.queries.figures import Waiting
 
 STALLED_AFTER = timedelta(hours=1)
-"""Passes come every few seconds or minutes. What none of them has moved for so long will hardly move by itself."""
+"""Passes run every few seconds or minutes. Work that none of them has moved for this long needs help."""
 
 
 @dataclass(frozen=True)
 class StalledWork:
-    """What has not moved for STALLED_AFTER; None where everything moves.
+    """Work that has not moved for STALLED_AFTER; None for a kind without such work.
 
-    unpaid, expired: invoices long after their time, and long after their payment request died, which are still watched
-    because Strike could not be asked about them. refunds: owed, and neither sent nor waiting for a person.
-    deliveries: messages that the shop has not taken.
+    unpaid, expired: invoices long past their deadline, or past the end of their payment request, that are still
+    watched because they could not be checked at Strike. refunds: owed, and neither sent nor waiting for a person.
+    deliveries: messages that the shop has not accepted.
     """
 
     unpaid: Waiting | None = None
@@ -30,7 +30,7 @@ class StalledWork:
     deliveries: Waiting | None = None
 
     def counts(self) -> dict[str, int]:
-        """How much of each kind."""
+        """The count of each kind."""
         return {name: one.count if one else 0 for name, one in vars(self).items()}
 
     def in_words(self) -> Iterator[str]:
@@ -56,7 +56,7 @@ def _since(waiting: Waiting) -> str:
 
 
 def find_stalled(tx: Transaction, now: datetime) -> StalledWork:
-    """What stands still."""
+    """Find the work that has stalled."""
     before = now - STALLED_AFTER
     return StalledWork(
         unpaid=tx.figures.unread_unpaid(before),

@@ -1,4 +1,4 @@
-"""What Strike's subscriptions and events tell: does Strike call us, for what we need, and do its calls arrive?"""
+"""What Strike's subscriptions and events show: is the right subscription in place, and do its calls arrive?"""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from lnpay.strike.reading import parse_time
 Json = dict[str, Any]
 
 STILL_TRYING = timedelta(minutes=1)
-"""So long an event that was not taken is not held against us: Strike repeats it after 3, 9 and 27 seconds."""
+"""An undelivered event this young is not judged yet: Strike repeats it after 3, 9 and 27 seconds."""
 
 JUDGED_EVENTS = 10
-"""The newest so many say how things stand now."""
+"""How many of the newest events are judged."""
 
 
 def is_same_url(one: object, other: str) -> bool:
-    """Whether a subscription's address leads to the same place as ours."""
+    """Whether a subscription's URL is equivalent to ours."""
     return isinstance(one, str) and bool(other) and _url_parts(one) == _url_parts(other)
 
 
@@ -35,22 +35,22 @@ def _url_parts(url: str) -> tuple[str, str, str]:
 
 
 def subscriptions_of(subscriptions: Iterable[Json], url: str) -> list[Json]:
-    """Those that call `url`, what is enabled first."""
+    """The subscriptions of `url`, enabled ones first."""
     ours = [one for one in subscriptions if is_same_url(one.get("webhookUrl"), url)]
     return sorted(ours, key=lambda one: one.get("enabled") is not True)
 
 
 def missing_events(subscription: Mapping[str, Any]) -> list[str]:
-    """The events that we need and that a subscription does not ask for."""
+    """The required events that a subscription lacks."""
     return sorted(set(SUBSCRIBED_EVENTS) - set(subscription.get("eventTypes") or ()))
 
 
 class Arrival(StrEnum):
-    """What became of Strike's calls about one event."""
+    """The outcome of Strike's calls about one event."""
 
     ARRIVED = "arrived"
-    REFUSED = "refused"  # by us, or by another subscriber of the account
-    TRYING = "trying"  # Strike has not given up its first, quick attempts
+    REFUSED = "refused"  # by this LNPay, or by another subscriber on the account
+    TRYING = "trying"  # Strike is still making its first, quick attempts
     NOT_SENT = "not sent"  # there was no subscription
 
 
@@ -91,7 +91,9 @@ def _arrival(success: object, age: timedelta) -> Arrival:
 
 @dataclass(frozen=True)
 class Record:
-    """How the newest events fared. refused_in_a_row: up to now. do_arrive: None when there is none to judge by."""
+    """The outcomes of the newest events. refused_in_a_row: the latest streak. do_arrive: None without a judged
+    event.
+    """
 
     arrived: int
     judged: int
@@ -104,7 +106,7 @@ class Record:
 
 
 def judge(events: Sequence[StrikeEvent]) -> Record:
-    """Whether Strike's calls arrive. events: the newest first; those that are still being tried are left out."""
+    """Judge whether Strike's calls arrive. events: newest first; those still being tried are left out."""
     arrivals = [event.arrival for event in events if event.arrival in (Arrival.ARRIVED, Arrival.REFUSED)]
     newest = arrivals[:JUDGED_EVENTS]
     in_a_row = newest.index(Arrival.ARRIVED) if Arrival.ARRIVED in newest else len(newest)

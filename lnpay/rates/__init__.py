@@ -1,1 +1,1 @@
-"""What a bitcoin costs: price sources, and the price of a sale."""
+"""The price of bitcoin: its sources, and the price of a sale."""

@@ -1,4 +1,4 @@
-"""Who can be asked for the price of one bitcoin: CoinGecko, Coinbase and Strike.
+"""The sources of the price of one bitcoin: CoinGecko, Coinbase and Strike.
 
 Prices are exact: they are read as text into Decimal and never pass through a float.
 """
@@ -24,17 +24,17 @@ from lnpay.http.outgoing import AnswerTooLarge, Timeout, call
 TIMEOUT: Timeout = (2.0, 4.0)
 
 SHARE_SECONDS = 20.0
-"""For so long one answer serves every currency."""
+"""How long one answer serves all currencies."""
 
 MAX_ANSWER_BYTES = 1_000_000
-"""Coinbase's list of all currencies is some 20,000."""
+"""Limit of an answer. Coinbase's list of all currencies is some 20,000 bytes."""
 
 _NUMBER = re.compile(r"[0-9]{1,30}(?:\.[0-9]{1,30})?(?:[eE][+-]?[0-9]{1,2})?", re.ASCII)
 _UNIX_SECONDS = re.compile(r"[0-9]{1,11}", re.ASCII)
 
 
 class RateSourceError(LnpayError):
-    """A source gave no price that may be used. The message is ours, never the source's text."""
+    """A source gave no usable price. The message is ours, never the source's text."""
 
     code = "rate_unavailable"
 
@@ -45,22 +45,22 @@ class RateSource(Protocol):
     name: str
 
     def fetch(self, currency: str) -> Rate | None:
-        """Ask for the price now. None: the source does not know `currency` (lower-case code).
+        """Fetch the current price. None: the source does not know `currency` (lower-case code).
 
-        Raises RateSourceError when it did not answer, or not with a price.
+        Raises RateSourceError if it does not answer with a price.
         """
         ...
 
 
 Prices = Callable[[str], Rate | None]
-"""One answer of a source: gives the price in a currency as `RateSource.fetch` does, without another call."""
+"""One answer of a source: returns the price in a currency as `RateSource.fetch` does, without another call."""
 
 
 class AllPrices(RateSource, Protocol):
     """A source that answers for many currencies at once."""
 
     def ask(self, currencies: Collection[str]) -> Prices:
-        """Ask for the prices now. Raises RateSourceError when there was no answer."""
+        """Fetch the current prices. Raises RateSourceError without an answer."""
         ...
 
 
@@ -86,7 +86,7 @@ class SharedSource:
         with self._lock:
             answer = self._answer
             if answer is None or currency in self._served or not self._is_recent():
-                # Also after a bug in a source, the next request asks again.
+                # Even after a bug in a source, the next request asks again.
                 self._answer = None
                 answer = self._ask(currency)
                 self._answer, self._asked_at, self._served = answer, self._clock(), set()
@@ -106,7 +106,7 @@ class SharedSource:
 
 
 class CoinGecko:
-    """CoinGecko's public API; the price comes with the time at which it was true.
+    """CoinGecko's public API, whose price carries its own time.
 
     Source: https://docs.coingecko.com, "Coin Price by IDs".
     """
@@ -132,7 +132,7 @@ class CoinGecko:
             "precision": "full",
         }
         answer = _get_json(self._session, self._url, params, self._headers)
-        # It says "too many requests" with a 200 at times; then there is no bitcoin in the answer either.
+        # It sometimes answers "too many requests" with a 200; then bitcoin is missing from the answer too.
         coin = _member(answer, "bitcoin")
         now = self._clock()
 
@@ -146,7 +146,7 @@ class CoinGecko:
 
 
 class Coinbase:
-    """Coinbase's public exchange rates; the time is that of asking, as the answer has none.
+    """Coinbase's public exchange rates; dated by the time of the request, because the answer has no time.
 
     Source: https://docs.cdp.coinbase.com, "Exchange Rates".
     """
@@ -167,7 +167,7 @@ class Coinbase:
         asked_at = self._clock()
         data = _member(_get_json(self._session, self._url, {"currency": "BTC"}, {}), "data")
         if data.get("currency") != "BTC":
-            raise RateSourceError("answered for something else than bitcoin")
+            raise RateSourceError("answered for something other than bitcoin")
         rates = _member(data, "rates")
 
         def price(currency: str) -> Rate | None:
@@ -179,7 +179,7 @@ class Coinbase:
 
 
 class StrikeTicker:
-    """Strike's own rates, for the few currencies it has; the time is that of asking, as the answer has none.
+    """Strike's own rates, for its few currencies, dated by the request, because the answer has no time.
 
     ticker: gives Strike's rows of amount, sourceCurrency and targetCurrency, or raises an LnpayError.
     """
@@ -219,7 +219,7 @@ class StrikeTicker:
 
 
 def _key_header(base_url: str) -> str:
-    """CoinGecko refuses a key in the header of the other kind of account."""
+    """The key header for the account type: CoinGecko refuses a key in the other type's header."""
     is_pro = (urlsplit(base_url).hostname or "").startswith("pro-api.")
     return "x-cg-pro-api-key" if is_pro else "x-cg-demo-api-key"
 
@@ -239,7 +239,7 @@ def _get_json(
     try:
         found = json.loads(answer.content, parse_float=str, parse_int=str)
     except (ValueError, RecursionError) as error:
-        raise RateSourceError("answered with something else than JSON") from error
+        raise RateSourceError("answered with something other than JSON") from error
     if not isinstance(found, dict):
         raise RateSourceError("answered with another shape")
     return found
@@ -253,7 +253,7 @@ def _member(value: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _read_price(value: object) -> Decimal:
-    """Price in an answer, a number or a string there, text here. More than zero and of a believable size."""
+    """Read a price, a number or a string in the answer. It must be positive and plausible."""
     if not isinstance(value, str) or not _NUMBER.fullmatch(value):
         raise RateSourceError("answered with a price that is no number")
     price = Decimal(value)

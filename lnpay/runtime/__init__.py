@@ -1,1 +1,1 @@
-"""The parts of a process, wired together, and what it does."""
+"""The parts of a process wired together, its threads and worker passes."""

@@ -1,4 +1,4 @@
-"""Everything that one process needs, wired together by `bootstrap`."""
+"""The parts of one process, wired together by `bootstrap`."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from lnpay.strike.client import Strike
 
 @dataclass(frozen=True)
 class Access:
-    """Who may do what over HTTP.
+    """Access control over HTTP.
 
-    webhook_secrets: Strike may sign with any of them; without one no call is trusted.
+    webhook_secrets: Strike may sign with any of them; without one, every call is refused.
     trusted_proxies: networks whose X-Forwarded-For names the client.
     sandbox_url: of the simulator, where no real money moves; None in production.
     is_greenfield_on: whether shop plugins may use the Greenfield API.
-    admin_password: empty when there is no page for the operator. metrics_token: empty when figures are open to all.
+    admin_password: empty disables the operator's page. metrics_token: empty leaves the metrics open to all.
     """
 
     api_keys: tuple[str, ...] = field(repr=False)
@@ -42,7 +42,7 @@ class Access:
 
 @dataclass(frozen=True)
 class ShopFace:
-    """How pages that customers see show the shop. Empty, or None: as LNPay itself. color: #rrggbb."""
+    """The shop's branding on customer pages. Empty or None: LNPay's own. color: #rrggbb."""
 
     name: str = ""
     color: str = ""
@@ -51,9 +51,9 @@ class ShopFace:
 
 @dataclass(frozen=True)
 class Backend:
-    """The parts of a process. `sweep_settlement` and `sweep_budget` are for workers, who leave calls to the others.
+    """The parts of a process. `sweep_settlement` and `sweep_budget` are for workers, which leave calls to the others.
 
-    clock: Strike's time, as far as it is known; everything is judged by it. See `lnpay.domain.strike_time`.
+    clock: Strike's time, as far as it is known; every deadline is judged by it. See `lnpay.domain.strike_time`.
     prune_after_days: when unpaid invoices are deleted; 0: never.
     stop: set it to end the process: loops over rows finish the one in hand.
     """
@@ -77,5 +77,5 @@ class Backend:
     shop_face: ShopFace = field(default_factory=ShopFace)
 
     def close(self) -> None:
-        """Give everything back."""
+        """Release connections and threads."""
         self.repository.close()

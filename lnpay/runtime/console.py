@@ -1,4 +1,4 @@
-"""Where the program's words go: a terminal, a pipe or a log file, in any encoding."""
+"""Program output: to a terminal, a pipe or a log file, in any encoding."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lnpay.domain.errors import LnpayError
 
 
 class LogFileUnusable(LnpayError):
-    """The log file cannot be written: the start is refused."""
+    """The log file cannot be written, so LNPay does not start."""
 
     code = "log_file_unusable"
 
@@ -25,9 +25,9 @@ MAX_LOG_BYTES = 10_000_000
 
 
 def set_up_console(log_file: Path | None = None) -> None:
-    """See that no character can end the program. Call it before anything is printed.
+    """Make sure that no unencodable character crashes the program. Call it before anything is printed.
 
-    A Windows pipe, or a terminal with LANG=C, knows few characters: others are written as \\\\u20bf there.
+    A Windows pipe, or a terminal with LANG=C, can encode few characters: others are written as \\\\u20bf there.
 
     log_file: append everything that is printed or logged to it instead, in UTF-8. Raises LogFileUnusable.
     """
@@ -59,7 +59,7 @@ def _tolerant(stream: TextIO | None) -> TextIO:
 
 
 class _LogFile(io.TextIOBase):
-    """A file that never grows without end. One process writes to it; each line is on the disk at once."""
+    """A size-limited log file for one process; each line is flushed at once."""
 
     encoding = "utf-8"
 
@@ -77,11 +77,11 @@ class _LogFile(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Append, in a new file when this one is full."""
+        """Append, rotating the file when it is full."""
         with self._turn:
             if self._file.tell() >= MAX_LOG_BYTES:
                 self._file.close()
-                # Windows renames no file that an editor has open; then this one grows on.
+                # Windows cannot rename a file that an editor has open; then this one keeps growing.
                 with suppress(OSError):
                     os.replace(self._path, f"{self._path}.1")
                 self._file = self._open()

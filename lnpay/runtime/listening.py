@@ -1,4 +1,4 @@
-"""Where the server listens, as an address to call; and why it cannot listen there."""
+"""The address the server listens on, and why it cannot listen there."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _LISTENING_ONLY = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nothing 
 
 
 def parse_host(text: str) -> str:
-    """A host to listen on, IPv6 without its brackets. Raises ValueError, whose sentence continues "HOST ..."."""
+    """A host to listen on, IPv6 without brackets. Raises ValueError; the message continues "HOST ..."."""
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     if _is_ipv6(bare) or (bare == text and _NAME.fullmatch(text)):
         return bare
@@ -24,17 +24,17 @@ def parse_host(text: str) -> str:
 
 
 def url_of(host: str, port: int) -> str:
-    """What the server listens on as an address, IPv6 in its brackets."""
+    """The server's URL, with IPv6 in brackets."""
     return f"http://{_in_url(host)}:{port}"
 
 
 def local_url_of(host: str, port: int) -> str:
-    """The address at which this machine reaches the server."""
+    """The URL at which this machine reaches the server."""
     return url_of(_LISTENING_ONLY.get(host, host), port)
 
 
 def find_port(host: str, port: int) -> int:
-    """`port`, or for 0 one that is free on `host` at this moment. Raises OSError when `host` is not of this machine."""
+    """`port`, or for 0 a free one on `host`. Raises OSError if `host` is not an address of this machine."""
     if port:
         return port
     family, _, _, _, address = socket.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -44,7 +44,7 @@ def find_port(host: str, port: int) -> int:
 
 
 def find_pair_of_ports(host: str) -> int:
-    """The first of two ports in a row that are free on `host` at this moment."""
+    """The first of two consecutive free ports on `host`."""
     while True:
         first = find_port(host, 0)
         try:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""The id of the HTTP request that is being served here; empty outside of one."""
+"""The id of the current HTTP request; empty outside one."""
 
 _FIELD = re.compile(r"(?:^|\s)([a-z_][a-z0-9_]*)=", re.ASCII | re.IGNORECASE)
 
@@ -19,7 +19,7 @@ _DETAIL = re.compile(r"^DETAIL: .*?(?=\n+The above exception|\n\[SQL|\Z)", re.MU
 
 
 def set_up_logging(level: str, log_format: str = "text") -> None:
-    """Log this package at `level` (a word such as "info"); libraries only when they complain.
+    """Log this package at `level` (such as "info"), and libraries' warnings.
 
     log_format: "text", or "json" for an object a line.
     """
@@ -32,10 +32,10 @@ def set_up_logging(level: str, log_format: str = "text") -> None:
 
 
 class _Discreet(logging.Formatter):
-    """Leaves out of an exception what PostgreSQL quotes of the row at hand: tokens and addresses."""
+    """Removes row contents quoted by PostgreSQL from exceptions: they may hold tokens and addresses."""
 
     def formatException(self, ei: Any) -> str:  # noqa: ANN401 - as in the base class
-        """The stack and the exception's own words."""
+        """The traceback, without row contents."""
         return _DETAIL.sub("DETAIL: not logged", super().formatException(ei))
 
 
@@ -47,7 +47,7 @@ class TextFormatter(_Discreet):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """The line itself, with the id of the request that it belongs to."""
-        # What is quoted in a message may be a stranger's; it must not begin a line.
+        # A message may quote text from outside, which must not start a line of its own.
         line = super().formatMessage(record).replace("\r", "\\r").replace("\n", "\\n")
         return f"{line} request_id={request_id.get()}" if request_id.get() else line
 
@@ -72,7 +72,7 @@ class JsonFormatter(_Discreet):
         if record.exc_info and record.exc_info[0]:
             said["error"] = record.exc_info[0].__name__
             said["traceback"] = self.formatException(record.exc_info)
-        # Ours first, and ours count: no value can pass for another time or level.
+        # Our keys take precedence, so that no field can forge the time or level.
         return json.dumps({**said, **{name: value for name, value in fields.items() if name not in said}}, default=str)
 
 

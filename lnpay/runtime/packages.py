@@ -11,7 +11,7 @@ PACKAGES = (
     "PIL", "alembic", "babel", "dotenv", "flask", "flask_babel", "flask_cors", "idna", "prometheus_client", "psycopg",
     "pydantic", "qrcode", "requests", "rich", "sqlalchemy", "waitress", "werkzeug",
 )  # fmt: skip
-"""What a server imports of requirements.txt."""
+"""The packages of requirements.txt that a server imports."""
 
 SANDBOX_PACKAGES = ("coincurve", "flask", "requests", "werkzeug")
 """What the sandbox imports."""
@@ -34,7 +34,7 @@ def check_packages(names: tuple[str, ...] = PACKAGES) -> None:
 def _is_installed(name: str) -> bool:
     try:
         return find_spec(name) is not None
-    except ValueError:  # something took its place without saying what it is
+    except ValueError:  # a module without a spec took its place
         return False
 
 

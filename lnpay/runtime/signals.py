@@ -1,4 +1,4 @@
-"""End a process on SIGTERM or Ctrl-C, at any point of its work."""
+"""Stop a process cleanly on SIGTERM or Ctrl-C, at any point of its work."""
 
 from __future__ import annotations
 

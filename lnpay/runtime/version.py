@@ -1,4 +1,4 @@
-"""Which LNPay this is."""
+"""The version of LNPay."""
 
 from __future__ import annotations
 

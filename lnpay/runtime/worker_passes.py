@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Summary:
-    """What a pass did. `trouble` is what a person should look at, in words, if anything.
+    """The result of a pass. `trouble` says what needs the operator, if anything.
 
     unreadable: rows of Strike's list that it passed over.
     """
@@ -45,7 +45,7 @@ class Summary:
 
     @property
     def is_eventful(self) -> bool:
-        """Whether anything was done or is wrong."""
+        """Whether the pass did anything or found trouble."""
         return self.trouble is not None or any(self.counts.values())
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class Summary:
 
     @property
     def fields(self) -> str:
-        """The same for the log, where all is key=value."""
+        """The same as key=value fields for the log."""
         return f"{self._done} trouble={self.trouble}" if self.trouble else self._done
 
     @property
@@ -81,9 +81,9 @@ def main_pass(backend: Backend, *, waits_for_others: bool = False) -> Summary:
 
 
 def expired_pass(backend: Backend) -> Summary:
-    """Look back as far as a payment can still arrive, end unpaid invoices, start the refunds of late payments.
+    """Sweep back as far as a payment can still arrive, expire and lapse invoices, start refunds of late payments.
 
-    What was not paid for a long time is deleted.
+    Also deletes orders that have been unpaid for long (PRUNE_AFTER_DAYS).
     """
     backend.strike.measure_time()
     found = sweep(backend.sweep_settlement, backend.sweep_budget.remaining, is_deep=True)
@@ -97,7 +97,7 @@ def expired_pass(backend: Backend) -> Summary:
 
 
 def refund_pass(backend: Backend) -> Summary:
-    """Ask what became of refunds in flight, send what is due, try again what failed, withdraw unclaimed ones."""
+    """Reconcile refunds in flight, send due ones, retry failed ones, withdraw unclaimed ones."""
     backend.strike.measure_time()
     withdraw_expired_claims(backend.refund_issuer)
     counts = send_due_refunds(backend.refund_sender)
@@ -122,26 +122,26 @@ def _sweep_counts(found: Sweep) -> dict[str, int]:
 
 
 def _sweep_troubles(found: Sweep) -> Iterator[str]:
-    """What kept a look at Strike from its end, even for once: payments may be unnoticed meanwhile."""
+    """Why a sweep did not complete: payments may go unnoticed meanwhile."""
     if isinstance(found.stopped_by, StrikeRejected) and found.stopped_by.status == 401:
         yield "Strike rejects STRIKE_API_KEY: put a valid key into config/.env"
     elif isinstance(found.stopped_by, StrikeRejected):
-        yield f"{found.stopped_by.message}: look at the scopes of the key and at the log"
+        yield f"{found.stopped_by.message}: check the key's scopes and the log"
     elif found.stopped_by is not None:
-        yield f"payments could not be looked up at Strike: {found.stopped_by.message}"
+        yield f"payments could not be checked at Strike: {found.stopped_by.message}"
     elif found.is_blind:
-        yield "payments could not be looked up: Strike's list cannot be read, and no calls are left for single invoices"
+        yield "payments could not be checked: Strike's list cannot be read, and no calls are left for single invoices"
     elif found.failed:
         yield f"{found.failed} invoices could not be reconciled: see the log"
     if found.why_none_lapses is not None:
         yield (
-            f"{found.why_none_lapses}, so no expired invoice lapses, in case the payment is one of theirs: look at the "
+            f"{found.why_none_lapses}, so no expired invoice lapses, in case the payment belongs to one: check the "
             "pending payments in Strike's dashboard"
         )
 
 
 def _stalled_troubles(backend: Backend, ended: dict[str, int], *kinds: str) -> Iterator[str]:
-    """Work of some kinds that does not move. ended: what the pass has ended: after days without one, that moves."""
+    """Report stalled work. ended: what this pass has just completed, which no longer counts as stalled."""
     if any(ended.values()):
         return
     with backend.repository.reading() as tx:
@@ -157,17 +157,17 @@ def _refund_troubles(counts: Counter[str]) -> Iterator[str]:
 
 
 def _clock_troubles(backend: Backend, found: Sweep | None = None) -> Iterator[str]:
-    """A clock of this machine that is wrong, or a time of Strike's that a look at it (None: without one) needs."""
+    """Report a wrong local clock, or that Strike's time, which expiring invoices needs, is unknown."""
     offset = backend.strike.time.offset()
     if offset is not None and offset.least > CLOCK_FAIL:
         yield f"this machine's clock is {offset.in_words}: let the system set it"
     has_looked = found is not None and found.stopped_by is None and found.since is not None
     if has_looked and backend.strike.time.certain() is None:
-        yield "Strike's answers do not agree on its time, or do not say it, so no invoice is ended"
+        yield "Strike's answers do not give a consistent time, so no invoice expires"
 
 
 def _unreadable_rows(backend: Backend) -> Iterator[str]:
-    """Odd rows of Strike's list are other programs' as a rule; those of the database are ours."""
+    """Report unreadable rows of the database. Those in Strike's list usually belong to other programs."""
     words = backend.repository.unreadable.in_words()
     if words is not None:
         yield words
@@ -178,7 +178,7 @@ def _joined(troubles: Iterable[str]) -> str | None:
 
 
 def make_pass(backend: Backend, worker: str, one_pass: Pass) -> Summary:
-    """Make a pass and remember when it ended and what is wrong: a worker that is silent is noticed by that."""
+    """Make a pass and store its heartbeat, by which a worker that stopped is noticed."""
     try:
         summary = one_pass(backend)
     except Stopping:
@@ -212,11 +212,11 @@ def repeat(one_pass: Callable[[], Summary], seconds: float, stop: threading.Even
 
 
 TIME_EVERY_SECONDS = 60.0
-"""How often a server makes sure that it knows Strike's time; it asks only where no answer has told it lately."""
+"""How often a server checks that it knows Strike's time; it asks only if no recent answer gave it."""
 
 
 def start_timekeeper(backend: Backend) -> threading.Thread:
-    """Know Strike's time in a thread of this process, until `backend.stop` is set: pages show it, sales or none."""
+    """Keep Strike's time known in a thread until `backend.stop` is set: pages need it even without sales."""
 
     def keep() -> None:
         while not backend.stop.is_set():

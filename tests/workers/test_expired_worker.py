@@ -44,7 +44,7 @@ def test_nothing_ends_while_the_provider_is_down(cron: Cron) -> None:
 
     assert run.stdout.startswith(
         "settled=0 paid_late=0 failed=0 expired=0 lapsed=0 refunded=0 "
-        "trouble: payments could not be looked up at Strike: Strike could not be reached; "
+        "trouble: payments could not be checked at Strike: Strike could not be reached; "
     )
     assert (run.returncode, cron.state(invoice)) == (1, "unpaid")
 

@@ -57,7 +57,7 @@ def test_a_provider_that_is_down_is_trouble_and_left_to_the_next_pass(cron: Cron
     run = cron.run(WORKER, STRIKE_API_URL=f"{nowhere}/v1")
 
     assert run.returncode == 1
-    assert run.stdout.startswith(f"{NOTHING.rstrip()} trouble: payments could not be looked up at Strike: ")
+    assert run.stdout.startswith(f"{NOTHING.rstrip()} trouble: payments could not be checked at Strike: ")
     assert "Traceback" not in run.stderr
 
 

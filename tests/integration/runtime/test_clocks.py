@@ -303,7 +303,7 @@ class TestAnOperatorLearnsOfAWrongClock:
         for one_pass in (main_pass, expired_pass):
             trouble = one_pass(world.backend).trouble
             assert trouble is not None
-            assert "no invoice is ended" in trouble
+            assert "no invoice expires" in trouble
 
     @pytest.mark.parametrize("skew", [-300.0, 0.0, 2 * HOUR])
     def test_metrics_show_the_offset_and_how_exactly_it_is_known(self, world: World, skew: float) -> None:
