@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from lnpay.deliveries.owe import owe_delivery, owe_marked_invalid
-from lnpay.domain.errors import Conflict, NotFound
+from lnpay.domain.errors import Conflict, NotFound, StrikeUnavailable
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Invoice
 from lnpay.domain.states import InvoiceState
@@ -19,9 +19,12 @@ def mark_invalid(context: SettlementContext, strike_invoice_id: str) -> Invoice:
 
     The deadline ends now, by Strike's time, which payments carry. A payment that was made before counts, however late
     LNPay notices it: it wins the race.
-    Nothing is asked of Strike, which does not say whether cancelling keeps a customer from paying.
-    Raises NotFound; Conflict when the invoice is paid or has expired.
+    The invoice is not cancelled at Strike, which does not say whether that keeps a customer from paying.
+    Raises NotFound; Conflict when the invoice is paid or has expired; StrikeUnavailable if Strike's time is unknown.
     """
+    if not context.strike.measure_time():
+        # By a clock that is behind, it would end in the past, and a payment that was made in time would be late.
+        raise StrikeUnavailable("Strike's time is unknown: repeat the request")
     now = context.clock()
     with context.repository.transaction() as tx:
         invoice = tx.invoices.find_by_strike_id(strike_invoice_id)

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from lnpay.deliveries.send import CLAIM, send_due
+from lnpay.domain.errors import StrikeUnavailable
 from lnpay.domain.model import Invoice
 from lnpay.domain.states import LAPSE_MARGIN, InvoiceState, RefundState
 from lnpay.invoices.mark_invalid import mark_invalid
@@ -441,3 +442,27 @@ class TestAnInvoiceThatIsGivenUp:
 
         assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.PAID_LATE
         assert world.refund(invoice) is not None
+
+    def test_a_payment_before_that_settles_it_though_our_clock_is_behind_after_a_restart(self, world: World) -> None:
+        invoice = world.sell()
+        world.wait(60)
+        world.pay(invoice)
+        world.wait(10)
+        world.skew_seconds = -600
+        world.restart()
+
+        mark_invalid(world.backend.settlement, invoice.strike_invoice_id)
+        main_pass(world.backend)
+
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+        assert world.refund(invoice) is None
+
+    def test_it_stays_open_while_strikes_time_is_unknown(self, world: World) -> None:
+        invoice = world.sell()
+        world.restart()
+        world.fault("*", "/v1/*", "unreachable", times=None)
+
+        with pytest.raises(StrikeUnavailable, match="time is unknown"):
+            mark_invalid(world.backend.settlement, invoice.strike_invoice_id)
+
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
