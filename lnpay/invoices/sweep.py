@@ -78,6 +78,7 @@ class Sweep:
     since: every invoice made at Strike since then was checked, as of `started_at`; None if the list was unavailable.
     looked_at: invoices read one by one. unclear: those whose payment is not decided yet.
     asked_at: this process's monotonic seconds at `started_at`, from which Strike's time then is known afterwards.
+    lapsed_since: it also looks for payments of lapsed and cancelled invoices that were payable after this time.
     is_pending_known: whether `unclear` contains every payment that Strike has seen and not yet counted.
     unreadable: rows of Strike's list that could not be read. is_blind: there were invoices to check, and none was
     checked.
@@ -88,6 +89,7 @@ class Sweep:
     started_at: datetime
     asked_at: float
     since: datetime | None = None
+    lapsed_since: datetime | None = None
     looked_at: set[str] = field(default_factory=set)
     unclear: set[str] = field(default_factory=set)
     is_pending_known: bool = False
@@ -120,8 +122,9 @@ def sweep(context: SettlementContext, calls_left: Callable[[], int], *, is_deep:
             is_deep = _is_due(tx, DEEP_SWEEP, DEEP_SWEEP_EVERY, found.started_at)
         since = tx.invoices.oldest_opened_at(WATCHED if is_deep else (InvoiceState.UNPAID,))
         is_for_lapsed = is_deep and _is_due(tx, LAPSED_SWEEP, LAPSED_SWEEP_EVERY, found.started_at)
-        if is_for_lapsed:
-            unwatched = tx.invoices.oldest_unwatched_opened_at(found.started_at - LAPSED_FOR)
+        found.lapsed_since = found.started_at - LAPSED_FOR if is_for_lapsed else None
+        if found.lapsed_since is not None:
+            unwatched = tx.invoices.oldest_unwatched_opened_at(found.lapsed_since)
             since = min((one for one in (since, unwatched) if one is not None), default=None)
         is_any_to_lapse = bool(tx.invoices.to_lapse(found.started_at - LAPSE_MARGIN, 1))
     if since is None:
@@ -269,6 +272,8 @@ def _note_unsettled(context: SettlementContext, listed_paid: list[str], now: dat
 def _sweep_one_by_one(context: SettlementContext, found: Sweep, limit: int) -> None:
     with context.repository.reading() as tx:
         ids = tx.invoices.least_recently_checked(limit)
+        if found.lapsed_since is not None:
+            ids += tx.invoices.unwatched_least_recently_checked(found.lapsed_since, limit)
     try:
         _settle_each(context, found, ids)
     finally:

@@ -247,11 +247,20 @@ class Invoices:
 
     def least_recently_checked(self, limit: int) -> list[str]:
         """Strike ids of watched invoices, least recently checked first."""
+        return self._least_recently_checked(WATCHED, true(), limit)
+
+    def unwatched_least_recently_checked(self, payable_since: datetime, limit: int) -> list[str]:
+        """The same of lapsed and cancelled invoices that were payable after `payable_since`."""
+        return self._least_recently_checked(UNWATCHED, t.c.payable_until > payable_since, limit)
+
+    def _least_recently_checked(
+        self, states: Iterable[InvoiceState], condition: ColumnElement[bool], limit: int
+    ) -> list[str]:
         found: list[tuple[bool, datetime, str]] = []
-        for state in WATCHED:
+        for state in states:
             statement = (
                 select(t.c.strike_invoice_id, t.c.checked_at)
-                .where(t.c.state == state, t.c.strike_invoice_id.is_not(None))
+                .where(t.c.state == state, t.c.strike_invoice_id.is_not(None), condition)
                 .order_by(t.c.checked_at.nulls_first(), t.c.id)
                 .limit(limit)
             )

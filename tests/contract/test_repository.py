@@ -516,6 +516,18 @@ class TestInvoices:
             assert tx.invoices.least_recently_checked(10) == ["strike-b", "strike-c", "strike-d", "strike-a"]
             assert tx.invoices.least_recently_checked(3) == ["strike-b", "strike-c", "strike-d"]
 
+    def test_unwatched_ones_are_asked_about_while_they_were_payable_lately(self, repository: Repository) -> None:
+        states = [InvoiceState.LAPSED, InvoiceState.CANCELLED, InvoiceState.UNPAID, InvoiceState.LAPSED]
+        for name, state in zip("abcd", states, strict=True):
+            add_invoice(repository, name, state=state, ends_at=NOW if name == "d" else NOW + HOUR)
+        with repository.transaction() as tx:
+            tx.invoices.mark_checked(["strike-a"], NOW)
+
+        with repository.reading() as tx:
+            assert tx.invoices.unwatched_least_recently_checked(NOW, 10) == ["strike-b", "strike-a"]
+            assert tx.invoices.unwatched_least_recently_checked(NOW, 1) == ["strike-b"]
+            assert tx.invoices.unwatched_least_recently_checked(NOW + HOUR, 10) == []
+
     @pytest.mark.parametrize(
         ("question", "state"), [("to_expire", InvoiceState.UNPAID), ("to_lapse", InvoiceState.EXPIRED)]
     )
@@ -1522,6 +1534,7 @@ class TestSqlite:
             lambda tx: tx.invoices.to_lapse(NOW, 100),
             lambda tx: tx.invoices.oldest_opened_at([InvoiceState.UNPAID, InvoiceState.EXPIRED]),
             lambda tx: tx.invoices.least_recently_checked(100),
+            lambda tx: tx.invoices.unwatched_least_recently_checked(NOW, 100),
             lambda tx: tx.invoices.payable_among([f"strike-{number}" for number in range(100)]),
             lambda tx: tx.invoices.oldest_unwatched_opened_at(NOW),
             lambda tx: tx.invoices.mark_listed_paid([f"strike-{number}" for number in range(100)], NOW),

@@ -12,6 +12,7 @@ from lnpay.domain.model import Invoice
 from lnpay.domain.states import EXPIRE_MARGIN, LAPSE_MARGIN, InvoiceState
 from lnpay.invoices.sweep import (
     DEEP_SWEEP_EVERY,
+    LAPSED_SWEEP_EVERY,
     MAX_CONSECUTIVE_FAILURES,
     Sweep,
     expire_due,
@@ -242,6 +243,20 @@ class TestWithoutTheList:
         world.pay(world.sell())
 
         assert look(world).settled == 1
+
+    def test_a_payment_of_a_cancelled_invoice_is_found_though_filters_are_blocked(
+        self, make_world: Callable[..., World]
+    ) -> None:
+        world = make_world(config=SimulatorConfig(filter_policy="block_all", is_payable_after_cancel=True))
+        invoice = world.sell()
+        assert look(world, is_deep=True).settled == 0
+        world.client.post(f"/invoices/{invoice.strike_invoice_id}/cancel")
+        world.pay(invoice)
+        other = world.sell()
+
+        assert look(world, is_deep=True).looked_at == {other.strike_invoice_id}
+        world.wait(LAPSED_SWEEP_EVERY.total_seconds())
+        assert look(world, is_deep=True).settled == 1
 
     def test_a_pass_uses_a_tenth_of_the_calls_left(self, world: World) -> None:
         for _ in range(7):
