@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from lnpay.sandbox.strike.envelope import parse_units
 from lnpay.sandbox.strike.invoices import PaymentRefused
 from tests.simulation.installation import Installation, LnpayProcess
 from tests.simulation.scheduler import Task, Violation
+from tests.simulation.shop import Shop
 from tests.simulation.trouble import Trouble
 from tests.simulation.watch import Customer
 
@@ -29,10 +31,13 @@ if TYPE_CHECKING:
     from tests.simulation.world import SimulatedWorld
 
 EXPECTED_STATUSES = {
-    "/generate-invoice": {200, 400, 409, 502, 503},
-    "/webhook": {200, 503},
-    "/refund": {200, 303, 400, 409, 503},
-    "/invoices": {200, 503},
+    "POST /generate-invoice": {200, 400, 409, 502, 503},
+    "POST /webhook": {200, 503},
+    "POST /refund": {200, 303, 400, 409, 503},
+    "GET /invoices": {200, 503},
+    "POST /invoices": {200, 409, 502, 503},
+    "POST /api/v1": {200, 400, 422, 503},
+    "GET /api/v1": {200, 503},
 }
 
 PASSES: dict[str, Callable[..., object]] = {"main": main_pass, "expired": expired_pass, "refund": refund_pass}
@@ -47,6 +52,7 @@ class Activities:
     def __init__(self, world: SimulatedWorld) -> None:
         self.world = world
         self.trouble = Trouble(world, self)
+        self.shop = Shop(world, self)
         self.wants = 0
 
     def start_something(self) -> None:
@@ -58,7 +64,8 @@ class Activities:
     def _choices(self, home: Installation) -> list[tuple[float, Callable[[Installation], object]]]:
         """What may begin now; what gets things on is likelier."""
         world, query, trouble = self.world, home.rows.query, self.trouble
-        customers = self._customers(home)
+        customers = self.customers(home)
+        has_plugin = home.plugin_chance is not None
         is_any_unshown = any(customer.invoice_id is None for customer in customers)
         is_any_payable = any(customer.invoice_id in world.watch.unpaid for customer in customers)
         is_any_unseen = self._is_any_unseen(home)
@@ -83,6 +90,9 @@ class Activities:
             (1.0 * is_any_owed, self._start_refund_page),
             (0.3 * noise, trouble.change_address_behaviour),
             (0.2, self._look_at_invoice),
+            ((5 if is_any_payable else 0.5) * scene.has_cancelling, self.shop.start_cancel),
+            (1.0 * has_plugin, self.shop.start_look),
+            (0.6 * has_plugin, self.shop.start_giving_up),
             (0.3 * scene.has_webhooks, trouble.forge_webhook),
             (0.4 * noise, trouble.move_clock),
             (0.5 * scene.has_odd_rows, trouble.add_foreign_row),
@@ -90,7 +100,8 @@ class Activities:
             (1.0 * (home.copy is not None), trouble.put_copy_back),
         ]
 
-    def _customers(self, home: Installation) -> list[Customer]:
+    def customers(self, home: Installation) -> list[Customer]:
+        """Everyone who buys at an installation's shop."""
         return [one for one in self.world.customers if one.home == home.name]
 
     def _is_any_unseen(self, home: Installation) -> bool:
@@ -104,9 +115,12 @@ class Activities:
 
     def request(self, server: LnpayProcess, method: str, path: str, **options: Any) -> TestResponse:
         """One HTTP request to LNPay, answered as it may be."""
+        if server.home.api_key and "headers" not in options:
+            options["headers"] = {"Authorization": f"Bearer {server.home.api_key}"}
         answer = server.request(method, path, **options)
         self.world.scheduler.note(f"answers {answer.status_code} to {method} {path[:20]}")
-        expected = next(statuses for start, statuses in EXPECTED_STATUSES.items() if path.startswith(start))
+        wanted = f"{method} {path}"
+        expected = next(statuses for start, statuses in EXPECTED_STATUSES.items() if wanted.startswith(start))
         if answer.status_code not in expected:
             raise Violation(f"{method} {path} is answered {answer.status_code}: {answer.text[:200]}")
         return answer
@@ -115,7 +129,7 @@ class Activities:
 
     def _start_order(self, home: Installation) -> None:
         chance = self.world.random
-        customers = [one for one in self._customers(home) if not one.is_forgotten]
+        customers = [one for one in self.customers(home) if not (one.is_forgotten or one.is_given_up)]
         if not customers:
             return
         unshown = [one for one in customers if one.invoice_id is None]
@@ -127,46 +141,68 @@ class Activities:
         }
         if customer.address is not None:
             body["ln_address"] = customer.address
+        if customer.expires_in is not None:
+            body["expires_in"] = customer.expires_in
         is_other = chance.random() < 0.05
         if is_other:
-            body["amount_fiat"] = "3.33"
+            body.update(chance.choice(({"amount_fiat": "3.33"}, {"expires_in": 77})))
         is_heard = chance.random() < 0.9
 
         def ask(server: LnpayProcess) -> None:
+            if customer.via_plugin:
+                self.shop.order(server, customer, is_heard)
+                return
             answer = self.request(server, "POST", "/generate-invoice", json=body)
             if answer.status_code == 200 and is_heard:
-                self._show(customer, answer.get_json()["data"])
+                self._show(customer, answer.get_json()["data"], body.get("expires_in"))
 
         for _ in range(chance.choice((1, 1, 1, 2))):
             server = self.server(home)
             self.world.scheduler.spawn(f"{customer} asks", server, lambda server=server: ask(server))  # type: ignore[misc]
 
-    def _show(self, customer: Customer, data: dict[str, Any]) -> None:
-        watch = self.world.watch
+    def _show(self, customer: Customer, data: dict[str, Any], expires_in: int | None) -> None:
         invoice, quote = data["invoice"], data["quote"]
         sats = parse_units(invoice["amount"]["amount"], "BTC") or 0
         if not quote["lnInvoice"].startswith(f"lnbc{format_amount(sats)}1"):
             raise Violation(f"{customer} is shown a payment request that does not ask for {sats} sats")
         expires_at = datetime.fromisoformat(data["expiration_time"])
-        shown = (invoice["invoiceId"], quote["lnInvoice"], expires_at)
-        if customer.invoice_id is not None and (customer.invoice_id, customer.bolt11, customer.expires_at) != shown:
+        self.world.watch.check_deadline(customer, quote["lnInvoice"], expires_in, expires_at)
+        self.show(customer, invoice["invoiceId"], quote["lnInvoice"], expires_at)
+
+    def show(self, customer: Customer, invoice_id: str, bolt11: str, expires_at: datetime) -> None:
+        """The customer sees an invoice that can be paid until `expires_at`."""
+        watch = self.world.watch
+        shown = (invoice_id, bolt11)
+        if customer.invoice_id not in (None, invoice_id) and watch.is_cancelled(customer.invoice_id):
+            customer = self._show_another(customer)
+        if customer.invoice_id is not None and (customer.invoice_id, customer.bolt11) != shown:
             raise Violation(f"{customer} is shown two invoices for one order")
-        if watch.customers.get(invoice["invoiceId"], customer) is not customer:
-            raise Violation(f"{customer} is shown the invoice of {watch.customers[invoice['invoiceId']]}")
-        customer.invoice_id, customer.bolt11, customer.expires_at = shown
-        if invoice["invoiceId"] not in watch.customers and customer.plan != "never":
-            watch.unpaid.add(invoice["invoiceId"])
-        watch.customers[invoice["invoiceId"]] = customer
+        if watch.customers.get(invoice_id, customer) is not customer:
+            raise Violation(f"{customer} is shown the invoice of {watch.customers[invoice_id]}")
+        customer.invoice_id, customer.bolt11 = shown
+        if customer.expires_at is None:
+            customer.expires_at = expires_at
+        if invoice_id not in watch.customers and customer.plan != "never":
+            watch.unpaid.add(invoice_id)
+        watch.customers[invoice_id] = customer
+
+    def _show_another(self, customer: Customer) -> Customer:
+        """Whoever asked while the shop cancelled the order has a new invoice, and does not pay it."""
+        another = replace(
+            customer, number=len(self.world.customers), invoice_id=None, bolt11="", expires_at=None, plan="never"
+        )
+        self.world.customers.append(another)
+        return another
 
     def _look_at_invoice(self, home: Installation) -> None:
-        customer = self.world.random.choice(self._customers(home))
+        customer = self.world.random.choice(self.customers(home))
         if customer.invoice_id is not None and not customer.is_forgotten:
             server, path = self.server(home), f"/invoices/{customer.invoice_id}"
             self.world.scheduler.spawn("shop looks", server, lambda: self.request(server, "GET", path))
 
     def _start_payment(self, home: Installation) -> None:
         world, chance = self.world, self.world.random
-        shown = [one for one in self._customers(home) if one.invoice_id is not None and one.plan != "never"]
+        shown = [one for one in self.customers(home) if one.invoice_id is not None and one.plan != "never"]
         payable = [one for one in shown if one.invoice_id in world.watch.unpaid]
         if not shown:
             return
@@ -175,7 +211,7 @@ class Activities:
         if customer.plan == "late" and customer.invoice_id in world.watch.unpaid and chance.random() < 0.5:
             self._race(home, customer)
             return
-        self._pay(customer)
+        self.pay(customer)
 
     def _race(self, home: Installation, customer: Customer) -> None:
         """The customer returns while a pass ends unpaid invoices, and pays just before the pass writes."""
@@ -191,12 +227,12 @@ class Activities:
         if not task.has_halted:
             return
         world.counts["races"] += 1
-        self._pay(customer, pending_seconds=0.0)
+        self.pay(customer, pending_seconds=0.0)
         other = self.trouble.start_webhook(home) or self._start_worker(home, "main")
         if other is not None:
             world.run_through(other)
 
-    def _pay(self, customer: Customer, pending_seconds: float | None = None) -> None:
+    def pay(self, customer: Customer, pending_seconds: float | None = None) -> None:
         """The customer's wallet pays, if it has not, at the time that is the customer's plan."""
         world, chance = self.world, self.world.random
         assert customer.expires_at is not None

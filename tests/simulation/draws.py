@@ -75,7 +75,8 @@ class Scene:
     arrive, and quotes are too old at the next look; "limits": several late payments of the same amount, of which the
     daily limit lets one go.
     is_tight: the rate limits, here and at the provider, are a fiftieth of the real ones. skew_seconds: how far the
-    clocks of processes are off at most. has_restore: a raw copy of the database takes its place.
+    clocks of processes are off at most. has_restore: a raw copy of the database takes its place. has_cancelling: shops
+    cancel orders.
     """
 
     kind: str
@@ -89,6 +90,7 @@ class Scene:
     has_long_pending: bool
     has_odd_rows: bool
     has_restore: bool
+    has_cancelling: bool
 
 
 def draw_scene(chance: random.Random) -> Scene:
@@ -109,6 +111,7 @@ def draw_scene(chance: random.Random) -> Scene:
         has_long_pending=chance.random() < 0.25 and kind == "any",
         has_odd_rows=chance.random() < 0.2,
         has_restore=has_restore,
+        has_cancelling=kind == "any" and chance.random() < 0.6,
     )
 
 
@@ -139,6 +142,7 @@ def draw_config(chance: random.Random, scene: Scene) -> SimulatorConfig:
         unknown_address_code=pick(("UNPROCESSABLE_ENTITY", "NOT_FOUND", "INVALID_DATA")),
         signature_case=pick(("upper", "lower")),
         webhook_jitter_seconds=pick((0.0, 0.0, 2.0)),
+        is_payable_after_cancel=pick((False, True)),
     )
     if scene.kind != "any":
         config.start_balance_sats = 10_000_000

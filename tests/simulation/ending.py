@@ -14,6 +14,7 @@ from lnpay.domain.model import Refund
 from lnpay.domain.states import (
     EXPIRE_MARGIN,
     LAPSE_MARGIN,
+    PAYABLE,
     InvoiceState,
     RefundState,
 )
@@ -122,7 +123,7 @@ def _round(world: SimulatedWorld) -> None:
 def _round_of(world: SimulatedWorld, home: Installation) -> None:
     query, is_first = home.rows.query, world.counts["rounds to rest"] == 1
     server = home.processes["server 1"]
-    is_any_watched = bool(query("SELECT 1 FROM invoices WHERE state IN ('unpaid', 'expired') LIMIT 1"))
+    is_any_watched = any("invoice" in one for one in _left_of(world, home))
     if world.scene.has_workers:
         if is_first or is_any_watched:
             one_pass, name = (main_pass, "main 1") if is_first else (expired_pass, "expired 1")
@@ -202,8 +203,9 @@ def _left_of(world: SimulatedWorld, home: Installation) -> Iterator[str]:
     query = home.rows.query
     for row in query("SELECT strike_invoice_id AS id, state FROM invoices WHERE strike_invoice_id NOT NULL"):
         invoice = world.simulator.invoices.by_id[row["id"]]
-        if row["state"] in ("unpaid", "expired") and (world.scene.has_workers or invoice.state == "PAID"):
-            yield f"invoice {row['state']}"
+        is_watched = row["state"] in ("unpaid", "expired") and world.scene.has_workers
+        if is_watched or (row["state"] in PAYABLE and invoice.state == "PAID"):
+            yield f"invoice {row['state']}, {invoice.state} at the provider"
     for row in query("SELECT state, reason FROM refunds WHERE state <> 'sent'"):
         yield f"refund {row['state']} ({row['reason']})"
     for row in query("SELECT state, last_error FROM deliveries WHERE state = 'pending'"):

@@ -16,8 +16,10 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from config.delivery import deliver
+from lnpay.access.api_keys import create_key
 from lnpay.domain.errors import ShopGone, ShopRefused
 from lnpay.domain.model import Event
+from lnpay.domain.permissions import KeyPurpose
 from lnpay.domain.settings import Settings
 from lnpay.runtime.backend import Backend
 from lnpay.runtime.bootstrap import build_backend
@@ -96,6 +98,10 @@ class Installation:
     """Invoices about which the shop has answered 410."""
     plugin_chance: random.Random | None = None
     """Decides what a shop plugin answers at its webhook endpoint; None: there is no plugin."""
+    api_key: str = ""
+    """What the shop and its plugin call LNPay with; empty: none was ever created, so everyone may."""
+    store: str = ""
+    """What the plugin calls the shop."""
     plugin_trouble: float = 0.4
     """How often the plugin does not accept a message."""
 
@@ -115,6 +121,12 @@ class Installation:
         """Start a process, in place of the one of that name if there was one: the clock is the machine's."""
         old = self.processes.get(name)
         self.processes[name] = LnpayProcess(name, self, old.skew_seconds if old else 0.0)
+
+    def connect_plugin(self) -> None:
+        """Create an API key for the shop and its plugin."""
+        backend = self.processes["operator"].backend
+        created = create_key(backend.repository, KeyPurpose.WOOCOMMERCE, "a plugin", backend.clock())
+        self.api_key, self.store = created.secret, created.store_id
 
     def deliver(self, event: Event) -> None:
         """The merchant's hook as it is shipped; who sends a message must have claimed it."""

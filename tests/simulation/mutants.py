@@ -15,6 +15,7 @@ from lnpay.deliveries import owe
 from lnpay.deliveries import send as deliveries
 from lnpay.invoices import (
     create,
+    mark_invalid,
     settle,
     sweep,
     webhook_invoice,
@@ -27,6 +28,7 @@ from lnpay.repository.invoices import Invoices
 from lnpay.repository.refunds import Refunds
 from lnpay.strike import client, failures
 from lnpay.web.api import webhook
+from lnpay.web.greenfield import status
 from tests.simulation.draws import Scene, draw_scene
 from tests.simulation.host import Disks
 from tests.simulation.world import SimulatedWorld
@@ -212,6 +214,28 @@ MUTANTS = (
         "an event of an order is sent before the one that comes first",
         (Change(message_queries._is_its_turn, "is_enabled & ~is_former_pending", "is_enabled"),),
         known=(74,),
+    ),
+    Mutant(
+        "an invoice that is unpaid at Strike counts as cancelled",
+        (Change(settle.settle, "if seen.status is InvoiceStatus.CANCELLED:", "if True:"),),
+    ),
+    Mutant(
+        "a payment for a cancelled invoice does not count",
+        (Change(settle.settle, "invoice.state not in PAYABLE", "invoice.state not in WATCHED"),),
+        shows_in=lambda scene: scene.has_cancelling,
+    ),
+    Mutant(
+        "an order's own time to pay is ignored",
+        (Change(create.InvoiceIssuer.time_to_pay, "if order.expires_in is None else order.expires_in", ""),),
+    ),
+    Mutant(
+        "an order is marked as invalid by our own clock",
+        (Change(mark_invalid.mark_invalid, "if not context.strike.measure_time():", "if False:"),),
+        shows_in=lambda scene: scene.skew_seconds > 0,
+    ),
+    Mutant(
+        "a plugin reads that a late payment is settled",
+        (Change(status.derive_status, "return DerivedStatus(Status.EXPIRED)", "return DerivedStatus(Status.SETTLED)"),),
     ),
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ import json
 import sqlite3
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from lnpay.sandbox.simulator import Simulator
@@ -22,11 +22,18 @@ SHIPPED_ON = ("InvoiceReceivedPayment", "InvoiceProcessing", "InvoicePaymentSett
 """What some plugin of BTCPay Server ships on, or books as paid, in the order in which it must arrive."""
 
 
+CLOCK_SLACK = timedelta(seconds=10)
+"""How exactly LNPay knows the provider's time."""
+
+
 @dataclass(eq=False)
 class Customer:
     """A customer of the shop `home`, and what the shop showed.
 
-    plan: one of draws.PLANS. is_forgotten: an older database knows nothing of it.
+    plan: one of draws.PLANS. is_forgotten: an older database knows nothing of it. expires_in: the seconds to pay that
+    the shop asks for; None: those of its settings. via_plugin: ordered through a plugin of BTCPay Server.
+    is_given_up: the shop has cancelled the order or marked it as invalid. given_up_at: when it first asked for the
+    latter.
     """
 
     number: int
@@ -39,6 +46,10 @@ class Customer:
     bolt11: str = ""
     expires_at: datetime | None = None
     is_forgotten: bool = False
+    expires_in: int | None = None
+    via_plugin: bool = False
+    is_given_up: bool = False
+    given_up_at: datetime | None = None
 
     def __str__(self) -> str:
         return f"customer {self.number}"
@@ -62,6 +73,8 @@ class Watch:
         self._payments = 0
         self._entries = 0
         self._told = 0
+        self._cancelled: set[str] = set()
+        """Invoices that were cancelled at the provider, whether or not they were paid all the same."""
         self._webhook_ids: dict[tuple[str, str], tuple[str, bytes]] = {}
 
     # What is true.
@@ -70,6 +83,25 @@ class Watch:
         """The provider's record of what a customer was shown."""
         assert customer.invoice_id is not None
         return self._sim.invoices.by_id[customer.invoice_id]
+
+    def is_cancelled(self, strike_id: str) -> bool:
+        """Whether an invoice was ever cancelled at the provider."""
+        invoice = self._sim.invoices.by_id[strike_id]
+        return strike_id in self._cancelled or "CANCELLED" in (invoice.state, invoice.state_before)
+
+    def deadline_of(self, bolt11: str, seconds: int) -> datetime:
+        """Until when a payment request counts as paid in time, where the shop gives the customer so many seconds."""
+        quote = self._sim.invoices.quotes_by_request[bolt11]
+        ends_at = quote.created_at.replace(microsecond=0) + timedelta(seconds=quote.seconds)
+        return min(quote.invoice.created_at + timedelta(seconds=seconds), quote.expires_at, ends_at)
+
+    def check_deadline(self, customer: Customer, bolt11: str, seconds: int | None, expires_at: datetime) -> None:
+        """The customer has the time to pay that the shop has asked for. None: that of its settings."""
+        seconds = self.homes[customer.home].settings.time_offset_seconds if seconds is None else seconds
+        expected = self.deadline_of(bolt11, seconds)
+        # The provider writes times in fewer digits than it knows.
+        if abs(expected - expires_at) > timedelta(milliseconds=1):
+            raise Violation(f"{customer} can pay until {expires_at}, not until {expected} as was asked for")
 
     def is_paid(self, customer: Customer) -> bool:
         """Whether the customer's money has arrived."""
@@ -114,6 +146,8 @@ class Watch:
 
     def check_invoice(self, home: str, strike_id: str, state: str) -> None:
         """An invoice is called what it is, by the one who has sold it."""
+        if state == "cancelled" and not self.is_cancelled(strike_id):
+            raise Violation("an invoice is cancelled that the provider has not cancelled")
         if state not in ("settled", "paid_late", "lapsed"):
             return
         invoice = self._sim.invoices.by_id[strike_id]
@@ -145,22 +179,39 @@ class Watch:
         self.plugins_heard[home, strike_id].append(kind)
         if kind not in SHIPPED_ON:
             return
-        customer = self.customers[strike_id]
+        self.ship(self.customers[strike_id])
+
+    def ship(self, customer: Customer) -> None:
+        """A plugin ships an order: it is paid, in time, and not refunded."""
         if not self.is_paid(customer):
             raise Violation(f"a plugin ships the order of {customer}, who has not paid")
         if self.is_late(customer) or self.payments_of(customer):
             raise Violation(f"a plugin ships the order of {customer}, who is refunded")
 
+    def mark_invalid(self, strike_id: str, ends_at: datetime) -> None:
+        """A plugin's mark ends the time to pay: not before the plugin has asked for it."""
+        customer = self.customers.get(strike_id)
+        if customer is None or customer.expires_at is None:
+            return
+        if customer.given_up_at is None or ends_at < customer.given_up_at - CLOCK_SLACK:
+            raise Violation(f"the order of {customer} is invalid from {ends_at} on, before the plugin asked for that")
+        customer.expires_at = min(ends_at, customer.expires_at)
+
     # After each step.
 
     def check_world(self) -> None:
         """Never more out than in; the shop gets true and consistent messages; no lock-out is caused by us."""
+        self._note_cancelled()
         self._check_payments()
         self._check_entries()
         self._check_shop()
         for name, bucket in self._sim.limits._buckets.items():
             if bucket.locked_until:
                 raise Violation(f"the provider has locked us out of {name[0]}")
+
+    def _note_cancelled(self) -> None:
+        book = self._sim.invoices.by_id
+        self._cancelled.update(strike_id for strike_id, invoice in book.items() if invoice.state == "CANCELLED")
 
     def _check_payments(self) -> None:
         if len(self._sim.payments.payments) == self._payments:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from lnpay.domain.states import DELIVERY_MOVES, INVOICE_MOVES, REFUND_MOVES
@@ -20,10 +21,16 @@ MOVES["refunds"]["in_flight"].add("requested")  # by hand, through "failed", in 
 MOVES["refunds"]["requested"].add("in_flight")  # through "quoted", in one commit
 
 QUERIES = {
-    "invoices": "SELECT id, state, strike_invoice_id FROM invoices",
+    "invoices": "SELECT id, state, strike_invoice_id, marked_invalid_at, expires_at FROM invoices",
     "refunds": "SELECT id, state, claims, claimed_until, idempotency_key, payment_quote_id FROM refunds",
     "deliveries": "SELECT id, state, claims, claimed_until, webhook_id FROM deliveries",
 }
+
+
+def parse_time(text: str) -> datetime:
+    """A time as SQLite keeps it."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
 
 OWN_BUCKETS = ("/quote", "/execute", "/v1/invoices", "/lnurl")
 """How the paths end that do not count among the "others", when they are posted or patched."""
@@ -78,6 +85,8 @@ class RowWatch:
 
     def _check_move(self, name: str, old: str | None, row: sqlite3.Row) -> None:
         new = row["state"]
+        if name == "invoices" and row["marked_invalid_at"] is not None and old == "unpaid":
+            self._watch.mark_invalid(row["strike_invoice_id"], parse_time(row["expires_at"]))
         if old == new:
             return
         if old is not None and new not in MOVES[name][old]:

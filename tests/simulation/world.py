@@ -111,19 +111,24 @@ class SimulatedWorld:
     # What the seed chooses.
 
     def _draw_customers(self) -> list[Customer]:
-        customers = [self._draw_customer(number) for number in range(self.scene.customers)]
+        customers = [self.draw_customer(number) for number in range(self.scene.customers)]
         for home in self.homes[1:]:
             # The neighbour's orders have the same numbers, and some the same price.
             for one in customers[: self.scene.customers]:
-                twin = self._draw_customer(len(customers))
+                twin = self.draw_customer(len(customers))
                 amount = one.amount if self.random.random() < 0.6 else twin.amount
                 customers.append(twin)
                 twin.home, twin.order_id, twin.amount = home.name, one.order_id, amount
+        for one in customers:
+            if self.watch.homes[one.home].plugin_chance is not None and self.random.random() < 0.5:
+                one.via_plugin, one.address = True, None
         return customers
 
-    def _draw_customer(self, number: int) -> Customer:
+    def draw_customer(self, number: int, address: str | None = None) -> Customer:
+        """Draw a customer of the first shop. address: "own" for one at which payments go as they may."""
         chance = self.random
-        address = chance.choice((None, "not an address", *["own"] * 8, "dear"))
+        if address is None:
+            address = chance.choice((None, "not an address", *["own"] * 8, "dear"))
         if self.scene.kind != "any":
             address = "own"
         if address == "own":
@@ -138,6 +143,7 @@ class SimulatedWorld:
             chance.choice(("0.02", "1.50", "12.34", "12.34", "80", "0,5")),
             address,
             chance.choice(PLANS),
+            expires_in=chance.choice((None,) * 6 + (30, 300, 3_600)),
         )
         if self.scene.kind != "any" and chance.random() < 0.9:
             customer.plan = "late"
@@ -182,6 +188,8 @@ class SimulatedWorld:
         for home in self.homes:
             if self.scene.has_webhooks:
                 self._subscribe(home)
+            if home.plugin_chance is not None:
+                home.connect_plugin()
             for name in home.names:
                 home.processes[name].skew_seconds = self.draw_skew()
         if self.scene.kind in KINDS_OF_DOUBT or self.random.random() < 0.5:
@@ -232,6 +240,14 @@ class SimulatedWorld:
             self._step(task)
             self.check()
         self.scheduler.chances = self.chances
+
+    def run_steps(self, task: Task, steps: int) -> None:
+        """Let nothing else happen for so many steps of a task."""
+        for _ in range(steps):
+            if task.is_over or task.wake_at is not None or not task.process.is_alive:
+                return
+            self._step(task)
+            self.check()
 
     def _let_time_pass(self) -> None:
         now, chance = self.simulator.clock.now(), self.random.random()
