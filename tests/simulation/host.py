@@ -117,7 +117,7 @@ class PointedRepository(Repository):
 
     host: Host
 
-    def __init__(self, database_url: str, *, steady: Callable[[], float] | None = None) -> None:
+    def __init__(self, database_url: str, *, steady: Callable[[], float] | None = None, **limits: int) -> None:
         self.disk, self.rows = self.host.of_url[database_url]
         with mock.patch.object(repository_module, "_create_engine", return_value=self.disk.engine):
             super().__init__(database_url, steady=steady)
