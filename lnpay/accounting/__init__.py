@@ -1,1 +1,1 @@
-"""The report for the books, and its comparison with Strike."""
+"""The report, and its reconciliation with Strike."""

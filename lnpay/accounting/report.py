@@ -138,7 +138,7 @@ def read_all(
     read_page: Callable[[LedgerQueries, PageEnd | None], list[Row]],
     place_of: Callable[[Row], PageEnd],
 ) -> Iterator[Row]:
-    """Every row that `read_page` gives, page by page; each page goes on after the place where the last one ended."""
+    """Every row of `read_page`, page by page; each page continues after the end of the last."""
     after = None
     while True:
         with repository.reading() as tx:
@@ -150,13 +150,13 @@ def read_all(
 
 
 def paid_page_end(invoice: LedgerInvoice) -> PageEnd:
-    """Where a page of paid invoices goes on."""
-    assert invoice.paid_at is not None  # noqa: S101 - what is read by the time of payment has one
+    """The position after which the next page of paid invoices begins."""
+    assert invoice.paid_at is not None  # noqa: S101 - rows selected by paid_at have one
     return invoice.paid_at, invoice.id
 
 
 def refund_page_end(refund: LedgerRefund) -> PageEnd:
-    """Where a page of refunds goes on."""
+    """The position after which the next page of refunds begins."""
     return refund.at, refund.id
 
 
@@ -167,8 +167,8 @@ _ACCEPTED = {
 
 
 def _payment_line(invoice: LedgerInvoice) -> ReportLine:
-    assert invoice.paid_at is not None  # noqa: S101 - what is read by the time of payment has one
-    assert invoice.received_sats is not None  # noqa: S101 - the database has no time of payment without an amount
+    assert invoice.paid_at is not None  # noqa: S101 - rows selected by paid_at have one
+    assert invoice.received_sats is not None  # noqa: S101 - a CHECK ties the amount to paid_at
     line = _line(invoice, invoice.paid_at, ReportLineKind.PAYMENT, invoice.state, invoice.received_sats)
     return line if invoice.accepted_by is None else replace(line, note=_ACCEPTED[invoice.accepted_by])
 
@@ -204,7 +204,7 @@ def _line(
 
 
 def _worth(invoice: LedgerInvoice, sats: int) -> Decimal:
-    """`sats` at the price of the sale: exactly what the shop asked for, when it is all of it."""
+    """`sats` at the price of the sale; exactly the shop's amount if it is the whole payment."""
     if sats == invoice.amount_sats:
         return invoice.amount_fiat
     return sats_to_fiat(sats, invoice.rate_price, invoice.currency)
@@ -212,7 +212,7 @@ def _worth(invoice: LedgerInvoice, sats: int) -> Decimal:
 
 @dataclass
 class CurrencyTotal:
-    """Lines of one currency, added up: in that currency and in sats."""
+    """The totals of one currency, in that currency and in sats."""
 
     payments: int = 0
     refunds: int = 0
@@ -273,7 +273,7 @@ class Totals:
 
     @property
     def all_sats(self) -> CurrencyTotal:
-        """The sats of every currency together; in this sum the amounts of fiat mean nothing and stay zero."""
+        """The total in sats over all currencies; its fiat amounts stay zero, because currencies cannot be added."""
         sums = self.by_currency.values()
         return CurrencyTotal(
             payments=sum(one.payments for one in sums),
@@ -285,13 +285,13 @@ class Totals:
 
 
 def deleted_orders(repository: Repository, period: Period) -> list[PrunedTotal]:
-    """What was deleted of the days of a period, by day (UTC), currency and final state."""
+    """Orders of the period that were deleted, by day (UTC), currency and final state."""
     with repository.reading() as tx:
         return tx.pruned.totals(period.first, period.last)
 
 
 def counted(lines: Iterator[ReportLine], totals: Totals) -> Iterator[ReportLine]:
-    """The same lines; each is added to `totals` as it passes."""
+    """Yield the same lines, adding each to `totals`."""
     for line in lines:
         totals.add(line)
         yield line

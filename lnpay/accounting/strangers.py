@@ -1,4 +1,4 @@
-"""Paid invoices at Strike of which this database has no row: another program's, or money of ours to look after."""
+"""Paid invoices at Strike without a row in this database: another program's, or payments that LNPay lost."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def report_strangers(
     *,
     is_shared: bool,
 ) -> None:
-    """Add each of `strangers` to `result`: a second one of an order, or lost here; counted as foreign otherwise.
+    """Add each of `strangers` to `result` as a second payment of an order, as lost here, or as foreign.
 
     is_shared: other programs make invoices in the same account. LNPay names every invoice: one without a name is not
     ours for certain.
@@ -49,13 +49,13 @@ def _name(invoice: StrikeInvoice) -> str | None:
 
 
 def _order_in(name: str) -> str:
-    """The order that a name at Strike speaks of; before LNPay had names of its own there, the order's id itself."""
+    """The order in a name at Strike. The first version of LNPay used the order's id itself as the name."""
     known = read_strike_name(name)
     return known.order if known else name
 
 
 def _is_ours(name: str, installation: str | None, order: LedgerOrder | None) -> bool:
-    """Whether this database named an invoice so."""
+    """Whether this database gave an invoice that name."""
     known = read_strike_name(name)
     if known is not None:
         return known.installation == installation

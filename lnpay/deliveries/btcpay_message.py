@@ -1,7 +1,7 @@
 """The messages of BTCPay Server, for shop plugins that speak its Greenfield API.
 
-Which events each of LNPay's own stands for, and the body of each. All fields are always there: plugins read them
-without asking whether they are.
+Which events each of LNPay's own stands for, and the body of each. All fields are always present: plugins read them
+without checking.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ IGNORED_EVENTS = frozenset(
         "PaymentRequestArchived", "PaymentRequestStatusChanged", "PaymentRequestCompleted",
     }
 )  # fmt: skip
-"""Events of BTCPay Server that a plugin may ask for and that never happen here."""
+"""Events of BTCPay Server that a plugin may request but LNPay never sends."""
 
 PAYMENT_METHOD = "BTC-LN"
 
 TEST_INVOICE = "__test__"
-"""What the invoice id of a test message begins with."""
+"""The prefix of the invoice id in a test message."""
 
 
 def btcpay_events(event_type: EventType, invoice: Invoice) -> tuple[B, ...]:
-    """The events that an endpoint of that form receives for one of LNPay's own about `invoice`, in their order."""
+    """The BTCPay events, in order, that stand for one of LNPay's own about `invoice`."""
     if event_type is EventType.INVOICE_SETTLED and invoice.accepted_by is not None:
         return ACCEPTED_LATE_EVENTS
     return BTCPAY_EVENTS.get(event_type, ())
 
 
 def btcpay_body(name: B, invoice: Invoice, at: datetime, delivery_id: str, endpoint_id: str, store_id: str) -> str:
-    """The JSON text of an event about `invoice`. Stored once, sent as it is on every attempt."""
+    """The JSON text of an event about `invoice`, stored once and sent unchanged on every attempt."""
     about = {"invoiceId": invoice.strike_invoice_id, "metadata": invoice.order.metadata}
     return _body(name, at, delivery_id, endpoint_id, store_id, {**about, **_details(name, invoice, at)})
 

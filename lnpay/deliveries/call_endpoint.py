@@ -16,10 +16,10 @@ from lnpay.http.post import Post
 
 @dataclass(frozen=True)
 class EndpointAnswer:
-    """What came of one call.
+    """The outcome of one call.
 
     status: of the answer; None if there was none. error: why the message does not count as accepted; None if it does.
-    is_gone: the endpoint does not want it, ever.
+    is_gone: the endpoint refuses it permanently (410).
     """
 
     status: int | None
@@ -30,7 +30,7 @@ class EndpointAnswer:
 def call_endpoint(
     post: Post, endpoint: WebhookEndpoint, webhook_id: str, body: str, signed_at: datetime, *, allow_private: bool
 ) -> EndpointAnswer:
-    """POST one message, signed in the way of the endpoint's form. The answer describes any failure."""
+    """POST one message, signed as the endpoint's form requires. The answer describes any failure."""
     content = body.encode()
     is_public_only = endpoint.set_by is EndpointSetter.KEY and not allow_private
     status = None

@@ -37,15 +37,15 @@ class Dispatcher:
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Start, with what is already due."""
+        """Start, sending what is already due."""
         self._thread.start()
 
     def wake(self) -> None:
-        """Something new is owed."""
+        """Announce new work."""
         self._awake.set()
 
     def join(self, timeout_seconds: float = 20) -> None:
-        """Wait until it has finished the work in hand; `stop` must be set."""
+        """Wait until the current work is finished; `stop` must be set."""
         self._awake.set()
         if self._thread.is_alive():
             self._thread.join(timeout_seconds)

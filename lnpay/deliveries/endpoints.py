@@ -23,7 +23,7 @@ from lnpay.domain.webhook_signature import DELIVERY_SECRET_PREFIX, decode_delive
 from lnpay.http.public_address import is_host_private
 
 MOST_ENDPOINTS = 50
-"""Each costs a row for every event."""
+"""Each endpoint costs a row per event."""
 
 MAX_URL_CHARACTERS = 2_000
 MAX_SECRET_CHARACTERS = 200
@@ -129,7 +129,7 @@ def update_endpoint(
 
 
 def delete_endpoint(outbox: Outbox, public_id: str, *, form: EndpointForm | None = None) -> None:
-    """Remove an endpoint, and withdraw what it is still owed. Raises as `get_endpoint` does."""
+    """Delete an endpoint and withdraw its undelivered messages. Raises as `get_endpoint` does."""
     known = get_endpoint(outbox, public_id, form=form)
     with outbox.repository.transaction() as tx:
         if tx.webhook_endpoints.delete(known.id, outbox.clock()):
@@ -179,7 +179,7 @@ def _checked_events(events: Collection[str], form: EndpointForm) -> frozenset[st
     for name in events:
         if form is EndpointForm.STANDARD and name not in list(EventType):
             raise _invalid("events", f"must be among {', '.join(EventType)}")
-        # Plugins of a newer BTCPay Server may ask for events that never happen here.
+        # Plugins of a newer BTCPay Server may request events that LNPay never sends.
         if not _EVENT_NAME.fullmatch(name):
             raise _invalid("events", "must be names of events")
     return frozenset(events)
@@ -197,11 +197,11 @@ def _checked_url(outbox: Outbox, url: str, by: EndpointSetter) -> str:
 
 
 def _host_of(url: str) -> str:
-    """The host of an address that can be called. Raises InvalidRequest."""
+    """The host of a valid URL. Raises InvalidRequest."""
     rule = "must be an absolute address that starts with https:// or http://"
     if len(url) > MAX_URL_CHARACTERS:
         raise _invalid("url", f"must have at most {MAX_URL_CHARACTERS:,} characters")
-    # A space or a backslash is read in different ways by different programs.
+    # Programs disagree about spaces and backslashes.
     if not url.isprintable() or re.search(r"[\s\\]", url):
         raise _invalid("url", rule)
     try:

@@ -35,13 +35,13 @@ FORMER_NAMES: Final = {
     "outgoing": "lnpay.http.outgoing",
     "shop_answer": "lnpay.deliveries.shop_answer",
 }
-"""Modules of `lnpay` that a default hook once imported, and so do hooks that began as a copy of it."""
+"""Former module names that older default hooks import, and so do the hooks copied from them."""
 
 
 def hook_in_use(files: HookFiles) -> Path:
     """The file whose `deliver` is called."""
     try:
-        # Not exists(): a link that leads nowhere, or a folder closed to us, must not quietly mean the default.
+        # Not exists(): a dangling link or an unreadable folder must not silently fall back to the default.
         files.own.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return files.shipped
@@ -88,7 +88,7 @@ def _load(path: Path) -> ModuleType:
 
 
 def _keep_former_names() -> None:
-    """Let a hook import a module by the name that it had when the hook was written."""
+    """Let a hook import modules by the names they had when the hook was written."""
     for former, today in FORMER_NAMES.items():
         module = importlib.import_module(today)
         # Both, since `from lnpay.errors import ...` asks the first and `import lnpay.errors` the second.
@@ -97,7 +97,7 @@ def _keep_former_names() -> None:
 
 
 def _reason(error: BaseException, path: Path) -> str:
-    """What is wrong and where, without values: the exception's own text may quote a secret of the merchant."""
+    """What is wrong and where, without values, because an exception's text may quote a secret."""
     if isinstance(error, SyntaxError):
         return f"line {error.lineno}: {error.msg}" if error.lineno else str(error.msg)
     words = type(error).__name__

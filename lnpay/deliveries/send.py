@@ -50,7 +50,7 @@ CLAIM = timedelta(seconds=20)
 """How long a sender owns a message: the shop's 15 seconds plus a margin. A crash delays a message by that, no more."""
 
 CLOCKS_DIFFER = timedelta(seconds=60)
-"""How far the clocks of two machines may differ before one ignores the claims and pauses that the other wrote."""
+"""How far the clocks of two machines may differ before one ignores the other's claims and pauses."""
 
 SENDERS = 8
 """Messages sent concurrently by one process, so that one slow answer does not delay the others."""
@@ -102,7 +102,7 @@ def _count_due(outbox: Outbox, limit: int) -> dict[int, int]:
     now = outbox.clock()
     credible = _credible(now)
     with outbox.repository.reading() as tx:
-        # What cannot be read is not due, or it would be waited for without end.
+        # An unreadable message is not due; otherwise the pass would never end.
         return {
             lane: len(tx.deliveries.due(now, limit, credible, lane)) for lane in tx.deliveries.lanes_due(now, credible)
         }
@@ -132,7 +132,7 @@ def _claim_next(outbox: Outbox, lane: int | None) -> Delivery | None:
 
 
 def _credible(now: datetime) -> Credible:
-    """Times that another process can have written. A clock that ran ahead must not delay a message for that long.
+    """Times that another process may plausibly have written. A fast clock must not delay a message.
 
     An untried message may be waiting for another claim to end.
     """
@@ -164,7 +164,7 @@ def _send(outbox: Outbox, delivery: Delivery) -> str:
 
 
 def _send_to_endpoint(outbox: Outbox, delivery: Delivery, endpoint_id: int) -> str:
-    """The same for a message to a webhook endpoint."""
+    """Send a message to a webhook endpoint and record the outcome."""
     with outbox.repository.reading() as tx:
         endpoint = tx.webhook_endpoints.find(endpoint_id)
     if endpoint is None:
@@ -176,7 +176,7 @@ def _send_to_endpoint(outbox: Outbox, delivery: Delivery, endpoint_id: int) -> s
     at = outbox.clock()
     if answer.error is None:
         with outbox.repository.transaction() as tx:
-            # The endpoint before the message, as in deleting it: two transactions never wait for each other.
+            # Lock the endpoint before the message, as deleting it does, so that transactions cannot deadlock.
             tx.webhook_endpoints.note_answer(endpoint_id, at, answer.status, None)
             tx.deliveries.mark_delivered(delivery, at)
         log.info(
@@ -256,7 +256,7 @@ def send_again(repository: Repository, strike_invoice_id: str, now: datetime) ->
         if not owed:
             raise NotFound("no message to the shop was ever recorded for this invoice id")
         for delivery in owed:
-            # A message that has just changed is being sent right now.
+            # A message that has just changed is being sent by another process.
             tx.deliveries.send_again(delivery, now)
         return owed
 

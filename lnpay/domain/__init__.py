@@ -1,1 +1,1 @@
-"""What LNPay is about: states, money, errors and the forms of its data. No library, no I/O."""
+"""The domain: states, money, errors and data types. Standard library only, no I/O."""

@@ -1,6 +1,6 @@
 """Where a refund can go: a Lightning address or an LNURL.
 
-Form and checksum are looked at here. Whether the address exists is for Strike to say, when money is owed.
+Only form and checksum are checked here. Whether the address exists is known only when Strike is asked for a quote.
 Source: LUD-01 (LNURL), LUD-16 (Lightning address), LUD-17 (`lnurlp://`), https://github.com/lnurl/luds.
 """
 
@@ -20,7 +20,7 @@ NEITHER = "is neither a Lightning address (name@host) nor an LNURL"
 _NAME = re.compile(r"[a-z0-9._+-]{1,64}\Z")
 _HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]\Z")
 _INVISIBLE = "\u200b\u200e\u200f\u2060\ufeff"
-"""Copied along from web pages and chats, and seen by no one."""
+"""Invisible characters that are copied along from web pages and chats."""
 
 _SAFE_IN_URL = "/?:@!$&'()*+,;=-._~%[]"
 _ALIENS = (
@@ -32,17 +32,17 @@ _ALIENS = (
         "is an on-chain address, and refunds use Lightning",
     ),
 )
-"""What people give by mistake, and what to call it."""
+"""What people enter by mistake, and how to name it."""
 
 _OTHER_TAGS = frozenset({"login", "withdrawRequest", "channelRequest", "hostedChannelRequest"})
 
 
 class AddressRefused(ValueError):
-    """A refund cannot go there. The sentence continues "the address ..."; it never holds the address."""
+    """A refund cannot be sent there. The message continues "the address ..." and never contains the address."""
 
 
 def refund_address(text: str | None) -> str | None:
-    """The address in `text`, ready for Strike, or None when it cannot be one. See parse_refund_address."""
+    """The address in `text`, normalised for Strike, or None if it is not one. See parse_refund_address."""
     if text is None:
         return None
     try:
@@ -52,7 +52,7 @@ def refund_address(text: str | None) -> str | None:
 
 
 def parse_refund_address(text: str) -> str:
-    """The address in `text`, ready for Strike. Raises AddressRefused.
+    """The address in `text`, normalised for Strike. Raises AddressRefused.
 
     "lightning:Alice@Example.com" gives "alice@example.com", "alice@bücher.example" its `xn--` form. An LNURL has its
     checksum verified and comes out in lower case, which is how bech32 is read; the address inside keeps its case.
@@ -76,12 +76,12 @@ def parse_refund_address(text: str) -> str:
 
 
 def _without_scheme(text: str) -> str:
-    """Without `lightning:`, which apps put before anything that a wallet is to open."""
+    """Strip `lightning:`, which apps put before anything that a wallet should open."""
     match = re.match(r"lightning:(//)?", text, re.ASCII | re.IGNORECASE)
     if match is None:
         return text
     rest = text[match.end() :]
-    # A browser ends an address without a path in a slash.
+    # Browsers add a slash to a URL without a path.
     return rest.removesuffix("/") if match[1] else rest
 
 
@@ -89,7 +89,7 @@ def _from_name_and_host(text: str) -> str:
     name, at, host = text.partition("@")
     if not at or not text.isprintable():
         raise AddressRefused(_what_it_is(text))
-    # LUD-16 has small letters only. lower() makes a plain k of the Kelvin sign, and so another address.
+    # LUD-16 permits lower case only. lower() turns the Kelvin sign into a plain k, which would be another address.
     if not name.isascii() or not _NAME.match(name.lower()):
         raise AddressRefused(NEITHER)
     return f"{name.lower()}@{_checked_host(host)}"
@@ -101,12 +101,12 @@ def _what_it_is(text: str) -> str:
 
 
 def _checked_host(host: str) -> str:
-    """A public host's name in ASCII and lower case."""
+    """A public host name in lower-case ASCII."""
     try:
         labels = [ascii_host(label) if label else "" for label in host.split(".")]
     except ValueError:
         raise AddressRefused("has a host whose name cannot exist") from None
-    # A letter that only looks like one of ours must not become ours: that would be another host.
+    # A look-alike letter must not be normalised to an ASCII one: the money would go to another host.
     if any(not old.isascii() and not new.startswith("xn--") for old, new in zip(host.split("."), labels, strict=True)):
         raise AddressRefused("has a host with letters that only look like a, b, c")
     name = ".".join(labels)
@@ -131,7 +131,7 @@ def _from_lnurl(text: str) -> str:
 
 
 def _from_url(text: str) -> str:
-    """LUD-17: the LNURL of what `lnurlp://` stands for, with the letters of its path as they are."""
+    """LUD-17: the LNURL for an `lnurlp://` URL; its path keeps its case."""
     parts = _split("https://" + text[len("lnurlp:") :].removeprefix("//"))
     try:
         port = parts.port
@@ -148,7 +148,7 @@ def _from_url(text: str) -> str:
 
 
 def _from_link(text: str) -> str:
-    """LUD-01's fallback: a web page, or a bitcoin: address, whose parameter `lightning` is for wallets."""
+    """LUD-01's fallback: a web page or bitcoin: URI whose parameter `lightning` is for wallets."""
     values = {name.lower(): value for name, value in parse_qs(_split(text).query).items()}.get("lightning", [""])
     if not values[0].lower().startswith(("lnurl1", "lnurlp:")):
         raise AddressRefused(_what_it_is(values[0]))
@@ -156,7 +156,7 @@ def _from_link(text: str) -> str:
 
 
 def _split(url: str) -> SplitResult:
-    # Python drops line breaks and tabs from addresses; nothing else does.
+    # Python silently drops line breaks and tabs from URLs; other programs do not.
     if not url.isprintable() or " " in url:
         raise AddressRefused(NEITHER)
     try:
@@ -178,7 +178,7 @@ def _refuse_other_uses(parts: SplitResult) -> None:
 def ascii_host(host: str) -> str:
     """`münchen.example` as `xn--mnchen-3ya.example`; an ASCII name as it is, in lower case.
 
-    IDNA 2008, as browsers have it: ß stays a letter of its own. Raises ValueError for a name that cannot exist.
+    IDNA 2008, as in browsers: ß stays ß. Raises ValueError for an impossible name.
     """
     if host.isascii():
         return host.lower()

@@ -1,4 +1,4 @@
-"""What a Lightning payment request (BOLT #11) asks: amount, time, payment hash, description.
+"""Reads a Lightning payment request (BOLT #11): amount, time, payment hash, description.
 
 Only what the seller needs to check what a provider issued. Two checks are left to the wallet that pays, because they
 protect the payer and change nothing of what is asked: the signature (it names the node to pay; we do not know the
@@ -18,7 +18,7 @@ from lnpay.domain.encoding import bech32
 from lnpay.domain.money import MAX_SATS, sats_to_msats
 
 DEFAULT_EXPIRY_SECONDS = 3600
-"""What a payment request without an expiry means."""
+"""The default expiry of a payment request."""
 
 MAX_CHARACTERS = 10_000
 """More than any QR code holds (4,296); it bounds the work that a hostile string can cause."""
@@ -37,12 +37,12 @@ _FIELD_WORDS = {"p": 52, "h": 52}
 
 
 class Bolt11Error(ValueError):
-    """The text is not a payment request that can be read. The message says why, never the text itself."""
+    """The text is not a valid payment request. The message says why and never contains the text."""
 
 
 @dataclass(frozen=True)
 class PaymentRequest:
-    """What a payer is asked for. Hashes are 64 lower-case hex digits, times are UTC."""
+    """A decoded payment request. Hashes are 64 lower-case hex digits, times are UTC."""
 
     network: str
     """bc (bitcoin), tb (testnet), tbs (signet) or bcrt (regtest)."""
@@ -52,17 +52,17 @@ class PaymentRequest:
     expiry_seconds: int
     payment_hash: str
     description: str | None
-    """From a stranger: escape it before it is shown."""
+    """Untrusted: escape it before showing it."""
     description_hash: str | None
 
     @property
     def expires_at(self) -> datetime:
-        """The moment after which it should neither be paid nor its payment be taken."""
+        """The moment after which it must be neither paid nor accepted."""
         return self.created_at + timedelta(seconds=self.expiry_seconds)
 
 
 def decode(payment_request: str) -> PaymentRequest:
-    """Read a payment request: all lower or all upper case, `lightning:` before it or not.
+    """Decode a payment request in lower or upper case, with or without `lightning:`.
 
     Neither signature nor feature bits are checked (see the module). Fields that are unknown, or of an unknown length,
     are skipped; of several of one kind the first counts, as it is the one the specification prefers.

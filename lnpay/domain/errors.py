@@ -1,6 +1,6 @@
-"""What can go wrong, by what the caller may do next.
+"""The error tree, ordered by what the caller may do next.
 
-Each class says how it is answered over HTTP: its status, its `code`, and whether its message is for outsiders. A
+Each class defines its HTTP answer: its status, its `code`, and whether its message is public. A
 subclass inherits all three. The web layer and the API document read them here.
 """
 
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 class LnpayError(Exception):
     """Base of everything this package raises on purpose.
 
-    http_status: None where no route may raise it; then it counts as a defect and is answered 500. code: a stable word
-    for programs. public_message: what outsiders see in place of the message; None where the message is for them.
+    http_status: None if no route may raise it; it is then a bug and answered 500. code: a stable identifier
+    for programs. public_message: replaces the message in answers; None if the message itself is public.
     retry_after_seconds: when to try again, if that is known.
     """
 
@@ -48,7 +48,7 @@ class Unauthorized(LnpayError):
 
 
 class PermissionMissing(LnpayError):
-    """The API key lacks a right."""
+    """The API key lacks a permission."""
 
     http_status = 403
     code = "permission_missing"
@@ -71,7 +71,7 @@ class TooManyTries(LnpayError):
 
 
 class NotFound(LnpayError):
-    """There is nothing of that name here."""
+    """Nothing with that id exists."""
 
     http_status = 404
     code = "not_found"
@@ -100,10 +100,10 @@ class IdempotencyKeyReused(Conflict):
 
 
 class OrderConflict(Conflict):
-    """An invoice stands in the way of the request.
+    """An existing invoice conflicts with the request.
 
-    state: how the invoice stands, in the words of InvoiceState; None when only Strike has a record of it.
-    invoice_id, correlation_id: its names at Strike and in the shop. token: of its payment page, if it has one.
+    state: of that invoice, a value of InvoiceState; None if only Strike has a record of it.
+    invoice_id, correlation_id: its ids at Strike and in the shop. token: of its payment page, if it has one.
     """
 
     def __init__(
@@ -117,14 +117,14 @@ class OrderConflict(Conflict):
 
 
 class SignatureMismatch(LnpayError):
-    """The bytes were not signed with our secret."""
+    """The body is not signed with our secret."""
 
     http_status = 401
     code = "signature_mismatch"
 
 
 class RateUnavailable(LnpayError):
-    """No price is known that may be used."""
+    """No usable price is known."""
 
     http_status = 503
     code = "rate_unavailable"
@@ -164,25 +164,25 @@ class HookUnusable(LnpayError):
 
 
 class Stopping(LnpayError):
-    """The process was asked to end and the row in hand is finished; the next pass goes on from there."""
+    """The process is stopping and has finished the current row; the next pass continues from there."""
 
     code = "stopping"
 
 
 class ShopRefused(LnpayError):
-    """The shop did not take the delivery; it will be called again."""
+    """The shop did not accept the delivery; it is retried."""
 
     code = "shop_refused"
 
 
 class ShopGone(ShopRefused):
-    """The shop answered 410: it does not want this delivery, ever."""
+    """The shop answered 410: the delivery is never retried."""
 
     code = "shop_gone"
 
 
 class StrikeError(LnpayError):
-    """A call to Strike did not give what it should."""
+    """A call to Strike failed."""
 
     http_status = 503
     code = "provider_unavailable"
@@ -209,7 +209,7 @@ class StrikeError(LnpayError):
 
 
 class StrikeRejected(StrikeError):
-    """Strike understood and said no; the same call will be refused again."""
+    """Strike refused the call; repeating it will not help."""
 
     http_status = 502
     code = "provider_rejected"
@@ -217,7 +217,7 @@ class StrikeRejected(StrikeError):
 
 
 class StrikeUnavailable(StrikeError):
-    """Nothing was done: Strike was not reached, is down before doing anything, or asks to wait."""
+    """Nothing was done: Strike was not reached, failed before acting, or asks to wait. Safe to repeat."""
 
     http_status = 503
     code = "provider_unavailable"
@@ -225,11 +225,11 @@ class StrikeUnavailable(StrikeError):
 
 
 class StrikeAmbiguous(StrikeError):
-    """The request was sent and the answer is missing or invalid; only asking again can tell what happened."""
+    """The request was sent but the answer is missing or invalid: it may have taken effect. Reconciliation decides."""
 
 
 def kinds_of(kind: type[LnpayError] = LnpayError) -> Iterator[type[LnpayError]]:
-    """`kind` and every class below it."""
+    """`kind` and all its subclasses."""
     yield kind
     for one in kind.__subclasses__():
         yield from kinds_of(one)

@@ -1,4 +1,4 @@
-"""What LNPay notifies the shop of: the event types and the body of each.
+"""The events that LNPay notifies the shop of, and their bodies.
 
 `status`, `message` and `invoice` at the top are what the first version's shops read; the rest follows Standard
 Webhooks (`type`, `timestamp`, `data`). Only invoice.settled says "success": a shop that looks at nothing else is right.
@@ -16,7 +16,7 @@ from lnpay.domain.model import Invoice
 
 
 class EventType(StrEnum):
-    """Everything a shop can be told. Which of them are sent is the setting DELIVERY_EVENTS."""
+    """The event types. DELIVERY_EVENTS chooses which are sent."""
 
     INVOICE_SETTLED = "invoice.settled"
     INVOICE_EXPIRED = "invoice.expired"
@@ -46,7 +46,7 @@ UNTRUE_ONCE_SETTLED = (
     BtcpayEventType.INVOICE_EXPIRED,
     BtcpayEventType.INVOICE_INVALID,
 )
-"""What a shop must not be told after it was told that an order is paid: it would cancel the order."""
+"""Events that must not follow the message that an order is paid, because the shop would cancel it."""
 
 WORDS = {
     EventType.INVOICE_SETTLED: ("success", "Payment processed successfully!"),
@@ -65,7 +65,7 @@ HELD_LATE = "The payment came too late; it waits for your decision to accept or 
 
 
 def new_webhook_id() -> str:
-    """The id that every attempt to deliver one event carries."""
+    """A new webhook-id; every attempt to deliver an event carries the same one."""
     return f"msg_{secrets.token_hex(16)}"
 
 
@@ -105,7 +105,7 @@ def event_body(
 
 
 def body_of_test(at: datetime) -> str:
-    """The JSON text of a message that reports nothing."""
+    """The JSON text of a test message."""
     return json_text(
         {
             "status": "test",

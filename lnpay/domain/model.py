@@ -1,4 +1,4 @@
-"""What LNPay remembers, as frozen records. Money is whole sats or Decimal; times are UTC-aware.
+"""LNPay's records, frozen. Money is whole sats or Decimal; times are UTC-aware.
 
 `Draft` is the shop's request, priced and stored before Strike is asked; it becomes an `Invoice` when Strike has issued
 one for it. Both are the same row: nothing moves between tables.
@@ -30,17 +30,17 @@ from lnpay.domain.states import (
 )
 
 Clock = Callable[[], datetime]
-"""Tells the time, UTC-aware. An argument everywhere, so that a test can move it."""
+"""Returns the time, UTC-aware. An argument everywhere, so that a test can move it."""
 
 
 def utc_now() -> datetime:
-    """The clock of real life."""
+    """The system clock."""
     return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class Rate:
-    """The price of one bitcoin in `currency`, where it came from and when it was true."""
+    """The price of one bitcoin in `currency`, its source and its time."""
 
     price: Decimal
     currency: str

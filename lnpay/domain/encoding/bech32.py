@@ -15,15 +15,15 @@ _CHECKSUM_WORDS = 6
 
 
 class Bech32Error(ValueError):
-    """The text is not bech32. The message says why, never the text itself."""
+    """The text is not bech32. The message says why and never contains the text."""
 
 
 def decode(text: str) -> tuple[str, list[int]]:
-    """Prefix in lower case, and the words (5 bits each) after the separator without the checksum.
+    """The lower-case prefix and the data words (5 bits each), without the checksum.
 
     Raises Bech32Error.
     """
-    # Some letters outside ASCII become ASCII in lower case (the Kelvin sign a k); they must not pass for it.
+    # Some non-ASCII letters lower to ASCII (the Kelvin sign to k) and must not be accepted as such.
     if not text.isascii():
         raise Bech32Error("there are characters that do not belong there")
     if text not in (text.lower(), text.upper()):
@@ -40,7 +40,7 @@ def decode(text: str) -> tuple[str, list[int]]:
 
 
 def encode(prefix: str, content: bytes) -> str:
-    """Whole bytes in lower case, with their checksum."""
+    """Encode bytes in lower case, with a checksum."""
     words = _to_words(content)
     checksum = _polymod(prefix, [*words, *[0] * _CHECKSUM_WORDS]) ^ 1
     ending = [checksum >> 5 * (_CHECKSUM_WORDS - 1 - place) & 31 for place in range(_CHECKSUM_WORDS)]
@@ -48,7 +48,7 @@ def encode(prefix: str, content: bytes) -> str:
 
 
 def to_bytes(words: Sequence[int]) -> bytes:
-    """Whole bytes in `words`; the bits left over at the end are padding."""
+    """The whole bytes in `words`; leftover bits are padding."""
     size, padding = divmod(5 * len(words), 8)
     return (to_int(words) >> padding).to_bytes(size)
 
@@ -83,5 +83,5 @@ def _reduce(top: int) -> int:
     return reduced
 
 
-# All 32 outcomes at once: a third of the time of working them out for each word.
+# A table of all 32 outcomes takes a third of the time of computing each.
 _REDUCED = tuple(_reduce(top) for top in range(32))

@@ -1,4 +1,4 @@
-"""JSON that comes back as it was sent: numbers keep their form, so that 1.10 does not become 1.1 or "1.10"."""
+"""JSON that round-trips exactly: numbers keep their form, so that 1.10 does not become 1.1 or "1.10"."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ MAX_METADATA_BYTES = 16_384
 """The largest metadata of an invoice, as compact JSON in UTF-8."""
 
 MAX_METADATA_DEPTH = 32
-"""Lists and objects inside each other: deeper JSON cannot be read again from every place in the program."""
+"""Maximum nesting: deeper JSON could exceed Python's recursion limit when it is read again."""
 
 
 class JsonNumber(Decimal):
-    """A number of a JSON text, with the form in which it was written."""
+    """A JSON number that keeps the form in which it was written."""
 
     text: str
 
@@ -88,12 +88,12 @@ def write_json_text(
     text = json.dumps(
         value, default=keep, separators=separators, ensure_ascii=ensure_ascii, sort_keys=sort_keys, indent=indent
     )
-    # No text of a shop's can contain the mark: it is chosen after the text was sent.
+    # The mark is random and chosen after the shop sent its text, so the text cannot contain it.
     return re.sub(f'"{mark}:([0-9]+):"', lambda found: numbers[int(found[1])], text) if mark else text
 
 
 def json_text(value: object) -> str:
-    """The same without spaces, as it is stored and sent."""
+    """Compact JSON text, as it is stored and sent."""
     return write_json_text(value, ensure_ascii=False, separators=(",", ":"))
 
 
