@@ -105,6 +105,11 @@ class TestStrike:
 
         assert_among(shop.troubles(), "strike_scopes", WARN, "partner.rates.ticker, partner.webhooks.manage")
 
+    def test_a_missing_scope_for_cancelling(self, shop: Installation) -> None:
+        shop.simulator.config.api_keys = without("partner.invoice.cancel")
+
+        assert_only(shop.troubles(), "strike_scopes", WARN, "partner.invoice.cancel")
+
     def test_the_scopes_for_refunds_are_not_asked_for_where_refunds_are_off(self, shop: Installation) -> None:
         shop.simulator.config.api_keys = without(*(probe.scope for probe in REFUNDING))
         shop.set(REFUNDS_ENABLED="off")

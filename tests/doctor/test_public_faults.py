@@ -12,9 +12,12 @@ import pytest
 import requests
 
 from config.settings import load_settings
+from lnpay.access.api_keys import create_key, revoke_key
 from lnpay.doctor import Finding, Verdict
 from lnpay.doctor.checks import proxy, simulated
 from lnpay.doctor.target import open_target
+from lnpay.domain.permissions import KeyPurpose
+from lnpay.repository import Repository
 from tests.doctor.installation import Installation
 from tests.scenarios.live import free_port
 
@@ -104,6 +107,29 @@ class TestProxy:
         assert finding.verdict is Verdict.FAIL
         assert hidden in finding.message
         assert hidden in finding.advice
+
+    @pytest.mark.parametrize("hidden", ["/api/v1/", "/i/", "/modal/"])
+    def test_a_path_that_plugins_do_not_reach_is_named_once_there_is_a_key(
+        self, shop: Installation, hidden: str
+    ) -> None:
+        backend = f"http://127.0.0.1:{shop.values['PORT']}"
+        with a_proxy(backend, lambda path: not path.startswith(hidden)) as url:
+            shop.set(WEBHOOK_URL=f"{url}/webhook")
+            before = found(shop, "proxy")
+            repository = Repository(shop.values["DATABASE_URL"])
+            key = create_key(repository, KeyPurpose.WOOCOMMERCE, "A shop", shop.now()).key
+
+            finding = found(shop, "proxy")
+            shop.set(GREENFIELD="off")
+            without_plugins = found(shop, "proxy")
+            shop.set(GREENFIELD="on")
+            revoke_key(repository, key.id, shop.now())
+            revoked = found(shop, "proxy")
+            repository.close()
+
+        assert finding.verdict is Verdict.WARN
+        assert hidden in finding.message
+        assert [one.verdict for one in (before, without_plugins, revoked)] == [Verdict.OK] * 3
 
     @pytest.mark.parametrize(
         ("forwards", "trusted", "words"),

@@ -57,6 +57,7 @@ SELLING = (
     _Probe("partner.invoice.create", "POST", "/invoices", Bucket.INVOICE_CREATE, body={}),
     _Probe("partner.invoice.read", "GET", f"/invoices/{NO_SUCH_ID}", Bucket.OTHER),
     _Probe("partner.invoice.quote.generate", "POST", f"/invoices/{NO_SUCH_ID}/quote", Bucket.INVOICE_QUOTE),
+    _Probe("partner.invoice.cancel", "PATCH", f"/invoices/{NO_SUCH_ID}/cancel", Bucket.OTHER, is_vital=False),
     _Probe("partner.rates.ticker", "GET", "/rates/ticker", Bucket.RATES, is_vital=False),
     _Probe("partner.webhooks.manage", "GET", f"/subscriptions/{NO_SUCH_ID}", Bucket.OTHER, is_vital=False),
 )

@@ -16,6 +16,7 @@ from lnpay.doctor.findings import (
 )
 from lnpay.doctor.http_probe import Answer, send_probe
 from lnpay.doctor.target import Target
+from lnpay.domain.errors import StorageUnavailable
 from lnpay.domain.webhook_signature import sign_as_strike
 from lnpay.invoices.webhook_invoice import DOCTOR_EVENT
 from lnpay.monitoring.exposure import is_this_machine
@@ -28,6 +29,9 @@ NOTHING = "the-doctor-s-probe"
 
 PATHS = ("/lnpay.js", f"/checkout/{NOTHING}", f"/refund/{NOTHING}", f"/static/{NOTHING}", f"/invoices/{NOTHING}/qr.png")
 """One path of each kind that customers need."""
+
+PLUGIN_PATHS = ("/api/v1/health", f"/i/{NOTHING}", "/modal/btcpay.js")
+"""What plugins of BTCPay Server call, and where they lead customers."""
 
 MARK = "X-Request-Id"
 """LNPay echoes it in its answer; another server does not."""
@@ -51,11 +55,29 @@ def _check_proxy(target: Target) -> Iterator[Finding]:
         kinds = ", ".join(path.replace(NOTHING, "...") for path in hidden)
         yield fail(name, f"customers cannot reach {kinds} of LNPay at {public}", PUBLISH.format(paths=kinds))
         return
+    if _is_for_plugins(target):
+        hidden = [path for path in PLUGIN_PATHS if not _ask(public + path)[1]]
+    if hidden:
+        kinds = ", ".join(path.replace(NOTHING, "...").replace("health", "...") for path in hidden)
+        advice = f"{PUBLISH.format(paths=kinds)}; if no shop uses a plugin of BTCPay Server, set GREENFIELD=off"
+        yield warn(name, f"shop plugins and their customers cannot reach {kinds} of LNPay at {public}", advice)
+        return
     trouble = _misnames_callers(target)
     if trouble is None:
         yield ok(name, f"customers reach LNPay at {public}, {_through(answer)}")
     else:
         yield warn(name, f"{public}, {_through(answer)}: {trouble[0]}", trouble[1])
+
+
+def _is_for_plugins(target: Target) -> bool:
+    """Whether plugins may call: there is a key for one, which a shop of its own may have too."""
+    if not target.settings.greenfield:
+        return False
+    try:
+        with target.reading() as tx:
+            return any(key.revoked_at is None for key in tx.api_keys.every())
+    except StorageUnavailable:  # `database` says so
+        return False
 
 
 def _misnames_callers(target: Target) -> tuple[str, str] | None:
