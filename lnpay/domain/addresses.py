@@ -41,6 +41,11 @@ class AddressRefused(ValueError):
     """A refund cannot be sent there. The message continues "the address ..." and never contains the address."""
 
 
+def is_payment_request(text: str) -> bool:
+    """Whether `text` is meant to be a payment request (BOLT11), with or without `lightning:`; no more is checked."""
+    return re.match(r"(?:lightning:(?://)?)?ln(?:bcrt|bc|tbs|tb)[0-9]*[munp]?1[a-z0-9]*\Z", text.lower()) is not None
+
+
 def refund_address(text: str | None) -> str | None:
     """The address in `text`, normalised for Strike, or None if it is not one. See parse_refund_address."""
     if text is None:

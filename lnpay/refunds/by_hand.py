@@ -7,7 +7,7 @@ import math
 from datetime import datetime, timedelta
 
 from lnpay.deliveries.owe import owe_delivery
-from lnpay.domain.addresses import AddressRefused, parse_refund_address
+from lnpay.domain.addresses import is_payment_request
 from lnpay.domain.errors import (
     Conflict,
     InvalidRequest,
@@ -17,6 +17,7 @@ from lnpay.domain.errors import (
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Refund
 from lnpay.domain.states import OPEN_REFUNDS, RefundState, RefundStep
+from lnpay.refunds.destinations import parse_destination
 from lnpay.refunds.keys import next_key
 from lnpay.repository import Repository, Transaction
 
@@ -30,19 +31,26 @@ ADDRESSES_PER_LINK = ((5, timedelta(minutes=15)), (20, timedelta(days=1)))
 
 
 def give_address(repository: Repository, token: str, address: str, now: datetime) -> Refund:
-    """Store the address that the customer entered. Returns the refund, which is then sent automatically.
+    """Store the address, or the payment request, that the customer entered. Returns the refund, which is then sent.
 
     Every address costs a call to Strike, so their number per link is limited.
-    Raises NotFound; InvalidRequest if it is not an address; Conflict if the refund needs none (any more);
+    Raises NotFound; InvalidRequest if it is neither (see `parse_destination`), or is in use already; Conflict if the
+    refund needs none (any more);
     TooManyTries.
     """
     # Read first: requests with made-up links must not take the write lock.
     with repository.reading() as tx:
-        _needing_address(tx, token, now)
-    checked = _checked(address)
+        refund = _needing_address(tx, token, now)
+    checked = parse_destination(address, refund, now)
     with repository.transaction() as tx:
         refund = _needing_address(tx, token, now)
         _refuse_too_many(tx, refund, now)
+        if is_payment_request(checked) and tx.refund_requests.is_destination_used(refund, checked):
+            raise InvalidRequest(
+                "this invoice was given for another refund: create another one",
+                errors={"ln_address": "was given for another refund"},
+                code="bolt11_used",
+            )
         return _redirect(tx, refund, now, "the customer gave an address", checked, RefundStep.CUSTOMER)
 
 
@@ -84,7 +92,7 @@ def change_address(
         refund = _find(tx, strike_invoice_id, refund_id)
         if refund.state not in (RefundState.NEEDS_ADDRESS, RefundState.FAILED):
             raise _not_now(refund, "its address can be changed only if it needs one or has failed")
-        return _redirect(tx, refund, now, "the operator gave an address", _checked(address))
+        return _redirect(tx, refund, now, "the operator gave an address", parse_destination(address, refund, now))
 
 
 def approve(
@@ -174,16 +182,6 @@ def _find(tx: Transaction, strike_invoice_id: str, refund_id: int | None) -> Ref
             f"several refunds of this invoice are not sent yet: name one with --refund ({ids})", code="several_refunds"
         )
     return open_ones[0] if open_ones else refunds[-1]
-
-
-def _checked(address: str) -> str:
-    try:
-        return parse_refund_address(address)
-    except AddressRefused as error:
-        raise InvalidRequest(
-            f"this {error}",
-            errors={"ln_address": "must be a Lightning address such as name@host, or an LNURL"},
-        ) from error
 
 
 def _redirect(

@@ -58,6 +58,12 @@ ASKED_LONG_AGO = (
 )
 
 
+INVOICE_PAID = (
+    "Strike says that the customer's invoice was paid already, and no payment is known here. Look for it in Strike's "
+    "dashboard: if it is there, use python main.py refunds settle; if not, refunds approve once the invoice has "
+    "expired: the customer is then asked for another one"
+)
+
 KEY_USED_ELSEWHERE = "Strike knows the key of this refund, which was never used here"
 
 INFERRED = "sent (inferred): Strike says that it was processed before, but names no payment"

@@ -40,9 +40,11 @@ from lnpay.domain.states import (
 )
 from lnpay.http.outgoing import Timeout
 from lnpay.refunds.after_restore import QUOTES_LAST, why_doubted
+from lnpay.refunds.destinations import why_lapsed
 from lnpay.refunds.keys import next_key
 from lnpay.refunds.outcomes import (
     ASKED_LONG_AGO,
+    INVOICE_PAID,
     PAUSES,
     STUCK,
     AskedToWait,
@@ -59,12 +61,7 @@ from lnpay.refunds.outcomes import (
     sent,
     why_refused,
 )
-from lnpay.refunds.policy import (
-    why_held,
-    why_held_before_quote,
-    why_too_dear,
-    why_unasked,
-)
+from lnpay.refunds.policy import why_held, why_held_before_quote, why_too_dear, why_unasked
 from lnpay.strike.answers import PaymentQuote
 from lnpay.strike.client import DEFAULT_TIMEOUT, WEBHOOK_TIMEOUT
 from lnpay.strike.failures import named_in
@@ -98,6 +95,7 @@ MAX_CONSECUTIVE_FAILURES = 3
 _ADDRESS_CODES = frozenset(
     {"INVALID_DATA", "NOT_FOUND", "UNPROCESSABLE_ENTITY", "INVALID_RECIPIENT", "INVALID_LN_INVOICE"}
     | {"UNSUPPORTED_PAYMENT_METHOD", "SELF_PAYMENT_NOT_ALLOWED", "AMOUNT_TOO_LOW", "AMOUNT_TOO_HIGH"}
+    | {"INVALID_STATE_FOR_INVOICE_EXPIRED"}
 )
 """Codes with which Strike refuses a quote that would succeed with another address."""
 
@@ -175,7 +173,7 @@ def _start_over(sender: RefundSender, refund: Refund) -> Refund | None:
 
 def _send(sender: RefundSender, refund: Refund) -> Refund | None:
     """REQUESTED: get a quote under the stored key, and execute it if no rule forbids it."""
-    unasked = why_unasked(sender.rules, refund)
+    unasked = why_unasked(sender.rules, refund) or why_lapsed(refund, sender.clock())
     if unasked is not None:
         return ask_for_address(sender, refund, unasked)
     try:
@@ -222,6 +220,8 @@ def _quote_refused(sender: RefundSender, before: Refund, asked: Refund, error: S
     """before: the refund before this attempt; a refused request has left no quote under its key."""
     if error.strike_code == "DUPLICATE_PAYMENT_QUOTE":
         return _first_quote(sender, before, asked, error)
+    if error.strike_code == "LN_INVOICE_PROCESSED":
+        return hold(sender, before, Hold(HoldCause.FORKED, INVOICE_PAID))
     if error.strike_code in _ADDRESS_CODES:
         return ask_for_address(sender, before, why_refused(error), error)
     return fail(sender, before, RefundStep.QUOTE, reason_of(error), error)

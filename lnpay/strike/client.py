@@ -16,6 +16,7 @@ from typing import Any, TypedDict, Unpack
 
 import requests
 
+from lnpay.domain.addresses import is_payment_request
 from lnpay.domain.errors import (
     StrikeAmbiguous,
     StrikeError,
@@ -177,18 +178,19 @@ class Strike:
         return self._list_invoices(params)
 
     def create_payment_quote(self, address: str, amount_sats: int, key: str) -> PaymentQuote:
-        """Get a quote for sending `amount_sats` to a Lightning address or LNURL. Moves no money.
+        """Get a quote for sending `amount_sats` to a Lightning address, LNURL or payment request. Moves no money.
 
+        A payment request must ask for exactly that amount: Strike quotes what it asks for.
         key: the refund's stored idempotency key; a repeat raises StrikeRejected with DUPLICATE_PAYMENT_QUOTE, whose
         values may name the first quote as paymentQuoteId.
-        Source: "Create LNURL/LN address payment quote".
+        Source: "Create LNURL/LN address payment quote", "Create lightning payment quote".
         """
-        body = {
-            "lnAddressOrUrl": address,
-            "sourceCurrency": "BTC",
-            "amount": {"amount": sats_to_btc(amount_sats), "currency": "BTC"},
-        }
-        path = "/payment-quotes/lightning/lnurl"
+        body: dict[str, Any] = {"lnInvoice": address, "sourceCurrency": "BTC"}
+        path = "/payment-quotes/lightning"
+        if not is_payment_request(address):
+            amount = {"amount": sats_to_btc(amount_sats), "currency": "BTC"}
+            body = {"lnAddressOrUrl": address, "sourceCurrency": "BTC", "amount": amount}
+            path = "/payment-quotes/lightning/lnurl"
         headers = {"idempotency-key": key}
         return read_payment_quote(self._call("POST", path, Bucket.PAYMENT_QUOTE, body=body, headers=headers))
 

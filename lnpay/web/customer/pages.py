@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 from flask import Flask, Response, make_response, render_template, request, url_for
 
 from lnpay.domain.model import Invoice, Refund
+from lnpay.domain.states import RefundKind
 from lnpay.runtime.backend import ShopFace
 from lnpay.web.context import current_backend
 from lnpay.web.customer.languages import mark_language
 from lnpay.web.customer.links import return_link
 from lnpay.web.customer.qr import payment_uri, qr_svg
-from lnpay.web.customer.stages import is_final, payment_status_of, stage_of
+from lnpay.web.customer.stages import Stage, is_final, payment_status_of, refund_stage_of, stage_of
 
 STATIC = Path(__file__).parents[1] / "static"
 
@@ -38,6 +39,9 @@ _POLICY = (
 
 
 _MADE_UP = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+REFUND_REFRESH_SECONDS = 5
+"""How often the page of a merchant's refund looks for news while it is being sent."""
 
 _TROUBLES = {404: "missing", 429: "busy", 503: "busy"}
 """What the customer can do about an error; any other status is "broken"."""
@@ -66,14 +70,15 @@ def customer_page(
     invoice: Invoice,
     refund: Refund | None,
     *,
-    mistake: bool = False,
+    mistake: str | None = None,
     given: str = "",
     status: int = 200,
     modal: ModalView | None = None,
 ) -> Response:
     """Show the status of the payment of `invoice`, or of its refund.
 
-    mistake: why `given`, the address that the customer has just entered, is invalid.
+    refund: of a payment that was late; or any other, on its own page, which then shows nothing else.
+    mistake: why `given`, the address that the customer has just entered, is invalid, as the code of an InvalidRequest.
     """
     backend = current_backend()
     now = backend.clock()
@@ -83,10 +88,14 @@ def customer_page(
     return_url = return_link(invoice)
     options = invoice.order.checkout_options or {}
     payment_status = payment_status_of(invoice, refund)
+    stage, is_over = stage_of(payment_status, now), is_final(payment_status)
+    if refund is not None and refund.kind is not RefundKind.LATE:
+        # The page polls for the payment, which is over long since.
+        stage, is_over = refund_stage_of(refund, now), True
     page = render_template(
         "customer.html",
-        stage=stage_of(payment_status, now),
-        is_final=is_final(payment_status),
+        stage=stage,
+        is_final=is_over,
         invoice=invoice,
         refund=refund,
         order_name=order_name_of(invoice),
@@ -101,7 +110,10 @@ def customer_page(
         given=given,
         parents=parents,
     )
-    return _answer(page, status, parents)
+    response = _answer(page, status, parents)
+    if is_over and stage is Stage.REFUNDING:
+        response.headers["Refresh"] = str(REFUND_REFRESH_SECONDS)
+    return response
 
 
 def order_name_of(invoice: Invoice) -> str | None:

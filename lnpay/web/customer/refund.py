@@ -62,8 +62,8 @@ def submit(token: str) -> AnyResponse:
     except NotFound:
         misses.count(client)
         raise
-    except InvalidRequest:
-        return _page(token, mistake=True, status=400)
+    except InvalidRequest as error:
+        return _page(token, mistake=error.code, status=400)
     except Conflict:
         return _page(token, status=409)
     except TooManyTries as error:
@@ -73,7 +73,7 @@ def submit(token: str) -> AnyResponse:
     return redirect(f"{token}{language_query()}", code=303)
 
 
-def _page(token: str, *, mistake: bool = False, status: int = 200) -> Response:
+def _page(token: str, *, mistake: str | None = None, status: int = 200) -> Response:
     with current_backend().repository.reading() as tx:
         refund = tx.refunds.find_by_token(token)
         invoice = None if refund is None else tx.invoices.find(refund.invoice_id)

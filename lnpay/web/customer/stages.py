@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from lnpay.domain.model import Invoice, Refund
 from lnpay.domain.states import PAYABLE, HoldCause, InvoiceState, RefundState
+from lnpay.refunds.by_hand import has_claim_ended
 from lnpay.repository.queries.payment_status import PaymentStatus
 
 
@@ -23,6 +24,7 @@ class Stage(StrEnum):
     LATE_HELD = "late_held"  # paid too late: the shop accepts or refunds it
     NEEDS_ADDRESS = "needs_address"  # the customer must say where the money should go
     REFUNDED = "refunded"  # refunded
+    REFUND_ENDED = "refund_ended"  # the refund was withdrawn, or its customer gave no address in time
 
 
 REFUND_STAGES = {
@@ -31,6 +33,11 @@ REFUND_STAGES = {
     RefundState.SENT: Stage.REFUNDED,
 }
 """Every other state of a refund is REFUNDING."""
+
+
+def refund_stage_of(refund: Refund, now: datetime) -> Stage:
+    """The one word for a refund of an order that was paid in time."""
+    return Stage.REFUND_ENDED if has_claim_ended(refund, now) else REFUND_STAGES.get(refund.state, Stage.REFUNDING)
 
 
 def payment_status_of(invoice: Invoice, refund: Refund | None) -> PaymentStatus:
