@@ -1,4 +1,4 @@
-"""API keys. Only a hash of each is here; a revoked one stays, so that it is known who could do what, and until when."""
+"""API keys. Only their hashes are stored. Revoked keys stay, as a record of who had access until when."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ApiKeys:
         self._connection = connection
 
     def add(self, key: NewApiKey) -> ApiKey:
-        """Keep a new key."""
+        """Store a new key."""
         values = {
             "key_hash": key.key_hash,
             "label": key.label,
@@ -35,7 +35,7 @@ class ApiKeys:
         return _to_key(self._connection.execute(insert(t).values(values).returning(*_COLUMNS)).one())
 
     def find(self, key_id: int) -> ApiKey | None:
-        """The key of this id, revoked or not."""
+        """The key with this id, revoked or not."""
         return read_one(self._connection, t, select(t).where(t.c.id == key_id), _to_key)
 
     def find_by_hash(self, key_hash: str) -> ApiKey | None:
@@ -44,7 +44,7 @@ class ApiKeys:
         return read_one(self._connection, t, statement, _to_key)
 
     def every(self) -> list[ApiKey]:
-        """Every key there ever was, the newest first."""
+        """Every key ever created, newest first."""
         return read_rows(self._connection, t, select(t).order_by(t.c.id.desc()), _to_key)
 
     def has_any(self) -> bool:
@@ -52,12 +52,14 @@ class ApiKeys:
         return bool(self._connection.execute(select(exists().where(t.c.id.is_not(None)))).scalar())
 
     def revoke(self, key_id: int, at: datetime) -> bool:
-        """Revoke a key. False when there is none of this id that is not revoked already."""
+        """Revoke a key. False if no unrevoked key has this id."""
         statement = update(t).where(t.c.id == key_id, t.c.revoked_at.is_(None)).values(revoked_at=at)
         return self._connection.execute(statement).rowcount == 1
 
     def note_use(self, key_id: int, at: datetime, unless_within: timedelta) -> None:
-        """Remember that a key was used, unless a use shortly before is known. One after `at` is a wrong clock's."""
+        """Record the use of a key, unless a recent use is recorded. A use later than `at` was dated by a wrong
+        clock.
+        """
         last = t.c.last_used_at
         is_old = or_(last.is_(None), last <= at - unless_within, last > at)
         self._connection.execute(update(t).where(t.c.id == key_id, is_old).values(last_used_at=at))
@@ -68,7 +70,7 @@ def _to_key(row: Row[Any]) -> ApiKey:
     key = ApiKey(
         row.key_hash,
         row.label,
-        # A right that only a later version knows is none here.
+        # A permission of a later version grants nothing here.
         tuple(one for one in Permission if one in known),
         KeyPurpose(row.made_for),
         row.application_id,

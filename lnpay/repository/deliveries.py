@@ -17,7 +17,7 @@ from lnpay.repository.tables import UtcDateTime, webhook_endpoints
 from lnpay.repository.tables import deliveries as t
 
 HOOK_LANE = 0
-"""Stands for the delivery hook where endpoints are named by their ids, which begin at 1."""
+"""Stands for the delivery hook among endpoint ids, which begin at 1."""
 
 _earlier = t.alias("earlier")
 
@@ -100,7 +100,7 @@ class Deliveries:
 
     def is_any_claimed(self) -> bool:
         """Whether a process is sending a message now, or was killed while doing so."""
-        # One that was left behind for an endpoint that is disabled is sent by no one.
+        # No one sends a claimed message left behind for a disabled endpoint.
         which = (t.c.state == DeliveryState.PENDING, t.c.claimed_until.is_not(None), *_is_its_turn())
         statement = select(t.c.id).where(*which).limit(1)
         return self._connection.execute(statement).first() is not None
@@ -195,7 +195,7 @@ class Deliveries:
         statement = select(t).where(t.c.state == state, t.c.created_at <= until)
         if since is not None:
             statement = statement.where(t.c.created_at >= since)
-        # By time, not by id: otherwise a database may scan all rows in order of their ids to avoid sorting a few.
+        # By time, not by id: otherwise a database may scan all rows by id to avoid sorting a few.
         statement = statement.order_by(t.c.created_at, t.c.id).limit(limit)
         return read_rows(self._connection, t, statement, _to_delivery)
 
@@ -225,8 +225,8 @@ def _is_due(now: datetime, credible: Credible | None) -> list[ColumnElement[bool
 
 
 def _is_its_turn() -> list[ColumnElement[bool]]:
-    """Messages to the delivery hook know no order. One to an endpoint waits while the endpoint is disabled, and until
-    those before it about the same invoice are done with: accepted, withdrawn or given up.
+    """Messages to the delivery hook are unordered. One to an endpoint waits while the endpoint is disabled, and until
+    earlier ones about the same invoice are accepted, withdrawn or abandoned.
     """
     is_former_pending = exists().where(
         _earlier.c.invoice_id == t.c.invoice_id,

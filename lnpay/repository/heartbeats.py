@@ -1,4 +1,4 @@
-"""When each worker last made a pass."""
+"""Rows of heartbeats: each worker's last pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Heartbeats:
         self._connection = connection
 
     def beat(self, heartbeat: Heartbeat) -> None:
-        """Remember the last pass of a worker, and since when it has been in trouble without a break."""
+        """Record a worker's last pass, and since when all its passes have been in trouble."""
         since = None if heartbeat.trouble is None else heartbeat.ended_at
         new = {
             "ended_at": heartbeat.ended_at,

@@ -1,4 +1,4 @@
-"""What this database calls itself at Strike, and the store id that it has for Greenfield clients."""
+"""This installation's name at Strike, and its store id for Greenfield clients."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ class Installation:
         self._connection = connection
 
     def name(self) -> str | None:
-        """The part that all names of this database at Strike have in common; None before its first order."""
+        """The part that all of this database's names at Strike share; None before its first order."""
         return self._connection.execute(select(installation.c.name)).scalar()
 
     def make_name(self) -> str:
-        """As `name`, made now if there is none. Two processes at once get the same one."""
+        """Like `name`, created if missing. Two processes at once get the same one."""
         known = self.name()
         if known is not None:
             return known
         insert_unless_there(self._connection, installation, {"id": _ONLY, "name": new_installation()})
         made = self.name()
-        assert made is not None  # noqa: S101 - the row is there: this insert made it, or another process's did
+        assert made is not None  # noqa: S101 - the row exists: this insert or another process's created it
         return made
 
     def store_id(self) -> str | None:
-        """What Greenfield clients call this shop; None before the first API key."""
+        """The store id for Greenfield clients; None before the first API key."""
         return self._connection.execute(select(installation.c.store_id)).scalar()
 
     def make_store_id(self) -> str:
-        """As `store_id`, created now if there is none. Two processes at once get the same one."""
+        """Like `store_id`, created if missing. Two processes at once get the same one."""
         known = self.store_id()
         if known is not None:
             return known

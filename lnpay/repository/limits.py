@@ -46,13 +46,13 @@ class Limits:
         return datetime.fromtimestamp((self._steady or steady_seconds)(), UTC)
 
     def blocked_for(self, bucket: str) -> timedelta:
-        """How long the provider still refuses calls of this bucket, as far as it has told us; 0 when it does not."""
+        """How long the provider still refuses calls of this bucket, as far as is known; 0 if it does not."""
         until = self.blocked_until(bucket)
         left = timedelta() if until is None else until - self.now()
         return left if timedelta() < left <= LONGEST_BLOCK else timedelta()
 
     def blocked_until(self, bucket: str) -> datetime | None:
-        """Until when, in the time of `now`, the provider refuses calls of this bucket, as far as it has told us."""
+        """Until when, in the time of `now`, the provider refuses calls of this bucket, as far as is known."""
         b = provider_blocks.c
         return first_moment(self._connection, provider_blocks, b.blocked_until, b.bucket == bucket)
 

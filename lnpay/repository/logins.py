@@ -1,4 +1,4 @@
-"""Who has tried to log in with a wrong password, for every process to know."""
+"""Failed logins, shared by all processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Logins:
         self._connection = connection
 
     def tries(self, who: str, now: datetime) -> tuple[int, datetime]:
-        """How many wrong tries `who` has made, and when the next is allowed. Locked for others until our commit."""
+        """How many failed attempts `who` has made, and when the next is allowed. Locks the row until the commit."""
         new = {"who": who, "wrong": 0, "free_at": now}
         self._connection.execute(insert_into(self._connection, t).values(new).on_conflict_do_nothing())
         statement = select(t.c.wrong, t.c.free_at).where(t.c.who == who).with_for_update()
@@ -26,16 +26,16 @@ class Logins:
         return found[0] if found else (0, now)
 
     def set_tries(self, who: str, wrong: int, free_at: datetime) -> None:
-        """Remember how often `who` was wrong."""
+        """Store the number of failed attempts of `who`."""
         change = {"wrong": wrong, "free_at": free_at}
         self._connection.execute(upsert(self._connection, t, {"who": who}, change, change))
 
     def forget(self, who: str) -> None:
-        """`who` knows the password."""
+        """Clear the failed attempts of `who` after a successful login."""
         self._connection.execute(delete(t).where(t.c.who == who))
 
     def forget_before(self, moment: datetime) -> None:
-        """Forget everyone who has not tried since `moment`."""
+        """Delete entries without an attempt since `moment`."""
         self._connection.execute(delete(t).where(t.c.free_at < moment))
 
 

@@ -48,23 +48,23 @@ from lnpay.repository.webhook_endpoints import WebhookEndpoints
 log = logging.getLogger(__name__)
 
 SCHEMA_VERSION = "0021"
-"""The newest migration. A test holds it against the migrations themselves."""
+"""The newest migration. A test compares it with the migrations."""
 
 BUSY_TIMEOUT_MS = 10_000
 """How long SQLite waits for another process's transaction before it gives up."""
 
 MAX_CONNECTIONS = 30
-"""Connections to PostgreSQL that a process opens at most, by default."""
+"""Default maximum of connections to PostgreSQL per process."""
 
 KEPT_CONNECTIONS = 10
-"""Connections to PostgreSQL that stay open while unused; those beyond are closed."""
+"""Idle connections to PostgreSQL that stay open; others are closed."""
 
 MIGRATION_LOCK = 7_305_012_118
-"""Any constant will do: two processes that start at once take turns with the migrations on PostgreSQL."""
+"""Advisory lock (any constant) that serializes migrations of processes starting at once on PostgreSQL."""
 
 
 OUR_MISTAKES = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
-"""What a database says about a wrong statement or row. Everything else it says is about itself."""
+"""Errors about a statement or row. All other database errors mean that the database is unavailable."""
 
 
 class Transaction:
@@ -102,7 +102,7 @@ class Transaction:
 
 
 class Repository:
-    """The database behind LNPay. Safe to share between threads. `unreadable`: rows that were passed over lately."""
+    """LNPay's database. Thread-safe. `unreadable`: rows recently skipped as unreadable."""
 
     def __init__(
         self,
@@ -122,33 +122,33 @@ class Repository:
         self._steady = steady
         limits = bounded(statement_timeout_seconds)
         self.engine = _create_engine(database_url, max_connections, limits) if can_write else open_to_look(database_url)
-        # A timeout of its own needs a transaction: a session may be another's next time. SQLite has no such timeout.
+        # The timeout is set per transaction, because a pooler may share the session. SQLite has no such timeout.
         is_bounded = bool(limits) and self.engine.dialect.name == "postgresql"
         self._is_reading_unbounded = can_write and not is_bounded
         self.unreadable = UnreadableRows()
         self.engine.update_execution_options(**{UNREADABLE_OPTION: self.unreadable})
-        # SQLite lets writers poll for its lock, at random and up to a tenth of a second apart. Inside one process a
+        # SQLite's writers poll for its lock, at random and up to a tenth of a second apart. Inside one process a
         # lock of our own is fair and quick; between processes SQLite's busy timeout does it.
         self._write_turn = threading.Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """Begin a transaction that may write; commit at the end of the block, roll back when it raises."""
+        """A transaction that may write: commits at the end of the block, rolls back on an exception."""
         with _translating(), self._write_turn, self.engine.begin() as connection:
             yield Transaction(connection, self._steady)
 
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
-        """Read without holding up writers. Each query sees the newest commit."""
+        """Read without blocking writers. Each query sees the newest commit."""
         with _translating(), self.engine.connect() as connection:
             if self._is_reading_unbounded:
                 connection.execution_options(isolation_level="AUTOCOMMIT")
             yield Transaction(connection, self._steady)
 
     def upgrade(self) -> None:
-        """Make the tables, or bring them up to date. Safe to call by several processes at once.
+        """Create or migrate the tables. Several processes may call it at once.
 
-        Raises SchemaTooNew when a newer LNPay has been here, and StorageUnavailable.
+        Raises SchemaTooNew if a newer LNPay has migrated them, and StorageUnavailable.
         """
         with _translating():
             if self._version() == SCHEMA_VERSION:
@@ -170,7 +170,7 @@ class Repository:
             raise SchemaTooNew(f"the database is at version {version}, this LNPay needs {SCHEMA_VERSION}")
 
     def close(self) -> None:
-        """Give every connection back."""
+        """Close every connection."""
         self.engine.dispose()
 
     def _version(self) -> str | None:
@@ -197,7 +197,7 @@ def _create_engine(database_url: str, max_connections: int = MAX_CONNECTIONS, li
         kept = min(KEPT_CONNECTIONS, max_connections)
         pool = {"pool_pre_ping": True, "pool_size": kept, "max_overflow": max_connections - kept}
         return postgres_engine(url, DURABLE_COMMIT, *limits, **pool)
-    # Parameters are tokens and addresses; an error that is logged must not bring them along.
+    # Parameters include tokens and addresses, which must not be logged with an error.
     engine = create_engine(url, pool_size=20, max_overflow=20, hide_parameters=True)
     event.listen(engine, "do_connect", _make_private)
     event.listen(engine, "connect", _prepare_sqlite)
@@ -206,19 +206,19 @@ def _create_engine(database_url: str, max_connections: int = MAX_CONNECTIONS, li
 
 
 def _make_private(_dialect: object, _record: object, arguments: list[Any], _named: object) -> None:
-    """Make a file that is not there yet readable by its owner alone; SQLite gives its companions the same mode.
+    """Create the file readable by its owner alone; SQLite gives its companion files the same mode.
 
-    What it holds opens doors: tokens of payment pages, addresses of customers. SQLite itself would follow the umask.
+    It holds payment page tokens and customers' addresses. SQLite itself would follow the umask.
     """
     path = str(arguments[0])
     if path and path != ":memory:" and not path.startswith("file:"):
-        # Where it cannot be made, SQLite says why.
+        # If this fails, SQLite reports the reason.
         with suppress(OSError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 def _prepare_sqlite(dbapi_connection: sqlite3.Connection, _record: object) -> None:
-    """Set what SQLite forgets between connections, and take BEGIN away from the driver."""
+    """Set SQLite's per-connection options, and stop the driver from issuing BEGIN itself."""
     dbapi_connection.isolation_level = None
     cursor = dbapi_connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
@@ -240,7 +240,7 @@ def _migrate(connection: Connection) -> None:
     from lnpay.repository.maintenance.migrate import migrate
 
     if connection.dialect.name == "postgresql":
-        # Making an index of a large table, or waiting for another process that does, takes as long as it takes.
+        # Creating an index on a large table, or waiting for another process to do so, must not time out.
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
     migrate(connection)

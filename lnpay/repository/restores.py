@@ -1,4 +1,4 @@
-"""Since when a backup, or a copy that went its own way, has been the database: what came before it is in doubt."""
+"""When a backup or a diverged copy became the database: refunds of orders from before then are in doubt."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Restores:
         self._connection = connection
 
     def add(self, noticed_at: datetime, cause: HoldCause, copied_at: datetime | None) -> Restore:
-        """Note that every order of now may be known to another history too."""
+        """Record that another history may know every order that exists now."""
         last_id = self._connection.execute(select(func.coalesce(func.max(invoices.c.id), 0))).scalar_one()
         restore = Restore(noticed_at, cause, copied_at, last_id)
         values = {"noticed_at": noticed_at, "cause": cause, "copied_at": copied_at, "last_invoice_id": last_id}
@@ -43,15 +43,17 @@ class Restores:
         return restore
 
     def covering(self, invoice_id: int) -> Restore | None:
-        """The newest one that covers an order; None when the order is this history's alone. Raises UnreadableRow."""
+        """The newest restore that covers an order; None if the order exists in this history only. Raises
+        UnreadableRow.
+        """
         return self._newest(t.c.last_invoice_id >= invoice_id)
 
     def newest(self) -> Restore | None:
-        """The newest one, if there was any."""
+        """The newest restore, if there was one."""
         return self._newest(true())
 
     def every(self) -> list[Restore]:
-        """All of them, the oldest first."""
+        """All restores, oldest first."""
         return read_rows(self._connection, t, select(t).order_by(t.c.id), _to_restore)
 
     def _newest(self, condition: ColumnElement[bool]) -> Restore | None:

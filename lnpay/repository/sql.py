@@ -1,4 +1,4 @@
-"""What the files of this folder share."""
+"""What the modules of this package share: column types, reading rows, and inserts."""
 
 from __future__ import annotations
 
@@ -49,26 +49,26 @@ UNREADABLE_OPTION = "lnpay_unreadable"
 """The execution option of an engine that holds its UnreadableRows."""
 
 LATELY_SECONDS = 600.0
-"""A row that is still unreadable is met by every pass; one that is repaired is forgotten after this time."""
+"""Every pass meets a row that is still unreadable; a repaired one is forgotten after this time."""
 
 ODD_ROW = (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError)
-"""What turning a row into a record may raise: a state of a later version, JSON, a number or a time that is none."""
+"""Errors of turning a row into a record: an unknown state, or an invalid number, time or JSON value."""
 
 ODD_ANSWER = (*ODD_ROW, OperationalError, DataError)
 """The same, or what a driver raises before there is a row; see `is_about_a_row`."""
 
 MOST_NAMED = 10
-"""So many unreadable rows are named in a sentence."""
+"""How many unreadable rows a sentence names."""
 
 
 EARLIEST_YEAR, LATEST_YEAR = 1970, 2999
-"""Times of other years are errors: what is counted from them would leave the calendar."""
+"""Times outside these years are errors, because arithmetic with them would overflow."""
 
 _DIGITS = re.compile(r"-?[0-9]{1,40}(\.[0-9]{1,40})?")
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A UTC-aware datetime; SQLite, which knows no time zones, keeps it as naive UTC."""
+    """A UTC-aware datetime; SQLite, which has no time zones, stores it as naive UTC."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -90,7 +90,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class ExactDecimal(TypeDecorator[Decimal]):
-    """A Decimal kept as its digits: SQLite's NUMERIC would make a float of it."""
+    """A Decimal stored as text, because SQLite's NUMERIC would convert it to a float."""
 
     impl = Text
     cache_ok = True
@@ -111,7 +111,7 @@ class ExactDecimal(TypeDecorator[Decimal]):
 
 
 class WholeSats(TypeDecorator[int]):
-    """Sats, whole: SQLite would keep a fraction and PostgreSQL round it without a word."""
+    """Whole sats: SQLite would store a fraction, and PostgreSQL would silently round it."""
 
     impl = BigInteger
     cache_ok = True
@@ -128,7 +128,7 @@ class WholeSats(TypeDecorator[int]):
 
 
 class AnyJson(TypeDecorator[Any]):
-    """Any JSON value as text, read again exactly as it was written: its numbers keep their form."""
+    """Any JSON value as text; its numbers keep their form."""
 
     impl = Text
     cache_ok = True
@@ -157,13 +157,13 @@ class JsonText(TypeDecorator[dict[str, Any]]):
 
 
 class UnreadableRows:
-    """Rows that could not be read lately. Safe to share between threads."""
+    """Rows that could not be read recently. Thread-safe."""
 
     def __init__(self) -> None:
         self._seen_at: dict[str, float] = {}
 
     def note(self, table: str, key: object) -> None:
-        """Remember a row, and log it the first time."""
+        """Record a row, and log it the first time."""
         name = f"{table} {key}"
         if name not in self._seen_at:
             log.error("unreadable row table=%s key=%s", table, key)
@@ -192,9 +192,9 @@ class UnreadableRows:
 
 
 def checked(record: _Record) -> _Record:
-    """The same record. Raises TypeError when a field holds what its annotation does not allow.
+    """The same record. Raises TypeError if a field's value does not match its annotation.
 
-    SQLite keeps any value in any column, and a column that may be NULL in an order must not be in an invoice.
+    SQLite stores any value in any column, and a column that may be NULL in a draft must not be NULL in an invoice.
     """
     fields = _ALLOWED.get(type(record)) or _learn(type(record))
     for name, allowed in fields:
@@ -205,7 +205,7 @@ def checked(record: _Record) -> _Record:
 
 
 def require(*conditions: bool) -> None:
-    """Raise ValueError unless each condition holds: what a CHECK says of a row, for rows that came past it."""
+    """Raise ValueError unless each condition holds: the CHECKs again, for rows that bypassed them."""
     if not all(conditions):
         raise ValueError("the row contradicts itself")
 
@@ -213,7 +213,7 @@ def require(*conditions: bool) -> None:
 _Fields = tuple[tuple[str, tuple[type, ...]], ...]
 
 _ALLOWED: dict[type, _Fields] = {}
-"""By class of record: what each field may hold."""
+"""Allowed types of each field, by record class."""
 
 
 def _learn(kind: type) -> _Fields:
@@ -232,9 +232,9 @@ def _types(hint: Any) -> tuple[type, ...]:  # noqa: ANN401 - an annotation may b
 def read_rows(
     connection: Connection, table: Table, statement: Select[Any], to_record: Callable[[Row[Any]], _Record]
 ) -> list[_Record]:
-    """The rows that `statement` selects, as records. One that cannot be read does not hide the others.
+    """The rows that `statement` selects, as records. An unreadable row does not hide the others.
 
-    table: whose key tells the rows apart; each of its rows is at most one of the statement's.
+    table: its key identifies the rows; the statement selects each of its rows at most once.
     """
     return _read(connection, table, statement, to_record)[0]
 
@@ -242,7 +242,7 @@ def read_rows(
 def read_one(
     connection: Connection, table: Table, statement: Select[Any], to_record: Callable[[Row[Any]], _Record]
 ) -> _Record | None:
-    """The row that `statement` selects, as a record; None when there is none. Raises UnreadableRow."""
+    """The row that `statement` selects, as a record; None without a row. Raises UnreadableRow."""
     found, odd = _read(connection, table, statement.limit(1), to_record)
     if odd and not found:
         raise UnreadableRow(f"the row {table.name} {min(odd, key=str)} of the database cannot be read")
@@ -252,7 +252,7 @@ def read_one(
 def _read(
     connection: Connection, table: Table, statement: Select[Any], to_record: Callable[[Row[Any]], _Record]
 ) -> tuple[list[_Record], set[Any]]:
-    """The records, and the keys of the rows that were passed over."""
+    """The records, and the keys of the skipped rows."""
     try:
         return [to_record(row) for row in connection.execute(statement)], set()
     except ODD_ANSWER as error:
@@ -277,7 +277,7 @@ def first_moment(
     except ODD_ANSWER as error:
         if not is_about_a_row(error):
             raise
-    # The least is no time at all: the next one counts.
+    # The first value is not a valid time: the next one counts.
     order = moment.desc() if is_newest else moment
     statement = select(moment.label("moment")).where(condition, moment.is_not(None)).order_by(order).limit(1)
     found = read_rows(connection, table, statement, to_moment)
@@ -294,7 +294,7 @@ def to_moment(row: Row[Any]) -> datetime:
 def sum_of(sats: ColumnElement[int]) -> ColumnElement[int]:
     """The sum of amounts of sats; 0 of none. What is no amount does not count, nor make a database refuse to add."""
     amount = case((sats.between(0, literal(MAX_SATS, BigInteger)), sats), else_=0)
-    # A sum is no column any more: PostgreSQL gives it as a Decimal.
+    # PostgreSQL returns a sum as a Decimal.
     return type_coerce(func.coalesce(func.sum(amount), 0), BigInteger)
 
 
@@ -321,7 +321,7 @@ def _read_one_by_one(
             if one in found:
                 continue
             try:
-                # A row that is gone by now, or is not wanted any more, is none.
+                # A row that has been deleted or no longer matches meanwhile does not count.
                 for row in connection.execute(one_row.where(key == one)):
                     found[one] = to_record(row)
             except ODD_ANSWER as error:
@@ -344,9 +344,9 @@ def _key_of(connection: Connection, table: Table) -> ColumnElement[Any]:
 
 
 def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT that knows the ON CONFLICT of the database at hand."""
+    """An INSERT with the current database's ON CONFLICT."""
     if connection.dialect.name == "postgresql":
-        # Every start over SQLite would pay for PostgreSQL's drivers otherwise.
+        # Imported here so that starts with SQLite do not load PostgreSQL's drivers.
         from sqlalchemy.dialects import postgresql
 
         return postgresql.insert(table)
@@ -354,7 +354,7 @@ def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sql
 
 
 def insert_unless_there(connection: Connection, table: Table, values: dict[str, Any]) -> int | None:
-    """Insert a row and return its id, or None when a unique column says that it is there already."""
+    """Insert a row and return its id; None if a unique column shows that it exists already."""
     statement = insert_into(connection, table).values(values).on_conflict_do_nothing().returning(table.c.id)
     return connection.execute(statement).scalar()
 

@@ -1,4 +1,4 @@
-"""The tables, with the guards that hold even when the code is wrong."""
+"""The tables, with constraints that hold even if the code is wrong."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _ISSUED_AT_ONCE = " AND ".join(f"(({column} IS NULL) = (strike_invoice_id IS NUL
 IS_MARKED_INVALID = "marked_invalid_at IS NOT NULL"
 IS_ACCEPTED = "accepted_by IS NOT NULL"
 IS_SEEN_UNPAID = "seen_at IS NOT NULL AND state NOT IN ('settled', 'paid_late')"
-"""Few rows, in indexes of their own. A query must say the very words, or no database takes the index for it."""
+"""Conditions of partial indexes. A query must use exactly the same text, or the index is not used."""
 
 IS_ADDRESS_INDEXED = "length(ln_address) <= 320"
-"""What a shop gave as an address may be any text, and PostgreSQL refuses a row whose indexed text is too long."""
+"""A shop's address may be any text, and PostgreSQL refuses a row whose indexed text is too long."""
 
 
 invoices = Table(
@@ -80,7 +80,7 @@ invoices = Table(
     Column("opened_at", UtcDateTime),
     Column("expires_at", UtcDateTime),
     Column("payable_until", UtcDateTime),
-    # What became of it.
+    # Its outcome.
     Column("state", String(10), nullable=False),
     Column("seen_at", UtcDateTime),
     Column("paid_at", UtcDateTime),
@@ -111,12 +111,12 @@ invoices = Table(
         "refund_reserved_sats = 0 OR (refund_reserved_sats > 0 AND refund_reserved_sats <= COALESCE(received_sats, 0))",
         name="ck_invoices_refunds_within_received",
     ),
-    # Each question the workers ask is one of these, so that a million rows of history cost them nothing.
+    # Indexes for the workers' queries, so that a million rows of history cost nothing.
     Index("ix_invoices_state_opened_at", "state", "opened_at"),
     Index("ix_invoices_state_expires_at", "state", "expires_at"),
     Index("ix_invoices_state_payable_until", "state", "payable_until"),
     Index("ix_invoices_state_checked_at", "state", "checked_at"),
-    # And these are for people: lists, searches and sums over days.
+    # Indexes for people: lists, searches and daily totals.
     Index("ix_invoices_opened_at", "opened_at"),
     # The price of the last sale in a currency, which may be a rare one.
     Index("ix_invoices_currency", "currency", "id"),
@@ -236,7 +236,7 @@ api_keys = Table(
     "api_keys",
     metadata,
     Column("id", BigId, primary_key=True),
-    # SHA-256 of the secret, which is kept nowhere.
+    # SHA-256 of the secret; the secret itself is not stored.
     Column("key_hash", String(64), nullable=False, unique=True),
     Column("label", String(100), nullable=False),
     # Names, separated by spaces.
@@ -295,7 +295,7 @@ pruned_totals = Table(
     Column("currency", String(10), nullable=False),
     Column("state", String(10), nullable=False),
     Column("invoices", Integer, nullable=False),
-    # A sum of what strangers asked for may be more than any bitcoin, and than a whole number of a database.
+    # Strangers' requests may add up to more than a database integer holds.
     Column("amount_sats", ExactDecimal, nullable=False),
     Column("amount_fiat", ExactDecimal, nullable=False),
     Column("pruned_at", UtcDateTime, nullable=False),

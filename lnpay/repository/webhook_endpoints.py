@@ -1,4 +1,4 @@
-"""Rows of webhook_endpoints: where the shop is notified, beside the delivery hook."""
+"""Rows of webhook_endpoints: the shop's endpoints, in addition to the delivery hook."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _COLUMNS = tuple(t.c[one.name] for one in fields(WebhookEndpoint))
 
 
 class WebhookEndpoints:
-    """Queries about webhook endpoints inside one transaction. One that is deleted is in no answer."""
+    """Queries about webhook endpoints inside one transaction. Deleted ones are never returned."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -29,20 +29,20 @@ class WebhookEndpoints:
         self._connection.execute(insert(t).values(values))
 
     def every(self) -> list[WebhookEndpoint]:
-        """All of them, the oldest first."""
+        """Every endpoint, oldest first."""
         return self._read(select(*_COLUMNS).where(t.c.deleted_at.is_(None)).order_by(t.c.id))
 
     def enabled(self) -> list[WebhookEndpoint]:
-        """Those that messages are owed to, the oldest first."""
+        """The enabled endpoints, oldest first."""
         return [one for one in self.every() if one.is_enabled]
 
     def find(self, endpoint_id: int) -> WebhookEndpoint | None:
-        """The endpoint that a message is for; None when it was deleted."""
+        """The endpoint that a message is for; None if it was deleted."""
         statement = select(*_COLUMNS).where(t.c.id == endpoint_id, t.c.deleted_at.is_(None))
         return next(iter(self._read(statement)), None)
 
     def find_by_public_id(self, public_id: str) -> WebhookEndpoint | None:
-        """The endpoint of that name."""
+        """The endpoint with that public id."""
         # The name comes from a URL, and PostgreSQL raises an error for a NUL. No name of ours has one.
         if not is_printable_ascii(public_id):
             return None
@@ -50,19 +50,21 @@ class WebhookEndpoints:
         return next(iter(self._read(statement)), None)
 
     def update(self, endpoint_id: int, settings: EndpointSettings, set_by: EndpointSetter) -> bool:
-        """Replace what can be chosen. False when it was deleted."""
+        """Replace the endpoint's settings. False if it was deleted."""
         statement = update(t).where(t.c.id == endpoint_id, t.c.deleted_at.is_(None))
         values = {**_values_of(settings), "set_by": set_by}
         return self._connection.execute(statement.values(values)).rowcount == 1
 
     def delete(self, endpoint_id: int, at: datetime) -> bool:
-        """Owe it nothing more. Its row stays, because messages name it, without its secret. False if it was deleted."""
+        """Mark it deleted and erase its secret. The row stays, because messages refer to it. False if it was
+        deleted.
+        """
         statement = update(t).where(t.c.id == endpoint_id, t.c.deleted_at.is_(None))
         values = {"deleted_at": at, "is_enabled": False, "secret": ""}
         return self._connection.execute(statement.values(values)).rowcount == 1
 
     def note_answer(self, endpoint_id: int, at: datetime, status: int | None, error: str | None) -> None:
-        """Remember what came of the last message. status: None when there was no answer."""
+        """Record the outcome of the last message. status: None without an answer."""
         values = {"last_answer_at": at, "last_status": status, "last_error": error}
         self._connection.execute(update(t).where(t.c.id == endpoint_id).values(values))
 

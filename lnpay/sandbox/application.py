@@ -1,4 +1,4 @@
-"""The front of the simulator: which part answers a request, and what goes wrong on the way.
+"""The simulator's HTTP entry point: dispatches requests to its services and injects faults.
 
 Connections cannot be dropped from here, so private headers tell the transport (server.py, transport.py) to:
 X-Sandbox-Drop: "unreachable", "reset" (no answer, connection closed) or "timeout" (no answer ever);
@@ -31,12 +31,12 @@ DELAY = "X-Sandbox-Delay"
 RESUME = "X-Sandbox-Resume"
 
 MARK = ("X-LNPay-Simulator", "1")
-"""In every answer, so that it cannot be mistaken for Strike's or a shop's."""
+"""A header of every answer, so that it cannot be mistaken for Strike's or a shop's."""
 
 READ_TIMEOUT = "sandbox.read_timeout"
 """Environ key set by a transport inside the process: seconds its caller waits. No one really sleeps then."""
 RESUMED = "sandbox.resumed"
-"""Environ key of a call that is repeated after its delay."""
+"""Environ key of a call repeated after its delay."""
 
 BLOCKED_PAGE = (
     "<!DOCTYPE html><html><head><title>Attention Required! | Cloudflare</title></head>"
@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 
 def answer_wsgi(simulator: World, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:  # noqa: ANN401
-    """One request."""
+    """Answer one request."""
     try:
         body = read_body(environ)
     except ApiError as error:
@@ -92,7 +92,7 @@ def _phrase(status: int) -> str:
 
 
 def read_body(environ: dict[str, Any]) -> bytes:
-    """The body of a request, also one that is sent in chunks. Raises ApiError for one that is too large."""
+    """A request's body, chunked or not. Raises ApiError if it is too large."""
     text = str(environ.get("CONTENT_LENGTH") or "0")
     if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise ApiError("INVALID_DATA", "The Content-Length is not valid.")
@@ -114,7 +114,7 @@ def _effect(simulator: World, request: Request, service: Callable[[World, Reques
         try:
             return service(simulator, request)
         except Exception:
-            # No input may show a traceback to the program that is developed against this.
+            # Programs developed against the simulator must never see a traceback.
             log.exception("unexpected error path=%s", request.path)
             return error_reply(ApiError("INTERNAL_SERVER_ERROR"), simulator.new_id())
 
@@ -143,7 +143,7 @@ def _answer_with_faults(simulator: World, request: Request, service: Callable[[W
 
 
 def _delay(simulator: World, request: Request, effect: Effect, seconds: float) -> Reply:
-    """Let the request take effect later, even when its caller has given up by then."""
+    """Let the request take effect later, even if its caller has given up by then."""
     if READ_TIMEOUT not in request.environ:
         return Reply(200, headers=[(DELAY, str(seconds)), (RESUME, "1")])
     timeout = request.environ[READ_TIMEOUT]
@@ -206,7 +206,7 @@ def _change_field(fault: Fault, simulator: World, reply: Reply) -> Reply:
         else:
             del holder[last]
     except (ValueError, KeyError, IndexError, TypeError):
-        # An answer without that field (an error, say) stays as it is.
+        # An answer without that field, such as an error, is unchanged.
         return reply
     return Reply(reply.status, json.dumps(answer).encode(), reply.headers)
 

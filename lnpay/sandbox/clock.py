@@ -21,15 +21,15 @@ class VirtualClock:
         self._offset = start - datetime.now(UTC) if start and running else timedelta()
 
     def now(self) -> datetime:
-        """The moment, aware and in UTC."""
+        """The current time, UTC-aware."""
         if self.is_running:
             return datetime.now(UTC) + self._offset
         return self._frozen_at
 
     def advance(self, seconds: float) -> None:
-        """Move forward. Going back is refused: recorded moments would lie in the future."""
+        """Move forward. Moving back is refused, because recorded times would lie in the future."""
         if seconds < 0:
-            raise ValueError("a clock does not go back")
+            raise ValueError("a clock cannot be moved back")
         with self._lock:
             if self.is_running:
                 self._offset += timedelta(seconds=seconds)

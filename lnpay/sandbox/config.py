@@ -1,4 +1,4 @@
-"""Every choice the sandbox leaves open, above all where Strike's behaviour is not known for certain."""
+"""The simulator's options, above all where Strike's behaviour is not known for certain."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ACCOUNTS: dict[str, dict[str, Any]] = {
 
 @dataclass(slots=True)
 class SimulatorConfig:
-    """Options of a simulator. The defaults are what is best attested; tests turn the others on.
+    """Options of a simulator. The defaults follow the best evidence; tests switch to the others.
 
     Values are plain JSON values, so that the control API can set any of them.
     """
@@ -146,7 +146,7 @@ class SimulatorConfig:
 
     # People.
     backend_url: str = "http://127.0.0.1:5000"
-    """Where LNPay listens; the demo shop calls it."""
+    """LNPay's URL, which the demo shop calls."""
     backend_api_key: str = ""
     """Sent by the demo shop as bearer key when LNPay wants one."""
     shop_currency: str = "usd"

@@ -1,4 +1,4 @@
-"""The control API under /_control/: set faults, move the clock, pay, look at everything. JSON in and out."""
+"""The control API under /_control/: set faults, move the clock, pay, inspect everything. JSON in and out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ROUTER: Router[Action] = Router()
 
 
 class Missing(LookupError):
-    """There is no such thing: 404."""
+    """The object does not exist: 404."""
 
 
 def answer(simulator: World, request: Request) -> Reply:
@@ -50,7 +50,7 @@ def answer(simulator: World, request: Request) -> Reply:
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - any of the simulator's values
-    """A value as JSON knows it: times as ISO text, decimals as text."""
+    """A value as JSON: times as ISO 8601, decimals as text."""
     if isinstance(value, dict):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

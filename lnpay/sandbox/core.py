@@ -1,4 +1,4 @@
-"""What every part of the simulated world shares: time, chance, settings, faults and the provider's books.
+"""What every part of the simulated world shares: clock, randomness, settings, faults and the provider's ledger.
 
 A part takes the core and the peers it acts on; the core knows no part. world.py puts them together.
 """
@@ -46,7 +46,7 @@ class Core:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything but the clock and the settings, and start from the seed again."""
+        """Reset everything but the clock and the settings, and start from the seed again."""
         with self.lock:
             self.random = random.Random(self.seed)
             self.account_id = self.new_id()
@@ -58,7 +58,7 @@ class Core:
             self.balances = Balances(self.config.start_balance_sats)
 
     def now(self) -> datetime:
-        """The moment things happen at, in whole milliseconds, so that any way of writing it is exact."""
+        """The current time in whole milliseconds, so that every format of it is exact."""
         moment = self._moment or self.clock.now()
         return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
@@ -90,7 +90,7 @@ class Core:
         return price.quantize(Decimal("0.0001"))
 
     def tick(self) -> None:
-        """Let everything happen that is due by now, each thing at its own moment."""
+        """Run every due action, each at its own scheduled time."""
         with self.lock:
             while due := self.schedule.pop_due(self.clock.now()):
                 self._moment, action = due

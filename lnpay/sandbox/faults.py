@@ -11,7 +11,7 @@ from typing import Any
 
 REQUEST_KINDS = (
     "error",  # an error envelope, nothing happened
-    "error_after",  # it happened, and the answer is an error all the same
+    "error_after",  # it happened, but the answer is an error
     "unreachable",  # the connection is never made, nothing happened
     "lost_request",  # sent, swallowed: nothing happened, no answer within any timeout
     "lost_answer",  # it happened, the connection ends without an answer
@@ -36,12 +36,12 @@ WEBHOOK_KINDS = (
 )
 
 NO_ANSWER_SECONDS = 20.0
-"""How long a server leaves the caller of a swallowed request waiting before it hangs up."""
+"""How long the server keeps the caller of a swallowed request waiting before it closes the connection."""
 
 
 @dataclass(slots=True)
 class Fault:
-    """One thing that goes wrong.
+    """One configured fault.
 
     path_pattern: a glob over the path ("/v1/payment-quotes/*/execute"), or a regular expression when it
     starts with "^"; for the webhook kinds, over the event type. times: None means always. skip: how many
@@ -68,7 +68,7 @@ class Fault:
         _compile(self.path_pattern)
 
     def is_about(self, method: str, path: str) -> bool:
-        """Whether a request, or an event with its type as path, is one this fault is for."""
+        """Whether the fault applies to a request, or to an event with its type as path."""
         return self.method in ("*", method) and _compile(self.path_pattern).match(path) is not None
 
     def as_json(self) -> dict[str, Any]:
@@ -100,11 +100,11 @@ class FaultInjector:
         return fault
 
     def remove(self, fault_id: int | None = None) -> None:
-        """Take one away, or all."""
+        """Remove one fault, or all."""
         self.faults = [fault for fault in self.faults if fault_id not in (None, fault.fault_id)]
 
     def take(self, method: str, path: str, kinds: tuple[str, ...] = REQUEST_KINDS) -> Fault | None:
-        """The fault that hits this request, counted."""
+        """The fault to apply to this request, counted as a hit."""
         for fault in self.faults:
             if fault.kind in kinds and fault.times != 0 and fault.is_about(method, path):
                 if fault.skip > 0:

@@ -1,4 +1,4 @@
-"""What will happen later, run in order at its own moment."""
+"""Scheduled actions, run in order at their times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 
 
 class Schedule:
-    """A queue of moments and what happens at them."""
+    """A queue of actions by time."""
 
     def __init__(self) -> None:
         self._queue: list[tuple[datetime, int, Callable[[], object]]] = []
@@ -20,11 +20,11 @@ class Schedule:
         heapq.heappush(self._queue, (at, self._count, action))
 
     def next_at(self) -> datetime | None:
-        """When the first of them is due."""
+        """When the next action is due."""
         return self._queue[0][0] if self._queue else None
 
     def pop_due(self, now: datetime) -> tuple[datetime, Callable[[], object]] | None:
-        """Take the first one that is due."""
+        """Remove and return the first due action."""
         if not self._queue or self._queue[0][0] > now:
             return None
         at, _, action = heapq.heappop(self._queue)

@@ -33,15 +33,15 @@ class _QuietHandler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log(self, type: str, message: str, *args: object) -> None:
-        """Say nothing: the ledger and the deliveries tell what happened."""
+        """Log nothing: the ledger and the deliveries show what happened."""
 
     def send_response(self, code: int, message: str | None = None) -> None:
-        """Begin an answer without a Date of this machine: each answer brings its own."""
+        """Start an answer without this machine's Date: each answer sets its own."""
         self.send_response_only(code, message)
         self.send_header("Server", self.version_string())
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer what is no HTTP with the envelope too."""
+        """Answer invalid HTTP with Strike's error envelope too."""
         reply = error_reply(ApiError("BAD_REQUEST", message, status=code), "")
         self.request_version = self.protocol_version  # the caller's may be unreadable, or one without headers
         self.send_response(code)
@@ -60,7 +60,7 @@ class SandboxServer:
         self._server: BaseWSGIServer = make_server(
             host, port, self._answer, threaded=True, request_handler=_QuietHandler
         )
-        # A delayed answer must not hold up the end of the program.
+        # A delayed answer must not delay the exit of the program.
         self._server.daemon_threads = True  # type: ignore[attr-defined]
         self._server.block_on_close = False  # type: ignore[attr-defined]
         self._stopping = threading.Event()
@@ -82,7 +82,7 @@ class SandboxServer:
         return self
 
     def stop(self) -> None:
-        """End both threads and give the port back."""
+        """Stop both threads and release the port."""
         self._stopping.set()
         if self._threads:
             self._server.shutdown()
@@ -116,7 +116,7 @@ class SandboxServer:
                 self.simulator.pump_webhooks(send)
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Pass a request on, and do what its answer's private headers say."""
+        """Answer a request, and obey the private headers of its answer."""
         try:
             body = read_body(environ)
         except ApiError as error:
@@ -153,7 +153,7 @@ class SandboxServer:
 
 
 def _hang_up(environ: dict[str, Any]) -> Iterable[bytes]:
-    """Close the connection without a word."""
+    """Close the connection without an answer."""
     connection: socket.socket = environ["werkzeug.socket"]
     connection.shutdown(socket.SHUT_RDWR)
     raise ConnectionResetError

@@ -38,7 +38,7 @@ class World(Core):
         super().__init__(clock=clock, seed=seed, config=config)
 
     def reset(self) -> None:
-        """Forget everything but the clock and the settings, and start from the seed again."""
+        """Reset everything but the clock and the settings, and start from the seed again."""
         with self.lock:
             super().reset()
             self.webhooks = WebhookService(self)

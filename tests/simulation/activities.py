@@ -187,7 +187,7 @@ class Activities:
         watch.customers[invoice_id] = customer
 
     def _show_another(self, customer: Customer) -> Customer:
-        """Whoever asked while the shop cancelled the order has a new invoice, and does not pay it."""
+        """A customer who asked while the shop cancelled the order has a new invoice, and does not pay it."""
         another = replace(
             customer, number=len(self.world.customers), invoice_id=None, bolt11="", expires_at=None, plan="never"
         )

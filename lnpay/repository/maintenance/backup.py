@@ -1,4 +1,4 @@
-"""Copy the database while it is in use, and put such a copy back."""
+"""Back up the database while it is in use, and restore a backup."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Backup:
 
 @dataclass(frozen=True)
 class Restore:
-    """What was put into place. aside: where the database before it is now; None when there was none."""
+    """The result of a restore. aside: where the previous database is now; None if there was none."""
 
     contents: Contents
     aside: Path | None
@@ -46,25 +46,25 @@ class Restore:
 
 @telling_of_files()
 def choose_target(file: Path, now: datetime, suffix: str, *, may_overwrite: bool) -> Path:
-    """Where a backup goes: `file`, or a dated name in it when it is a folder. Raises Conflict, InvalidRequest."""
+    """Where a backup goes: `file`, or a dated name in it if it is a folder. Raises Conflict, InvalidRequest."""
     target = file / f"lnpay-{now:%Y%m%dT%H%M%SZ}{suffix}" if file.is_dir() else file
     if not target.parent.is_dir():
-        raise InvalidRequest(f"{target.parent} is no folder: make it first")
+        raise InvalidRequest(f"{target.parent} is not a folder: create it first")
     if target.exists() and not may_overwrite:
-        raise Conflict(f"{target} is there already: choose another name, or overwrite it with --force")
+        raise Conflict(f"{target} exists already: choose another name, or overwrite it with --force")
     return target
 
 
 @telling_of_files()
 def back_up(database: Path, target: Path, now: datetime) -> Backup:
-    """Copy the database as it is at one moment; servers and workers go on meanwhile.
+    """Take a consistent copy of the database while servers and workers keep running.
 
     The copy is checked before it gets its name. Raises StorageUnavailable, InvalidRequest.
     """
     if target.exists() and database.exists() and target.samefile(database):
         raise InvalidRequest("this is the database itself: choose another name for the backup")
     with new_beside(target) as part:
-        # "rw", though nothing is written: the last one who leaves a database in WAL tidies up after itself.
+        # "rw" although nothing is written, because the last connection to close a WAL database cleans up its files.
         contents = _copy(database, "rw", part)
         with opened(part, "rw") as copy:
             _mark(copy, now)
@@ -73,9 +73,9 @@ def back_up(database: Path, target: Path, now: datetime) -> Backup:
 
 
 def check_backup(backup: Path) -> Contents:
-    """Read all of a backup, and see that this program can use it.
+    """Read a whole backup, and check that this version can use it.
 
-    Raises InvalidRequest when it is damaged or no database of LNPay, SchemaTooNew, StorageUnavailable.
+    Raises InvalidRequest if it is damaged or not a database of LNPay, SchemaTooNew, StorageUnavailable.
     """
     with opened(backup) as connection:
         check_sound(connection, backup)
@@ -86,7 +86,7 @@ def check_backup(backup: Path) -> Contents:
 
 @telling_of_files()
 def restore(backup: Path, database: Path, now: datetime, *, is_forced: bool = False) -> Restore:
-    """Put a backup into the place of the database, which is kept under another name.
+    """Replace the database with a backup; the previous one is kept under another name.
 
     is_forced: proceed even if the database is too damaged to tell whether it is in use.
     Raises what check_backup raises; Conflict while the database is in use. Then nothing was changed.
@@ -97,7 +97,7 @@ def restore(backup: Path, database: Path, now: datetime, *, is_forced: bool = Fa
     with new_beside(database) as part:
         contents = _copy(backup, "ro", part)
         with opened(part, "rw") as copy:
-            # A plain copy of the file, made without `backup`, has no mark; it is one all the same.
+            # A plain copy of the file, made without `backup`, has no mark but must be treated as a backup too.
             if not Limits(copy).is_new_copy():
                 _mark(copy, now)
         was_sound = _close(database, is_forced=is_forced)

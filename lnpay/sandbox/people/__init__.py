@@ -1,1 +1,1 @@
-"""Pages for people: the shop, the wallet, the ledger, the panel of faults."""
+"""The simulator's pages: the shop, the wallet, the ledger and the fault panel."""

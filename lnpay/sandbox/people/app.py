@@ -1,4 +1,4 @@
-"""Pages for people: a demo shop, a wallet, the provider's ledger, a panel of faults. No scripts needed."""
+"""The simulator's pages: a demo shop, a wallet, the provider's ledger and a fault panel. They work without scripts."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; script-src 'self'; connect-src 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
-"""Nothing from elsewhere, and no script or style inside a page."""
+"""No external resources, and no inline scripts or styles."""
 
 HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
@@ -41,7 +41,7 @@ _REFUSALS = {
     "unknown": "This is not a payment request of this sandbox.",
     "expired": "The payment request has expired: it can no longer be paid.",
     "paid": "This was paid already.",
-    "pending": "A payment of this is on its way.",
+    "pending": "A payment for this is already under way.",
     "cancelled": "The shop has cancelled this.",
     "amount_missing": "This request leaves the amount to you: say how many sats.",
     "amount_refused": "This request can only be paid with its own amount.",
@@ -107,13 +107,13 @@ def _money(amount: str) -> str:
 
 @cache
 def _static_url(name: str) -> str:
-    """Where a file is, changing when the file does."""
+    """The fingerprinted URL of a static file."""
     return f"/static/{name}?v={hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:8]}"
 
 
 @pages.get("/static/<name>")
 def static_file(name: str) -> Response:
-    """The style sheet, the icon, the script of pages that change."""
+    """A static file: the style sheet, the icon or the live update script."""
     if name not in _TYPES:
         abort(404)
     response = Response((STATIC / name).read_bytes(), mimetype=_TYPES[name])
@@ -123,7 +123,7 @@ def static_file(name: str) -> Response:
 
 @pages.get("/")
 def index() -> Page:
-    """What there is."""
+    """The tour."""
     return show("index.html", base_url=request.host_url.rstrip("/"))
 
 
@@ -151,7 +151,7 @@ def pay() -> Page:
     if late and asked and asked.closes_with_expiry:
         notice = f"Paid {sim.config.late_seconds} s later: the request had not expired yet."
     elif late:
-        notice = "Paid late. The shop's time was over, so the money comes back by itself."
+        notice = "Paid late. The payment deadline had passed, so the shop refunds it automatically."
     else:
         notice = in_words(sats or 0, asked.sats if asked and sats else sats or 0)
     return _wallet("", notice=notice, order=order)
@@ -195,13 +195,13 @@ def _wallet(payment_request: str, **values: object) -> str:
 
 @pages.get("/ledger")
 def show_ledger() -> Page:
-    """The provider's book."""
+    """The provider's ledger."""
     return show("ledger.html")
 
 
 @pages.get("/faults")
 def show_faults() -> Page:
-    """The panel of faults and the clock."""
+    """The fault panel, with the clock."""
     return show("faults.html", presets=PRESETS, groups=GROUPS)
 
 
@@ -222,7 +222,7 @@ def set_fault() -> Page:
 
 @pages.post("/faults/clock")
 def move_clock() -> Page:
-    """Let time pass."""
+    """Move the clock forward."""
     text = request.form.get("seconds", "")
     if not (text.isascii() and text.isdigit() and int(text) <= MOST_SECONDS):
         abort(400)

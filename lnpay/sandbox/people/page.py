@@ -1,4 +1,4 @@
-"""What every page for people needs: the simulator of this request, and templates."""
+"""What every page needs: the simulator of this request, and templates."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Page = str | Response | tuple[str, int]
 
 
 def simulator() -> World:
-    """The world this request is about."""
+    """The simulator that serves this request."""
     return cast("World", request.environ["sandbox.simulator"])
 
 
 def show(template: str, **values: object) -> str:
-    """A page, rendered while nothing changes."""
+    """Render a page while the simulator is locked."""
     with simulator().lock:
         return render_template(template, **values)

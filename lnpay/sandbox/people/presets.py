@@ -1,4 +1,4 @@
-"""The common faults, ready to be set with one click."""
+"""Common faults, set with one click."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ PRESETS: dict[str, Preset] = {
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Presets that belong together. hint: what to do next, and what one sees then."""
+    """A group of presets. hint: what to do next, and what to expect."""
 
     title: str
     hint: str
@@ -127,18 +127,18 @@ GROUPS = (
     ),
     Group(
         "Strike's webhooks",
-        "Then pay something. A webhook is only a hint: LNPay reads the invoice back, and asks when no hint comes.",
+        "Then pay something. A webhook is only a hint: LNPay reads the invoice back, and polls if no webhook arrives.",
         ("webhook-lost", "webhook-twice", "webhook-late", "webhook-forged"),
     ),
     Group(
         "Prices",
-        "Then order something. LNPay asks another source. When there is none but an old price, it sells nothing.",
+        "Then order something. LNPay asks another source. If only an old price is left, it refuses orders.",
         ("rates-limited", "rates-down"),
     ),
     Group(
         "The shop",
-        "Then pay something. LNPay tells the shop again, later and later, until it answers 2xx.",
+        "Then pay something. LNPay notifies the shop again, with growing pauses, until it answers 2xx.",
         ("shop-down",),
     ),
 )
-"""How the panel shows them: every preset once."""
+"""The panel's layout; every preset appears once."""

@@ -1,4 +1,4 @@
-"""The demo shop's pages: products, a cart, orders. They do what a real shop does, with nothing but LNPay's API."""
+"""The demo shop's pages: products, a cart, orders. Like a real shop, they use only LNPay's API."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lnpay.sandbox.shop.products import (
 COOKIE = "sandbox_cart"
 REFRESH_SECONDS = 2
 REFRESHED_AT_ONCE = 3
-"""For how many open orders the list asks for the state again."""
+"""For how many open orders the list refreshes the state."""
 
 pages = Blueprint("shop", __name__, url_prefix="/shop")
 
@@ -37,7 +37,7 @@ def _cart() -> Cart:
 
 
 def _leave_with(cart: Cart, to: str) -> Response:
-    """Go on to another page, with this cart."""
+    """Redirect to another page with this cart."""
     response = redirect(to, 303)
     response.set_cookie(COOKIE, cart.to_cookie(), path="/shop", httponly=True, samesite="Lax")
     return response
@@ -45,7 +45,7 @@ def _leave_with(cart: Cart, to: str) -> Response:
 
 @pages.get("")
 def show_shop() -> Page:
-    """The products, the orders so far, and what LNPay told."""
+    """The products, the orders so far, and LNPay's notifications."""
     for one in _open_orders()[:REFRESHED_AT_ONCE]:
         refresh_state(simulator(), one)
     return show("shop.html", form=request.args, problem=None)
@@ -134,7 +134,7 @@ def show_order(order_id: str) -> Page:
 
 @pages.get("/orders/<order_id>/again")
 def order_again(order_id: str) -> Page:
-    """The same things in the cart once more: where the payment page leads when the time is over."""
+    """Put the same items into the cart again; the payment page of an expired order links here."""
     found = _find(order_id)
     if found.cart.lines:
         return _leave_with(found.cart, url_for("shop.show_cart"))

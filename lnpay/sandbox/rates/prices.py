@@ -1,4 +1,4 @@
-"""Prices of one bitcoin: one table, and how far each source strays from it."""
+"""Prices of one bitcoin: one table, and each source's deviation from it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PER_USD: dict[str, str] = {
     "eth": "0.000322", "ltc": "0.0113", "bch": "0.00221", "bnb": "0.00163", "eos": "1.521", "xrp": "0.892",
     "xlm": "4.914", "link": "0.0691", "dot": "0.1732", "yfi": "0.000152", "sol": "0.00421",
 }  # fmt: skip
-"""Units of each currency for one US dollar: not of any particular day, only of the right size."""
+"""Units of each currency for one US dollar: of no particular day, only of the right magnitude."""
 
 PER_BITCOIN = {"btc": Decimal(1), "bits": Decimal(1_000_000), "sats": Decimal(100_000_000)}
 
@@ -29,7 +29,7 @@ SOURCES = ("coingecko", "coinbase", "strike")
 
 @dataclass(slots=True)
 class MarketPrices:
-    """What each source says a bitcoin costs."""
+    """The price of a bitcoin at each source."""
 
     bitcoin_usd: Decimal = BITCOIN_USD
     prices: dict[str, dict[str, Decimal | None]] = field(default_factory=lambda: {name: {} for name in SOURCES})
@@ -56,6 +56,6 @@ class MarketPrices:
             self.prices[name][currency.lower()] = value
 
     def reset_price(self, currency: str) -> None:
-        """Back to the table."""
+        """Use the table's price again."""
         for prices in self.prices.values():
             prices.pop(currency.lower(), None)

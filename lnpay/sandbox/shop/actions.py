@@ -1,4 +1,4 @@
-"""How the demo shop acts: it orders from LNPay, asks how an order stands, and takes LNPay's webhook."""
+"""The demo shop's actions: order from LNPay, refresh an order's state, receive LNPay's webhook."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lnpay.sandbox.world import World
 
 BACKEND_TIMEOUT_SECONDS = 20
 STANDING_TIMEOUT_SECONDS = 3
-"""The page of an order does not wait long: it asks again in a moment."""
+"""Short, because the page of an order polls again soon."""
 
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
 
 
 class BackendFailed(Exception):
-    """LNPay did not make an invoice; the text says why, for people."""
+    """LNPay did not create an invoice; the message says why."""
 
 
 def place_order(
@@ -95,7 +95,7 @@ def _ask_backend(simulator: World, body: dict[str, str]) -> Mapping[str, Any]:
             )
             told = answer.json()
     except requests.JSONDecodeError as error:
-        raise BackendFailed(f"LNPay at {config.backend_url} answered something else than JSON.") from error
+        raise BackendFailed(f"LNPay at {config.backend_url} answered something other than JSON.") from error
     except requests.RequestException as error:
         raise BackendFailed(f"LNPay at {config.backend_url} does not answer. Is it running?") from error
     if not isinstance(told, dict) or not isinstance(told.get("data"), dict):
@@ -113,7 +113,7 @@ def _reason(told: object) -> str:
 
 
 def receive_webhook(simulator: World, request: Request) -> Reply:
-    """The shop's own webhook: remember the call, mark the order paid, answer as told."""
+    """The shop's webhook: record the call, mark the order paid, answer as configured."""
     shop = simulator.shop
     is_question = request.method == "OPTIONS"
     status = shop.next_status() if request.method == "POST" else 204 if is_question else 405

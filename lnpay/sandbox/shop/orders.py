@@ -1,4 +1,4 @@
-"""What the demo shop remembers: its orders, and what it was told about them."""
+"""The demo shop's orders, and the messages it received about them."""
 
 from __future__ import annotations
 
