@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -117,10 +117,10 @@ class PointedRepository(Repository):
 
     host: Host
 
-    def __init__(self, database_url: str, *, steady: Callable[[], float] | None = None, **limits: int) -> None:
+    def __init__(self, database_url: str, **options: Any) -> None:
         self.disk, self.rows = self.host.of_url[database_url]
         with mock.patch.object(repository_module, "_create_engine", return_value=self.disk.engine):
-            super().__init__(database_url, steady=steady)
+            super().__init__(database_url, **options)
 
     def upgrade(self) -> None:
         """The file is a copy of a migrated one."""
@@ -129,11 +129,11 @@ class PointedRepository(Repository):
         """The machine keeps the connections."""
 
     @contextmanager
-    def transaction(self) -> Iterator[Transaction]:
+    def transaction(self, *, is_durable: bool = True) -> Iterator[Transaction]:
         """As the product's."""
         scheduler = self.host.scheduler
         scheduler.point("begin")
-        with self.host.locked_now_and_then(self.disk), super().transaction() as tx:
+        with self.host.locked_now_and_then(self.disk), super().transaction(is_durable=is_durable) as tx:
             yield tx
             if scheduler.is_unlucky(scheduler.chances.crash):
                 scheduler.note("before commit")
