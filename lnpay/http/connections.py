@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import socket
 import threading
 import time
@@ -38,16 +40,13 @@ class Deadline:
         self._handle: socket.socket | None = None
         self._is_done = False
         self._was_cut = False
-        self._timer = threading.Timer(seconds, self._cut)
-        self._timer.daemon = True
 
     def start(self) -> None:
         """Start the countdown. Raises RuntimeError where no thread can be started."""
-        self._timer.start()
+        _watcher.add(self._ends_at, self._cut)
 
     def stop(self) -> None:
         """Cancel the countdown."""
-        self._timer.cancel()
         with self._lock:
             self._is_done = True
             self._drop_handle()
@@ -86,6 +85,40 @@ class Deadline:
             self._handle.close()
             self._handle = None
 
+
+class _Watcher:
+    """One thread for the deadlines of all calls, because a thread for each costs more than the call's own work."""
+
+    def __init__(self) -> None:
+        self._is_sooner = threading.Condition()
+        self._waiting: list[tuple[float, int, Callable[[], None]]] = []
+        self._numbers = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def add(self, at: float, act: Callable[[], None]) -> None:
+        """Call `act` at `at`, in seconds of time.monotonic(). Raises RuntimeError where no thread can be started."""
+        with self._is_sooner:
+            if self._thread is None or not self._thread.is_alive():
+                thread = threading.Thread(target=self._run, name="deadlines", daemon=True)
+                thread.start()
+                self._thread = thread
+            heapq.heappush(self._waiting, (at, next(self._numbers), act))
+            if self._waiting[0][0] == at:
+                self._is_sooner.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._is_sooner:
+                self._is_sooner.wait_for(lambda: self._waiting)
+                left = self._waiting[0][0] - time.monotonic()
+                if left > 0:
+                    self._is_sooner.wait(left)
+                    continue
+                _, _, act = heapq.heappop(self._waiting)
+            act()
+
+
+_watcher = _Watcher()
 
 _current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
