@@ -148,7 +148,8 @@ def _fresh_draft(issuer: InvoiceIssuer, known: Draft | None, correlation_id: str
         return known
     rate = issuer.rates.current(order.currency)
     amount_sats = fiat_to_sats(order.amount_fiat, rate.price)
-    with issuer.repository.transaction() as tx:
+    # Losing a draft in a power cut costs nothing: no customer has seen its invoice, and the next has another name.
+    with issuer.repository.transaction(is_durable=False) as tx:
         name = new_strike_name(correlation_id, tx.installation.make_name())
         if known is None:
             token = secrets.token_urlsafe(24)

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from lnpay.domain.errors import SchemaTooNew, StorageUnavailable
 from lnpay.repository.api_keys import ApiKeys
@@ -26,6 +27,7 @@ from lnpay.repository.logins import Logins
 from lnpay.repository.maintenance.inspect import open_to_look, version_of
 from lnpay.repository.maintenance.postgres import (
     DURABLE_COMMIT,
+    HASTY_COMMIT,
     bounded,
     is_cancelled,
     is_writable,
@@ -62,6 +64,8 @@ KEPT_CONNECTIONS = 10
 MIGRATION_LOCK = 7_305_012_118
 """Advisory lock (any constant) that serializes migrations of processes starting at once on PostgreSQL."""
 
+
+_IS_DURABLE = "lnpay_is_durable"
 
 OUR_MISTAKES = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 """Errors about a statement or row. All other database errors mean that the database is unavailable."""
@@ -127,14 +131,28 @@ class Repository:
         self._is_reading_unbounded = can_write and not is_bounded
         self.unreadable = UnreadableRows()
         self.engine.update_execution_options(**{UNREADABLE_OPTION: self.unreadable})
+        self._hasty_engine = self.engine.execution_options(**{_IS_DURABLE: False})
         # SQLite's writers poll for its lock, at random and up to a tenth of a second apart. Inside one process a
         # lock of our own is fair and quick; between processes SQLite's busy timeout does it.
         self._write_turn = threading.Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
 
     @contextmanager
+<<<<<<< HEAD
     def transaction(self) -> Iterator[Transaction]:
         """A transaction that may write: commits at the end of the block, rolls back on an exception."""
         with _translating(), self._write_turn, self.engine.begin() as connection:
+=======
+    def transaction(self, *, is_durable: bool = True) -> Iterator[Transaction]:
+        """A transaction that may write: commits at the end of the block, rolls back on an exception.
+
+        is_durable: False saves the wait for the disk. A crash of the process loses nothing then, but a power cut may
+        lose the commit, unless a durable one has followed. Only for what is worth nothing yet.
+        """
+        engine = self.engine if is_durable else self._hasty_engine
+        with _translating(), self._write_turn, engine.begin() as connection:
+            if not is_durable and connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(HASTY_COMMIT)
+>>>>>>> 29a082d (Let a draft's commit not wait for the disk)
             yield Transaction(connection, self._steady)
 
     @contextmanager
@@ -202,6 +220,7 @@ def _create_engine(database_url: str, max_connections: int = MAX_CONNECTIONS, li
     event.listen(engine, "do_connect", _make_private)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_immediate)
+    event.listen(engine, "checkin", _make_durable)
     return engine
 
 
@@ -229,10 +248,21 @@ def _prepare_sqlite(dbapi_connection: sqlite3.Connection, _record: object) -> No
     cursor.close()
 
 
+def _make_durable(dbapi_connection: sqlite3.Connection | None, record: ConnectionPoolEntry) -> None:
+    """Give a connection back as it was before a transaction that did not wait for the disk."""
+    if dbapi_connection is not None and not record.info.pop(_IS_DURABLE, True):
+        dbapi_connection.execute("PRAGMA synchronous = FULL").close()
+
+
 def _begin_immediate(connection: Connection) -> None:
+    options = connection.get_execution_options()
+    if options.get("isolation_level") == "AUTOCOMMIT":
+        return
+    if not options.get(_IS_DURABLE, True):
+        connection.info[_IS_DURABLE] = False
+        connection.exec_driver_sql("PRAGMA synchronous = NORMAL")
     # A deferred transaction that reads and then writes can fail with SQLITE_BUSY immediately, despite the timeout.
-    if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _migrate(connection: Connection) -> None:

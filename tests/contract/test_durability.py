@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.pool import NullPool
 
@@ -41,3 +42,21 @@ def test_a_weaker_setting_of_the_database_is_raised_in_every_transaction(url: st
             assert connection.execute(text("SHOW synchronous_commit")).scalar_one() == used
     repository.close()
     assert look(url).commit_weakness is None
+
+
+def test_only_a_commit_that_may_be_lost_does_not_wait_for_the_disk(url: str) -> None:
+    repository = Repository(url)
+    repository.upgrade()
+    used = []
+    event.listen(
+        repository.engine,
+        "commit",
+        lambda connection: used.append(connection.execute(text("SHOW synchronous_commit")).scalar_one()),
+    )
+
+    for is_durable in (False, True):
+        with repository.transaction(is_durable=is_durable) as tx:
+            tx.limits.reach_milestone("sweep", datetime(2026, 1, 1, tzinfo=UTC))
+
+    assert used == ["off", "on"]
+    repository.close()

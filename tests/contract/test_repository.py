@@ -1513,6 +1513,20 @@ class TestSqlite:
             assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
             assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
 
+    def test_one_that_need_not_wait_for_the_disk_leaves_the_next_durable(self, sqlite: Repository) -> None:
+        levels = []
+        event.listen(
+            sqlite.engine,
+            "commit",
+            lambda connection: levels.append(connection.exec_driver_sql("PRAGMA synchronous").scalar()),
+        )
+
+        for is_durable in (False, True, False, True):
+            with sqlite.transaction(is_durable=is_durable) as tx:
+                tx.limits.reach_milestone("sweep", NOW)
+
+        assert levels == [1, 2, 1, 2]
+
     def test_a_transaction_takes_the_write_lock_at_its_beginning(self, sqlite: Repository) -> None:
         milestone(sqlite)
         database = str(sqlite.engine.url.database)
