@@ -34,7 +34,7 @@ from lnpay.domain.errors import (
     StrikeUnavailable,
 )
 from lnpay.domain.events import EventType
-from lnpay.domain.states import UNWATCHED, Closer, InvoiceState
+from lnpay.domain.states import UNWATCHED, Closer, InvoiceState, RefundKind
 from lnpay.domain.text import utc_second
 from lnpay.repository.queries.ledger_queries import IDS_AT_ONCE, LedgerInvoice, LedgerRefund
 from lnpay.strike.answers import Payment, PaymentStatus
@@ -296,7 +296,11 @@ class _Audit:
 
     def _check_refund(self, refund: LedgerRefund) -> None:
         invoice = refund.invoice
-        if invoice.state is InvoiceState.SETTLED:
+        if refund.kind is not RefundKind.LATE:
+            # The database guards their sum.
+            if invoice.received_sats is None:
+                self.result.add(K.REFUND_OF_NOTHING, invoice.strike_invoice_id, str(invoice.state), _refund(refund))
+        elif invoice.state is InvoiceState.SETTLED:
             self.result.add(K.REFUND_OF_A_SALE, invoice.strike_invoice_id, _state(invoice), _refund(refund))
         elif invoice.received_sats is None:
             self.result.add(K.REFUND_OF_NOTHING, invoice.strike_invoice_id, str(invoice.state), _refund(refund))

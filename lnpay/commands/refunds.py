@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import uuid
 
 from lnpay.commands.base import (
     Command,
@@ -11,8 +13,9 @@ from lnpay.commands.base import (
     find_named_invoice,
 )
 from lnpay.commands.tables import new_table, print_table
-from lnpay.domain.model import Refund, RefundAttempt
+from lnpay.domain.model import Invoice, Refund, RefundAttempt
 from lnpay.domain.states import OPEN_REFUNDS, Closer, RefundState
+from lnpay.domain.text import utc_minute
 from lnpay.invoices.late import accept_late_payment
 from lnpay.refunds.by_hand import (
     approve,
@@ -20,6 +23,8 @@ from lnpay.refunds.by_hand import (
     retry,
     settle_by_hand,
 )
+from lnpay.refunds.merchant import create_refund
+from lnpay.refunds.operator_request import read_operator_request
 from lnpay.runtime.backend import Backend
 
 LONGEST_LIST = 1_000
@@ -33,6 +38,7 @@ def add_refunds(commands: Subparsers) -> None:
     listing = refunds.add_parser("list", help="refunds by state; without a state, all that are owed")
     listing.add_argument("--state", choices=[str(state) for state in RefundState])
     listing.set_defaults(command=_list)
+    _add_create(refunds)
     _add(refunds, "show", _show, "one refund and everything that was tried")
     _add(refunds, "approve", _approve, "send a held refund in spite of the limits, or refund a held late payment")
     _add(refunds, "accept", _accept, "accept a held late payment instead of refunding it")
@@ -40,6 +46,61 @@ def add_refunds(commands: Subparsers) -> None:
     _add(refunds, "settle", _settle, "it was sent, or paid back in another way: close it", with_note=True)
     address = _add(refunds, "address", _address, "send it to this address")
     address.add_argument("ln_address", help="Lightning address (name@host) or LNURL")
+
+
+def _add_create(commands: Subparsers) -> None:
+    parser = commands.add_parser("create", help="refund a paid order, whole or in part")
+    add_invoice_id(parser)
+    how_much = parser.add_mutually_exclusive_group()
+    how_much.add_argument("--amount", help="in the order's currency; without an amount, everything that is left")
+    how_much.add_argument("--sats", help="the amount in sats")
+    parser.add_argument("--price", choices=("sale", "today"), default="sale", help="makes sats of --amount")
+    where_to = parser.add_mutually_exclusive_group(required=True)
+    where_to.add_argument("--to", metavar="ADDRESS", help="Lightning address (name@host) or LNURL")
+    where_to.add_argument("--claim", action="store_true", help="print a link on which the customer enters an address")
+    parser.add_argument("--key", help="the same key gives the same refund, so that a repeat sends nothing twice")
+    parser.add_argument("--json", action="store_true", help="answer as JSON, for programs")
+    parser.set_defaults(command=_create)
+
+
+def _create(backend: Backend, options: argparse.Namespace) -> int:
+    invoice = find_named_invoice(backend.repository, options.invoice_id)
+    request = read_operator_request(
+        invoice,
+        request_key=options.key or str(uuid.uuid4()),
+        amount=options.amount,
+        sats=options.sats,
+        address=options.to,
+        is_todays_price=options.price == "today",
+    )
+    refund = create_refund(backend.refund_issuer, invoice.strike_invoice_id, request)
+    link = f"{backend.access.public_url or ''}/refund/{refund.token}"
+    if options.json:
+        print(json.dumps(_as_json(refund, invoice, link), indent=2))
+        return 0
+    print(f"{_sentence(refund)} (refund {refund.id}, key {refund.request_key})")
+    if refund.state is RefundState.NEEDS_ADDRESS:
+        until = "" if refund.claim_expires_at is None else f" until {utc_minute(refund.claim_expires_at)}"
+        where = "" if backend.access.public_url else ", at the address of your server"
+        print(f"the customer claims it{until}{where}: {link}")
+    return 0
+
+
+def _as_json(refund: Refund, invoice: Invoice, link: str) -> dict[str, object]:
+    return {
+        "id": refund.id,
+        "invoice_id": invoice.strike_invoice_id,
+        "state": refund.state,
+        "amount_sats": refund.amount_sats,
+        "basis": refund.basis,
+        "amount_fiat": None if refund.amount_fiat is None else format(refund.amount_fiat, "f"),
+        "currency": invoice.order.currency,
+        "price": None if refund.price is None else format(refund.price, "f"),
+        "ln_address": refund.address,
+        "claim_url": link,
+        "claim_expires_at": None if refund.claim_expires_at is None else refund.claim_expires_at.isoformat(),
+        "key": refund.request_key,
+    }
 
 
 def _add(

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from lnpay.deliveries.btcpay_message import btcpay_body, btcpay_events
 from lnpay.domain.events import UNTRUE_ONCE_SETTLED, BtcpayEventType, EventType, event_body, new_webhook_id
-from lnpay.domain.model import Invoice, WebhookEndpoint
+from lnpay.domain.model import Invoice, Refund, WebhookEndpoint
 from lnpay.domain.states import EndpointForm
 from lnpay.repository import Transaction
 
@@ -22,16 +22,28 @@ def owe_delivery(
     now: datetime,
     *,
     held: bool = False,
+    refund: Refund | None = None,
 ) -> None:
-    """Owe the shop a message of `event_type` about `invoice`, wherever it subscribes to that type; once per invoice.
+    """Owe the shop a message of `event_type` about `invoice`, wherever it subscribes to that type.
 
+    Once per invoice, or once per refund for messages about one.
     events: the types that the delivery hook receives. held: a late payment waits for the operator's decision.
     """
     if event_type in events:
-        body = event_body(event_type, invoice, now, held=held)
-        tx.deliveries.add(invoice.id, event_type, new_webhook_id(), body, now)
+        body = event_body(event_type, invoice, now, held=held, refund=refund)
+        refund_id = 0 if refund is None else refund.id
+        tx.deliveries.add(invoice.id, event_type, new_webhook_id(), body, now, refund_id=refund_id)
     for endpoint in tx.webhook_endpoints.enabled():
-        _owe_endpoint(tx, endpoint, event_type, invoice, now, held=held)
+        _owe_endpoint(tx, endpoint, event_type, invoice, now, held=held, refund=refund)
+
+
+def owe_refund_message(
+    tx: Transaction, events: frozenset[str], event_type: EventType, refund: Refund, now: datetime
+) -> None:
+    """Owe the shop a message about `refund`, once. events: the types that the delivery hook receives."""
+    invoice = tx.invoices.find(refund.invoice_id)
+    assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
+    owe_delivery(tx, events, event_type, invoice, now, refund=refund)
 
 
 def owe_settled(tx: Transaction, events: frozenset[str], invoice: Invoice, now: datetime) -> None:
@@ -76,11 +88,13 @@ def _owe_endpoint(
     due_at: datetime | None = None,
     *,
     held: bool = False,
+    refund: Refund | None = None,
 ) -> None:
     if endpoint.form is EndpointForm.STANDARD:
         if endpoint.wants(event_type):
-            body = event_body(event_type, invoice, now, held=held)
-            tx.deliveries.add(invoice.id, event_type, new_webhook_id(), body, now, due_at, endpoint.id)
+            body = event_body(event_type, invoice, now, held=held, refund=refund)
+            refund_id = 0 if refund is None else refund.id
+            tx.deliveries.add(invoice.id, event_type, new_webhook_id(), body, now, due_at, endpoint.id, refund_id)
         return
     for name in btcpay_events(event_type, invoice):
         _owe_btcpay(tx, endpoint, name, invoice, now, due_at or now)

@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from lnpay.domain.encoding.json_text import json_text
-from lnpay.domain.model import Invoice
+from lnpay.domain.model import Invoice, Refund
 
 
 class EventType(StrEnum):
@@ -21,8 +21,10 @@ class EventType(StrEnum):
     INVOICE_SETTLED = "invoice.settled"
     INVOICE_EXPIRED = "invoice.expired"
     INVOICE_PAID_LATE = "invoice.paid_late"
+    REFUND_CREATED = "refund.created"
     REFUND_SENT = "refund.sent"
     REFUND_NEEDS_ADDRESS = "refund.needs_address"
+    REFUND_CANCELED = "refund.canceled"
 
 
 class BtcpayEventType(StrEnum):
@@ -55,8 +57,10 @@ WORDS = {
         "The time to pay has ended, or the invoice was cancelled; nothing was paid.",
     ),
     EventType.INVOICE_PAID_LATE: ("paid_late", "The payment came too late; it is being refunded."),
-    EventType.REFUND_SENT: ("refunded", "The late payment was refunded."),
+    EventType.REFUND_CREATED: ("refund_created", "A refund of this order was requested."),
+    EventType.REFUND_SENT: ("refunded", "The refund was sent."),
     EventType.REFUND_NEEDS_ADDRESS: ("needs_address", "The refund needs a Lightning address from the customer."),
+    EventType.REFUND_CANCELED: ("refund_canceled", "The refund was canceled; nothing of it was sent."),
 }
 
 
@@ -70,11 +74,16 @@ def new_webhook_id() -> str:
 
 
 def event_body(
-    event_type: EventType, invoice: Invoice, at: datetime, *, held: bool = False, **more: str | int | None
+    event_type: EventType,
+    invoice: Invoice,
+    at: datetime,
+    *,
+    held: bool = False,
+    refund: Refund | None = None,
 ) -> str:
-    """The JSON text for an event about `invoice`; `more` is added to its data. Stored once, sent as it is.
+    """The JSON text for an event about `invoice`. Stored once, sent as it is.
 
-    held: a late payment waits for the operator's decision.
+    held: a late payment waits for the operator's decision. refund: the one that it is about.
     """
     status, message = WORDS[event_type]
     if event_type is EventType.INVOICE_PAID_LATE:
@@ -93,13 +102,15 @@ def event_body(
         data["accepted_late"] = True
     if held:
         data["held"] = True
+    if refund is not None:
+        data["refund"] = {"id": refund.id, "kind": refund.kind, "amount_sats": refund.amount_sats}
     body = {
         "status": status,
         "message": message,
         "invoice": invoice.issue.bolt11,
         "type": event_type,
         "timestamp": at.isoformat(),
-        "data": {**data, **more},
+        "data": data,
     }
     return json_text(body)
 

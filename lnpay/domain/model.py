@@ -250,7 +250,8 @@ class RefundAttempt:
 class Delivery:
     """One message owed to the shop. `webhook_id` is the same on every attempt; `body` is the same bytes.
 
-    endpoint_id: of the webhook endpoint that it is for; None: for the delivery hook (DELIVERY_URL).
+    endpoint_id: of the webhook endpoint that it is for; None: for the delivery hook (DELIVERY_URL). refund_id: which
+    refund it is about; 0: the invoice itself.
     """
 
     id: int
@@ -267,6 +268,7 @@ class Delivery:
     delivered_at: datetime | None
     last_error: str | None
     endpoint_id: int | None = None
+    refund_id: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

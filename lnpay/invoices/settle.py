@@ -191,7 +191,7 @@ def _owe_refund(
     if refund is not None and (hold is not None or verdict.why):
         tx.refunds.note(refund, now, RefundStep.POLICY, verdict.why or "held: the operator decides")
     if address is None and hold is None:
-        owe_delivery(tx, context.events, EventType.REFUND_NEEDS_ADDRESS, invoice, now)
+        owe_delivery(tx, context.events, EventType.REFUND_NEEDS_ADDRESS, invoice, now, refund=refund)
     owe_delivery(tx, context.events, EventType.INVOICE_PAID_LATE, invoice, now, held=hold is not None)
 
 

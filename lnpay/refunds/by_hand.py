@@ -6,7 +6,7 @@ import dataclasses
 import math
 from datetime import datetime, timedelta
 
-from lnpay.deliveries.owe import owe_delivery
+from lnpay.deliveries.owe import owe_refund_message
 from lnpay.domain.addresses import is_payment_request
 from lnpay.domain.errors import (
     Conflict,
@@ -121,9 +121,7 @@ def _ask_for_address(tx: Transaction, refund: Refund, events: frozenset[str], no
     reason = "the operator refunds it; it needs an address"
     waiting = _kept(tx.refunds.ask_for_address(refund, reason))
     tx.refunds.note(waiting, now, RefundStep.BY_HAND, reason)
-    invoice = tx.invoices.find(waiting.invoice_id)
-    assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
-    owe_delivery(tx, events, EventType.REFUND_NEEDS_ADDRESS, invoice, now)
+    owe_refund_message(tx, events, EventType.REFUND_NEEDS_ADDRESS, waiting, now)
     return waiting
 
 
@@ -158,9 +156,7 @@ def settle_by_hand(
             _refuse_while_moving(refund, now)
         settled = _kept(tx.refunds.close_by_hand(refund, now, f"by hand: {note}"))
         tx.refunds.note(settled, now, RefundStep.BY_HAND, f"the operator settled it: {note}")
-        invoice = tx.invoices.find(settled.invoice_id)
-        assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
-        owe_delivery(tx, events, EventType.REFUND_SENT, invoice, now)
+        owe_refund_message(tx, events, EventType.REFUND_SENT, settled, now)
         return settled
 
 

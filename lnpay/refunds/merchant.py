@@ -19,12 +19,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
+from lnpay.deliveries.owe import owe_refund_message
 from lnpay.domain.errors import (
     Conflict,
     IdempotencyKeyReused,
     NotFound,
     RefundExceedsReceived,
 )
+from lnpay.domain.events import EventType
 from lnpay.domain.model import Clock, Invoice, Rate, Refund
 from lnpay.domain.money import refund_sats
 from lnpay.domain.states import (
@@ -170,6 +172,9 @@ def _add(issuer: RefundIssuer, tx: Transaction, invoice_id: int, request: Refund
     refund = tx.refund_requests.by_request_key(invoice.id, request.request_key)
     assert refund is not None  # noqa: S101 - added above, under the invoice's lock
     tx.refunds.note(refund, now, RefundStep.REQUEST, _ASKER_WORDS[request.asked_by])
+    owe_refund_message(tx, issuer.events, EventType.REFUND_CREATED, refund, now)
+    if refund.address is None:
+        owe_refund_message(tx, issuer.events, EventType.REFUND_NEEDS_ADDRESS, refund, now)
     log.info("refund created refund_id=%d invoice_id=%s amount_sats=%d", refund.id, invoice.strike_invoice_id, amount)
     return refund
 
@@ -208,6 +213,7 @@ def cancel_refund(issuer: RefundIssuer, refund_id: int, *, is_checked: bool = Fa
         if canceled is None:
             raise Conflict("a worker changed this refund at the same time: look at it again", code="refund_state")
         tx.refunds.note(canceled, now, RefundStep.CANCEL, "canceled before it was sent")
+        owe_refund_message(tx, issuer.events, EventType.REFUND_CANCELED, canceled, now)
     log.info("refund canceled refund_id=%d amount_sats=%d", refund.id, refund.amount_sats)
     return canceled
 
@@ -245,6 +251,7 @@ def withdraw_expired_claims(issuer: RefundIssuer) -> int:
             if canceled is None:
                 continue
             tx.refunds.note(canceled, now, RefundStep.CANCEL, "the customer gave no address in time")
+            owe_refund_message(tx, issuer.events, EventType.REFUND_CANCELED, canceled, now)
         withdrawn += 1
         log.info("refund claim expired refund_id=%d amount_sats=%d", refund.id, refund.amount_sats)
     return withdrawn

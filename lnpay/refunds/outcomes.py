@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from lnpay.deliveries.owe import owe_delivery
+from lnpay.deliveries.owe import owe_refund_message
 from lnpay.domain.errors import StrikeAmbiguous, StrikeError, StrikeUnavailable
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Clock, Hold, Refund
@@ -257,6 +257,4 @@ def note(
 
 def owe(tx: Transaction, sender: RefundSender, event_type: EventType, refund: Refund) -> None:
     """Owe the shop a message about a refund."""
-    invoice = tx.invoices.find(refund.invoice_id)
-    assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
-    owe_delivery(tx, sender.events, event_type, invoice, sender.clock())
+    owe_refund_message(tx, sender.events, event_type, refund, sender.clock())

@@ -48,10 +48,11 @@ class Deliveries:
         at: datetime,
         due_at: datetime | None = None,
         endpoint_id: int | None = None,
+        refund_id: int = 0,
     ) -> bool:
         """Record a message owed to the shop, due at `due_at` (None: now). False if this event is recorded already.
 
-        endpoint_id: the webhook endpoint that it is for; None: the delivery hook.
+        endpoint_id: the webhook endpoint that it is for; None: the delivery hook. refund_id: see `Delivery`.
         """
         values = {
             "webhook_id": webhook_id,
@@ -64,6 +65,7 @@ class Deliveries:
             "next_attempt_at": due_at or at,
             "created_at": at,
             "endpoint_id": endpoint_id,
+            "refund_id": refund_id,
         }
         return insert_unless_there(self._connection, t, values) is not None
 

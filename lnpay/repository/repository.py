@@ -49,7 +49,7 @@ from lnpay.repository.webhook_endpoints import WebhookEndpoints
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0021"
+SCHEMA_VERSION = "0022"
 """The newest migration. A test compares it with the migrations."""
 
 BUSY_TIMEOUT_MS = 10_000
@@ -137,22 +137,8 @@ class Repository:
         self._write_turn = threading.Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
 
     @contextmanager
-<<<<<<< HEAD
-    def transaction(self) -> Iterator[Transaction]:
-        """A transaction that may write: commits at the end of the block, rolls back on an exception."""
-        with _translating(), self._write_turn, self.engine.begin() as connection:
-=======
-    def transaction(self, *, is_durable: bool = True) -> Iterator[Transaction]:
-        """A transaction that may write: commits at the end of the block, rolls back on an exception.
-
-        is_durable: False saves the wait for the disk. A crash of the process loses nothing then, but a power cut may
-        lose the commit, unless a durable one has followed. Only for what is worth nothing yet.
-        """
-        engine = self.engine if is_durable else self._hasty_engine
-        with _translating(), self._write_turn, engine.begin() as connection:
-            if not is_durable and connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(HASTY_COMMIT)
->>>>>>> 29a082d (Let a draft's commit not wait for the disk)
+SCHEMA_VERSION = "0022"
+"""The newest migration. A test compares it with the migrations."""
             yield Transaction(connection, self._steady)
 
     @contextmanager

@@ -177,16 +177,23 @@ deliveries = Table(
     Column("last_error", Text),
     # NULL: for the delivery hook (DELIVERY_URL). Messages of one invoice to one endpoint are sent in the order of ids.
     Column("endpoint_id", ForeignKey("webhook_endpoints.id")),
+    # Which refund it is about; 0: the invoice itself.
+    Column("refund_id", BigId, nullable=False, default=0, server_default="0"),
     CheckConstraint(one_of("state", DeliveryState), name="ck_deliveries_state_known"),
     CheckConstraint("(state = 'delivered') = (delivered_at IS NOT NULL)", name="ck_deliveries_delivered_at"),
     Index(
         "uq_deliveries_invoice_id_event_type",
         "invoice_id",
         "event_type",
+        "refund_id",
         unique=True,
         **only_where("endpoint_id IS NULL"),
     ),
-    Index("uq_deliveries_invoice_id_endpoint_id_event_type", "invoice_id", "endpoint_id", "event_type", unique=True),
+    Index(
+        "uq_deliveries_invoice_id_endpoint_id_event_type",
+        *("invoice_id", "endpoint_id", "event_type", "refund_id"),
+        unique=True,
+    ),
     Index("ix_deliveries_state_next_attempt_at", "state", "next_attempt_at"),
 )
 

@@ -90,17 +90,6 @@ def test_no_two_types_have_the_same_status() -> None:
     assert len({told(event_type)["status"] for event_type in EventType}) == len(EventType)
 
 
-def test_more_facts_are_added_to_the_data() -> None:
-    body = told(
-        EventType.REFUND_NEEDS_ADDRESS, refund_url="https://shop.example/r/1", received_sats=5, refund_state=None
-    )
-
-    assert body["data"]["refund_url"] == "https://shop.example/r/1"
-    assert body["data"]["received_sats"] == 5
-    assert body["data"]["refund_state"] is None
-    assert body["data"]["correlation_id"] == "order-7"
-
-
 def test_letters_of_every_language_are_written_as_they_are() -> None:
     text = event_body(EventType.INVOICE_SETTLED, replace(INVOICE, correlation_id="Zoë-注文-🍕"), NOW)
 

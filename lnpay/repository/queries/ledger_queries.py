@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, select, tuple_
 
-from lnpay.domain.states import OPEN_REFUNDS, PAID, Accepter, Closer, InvoiceState, RefundState
+from lnpay.domain.states import OPEN_REFUNDS, PAID, Accepter, Closer, InvoiceState, RefundKind, RefundState
 from lnpay.repository.sql import checked, read_rows, require
 from lnpay.repository.tables import (
     SHOWN_CORRELATION_ID,
@@ -81,6 +81,7 @@ class LedgerRefund:
     payment_id: str | None
     reason: str | None
     closed_by: Closer | None
+    kind: RefundKind
     invoice: LedgerInvoice
 
 
@@ -91,7 +92,7 @@ _INVOICE_COLUMNS = (
     invoices.c.accepted_by,
 )  # fmt: skip
 
-_REFUND_COLUMNS = 8
+_REFUND_COLUMNS = 9
 """Columns of a refund that stand before those of its invoice."""
 
 
@@ -132,7 +133,7 @@ class LedgerQueries:
         after: PageEnd | None,
     ) -> list[LedgerRefund]:
         r = refunds.c
-        own = (r.id, r.state, column, r.amount_sats, r.fee_sats, r.payment_id, r.reason, r.closed_by)
+        own = (r.id, r.state, column, r.amount_sats, r.fee_sats, r.payment_id, r.reason, r.closed_by, r.kind)
         joined = select(*own, *_INVOICE_COLUMNS).join_from(refunds, invoices).where(condition)
         statement = _page(joined, column, r.id, start, end, after)
         return read_rows(self._connection, refunds, statement, _to_refund)
@@ -154,8 +155,9 @@ class LedgerQueries:
         }
 
     def refunded_among(self, invoice_ids: Iterable[int]) -> set[int]:
-        """Which of these invoices have a refund that was sent or is owed."""
-        is_one = refunds.c.invoice_id.in_(list(invoice_ids)) & (refunds.c.state != RefundState.CANCELED)
+        """Which of these invoices have a refund of a late payment that was sent or is owed."""
+        is_late = (refunds.c.kind == RefundKind.LATE) & (refunds.c.state != RefundState.CANCELED)
+        is_one = refunds.c.invoice_id.in_(list(invoice_ids)) & is_late
         statement = select(refunds.c.invoice_id).where(is_one)
         return set(self._connection.execute(statement).scalars())
 
@@ -200,6 +202,7 @@ def _to_refund(row: Sequence[Any]) -> LedgerRefund:
     values = [*row[:_REFUND_COLUMNS], _to_invoice(row[_REFUND_COLUMNS:])]
     values[1] = RefundState(values[1])
     values[7] = None if values[7] is None else Closer(values[7])
+    values[8] = RefundKind(values[8])
     refund = checked(LedgerRefund(*values))
     require(refund.amount_sats > 0)
     return refund

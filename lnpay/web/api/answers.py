@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from lnpay.domain.events import EventType
 from lnpay.domain.permissions import Permission
-from lnpay.domain.states import DeliveryState, EndpointForm, InvoiceState, RefundState
+from lnpay.domain.states import DeliveryState, EndpointForm, InvoiceState, RefundKind, RefundState
 
 BOLT11 = (
     "lnbc192070n1p54twgqpp5dpjfz692qqanepm27a9080u9w2szwpg76np8egz8z2asexveq9lqsp5gshr6smjqnjjmv3zrfvqpzs95mzxgu2ecv"
@@ -264,6 +264,14 @@ class OrderProblem(Problem):
     ]
 
 
+class RefundData(TypedDict):
+    """Which refund a message is about."""
+
+    id: Annotated[int, Field(description="As in GET /refunds/<id>.", examples=[17])]
+    kind: Annotated[RefundKind, Field(examples=["merchant"])]
+    amount_sats: AmountSats
+
+
 class DeliveryData(TypedDict):
     """What the message is about."""
 
@@ -278,6 +286,7 @@ class DeliveryData(TypedDict):
     accepted_late: NotRequired[
         Annotated[bool, Field(description="true: paid after the deadline, and the payment is kept.", examples=[True])]
     ]
+    refund: NotRequired[RefundData]
     held: NotRequired[
         Annotated[
             bool,

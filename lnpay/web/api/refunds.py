@@ -174,6 +174,7 @@ def create(invoice_id: str) -> Response:
         # Only the price tells that an amount is less than a sat.
         raise invalid_fields({"amount_fiat": error.message}) from error
     backend.refund_dispatcher.wake()
+    backend.delivery_dispatcher.wake()
     return jsonify(refund_answer(refund, invoice))
 
 
@@ -226,6 +227,7 @@ def cancel(refund_id: str) -> Response:
     require_key(Permission.REFUND_INVOICES)
     backend = current_backend()
     cancel_refund(backend.refund_issuer, _read_id(refund_id))
+    backend.delivery_dispatcher.wake()
     refund, invoice = find_refund(backend.repository, _read_id(refund_id))
     return jsonify(refund_answer(refund, invoice))
 

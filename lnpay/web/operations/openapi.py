@@ -50,8 +50,10 @@ _MESSAGES = {
     EventType.INVOICE_SETTLED: "An order is paid: hand out the goods.",
     EventType.INVOICE_EXPIRED: "The time to pay is over, or the invoice was cancelled, and nothing was paid.",
     EventType.INVOICE_PAID_LATE: "A payment came too late and is being refunded: the order is not paid.",
-    EventType.REFUND_SENT: "The money of a late payment is back with the customer.",
+    EventType.REFUND_CREATED: "You have requested a refund of a paid order.",
+    EventType.REFUND_SENT: "The customer has the money of a refund.",
     EventType.REFUND_NEEDS_ADDRESS: "The customer must say where the refund should go; the payment page asks.",
+    EventType.REFUND_CANCELED: "A refund was canceled, or was not claimed in time; nothing of it was sent.",
 }
 
 _LINKS = {
@@ -328,5 +330,6 @@ def _delivery_example(event_type: EventType) -> Json:
             "amount_sats": 19_207,
             "settled_at": at if is_settled else None,
             "metadata": {"cart": "17"},
+            **({"refund": {"id": 17, "kind": "merchant", "amount_sats": 19_207}} if "refund." in event_type else {}),
         },
     }

@@ -1,0 +1,87 @@
+"""`python main.py refunds create`: refund a paid order by command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from lnpay.domain.states import RefundAsker, RefundState
+from tests.integration.commands.test_commands import run
+from tests.owing import ADDRESS, payouts, send
+from tests.refunding import left_sats, refunds_of, sell_paid
+from tests.world import World
+
+Output = pytest.CaptureFixture[str]
+
+
+def test_the_whole_order_to_an_address(world: World, capsys: Output) -> None:
+    invoice = sell_paid(world, correlation_id="1042")
+
+    assert run(world, "refunds", "create", "1042", "--to", ADDRESS) == 0
+    assert capsys.readouterr().out.startswith(f"refund of 19,207 sats to {ADDRESS} is requested (refund 1, key ")
+    assert [one.asked_by for one in refunds_of(world, invoice)] == [RefundAsker.OPERATOR]
+    assert send(world) == {RefundState.SENT: 1}
+    assert [entry.destination for entry in payouts(world)] == [ADDRESS]
+
+
+def test_a_part_by_claim_link(make_world: Callable[..., World], capsys: Output) -> None:
+    world = make_world(webhook_url="https://pay.shop.test/webhook")
+    invoice = sell_paid(world)
+
+    command = ("refunds", "create", invoice.strike_invoice_id, "--amount", "6.17", "--claim")
+    assert run(world, *command) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("refund of 9,60")
+    (made,) = refunds_of(world, invoice)
+    assert second.endswith(f": https://pay.shop.test/refund/{made.token}")
+    assert made.state is RefundState.NEEDS_ADDRESS
+
+
+def test_a_repeat_with_the_same_key_refunds_once(world: World, capsys: Output) -> None:
+    invoice = sell_paid(world)
+    command = ("refunds", "create", invoice.strike_invoice_id, "--sats", "5000", "--to", ADDRESS, "--key", "k")
+    for _ in range(2):
+        assert run(world, *command, "--json") == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert (answer["id"], answer["amount_sats"], answer["key"]) == (1, 5_000, "k")
+
+    assert left_sats(world, invoice) == 14_207
+    assert (
+        run(world, "refunds", "create", invoice.strike_invoice_id, "--sats", "6000", "--to", ADDRESS, "--key", "k") == 1
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--sats", "19208", "--to", ADDRESS),
+        ("--sats", "1.5", "--to", ADDRESS),
+        ("--amount", "nothing", "--to", ADDRESS),
+        ("--to", "nonsense"),
+        ("--price", "today", "--to", ADDRESS),
+        ("--to", ADDRESS, "--key", "k" * 201),
+    ],
+)
+def test_what_cannot_be_refunded_is_refused(world: World, options: tuple[str, ...], capsys: Output) -> None:
+    invoice = sell_paid(world)
+
+    assert run(world, "refunds", "create", invoice.strike_invoice_id, *options) == 1
+    assert capsys.readouterr().out
+    assert refunds_of(world, invoice) == []
+
+
+def test_an_unpaid_order_is_refused(world: World) -> None:
+    invoice = world.sell()
+
+    assert run(world, "refunds", "create", invoice.strike_invoice_id, "--to", ADDRESS) == 1
+
+
+def test_today_s_price_can_make_the_sats(world: World, capsys: Output) -> None:
+    invoice = sell_paid(world)
+    command = ("refunds", "create", invoice.strike_invoice_id, "--amount", "5", "--price", "today", "--to", ADDRESS)
+
+    assert run(world, *command, "--json") == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["basis"], answer["price"] is None) == ("today_price", False)
