@@ -137,8 +137,22 @@ class Repository:
         self._write_turn = threading.Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
 
     @contextmanager
-SCHEMA_VERSION = "0022"
-"""The newest migration. A test compares it with the migrations."""
+<<<<<<< HEAD
+    def transaction(self) -> Iterator[Transaction]:
+        """A transaction that may write: commits at the end of the block, rolls back on an exception."""
+        with _translating(), self._write_turn, self.engine.begin() as connection:
+=======
+    def transaction(self, *, is_durable: bool = True) -> Iterator[Transaction]:
+        """A transaction that may write: commits at the end of the block, rolls back on an exception.
+
+        is_durable: False saves the wait for the disk. A crash of the process loses nothing then, but a power cut may
+        lose the commit, unless a durable one has followed. Only for what is worth nothing yet.
+        """
+        engine = self.engine if is_durable else self._hasty_engine
+        with _translating(), self._write_turn, engine.begin() as connection:
+            if not is_durable and connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(HASTY_COMMIT)
+>>>>>>> 29a082d (Let a draft's commit not wait for the disk)
             yield Transaction(connection, self._steady)
 
     @contextmanager
