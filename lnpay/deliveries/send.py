@@ -142,11 +142,16 @@ def _credible(now: datetime) -> Credible:
 
 
 def _send(outbox: Outbox, delivery: Delivery) -> str:
-    """Call the shop once and record the outcome."""
+    """Call the shop once and record the outcome; "taken": the claim was lost before, and nothing was sent."""
     if delivery.endpoint_id is not None:
         return _send_to_endpoint(outbox, delivery, delivery.endpoint_id)
+    event = make_event(outbox, delivery)
+    with outbox.repository.reading() as tx:
+        # The last step before sending: this process may have stood still, and the message may be untrue since.
+        if not tx.deliveries.is_held(delivery):
+            return "taken"
     try:
-        outbox.deliver(make_event(outbox, delivery))
+        outbox.deliver(event)
     except ShopGone as error:
         _give_up(outbox, delivery, _reason(error))
     except ShopRefused as error:
@@ -167,8 +172,11 @@ def _send_to_endpoint(outbox: Outbox, delivery: Delivery, endpoint_id: int) -> s
     """Send a message to a webhook endpoint and record the outcome."""
     with outbox.repository.reading() as tx:
         endpoint = tx.webhook_endpoints.find(endpoint_id)
+        is_held = tx.deliveries.is_held(delivery)
     if endpoint is None:
         return "withdrawn"
+    if not is_held:
+        return "taken"
     signed_at = (outbox.signing_clock or outbox.clock)()
     answer = call_endpoint(
         outbox.post, endpoint, delivery.webhook_id, delivery.body, signed_at, allow_private=outbox.allow_private

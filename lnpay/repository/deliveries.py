@@ -117,6 +117,11 @@ class Deliveries:
         )
         return self._connection.execute(statement).rowcount == 1
 
+    def is_held(self, delivery: Delivery) -> bool:
+        """Whether the claim of the caller, who has read `delivery` before claiming it, still holds."""
+        is_ours = (t.c.id == delivery.id) & (t.c.state == DeliveryState.PENDING) & (t.c.claims == delivery.claims + 1)
+        return self._connection.execute(select(t.c.id).where(is_ours)).first() is not None
+
     def withdraw(self, invoice_id: int, event_types: Collection[str]) -> dict[int | None, datetime]:
         """Withdraw pending messages of these types, to the delivery hook and to every endpoint.
 

@@ -204,6 +204,10 @@ MUTANTS = (
         known=(0,),
     ),
     Mutant(
+        "a message is sent although its claim was lost",
+        (Change(deliveries._send, "if not tx.deliveries.is_held(delivery):", "if False:"),),
+    ),
+    Mutant(
         "a plugin hears of a late payment",
         (Change(owe._owe_endpoint, "BTCPAY_EVENTS.get(event_type, ())",
                 "BTCPAY_EVENTS.get(EventType.INVOICE_SETTLED if event_type == EventType.INVOICE_PAID_LATE "

@@ -53,6 +53,8 @@ class RowWatch:
         self._rows: dict[str, dict[int, sqlite3.Row]] = {name: {} for name in QUERIES}
         self._claims: set[tuple[Task | None, str, object]] = set()
         """Who has claimed what: a message by its webhook-id, a refund by its number."""
+        self._claimed_as: dict[tuple[Task | None, str], int] = {}
+        """The number of each claim of a message."""
         self._counted: dict[str, int] = {}
         self._calls_made = self._calls_counted = 0
 
@@ -101,13 +103,18 @@ class RowWatch:
         if row["claims"] <= old["claims"]:
             raise Violation(f"a claim of {name} {row['id']} was taken, and its counter stands still")
         self._claims.add((self._scheduler.current, name, row["webhook_id" if name == "deliveries" else "id"]))
+        if name == "deliveries":
+            self._claimed_as[self._scheduler.current, row["webhook_id"]] = row["claims"]
 
     def use_claim(self, webhook_id: str) -> None:
-        """The current task sends a message: once for each claim of its own."""
+        """The current task sends a message: once for each claim of its own, while it is to be sent by no other."""
         try:
             self._claims.remove((self._scheduler.current, "deliveries", webhook_id))
         except KeyError:
             raise Violation("a message is sent by a task that has not claimed it") from None
+        row = self.eye.execute("SELECT state, claims FROM deliveries WHERE webhook_id = ?", (webhook_id,)).fetchone()
+        if row["state"] != "pending" or row["claims"] != self._claimed_as[self._scheduler.current, webhook_id]:
+            raise Violation("a message is sent by a task that has lost its claim")
 
     def _check_payout(self, path: str, key: str | None) -> None:
         quote_id = path.removesuffix("/execute").rpartition("/")[2]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from lnpay.deliveries.send import CLAIM, send_again, send_due
+from lnpay.deliveries.send import CLAIM, _claim_next, _send, send_again, send_due
 from lnpay.domain.errors import NotFound, ShopRefused
 from lnpay.domain.model import Event, Invoice
-from lnpay.domain.states import DeliveryState, InvoiceState
+from lnpay.domain.states import DeliveryState, EndpointForm, InvoiceState
 from lnpay.invoices.settle import Outcome, reconcile_invoice
 from lnpay.invoices.sweep import (
     Sweep,
@@ -22,6 +22,7 @@ from lnpay.invoices.sweep import (
 )
 from lnpay.repository.deliveries import Deliveries
 from tests.databases import fresh_postgres
+from tests.endpoint_shop import add_endpoint, open_shops
 from tests.world import ALL_EVENTS, World
 
 EXPIRED, SETTLED = "invoice.expired", "invoice.settled"
@@ -255,3 +256,42 @@ def test_a_sale_of_which_only_the_expiry_was_owed_has_nothing_to_redeliver(make_
     assert states(world, invoice) == {EXPIRED: "withdrawn"}
     with pytest.raises(NotFound):
         send_again(world.backend.repository, invoice.strike_invoice_id, world.backend.clock())
+
+
+class TestASenderThatStoodStill:
+    """It claimed a message, was stopped, and goes on when the message is not true or not its own any more."""
+
+    @pytest.mark.parametrize("to_endpoint", [False, True], ids=["hook", "endpoint"])
+    def test_it_does_not_send_an_expiry_of_an_order_that_is_settled(
+        self, make_world: Callable[..., World], to_endpoint: bool
+    ) -> None:
+        world = make_world(delivery_events=frozenset() if to_endpoint else ALL_EVENTS)
+        if to_endpoint:
+            open_shops(world)
+            add_endpoint(world, form=EndpointForm.STANDARD)
+        sent: list[bytes] = []
+
+        def take(url: str, content: bytes, headers: Mapping[str, str]) -> int:
+            sent.append(content)
+            return 200
+
+        world.endpoint = take
+        invoice = expire_unseen(world)
+        claimed = _claim_next(world.backend.outbox, None)
+        assert claimed is not None
+        assert settle(world, invoice) is Outcome.SETTLED
+
+        assert _send(world.backend.outbox, claimed) == "taken"
+
+        assert (world.told(), sent) == ([], [])
+
+    def test_it_does_not_send_what_another_process_has_claimed(self, shop: World) -> None:
+        expire_unseen(shop)
+        claimed = _claim_next(shop.backend.outbox, None)
+        assert claimed is not None
+        shop.wait(CLAIM.total_seconds() + 1)
+
+        assert send_due(shop.backend.outbox)["delivered"] == 1
+        assert _send(shop.backend.outbox, claimed) == "taken"
+
+        assert len(shop.told()) == 1
