@@ -137,11 +137,6 @@ class Repository:
         self._write_turn = threading.Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
 
     @contextmanager
-<<<<<<< HEAD
-    def transaction(self) -> Iterator[Transaction]:
-        """A transaction that may write: commits at the end of the block, rolls back on an exception."""
-        with _translating(), self._write_turn, self.engine.begin() as connection:
-=======
     def transaction(self, *, is_durable: bool = True) -> Iterator[Transaction]:
         """A transaction that may write: commits at the end of the block, rolls back on an exception.
 
@@ -152,7 +147,6 @@ class Repository:
         with _translating(), self._write_turn, engine.begin() as connection:
             if not is_durable and connection.dialect.name == "postgresql":
                 connection.exec_driver_sql(HASTY_COMMIT)
->>>>>>> 29a082d (Let a draft's commit not wait for the disk)
             yield Transaction(connection, self._steady)
 
     @contextmanager
