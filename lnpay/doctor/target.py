@@ -83,7 +83,7 @@ def open_target(settings: Settings, clock: Clock) -> Iterator[Target]:
 
 def _can_count(condition: Condition) -> bool:
     """Whether a Repository may be opened for writing, which would switch an SQLite file to WAL."""
-    is_ours = condition.trouble is None and condition.version == SCHEMA_VERSION
+    is_ours = condition.trouble is None and condition.serves(SCHEMA_VERSION)
     return is_ours and condition.write_trouble is None and condition.journal_mode in (None, "wal")
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, NotSupportedEr
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from lnpay.domain.errors import SchemaTooNew, StorageUnavailable
+from lnpay.domain.errors import StorageUnavailable
 from lnpay.repository.api_keys import ApiKeys
 from lnpay.repository.deliveries import Deliveries
 from lnpay.repository.heartbeats import Heartbeats
@@ -24,6 +24,7 @@ from lnpay.repository.installation import Installation
 from lnpay.repository.invoices import Invoices
 from lnpay.repository.limits import Limits
 from lnpay.repository.logins import Logins
+from lnpay.repository.maintenance.compatibility import check_usable
 from lnpay.repository.maintenance.inspect import open_to_look, version_of
 from lnpay.repository.maintenance.postgres import (
     DURABLE_COMMIT,
@@ -160,7 +161,7 @@ class Repository:
     def upgrade(self) -> None:
         """Create or migrate the tables. Several processes may call it at once.
 
-        Raises SchemaTooNew if a newer LNPay has migrated them, and StorageUnavailable.
+        Raises SchemaTooNew when a newer LNPay has migrated them beyond what this one can use, and StorageUnavailable.
         """
         with _translating():
             if self._version() == SCHEMA_VERSION:
@@ -169,17 +170,15 @@ class Repository:
                 _migrate(connection)
 
     def ping(self) -> None:
-        """Raise unless the database can be written and has the tables of this version.
+        """Raise unless the database can be written and has tables that this version can use.
 
         Raises StorageUnavailable or SchemaTooNew.
         """
         with _translating(), self.engine.connect() as connection:
             connection.execution_options(isolation_level="AUTOCOMMIT")
-            version = version_of(connection)
+            check_usable(connection, SCHEMA_VERSION, version_of(connection))
             if not is_writable(connection):
                 raise StorageUnavailable("the database is read-only: a standby of another server, perhaps")
-        if version != SCHEMA_VERSION:
-            raise SchemaTooNew(f"the database is at version {version}, this LNPay needs {SCHEMA_VERSION}")
 
     def close(self) -> None:
         """Close every connection."""

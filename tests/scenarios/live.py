@@ -108,12 +108,19 @@ def environment(provider_url: str, database_url: str, port: int, **changes: str)
 @contextmanager
 def main_process(provider_url: str, database_url: str, log: Path, **changes: str) -> Iterator[str]:
     """Run `python main.py` until the end of the block; gives its URL. What it says goes to the file `log`."""
+    with main_process_in(ROOT, provider_url, database_url, log, **changes) as url:
+        yield url
+
+
+@contextmanager
+def main_process_in(root: Path, provider_url: str, database_url: str, log: Path, **changes: str) -> Iterator[str]:
+    """The same with the program in the folder `root`: another version, perhaps."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with log.open("ab") as output:
         process = subprocess.Popen(
             [sys.executable, "main.py"],
-            cwd=ROOT,
+            cwd=root,
             env=environment(provider_url, database_url, port, **changes),
             stdout=output,
             stderr=output,

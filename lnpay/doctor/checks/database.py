@@ -10,6 +10,7 @@ from lnpay.doctor.findings import (
     cannot_tell,
     fail,
     ok,
+    warn,
 )
 from lnpay.doctor.target import Target
 from lnpay.repository.maintenance.inspect import Condition, find_damage
@@ -29,7 +30,7 @@ def _check_database(target: Target) -> Iterator[Finding]:
             yield cannot_tell(name, "the database cannot be read", "see database")
         return
     yield ok(NAMES[0], f"{_place(condition)} is open")
-    yield _schema(condition.version)
+    yield _schema(condition)
     yield _write(condition)
     yield _wal(condition)
     yield _commits(condition)
@@ -49,12 +50,15 @@ def _way_in(condition: Condition) -> str:
     return "run this as LNPay's user; if you did, make the file readable for it, or restore a backup"
 
 
-def _schema(version: str | None) -> Finding:
-    name = "database_schema"
+def _schema(condition: Condition) -> Finding:
+    name, version = "database_schema", condition.version
     if version == SCHEMA_VERSION:
         return ok(name, f"version {version}")
     if version is None:
         return fail(name, "there are no tables", FIRST_START)
+    if condition.serves(SCHEMA_VERSION):
+        message = f"version {version} was created by a newer LNPay; this one ({SCHEMA_VERSION}) can use it meanwhile"
+        return warn(name, message, "finish the upgrade: install the newer LNPay here too")
     if version > SCHEMA_VERSION:
         advice = "install that version, or restore the backup made before the upgrade"
         return fail(name, f"version {version} was created by a newer LNPay; this one needs {SCHEMA_VERSION}", advice)
@@ -105,7 +109,7 @@ def _integrity(target: Target) -> Finding:
 
 def _rows(target: Target) -> Finding:
     name = "database_rows"
-    if target.condition.version != SCHEMA_VERSION:
+    if not target.condition.serves(SCHEMA_VERSION):
         return cannot_tell(name, "the tables are not those of this LNPay", "see database_schema")
     unreadable = target.unreadable_rows()
     if unreadable is None:

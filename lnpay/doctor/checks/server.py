@@ -67,7 +67,7 @@ def _check_keys(target: Target) -> Iterator[Finding]:
 
 def _has_created_keys(target: Target) -> bool:
     """Whether an API key was ever created. False if the database is unavailable, which other checks report."""
-    if target.condition.version != SCHEMA_VERSION:
+    if not target.condition.serves(SCHEMA_VERSION):
         return False
     try:
         with target.reading() as tx:

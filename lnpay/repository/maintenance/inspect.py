@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, create_engine, inspect, text
@@ -13,6 +13,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 
 from lnpay.domain.errors import StorageUnavailable
+from lnpay.repository.maintenance.compatibility import can_use, find_oldest_code
 from lnpay.repository.maintenance.postgres import postgres_engine, weakness_of
 from lnpay.repository.maintenance.sqlite_url import sqlite_path, sqlite_uri
 
@@ -34,6 +35,7 @@ class Condition:
     path: SQLite's file, None elsewhere. version: of the tables, None when there are none. journal_mode: SQLite's.
     write_trouble: why nothing can be written, None when it can.
     commit_weakness: what lets a commit be lost in a power cut, None when nothing does.
+    oldest_code: the oldest code that may use the tables, where the database says so.
     """
 
     path: Path | None
@@ -42,6 +44,11 @@ class Condition:
     journal_mode: str | None = None
     write_trouble: str | None = None
     commit_weakness: str | None = None
+    oldest_code: str | None = field(default=None, compare=False)
+
+    def serves(self, code: str) -> bool:
+        """Whether code of the version `code` may use the tables."""
+        return can_use(code, self.version, self.oldest_code)
 
 
 def look(database_url: str) -> Condition:
@@ -53,9 +60,10 @@ def look(database_url: str) -> Condition:
         with _connection(database_url, can_write=False) as connection:
             version, journal_mode = version_of(connection), _journal_mode(connection)
             weakness = weakness_of(connection)
+            oldest = None if version is None else find_oldest_code(connection)
     except StorageUnavailable as error:
         return Condition(path, error.message)
-    return Condition(path, None, version, journal_mode, _try_to_write(database_url), weakness)
+    return Condition(path, None, version, journal_mode, _try_to_write(database_url), weakness, oldest)
 
 
 def find_damage(database_url: str) -> list[str]:

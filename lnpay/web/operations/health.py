@@ -20,15 +20,15 @@ def healthz() -> Response:
 
 @blueprint.get("/readyz")
 def readyz() -> Response:
-    """The database answers and has the tables this version needs."""
+    """The database can be written and has tables that this version can use."""
     try:
         current_backend().repository.ping()
     except StorageUnavailable:
         return _not_ready("the database does not respond; see the log")
-    except SchemaTooNew:
+    except SchemaTooNew as error:
         return _not_ready(
             "the tables are not those of this LNPay: restart it, which brings older ones up to date, "
-            "or start the newer LNPay that made them"
+            f"or start the newer LNPay that made them ({error.message})"
         )
     return jsonify(Alive(status="ok"))
 
