@@ -13,7 +13,7 @@ from sqlalchemy import Connection, inspect, text
 
 from lnpay.domain.errors import SchemaTooNew
 
-FIRST: Final = "0022"
+FIRST: Final = "0023"
 """Code of earlier versions does not ask: it uses the tables of its own version only."""
 
 
