@@ -1,4 +1,4 @@
-"""What is kept of every request: an id in its log lines and its answer, one quiet line, and how long it took."""
+"""Request logging: an id in log lines and answers, a debug line per request, and its duration as a metric."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ log = logging.getLogger(__name__)
 HEADER = "X-Request-Id"
 
 UNKNOWN_ROUTE = "none"
-"""For addresses and methods that are not ours: strangers may ask for any, and each would be a series of its own."""
+"""Label for unknown paths and methods: strangers could otherwise create any number of metric series."""
 
 _GOOD_ID = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 def set_up_request_log(app: Flask) -> None:
-    """Watch every request to `app`. Must come first: what is set up later is inside of it."""
+    """Log and measure every request to `app`. Call it first, so that it includes all later hooks."""
     app.before_request(_begin)
     app.after_request(_end)
     app.teardown_request(_forget)
@@ -40,11 +40,11 @@ def _end(response: Response) -> Response:
     route = request.url_rule.rule if request.url_rule is not None else UNKNOWN_ROUTE
     meters().saw_request(route, response.status_code, seconds)
     response.headers[HEADER] = request_id.get()
-    # The route and never the path: a token in it opens a customer's page.
+    # The route, never the path, which may hold the token of a customer's page.
     log.debug("request method=%s route=%s status=%d ms=%d", request.method, route, response.status_code, seconds * 1000)
     return response
 
 
 def _forget(_error: BaseException | None) -> None:
-    # The thread goes on to do other things.
+    # The thread will serve other requests.
     request_id.set("")

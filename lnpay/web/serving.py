@@ -34,30 +34,30 @@ THREADS = 16
 MOST_CONNECTIONS = 4_000
 
 RESERVED_FILES = 100
-"""Of the files that a process may open: for the database, Strike and the log."""
+"""File descriptors reserved for the database, Strike and the log."""
 
 ACCEPTED_AT_ONCE = 64
 
 MAX_BODY_BYTES = 64 * 1024
-"""Much more than any request needs. A larger body is refused as soon as its size is known, and never kept."""
+"""Far more than any request needs. A larger body is refused as soon as its size is known, and never stored."""
 
 MAX_HEADER_BYTES = 32 * 1024
 
 REQUEST_SECONDS = 30.0
-"""From the first byte of a request to its last. A client that is slower is disconnected."""
+"""Time from the first byte of a request to its last. Slower clients are disconnected."""
 
 LINGER_SECONDS = 5.0
-"""After an error that ends a connection, what the client still sends is read and dropped for so long. Closed at once,
-the connection would be reset, and the client would lose the answer."""
+"""After an error that ends a connection, the client's remaining data is read and dropped for this long. Closing at once
+would reset the connection, and the client would lose the answer."""
 
 STOP_NOTICED_SECONDS = 0.5
-"""How long a server without anything to do looks away from `stop`."""
+"""How often an idle server checks `stop`."""
 
 
 def make_server(app: Any, host: str, port: int, is_quick: Callable[[str], bool]) -> Any:  # noqa: ANN401 - untyped there
-    """A server for `app`, for run_until. is_quick: whether GET of a path is answered without waiting for anything.
+    """A server for `app`, to be passed to run_until. is_quick: whether GET of a path never blocks.
 
-    Raises OSError when the port is taken.
+    Raises OSError if the port is in use.
     """
     server = create_server(
         app,
@@ -67,16 +67,16 @@ def make_server(app: Any, host: str, port: int, is_quick: Callable[[str], bool])
         ident="LNPay",
         connection_limit=_room_for_connections(),
         asyncore_use_poll=True,
-        # Browsers keep connections open that they do not use, but not for long.
+        # Browsers keep idle connections open, so close them soon.
         channel_timeout=30,
         cleanup_interval=10,
-        # Who may name the client is for `lnpay.web.clients` to say; nothing else reads these headers.
+        # `lnpay.web.clients` decides which proxies may name the client; nothing else reads these headers.
         clear_untrusted_proxy_headers=False,
         # Waitress refuses what reaches the limit, not what exceeds it.
         max_request_body_size=MAX_BODY_BYTES + 1,
         max_request_header_size=MAX_HEADER_BYTES,
     )
-    # A host with several addresses has a server for each.
+    # A host with several addresses gets a server for each.
     for one in getattr(server, "map", {}).values() if not hasattr(server, "handle_accept") else [server]:
         if hasattr(one, "active_channels"):
             _make_quick(one, is_quick)
@@ -84,7 +84,7 @@ def make_server(app: Any, host: str, port: int, is_quick: Callable[[str], bool])
 
 
 def run_until(server: Any, stop: threading.Event) -> None:  # noqa: ANN401 - untyped there
-    """Answer requests until `stop` is set, then finish those that threads are at."""
+    """Serve requests until `stop` is set, then finish those in progress."""
     sockets = server.map if isinstance(server, MultiSocketServer) else server._map
     while not stop.is_set():
         wasyncore.loop(STOP_NOTICED_SECONDS, use_poll=True, map=sockets, count=1)
@@ -94,7 +94,7 @@ def run_until(server: Any, stop: threading.Event) -> None:  # noqa: ANN401 - unt
 def _room_for_connections() -> int:
     try:
         import resource
-    except ImportError:  # Windows, where there is no such limit and select() takes 512
+    except ImportError:  # Windows has no such limit, and its select() takes 512
         return 400
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = MOST_CONNECTIONS + RESERVED_FILES
@@ -107,10 +107,10 @@ def _room_for_connections() -> int:
 
 
 class _Parser(HTTPRequestParser):
-    """One request as it arrives."""
+    """Parses one request as it arrives."""
 
     def received(self, data: bytes) -> int:
-        """Take what belongs to this request. Returns how many bytes that were."""
+        """Consume the bytes of this request. Returns how many there were."""
         consumed: int = super().received(data)
         # To a request that is refused or has no body, "100 Continue" is no answer; Waitress would send it, and forget
         # the request.
@@ -120,10 +120,10 @@ class _Parser(HTTPRequestParser):
 
 
 class _Task(WSGITask):
-    """One answer. Waitress closes the connection after one that has no body, although a 304 ends by itself."""
+    """One answer. Unlike Waitress, it keeps the connection open after a 304, which has no body."""
 
     def set_close_on_finish(self) -> None:
-        """Close the connection after this answer, where that is asked for or needed."""
+        """Close the connection after this answer, if requested or required."""
         asked: dict[str, str] = getattr(self.request, "headers", {})
         is_asked = self.version == "1.0" or asked.get("CONNECTION", "").lower() == "close"
         if self.has_body or is_asked:
@@ -131,7 +131,7 @@ class _Task(WSGITask):
 
 
 class _ErrorTask(ErrorTask):
-    """The answer to what is no HTTP, or too large: in the same shape as every other error."""
+    """The answer to invalid HTTP or a request that is too large, in LNPay's error shape."""
 
     def execute(self) -> None:
         """Write the answer; the connection is closed after it."""
@@ -147,9 +147,9 @@ class _ErrorTask(ErrorTask):
 
 
 class _Channel(HTTPChannel):
-    """One connection. A quick request is answered by the loop that has read it, any other by a thread.
+    """One connection. A quick request is answered in the event loop, any other by a thread.
 
-    Only the loop's thread touches the fields below, but for `is_to_linger`, which is set before the answer is written.
+    Only the loop's thread uses the fields below, except `is_to_linger`, which is set before the answer is written.
     """
 
     task_class = _Task
@@ -159,14 +159,14 @@ class _Channel(HTTPChannel):
     reading_thread: int | None = None
     """The loop's thread, while it reads from this connection."""
     is_quick_next = False
-    """The request that has just been read, and which no other precedes, is quick."""
+    """Whether the request just read is quick and no other precedes it."""
     started_at: float | None = None
-    """Since when a request is being received."""
+    """When the current request began to arrive."""
     is_to_linger = False
     lingers_until: float | None = None
 
     def handle_read(self) -> None:
-        """Read what has come, and answer it here when it is quick."""
+        """Read what has arrived, and answer it here if it is quick."""
         if self.lingers_until is not None:
             self._drop_input()
             return
@@ -186,7 +186,7 @@ class _Channel(HTTPChannel):
             self.service()
 
     def takes_in_loop(self) -> bool:
-        """Whether the loop is reading right now, so that it can answer what it has read. Any other thread cannot."""
+        """Whether the caller is the loop while it reads, which alone may answer here."""
         return self.reading_thread == threading.get_ident()
 
     def readable(self) -> bool:
@@ -194,7 +194,7 @@ class _Channel(HTTPChannel):
         return self.lingers_until is not None or bool(super().readable())
 
     def handle_write(self) -> None:
-        """Send what is waiting; close when that was the last."""
+        """Send pending data; close the connection after the last of it."""
         if self.is_to_linger and self.close_when_flushed and not self.will_close:
             self._flush_exception(self._flush_some)  # type: ignore[attr-defined]
             if not self.total_outbufs_len and not self.will_close:
@@ -207,17 +207,17 @@ class _Channel(HTTPChannel):
         super().handle_write()
 
     def is_overdue(self) -> bool:
-        """Whether its client has had all the time that it gets."""
+        """Whether the client has used up its time."""
         now = time.monotonic()
         if self.lingers_until is not None:
             return now > self.lingers_until
-        if self.started_at is not None and self.requests:  # one is being answered: the next cannot be read meanwhile
+        if self.started_at is not None and self.requests:  # a request is being answered, so the next is not read yet
             self.started_at = now
         return self.started_at is not None and now - self.started_at > REQUEST_SECONDS
 
     def _drop_input(self) -> None:
         try:
-            self.recv(self.adj.recv_bytes)  # closes the channel itself when the client has
+            self.recv(self.adj.recv_bytes)  # closes the channel itself if the client has
         except OSError:
             self.handle_close()
         if self.is_overdue():

@@ -1,4 +1,4 @@
-"""Errors as Greenfield clients know them: an object with `code` and `message`, or a list of wrong fields with 422."""
+"""Errors in Greenfield's shape: an object with `code` and `message`, or a list of invalid fields with 422."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def problem(status: int, code: str, message: str, **more: str) -> Response:
 
 
 def set_up_errors(blueprint: Blueprint) -> None:
-    """Have every error of the blueprint's routes in these shapes."""
+    """Register the error handlers of the blueprint."""
     blueprint.register_error_handler(e.LnpayError, answer_lnpay_error)
     blueprint.register_error_handler(HTTPException, answer_http_exception)
     blueprint.register_error_handler(Exception, answer_bug)
 
 
 def answer_lnpay_error(error: e.LnpayError) -> Response:
-    """What the use cases refuse."""
+    """Answer errors that use cases raise."""
     if isinstance(error, FieldsRefused):
         return _list_of_fields(error.fields)
     if isinstance(error, e.Unauthorized):
@@ -86,7 +86,7 @@ def _list_of_fields(fields: Mapping[str, str]) -> Response:
 
 
 def answer_http_exception(error: HTTPException) -> Response:
-    """What Flask refuses."""
+    """Answer Flask's own errors."""
     status = error.code or 500
     _, message = HTTP_WORDS.get(status, ("", error.name))
     response = problem(status, _CODES.get(status, GENERIC), message)
@@ -97,6 +97,6 @@ def answer_http_exception(error: HTTPException) -> Response:
 
 
 def answer_bug(error: Exception) -> Response:
-    """Anything that should not happen. The cause is in the log alone."""
+    """Answer an unexpected error. Only the log has its cause."""
     log.error("unexpected error in the Greenfield API path=%s", request.path, exc_info=error)
     return problem(500, "internal-error", "something went wrong here; the operator finds it in the log")

@@ -1,4 +1,4 @@
-"""Invoices: create, read, list, how they are paid, give one up, change its metadata."""
+"""Invoices: create, read, list, show the payment, mark invalid, change metadata."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ MAX_UNIX_TIME = 253_402_300_799
 
 @blueprint.post("/stores/<store_id>/invoices", strict_slashes=False)
 def create_new(store_id: str) -> Response:
-    """A new invoice. Greenfield knows no repetition: each call makes another one."""
+    """Create an invoice. Greenfield has no idempotency: each call creates another one."""
     store = require_store(store_id, Permission.CREATE_INVOICE)
     backend = current_backend()
     wanted = read_model(request.get_data(), CreateInvoiceRequest)
@@ -50,7 +50,7 @@ def create_new(store_id: str) -> Response:
     try:
         invoice = create_invoice(backend.issuer, str(uuid.uuid4()), order)
     except InvalidRequest as error:
-        # Only the price of the moment tells that an amount is less than a sat.
+        # Only the current price shows that an amount is less than a sat.
         raise FieldsRefused({"amount": error.message}) from error
     return _json(invoice_text(invoice, store, backend.clock()))
 
@@ -83,7 +83,7 @@ def _to_order(wanted: CreateInvoiceRequest, shop_currency: str) -> Order:
 
 
 def _seconds_to_pay(minutes: Decimal) -> int:
-    """Within what an invoice may have. Plugins ask for an hour or a day, which Strike's quotes do not last."""
+    """Minutes clamped to the permitted range. Plugins ask for hours or days, longer than Strike's quotes last."""
     return max(MIN_EXPIRES_IN_SECONDS, min(MAX_EXPIRES_IN_SECONDS, int(minutes * 60)))
 
 
@@ -121,7 +121,7 @@ def _wanted() -> ListFilter:
 
 
 def _list_of(name: str) -> list[str] | None:
-    """The values of a parameter that may be repeated; None when it is absent or empty."""
+    """The values of a repeatable parameter; None if it is absent or empty."""
     given = [one for key in (name, f"{name}[]") for one in request.args.getlist(key)]
     if len(given) > MAX_ORDER_IDS:
         raise FieldsRefused({name: f"may be given at most {MAX_ORDER_IDS} times"})
@@ -146,14 +146,14 @@ def _moment(name: str) -> datetime | None:
 
 @blueprint.get("/stores/<store_id>/invoices/<invoice_id>/payment-methods")
 def show_invoice_payment(store_id: str, invoice_id: str) -> Response:
-    """How an invoice is paid, and its payment once it counts."""
+    """The payment method of an invoice, and its payment once it counts."""
     require_store(store_id, Permission.VIEW_INVOICES)
     return jsonify(payment_methods_of(_find(invoice_id), current_backend().clock()))
 
 
 @blueprint.post("/stores/<store_id>/invoices/<invoice_id>/status")
 def change_status(store_id: str, invoice_id: str) -> Response:
-    """Give an open invoice up. No other status can be given: only a payment settles an invoice."""
+    """Mark an open invoice invalid. No other status can be set: only a payment settles an invoice."""
     store = require_store(store_id, Permission.MODIFY_INVOICES)
     backend = current_backend()
     _find(invoice_id)
@@ -170,7 +170,7 @@ def change_status(store_id: str, invoice_id: str) -> Response:
 
 @blueprint.put("/stores/<store_id>/invoices/<invoice_id>")
 def change_metadata(store_id: str, invoice_id: str) -> Response:
-    """Put other metadata in place of the old."""
+    """Replace the metadata."""
     store = require_store(store_id, Permission.MODIFY_INVOICES)
     backend = current_backend()
     invoice = _find(invoice_id)

@@ -1,4 +1,4 @@
-"""The addresses that shop plugins make themselves: the payment page by an invoice's id, and the script to show it."""
+"""URLs that shop plugins build themselves: the payment page by invoice id, and the script that shows it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ blueprint = Blueprint("greenfield_pages", __name__)
 @blueprint.get("/i/<invoice_id>")
 @blueprint.get("/i/<invoice_id>/<payment_method>")
 def show_invoice(invoice_id: str, payment_method: str = "") -> AnyResponse:
-    """Lead to the payment page, or be it where a plugin shows it in a frame. There is one payment method."""
+    """Redirect to the payment page, or serve it inside a plugin's frame. There is one payment method."""
     del payment_method
     invoice, refund = _find(invoice_id)
     if request.args.get("view") == "modal":
@@ -53,13 +53,13 @@ def _modal(invoice: Invoice, refund: Refund | None) -> AnyResponse:
         return redirect(path, code=302)
     now = current_backend().clock()
     link = invoice.order.return_url
-    # A key of the shop chose this link, so its page is the shop's.
+    # An API key of the shop set this link, so its origin belongs to the shop.
     view = ModalView(derive_status(invoice, now).status, None if link is None else origin_of(link))
     return customer_page(invoice, refund, modal=view)
 
 
 def _language(invoice: Invoice) -> str | None:
-    """The language that the shop wants, if the page knows it."""
+    """The language that the shop requests, if it is supported."""
     given = (invoice.order.checkout_options or {}).get("defaultLanguage")
     return known_language(given) if isinstance(given, str) else None
 

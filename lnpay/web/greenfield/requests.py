@@ -1,4 +1,4 @@
-"""What Greenfield clients send, checked. Unknown fields are ignored, and null is as good as absent."""
+"""Requests of Greenfield clients, validated. Unknown fields are ignored, and null counts as absent."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ UNREADABLE = "the body is not a JSON object"
 PAYMENT_METHOD = "BTC-LN"
 
 DEFAULT_EXPIRATION_MINUTES = Decimal(15)
-"""What shops expect of BTCPay Server."""
+"""BTCPay Server's default, which shops expect."""
 
 MIN_EXPIRATION_MINUTES = Decimal("0.5")
 MAX_EXPIRATION_MINUTES = Decimal(60 * 24)
 """Strike's quote ends after about an hour, and the invoice with it."""
 
 MAX_ORDER_ID_CHARACTERS = 40
-"""What the database keeps of an order id to find it by."""
+"""How much of an order id is stored for searching."""
 
 _LIGHTNING = {"BTC", "BTC-LN", "BTC-LIGHTNINGNETWORK", "BTC-LIGHTNINGLIKE", "BTC-LNURL", "BTC-LNURLPAY"}
-"""Every name that clients have for paying with Lightning, in upper case, with - for _."""
+"""Every name that clients use for Lightning, in upper case, with - for _."""
 
 
 def _present(value: object) -> object:
@@ -65,7 +65,7 @@ def _text(value: object) -> str:
 
 
 def _redirect(value: object) -> str:
-    """A link for the customer, with placeholders for ids or without."""
+    """A link for the customer, with or without placeholders for ids."""
     text = _text(value)
     if text and len(text) > MAX_LINK_CHARACTERS:
         raise ValueError(f"is longer than {MAX_LINK_CHARACTERS:,} characters")
@@ -254,7 +254,7 @@ def read_model(body: bytes, model: type[Lenient]) -> Any:  # noqa: ANN401 - an i
 def read_object(body: bytes) -> Json:
     """The JSON object that `body` is. Raises InvalidRequest for anything else."""
     try:
-        # utf-8-sig drops the mark that some programs begin with.
+        # utf-8-sig drops a byte order mark.
         found = read_json_text(body.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(UNREADABLE) from error
@@ -273,7 +273,7 @@ def check_model(fields: Json, model: type[Lenient]) -> Any:  # noqa: ANN401 - an
 
 
 def order_id_of(metadata: Json) -> str | None:
-    """The shop's order that metadata names, as text."""
+    """The order id in the metadata, as text."""
     given = metadata.get("orderId")
     if isinstance(given, bool) or not isinstance(given, str | int | Decimal):
         return None
@@ -291,7 +291,7 @@ def searchable(order_id: str | None) -> str | None:
 
 
 def description_of(metadata: Json) -> str | None:
-    """What the customer reads about the order: `itemDesc`."""
+    """The description shown to the customer: `itemDesc`."""
     given = metadata.get("itemDesc")
     if not isinstance(given, str):
         return None

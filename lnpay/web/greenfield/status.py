@@ -1,4 +1,4 @@
-"""Where an invoice stands, in the words of Greenfield.
+"""An invoice's status in Greenfield's terms.
 
 Shop plugins ship goods when they read `Settled`, and also when they read `Expired` with `PaidLate`. LNPay refunds late
 payments, so a plugin that saw one would give away goods and money. A late payment is therefore not visible here: it is
@@ -17,7 +17,7 @@ from lnpay.domain.states import InvoiceState
 
 
 class Status(StrEnum):
-    """What Greenfield knows of an invoice. Clients read it as an enum, so there may be no other word."""
+    """Greenfield's status of an invoice. Clients parse it as an enum, so no other value may appear."""
 
     NEW = "New"
     PROCESSING = "Processing"

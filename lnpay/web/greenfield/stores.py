@@ -1,4 +1,4 @@
-"""Server, key and store: what plugins read before each sale. None of it asks Strike anything."""
+"""Server, key and store: what plugins read before each sale. None of it calls Strike."""
 
 from __future__ import annotations
 
@@ -51,18 +51,18 @@ _FIXED: StoreSettings = {
 """What cannot be set here. The PHP client fails where one is missing or null, as soon as a shop reads it."""
 
 API_KEYS_LABEL = "API_KEYS"
-"""The label of a key that stands in the settings."""
+"""The label of a key from API_KEYS."""
 
 
 @blueprint.get("/health")
 def show_health() -> Response:
-    """LNPay answers. There is nothing to synchronise."""
+    """Report that LNPay is up. There is nothing to synchronise."""
     return jsonify(Health(synchronized=True))
 
 
 @blueprint.get("/server/info")
 def show_server_info() -> Response:
-    """Whose API this is, in which version."""
+    """The API's name and version."""
     require_key()
     return jsonify(
         ServerInfo(
@@ -78,7 +78,7 @@ def show_server_info() -> Response:
 
 @blueprint.get("/api-keys/current")
 def show_current_key() -> Response:
-    """What the key of this request may do. Plugins refuse a key with a right less or a right more than they need."""
+    """The permissions of this request's key. Plugins refuse a key with one too few or too many."""
     caller = require_key()
     store = api_keys.store_id(current_backend().repository)
     return jsonify(

@@ -1,4 +1,4 @@
-"""Webhooks: where a plugin wants to hear of its invoices. A key sees and changes those of this form alone."""
+"""Webhooks of plugins. A key sees and changes only endpoints of the btcpay form."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from lnpay.web.greenfield.requests import ChangeWebhookRequest, CreateWebhookReq
 FORM = EndpointForm.BTCPAY
 
 PATHS = {"events": "authorizedEvents.specificEvents"}
-"""Fields of an endpoint that Greenfield calls otherwise."""
+"""Greenfield's names of endpoint fields."""
 
 
 @blueprint.post("/stores/<store_id>/webhooks")
@@ -70,7 +70,7 @@ def show_webhook(store_id: str, webhook_id: str) -> Response:
 
 @blueprint.put("/stores/<store_id>/webhooks/<webhook_id>")
 def change_webhook(store_id: str, webhook_id: str) -> Response:
-    """Change what is given of a webhook. Without a secret it keeps the one it has."""
+    """Change the given fields of a webhook. Without a secret it keeps its own."""
     require_store(store_id, Permission.MODIFY_WEBHOOKS)
     _find(webhook_id)
     wanted = read_model(request.get_data() or b"{}", ChangeWebhookRequest)
@@ -90,25 +90,25 @@ def change_webhook(store_id: str, webhook_id: str) -> Response:
         )
     except InvalidRequest as error:
         raise _refused(error) from error
-    except NotFound as error:  # deleted a moment ago
+    except NotFound as error:  # deleted meanwhile
         raise _unknown() from error
     return jsonify(_answer(changed))
 
 
 @blueprint.delete("/stores/<store_id>/webhooks/<webhook_id>")
 def delete_webhook(store_id: str, webhook_id: str) -> Response:
-    """Remove a webhook, and what it is still owed."""
+    """Delete a webhook and its undelivered messages."""
     require_store(store_id, Permission.MODIFY_WEBHOOKS)
     try:
         delete_endpoint(current_backend().outbox, webhook_id, form=FORM)
     except NotFound as error:
         raise _unknown() from error
-    # 204 would say it better, but the plugins' client takes everything but 200 for an error.
+    # 204 would be right, but the plugins' client treats everything but 200 as an error.
     return jsonify({})
 
 
 def _events(wanted: Any) -> tuple[list[str] | None, bool | None]:  # noqa: ANN401 - either request
-    """The events that are named, and whether every one is wanted. None: nothing is said about it."""
+    """The named events, and whether all are wanted. None if the request does not say."""
     if wanted.authorizedEvents is None:
         return None, None
     return wanted.authorizedEvents.specificEvents, wanted.authorizedEvents.everything

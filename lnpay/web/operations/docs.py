@@ -1,4 +1,4 @@
-"""The API for shop developers: as a document for programs, and as a page for people."""
+"""The API documentation: an OpenAPI document for programs, and a page for people."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PAGE_POLICY = (
 )
 
 UNTRIED = ("receiveEvent", "showDocs")
-"""Operations that the page does not offer to try: one that only Strike can sign, and itself."""
+"""Operations without "Try it": the one that only Strike can sign, and the page itself."""
 
 _CACHE = "lnpay.openapi"
 
@@ -34,7 +34,7 @@ def openapi() -> Response:
 
 @blueprint.get("/docs")
 def page() -> Response:
-    """The same for people: one page, nothing from anywhere else. Without its script only "Try it" is missing."""
+    """The API for people: one page without external resources. Without scripts only "Try it" is missing."""
     response = make_response(
         render_template(
             "docs.html",
@@ -58,7 +58,7 @@ def _kept(response: Response) -> Response:
 
 
 def _document() -> dict[str, Any]:
-    """Built on the first request: servers whose page is never opened do not pay for it."""
+    """The document, built on first use, so that the start does not pay for it."""
     cache: dict[bool, dict[str, Any]] = current_app.extensions.setdefault(_CACHE, {})
     needs_key = _needs_key()
     known = cache.get(needs_key)
@@ -78,7 +78,7 @@ def _document() -> dict[str, Any]:
 
 
 def _needs_key() -> bool:
-    """Whether requests need a key. While the database cannot tell, the document says yes."""
+    """Whether requests need a key; yes while the database is unavailable."""
     try:
         return is_key_needed()
     except StorageUnavailable:
@@ -93,12 +93,12 @@ def sentence(text: str) -> Markup:
 
 
 def code(example: object) -> str:
-    """JSON for people, its long strings cut."""
+    """JSON for reading, with long strings cut."""
     return json.dumps(_shortened(example), indent=2, ensure_ascii=False)
 
 
 def whole(example: object) -> str:
-    """JSON to be sent as it is."""
+    """Complete JSON, for sending."""
     return json.dumps(example, indent=2, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""`GET /metrics`: the figures for Prometheus.
+"""`GET /metrics`: the metrics for Prometheus.
 
 Three kinds: of the database, which every process tells alike; of this process (its price, its requests, the webhooks
 that came to it); and of the process itself, as the client library has them. No label holds anything that a stranger
@@ -35,7 +35,7 @@ blueprint = Blueprint("metrics", __name__)
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
-# In this format they are a second line for every counter, and Prometheus does not use them.
+# In this format they add a line for every counter that Prometheus does not use.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _METERS = "lnpay.meters"
@@ -43,13 +43,13 @@ _METERS = "lnpay.meters"
 _Word = TypeVar("_Word", bound=str)
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0)
-"""Seconds. Strike waits five for its answer; the slowest request waits for two answers of Strike."""
+"""Histogram buckets in seconds. Strike waits five; the slowest request makes two calls to Strike."""
 
 WEBHOOK_OUTCOMES = (
     "settled", "paid_late", "refund", "ignored", "put_off", "refused_signature", "refused_body",
     "not_configured", "error",
 )  # fmt: skip
-"""What became of a webhook.
+"""The outcomes of a webhook call.
 
 refund: about one. ignored: known before, or not ours. put_off: answered 503, for Strike to call again, as what it is
 about is not final yet or could not be read. not_configured: WEBHOOK_SECRET is not set.
@@ -58,14 +58,14 @@ about is not final yet or could not be read. not_configured: WEBHOOK_SECRET is n
 
 @blueprint.get("/metrics")
 def show() -> Response:
-    """All metrics, for clients that know METRICS_TOKEN."""
+    """All metrics, for clients that send METRICS_TOKEN."""
     token = current_backend().access.metrics_token
     check_bearer((token,) if token else ())
     return Response(generate_latest(meters().registry), content_type=CONTENT_TYPE)
 
 
 class Meters:
-    """What one app counts, and what it looks up when it is asked."""
+    """The counters of one app, and the collectors that run on each scrape."""
 
     def __init__(self, backend: Backend) -> None:
         self.registry = CollectorRegistry()
@@ -87,12 +87,12 @@ class Meters:
             ("outcome",),
             registry=self.registry,
         )
-        # A rate needs a first value: without it, the first refusal of all would not be seen.
+        # Start at 0: Prometheus computes a rate only from a second value, and would miss the first refusal.
         for outcome in WEBHOOK_OUTCOMES:
             self._webhooks.labels(outcome)
 
     def saw_request(self, route: str, status: int, seconds: float) -> None:
-        """Count a request. route: its template, never its path."""
+        """Count a request. route: the route's template, never the path, which may hold a token."""
         self._seconds.labels(route, f"{status // 100}xx").observe(seconds)
 
     def saw_webhook(self, outcome: str) -> None:
@@ -101,7 +101,7 @@ class Meters:
 
 
 def set_up_metrics(app: Flask, backend: Backend) -> None:
-    """Give `app` its meters; its parts reach them with `meters`."""
+    """Set up the meters of `app`; routes get them from `meters`."""
     app.extensions[_METERS] = Meters(backend)
 
 
@@ -112,13 +112,13 @@ def meters() -> Meters:
 
 
 class _DatabaseCollector(Collector):
-    """What the database says, at the moment of asking."""
+    """Figures from the database, read on each scrape."""
 
     def __init__(self, figures_reader: FiguresReader) -> None:
         self._figures_reader = figures_reader
 
     def collect(self) -> Iterator[Metric]:
-        """Every figure; or, while the database is away, that it is."""
+        """Every figure, or only that the database is unavailable."""
         try:
             figures = self._figures_reader.read()
         except StorageUnavailable:
@@ -132,13 +132,13 @@ class _DatabaseCollector(Collector):
 
 
 class _RateCollector(Collector):
-    """What this process knows of the price."""
+    """This process's price."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
     def collect(self) -> Iterator[Metric]:
-        """The price's age and source, as far as there is a price."""
+        """The price's age and source, if there is a price."""
         standing = self._backend.issuer.rates.status()
         rate, spread = standing.rate, standing.spread
         age: dict[str, float] = (
@@ -159,13 +159,13 @@ class _RateCollector(Collector):
 
 
 class _ClockCollector(Collector):
-    """What Strike's answers to this process tell about the clock of its machine."""
+    """The offset of this machine's clock, measured from Strike's answers to this process."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
 
     def collect(self) -> Iterator[Metric]:
-        """The offset of the clock, once an answer has told Strike's time."""
+        """The clock's offset, once an answer has given Strike's time."""
         offset = self._backend.strike.time.offset()
         if offset is None:
             return
