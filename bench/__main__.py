@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 
-from bench import admin, create, idle_pass, memory, qr, report, scrape, start, status, throughput
+from bench import admin, create, idle_pass, lists, memory, qr, report, scrape, start, status, throughput
 from bench.figures import Figure, show
 
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -19,6 +19,7 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "report": report.measure,
     "admin": admin.measure,
     "scrape": scrape.measure,
+    "lists": lists.measure,
 }
 
 
