@@ -14,15 +14,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlencode
 
 import requests
 from PIL import Image, ImageChops, ImageOps
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from lnpay.domain.permissions import PERMISSIONS_FOR, KeyPurpose, Permission  # noqa: E402
+
 IMAGES = ROOT / "docs" / "images"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
@@ -40,6 +45,24 @@ SECONDS_PER_FRAME = 2.5
 
 EDGE = 16
 LINE = "#c8c8c8"
+
+
+PLUGINS = {
+    "WooCommerce": (
+        *PERMISSIONS_FOR[KeyPurpose.WOOCOMMERCE],
+        Permission.CREATE_PULL_PAYMENTS,
+    ),
+    "PrestaShop": PERMISSIONS_FOR[KeyPurpose.PRESTASHOP],
+    "Magento": PERMISSIONS_FOR[KeyPurpose.MAGENTO],
+}
+"""What each plugin asks for when it connects."""
+
+
+def request_of(plugin: str, permissions: Sequence[str]) -> str:
+    """The query with which a plugin sends its operator to LNPay."""
+    fields = [("permissions", one) for one in permissions]
+    shop = "https://shop.example/?btcpay-settings-callback"
+    return urlencode([*fields, ("applicationName", plugin), ("strict", "true"), ("redirect", shop)])
 
 
 def main() -> None:
@@ -67,6 +90,11 @@ def main() -> None:
         time.sleep(2)
         save("shop", cropped(camera.take(f"{stage.world}/shop", 900, 1600)))
         save("ledger", cropped(camera.take(f"{stage.world}/ledger", 900, 1250)))
+        operator = Operator(stage.lnpay, stage.admin_password)
+        for plugin, permissions in PLUGINS.items():
+            page = operator.open(f"/api-keys/authorize?{request_of(plugin, permissions)}")
+            save(f"connect-{plugin.lower()}", cropped(camera.take_page(page, 800, 900)))
+        save("connections", cropped(camera.take_page(operator.open("/admin/connections"), 800, 900)))
 
 
 @dataclass(frozen=True)
@@ -84,6 +112,7 @@ class Stage:
     def __init__(self, port: int) -> None:
         self.lnpay = f"http://127.0.0.1:{port}"
         self.world = f"http://127.0.0.1:{port + 1}"
+        self.admin_password = ""
 
     def order(self, product: str, amount: str, address: str = "customer@wallet.example") -> Order:
         """Order in the demo shop."""
@@ -119,8 +148,18 @@ def sandbox(port: int) -> Iterator[Stage]:
     """Start `python main.py --sandbox` and end it afterwards."""
     stage = Stage(port)
     command = [sys.executable, str(ROOT / "main.py"), "--sandbox"]
-    process = subprocess.Popen(command, env={**os.environ, "PORT": str(port)}, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, "PORT": str(port), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     try:
+        for line in process.stdout or ():
+            if (found := re.search(r"/admin \(password: (\S+)\)", line)) is not None:
+                stage.admin_password = found[1]
+                break
         for _ in range(100):
             try:
                 requests.get(f"{stage.lnpay}/healthz", timeout=1)
@@ -131,6 +170,22 @@ def sandbox(port: int) -> Iterator[Stage]:
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+class Operator:
+    """The operator, logged in."""
+
+    def __init__(self, lnpay: str, password: str) -> None:
+        self._lnpay = lnpay
+        self._session = requests.Session()
+        self._session.post(f"{lnpay}/admin/login", data={"password": password}, timeout=10).raise_for_status()
+
+    def open(self, path: str) -> str:
+        """The HTML of a page."""
+        answer = self._session.get(f"{self._lnpay}{path}", timeout=10)
+        answer.raise_for_status()
+        # From a file, links would lead into the file system.
+        return answer.text.replace("<head>", f'<head><base href="{answer.url}">', 1)
 
 
 class Camera:
@@ -148,6 +203,13 @@ class Camera:
             subprocess.run(command, check=True, timeout=60, capture_output=True)
             with Image.open(file) as picture:
                 return picture.convert("RGB")
+
+    def take_page(self, html: str, width: int, height: int) -> Image.Image:
+        """A page that only a session can open, as its HTML."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "page.html"
+            file.write_text(html, encoding="utf-8")
+            return self.take(file.as_uri(), width, height)
 
 
 def cropped(picture: Image.Image) -> Image.Image:
