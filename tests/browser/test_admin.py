@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 from lnpay.domain.errors import ShopGone
 from lnpay.domain.model import Event, Invoice
-from lnpay.domain.states import RefundState
+from lnpay.domain.states import InvoiceState, RefundState
 from tests.browser.conftest import PHONE, Stand, assert_accessible, assert_fits, picture
 
 PASSWORD = "a-password-of-the-tests"
@@ -85,6 +85,29 @@ def test_approve_a_held_refund(desk: Stand, has_script: bool) -> None:
     expect(page.get_by_role("heading", name="Nothing needs you")).to_be_visible()
     desk.work_until(has_refund(desk, invoice, RefundState.SENT))
     assert [receipt.sats for receipt in desk.simulator.wallet.receipts] == [invoice.amount_sats]
+
+
+@pytest.mark.parametrize("has_script", [True, False])
+def test_refund_a_paid_order_by_a_link(desk: Stand, has_script: bool) -> None:
+    invoice = desk.sell()
+    desk.pay(invoice)
+    desk.work_until(lambda: desk.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED)
+    page = log_in(desk, f"/invoices/{invoice.strike_invoice_id}", java_script_enabled=has_script)
+    page.get_by_text("Refund this order").click()
+    if has_script:
+        assert_accessible(page)
+
+    page.get_by_label("Amount", exact=True).fill("5000")
+    page.get_by_label("Unit of the amount").select_option("sats")
+    page.get_by_role("button", name="Refund", exact=True).dblclick()
+
+    expect(page.locator(".said")).to_contain_text("A refund of 5,000 sats waits for the customer")
+    link = page.get_by_label("Or let the customer do it").input_value()
+    page.goto(link)
+    page.get_by_label("Lightning address").fill("ann@wallet.test")
+    page.get_by_role("button", name="Send my money").click()
+    desk.work_until(lambda: bool(desk.simulator.wallet.receipts))
+    assert [receipt.sats for receipt in desk.simulator.wallet.receipts] == [5_000]
 
 
 @pytest.mark.parametrize("has_script", [True, False])

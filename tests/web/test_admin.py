@@ -26,6 +26,7 @@ from lnpay.runtime.worker_passes import Summary, expired_pass, make_pass
 from lnpay.strike.buckets import Bucket
 from lnpay.web.admin.session import IDLE, LONGEST
 from tests.owing import ADDRESS, executions, owe, payouts, refund_of, send
+from tests.refunding import left_sats, refunds_of, sell_paid
 from tests.web.answers import NEVER_SHOWN
 from tests.world import World
 
@@ -446,6 +447,71 @@ class TestButtons:
             assert sorted(threads.map(approve, range(6))) == [False] * 5 + [True]
         send(shop)
         assert executions(shop) == ["COMPLETED"]
+
+    def test_a_paid_order_is_refunded_once_however_often_the_form_is_sent(self, shop: World) -> None:
+        invoice = sell_paid(shop)
+        log_in(shop)
+        key = re.search(r'name="request_key" value="([^"]+)"', page_of(shop, invoice))
+        assert key is not None
+        fields: dict[str, Any] = {"request_key": key[1], "amount": "5000", "unit": "sats", "ln_address": ADDRESS}
+
+        for _ in range(2):
+            assert press(shop, invoice, "refund", **fields).startswith("Refund created: 5,000 sats")
+        assert press(shop, invoice, "refund", **{**fields, "amount": "6000"}).startswith("Nothing was done")
+
+        assert send(shop) == {RefundState.SENT: 1}
+        assert len(payouts(shop)) == 1
+        assert "everything that is left, 14,207 sats" in page_of(shop, invoice)
+
+    def test_a_link_for_the_customer_and_its_cancellation(self, shop: World) -> None:
+        invoice = sell_paid(shop)
+        log_in(shop)
+
+        answer = press(shop, invoice, "refund", request_key="k", amount="6.17", unit="today")
+        assert "send them the link below" in answer
+        (made,) = refunds_of(shop, invoice)
+        assert f"/refund/{made.token}" in page_of(shop, invoice)
+        assert made.state is RefundState.NEEDS_ADDRESS
+        assert press(shop, invoice, "cancel", refund_id=str(made.id)).startswith("Canceled: the refund of")
+        assert left_sats(shop, invoice) == 19_207
+
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"request_key": ""},
+            {"amount": "20000", "unit": "sats"},
+            {"amount": "much", "unit": "sale"},
+            {"ln_address": "nonsense"},
+        ],
+    )
+    def test_a_refund_that_cannot_be_is_not_created(self, shop: World, fields: dict[str, Any]) -> None:
+        invoice = sell_paid(shop)
+        log_in(shop)
+
+        assert press(shop, invoice, "refund", **{"request_key": "k", **fields}).startswith("Nothing was done")
+        assert refunds_of(shop, invoice) == []
+
+    def test_an_unpaid_order_has_no_form_for_a_refund(self, shop: World) -> None:
+        invoice = shop.sell()
+        log_in(shop)
+
+        assert "Refund this order" not in page_of(shop, invoice)
+        assert press(shop, invoice, "refund", request_key="k").startswith("Nothing was done")
+        form = {"form_token": form_token(shop.client), "request_key": "k"}
+        assert shop.client.post("/admin/invoices/none/refund", data=form).status_code == 404
+
+    def test_of_two_refunds_the_button_means_its_own(self, make_shop: Callable[..., World]) -> None:
+        shop = make_shop(refund_max_sats=1)
+        invoice = sell_paid(shop)
+        log_in(shop)
+        for key in ("a", "b"):
+            press(shop, invoice, "refund", request_key=key, amount="5000", unit="sats", ln_address=ADDRESS)
+        send(shop)
+        first, second = refunds_of(shop, invoice)
+
+        assert press(shop, invoice, "approve", refund_id=str(second.id)).startswith("Approved: 5,000 sats")
+        assert [one.state for one in refunds_of(shop, invoice)] == [RefundState.HELD, RefundState.REQUESTED]
+        assert press(shop, invoice, "cancel", refund_id=str(first.id)).startswith("Canceled")
 
     def test_a_late_payment_is_accepted_or_refunded_and_a_second_click_changes_nothing(
         self, make_shop: Callable[..., World]

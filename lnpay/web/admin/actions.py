@@ -12,7 +12,7 @@ from flask import abort, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from lnpay.deliveries.send import send_again
-from lnpay.domain.errors import Conflict, InvalidRequest
+from lnpay.domain.errors import Conflict, InvalidRequest, NotFound, RateUnavailable
 from lnpay.invoices.late import accept_late_payment
 from lnpay.refunds.by_hand import (
     approve,
@@ -20,6 +20,8 @@ from lnpay.refunds.by_hand import (
     retry,
     settle_by_hand,
 )
+from lnpay.refunds.merchant import cancel_refund, create_refund
+from lnpay.refunds.operator_request import read_operator_request
 from lnpay.runtime.backend import Backend
 from lnpay.web.admin.blueprint import blueprint
 from lnpay.web.admin.login import say
@@ -30,6 +32,8 @@ log = logging.getLogger(__name__)
 
 MAX_NOTE_CHARACTERS = 500
 
+MAX_ID_DIGITS = 18
+
 
 @blueprint.post("/invoices/<invoice_id>/<action>")
 def act(invoice_id: str, action: str) -> AnyResponse:
@@ -39,7 +43,7 @@ def act(invoice_id: str, action: str) -> AnyResponse:
         abort(404)
     try:
         said = do(current_backend(), invoice_id)
-    except (Conflict, InvalidRequest) as error:
+    except (Conflict, InvalidRequest, RateUnavailable) as error:
         say(f"Nothing was done: {error.message}.", is_good=False)
     else:
         log.info("operator action action=%s invoice_id=%s", action, invoice_id)
@@ -50,7 +54,7 @@ def act(invoice_id: str, action: str) -> AnyResponse:
 
 
 def _approve(backend: Backend, invoice_id: str) -> str:
-    refund = approve(backend.repository, invoice_id, backend.clock(), backend.refund_sender.events)
+    refund = approve(backend.repository, invoice_id, backend.clock(), backend.refund_sender.events, _refund_id())
     backend.refund_dispatcher.wake()
     if refund.address is None:
         backend.delivery_dispatcher.wake()
@@ -65,21 +69,61 @@ def _accept(backend: Backend, invoice_id: str) -> str:
 
 
 def _address(backend: Backend, invoice_id: str) -> str:
-    refund = change_address(backend.repository, invoice_id, request.form.get("ln_address", ""), backend.clock())
+    refund = change_address(
+        backend.repository, invoice_id, request.form.get("ln_address", ""), backend.clock(), _refund_id()
+    )
     backend.refund_dispatcher.wake()
     return f"The refund goes to {refund.address} now."
 
 
 def _retry(backend: Backend, invoice_id: str) -> str:
-    refund = retry(backend.repository, invoice_id, _note(), backend.clock())
+    refund = retry(backend.repository, invoice_id, _note(), backend.clock(), _refund_id())
     backend.refund_dispatcher.wake()
     return f"Tried again: {refund.amount_sats:,} sats are being sent to {refund.address}."
 
 
 def _settle(backend: Backend, invoice_id: str) -> str:
-    refund = settle_by_hand(backend.repository, invoice_id, _note(), backend.refund_sender.events, backend.clock())
+    refund = settle_by_hand(
+        backend.repository, invoice_id, _note(), backend.refund_sender.events, backend.clock(), _refund_id()
+    )
     backend.delivery_dispatcher.wake()
     return f"Closed: the refund of {refund.amount_sats:,} sats counts as sent."
+
+
+def _refund(backend: Backend, invoice_id: str) -> str:
+    with backend.repository.reading() as tx:
+        invoice = tx.invoices.find_by_strike_id(invoice_id)
+    if invoice is None:
+        raise NotFound("there is no such invoice")
+    form = request.form
+    unit = form.get("unit", "")
+    amount = form.get("amount", "").strip() or None
+    wanted = read_operator_request(
+        invoice,
+        request_key=form.get("request_key", ""),
+        amount=None if unit == "sats" else amount,
+        sats=amount if unit == "sats" else None,
+        address=form.get("ln_address", "").strip() or None,
+        is_todays_price=unit == "today" and amount is not None,
+    )
+    refund = create_refund(backend.refund_issuer, invoice_id, wanted)
+    backend.refund_dispatcher.wake()
+    backend.delivery_dispatcher.wake()
+    if refund.address is None:
+        return f"A refund of {refund.amount_sats:,} sats waits for the customer: send them the link below."
+    return f"Refund created: {refund.amount_sats:,} sats are being sent to {refund.address}."
+
+
+def _cancel(backend: Backend, invoice_id: str) -> str:
+    refund = cancel_refund(backend.refund_issuer, _refund_id() or 0)
+    backend.delivery_dispatcher.wake()
+    return f"Canceled: the refund of {refund.amount_sats:,} sats is not sent."
+
+
+def _refund_id() -> int | None:
+    """Which refund of the invoice a form is about; None if it does not say."""
+    text = request.form.get("refund_id", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_ID_DIGITS else None
 
 
 def _note() -> str:
@@ -103,4 +147,6 @@ _ACTIONS: dict[str, Callable[[Backend, str], str]] = {
     "retry": _retry,
     "settle": _settle,
     "redeliver": _redeliver,
+    "refund": _refund,
+    "cancel": _cancel,
 }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 
 from flask import render_template, request, url_for
 
 from lnpay.domain.errors import NotFound
 from lnpay.domain.model import Refund
-from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
+from lnpay.domain.states import REFUNDABLE, DeliveryState, InvoiceState, RefundState
 from lnpay.monitoring.overview import (
     MOST_SHOWN,
     attention,
@@ -90,16 +91,19 @@ def show_invoice(invoice_id: str) -> str:
         invoice = tx.invoices.find_by_strike_id(invoice_id)
         if invoice is None:
             raise NotFound("there is no such invoice")
-        refund = tx.refunds.find_by_invoice(invoice.id)
-        attempts = [] if refund is None else tx.refunds.history(refund)
+        refunds = [(one, tx.refunds.history(one)) for one in tx.refund_requests.of_invoice(invoice.id)]
+        left_sats = tx.refund_requests.left_sats(invoice.id) if invoice.state in REFUNDABLE else 0
         deliveries = tx.deliveries.of_invoice(invoice.id)
         endpoint_urls = {one.id: one.url for one in tx.webhook_endpoints.every()}
     return render_template(
         "admin/invoice.html",
         invoice=invoice,
-        refund=refund,
+        refunds=[one for one, _ in refunds],
+        left_sats=left_sats,
+        # The same form sent twice, by a double click or a reload, asks for one refund.
+        request_key=str(uuid.uuid4()),
         deliveries=deliveries,
-        moments=timeline(invoice, refund, attempts, deliveries, now, endpoint_urls),
+        moments=timeline(invoice, refunds, deliveries, now, endpoint_urls),
         now=now,
         refund_link=refund_link,
         by_hand_from=by_hand_from,

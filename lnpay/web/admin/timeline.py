@@ -38,17 +38,18 @@ class Moment:
 
 def timeline(
     invoice: Invoice,
-    refund: Refund | None,
-    attempts: Sequence[RefundAttempt],
+    refunds: Sequence[tuple[Refund, Sequence[RefundAttempt]]],
     deliveries: Sequence[Delivery],
     now: datetime,
     endpoint_urls: Mapping[int, str] | None = None,
 ) -> list[Moment]:
     """Everything that is known to have happened, the oldest first; then what is due next.
 
-    endpoint_urls: of webhook endpoints, by id; one that is missing was deleted.
+    refunds: each with its history. endpoint_urls: of webhook endpoints, by id; one that is missing was deleted.
     """
-    moments = [*_of_invoice(invoice, now), *_of_refund(refund, attempts)]
+    moments = [*_of_invoice(invoice, now)]
+    for refund, attempts in refunds:
+        moments += _of_refund(refund, attempts)
     for delivery in deliveries:
         moments += _of_delivery(delivery, endpoint_urls or {})
     # sorted() keeps what happened at one moment in the order of the code.
@@ -102,9 +103,7 @@ def _accepted(invoice: Invoice) -> str:
     return f"LATE_PAYMENTS=accept: one bitcoin was worth {now_at} then."
 
 
-def _of_refund(refund: Refund | None, attempts: Sequence[RefundAttempt]) -> Iterator[Moment]:
-    if refund is None:
-        return
+def _of_refund(refund: Refund, attempts: Sequence[RefundAttempt]) -> Iterator[Moment]:
     to = f"to {refund.address}" if refund.address else "and there is no address"
     owed = f"{sats(refund.amount_sats)} are owed back {to if not attempts else ''}".rstrip()
     yield Moment(refund.created_at, "Refund owed", f"{owed}.")
@@ -130,7 +129,7 @@ def _attempt(attempt: RefundAttempt) -> Moment:
     facts = tuple((name, value) for name, value in known if value)
     if attempt.state is RefundState.SENT and attempt.step not in (RefundStep.BY_HAND, RefundStep.CUSTOMER):
         return Moment(attempt.at, "Refund sent", "Strike says that it is paid.", facts, "fine")
-    quiet = (RefundStep.BY_HAND, RefundStep.CUSTOMER, RefundStep.LOOK, RefundStep.POLICY)
+    quiet = (RefundStep.BY_HAND, RefundStep.CUSTOMER, RefundStep.LOOK, RefundStep.POLICY, RefundStep.REQUEST)
     tone = "open" if attempt.step in quiet else "wrong"
     outcome = attempt.outcome[:1].upper() + attempt.outcome[1:]
     return Moment(attempt.at, f"Refund: {attempt.step}", f"{outcome}.", facts, tone)
