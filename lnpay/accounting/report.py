@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from lnpay.domain.errors import InvalidRequest
 from lnpay.domain.money import sats_to_fiat
-from lnpay.domain.states import Accepter, RefundState
+from lnpay.domain.states import Accepter, RefundKind, RefundState
 from lnpay.repository import Repository
 from lnpay.repository.pruned import PrunedTotal
 from lnpay.repository.queries.ledger_queries import (
@@ -101,6 +101,7 @@ class ReportLine:
     price_at: datetime
     payment_id: str | None = None
     note: str | None = None
+    refund_kind: RefundKind | None = None
 
     @property
     def is_owed(self) -> bool:
@@ -175,7 +176,7 @@ def _payment_line(invoice: LedgerInvoice) -> ReportLine:
 
 def _refund_line(refund: LedgerRefund) -> ReportLine:
     line = _line(refund.invoice, refund.at, ReportLineKind.REFUND, refund.state, refund.amount_sats, refund.fee_sats)
-    return replace(line, payment_id=refund.payment_id, note=refund.reason)
+    return replace(line, payment_id=refund.payment_id, note=refund.reason, refund_kind=refund.kind)
 
 
 def _line(

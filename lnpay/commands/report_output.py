@@ -33,6 +33,7 @@ WIDE = 150
 COLUMNS = (
     "time", "kind", "state", "invoice_id", "correlation_id", "currency", "amount_fiat", "amount_sats", "fee_fiat",
     "fee_sats", "net_fiat", "net_sats", "price", "price_source", "price_time", "payment_id", "note",
+    "refund_kind",
 )  # fmt: skip
 """Column names in CSV and JSON. New ones are appended; existing ones never change."""
 
@@ -60,6 +61,7 @@ def values_of(line: ReportLine, zone: tzinfo) -> dict[str, str | int | None]:
         "price_time": _moment(line.price_at, zone),
         "payment_id": line.payment_id,
         "note": line.note,
+        "refund_kind": line.refund_kind,
     }
 
 

@@ -11,16 +11,20 @@ from sqlalchemy import update
 
 from lnpay.accounting.auditor import MOST_PAUSES
 from lnpay.accounting.discrepancies import DiscrepancyKind
+from lnpay.accounting.report import report_lines
 from lnpay.domain.model import Order, Rate
-from lnpay.domain.states import RefundState
+from lnpay.domain.states import LatePayments, RefundState
 from lnpay.domain.strike_names import new_strike_name
 from lnpay.invoices.settle import reconcile_invoice
 from lnpay.invoices.sweep import expire_due, lapse_due, sweep
+from lnpay.refunds.merchant import cancel_refund
 from lnpay.repository.tables import invoices, refund_attempts, refunds
 from lnpay.sandbox.strike.models import Money
 from lnpay.strike.buckets import Bucket
 from lnpay.strike.invoices import PAGE_SIZE
+from tests import owing
 from tests.reconciliation.month import Month
+from tests.refunding import one_refund, refund
 
 LIST, INVOICE, PAYMENT = "/v1/invoices", "/v1/invoices/*", "/v1/payments/*"
 HOUR = 3_600
@@ -51,6 +55,44 @@ def test_a_clean_month_balances(month_of_each_engine: Month) -> None:
 
     assert (found.discrepancies, found.unfinished, found.is_balanced) == ([], None, True)
     assert (found.payments, found.refunds, found.foreign) == (7, 3, 1)
+
+
+def test_a_month_with_refunds_of_every_kind_balances(month_of_each_engine: Month) -> None:
+    month = month_of_each_engine
+    world = month.world
+    parted, canceled = month.sale(), month.sale(correlation_id="canceled")
+    for key in ("a", "b"):
+        refund(world, parted, key, amount_sats=5_000)
+    cancel_refund(world.backend.refund_issuer, refund(world, canceled, address=None).id)
+    owing.send(world)
+    month.late()
+    world.restart(late_payments=LatePayments.ACCEPT)
+    accepted = world.sell(correlation_id="accepted")
+    world.pay(accepted, late_seconds=180)
+    assert month.learn(accepted).accepted_by is not None
+
+    found = month.reconcile(is_thorough=True)
+    lines = list(report_lines(world.backend.repository, month.period))
+
+    assert (found.discrepancies, found.unfinished) == ([], None)
+    assert (found.payments, found.refunds) == (4, 3)
+    assert sorted(str(one.refund_kind) for one in lines if one.refund_kind) == ["late", "merchant", "merchant"]
+    assert [one.note for one in lines if one.invoice_id == accepted.strike_invoice_id] == [
+        "paid late, accepted by LATE_PAYMENTS=accept"
+    ]
+
+
+def test_a_refund_of_a_paid_order_that_arrived_twice_is_found(month: Month) -> None:
+    world = month.world
+    invoice = month.sale()
+    first, second = (refund(world, invoice, key, amount_sats=5_000) for key in ("a", "b"))
+    owing.send(world)
+    other = one_refund(world, second).payment_id
+    month.spoil(update(refund_attempts).where(refund_attempts.c.refund_id == first.id).values(payment_id=other))
+
+    found = month.reconcile()
+
+    assert DiscrepancyKind.REFUNDED_TWICE in [one.kind for one in found.discrepancies]
 
 
 def test_a_clean_month_balances_when_every_payment_is_read(month_of_each_engine: Month) -> None:
