@@ -1,4 +1,4 @@
-"""What the shop is told about refunds: each has messages of its own, in order, once."""
+"""The messages to the shop about refunds: each has messages of its own, in order, once."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_refund_without_an_address_asks_for_one_and_is_sent(shop: World, shops
 
 
 @pytest.mark.parametrize("is_claim_over", [False, True])
-def test_a_canceled_refund_is_told_once(shop: World, shops: EndpointShops, is_claim_over: bool) -> None:
+def test_a_canceled_refund_is_reported_once(shop: World, shops: EndpointShops, is_claim_over: bool) -> None:
     made = refund(shop, sell_paid(shop), address=None)
     if is_claim_over:
         shop.wait(shop.backend.refund_issuer.claim_length.total_seconds() + 1)
