@@ -23,12 +23,17 @@ from lnpay.domain.model import (
     Invoice,
     Order,
     Refund,
+    RefundKey,
 )
 from lnpay.domain.states import (
+    AmountBasis,
+    CancelCause,
     Closer,
     DeliveryState,
     HoldCause,
     InvoiceState,
+    RefundAsker,
+    RefundKind,
     RefundState,
 )
 from lnpay.repository import Repository
@@ -330,6 +335,89 @@ class TestKeys:
         assert restore == Restore(
             datetime(2030, 1, 1, tzinfo=UTC), HoldCause.RESTORED, datetime(2026, 5, 18, 12, tzinfo=UTC), newest
         )
+
+
+class TestSeveralRefunds:
+    """Refunds of late payments, of every state, become the first of their invoices, and fill what is reserved."""
+
+    def test_each_is_carried_over_and_reserves_its_amount(self, upgraded: Repository) -> None:
+        with upgraded.reading() as tx:
+            refunds = tx.refunds.in_states([*R], 100)
+            left = {one.state: tx.refund_requests.left_sats(one.invoice_id) for one in refunds}
+            found = {one.state: tx.refunds.find_late(one.invoice_id) for one in refunds}
+
+        assert sorted(left) == sorted({*R} - {R.CANCELED})
+        # In the data of the first release, each is of one sat less than was received.
+        assert set(left.values()) == {1}
+        for one in refunds:
+            assert found[one.state] == one
+            assert (one.kind, one.sequence, one.asked_by) == (RefundKind.LATE, 1, RefundAsker.RULE)
+            assert (one.basis, one.request_key, one.claim_expires_at) == (AmountBasis.WHOLE, None, None)
+
+    def test_the_history_is_still_that_of_its_refund_and_new_rows_get_new_numbers(self, upgraded: Repository) -> None:
+        with upgraded.transaction() as tx:
+            (failed,) = tx.refunds.in_states([R.FAILED], 10)
+            lines = [line.outcome for line in tx.refunds.history(failed)]
+            paid = tx.invoices.find_by_strike_id("strike-settled")
+            assert paid is not None
+            assert tx.refunds.add(
+                paid.id, received_sats=1, address=None, token="t", key=KEY, created_at=paid.created_at
+            )
+            new = tx.refunds.find_late(paid.id)
+        assert lines == ["the balance at Strike is too low", "sent 50% — no"]
+        assert new is not None
+        assert new.id > failed.id
+        with upgraded.engine.begin() as connection:
+            if connection.dialect.name == "sqlite":
+                assert connection.execute(text("PRAGMA integrity_check")).scalars().all() == ["ok"]
+                assert connection.execute(text("PRAGMA foreign_key_check")).all() == []
+
+    def test_what_is_reserved_is_guarded_by_the_database(self, upgraded: Repository) -> None:
+        for wrong in (
+            "UPDATE invoices SET refund_reserved_sats = 1 WHERE state = 'unpaid'",
+            "UPDATE invoices SET refund_reserved_sats = received_sats + 1 WHERE state = 'settled'",
+            "UPDATE invoices SET refund_reserved_sats = -1 WHERE state = 'settled'",
+            "UPDATE invoices SET received_sats = refund_reserved_sats - 1 WHERE state = 'paid_late'",
+            "UPDATE refunds SET kind = 'other'",
+            "UPDATE refunds SET canceled_at = created_at",
+        ):
+            with pytest.raises(IntegrityError), upgraded.engine.begin() as connection:
+                connection.execute(text(wrong))
+
+    def test_one_whose_payment_was_accepted_reserves_nothing(self, old_url: str) -> None:
+        migrate_to(old_url, "0020")
+        engine = create_engine(old_url, poolclass=NullPool)
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE refunds SET state = 'canceled' WHERE state = 'held'"))
+        repository = Repository(old_url)
+        repository.upgrade()
+        with repository.reading() as tx:
+            (canceled,) = tx.refunds.in_states([R.CANCELED], 10)
+            invoice = tx.invoices.find(canceled.invoice_id)
+            left_sats = tx.refund_requests.left_sats(canceled.invoice_id)
+        repository.close()
+
+        assert (canceled.cancel_cause, canceled.canceled_at) == (CancelCause.ACCEPTED, canceled.next_attempt_at)
+        assert invoice is not None
+        assert left_sats == invoice.received_sats
+
+    def test_a_row_that_came_past_the_old_guards_does_not_stop_the_upgrade(self, tmp_path: Path) -> None:
+        url = f"sqlite:///{tmp_path}/invoices.sqlite"
+        migrate_to(url, FIRST)
+        fill(url)
+        engine = create_engine(url, poolclass=NullPool)
+        with engine.begin() as connection:
+            connection.execute(text("PRAGMA ignore_check_constraints = ON"))
+            connection.execute(text("UPDATE refunds SET amount_sats = received_sats + 5 WHERE state = 'failed'"))
+        repository = Repository(url)
+        repository.upgrade()
+        with repository.reading() as tx:
+            assert len(tx.refunds.in_states([*R], 100)) == len({*R} - {R.CANCELED}) - 1
+        assert repository.unreadable.count() == 1
+        repository.close()
+
+
+KEY = RefundKey("a-key-of-the-tests", 1)
 
 
 def add_attempt(url: str, state: RefundState, outcome: str) -> None:
