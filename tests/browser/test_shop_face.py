@@ -11,7 +11,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from lnpay.domain.settings import Logo
-from tests.browser.conftest import PHONE, Stand, assert_accessible, assert_fits, picture
+from tests.browser.conftest import PHONE, Stand, assert_accessible, assert_fits, assert_stage, picture
 from tests.browser.test_customer import late_without_address
 
 DESKTOP = {"width": 1280, "height": 900}
@@ -30,7 +30,8 @@ def a_logo() -> Logo:
 def test_a_shops_face_keeps_every_page_accessible(make_stand: Callable[..., Stand], color: str) -> None:
     """axe finds no violation in light and dark, on a phone and a desktop."""
     stand = make_stand(shop_name="Bücher & Meer", shop_color=color, shop_logo=a_logo())
-    waiting, late = stand.sell(), late_without_address(stand)
+    late = late_without_address(stand)
+    waiting = stand.sell()
     pages = {"waiting": stand.page_url(waiting), "refund": stand.page_url(late), "missing": f"{stand.url}/checkout/no"}
 
     for scheme in ("light", "dark"):
@@ -42,6 +43,8 @@ def test_a_shops_face_keeps_every_page_accessible(make_stand: Callable[..., Stan
                 expect(page.get_by_text("Bücher & Meer").first).to_be_visible()
                 logo = page.locator("img[src*='shop/logo']")
                 assert logo.first.evaluate("image => image.naturalWidth") == 64
+                if name == "waiting":
+                    assert_stage(page, "waiting")
                 picture(page, f"face-{color[1:]}-{name}-{scheme}-{size}")
                 assert_accessible(page)
                 assert_fits(page)
