@@ -209,7 +209,7 @@ class TestReadme:
     def test_it_names_the_scopes_of_going_live(self) -> None:
         scopes = re.findall(r"`(partner\.[\w.-]+)`", self.TEXT)
 
-        assert len(scopes) == 10
+        assert len(scopes) == 11
         assert re.findall(r"`(partner\.[\w.-]+)`", PAGES["docs/going-live.md"]) == scopes
 
 
