@@ -46,7 +46,7 @@ def explain(report: Report, *, lines: int = SHOWN_LINES) -> str:
 def _try_mutants(jobs: int) -> int:
     with ProcessPoolExecutor(jobs) as pool:
         found = list(pool.map(_try_mutant, range(len(MUTANTS))))
-    print("| safeguard switched off | seeds until noticed | what was seen |\n|---|---:|---|")
+    print("| safeguard switched off | seeds until detected | what was seen |\n|---|---:|---|")
     for mutant, noticed in zip(MUTANTS, found, strict=True):
         seeds, violation = noticed or ("-", f"NOT NOTICED within {mutant.within}")
         print(f"| {mutant.name} | {seeds} | {violation} |")

@@ -99,12 +99,12 @@ MUTANTS = (
         shows_in=lambda scene: scene.kind == "aged",
     ),
     Mutant(
-        "a refund is changed without looking at its state and its claim",
+        "a refund is changed without checking its state and its claim",
         (Change(Refunds._change, ", t.c.state == refund.state, t.c.claims == refund.claims", ""),),
         known=(11, 17),
     ),
     Mutant(
-        "an invoice is moved without looking at its state",
+        "an invoice is moved without checking its state",
         (Change(Invoices._move, ", t.c.state == old", ""),),
         known=(11, 32),
         shows_in=lambda scene: scene.has_workers,
@@ -143,7 +143,7 @@ MUTANTS = (
         known=(0,),
     ),
     Mutant(
-        "the signature of a webhook is not looked at",
+        "the signature of a webhook is not verified",
         (Change(webhook.receive, 'verify_strike_signature(body, request.headers.get("X-Webhook-Signature"), '
                 "*backend.access.webhook_secrets)", "pass"),),
         known=(3,),
@@ -154,7 +154,7 @@ MUTANTS = (
         known=(0,),
     ),
     Mutant(
-        "a refund is changed without looking at its claim",
+        "a refund is changed without checking its claim",
         (Change(Refunds._change, ", t.c.claims == refund.claims", ""),),
         known=(11,),
     ),
@@ -170,7 +170,7 @@ MUTANTS = (
         known=(20,),
     ),
     Mutant(
-        "an invoice lapses without a look at the list of pending ones",
+        "an invoice lapses without checking the list of pending ones",
         (Change(sweep._note_pending, "found.unclear.update(page.ids)", "pass"),),
         known=(9,),
         shows_in=lambda scene: scene.has_workers and scene.has_long_pending,
@@ -182,7 +182,7 @@ MUTANTS = (
         shows_in=lambda scene: scene.kind == "limits",
     ),
     Mutant(
-        "PAYMENT_PROCESSED is believed without reading the payment that it names",
+        "PAYMENT_PROCESSED is accepted without reading the payment that it names",
         (Change(refunds._processed, 'named_in(error, "paymentId")', "None"),),
         known=(11, 173),
         shows_in=lambda scene: scene.kind == "failing",
@@ -194,7 +194,7 @@ MUTANTS = (
         shows_in=lambda scene: scene.has_webhooks and not scene.has_workers,
     ),
     Mutant(
-        "a message is claimed without looking at the counter of claims",
+        "a message is claimed without checking the counter of claims",
         (Change(Deliveries.claim, ", t.c.claims == delivery.claims", ""),),
         known=(5,),
     ),
