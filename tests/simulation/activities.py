@@ -22,6 +22,7 @@ from lnpay.sandbox.strike.bolt11_writer import format_amount
 from lnpay.sandbox.strike.envelope import parse_units
 from lnpay.sandbox.strike.invoices import PaymentRefused
 from tests.simulation.installation import Installation, LnpayProcess
+from tests.simulation.merchants import Merchants
 from tests.simulation.scheduler import Task, Violation
 from tests.simulation.shop import Shop
 from tests.simulation.trouble import Trouble
@@ -35,7 +36,7 @@ EXPECTED_STATUSES = {
     "POST /webhook": {200, 503},
     "POST /refund": {200, 303, 400, 409, 503},
     "GET /invoices": {200, 503},
-    "POST /invoices": {200, 409, 502, 503},
+    "POST /invoices": {200, 400, 409, 502, 503},
     "POST /api/v1": {200, 400, 422, 503},
     "GET /api/v1": {200, 503},
 }
@@ -53,6 +54,7 @@ class Activities:
         self.world = world
         self.trouble = Trouble(world, self)
         self.shop = Shop(world, self)
+        self.merchants = Merchants(world, self)
         self.wants = 0
 
     def start_something(self) -> None:
@@ -69,7 +71,7 @@ class Activities:
         is_any_unshown = any(customer.invoice_id is None for customer in customers)
         is_any_payable = any(customer.invoice_id in world.watch.unpaid for customer in customers)
         is_any_unseen = self._is_any_unseen(home)
-        is_any_owed = bool(query("SELECT 1 FROM refunds WHERE state <> 'sent' LIMIT 1"))
+        is_any_owed = bool(query("SELECT 1 FROM refunds WHERE state NOT IN ('sent', 'canceled') LIMIT 1"))
         is_any_untold = bool(query("SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1"))
         scene = world.scene
         noise = 1.0 if scene.kind == "any" else 0.3
@@ -91,6 +93,9 @@ class Activities:
             (0.3 * noise, trouble.change_address_behaviour),
             (0.2, self._look_at_invoice),
             ((5 if is_any_payable else 0.5) * scene.has_cancelling, self.shop.start_cancel),
+            (4.0 * scene.has_merchants, self.merchants.start_refund),
+            (2.0 * (scene.has_merchants and is_any_owed), self.merchants.start_cancel),
+            (2.0 * (scene.has_merchants and is_any_owed), self.merchants.start_late_claim),
             (1.0 * has_plugin, self.shop.start_look),
             (0.6 * has_plugin, self.shop.start_giving_up),
             (0.3 * scene.has_webhooks, trouble.forge_webhook),
@@ -287,7 +292,7 @@ class Activities:
         for _ in range(chance.choice((1, 2))):
             world.scheduler.spawn(
                 f"{customer} gives", server,
-                lambda: self._give(server, row[0], address),
+                lambda: self.give(server, row[0], address),
             )  # fmt: skip
 
     def new_address(self, strike_id: str) -> str:
@@ -301,9 +306,10 @@ class Activities:
     def give_good_address(self, home: Installation, token: str, strike_id: str) -> None:
         """The customer gives an address on the page."""
         address = self.new_address(strike_id)
-        self._give(self.server(home), token, address)
+        self.give(self.server(home), token, address)
 
-    def _give(self, server: LnpayProcess, token: str, address: str) -> None:
+    def give(self, server: LnpayProcess, token: str, address: str) -> None:
+        """The customer enters an address on the page behind a refund's link."""
         # Every customer is at home somewhere else: LNPay limits what comes from one place.
         here = ip_address((10 << 24) + zlib.crc32(token.encode()) % (1 << 24))
         self.request(
@@ -337,7 +343,8 @@ class Activities:
 
     def _start_operator(self, home: Installation) -> None:
         rows = home.rows.query(
-            "SELECT i.strike_invoice_id, r.state, r.address FROM refunds r JOIN invoices i ON i.id = r.invoice_id"
+            "SELECT i.strike_invoice_id, r.state, r.address FROM refunds r JOIN invoices i ON i.id = r.invoice_id "
+            "WHERE r.kind <> 'merchant'"
         )
         if not rows:
             return
@@ -356,12 +363,15 @@ class Activities:
             return lambda: retry(process.backend.repository, strike_id, "it failed", process.backend.clock())
         return lambda: send_again(process.backend.repository, strike_id, process.backend.clock())
 
-    def approve(self, process: LnpayProcess, strike_id: str, address: str) -> None:
+    def approve(self, process: LnpayProcess, strike_id: str, address: str, refund_id: int | None = None) -> None:
         """The operator approves a held refund, if the provider's dashboard does not show it."""
         customer = self.world.watch.customers[strike_id]
-        if all(payment.state == "FAILED" for payment in self.world.watch.payments_of(customer)):
+        payments = self.world.watch.payments_of(customer)
+        if customer.refunds_asked:
+            payments = [one for one in payments if one.quote.destination == address]
+        if all(payment.state == "FAILED" for payment in payments):
             self.world.watch.approved.add((strike_id, address))
-            approve(process.backend.repository, strike_id, process.backend.clock())
+            approve(process.backend.repository, strike_id, process.backend.clock(), refund_id=refund_id)
 
     # What the world asks for.
 

@@ -76,7 +76,7 @@ class Scene:
     daily limit lets one go.
     is_tight: the rate limits, here and at the provider, are a fiftieth of the real ones. skew_seconds: how far the
     clocks of processes are off at most. has_restore: a raw copy of the database takes its place. has_cancelling: shops
-    cancel orders.
+    cancel orders. has_merchants: shops refund paid orders.
     """
 
     kind: str
@@ -91,6 +91,7 @@ class Scene:
     has_odd_rows: bool
     has_restore: bool
     has_cancelling: bool
+    has_merchants: bool
 
 
 def draw_scene(chance: random.Random) -> Scene:
@@ -112,6 +113,7 @@ def draw_scene(chance: random.Random) -> Scene:
         has_odd_rows=chance.random() < 0.2,
         has_restore=has_restore,
         has_cancelling=kind == "any" and chance.random() < 0.6,
+        has_merchants=kind == "any" and not has_restore and chance.random() < 0.4,
     )
 
 
@@ -172,6 +174,8 @@ def draw_settings(chance: random.Random, scene: Scene) -> dict[str, Any]:
         "refund_max_sats": chance.choice((None,) * 9 + (5_000,)),
         "refund_daily_max_sats": chance.choice((None,) * 7 + (1_600, 13_000, 20_000)),
     }
+    if scene.has_merchants:
+        settings["refund_claim_days"] = 1
     if scene.kind == "limits":
         settings.update(refunds_enabled=True, refund_max_sats=None, refund_daily_max_sats=20_000)
     return settings

@@ -16,6 +16,7 @@ from lnpay.domain.states import (
     LAPSE_MARGIN,
     PAYABLE,
     InvoiceState,
+    RefundKind,
     RefundState,
 )
 from lnpay.monitoring.overview import attention
@@ -53,6 +54,9 @@ TOGETHER = timedelta(minutes=20)
 """Everything due within this time is done in one round: speed does not matter here."""
 
 TICK = timedelta(milliseconds=1)
+
+SMALLEST_WITH_A_FEE = 10
+"""Sats. Fees may be a tenth of a refund at most, and the provider's are at least one sat."""
 
 
 def come_to_rest(world: SimulatedWorld) -> None:
@@ -128,7 +132,7 @@ def _round_of(world: SimulatedWorld, home: Installation) -> None:
         if is_first or is_any_watched:
             one_pass, name = (main_pass, "main 1") if is_first else (expired_pass, "expired 1")
             one_pass(home.processes[name].backend)
-        if is_first or query("SELECT 1 FROM refunds WHERE state <> 'sent' LIMIT 1"):
+        if is_first or query("SELECT 1 FROM refunds WHERE state NOT IN ('sent', 'canceled') LIMIT 1"):
             refund_pass(home.processes["refund 1"].backend)
     else:
         send_due_refunds(server.backend.refund_sender, WAITING)
@@ -145,7 +149,7 @@ def _help(world: SimulatedWorld, home: Installation) -> None:
     operator, activities = home.processes["operator"], world.activities
     repository, now = operator.backend.repository, operator.backend.clock()
     with repository.reading() as tx:
-        refunds = tx.refunds.in_states([one for one in RefundState if one is not RefundState.SENT], 100)
+        refunds = tx.refunds.in_states(set(RefundState) - {RefundState.SENT, RefundState.CANCELED}, 100)
         ids = {refund.id: getattr(tx.invoices.find(refund.invoice_id), "strike_invoice_id", "") for refund in refunds}
     for refund in refunds:
         strike_id = ids[refund.id]
@@ -154,7 +158,7 @@ def _help(world: SimulatedWorld, home: Installation) -> None:
         elif refund.state is RefundState.NEEDS_ADDRESS:
             activities.give_good_address(home, refund.token, strike_id)
         elif refund.state is RefundState.FAILED and (refund.address or "").startswith("dear"):
-            change_address(repository, strike_id, activities.new_address(strike_id), now)
+            change_address(repository, strike_id, activities.new_address(strike_id), now, refund.id)
         elif refund.state is RefundState.IN_FLIGHT and refund.stuck_at is not None:
             _say_what_is_true(world, operator, refund, strike_id)
 
@@ -163,11 +167,15 @@ def _decide(world: SimulatedWorld, operator: LnpayProcess, refund: Refund, strik
     """A held refund: the dashboard says whether it was sent by a history that is lost."""
     backend = operator.backend
     payments = world.watch.payments_of(world.watch.customers[strike_id])
+    if refund.kind is RefundKind.MERCHANT:
+        payments = [one for one in payments if one.quote.destination == refund.address]
     if any(payment.state == "COMPLETED" for payment in payments):
         events = backend.refund_sender.events
-        settle_by_hand(backend.repository, strike_id, "the dashboard shows it", events, operator.backend.clock())
+        settle_by_hand(
+            backend.repository, strike_id, "the dashboard shows it", events, operator.backend.clock(), refund.id
+        )
     elif not any(payment.state == "PENDING" for payment in payments):
-        world.activities.approve(operator, strike_id, refund.address or "")
+        world.activities.approve(operator, strike_id, refund.address or "", refund.id)
 
 
 def _say_what_is_true(world: SimulatedWorld, operator: LnpayProcess, refund: Refund, strike_id: str) -> None:
@@ -180,9 +188,11 @@ def _say_what_is_true(world: SimulatedWorld, operator: LnpayProcess, refund: Ref
         raise Violation("a refund is stuck whose quote is still valid")
     try:
         if payment is not None and payment.state == "COMPLETED":
-            settle_by_hand(backend.repository, strike_id, "the dashboard shows it", backend.refund_sender.events, now)
+            settle_by_hand(
+                backend.repository, strike_id, "the dashboard shows it", backend.refund_sender.events, now, refund.id
+            )
         else:
-            retry(backend.repository, strike_id, "the dashboard does not show it", now)
+            retry(backend.repository, strike_id, "the dashboard does not show it", now, refund.id)
     except Conflict:
         return  # too early, or a worker has it
     world.scheduler.note(f"the operator says what became of the refund of {strike_id[:8]}")
@@ -206,7 +216,11 @@ def _left_of(world: SimulatedWorld, home: Installation) -> Iterator[str]:
         is_watched = row["state"] in ("unpaid", "expired") and world.scene.has_workers
         if is_watched or (row["state"] in PAYABLE and invoice.state == "PAID"):
             yield f"invoice {row['state']}, {invoice.state} at the provider"
-    for row in query("SELECT state, reason FROM refunds WHERE state <> 'sent'"):
+    for row in query("SELECT * FROM refunds WHERE state NOT IN ('sent', 'canceled')"):
+        if row["kind"] == "merchant" and row["amount_sats"] < SMALLEST_WITH_A_FEE:
+            continue  # every fee is too high for it; it stays in the operator's list
+        if not world.scene.has_workers and row["state"] == "needs_address" and row["claim_expires_at"] is not None:
+            continue  # without a worker it is withdrawn by none; its time to claim is over all the same
         yield f"refund {row['state']} ({row['reason']})"
     for row in query("SELECT state, last_error FROM deliveries WHERE state = 'pending'"):
         yield f"delivery {row['state']} ({row['last_error']})"

@@ -19,7 +19,7 @@ from config.delivery import deliver
 from lnpay.access.api_keys import create_key
 from lnpay.domain.errors import ShopGone, ShopRefused
 from lnpay.domain.model import Event
-from lnpay.domain.permissions import KeyPurpose
+from lnpay.domain.permissions import GRANTABLE, KeyPurpose
 from lnpay.domain.settings import Settings
 from lnpay.runtime.backend import Backend
 from lnpay.runtime.bootstrap import build_backend
@@ -122,10 +122,10 @@ class Installation:
         old = self.processes.get(name)
         self.processes[name] = LnpayProcess(name, self, old.skew_seconds if old else 0.0)
 
-    def connect_plugin(self) -> None:
+    def create_key(self) -> None:
         """Create an API key for the shop and its plugin."""
         backend = self.processes["operator"].backend
-        created = create_key(backend.repository, KeyPurpose.WOOCOMMERCE, "a plugin", backend.clock())
+        created = create_key(backend.repository, KeyPurpose.CUSTOM, "a shop", backend.clock(), permissions=GRANTABLE)
         self.api_key, self.store = created.secret, created.store_id
 
     def deliver(self, event: Event) -> None:

@@ -20,11 +20,12 @@ from lnpay.invoices import (
     sweep,
     webhook_invoice,
 )
-from lnpay.refunds import outcomes
+from lnpay.refunds import by_hand, outcomes
 from lnpay.refunds import send as refunds
 from lnpay.repository import deliveries as message_queries
 from lnpay.repository.deliveries import Deliveries
 from lnpay.repository.invoices import Invoices
+from lnpay.repository.queries import refund_requests
 from lnpay.repository.refunds import Refunds
 from lnpay.strike import client, failures
 from lnpay.web.api import webhook
@@ -236,6 +237,16 @@ MUTANTS = (
         "an order is marked as invalid by our own clock",
         (Change(mark_invalid.mark_invalid, "if not context.strike.measure_time():", "if False:"),),
         shows_in=lambda scene: scene.skew_seconds > 0,
+    ),
+    Mutant(
+        "a refund's amount is not reserved on its invoice",
+        (Change(refund_requests.add_refund, "not _reserve(connection, new.invoice_id, new.amount_sats)", "False"),),
+        shows_in=lambda scene: scene.has_merchants,
+    ),
+    Mutant(
+        "the end of the time to claim a refund is ignored",
+        (Change(by_hand.has_claim_ended, "return refund.claim_expires_at <= now", "return False"),),
+        shows_in=lambda scene: scene.has_merchants,
     ),
     Mutant(
         "a plugin reads that a late payment is settled",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ class Customer:
     plan: one of draws.PLANS. is_forgotten: an older database knows nothing of it. expires_in: the seconds to pay that
     the shop asks for; None: those of its settings. via_plugin: ordered through a plugin of BTCPay Server.
     is_given_up: the shop has cancelled the order or marked it as invalid. given_up_at: when it first asked for the
-    latter.
+    latter. refunds_asked: what the merchant has asked for by each Idempotency-Key.
     """
 
     number: int
@@ -50,6 +50,7 @@ class Customer:
     via_plugin: bool = False
     is_given_up: bool = False
     given_up_at: datetime | None = None
+    refunds_asked: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"customer {self.number}"
@@ -73,6 +74,10 @@ class Watch:
         self._payments = 0
         self._entries = 0
         self._told = 0
+        self._refunds: dict[tuple[str | None, str], tuple[int, int]] = {}
+        """The refund that each request of a merchant has created: its id and its sats."""
+        self._barred: set[str | None] = set()
+        """Addresses to which nothing may be sent from now on."""
         self._cancelled: set[str] = set()
         """Invoices that were cancelled at the provider, whether or not they were paid all the same."""
         self._webhook_ids: dict[tuple[str, str], tuple[str, bytes]] = {}
@@ -185,8 +190,19 @@ class Watch:
         """A plugin ships an order: it is paid, in time, and not refunded."""
         if not self.is_paid(customer):
             raise Violation(f"a plugin ships the order of {customer}, who has not paid")
-        if self.is_late(customer) or self.payments_of(customer):
+        if self.is_late(customer) or (self.payments_of(customer) and not customer.refunds_asked):
             raise Violation(f"a plugin ships the order of {customer}, who is refunded")
+
+    def see_refund(self, customer: Customer, key: str, refund_id: int, sats: int) -> None:
+        """A merchant's request is answered by a refund: always the same for the same key."""
+        seen = self._refunds.setdefault((customer.invoice_id, key), (refund_id, sats))
+        if seen != (refund_id, sats):
+            raise Violation(f"one request to refund {customer} has created two refunds")
+
+    def bar(self, address: str | None) -> None:
+        """The refund to this address is canceled, or was claimed after its end."""
+        if address is not None:
+            self._barred.add(address)
 
     def mark_invalid(self, strike_id: str, ends_at: datetime) -> None:
         """A plugin's mark ends the time to pay: not before the plugin has asked for it."""
@@ -221,8 +237,11 @@ class Watch:
             customer = self._owner_of(payment.quote.destination)
             if not self.is_paid(customer):
                 raise Violation(f"{customer} gets money back and has not paid")
+            if payment.quote.destination in self._barred:
+                raise Violation(f"{customer} gets a refund that was canceled or whose claim had ended")
             if not self.is_late(customer):
-                raise Violation(f"{customer} paid in time and gets the money back")
+                self._check_merchants_refund(customer, payment)
+                continue
             received = self._sim.ledger.received(customer.invoice_id)
             if payment.quote.sats != received:
                 raise Violation(f"{customer} paid {received} sats and gets {payment.quote.sats} back")
@@ -232,13 +251,29 @@ class Watch:
                 raise Violation(f"{customer} is paid back twice: {[one.quote.quote_id[:8] for one in alive]}")
         self._payments = len(payments)
 
+    def _check_merchants_refund(self, customer: Customer, payment: Payment) -> None:
+        """Refunds of an order never add up to more than was received, and each is paid once."""
+        if not customer.refunds_asked:
+            raise Violation(f"{customer} paid in time and gets the money back")
+        check_limits(self, customer, payment)
+        alive = [one for one in self.payments_of(customer) if one.state != "FAILED"]
+        received = self._sim.ledger.received(customer.invoice_id)
+        if sum(one.quote.sats for one in alive) > received:
+            raise Violation(f"{customer} paid {received} sats and is refunded {[one.quote.sats for one in alive]}")
+        if sum(one.quote.destination == payment.quote.destination for one in alive) > 1:
+            raise Violation(f"a refund of {customer} is paid twice")
+        if len(alive) > len(customer.refunds_asked):
+            raise Violation(f"{customer} gets more refunds than the merchant has asked for")
+
     def _check_entries(self) -> None:
         entries = self._sim.ledger.entries
         for entry in entries[self._entries :]:
             if entry.kind == "out":
                 customer = self._owner_of(entry.destination)
                 outs = [one for one in entries if one.kind == "out" and self._owner_of(one.destination) is customer]
-                if sum(one.sats for one in outs) > self._sim.ledger.received(customer.invoice_id) or len(outs) > 1:
+                if sum(one.sats for one in outs) > self._sim.ledger.received(customer.invoice_id) or (
+                    len(outs) > 1 and not customer.refunds_asked
+                ):
                     raise Violation(f"{customer} got more back than came in")
         self._entries = len(entries)
 
@@ -247,7 +282,8 @@ class Watch:
         for delivery in deliveries[self._told :]:
             body = json.loads(delivery.body)
             headers = {name.lower(): value for name, value in delivery.headers.items()}
-            key, said = (body["data"]["invoice_id"], body["type"]), (headers["webhook-id"], delivery.body)
+            what = f"{body['type']} {body['data'].get('refund', {}).get('id', '')}"
+            key, said = (body["data"]["invoice_id"], what), (headers["webhook-id"], delivery.body)
             if self._webhook_ids.setdefault(key, said) != said:
                 raise Violation(f"{body['type']} was told under two ids or in two ways")
             self._check_told(body)
@@ -260,7 +296,8 @@ class Watch:
         customer = self.customers[body["data"]["invoice_id"]]
         if not self.is_paid(customer):
             raise Violation(f"the shop gets {kind}, and {customer} has not paid")
-        if self.is_late(customer) == (kind == "invoice.settled"):
+        is_merchants = kind.startswith("refund.") and bool(customer.refunds_asked)
+        if self.is_late(customer) == (kind == "invoice.settled") and not is_merchants:
             raise Violation(f"the shop gets {kind} for {customer}, which is not so")
         if body["status"] == "success" and kind != "invoice.settled":
             raise Violation(f"{kind} says success")

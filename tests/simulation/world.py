@@ -188,8 +188,8 @@ class SimulatedWorld:
         for home in self.homes:
             if self.scene.has_webhooks:
                 self._subscribe(home)
-            if home.plugin_chance is not None:
-                home.connect_plugin()
+            if home.plugin_chance is not None or self.scene.has_merchants:
+                home.create_key()
             for name in home.names:
                 home.processes[name].skew_seconds = self.draw_skew()
         if self.scene.kind in KINDS_OF_DOUBT or self.random.random() < 0.5:
