@@ -23,6 +23,7 @@ from lnpay.invoices.late import PRICE_PATIENCE, accept_late_payment
 from lnpay.invoices.settle import Outcome, reconcile_invoice
 from lnpay.refunds.after_restore import doubt_refunds
 from lnpay.refunds.by_hand import approve, give_address
+from lnpay.repository.invoices import Invoices
 from lnpay.runtime.backend import Backend
 from lnpay.runtime.worker_passes import expired_pass, main_pass
 from lnpay.sandbox.config import SimulatorConfig
@@ -397,6 +398,19 @@ class TestHold:
         with pytest.raises(Conflict, match="the order was paid already"):
             accept(world, first)
         assert refund_of(world, first).state is RefundState.HELD
+
+    def test_a_decision_that_was_quicker_wins(self, open_world: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+        world = open_world(LatePayments.HOLD)
+        invoice = self.held(world)
+
+        def decide_first(rows: Invoices) -> None:
+            rows._connection.execute(text("UPDATE refunds SET claims = claims + 1"))
+
+        monkeypatch.setattr(Invoices, "take_turn_accepting", decide_first)
+        with pytest.raises(Conflict, match="at the same moment"):
+            accept(world, invoice)
+        assert refund_of(world, invoice).state is RefundState.HELD
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.PAID_LATE
 
     def test_what_is_not_held_cannot_be_accepted(self, open_world: Open) -> None:
         world = open_world(LatePayments.REFUND)
