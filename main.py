@@ -77,7 +77,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--with-workers", action="store_true", help="run the workers inside this process")
     add_log_file(parser)
     parser.set_defaults(command=None, on_settings=None, on_wrong_settings=None)
-    add_commands(parser.add_subparsers(metavar="COMMAND"))
+    commands = parser.add_subparsers(metavar="COMMAND")
+    serving = commands.add_parser("serve", help="serve; the same as no command")
+    serving.add_argument("--with-workers", action="store_true", default=argparse.SUPPRESS, help="see above")
+    commands.add_parser("sandbox", help="the same as --sandbox").set_defaults(sandbox=True)
+    add_commands(commands)
     return parser.parse_args(arguments)
 
 

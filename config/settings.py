@@ -26,7 +26,7 @@ from lnpay.runtime.listening import parse_host
 
 ENV_FILE = ROOT / "config" / ".env"
 
-HOOK_FILES = HookFiles(ROOT / "config" / "local" / "delivery.py", ROOT / "config" / "delivery.py")
+HOOK_FILES = HookFiles(ROOT / "config" / "local" / "delivery.py", Path(__file__).resolve().with_name("delivery.py"))
 """config/local belongs to the merchant: upgrades never touch it."""
 
 LOGO_FOLDER = ROOT / "config" / "local"

@@ -24,9 +24,11 @@ from lnpay.domain.states import LatePayments
 from lnpay.domain.webhook_signature import decode_delivery_secret
 from lnpay.repository.maintenance.sqlite_url import sqlite_url
 
-ROOT = Path(__file__).resolve().parent.parent
-"""The project's folder. Relative SQLite paths start here, because cron starts elsewhere and must not create a second
-database."""
+_PARENT = Path(__file__).resolve().parent.parent
+
+ROOT = Path.cwd() if _PARENT.name in ("site-packages", "dist-packages") else _PARENT
+"""The project's folder; for an installed package, the folder in which it is started. Relative SQLite paths start here:
+cron starts elsewhere and must not create a second database."""
 
 MIN_API_KEY_CHARACTERS = 16
 """Random letters and digits of this length have 95 bits, far too many to guess."""

@@ -69,7 +69,7 @@ def first_sale(folder: Path) -> FirstSale:
             raise NoPackages(said)
         assert make.poll() is None, said
         assert is_up(sandbox.url), said
-        _sell_and_pay(sandbox)
+        sell_and_pay(sandbox)
         seconds = time.monotonic() - started
     finally:
         if make.poll() is None:
@@ -83,7 +83,8 @@ def first_sale(folder: Path) -> FirstSale:
     return FirstSale(seconds, _cpu_seconds() - cpu_before, databases)
 
 
-def _sell_and_pay(sandbox: RunningSandbox) -> None:
+def sell_and_pay(sandbox: RunningSandbox) -> None:
+    """Order something, pay it, and wait until the shop is notified."""
     answer = requests.post(f"{sandbox.url}/generate-invoice", json={"amount_fiat": "12.50"}, timeout=30)
     assert answer.status_code == 200, answer.text
     data = answer.json()["data"]
