@@ -241,11 +241,13 @@ MUTANTS = (
     Mutant(
         "a refund's amount is not reserved on its invoice",
         (Change(refund_requests.add_refund, "not _reserve(connection, new.invoice_id, new.amount_sats)", "False"),),
+        known=(1,),
         shows_in=lambda scene: scene.has_merchants,
     ),
     Mutant(
         "the end of the time to claim a refund is ignored",
         (Change(by_hand.has_claim_ended, "return refund.claim_expires_at <= now", "return False"),),
+        known=(42,),
         shows_in=lambda scene: scene.has_merchants,
     ),
     Mutant(
