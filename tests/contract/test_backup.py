@@ -180,7 +180,7 @@ class TestBackup:
     @pytest.mark.parametrize(
         ("name", "error"),
         [
-            ("nowhere/copy.sqlite", "make it first"),
+            ("nowhere/copy.sqlite", "create it first"),
             ("invoices.sqlite", "the database itself"),
             ("link", "the database itself"),
         ],
