@@ -21,6 +21,7 @@ from config.sources import (
     without_empty,
 )
 from config.values import ROOT
+from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.settings import HookFiles, Settings
 from lnpay.runtime.listening import parse_host
 
@@ -63,6 +64,8 @@ def load_settings(environ: Mapping[str, str] | None = None, env_file: Path | Non
     from_file, problems = read_env_file(path)
     reader = _Reader({**from_file, **without_empty(from_environment)}, problems, path)
     settings = _read_settings(reader, path)
+    if settings.settle_in != Settings.settle_in and settings.receive_with is ReceiveWith.INVOICE:
+        problems.append(f"SETTLE_IN={settings.settle_in} needs RECEIVE_WITH=receive-request: set both, or neither")
     problems.extend(find_misspelt(from_file, reader.names))
     if problems:
         raise SettingsError(problems)
@@ -147,6 +150,8 @@ def _read_settings(reader: _Reader, env_file: Path) -> Settings:
         webhook_url=read("WEBHOOK_URL", values.webhook_url, Settings.webhook_url),
         time_offset_seconds=read("TIME_OFFSET", values.whole(10, 86_400, "seconds"), Settings.time_offset_seconds),
         currency=read("CURRENCY", values.currency, Settings.currency),
+        receive_with=read("RECEIVE_WITH", values.receive_with, Settings.receive_with),
+        settle_in=read("SETTLE_IN", values.settle_in, Settings.settle_in),
         database_url=hidden("DATABASE_URL", values.database_url, values.database_url("sqlite:///invoices.sqlite")),
         db_pool_size=read("DB_POOL_SIZE", values.whole(2, 500, "connections"), Settings.db_pool_size),
         db_statement_timeout_seconds=read(

@@ -19,7 +19,8 @@ from sqlalchemy.exc import ArgumentError
 from config.sources import QUOTES
 from lnpay.domain.addresses import ascii_host
 from lnpay.domain.events import EventType
-from lnpay.domain.money import CURRENCIES, MAX_SATS
+from lnpay.domain.money import CURRENCIES, MAX_SATS, STRIKE_CURRENCIES
+from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import LatePayments
 from lnpay.domain.webhook_signature import decode_delivery_secret
 from lnpay.repository.maintenance.sqlite_url import sqlite_url
@@ -143,6 +144,14 @@ def word(words: Sequence[str]) -> Callable[[str], str]:
 
 def late_payments(text: str) -> LatePayments:
     return LatePayments(word(tuple(LatePayments))(text))
+
+
+def receive_with(text: str) -> ReceiveWith:
+    return ReceiveWith(word(tuple(ReceiveWith))(text))
+
+
+def settle_in(text: str) -> str:
+    return word(tuple(one.lower() for one in STRIKE_CURRENCIES))(text).upper()
 
 
 def currency(text: str) -> str:

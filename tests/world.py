@@ -217,7 +217,13 @@ class World:
                 "webhookVersion": "v1",
                 "secret": WEBHOOK_SECRET,
                 "enabled": True,
-                "eventTypes": ["invoice.created", "invoice.updated", "payment.created", "payment.updated"],
+                "eventTypes": [
+                    "invoice.created",
+                    "invoice.updated",
+                    "payment.created",
+                    "payment.updated",
+                    "receive-request.receive-completed",
+                ],
             },
         ).raise_for_status()
 

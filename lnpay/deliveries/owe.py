@@ -5,13 +5,17 @@ Each is owed to the delivery hook, if DELIVERY_EVENTS names it, and to every web
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 
 from lnpay.deliveries.btcpay_message import btcpay_body, btcpay_events
 from lnpay.domain.events import UNTRUE_ONCE_SETTLED, BtcpayEventType, EventType, event_body, new_webhook_id
 from lnpay.domain.model import Invoice, Refund, WebhookEndpoint
 from lnpay.domain.states import EndpointForm
 from lnpay.repository import Transaction
+
+NOTHING_MORE: Mapping[str, int] = MappingProxyType({})
 
 
 def owe_delivery(
@@ -23,18 +27,20 @@ def owe_delivery(
     *,
     held: bool = False,
     refund: Refund | None = None,
+    more: Mapping[str, int] = NOTHING_MORE,
 ) -> None:
     """Owe the shop a message of `event_type` about `invoice`, wherever it subscribes to that type.
 
     Once per invoice, or once per refund for messages about one.
     events: the types that the delivery hook receives. held: a late payment waits for the operator's decision.
+    more: further data of LNPay's own messages.
     """
     if event_type in events:
-        body = event_body(event_type, invoice, now, held=held, refund=refund)
+        body = event_body(event_type, invoice, now, held=held, refund=refund, **more)
         refund_id = 0 if refund is None else refund.id
         tx.deliveries.add(invoice.id, event_type, new_webhook_id(), body, now, refund_id=refund_id)
     for endpoint in tx.webhook_endpoints.enabled():
-        _owe_endpoint(tx, endpoint, event_type, invoice, now, held=held, refund=refund)
+        _owe_endpoint(tx, endpoint, event_type, invoice, now, held=held, refund=refund, more=more)
 
 
 def owe_refund_message(
@@ -89,10 +95,11 @@ def _owe_endpoint(
     *,
     held: bool = False,
     refund: Refund | None = None,
+    more: Mapping[str, int] = NOTHING_MORE,
 ) -> None:
     if endpoint.form is EndpointForm.STANDARD:
         if endpoint.wants(event_type):
-            body = event_body(event_type, invoice, now, held=held, refund=refund)
+            body = event_body(event_type, invoice, now, held=held, refund=refund, **more)
             refund_id = 0 if refund is None else refund.id
             tx.deliveries.add(invoice.id, event_type, new_webhook_id(), body, now, due_at, endpoint.id, refund_id)
         return

@@ -22,6 +22,7 @@ class EventType(StrEnum):
     INVOICE_EXPIRED = "invoice.expired"
     INVOICE_PAID_LATE = "invoice.paid_late"
     REFUND_CREATED = "refund.created"
+    INVOICE_UNDERPAID = "invoice.underpaid"
     REFUND_SENT = "refund.sent"
     REFUND_NEEDS_ADDRESS = "refund.needs_address"
     REFUND_CANCELED = "refund.canceled"
@@ -45,6 +46,7 @@ class BtcpayEventType(StrEnum):
 UNTRUE_ONCE_SETTLED = (
     EventType.INVOICE_EXPIRED,
     EventType.INVOICE_PAID_LATE,
+    EventType.INVOICE_UNDERPAID,
     BtcpayEventType.INVOICE_EXPIRED,
     BtcpayEventType.INVOICE_INVALID,
 )
@@ -56,7 +58,14 @@ WORDS = {
         "expired",
         "The time to pay has ended, or the invoice was cancelled; nothing was paid.",
     ),
-    EventType.INVOICE_PAID_LATE: ("paid_late", "The payment came too late; it is being refunded."),
+    EventType.INVOICE_PAID_LATE: (
+        "paid_late",
+        "The payment was late, or not complete in time; it is being refunded.",
+    ),
+    EventType.INVOICE_UNDERPAID: (
+        "underpaid",
+        "Less than the price was paid so far; it is refunded unless the rest arrives in time.",
+    ),
     EventType.REFUND_CREATED: ("refund_created", "A refund of this order was requested."),
     EventType.REFUND_SENT: ("refunded", "The refund was sent."),
     EventType.REFUND_NEEDS_ADDRESS: ("needs_address", "The refund needs a Lightning address from the customer."),
@@ -80,8 +89,9 @@ def event_body(
     *,
     held: bool = False,
     refund: Refund | None = None,
+    **more: int,
 ) -> str:
-    """The JSON text for an event about `invoice`. Stored once, sent as it is.
+    """The JSON text for an event about `invoice`; `more` is added to its data. Stored once, sent as it is.
 
     held: a late payment waits for the operator's decision. refund: the one that it is about.
     """
@@ -110,7 +120,7 @@ def event_body(
         "invoice": invoice.issue.bolt11,
         "type": event_type,
         "timestamp": at.isoformat(),
-        "data": data,
+        "data": {**data, **more},
     }
     return json_text(body)
 

@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from lnpay.domain.money import CurrencyAmount
 from lnpay.domain.permissions import KeyPurpose, Permissions
+from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import (
     Accepter,
     AmountBasis,
@@ -96,7 +98,11 @@ class Draft:
 
 @dataclass(frozen=True)
 class Issue:
-    """What Strike issued for a draft: its invoice, the one quote we show, and what that quote's BOLT11 says."""
+    """What Strike issued for a draft: its invoice, the one quote we show, and what that quote's BOLT11 says.
+
+    receive_with: whether it is an invoice of Strike's, or a receive request shown as one: then strike_invoice_id is the
+    request's id, and its payments are credited in target_currency, an upper-case code (None: of an invoice).
+    """
 
     strike_invoice_id: str
     bolt11: str
@@ -106,6 +112,8 @@ class Issue:
     opened_at: datetime
     expires_at: datetime
     payable_until: datetime
+    receive_with: ReceiveWith = ReceiveWith.INVOICE
+    target_currency: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,6 +124,7 @@ class Invoice(Draft):
     marked_invalid_at: when the shop gave the invoice up; its deadline ended then, so a later payment is late.
     accepted_by: who has accepted a late payment; None: it was in time, or is refunded. accepted_price: the price of
     one bitcoin by which the rule accepted it.
+    credited: what Strike credited for all of its payments; conversion_rate: at which rate. Of receive requests only.
     """
 
     issue: Issue
@@ -127,6 +136,8 @@ class Invoice(Draft):
     marked_invalid_at: datetime | None = None
     accepted_by: Accepter | None = None
     accepted_price: Decimal | None = None
+    credited: CurrencyAmount | None = None
+    conversion_rate: Decimal | None = None
 
     @property
     def strike_invoice_id(self) -> str:

@@ -6,9 +6,16 @@ Sats are whole `int`, fiat and prices are `Decimal`; a float raises, everywhere.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, localcontext
 
 from lnpay.domain.errors import InvalidRequest
+
+BTC = "BTC"
+"""Bitcoin, as Strike writes it."""
+
+STRIKE_CURRENCIES = (BTC, "USD", "EUR", "USDT", "GBP", "AUD")
+"""Every currency of Strike's. Which of them an account has, its profile tells."""
 
 SATS_PER_BTC = 100_000_000
 MSATS_PER_SAT = 1_000
@@ -98,6 +105,19 @@ _GROUPED = re.compile(r"[0-9]{1,3}(?:[.,'’´`_\u066c\s][0-9]{2,3})*[.,'’´`_
 """Thousands as different countries write them, Indian groups of two and narrow spaces included."""
 
 _EXPONENT = re.compile(r"[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}")
+
+
+@dataclass(frozen=True)
+class CurrencyAmount:
+    """An amount in a currency of Strike's, which writes codes in upper case."""
+
+    amount: Decimal
+    currency: str
+
+    @property
+    def sats(self) -> int | None:
+        """Whole sats, a fraction rounded up; None in another currency."""
+        return btc_to_sats(format(self.amount, "f")) if self.currency == BTC else None
 
 
 def decimals_of(currency: str) -> int:
@@ -271,6 +291,12 @@ def parse_decimal(text: str) -> Decimal:
     if len(text) > MAX_AMOUNT_CHARACTERS or not _PLAIN.fullmatch(text):
         raise ValueError("not a decimal number")
     return Decimal(text)
+
+
+def conversion_rate(credited: Decimal, sats: int) -> Decimal:
+    """What one bitcoin was worth when `sats` became `credited`, to four places, half to even. For books."""
+    with localcontext(_ARITHMETIC):
+        return (credited * SATS_PER_BTC / _whole(sats)).quantize(Decimal("0.0001"))
 
 
 def sats_to_btc(sats: int) -> str:

@@ -7,6 +7,8 @@ from decimal import Decimal
 from pathlib import Path
 
 from lnpay.domain.events import EventType
+from lnpay.domain.money import BTC
+from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import LatePayments
 
 
@@ -52,6 +54,9 @@ class Settings:
     time_offset_seconds: int = 120
     currency: str = "usd"
     """Lower-case code."""
+    receive_with: ReceiveWith = ReceiveWith.INVOICE
+    settle_in: str = BTC
+    """Upper-case code of a currency of Strike's. Other than BTC only with receive requests."""
     delivery_url: str = field(default="http://localhost:8000/webhook", repr=False)
     delivery_secret: str = field(default="", repr=False)
     """Empty: deliveries are not signed."""

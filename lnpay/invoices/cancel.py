@@ -6,9 +6,11 @@ import logging
 
 from lnpay.domain.errors import NotFound, StrikeAmbiguous, StrikeRejected
 from lnpay.domain.model import Invoice
+from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import WATCHED, InvoiceState
 from lnpay.invoices.conflicts import not_cancellable
-from lnpay.invoices.settle import SettlementContext, reconcile_invoice, settle
+from lnpay.invoices.receives import reconcile_request
+from lnpay.invoices.settle import SettlementContext, call_off, reconcile_invoice, settle
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,8 @@ def cancel_invoice(context: SettlementContext, strike_invoice_id: str) -> Invoic
         return invoice
     if invoice.state not in WATCHED:
         raise not_cancellable(invoice)
+    if invoice.issue.receive_with is ReceiveWith.RECEIVE_REQUEST:
+        return _cancel_request(context, invoice)
     refusal: StrikeRejected | None = None
     try:
         settle(context, context.strike.cancel_invoice(strike_invoice_id))
@@ -46,6 +50,24 @@ def cancel_invoice(context: SettlementContext, strike_invoice_id: str) -> Invoic
     if refusal is not None:
         raise refusal
     raise StrikeAmbiguous("Strike did not cancel the invoice; repeat the request")
+
+
+def _cancel_request(context: SettlementContext, invoice: Invoice) -> Invoice:
+    """Strike has no way to cancel a receive request: its deadline ends now, so that a later payment is refunded.
+
+    Raises OrderConflict if it is paid, or a payment is on its way; StrikeError if Strike cannot say.
+    """
+    request_id = invoice.strike_invoice_id
+    reconcile_request(context, request_id)
+    now = context.clock()
+    with context.repository.transaction() as tx:
+        known = tx.receives.lock_invoice(request_id)
+        if known is None or known.state not in WATCHED or known.seen_at is not None or tx.receives.of(known.id):
+            raise not_cancellable(known or invoice)
+        tx.receives.end_deadline(known.id, now)
+        call_off(tx, context.events, known, now)
+    log.info("invoice cancelled for the shop invoice_id=%s", request_id)
+    return _read(context, request_id)
 
 
 def _read(context: SettlementContext, strike_invoice_id: str) -> Invoice:

@@ -31,6 +31,7 @@ from lnpay.domain.states import InvoiceState
 from lnpay.domain.strike_names import new_strike_name
 from lnpay.domain.text import fit_description
 from lnpay.invoices.conflicts import already_paid, conflict_of
+from lnpay.invoices.issue_request import RequestIssuer, issue_request
 from lnpay.rates.by_currency import RatesByCurrency
 from lnpay.repository import Repository
 from lnpay.strike.answers import StrikeQuote
@@ -63,7 +64,10 @@ ROUNDS = 4
 
 @dataclass(frozen=True)
 class InvoiceIssuer:
-    """Everything needed to issue an invoice. on_message_owed: called after a commit that owes the shop a message."""
+    """Everything needed to issue an invoice. on_message_owed: called after a commit that owes the shop a message.
+
+    by_request: issue receive requests (RECEIVE_WITH); None: invoices of Strike's.
+    """
 
     repository: Repository
     strike: Strike
@@ -71,6 +75,7 @@ class InvoiceIssuer:
     clock: Clock
     time_offset_seconds: int
     on_message_owed: Callable[[], None] = lambda: None
+    by_request: RequestIssuer | None = None
 
     def time_to_pay(self, order: Order) -> timedelta:
         """How long an invoice for `order` can be paid."""
@@ -89,7 +94,8 @@ def create_invoice(issuer: InvoiceIssuer, correlation_id: str, order: Order) -> 
 
     1. The order and its price are stored as a draft before Strike is called.
     2. Strike creates the invoice. The draft's id there makes a repeat find the first invoice.
-    3. Strike quotes it. The payment request is decoded: it must ask for exactly our amount.
+    3. Strike quotes it. The payment request is decoded: it must ask for exactly our amount. With RECEIVE_WITH set to
+       receive-request, one call does both; a repeat makes another request, and the first is never shown.
     4. Everything is stored in one commit; only then is the invoice shown.
 
     If LNPay stops in between, repeating the call resumes at the step that was reached.
@@ -160,6 +166,12 @@ def _fresh_draft(issuer: InvoiceIssuer, known: Draft | None, correlation_id: str
 
 def _issue(issuer: InvoiceIssuer, draft: Draft) -> Issue | None:
     """Issue a draft at Strike. None if the row has changed and must be read again."""
+    if issuer.by_request is not None:
+        try:
+            return issue_request(issuer.by_request, draft, issuer.time_to_pay(draft.order))
+        except StrikeRejected as error:
+            _blame_amount(draft, error)
+            raise
     invoice = _strike_invoice(issuer.strike, draft)
     if invoice.status is not InvoiceStatus.UNPAID:
         _give_up_name(issuer.repository, draft, invoice)
@@ -183,8 +195,8 @@ def _quote(strike: Strike, invoice_id: str) -> StrikeQuote:
 def _blame_amount(draft: Draft, error: StrikeRejected) -> None:
     """Raise InvalidRequest if Strike refused the amount, which the caller can fix, and not for another reason."""
     why = _AMOUNT_REFUSALS.get(error.strike_code or "")
-    # A refusal without a specific code names the fields: "amount", or "amount.amount".
-    if why is None and any(field.lower().split(".")[0] == "amount" for field in error.invalid_fields):
+    # A refusal without a specific code names the fields: "amount", "amount.amount", or "bolt11.amount".
+    if why is None and any("amount" in field.lower().split(".")[:2] for field in error.invalid_fields):
         why = _AMOUNT_REFUSALS["INVALID_AMOUNT"]
     if why is not None:
         raise InvalidRequest(f"{why} ({draft.amount_sats:,} sats)") from error

@@ -55,7 +55,7 @@ _UNPAID_OUTCOMES = {
 }
 
 
-_IN_TIME = LateVerdict(LatePayments.ACCEPT)
+IN_TIME = LateVerdict(LatePayments.ACCEPT)
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _settle_paid(context: SettlementContext, seen: StrikeInvoice, price: Rate | 
         paid_at = _paid_at(invoice, seen, now)
         received_sats = seen.received_sats or invoice.amount_sats
         is_late = paid_at > invoice.expires_at
-        verdict = judge_late(tx, context.late, invoice, received_sats, price) if is_late else _IN_TIME
+        verdict = judge_late(tx, context.late, invoice, received_sats, price) if is_late else IN_TIME
         new = InvoiceState.SETTLED if verdict.decision is LatePayments.ACCEPT else InvoiceState.PAID_LATE
         if not tx.invoices.mark_paid(
             invoice.id, new, paid_at=paid_at, received_sats=received_sats, at=now, accepted_price=verdict.price
@@ -115,7 +115,7 @@ def _settle_paid(context: SettlementContext, seen: StrikeInvoice, price: Rate | 
         if new is InvoiceState.SETTLED:
             owe_settled(tx, context.events, paid, now)
         else:
-            _owe_refund(context, tx, paid, verdict, now)
+            owe_late_refund(context, tx, paid, verdict, now)
     if invoice.state in UNWATCHED:
         log.warning("%s invoice was paid invoice_id=%s", invoice.state, invoice.strike_invoice_id)
     log.info(
@@ -172,7 +172,7 @@ def _paid_at(invoice: Invoice, seen: StrikeInvoice, now: datetime) -> datetime:
     return min(now, invoice.expires_at)
 
 
-def _owe_refund(
+def owe_late_refund(
     context: SettlementContext, tx: Transaction, invoice: Invoice, verdict: LateVerdict, now: datetime
 ) -> None:
     """Owe the customer a late payment, or hold it for the operator, and tell the shop."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from lnpay.deliveries.owe import owe_delivery
@@ -21,6 +20,7 @@ from lnpay.domain.errors import (
 )
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Invoice
+from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import (
     EXPIRE_MARGIN,
     LAPSE_MARGIN,
@@ -28,12 +28,17 @@ from lnpay.domain.states import (
     InvoiceState,
 )
 from lnpay.domain.text import counted
+from lnpay.invoices.receive_sweep import sweep_requests
+from lnpay.invoices.receives import end_underpaid
 from lnpay.invoices.settle import (
-    Outcome,
     SettlementContext,
     call_off,
     reconcile_invoice,
 )
+from lnpay.invoices.sweep_result import LAPSED_FOR as LAPSED_FOR
+from lnpay.invoices.sweep_result import MAX_CONSECUTIVE_FAILURES as MAX_CONSECUTIVE_FAILURES
+from lnpay.invoices.sweep_result import Sweep as Sweep
+from lnpay.invoices.sweep_result import is_about_all_calls, settle_each
 from lnpay.refunds.forks import notice_fork
 from lnpay.repository import Transaction
 from lnpay.strike.invoices import PAGE_SIZE, InvoicePage, InvoiceStatus
@@ -52,9 +57,6 @@ LAPSED_SWEEP_EVERY = timedelta(hours=1)
 LAPSED_SWEEP = "lapsed_sweep"
 """Milestone: when any process last did this."""
 
-LAPSED_FOR = timedelta(hours=3)
-"""How long after its last chance to be paid an unwatched invoice is still swept. Its webhook always counts."""
-
 CANCELLED_AFTER = timedelta(seconds=60)
 """Younger unpaid invoices are not checked for cancellations without a webhook, to save calls."""
 
@@ -66,47 +68,6 @@ MOST_ENDED = 5_000
 
 SINGLE_READS_SHARE = 10
 """If the list is unavailable, a pass uses this fraction of the calls left, so that the next passes have some."""
-
-MAX_CONSECUTIVE_FAILURES = 3
-"""After so many failed reads in a row that are not about the invoices, the sweep stops until the next pass."""
-
-
-@dataclass
-class Sweep:
-    """The result of one sweep.
-
-    since: every invoice made at Strike since then was checked, as of `started_at`; None if the list was unavailable.
-    looked_at: invoices read one by one. unclear: those whose payment is not decided yet.
-    asked_at: this process's monotonic seconds at `started_at`, from which Strike's time then is known afterwards.
-    lapsed_since: it also looks for payments of lapsed and cancelled invoices that were payable after this time.
-    is_pending_known: whether `unclear` contains every payment that Strike has seen and not yet counted.
-    unreadable: rows of Strike's list that could not be read. is_blind: there were invoices to check, and none was
-    checked.
-    why_none_lapses: why it is not known which invoices have a pending payment, although some are due to lapse.
-    stopped_by: why it ended early, if it did; earlier results are kept.
-    """
-
-    started_at: datetime
-    asked_at: float
-    since: datetime | None = None
-    lapsed_since: datetime | None = None
-    looked_at: set[str] = field(default_factory=set)
-    unclear: set[str] = field(default_factory=set)
-    is_pending_known: bool = False
-    settled: int = 0
-    paid_late: int = 0
-    failed: int = 0
-    unreadable: int = 0
-    is_blind: bool = False
-    why_none_lapses: str | None = None
-    stopped_by: StrikeError | None = None
-
-    def clears(self, invoice: Invoice) -> bool:
-        """Whether this sweep proves that `invoice` was not paid."""
-        was_seen = invoice.strike_invoice_id in self.looked_at or (
-            self.since is not None and invoice.issue.opened_at >= self.since
-        )
-        return was_seen and invoice.strike_invoice_id not in self.unclear
 
 
 def sweep(context: SettlementContext, calls_left: Callable[[], int], *, is_deep: bool | None = None) -> Sweep:
@@ -127,24 +88,30 @@ def sweep(context: SettlementContext, calls_left: Callable[[], int], *, is_deep:
             unwatched = tx.invoices.oldest_unwatched_opened_at(found.lapsed_since)
             since = min((one for one in (since, unwatched) if one is not None), default=None)
         is_any_to_lapse = bool(tx.invoices.to_lapse(found.started_at - LAPSE_MARGIN, 1))
-    if since is None:
-        return found
     try:
-        if is_deep and is_any_to_lapse:
-            _note_pending(context, found, since)
-        _sweep_somehow(context, found, since, calls_left)
-        if is_deep:
+        if since is not None:
+            _sweep_invoices(context, found, since, calls_left, notes_pending=is_deep and is_any_to_lapse)
+        sweep_requests(context, found, calls_left, is_deep=is_deep, is_for_lapsed=is_for_lapsed)
+        if is_deep and since is not None:
             _end_cancelled(context, found)
     except StrikeError as error:
         log.warning("sweep stopped error=%s", error.message)
         found.stopped_by = error
-    found.is_blind = found.since is None and not found.looked_at
+    found.is_blind = since is not None and found.since is None and not found.looked_at
     if is_deep and found.stopped_by is None:
         with context.repository.transaction() as tx:
             tx.limits.reach_milestone(DEEP_SWEEP, found.started_at)
             if is_for_lapsed:
                 tx.limits.reach_milestone(LAPSED_SWEEP, found.started_at)
     return found
+
+
+def _sweep_invoices(
+    context: SettlementContext, found: Sweep, since: datetime, calls_left: Callable[[], int], *, notes_pending: bool
+) -> None:
+    if notes_pending:
+        _note_pending(context, found, since)
+    _sweep_somehow(context, found, since, calls_left)
 
 
 def _is_due(tx: Transaction, milestone: str, every: timedelta, now: datetime) -> bool:
@@ -220,7 +187,7 @@ def _page(context: SettlementContext, status: InvoiceStatus, skip: int) -> Invoi
     try:
         return context.strike.list_invoices(status, skip)
     except StrikeError as error:
-        if _is_about_all_calls(error) or (isinstance(error, StrikeUnavailable) and error.status is None):
+        if is_about_all_calls(error) or (isinstance(error, StrikeUnavailable) and error.status is None):
             raise
         raise _NoList(error) from error
 
@@ -254,7 +221,7 @@ def _settle_watched(context: SettlementContext, found: Sweep, listed: list[str])
         payable = tx.invoices.payable_among(listed)
         pruned = tx.pruned.unpaid_among(listed)
     try:
-        _settle_each(context, found, [*payable, *pruned])
+        _settle_invoices(context, found, [*payable, *pruned])
     finally:
         _note_unsettled(context, payable, found.started_at)
 
@@ -275,48 +242,15 @@ def _sweep_one_by_one(context: SettlementContext, found: Sweep, limit: int) -> N
         if found.lapsed_since is not None:
             ids += tx.invoices.unwatched_least_recently_checked(found.lapsed_since, limit)
     try:
-        _settle_each(context, found, ids)
+        _settle_invoices(context, found, ids)
     finally:
         # Include those that failed: otherwise the next pass starts with them again and never reaches the others.
         with context.repository.transaction() as tx:
             tx.invoices.mark_checked(found.looked_at, found.started_at)
 
 
-def _settle_each(context: SettlementContext, found: Sweep, ids: list[str]) -> None:
-    failed_in_a_row = 0
-    for strike_invoice_id in ids:
-        if context.stop.is_set():
-            raise Stopping("shutdown requested")
-        found.looked_at.add(strike_invoice_id)
-        try:
-            _count(found, strike_invoice_id, reconcile_invoice(context, strike_invoice_id))
-            failed_in_a_row = 0
-        except Exception as error:  # one faulty invoice must not block the others
-            log.exception("invoice could not be reconciled invoice_id=%s", strike_invoice_id)
-            found.failed += 1
-            found.unclear.add(strike_invoice_id)
-            if _is_about_the_invoice(error):
-                continue
-            failed_in_a_row += 1
-            if failed_in_a_row == MAX_CONSECUTIVE_FAILURES or _is_about_all_calls(error):
-                raise
-
-
-def _is_about_the_invoice(error: Exception) -> bool:
-    """Whether other reads may succeed: this invoice is invalid, unknown at Strike, or hits a bug of ours."""
-    return not isinstance(error, StrikeError) or isinstance(error, StrikeAmbiguous) or error.status == 404
-
-
-def _is_about_all_calls(error: Exception) -> bool:
-    """Whether the next call would fail too: the key is rejected, or Strike asks to wait."""
-    return isinstance(error, StrikeError) and (error.status == 401 or error.retry_after_seconds is not None)
-
-
-def _count(found: Sweep, strike_invoice_id: str, outcome: Outcome) -> None:
-    found.settled += outcome is Outcome.SETTLED
-    found.paid_late += outcome is Outcome.PAID_LATE
-    if outcome is Outcome.NOT_FINAL:
-        found.unclear.add(strike_invoice_id)
+def _settle_invoices(context: SettlementContext, found: Sweep, ids: list[str]) -> None:
+    settle_each(context, found, ids, lambda one: reconcile_invoice(context, one))
 
 
 def expire_due(context: SettlementContext, found: Sweep) -> int:
@@ -351,6 +285,9 @@ def lapse_due(context: SettlementContext, found: Sweep) -> int:
 def _end_one(context: SettlementContext, tx: Transaction, invoice: Invoice, new: InvoiceState, now: datetime) -> bool:
     if new is InvoiceState.CANCELLED:
         return call_off(tx, context.events, invoice, now)
+    is_request = invoice.issue.receive_with is ReceiveWith.RECEIVE_REQUEST
+    if is_request and new is InvoiceState.EXPIRED and end_underpaid(context, tx, invoice, now):
+        return False
     is_moved = tx.invoices.move(invoice.id, invoice.state, new)
     if is_moved and new is InvoiceState.EXPIRED:
         owe_delivery(tx, context.events, EventType.INVOICE_EXPIRED, invoice, now)

@@ -11,10 +11,12 @@ import logging
 from lnpay.domain.errors import InvalidRequest, StrikeUnavailable
 from lnpay.domain.states import PAYABLE, RefundState
 from lnpay.invoices.late import HURRIED_PRICE_SECONDS
+from lnpay.invoices.receives import reconcile_request
 from lnpay.invoices.settle import Outcome, SettlementContext, reconcile_invoice
 from lnpay.refunds.outcomes import RefundSender
 from lnpay.refunds.send import reconcile_payment
 from lnpay.strike.client import WEBHOOK_TIMEOUT
+from lnpay.strike.receive_requests import RECEIVE_COMPLETED
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +37,32 @@ def receive_event(context: SettlementContext, sender: RefundSender, body: bytes)
         return None
     if event.get("eventType") in ("payment.created", "payment.updated"):
         return reconcile_payment(sender, entity_id, timeout=WEBHOOK_TIMEOUT)
+    if event.get("eventType") == RECEIVE_COMPLETED:
+        return _receive_request(context, entity_id, data.get("receiveId") if isinstance(data, dict) else None)
     return _receive_invoice(context, entity_id) if event.get("eventType") == "invoice.updated" else None
+
+
+def _receive_request(context: SettlementContext, request_id: str, receive_id: object) -> Outcome | None:
+    """A payment of a receive request is final. One that is stored already, or is another program's, needs no call.
+
+    An invoice that is paid is read too: it may have been paid again.
+    """
+    with context.repository.reading() as tx:
+        invoice = tx.invoices.find_by_strike_id(request_id)
+        is_pruned = invoice is None and bool(tx.pruned.unpaid_among([request_id]))
+        is_known = isinstance(receive_id, str) and tx.receives.is_known(receive_id)
+        before = 0 if invoice is None else len(tx.receives.of(invoice.id))
+    if is_known or (invoice is None and not is_pruned):
+        return None
+    outcome = reconcile_request(context, request_id, timeout=WEBHOOK_TIMEOUT, price_seconds=HURRIED_PRICE_SECONDS)
+    if invoice is not None:
+        with context.repository.reading() as tx:
+            is_stored = tx.receives.is_known(receive_id) if isinstance(receive_id, str) else False
+            is_more = len(tx.receives.of(invoice.id)) > before
+        if not (is_stored or is_more):
+            # Reads may lag behind events.
+            raise StrikeUnavailable("the payment is not final yet", retry_after_seconds=3)
+    return outcome
 
 
 def _receive_invoice(context: SettlementContext, entity_id: str) -> Outcome | None:

@@ -40,9 +40,9 @@ def subscriptions_of(subscriptions: Iterable[Json], url: str) -> list[Json]:
     return sorted(ours, key=lambda one: one.get("enabled") is not True)
 
 
-def missing_events(subscription: Mapping[str, Any]) -> list[str]:
+def missing_events(subscription: Mapping[str, Any], *, ignoring: Iterable[str] = ()) -> list[str]:
     """The required events that a subscription lacks."""
-    return sorted(set(SUBSCRIBED_EVENTS) - set(subscription.get("eventTypes") or ()))
+    return sorted(set(SUBSCRIBED_EVENTS) - set(ignoring) - set(subscription.get("eventTypes") or ()))
 
 
 class Arrival(StrEnum):

@@ -17,6 +17,7 @@ from lnpay.domain.model import (
     Order,
     Rate,
 )
+from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import (
     PAID,
     PAYABLE,
@@ -39,6 +40,9 @@ ACCEPTING_LOCK = 7_305_012_120
 
 MAX_ATTEMPTS = 100
 """How many attempts at an order are listed, newest first."""
+
+_IS_LISTED = t.c.receive_with == ReceiveWith.INVOICE
+"""Strike's list of invoices has it: it is no receive request."""
 
 
 class Invoices:
@@ -192,19 +196,19 @@ class Invoices:
         return [row.strike_invoice_id for row in self._connection.execute(statement)]
 
     def oldest_opened_at(self, states: Iterable[InvoiceState]) -> datetime | None:
-        """When the oldest invoice in any of `states` was made at Strike; None if there is none."""
+        """When the oldest of Strike's invoices in any of `states` was made; None if there is none."""
         moments = [self._oldest_opened_at(state) for state in states]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _oldest_opened_at(self, state: InvoiceState) -> datetime | None:
-        return first_moment(self._connection, t, t.c.opened_at, t.c.state == state)
+        return first_moment(self._connection, t, t.c.opened_at, (t.c.state == state) & _IS_LISTED)
 
     def oldest_unwatched_opened_at(self, payable_since: datetime) -> datetime | None:
         """When the oldest lapsed or cancelled invoice was made that was payable after `payable_since`.
 
         None when there is none.
         """
-        is_one = t.c.state.in_(UNWATCHED) & (t.c.payable_until > payable_since)
+        is_one = t.c.state.in_(UNWATCHED) & (t.c.payable_until > payable_since) & _IS_LISTED
         return first_moment(self._connection, t, t.c.opened_at, is_one)
 
     def watched_among(self, strike_invoice_ids: Iterable[str]) -> list[Invoice]:
@@ -260,7 +264,7 @@ class Invoices:
         for state in states:
             statement = (
                 select(t.c.strike_invoice_id, t.c.checked_at)
-                .where(t.c.state == state, t.c.strike_invoice_id.is_not(None), condition)
+                .where(t.c.state == state, t.c.strike_invoice_id.is_not(None), _IS_LISTED, condition)
                 .order_by(t.c.checked_at.nulls_first(), t.c.id)
                 .limit(limit)
             )

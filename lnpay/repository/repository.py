@@ -41,6 +41,7 @@ from lnpay.repository.queries.greenfield import GreenfieldInvoices
 from lnpay.repository.queries.invoice_list import InvoiceList
 from lnpay.repository.queries.ledger_queries import LedgerQueries
 from lnpay.repository.queries.payment_status import PaymentStatuses
+from lnpay.repository.queries.receives import Receives
 from lnpay.repository.queries.refund_requests import RefundRequests
 from lnpay.repository.queries.searches import Searches
 from lnpay.repository.refunds import Refunds
@@ -50,7 +51,7 @@ from lnpay.repository.webhook_endpoints import WebhookEndpoints
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0023"
+SCHEMA_VERSION = "0024"
 """The newest migration. A test compares it with the migrations."""
 
 BUSY_TIMEOUT_MS = 10_000
@@ -94,6 +95,7 @@ class Transaction:
         self.restores = Restores(connection)
         self.figures = Figures(connection)
         self.pruned = Pruned(connection)
+        self.receives = Receives(connection)
         self.greenfield = GreenfieldInvoices(connection)
 
     def read_through(self, newest: int = 2_000) -> None:
@@ -102,6 +104,7 @@ class Transaction:
         self.refunds.read_through(newest)
         self.deliveries.read_through(newest)
         self.pruned.read_through(newest)
+        self.receives.read_through(newest)
         self.heartbeats.every()
         self.restores.every()
 

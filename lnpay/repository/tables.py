@@ -25,6 +25,7 @@ from lnpay.domain.states import (
 )
 from lnpay.repository.schema.base import BigId, one_of, only_where
 from lnpay.repository.schema.base import metadata as metadata
+from lnpay.repository.schema.receives import receives as receives
 from lnpay.repository.schema.refunds import refund_attempts as refund_attempts
 from lnpay.repository.schema.refunds import refunds as refunds
 from lnpay.repository.sql import AnyJson, ExactDecimal, JsonText, WholeSats
@@ -80,6 +81,10 @@ invoices = Table(
     Column("opened_at", UtcDateTime),
     Column("expires_at", UtcDateTime),
     Column("payable_until", UtcDateTime),
+    # The way that it is paid: strike_invoice_id names an invoice or a receive request, whose payments are credited in
+    # target_currency.
+    Column("receive_with", String(20), nullable=False, server_default="invoice"),
+    Column("target_currency", String(10)),
     # Its outcome.
     Column("state", String(10), nullable=False),
     Column("seen_at", UtcDateTime),
@@ -87,6 +92,10 @@ invoices = Table(
     Column("received_sats", WholeSats),
     # What refunds that are not canceled add up to; moved in the transaction that adds or cancels one.
     Column("refund_reserved_sats", WholeSats, nullable=False, default=0, server_default="0"),
+    # What Strike credited for it, and at which rate; NULL where Strike did not say, or was not asked.
+    Column("credited_amount", ExactDecimal),
+    Column("credited_currency", String(20)),
+    Column("conversion_rate", ExactDecimal),
     Column("settled_at", UtcDateTime),
     Column("checked_at", UtcDateTime),
     # Strike lists it as paid, and it could not be settled then.

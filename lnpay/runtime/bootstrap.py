@@ -19,11 +19,13 @@ from lnpay.domain.model import (
     Rate,
     utc_now,
 )
+from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.settings import Settings
 from lnpay.domain.strike_time import StrikeTime, injected_seconds
 from lnpay.http.outgoing import pooled_session
 from lnpay.http.post import Post, post_for_status
 from lnpay.invoices.create import InvoiceIssuer
+from lnpay.invoices.issue_request import RequestIssuer
 from lnpay.invoices.late import LateRules
 from lnpay.invoices.settle import SettlementContext
 from lnpay.monitoring.exposure import is_this_machine
@@ -46,6 +48,9 @@ from lnpay.repository import Repository
 from lnpay.runtime.backend import Access, Backend, ShopFace
 from lnpay.strike.budget import Budget
 from lnpay.strike.client import Strike
+
+NEW_REQUESTS_SHARE = 0.7
+"""The part of Strike's ten-minute budget at which no more receive requests are made."""
 
 SWEEPS_SHARE = 0.8
 """The part of Strike's ten-minute budget that sweeps may use up; the rest is for webhooks and refunds."""
@@ -91,7 +96,15 @@ def build_backend(
         strike=strike,
         clock=clock,
         currency=settings.currency,
-        issuer=InvoiceIssuer(repository, strike, rates, clock, settings.time_offset_seconds, dispatcher.wake),
+        issuer=InvoiceIssuer(
+            repository,
+            strike,
+            rates,
+            clock,
+            settings.time_offset_seconds,
+            dispatcher.wake,
+            _request_issuer(settings, repository, session, strike_time),
+        ),
         settlement=settlement,
         sweep_settlement=replace(settlement, strike=_strike(settings, sweep_budget, session, strike_time)),
         sweep_budget=sweep_budget,
@@ -159,6 +172,16 @@ def open_strike(settings: Settings, *, clock: Clock = utc_now) -> Iterator[Strik
 
 def _strike(settings: Settings, budget: Budget, session: requests.Session, time: StrikeTime) -> Strike:
     return Strike(settings.strike_api_key, settings.strike_api_url, budget, session=session, time=time)
+
+
+def _request_issuer(
+    settings: Settings, repository: Repository, session: requests.Session, time: StrikeTime
+) -> RequestIssuer | None:
+    """How receive requests are made; None if invoices of Strike's are."""
+    if settings.receive_with is ReceiveWith.INVOICE:
+        return None
+    strike = _strike(settings, Budget(repository, share=NEW_REQUESTS_SHARE), session, time)
+    return RequestIssuer(strike.receive_requests, settings.settle_in)
 
 
 def _rates(

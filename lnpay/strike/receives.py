@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
 
 from lnpay.domain.errors import StrikeAmbiguous
-from lnpay.domain.money import parse_decimal
+from lnpay.domain.money import BTC, CurrencyAmount, parse_decimal
 from lnpay.strike.invoices import MAX_ID_CHARACTERS, PAGE_SIZE
 from lnpay.strike.reading import ODD, parse_time, read_items, read_object, read_sats, read_text
 
@@ -28,29 +27,22 @@ class ReceiveStatus(StrEnum):
 
 
 @dataclass(frozen=True)
-class Credit:
-    """What Strike credited to the account for a receive, in the currency that the request named."""
-
-    amount: Decimal
-    currency: str
-
-
-@dataclass(frozen=True)
 class StrikeReceive:
     """One payment of a receive request.
 
     kind: LIGHTNING, ONCHAIN, P2P (a Strike user paid), or a word of Strike's that is new.
-    amount_sats: None if Strike gives the amount in other currencies only, which a P2P payment may be.
-    paid_at: when it reached Strike. credit, conversion_rate: only of a completed one; the rate is Strike's, as given.
+    received: what the payer paid, which is bitcoin unless a Strike user pays from a balance in another currency.
+    credited: what it became in the currency that the request named, only of a completed one. conversion_rate: Strike's.
+    paid_at: when it reached Strike.
     """
 
     receive_id: str
     request_id: str
     kind: str
     status: ReceiveStatus
-    amount_sats: int | None
+    received: CurrencyAmount
     paid_at: datetime
-    credit: Credit | None
+    credited: CurrencyAmount | None
     conversion_rate: Decimal | None
     payment_hash: str | None
 
@@ -111,9 +103,9 @@ def _read_receive(value: object) -> StrikeReceive:
         request_id=read_id(raw["receiveRequestId"]),
         kind=read_text(raw["type"])[:MAX_WORD_CHARACTERS],
         status=ReceiveStatus(raw["state"]),
-        amount_sats=_amount_sats(raw),
+        received=_amount(raw["amountReceived"]),
         paid_at=parse_time(raw.get("created") or raw.get("completed")),
-        credit=_credit(raw.get("amountCredited")),
+        credited=_amount_or_none(raw.get("amountCredited")),
         conversion_rate=_rate(raw.get("conversionRate")),
         payment_hash=_payment_hash(raw.get("lightning")),
     )
@@ -128,24 +120,21 @@ def read_id(value: object) -> str:
     return text
 
 
-def _amount_sats(raw: dict[str, Any]) -> int | None:
-    """What was received in bitcoin; where that is in another currency, what was credited in bitcoin.
-
-    Raises one of ODD for an amount in bitcoin that is unreadable or nothing: such a row is no payment.
-    """
-    sats = read_sats(raw["amountReceived"])
-    if sats is None:
-        sats = read_sats(raw.get("amountCredited"))
-    if sats == 0:
+def _amount(money: object) -> CurrencyAmount:
+    """An amount of more than nothing. Raises one of ODD, or StrikeAmbiguous."""
+    raw = read_object(money)
+    currency = read_text(raw["currency"])[:MAX_WORD_CHARACTERS]
+    # Not more precise than a millisat, nor more than all the bitcoin there is.
+    is_nothing = read_sats(money) == 0 if currency == BTC else not parse_decimal(read_text(raw["amount"]))
+    if is_nothing:
         raise ValueError("nothing was received")
-    return sats
+    return CurrencyAmount(parse_decimal(read_text(raw["amount"])), currency)
 
 
-def _credit(money: object) -> Credit | None:
+def _amount_or_none(money: object) -> CurrencyAmount | None:
     """For the books, as the rate: the payment counts without it."""
     try:
-        raw = read_object(money)
-        return Credit(parse_decimal(read_text(raw["amount"])), read_text(raw["currency"])[:MAX_WORD_CHARACTERS])
+        return _amount(money)
     except (*ODD, StrikeAmbiguous):
         return None
 

@@ -11,9 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from lnpay.domain.errors import StrikeAmbiguous
+from lnpay.domain.money import CurrencyAmount
 from lnpay.strike.client import Strike
 from lnpay.strike.receive_requests import ArrayForm
-from lnpay.strike.receives import Credit, ReceiveStatus
+from lnpay.strike.receives import ReceiveStatus
 from tests.contract import test_strike
 
 server, fake, budget, strike = test_strike.server, test_strike.fake, test_strike.budget, test_strike.strike
@@ -95,8 +96,8 @@ class TestReceives:
 
         assert fake.asked[0].target == f"/v1/receive-requests/{ID}/receives"
         assert (one.receive_id, one.request_id, one.kind) == ("receive-1", ID, "LIGHTNING")
-        assert (one.status, one.amount_sats, one.payment_hash) == (ReceiveStatus.COMPLETED, 51_636, "ab" * 32)
-        assert (one.credit, one.conversion_rate) == (Credit(Decimal("10.99"), "EUR"), Decimal("21283.6006"))
+        assert (one.status, one.received.sats, one.payment_hash) == (ReceiveStatus.COMPLETED, 51_636, "ab" * 32)
+        assert (one.credited, one.conversion_rate) == (CurrencyAmount(Decimal("10.99"), "EUR"), Decimal("21283.6006"))
         assert one.paid_at == datetime(2022, 11, 5, 15, 15, 1, 123_000, tzinfo=UTC)
 
     def test_a_strike_users_payment_has_no_payment_hash(self, fake: FakeStrike, strike: Strike) -> None:
@@ -105,27 +106,24 @@ class TestReceives:
 
         (one,) = strike.receive_requests.receives_of(ID).receives
 
-        assert (one.kind, one.payment_hash, one.amount_sats) == ("P2P", None, 51_636)
+        assert (one.kind, one.payment_hash, one.received.sats) == ("P2P", None, 51_636)
 
     @pytest.mark.parametrize(
-        ("received", "credited", "sats"),
+        ("received", "sats"),
         [
-            ({"amount": "11.20", "currency": "USD"}, {"amount": "0.00051636", "currency": "BTC"}, 51_636),
-            ({"amount": "11.20", "currency": "USD"}, {"amount": "10.99", "currency": "EUR"}, None),
-            ({"amount": "0.000516360001", "currency": "BTC"}, None, None),
-            ({"amount": "0.00051635001", "currency": "BTC"}, None, 51_636),
+            ({"amount": "11.20", "currency": "USD"}, None),
+            ({"amount": "0.00051635001", "currency": "BTC"}, 51_636),
         ],
     )
-    def test_an_amount_is_taken_in_bitcoin_only(
-        self, fake: FakeStrike, strike: Strike, received: Any, credited: Any, sats: int | None
+    def test_what_the_payer_paid_is_in_bitcoin_or_in_the_payers_currency(
+        self, fake: FakeStrike, strike: Strike, received: Any, sats: int | None
     ) -> None:
-        fake.answer(200, {"items": [{**RECEIVE, "amountReceived": received, "amountCredited": credited}]})
+        fake.answer(200, {"items": [{**RECEIVE, "amountReceived": received}]})
 
-        page = strike.receive_requests.receives_of(ID)
+        (one,) = strike.receive_requests.receives_of(ID).receives
 
-        # Finer than a millisat is no amount, so that row is unreadable.
-        assert [one.amount_sats for one in page.receives] == ([] if page.unreadable else [sats])
-        assert page.unreadable == (1 if received["amount"] == "0.000516360001" else 0)
+        assert (str(one.received.amount), one.received.currency) == (received["amount"], received["currency"])
+        assert one.received.sats == sats
 
     @pytest.mark.parametrize("odd", [None, "1.5", {"amount": 1.5, "currency": "EUR"}, {"amount": "-1"}, {}])
     def test_an_odd_credit_or_rate_does_not_hide_a_payment(self, fake: FakeStrike, strike: Strike, odd: object) -> None:
@@ -133,13 +131,15 @@ class TestReceives:
 
         (one,) = strike.receive_requests.receives_of(ID).receives
 
-        assert (one.amount_sats, one.credit, one.conversion_rate, one.payment_hash) == (51_636, None, None, None)
+        assert (one.received.sats, one.credited, one.conversion_rate, one.payment_hash) == (51_636, None, None, None)
 
     @pytest.mark.parametrize(
         "change",
         [
             {"state": "REVERSED"}, {"receiveId": None}, {"receiveId": "\x00"}, {"created": "?", "completed": "?"},
             {"amountReceived": {"amount": "0", "currency": "BTC"}}, {"amountReceived": {"currency": "BTC"}},
+            {"amountReceived": {"amount": "0.00", "currency": "USD"}}, {"amountReceived": "1"},
+            {"amountReceived": {"amount": "0.000516360001", "currency": "BTC"}},
             {"type": None},
         ],
     )  # fmt: skip

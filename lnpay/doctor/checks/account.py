@@ -18,6 +18,8 @@ from lnpay.doctor.findings import (
 from lnpay.doctor.formatting import in_words
 from lnpay.doctor.target import Target
 from lnpay.domain.errors import StrikeError, StrikeRejected
+from lnpay.domain.money import BTC
+from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import RefundState
 from lnpay.domain.strike_time import CLOCK_FAIL, CLOCK_WARN, ClockOffset
 from lnpay.domain.text import utc_minute
@@ -53,11 +55,22 @@ class _Probe:
     body: dict[str, Any] | None = None
 
 
-SELLING = (
+INVOICES = (
     _Probe("partner.invoice.create", "POST", "/invoices", Bucket.INVOICE_CREATE, body={}),
     _Probe("partner.invoice.read", "GET", f"/invoices/{NO_SUCH_ID}", Bucket.OTHER),
     _Probe("partner.invoice.quote.generate", "POST", f"/invoices/{NO_SUCH_ID}/quote", Bucket.INVOICE_QUOTE),
     _Probe("partner.invoice.cancel", "PATCH", f"/invoices/{NO_SUCH_ID}/cancel", Bucket.OTHER, is_vital=False),
+)
+REQUESTS = (
+    _Probe(
+        "partner.receive-request.create", "POST", "/receive-requests", Bucket.OTHER,
+        body={"bolt11": {"expiryInSeconds": -1}},
+    ),
+    _Probe("partner.receive-request.read", "GET", f"/receive-requests/{NO_SUCH_ID}/receives", Bucket.OTHER),
+)  # fmt: skip
+"""An expiry that is refused: without one, a request would be created."""
+
+SELLING = (
     _Probe("partner.rates.ticker", "GET", "/rates/ticker", Bucket.RATES, is_vital=False),
     _Probe("partner.webhooks.manage", "GET", f"/subscriptions/{NO_SUCH_ID}", Bucket.OTHER, is_vital=False),
 )
@@ -132,7 +145,8 @@ def _clock(offset: ClockOffset | None) -> Finding:
 
 
 def _scopes(target: Target) -> Finding:
-    probes = SELLING + (REFUNDING if target.settings.refunds_enabled else ())
+    receiving = REQUESTS if _is_by_request(target) else INVOICES
+    probes = receiving + SELLING + (REFUNDING if target.settings.refunds_enabled else ())
     answers = [(probe, target.strike.ask(probe.method, probe.path, probe.bucket, body=probe.body)) for probe in probes]
     missing = [probe for probe, answer in answers if answer.status == 403 and answer.code is not None]
     unknown = [probe.scope for probe, answer in answers if not _is_telling(answer)]
@@ -150,13 +164,18 @@ def _check_invoicing(target: Target) -> Iterator[Finding]:
     """The newest invoice's `receiverId` names the profile to read; `issuerId` may be shared by accounts."""
     name = "strike_invoicing"
     newest = target.strike.newest_invoice()
+    if newest is None and _is_by_request(target) and target.settings.settle_in == BTC:
+        yield ok(name, "RECEIVE_WITH=receive-request needs no invoices in bitcoin")
+        return
     if newest is None:
         yield cannot_tell(name, "the account has no invoice yet", "make one for a small amount, then run this again")
         return
     try:
-        yield _profile(name, target.strike.get_profile(str(newest.raw.get("receiverId"))))
+        profile = target.strike.get_profile(str(newest.raw.get("receiverId")))
+        settle_in = target.settings.settle_in
+        yield _target_profile(name, profile, settle_in) if _is_by_request(target) else _profile(name, profile)
     except StrikeRejected as error:
-        if error.status == 403 and newest.amount_sats is not None:
+        if error.status == 403 and newest.amount_sats is not None and target.settings.settle_in == BTC:
             yield ok(name, "the account's newest invoice is in bitcoin")
         else:
             advice = "use a key with the scope partner.account.profile.read to check this"
@@ -169,7 +188,26 @@ def _profile(name: str, profile: dict[str, Any]) -> Finding:
     return fail(
         name,
         "the account cannot issue invoices in bitcoin, so every invoice is refused",
-        "complete the steps in Strike's app that are required to receive bitcoin, or ask Strike's support",
+        "set RECEIVE_WITH=receive-request, which needs no such invoices; or complete the steps in Strike's app that "
+        "are required to receive bitcoin",
+    )
+
+
+def _is_by_request(target: Target) -> bool:
+    return target.settings.receive_with is ReceiveWith.RECEIVE_REQUEST
+
+
+def _target_profile(name: str, profile: dict[str, Any], settle_in: str) -> Finding:
+    """Whether payments of receive requests can be credited in SETTLE_IN."""
+    currencies = [one for one in profile.get("currencies") or () if isinstance(one, dict)]
+    there = sorted(str(one.get("currency")) for one in currencies if one.get("isAvailable") is True)
+    can_invoice = "" if _can_invoice_bitcoin(profile) else "; it cannot issue invoices in bitcoin, and needs none"
+    if settle_in in there:
+        return ok(name, f"the account can be credited in {settle_in}{can_invoice}")
+    return fail(
+        name,
+        f"SETTLE_IN is {settle_in}, which the account does not have, so payments cannot be credited in it",
+        f"set SETTLE_IN to one of {', '.join(there)}" if there else "ask Strike's support",
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from lnpay.doctor.check import Check
 from lnpay.doctor.checks.server import is_server_here
@@ -16,6 +16,7 @@ from lnpay.doctor.findings import (
 from lnpay.doctor.http_probe import Answer, send_probe
 from lnpay.doctor.target import Target
 from lnpay.domain.errors import StrikeError
+from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.webhook_signature import sign_as_strike
 from lnpay.invoices.webhook_invoice import DOCTOR_EVENT
 from lnpay.monitoring.subscriptions import (
@@ -26,6 +27,7 @@ from lnpay.monitoring.subscriptions import (
     read_events,
     subscriptions_of,
 )
+from lnpay.strike.receive_requests import RECEIVE_COMPLETED
 
 WITHOUT = "payments are found by workers/main_worker.py alone, up to a minute later"
 SUBSCRIBE = "python webhook_settings.py subscribe"
@@ -101,12 +103,17 @@ def _check_subscription(target: Target) -> Iterator[Finding]:
         yield cannot_tell(name, "WEBHOOK_URL is not set", "set it, then: " + SUBSCRIBE)
         return
     ours = subscriptions_of(target.strike.list_subscriptions(), url)
-    yield _subscription(name, ours) if ours else fail(name, "no subscription at Strike calls WEBHOOK_URL", SUBSCRIBE)
+    unneeded = () if target.settings.receive_with is ReceiveWith.RECEIVE_REQUEST else (RECEIVE_COMPLETED,)
+    yield (
+        _subscription(name, ours, unneeded)
+        if ours
+        else fail(name, "no subscription at Strike calls WEBHOOK_URL", SUBSCRIBE)
+    )
 
 
-def _subscription(name: str, ours: list[Json]) -> Finding:
+def _subscription(name: str, ours: list[Json], unneeded: Iterable[str]) -> Finding:
     kept, *others = ours
-    missing = missing_events(kept)
+    missing = missing_events(kept, ignoring=unneeded)
     if kept.get("enabled") is not True:
         return fail(name, "the subscription of WEBHOOK_URL is disabled", f"{SUBSCRIBE} (it enables the existing one)")
     if missing:

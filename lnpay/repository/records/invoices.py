@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Row
@@ -14,6 +15,8 @@ from lnpay.domain.model import (
     Order,
     Rate,
 )
+from lnpay.domain.money import CurrencyAmount
+from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import (
     PAID,
     Accepter,
@@ -66,6 +69,10 @@ def to_checked(row: Row[Any]) -> tuple[bool, datetime, str]:
     return row.checked_at is not None, row.checked_at or _BEFORE_ALL, row.strike_invoice_id
 
 
+def to_amount(amount: Decimal | None, currency: str | None) -> CurrencyAmount | None:
+    return None if amount is None or currency is None else checked(CurrencyAmount(amount, currency))
+
+
 def to_invoice(row: Row[Any]) -> Invoice:
     """The invoice in a row that is no draft."""
     """The record of an issued row."""
@@ -78,6 +85,8 @@ def to_invoice(row: Row[Any]) -> Invoice:
         opened_at=row.opened_at,
         expires_at=row.expires_at,
         payable_until=row.payable_until,
+        receive_with=ReceiveWith(row.receive_with),
+        target_currency=row.target_currency,
     )
     invoice = Invoice(
         **_draft_fields(row),
@@ -90,6 +99,8 @@ def to_invoice(row: Row[Any]) -> Invoice:
         marked_invalid_at=row.marked_invalid_at,
         accepted_by=None if row.accepted_by is None else Accepter(row.accepted_by),
         accepted_price=row.accepted_price,
+        credited=to_amount(row.credited_amount, row.credited_currency),
+        conversion_rate=row.conversion_rate,
     )
     is_paid = invoice.state in PAID
     require(

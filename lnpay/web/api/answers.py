@@ -153,6 +153,14 @@ class RefundStanding(TypedDict):
     state: Annotated[RefundState, Field(examples=["sent"])]
 
 
+class Credited(TypedDict):
+    """What Strike credited your account for an invoice."""
+
+    amount: Annotated[str, Field(examples=["12.31"])]
+    currency: Annotated[str, Field(description="SETTLE_IN, when the invoice was created.", examples=["USD"])]
+    rate: Annotated[str | None, Field(description="Of one bitcoin, as Strike gave it.", examples=["64092.8300"])]
+
+
 class InvoiceStanding(TypedDict):
     """Where an invoice stands."""
 
@@ -175,6 +183,15 @@ class InvoiceStanding(TypedDict):
     settled_at: Moment | None
     accepted_late: Annotated[
         bool, Field(description="It was paid after the deadline, and the payment is kept.", examples=[False])
+    ]
+    received_sats: NotRequired[
+        Annotated[
+            int,
+            Field(description="What was received so far; only of receive requests.", examples=[19_207], ge=0),
+        ]
+    ]
+    credited: NotRequired[
+        Annotated[Credited | None, Field(description="null: not known yet. Only of receive requests.")]
     ]
     delivery: Annotated[DeliveryStanding | None, Field(description="null: nothing to tell so far.")]
     refund: Annotated[RefundStanding | None, Field(description="null: nothing is owed back.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from decimal import Decimal
 
 from flask import Blueprint, Response, jsonify, redirect, request, url_for
 from werkzeug.wrappers import Response as AnyResponse
@@ -21,14 +22,16 @@ from lnpay.domain.model import (
     Order,
     Refund,
 )
-from lnpay.domain.money import parse_fiat
+from lnpay.domain.money import CurrencyAmount, parse_fiat
 from lnpay.domain.permissions import Permission
+from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.text import printable
 from lnpay.invoices.cancel import cancel_invoice
 from lnpay.invoices.create import create_invoice
 from lnpay.repository import Transaction
 from lnpay.runtime.backend import Backend
 from lnpay.web.api.answers import (
+    Credited,
     InvoiceMade,
     InvoicePage,
     InvoiceStanding,
@@ -206,7 +209,19 @@ def show_invoice(invoice_id: str) -> AnyResponse:
 
 
 def _standing(tx: Transaction, invoice: Invoice) -> InvoiceStanding:
-    return _state_of(invoice, tx.refunds.find_by_invoice(invoice.id), tx.deliveries.of_invoice(invoice.id))
+    shown = _state_of(invoice, tx.refunds.find_by_invoice(invoice.id), tx.deliveries.of_invoice(invoice.id))
+    if invoice.issue.receive_with is ReceiveWith.RECEIVE_REQUEST:
+        shown["received_sats"] = sum(one.amount_sats for one in tx.receives.of(invoice.id))
+        shown["credited"] = None if invoice.credited is None else _credited(invoice.credited, invoice.conversion_rate)
+    return shown
+
+
+def _credited(credited: CurrencyAmount, rate: Decimal | None) -> Credited:
+    return {
+        "amount": format(credited.amount, "f"),
+        "currency": credited.currency,
+        "rate": None if rate is None else format(rate, "f"),
+    }
 
 
 def _is_for_staff() -> bool:

@@ -50,6 +50,7 @@ _MESSAGES = {
     EventType.INVOICE_SETTLED: "An order is paid: hand out the goods.",
     EventType.INVOICE_EXPIRED: "The time to pay is over, or the invoice was cancelled, and nothing was paid.",
     EventType.INVOICE_PAID_LATE: "A payment came too late and is being refunded: the order is not paid.",
+    EventType.INVOICE_UNDERPAID: "Less than the price was paid so far: wait, and do not hand out the goods yet.",
     EventType.REFUND_CREATED: "You have requested a refund of a paid order.",
     EventType.REFUND_SENT: "The customer has the money of a refund.",
     EventType.REFUND_NEEDS_ADDRESS: "The customer must say where the refund should go; the payment page asks.",

@@ -1,0 +1,187 @@
+"""Find payments of receive requests: up to a hundred requests are read in one call.
+
+How Strike takes several ids is not documented. One form is tried, then the other, then single reads. An answer with
+rows of other requests shows that the filter was ignored. An empty answer proves that nothing was paid only if the form
+is known to work: Strike may have read the first id alone, or taken all of them for one that does not exist. So no
+invoice ends by such an answer before the form has shown payments of two of the requests asked for at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from lnpay.domain.errors import Stopping, StrikeError, StrikeUnavailable
+from lnpay.domain.states import EXPIRE_MARGIN, LAPSE_MARGIN, PAID, UNWATCHED, WATCHED, InvoiceState
+from lnpay.invoices.receives import reconcile_request, settle_receives
+from lnpay.invoices.settle import SettlementContext
+from lnpay.invoices.sweep_result import LAPSED_FOR, Sweep, is_about_all_calls, settle_each
+from lnpay.strike.invoices import PAGE_SIZE
+from lnpay.strike.receive_requests import MOST_IDS, ArrayForm
+from lnpay.strike.receives import ReceivePage, StrikeReceive
+
+log = logging.getLogger(__name__)
+
+MIN_BATCHES = 2
+"""So many calls a pass may always use."""
+
+CALLS_FOR_OTHERS = 600
+"""Of the calls that sweeps may use, those that a pass leaves before it uses more: new requests need them."""
+
+SHARE_OF_REST = 10
+"""A pass uses this fraction of the rest, so that the next passes have some."""
+
+SINGLE_READS = 5
+"""So many single reads a pass may use instead of each of its calls for many, where those do not work."""
+
+PROVEN_FOR = timedelta(days=1)
+"""How long a form is known to work after it was seen to."""
+
+
+class _Refused(Exception):
+    """Strike does not take this form of the filter, or ignores it."""
+
+
+def sweep_requests(
+    context: SettlementContext, found: Sweep, calls_left: Callable[[], int], *, is_deep: bool, is_for_lapsed: bool
+) -> None:
+    """Settle what was paid for receive requests, and note in `found` for which it is certain that nothing was.
+
+    is_deep: look at expired and paid invoices too, which may be paid late, or again.
+    is_for_lapsed: also at those that ended up to three hours ago.
+    """
+    batches = max(MIN_BATCHES, (calls_left() - CALLS_FOR_OTHERS) // SHARE_OF_REST)
+    ids = _requests(context, found, batches * MOST_IDS, is_deep=is_deep, is_for_lapsed=is_for_lapsed)
+    if not ids:
+        return
+    forms = _forms_by_promise(context, found.started_at)
+    for start in range(0, len(ids), MOST_IDS):
+        if context.stop.is_set():
+            raise Stopping("shutdown requested")
+        _sweep_batch(context, found, ids[start : start + MOST_IDS], forms)
+        if not forms:
+            break
+    if forms:
+        _prove_before_ending(context, found, ids, forms)
+    unread = [one for one in ids if one not in found.looked_at]
+    alone = unread if not forms else _ending_among(context, found, unread)
+    settle_each(context, found, alone[: batches * SINGLE_READS], lambda one: reconcile_request(context, one))
+    with context.repository.transaction() as tx:
+        tx.invoices.mark_checked(ids, found.started_at)
+
+
+def _requests(context: SettlementContext, found: Sweep, limit: int, *, is_deep: bool, is_for_lapsed: bool) -> list[str]:
+    now = found.started_at
+    with context.repository.reading() as tx:
+        ids = tx.receives.requests_in(WATCHED if is_deep else (InvoiceState.UNPAID,), limit)
+        if is_deep:
+            since = now - (LAPSED_FOR if is_for_lapsed else LAPSE_MARGIN)
+            ids += tx.receives.requests_payable_since((*PAID, *UNWATCHED), since, limit)
+    return ids[:limit]
+
+
+def _forms_by_promise(context: SettlementContext, now: datetime) -> list[ArrayForm]:
+    """The forms to try, those that are proven first."""
+    return sorted(ArrayForm, key=lambda form: not _is_proven(context, form, now))
+
+
+def _sweep_batch(context: SettlementContext, found: Sweep, ids: list[str], forms: list[ArrayForm]) -> None:
+    """Read one batch in the first form that works; those that do not are taken out of `forms`."""
+    while forms:
+        try:
+            receives, unclear = _read_batch(context, ids, forms[0])
+        except _Refused as refusal:
+            log.warning("strike does not take the filter form=%s reason=%s", forms[0], refusal)
+            forms.pop(0)
+            continue
+        found.unclear |= unclear
+        _settle_batch(context, found, receives)
+        if _is_proven(context, forms[0], found.started_at):
+            found.looked_at.update(ids)
+        return
+
+
+def _read_batch(context: SettlementContext, ids: list[str], form: ArrayForm) -> tuple[list[StrikeReceive], set[str]]:
+    """Every receive of these requests, and the requests of unreadable ones. Raises _Refused, StrikeError."""
+    wanted = frozenset(ids)
+    receives: dict[str, StrikeReceive] = {}
+    unclear: set[str] = set()
+    skip = 0
+    while True:
+        page = _page(context, ids, form, skip)
+        if not page.request_ids <= wanted:
+            raise _Refused("the answer has other requests")
+        if page.nameless:
+            raise _Refused("the answer has receives without a request")
+        new = {one.receive_id: one for one in page.receives if one.receive_id not in receives}
+        if skip and not new and not page.is_last:
+            raise _Refused("the answer repeats itself")
+        receives.update(new)
+        unclear |= page.unreadable_ids
+        if page.is_last:
+            break
+        skip += PAGE_SIZE
+    if len({one.request_id for one in receives.values()}) > 1:
+        _remember_proof(context, form)
+    return list(receives.values()), unclear
+
+
+def _page(context: SettlementContext, ids: list[str], form: ArrayForm, skip: int) -> ReceivePage:
+    try:
+        return context.strike.receive_requests.list_receives(ids, form, skip)
+    except StrikeError as error:
+        if is_about_all_calls(error) or (isinstance(error, StrikeUnavailable) and error.status is None):
+            raise
+        raise _Refused(error.message) from error
+
+
+def _settle_batch(context: SettlementContext, found: Sweep, receives: list[StrikeReceive]) -> None:
+    by_request: dict[str, list[StrikeReceive]] = {}
+    for one in receives:
+        by_request.setdefault(one.request_id, []).append(one)
+    settle_each(context, found, list(by_request), lambda one: settle_receives(context, one, by_request[one]))
+
+
+def _is_proven(context: SettlementContext, form: ArrayForm, now: datetime) -> bool:
+    with context.repository.reading() as tx:
+        proven_at = tx.limits.milestone(_milestone(form))
+    return proven_at is not None and timedelta() <= now - proven_at < PROVEN_FOR
+
+
+def _remember_proof(context: SettlementContext, form: ArrayForm) -> None:
+    now = context.clock()
+    if not _is_proven(context, form, now - PROVEN_FOR / 2):
+        with context.repository.transaction() as tx:
+            tx.limits.reach_milestone(_milestone(form), now)
+
+
+def _milestone(form: ArrayForm) -> str:
+    return f"receives_by_{form}"
+
+
+def _ending_among(context: SettlementContext, found: Sweep, ids: list[str]) -> list[str]:
+    """Those of `ids` whose invoices are due to end, if Strike's time is known."""
+    strikes_time = context.strike.time.certain(found.asked_at)
+    if strikes_time is None or not ids:
+        return []
+    with context.repository.reading() as tx:
+        due = tx.receives.requests_to_end(strikes_time - EXPIRE_MARGIN, strikes_time - LAPSE_MARGIN, len(ids))
+    return [one for one in due if one in set(ids)]
+
+
+def _prove_before_ending(context: SettlementContext, found: Sweep, ids: list[str], forms: list[ArrayForm]) -> None:
+    """If invoices are due to end and no form is proven, look for one that shows two payments that are known.
+
+    They are the first and the last of those asked for: a form of which Strike reads one id shows one of them at most.
+    """
+    is_proven = any(_is_proven(context, form, found.started_at) for form in forms)
+    if is_proven or not _ending_among(context, found, ids):
+        return
+    with context.repository.reading() as tx:
+        paid = tx.receives.newest_paid_requests(2)
+    for form in forms if len(paid) > 1 else ():
+        try:
+            _read_batch(context, [paid[0], *ids[: MOST_IDS - 2], paid[1]], form)
+        except _Refused as refusal:
+            log.warning("strike does not take the filter form=%s reason=%s", form, refusal)

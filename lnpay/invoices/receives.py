@@ -1,0 +1,243 @@
+"""Use case: act on the payments of a receive request. Webhook and workers both call `settle_receives`.
+
+Strike gives single payments and no state of the request, so what they make of the invoice is decided here: see
+`lnpay.domain.receives`. Every final payment is a row of its own, so that one which is reported twice counts once. A
+payment belongs to the request that Strike names with it; the payment hash decides nothing, as a Strike user's payment
+has none.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from lnpay.deliveries.owe import owe_delivery, owe_settled
+from lnpay.domain.errors import InvalidRequest, RateUnavailable, StrikeAmbiguous
+from lnpay.domain.events import EventType
+from lnpay.domain.model import Invoice, Rate
+from lnpay.domain.money import CurrencyAmount, fiat_to_sats
+from lnpay.domain.receives import Judgement, Receive, beyond_price, judge, total_of
+from lnpay.domain.states import PAYABLE, Accepter, InvoiceState, LatePayments
+from lnpay.http.outgoing import Timeout
+from lnpay.invoices.late import PRICE_SECONDS, judge_late, price_for_late
+from lnpay.invoices.settle import IN_TIME, Outcome, SettlementContext, owe_late_refund
+from lnpay.refunds.overpaid import owe_overpaid
+from lnpay.repository import Transaction
+from lnpay.strike.client import DEFAULT_TIMEOUT
+from lnpay.strike.receives import ReceiveStatus, StrikeReceive
+
+log = logging.getLogger(__name__)
+
+CLOSE_PERCENT = 2
+"""What a Strike user paid in another currency is known only through rates. This close to the price, it is the price:
+a Strike user pays the amount of the payment request exactly."""
+
+
+def settle_receives(
+    context: SettlementContext,
+    request_id: str,
+    seen: Sequence[StrikeReceive],
+    *,
+    price_seconds: float = PRICE_SECONDS,
+) -> Outcome:
+    """Store what a receive request got, and move its invoice accordingly. Safe to repeat and concurrently.
+
+    seen: its payments as Strike shows them now. The whole price in time: SETTLED; the shop is owed a message. Less than
+    that by the deadline, or too late: PAID_LATE, and all of it is owed back, unless LATE_PAYMENTS says otherwise.
+    Anything beyond the price is owed back too. Less than the price while there is time: the shop is owed the message
+    invoice.underpaid.
+    All that is owed is stored in the commit that stores the payment, so exactly once.
+    """
+    now = context.clock()
+    ours = [one for one in seen if one.request_id == request_id]
+    final = [one for one in ours if one.status is ReceiveStatus.COMPLETED]
+    pending = [one for one in ours if one.status is ReceiveStatus.PENDING]
+    if not final and not pending:
+        return _note_nothing(context, request_id)
+    last_at = max((one.paid_at for one in final), default=None)
+    try:
+        price = price_for_late(context.repository, context.late, request_id, last_at, now, price_seconds)
+    except RateUnavailable as error:
+        log.warning("late payment waits for a price invoice_id=%s error=%s", request_id, error.message)
+        return Outcome.NOT_FINAL
+    with context.repository.transaction() as tx:
+        invoice = tx.receives.lock_invoice(request_id)
+        if invoice is None:
+            return _note_pruned(tx, request_id, final, now)
+        added = [one for one in final if _store(tx, invoice, one, now)]
+        if invoice.state in PAYABLE:
+            _note_pending(tx, invoice, pending, now)
+            outcome = _judge(context, tx, invoice, pending, price, now)
+        else:
+            outcome = Outcome.ALREADY
+            if added:
+                _add_to_paid(context, tx, invoice, now)
+    for one in added:
+        log.info("payment received invoice_id=%s receive_id=%s kind=%s", request_id, one.receive_id, one.kind)
+    return outcome
+
+
+def _note_nothing(context: SettlementContext, request_id: str) -> Outcome:
+    """Nothing was paid: whatever was seen before is gone again."""
+    with context.repository.reading() as tx:
+        invoice = tx.invoices.find_by_strike_id(request_id)
+    if invoice is not None and invoice.seen_at is not None and invoice.state in PAYABLE:
+        with context.repository.transaction() as tx:
+            tx.invoices.mark_seen(invoice.id, None)
+    return Outcome.NOT_PAID
+
+
+def _note_pruned(tx: Transaction, request_id: str, final: list[StrikeReceive], now: datetime) -> Outcome:
+    """Record the payment of a deleted invoice for the operator to resolve."""
+    sats = sum(one.received.sats or 0 for one in final) or None
+    if final and tx.pruned.mark_paid(request_id, received_sats=sats, at=now):
+        log.error("deleted invoice was paid, check it at strike invoice_id=%s", request_id)
+    return Outcome.ALREADY
+
+
+def _store(tx: Transaction, invoice: Invoice, one: StrikeReceive, now: datetime) -> bool:
+    return tx.receives.add(
+        invoice.id,
+        one.receive_id,
+        kind=one.kind,
+        amount_sats=count_sats(invoice, one.received, one.credited),
+        received=one.received,
+        credited=one.credited,
+        conversion_rate=one.conversion_rate,
+        payment_hash=one.payment_hash,
+        paid_at=one.paid_at,
+        noticed_at=now,
+    )
+
+
+def count_sats(invoice: Invoice, received: CurrencyAmount, credited: CurrencyAmount | None) -> int:
+    """The sats that a payment counts as. Exact, unless a Strike user paid in another currency (see CLOSE_PERCENT)."""
+    if received.sats is not None:
+        return received.sats
+    about = _worth(invoice, received, credited)
+    if about is None or abs(about - invoice.amount_sats) * 100 <= invoice.amount_sats * CLOSE_PERCENT:
+        return invoice.amount_sats
+    return about
+
+
+def _worth(invoice: Invoice, received: CurrencyAmount, credited: CurrencyAmount | None) -> int | None:
+    """About how many sats a payment in another currency is; None if no rate that we know tells."""
+    if credited is not None and credited.sats is not None:
+        return credited.sats
+    for amount in (received, credited):
+        if amount is not None and amount.currency.lower() == invoice.order.currency:
+            try:
+                return fiat_to_sats(amount.amount, invoice.rate.price)
+            except InvalidRequest:
+                return None
+    return None
+
+
+def _note_pending(tx: Transaction, invoice: Invoice, pending: list[StrikeReceive], now: datetime) -> None:
+    if bool(pending) != (invoice.seen_at is not None):
+        tx.invoices.mark_seen(invoice.id, now if pending else None)
+
+
+def _judge(
+    context: SettlementContext,
+    tx: Transaction,
+    invoice: Invoice,
+    pending: list[StrikeReceive],
+    price: Rate | None,
+    now: datetime,
+) -> Outcome:
+    receives = tx.receives.of(invoice.id)
+    if not receives:
+        return Outcome.NOT_FINAL
+    may_more_come = any(one.paid_at <= invoice.expires_at for one in pending)
+    is_over = invoice.state is not InvoiceState.UNPAID
+    judgement = judge(invoice.amount_sats, invoice.expires_at, receives, is_over=is_over, may_more_come=may_more_come)
+    if judgement.state is not None:
+        return Outcome(_move(context, tx, invoice, receives, judgement, price, now).value)
+    received_sats = total_of(receives).sats
+    missing = {"received_sats": received_sats, "missing_sats": invoice.amount_sats - received_sats}
+    owe_delivery(tx, context.events, EventType.INVOICE_UNDERPAID, invoice, now, more=missing)
+    return Outcome.NOT_FINAL if pending else Outcome.NOT_PAID
+
+
+def _move(
+    context: SettlementContext,
+    tx: Transaction,
+    invoice: Invoice,
+    receives: list[Receive],
+    judgement: Judgement,
+    price: Rate | None,
+    now: datetime,
+) -> InvoiceState:
+    """Move the locked invoice as judged, or to SETTLED if LATE_PAYMENTS accepts it. Returns the new state."""
+    total = total_of(receives)
+    verdict = IN_TIME
+    if judgement.state is InvoiceState.PAID_LATE:
+        verdict = judge_late(tx, context.late, invoice, total.sats, price)
+    new = InvoiceState.SETTLED if verdict.decision is LatePayments.ACCEPT else InvoiceState.PAID_LATE
+    paid_at = judgement.paid_at
+    tx.invoices.mark_paid(
+        invoice.id, new, paid_at=paid_at, received_sats=total.sats, at=now, accepted_price=verdict.price
+    )
+    tx.receives.store_total(invoice.id, total)
+    accepter = None if verdict.price is None else Accepter.RULE
+    paid = replace(invoice, state=new, paid_at=paid_at, received_sats=total.sats, accepted_by=accepter)
+    if new is InvoiceState.SETTLED:
+        owe_settled(tx, context.events, paid, now)
+    else:
+        owe_late_refund(context, tx, paid, verdict, now)
+    _owe_beyond(context, tx, paid, receives, now)
+    log.info("invoice %s invoice_id=%s received_sats=%d", new, invoice.strike_invoice_id, total.sats)
+    return new
+
+
+def _owe_beyond(
+    context: SettlementContext, tx: Transaction, invoice: Invoice, receives: list[Receive], now: datetime
+) -> None:
+    """Store what of each payment does not pay for the order, and owe back what is not owed yet."""
+    is_sold = invoice.state is InvoiceState.SETTLED
+    # A late payment that was accepted pays as one in time does.
+    deadline = None if invoice.accepted_by is not None else invoice.expires_at
+    owed = beyond_price(invoice.amount_sats if is_sold else 0, deadline, receives)
+    tx.receives.owe(owed)
+    received_sats = sum(one.amount_sats for one in receives)
+    owe_overpaid(tx, context.events, invoice, received_sats, sum(owed.values()), now)
+
+
+def _add_to_paid(context: SettlementContext, tx: Transaction, invoice: Invoice, now: datetime) -> None:
+    """Record further payments of an invoice that is paid already: all of them are owed back."""
+    receives = tx.receives.of(invoice.id)
+    tx.receives.store_total(invoice.id, total_of(receives))
+    _owe_beyond(context, tx, invoice, receives, now)
+    log.warning("paid invoice was paid again invoice_id=%s payments=%d", invoice.strike_invoice_id, len(receives))
+
+
+def end_underpaid(context: SettlementContext, tx: Transaction, invoice: Invoice, now: datetime) -> bool:
+    """Move an unpaid invoice that was paid only in part by its deadline to PAID_LATE: all of it is owed back.
+
+    False if it is no longer unpaid, or nothing was paid.
+    """
+    known = tx.receives.lock_invoice(invoice.strike_invoice_id)
+    receives = [] if known is None or known.state is not InvoiceState.UNPAID else tx.receives.of(known.id)
+    if known is None or not receives:
+        return False
+    judgement = judge(known.amount_sats, known.expires_at, receives, is_over=True, may_more_come=False)
+    _move(context, tx, known, receives, judgement, None, now)
+    return True
+
+
+def reconcile_request(
+    context: SettlementContext,
+    request_id: str,
+    *,
+    timeout: Timeout = DEFAULT_TIMEOUT,
+    price_seconds: float = PRICE_SECONDS,
+) -> Outcome:
+    """Read one request's payments at Strike and settle accordingly. Raises StrikeError if Strike cannot say."""
+    page = context.strike.receive_requests.receives_of(request_id, timeout=timeout)
+    outcome = settle_receives(context, request_id, page.receives, price_seconds=price_seconds)
+    if page.unreadable:
+        raise StrikeAmbiguous("Strike's receives are not all readable")
+    return outcome

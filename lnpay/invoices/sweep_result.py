@@ -1,0 +1,101 @@
+"""The result of one sweep, and the settling of single invoices that both ways of being paid share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from lnpay.domain.errors import Stopping, StrikeAmbiguous, StrikeError
+from lnpay.domain.model import Invoice
+from lnpay.domain.receives import ReceiveWith
+from lnpay.invoices.settle import Outcome, SettlementContext
+
+log = logging.getLogger(__name__)
+
+LAPSED_FOR = timedelta(hours=3)
+"""How long after its last chance to be paid an unwatched invoice is still swept. Its webhook always counts."""
+
+MAX_CONSECUTIVE_FAILURES = 3
+"""After so many failed reads in a row that are not about the invoices, the sweep stops until the next pass."""
+
+
+@dataclass
+class Sweep:
+    """The result of one sweep.
+
+    since: every invoice made at Strike since then was checked, as of `started_at`; None if the list was unavailable.
+    looked_at: invoices whose payments were read, one by one or as receive requests. unclear: those whose payment is not
+    decided yet.
+    asked_at: this process's monotonic seconds at `started_at`, from which Strike's time then is known afterwards.
+    lapsed_since: it also looks for payments of lapsed and cancelled invoices that were payable after this time.
+    is_pending_known: whether `unclear` contains every payment that Strike has seen and not yet counted.
+    unreadable: rows of Strike's list that could not be read. is_blind: there were invoices to check, and none was
+    checked.
+    why_none_lapses: why it is not known which invoices have a pending payment, although some are due to lapse.
+    stopped_by: why it ended early, if it did; earlier results are kept.
+    """
+
+    started_at: datetime
+    asked_at: float
+    since: datetime | None = None
+    lapsed_since: datetime | None = None
+    looked_at: set[str] = field(default_factory=set)
+    unclear: set[str] = field(default_factory=set)
+    is_pending_known: bool = False
+    settled: int = 0
+    paid_late: int = 0
+    failed: int = 0
+    unreadable: int = 0
+    is_blind: bool = False
+    why_none_lapses: str | None = None
+    stopped_by: StrikeError | None = None
+
+    def clears(self, invoice: Invoice) -> bool:
+        """Whether this sweep proves that `invoice` was not paid."""
+        is_listed = invoice.issue.receive_with is ReceiveWith.INVOICE
+        was_seen = invoice.strike_invoice_id in self.looked_at or (
+            is_listed and self.since is not None and invoice.issue.opened_at >= self.since
+        )
+        return was_seen and invoice.strike_invoice_id not in self.unclear
+
+
+def settle_each(context: SettlementContext, found: Sweep, ids: list[str], settle_one: Callable[[str], Outcome]) -> None:
+    """Settle invoices one after the other, and note in `found` what became of each. Raises StrikeError if the next one
+    would fail too; Stopping.
+    """
+    failed_in_a_row = 0
+    for strike_invoice_id in ids:
+        if context.stop.is_set():
+            raise Stopping("shutdown requested")
+        found.looked_at.add(strike_invoice_id)
+        try:
+            _count(found, strike_invoice_id, settle_one(strike_invoice_id))
+            failed_in_a_row = 0
+        except Exception as error:  # one faulty invoice must not block the others
+            log.exception("invoice could not be reconciled invoice_id=%s", strike_invoice_id)
+            found.failed += 1
+            found.unclear.add(strike_invoice_id)
+            if _is_about_the_invoice(error):
+                continue
+            failed_in_a_row += 1
+            if failed_in_a_row == MAX_CONSECUTIVE_FAILURES or is_about_all_calls(error):
+                raise
+
+
+def _is_about_the_invoice(error: Exception) -> bool:
+    """Whether other reads may succeed: this invoice is invalid, unknown at Strike, or hits a bug of ours."""
+    return not isinstance(error, StrikeError) or isinstance(error, StrikeAmbiguous) or error.status == 404
+
+
+def is_about_all_calls(error: Exception) -> bool:
+    """Whether the next call would fail too: the key is rejected, or Strike asks to wait."""
+    return isinstance(error, StrikeError) and (error.status == 401 or error.retry_after_seconds is not None)
+
+
+def _count(found: Sweep, strike_invoice_id: str, outcome: Outcome) -> None:
+    found.settled += outcome is Outcome.SETTLED
+    found.paid_late += outcome is Outcome.PAID_LATE
+    if outcome is Outcome.NOT_FINAL:
+        found.unclear.add(strike_invoice_id)

@@ -1,0 +1,56 @@
+"""Owe back what an invoice got beyond its price, in the transaction that stores the payment."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from datetime import datetime
+
+from lnpay.deliveries.owe import owe_delivery
+from lnpay.domain.addresses import refund_address
+from lnpay.domain.events import EventType
+from lnpay.domain.model import Invoice
+from lnpay.domain.receives import DUST_SATS
+from lnpay.domain.states import RefundKind, RefundStep
+from lnpay.refunds.keys import refund_key
+from lnpay.repository import Transaction
+from lnpay.repository.queries.refund_requests import NewRefund
+
+log = logging.getLogger(__name__)
+
+
+def owe_overpaid(
+    tx: Transaction, events: frozenset[str], invoice: Invoice, received_sats: int, owed_sats: int, now: datetime
+) -> int:
+    """Owe back what is not owed already. Returns how much, in sats; up to DUST_SATS is kept.
+
+    received_sats: for the invoice in all. owed_sats: what of it does not pay for the order. Call it while the invoice
+    is locked, after received_sats was stored. A refund that the rules have added counts even if it was canceled since:
+    the same money is not owed twice.
+    """
+    tx.refund_requests.lock(invoice.id)
+    refunds = tx.refund_requests.of_invoice(invoice.id)
+    by_rule = sum(one.amount_sats for one in refunds if one.kind is not RefundKind.MERCHANT)
+    sats = min(owed_sats - by_rule, tx.refund_requests.left_sats(invoice.id))
+    if sats <= DUST_SATS:
+        return 0
+    address, sequence = refund_address(invoice.order.ln_address), tx.refund_requests.next_sequence(invoice.id)
+    new = NewRefund(
+        invoice_id=invoice.id,
+        kind=RefundKind.OVERPAID,
+        sequence=sequence,
+        amount_sats=sats,
+        received_sats=received_sats,
+        address=address,
+        token=secrets.token_urlsafe(24),
+        key=refund_key(invoice.strike_invoice_id, 1, sequence),
+        created_at=now,
+    )
+    tx.refund_requests.add(new)
+    refund = tx.refunds.find_by_token(new.token)
+    assert refund is not None  # noqa: S101 - added above, under the invoice's lock
+    tx.refunds.note(refund, now, RefundStep.REQUEST, "more was paid than the invoice asked for")
+    if address is None:
+        owe_delivery(tx, events, EventType.REFUND_NEEDS_ADDRESS, invoice, now)
+    log.info("overpayment owed back invoice_id=%s amount_sats=%d", invoice.strike_invoice_id, sats)
+    return sats

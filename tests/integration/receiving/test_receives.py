@@ -1,0 +1,374 @@
+"""A receive request is paid: in time or late, in parts, twice, by a Strike user, and nobody loses money by it."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from lnpay.domain.events import EventType
+from lnpay.domain.model import Invoice, Refund
+from lnpay.domain.receives import DUST_SATS, Receive, ReceiveWith
+from lnpay.domain.states import Accepter, InvoiceState, LatePayments, RefundKind
+from lnpay.invoices.receives import reconcile_request
+from lnpay.invoices.settle import Outcome
+from lnpay.repository import tables
+from lnpay.runtime.worker_passes import expired_pass, main_pass
+from lnpay.sandbox.config import SimulatorConfig
+from tests.integration.receiving.conftest import Open
+from tests.world import World
+
+ADDRESS = "customer@wallet.example"
+
+
+def pay(world: World, invoice: Invoice, sats: int | None = None, **how: Any) -> None:
+    """Pay an invoice's payment request."""
+    world.simulator.pay_invoice(invoice.issue.bolt11, received_sats=sats, **how)
+
+
+def receives_of(world: World, invoice: Invoice) -> list[Receive]:
+    with world.backend.repository.reading() as tx:
+        return tx.receives.of(invoice.id)
+
+
+def refunds_of(world: World, invoice: Invoice) -> list[Refund]:
+    with world.backend.repository.reading() as tx:
+        return tx.refund_requests.of_invoice(invoice.id)
+
+
+def events_of(world: World, invoice: Invoice) -> list[str]:
+    return [one.event_type for one in world.deliveries(invoice) if one.state != "withdrawn"]
+
+
+class TestInTime:
+    @pytest.mark.parametrize("is_strike_user", [False, True])
+    def test_a_payment_settles_by_the_poller_alone(self, shop: World, is_strike_user: bool) -> None:
+        invoice = shop.sell()
+        pay(shop, invoice, is_strike_user=is_strike_user)
+
+        main_pass(shop.backend)
+
+        settled = shop.invoice(invoice.strike_invoice_id)
+        (receive,) = receives_of(shop, invoice)
+        assert (settled.state, settled.received_sats) == (InvoiceState.SETTLED, invoice.amount_sats)
+        assert (receive.kind, receive.owed_sats) == ("P2P" if is_strike_user else "LIGHTNING", 0)
+        assert events_of(shop, invoice) == [EventType.INVOICE_SETTLED]
+
+    @pytest.mark.parametrize("has_id", [True, False])
+    def test_a_payment_settles_by_the_webhook_alone(self, shop: World, has_id: bool) -> None:
+        shop.simulator.config.has_receive_id_in_events = has_id
+        shop.subscribe()
+        invoice = shop.sell()
+        pay(shop, invoice)
+
+        assert 200 in shop.pump()
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+
+    def test_a_webhook_that_comes_again_asks_strike_nothing(self, shop: World) -> None:
+        shop.subscribe()
+        shop.fault("*", "receive-request.*", "webhook_duplicate")
+        invoice = shop.sell()
+        pay(shop, invoice)
+        shop.pump()
+        before = len(shop.calls("GET /v1/receive-requests"))
+        shop.pump()
+
+        assert len(shop.calls("GET /v1/receive-requests")) == before == 1
+        assert len(receives_of(shop, invoice)) == 1
+
+    def test_a_webhook_before_strike_shows_the_payment_is_repeated(self, shop: World) -> None:
+        shop.simulator.config.receive_read_lag_seconds = 30
+        shop.subscribe()
+        invoice = shop.sell()
+        pay(shop, invoice)
+
+        assert shop.pump()[-1] == 503
+        shop.wait(60)
+        shop.pump()
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+
+    @pytest.mark.parametrize("currency", ["USD", "EUR"])
+    @pytest.mark.parametrize("target", ["BTC", "EUR", "USD"])
+    def test_a_strike_user_pays_in_another_currency_what_was_asked(
+        self, make_world: Open, currency: str, target: str
+    ) -> None:
+        world = make_world(receive_with=ReceiveWith.RECEIVE_REQUEST, settle_in=target)
+        world.simulator.config.strike_user_currency = currency
+        invoice = world.sell()
+        pay(world, invoice, is_strike_user=True)
+
+        main_pass(world.backend)
+
+        settled = world.invoice(invoice.strike_invoice_id)
+        assert (settled.state, settled.received_sats) == (InvoiceState.SETTLED, invoice.amount_sats)
+        assert settled.credited is not None
+        assert settled.credited.currency == target
+        assert refunds_of(world, invoice) == []
+
+    def test_a_pending_payment_never_settles_and_keeps_the_invoice_open(self, shop: World) -> None:
+        invoice = shop.sell()
+        pay(shop, invoice, pending_seconds=900)
+
+        main_pass(shop.backend)
+        shop.wait(600)
+        main_pass(shop.backend)
+
+        pending = shop.invoice(invoice.strike_invoice_id)
+        assert (pending.state, receives_of(shop, invoice)) == (InvoiceState.UNPAID, [])
+        assert pending.seen_at is not None
+        shop.wait(301)
+        main_pass(shop.backend)
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+
+    def test_a_pending_payment_that_comes_to_nothing_is_forgotten(self, shop: World) -> None:
+        invoice = shop.sell()
+        pay(shop, invoice, pending_seconds=60, reverts=True)
+        main_pass(shop.backend)
+        shop.wait(90)
+
+        main_pass(shop.backend)
+        reconcile_request(shop.backend.settlement, invoice.strike_invoice_id)
+
+        assert shop.invoice(invoice.strike_invoice_id).seen_at is None
+
+
+class TestOverpaid:
+    def test_who_pays_twice_is_owed_the_second_payment(self, shop: World) -> None:
+        shop.subscribe()
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice)
+        shop.pump()
+        pay(shop, invoice)
+        shop.pump()
+
+        (refund,) = refunds_of(shop, invoice)
+        paid = shop.invoice(invoice.strike_invoice_id)
+        assert (refund.kind, refund.amount_sats) == (RefundKind.OVERPAID, invoice.amount_sats)
+        assert (paid.state, paid.received_sats) == (InvoiceState.SETTLED, 2 * invoice.amount_sats)
+        assert [one.owed_sats for one in receives_of(shop, invoice)] == [0, invoice.amount_sats]
+
+    def test_a_second_payment_is_found_by_the_poller_alone_and_refunded_once(self, shop: World) -> None:
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice)
+        main_pass(shop.backend)
+        pay(shop, invoice)
+
+        for _ in range(3):
+            shop.wait(61)
+            expired_pass(shop.backend)
+
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
+
+    def test_what_is_paid_beyond_the_price_at_once_is_owed_back(self, shop: World) -> None:
+        invoice = shop.sell()
+        pay(shop, invoice, invoice.amount_sats + 500)
+
+        main_pass(shop.backend)
+
+        (refund,) = refunds_of(shop, invoice)
+        assert (refund.kind, refund.amount_sats) == (RefundKind.OVERPAID, 500)
+        assert EventType.REFUND_NEEDS_ADDRESS in events_of(shop, invoice)
+
+    def test_dust_is_kept_until_there_is_more_of_it(self, shop: World) -> None:
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice, invoice.amount_sats + DUST_SATS)
+        main_pass(shop.backend)
+        assert refunds_of(shop, invoice) == []
+
+        pay(shop, invoice, 1)
+        reconcile_request(shop.backend.settlement, invoice.strike_invoice_id)
+
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [DUST_SATS + 1]
+
+    def test_many_workers_at_once_owe_each_payment_back_once(self, shop: World) -> None:
+        invoice = shop.sell(ln_address=ADDRESS)
+        for _ in range(3):
+            pay(shop, invoice)
+        start = threading.Barrier(8)
+
+        def settle() -> Outcome:
+            start.wait()
+            return reconcile_request(shop.backend.settlement, invoice.strike_invoice_id)
+
+        with ThreadPoolExecutor(8) as pool:
+            outcomes = [one.result() for one in [pool.submit(settle) for _ in range(8)]]
+
+        assert sorted(outcomes) == sorted([Outcome.SETTLED, *[Outcome.ALREADY] * 7])
+        assert sum(one.amount_sats for one in refunds_of(shop, invoice)) == 2 * invoice.amount_sats
+        assert len(receives_of(shop, invoice)) == 3
+        assert events_of(shop, invoice).count(EventType.INVOICE_SETTLED) == 1
+
+
+class TestUnderpaid:
+    def test_less_than_asked_is_announced_and_refunded_after_the_end(self, shop: World) -> None:
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice, invoice.amount_sats - 1)
+        main_pass(shop.backend)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
+        assert events_of(shop, invoice) == [EventType.INVOICE_UNDERPAID]
+        assert refunds_of(shop, invoice) == []
+
+        shop.wait(140)
+        main_pass(shop.backend)
+
+        (refund,) = refunds_of(shop, invoice)
+        ended = shop.invoice(invoice.strike_invoice_id)
+        assert (ended.state, refund.kind, refund.amount_sats) == (
+            InvoiceState.PAID_LATE, RefundKind.LATE, invoice.amount_sats - 1,
+        )  # fmt: skip
+        assert EventType.INVOICE_EXPIRED not in events_of(shop, invoice)
+
+    def test_parts_that_make_it_whole_in_time_settle(self, shop: World) -> None:
+        invoice = shop.sell()
+        pay(shop, invoice, invoice.amount_sats - 300)
+        main_pass(shop.backend)
+        pay(shop, invoice, 300)
+        main_pass(shop.backend)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+        assert refunds_of(shop, invoice) == []
+        assert EventType.INVOICE_SETTLED in events_of(shop, invoice)
+
+    def test_a_rest_that_comes_too_late_is_refunded_with_the_first_part(self, shop: World) -> None:
+        shop.simulator.config.receive_grace_seconds = 600
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice, invoice.amount_sats - 300)
+        pay(shop, invoice, 300, late_seconds=130)
+
+        main_pass(shop.backend)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.PAID_LATE
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
+
+
+class TestLate:
+    def test_a_late_payment_is_refunded_and_a_later_one_too(self, shop: World) -> None:
+        shop.simulator.config.receive_grace_seconds = 3_600
+        invoice = shop.sell(ln_address=ADDRESS)
+        shop.wait(140)
+        main_pass(shop.backend)
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.EXPIRED
+        pay(shop, invoice)
+        shop.wait(61)
+        expired_pass(shop.backend)
+        pay(shop, invoice, 1_000)
+        reconcile_request(shop.backend.settlement, invoice.strike_invoice_id)
+
+        found = [(one.kind, one.amount_sats) for one in refunds_of(shop, invoice)]
+        assert found == [(RefundKind.LATE, invoice.amount_sats), (RefundKind.OVERPAID, 1_000)]
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.PAID_LATE
+
+    def test_a_payment_made_in_time_and_noticed_after_the_end_settles(self, shop: World) -> None:
+        invoice = shop.sell()
+        shop.fault("GET", "/v1/receive-requests/*", "error", times=None, status=503)
+        pay(shop, invoice)
+        shop.wait(300)
+        main_pass(shop.backend)
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
+        shop.simulator.faults.faults.clear()
+
+        main_pass(shop.backend)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+
+    def test_an_unpaid_request_expires_and_lapses_when_nothing_came(self, shop: World) -> None:
+        invoice = shop.sell()
+        shop.wait(140)
+        main_pass(shop.backend)
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.EXPIRED
+        shop.wait(1_000)
+        expired_pass(shop.backend)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.LAPSED
+
+    def test_an_accepted_late_payment_keeps_its_price_and_owes_the_rest_back(self, open_world: Open) -> None:
+        shop = open_world(late_payments=LatePayments.ACCEPT)
+        shop.simulator.config.receive_grace_seconds = 3_600
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice, invoice.amount_sats + 400, late_seconds=180)
+
+        main_pass(shop.backend)
+
+        settled = shop.invoice(invoice.strike_invoice_id)
+        assert (settled.state, settled.accepted_by) == (InvoiceState.SETTLED, Accepter.RULE)
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [400]
+
+
+class TestMixed:
+    def test_both_ways_live_in_one_database_and_each_invoice_knows_its_own(self, shop: World) -> None:
+        by_request = shop.sell()
+        shop.restart(receive_with=ReceiveWith.INVOICE)
+        by_invoice = shop.sell()
+        pay(shop, by_request)
+        shop.pay(by_invoice)
+
+        main_pass(shop.backend)
+
+        assert by_request.issue.receive_with is ReceiveWith.RECEIVE_REQUEST
+        assert by_invoice.issue.receive_with is ReceiveWith.INVOICE
+        for one in (by_request, by_invoice):
+            assert shop.invoice(one.strike_invoice_id).state is InvoiceState.SETTLED
+
+    def test_a_payment_of_a_foreign_request_is_stored_nowhere(self, shop: World) -> None:
+        invoice = shop.sell()
+        shop.restart(receive_with=ReceiveWith.INVOICE)
+        shop.simulator.config.update({"array_filters": "ignored"})
+        stranger = shop.backend.strike.receive_requests.create(invoice.amount_sats, None, 600, "BTC")
+        shop.simulator.pay_invoice(stranger.bolt11)
+
+        main_pass(shop.backend)
+
+        with shop.backend.repository.engine.connect() as connection:
+            assert connection.execute(select(func.count()).select_from(tables.receives)).scalar_one() == 0
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
+
+
+class TestCanceling:
+    def test_a_cancelled_request_that_is_paid_after_all_is_refunded(self, shop: World) -> None:
+        invoice = shop.sell(ln_address=ADDRESS)
+        shop.wait(5)
+        answer = shop.client.post(f"/invoices/{invoice.strike_invoice_id}/cancel")
+        assert (answer.status_code, answer.get_json()["state"]) == (200, "cancelled")
+        shop.wait(5)
+        pay(shop, invoice)
+        reconcile_request(shop.backend.settlement, invoice.strike_invoice_id)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.PAID_LATE
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
+
+    @pytest.mark.parametrize("sats", [None, 100])
+    def test_a_request_with_a_payment_is_not_cancelled(self, shop: World, sats: int | None) -> None:
+        invoice = shop.sell()
+        pay(shop, invoice, sats)
+
+        assert shop.client.post(f"/invoices/{invoice.strike_invoice_id}/cancel").status_code == 409
+
+
+def test_a_thousand_open_requests_cost_at_most_ten_calls_a_pass(make_world: Open) -> None:
+    config = SimulatorConfig(rate_limits="off")
+    world = make_world(receive_with=ReceiveWith.RECEIVE_REQUEST, config=config, time_offset_seconds=86_400)
+    invoices = []
+    for number in range(1_000):
+        if number % 400 == 0:
+            world.wait(700)
+        invoices.append(world.sell(correlation_id=f"order-{number}"))
+    world.wait(700)
+    for one in (invoices[0], invoices[500], invoices[999]):
+        pay(world, one)
+    before = len(world.adapter.calls)
+
+    main_pass(world.backend)
+
+    calls = [one for one in world.adapter.calls[before:] if " /v1/" in one and "/rates/" not in one]
+    assert len(calls) <= 10
+    assert all(one.startswith("GET /v1/receive-requests/receives?") for one in calls)
+    for one in (invoices[0], invoices[500], invoices[999]):
+        assert world.invoice(one.strike_invoice_id).state is InvoiceState.SETTLED
+    assert timedelta(hours=23) < invoices[0].expires_at - invoices[0].issue.opened_at <= timedelta(days=1)
