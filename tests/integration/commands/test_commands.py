@@ -52,8 +52,8 @@ class TestList:
         assert run(world, "refunds", "list") == 0
 
         text = capsys.readouterr().out
-        assert [row[:4] for row in rows(text)[:1]] == [
-            [stuck.strike_invoice_id, "in_flight", "19,207", "alice@example.com"]
+        assert [row[:5] for row in rows(text)[:1]] == [
+            [stuck.strike_invoice_id, "1", "in_flight", "19,207", "alice@example.com"]
         ]
         assert "Strike was asked to send it and can no longer say whether it did." in " ".join(text.split())
         assert needing.strike_invoice_id in text
