@@ -29,7 +29,7 @@ class Receives:
         self._connection = connection
 
     def lock_invoice(self, request_id: str) -> Invoice | None:
-        """The invoice that a receive request pays. Until the commit nobody else judges its payments."""
+        """The invoice that a receive request pays. Until the commit no other transaction judges its payments."""
         statement = select(invoices).where(i.strike_invoice_id == request_id, _IS_REQUEST).with_for_update()
         return read_one(self._connection, invoices, statement, to_invoice)
 

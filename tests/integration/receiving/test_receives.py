@@ -1,4 +1,4 @@
-"""A receive request is paid: in time or late, in parts, twice, by a Strike user, and nobody loses money by it."""
+"""A receive request is paid: in time or late, in parts, twice, by a Strike user, and no money is lost."""
 
 from __future__ import annotations
 
