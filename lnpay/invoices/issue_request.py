@@ -32,8 +32,8 @@ class RequestIssuer:
 def issue_request(issuer: RequestIssuer, draft: Draft, time_to_pay: timedelta) -> Issue:
     """Make a receive request for a draft, payable for `time_to_pay`.
 
-    If Strike's answer is lost there may be a request that no customer has seen. It is never shown, so it is never paid, and
-    another one is made.
+    If Strike's answer is lost there may be a request that no customer has seen. It is never shown, so it is never paid,
+    and another one is made.
     Raises StrikeError; StrikeRejected too if what Strike made is not what was asked for.
     """
     try:

@@ -80,7 +80,7 @@ def settle_receives(
 
 
 def _note_nothing(context: SettlementContext, request_id: str) -> Outcome:
-    """Nothing was paid: whatever was seen before is gone again."""
+    """Nothing was paid: what was seen before is gone again."""
     with context.repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(request_id)
     if invoice is not None and invoice.seen_at is not None and invoice.state in PAYABLE:
