@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -12,8 +14,11 @@ import pytest
 import requests
 from standardwebhooks import Webhook
 
+from lnpay.access.api_keys import create_key
+from lnpay.domain.permissions import KeyPurpose
+from lnpay.repository import Repository
 from lnpay.sandbox.server import wait_until
-from tests.sandbox_process import RunningSandbox, running_sandbox
+from tests.sandbox_process import ROOT, RunningSandbox, running_sandbox
 from tests.world import World
 
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -121,3 +126,19 @@ def test_a_clock_that_moved_does_not_break_the_developers_shop(
     sandbox.pay(sell(sandbox, order)["request"])
 
     assert wait_until(lambda: order in shop.orders, 30), "the shop refused the signature"
+
+
+def test_the_demo_shop_sells_although_a_key_was_created(tmp_path: Path) -> None:
+    with running_sandbox(tmp_path) as sandbox:
+        database = ROOT / f"sandbox-{sandbox.url.rpartition(':')[2]}.sqlite"
+        with closing(Repository(f"sqlite:///{database.as_posix()}")) as repository:
+            create_key(repository, KeyPurpose.WOOCOMMERCE, "my shop", datetime.now(UTC))
+        order = {"amount_fiat": "12.30", "correlation_id": "order-1"}
+        assert requests.post(f"{sandbox.url}/generate-invoice", json=order, timeout=30).status_code == 401
+
+        bought = requests.post(f"{sandbox.world}/shop", data={"product": "Stickers", "amount": "4.50"}, timeout=30)
+
+        assert bought.status_code == 200
+        assert "/shop/orders/" in bought.url
+    for file in ROOT.glob(f"{database.name}*"):
+        file.unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -31,7 +32,7 @@ def serve_sandbox(settings: Settings, deliver: Callable[[Event], None], account:
     simulator.config.update(ACCOUNTS[account])
     simulator.config.backend_url = f"http://127.0.0.1:{settings.port}"
     simulator.config.shop_currency = settings.currency
-    simulator.config.backend_api_key = next(iter(settings.api_keys), "")
+    simulator.config.backend_api_key = demo_shop_key = secrets.token_urlsafe(24)
     try:
         # Werkzeug prints its own message about a port in use; ours also says what to do.
         with contextlib.redirect_stderr(io.StringIO()):
@@ -41,7 +42,9 @@ def serve_sandbox(settings: Settings, deliver: Callable[[Event], None], account:
         return 1
     _forget(settings.database_url)
     # Both use the simulator's clock, so that a payment can be late without waiting.
-    backend = build_backend(settings, deliver, clock=simulator.clock.now, sandbox_url=world.url)
+    backend = build_backend(
+        settings, deliver, clock=simulator.clock.now, sandbox_url=world.url, demo_shop_key=demo_shop_key
+    )
     with world:
         backend.strike.create_subscription(settings.webhook_url, settings.webhook_secret, SUBSCRIBED_EVENTS)
         lnpay_url = f"http://127.0.0.1:{settings.port}"

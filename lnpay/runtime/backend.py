@@ -25,6 +25,7 @@ class Access:
     webhook_secrets: Strike may sign with any of them; without one, every call is refused.
     trusted_proxies: networks whose X-Forwarded-For names the client.
     sandbox_url: of the simulator, where no real money moves; None in production.
+    demo_shop_key: of the sandbox's demo shop. Unlike `api_keys`, it does not make keys needed; empty in production.
     is_greenfield_on: whether shop plugins may use the Greenfield API.
     admin_password: empty disables the operator's page. metrics_token: empty leaves the metrics open to all.
     """
@@ -38,6 +39,7 @@ class Access:
     sandbox_url: str | None = None
     trusted_proxies: tuple[str, ...] = ()
     is_greenfield_on: bool = True
+    demo_shop_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ def build_backend(
     session: requests.Session | None = None,
     run_in_background: Callable[[Callable[[], None]], None] = start_daemon_thread,
     sandbox_url: str | None = None,
+    demo_shop_key: str = "",
     post: Post = post_for_status,
 ) -> Backend:
     """Build the parts of one process and bring the database up to date.
@@ -73,7 +74,7 @@ def build_backend(
     clock: this machine's. After Strike's first answer the parts use Strike's time instead.
     steady: a monotonic clock in seconds, independent of `clock`.
     post: sends to webhook endpoints.
-    sandbox_url: the simulator's URL; pages then say that no real money moves.
+    sandbox_url: the simulator's URL; pages then say that no real money moves. demo_shop_key: of its demo shop.
     Raises SchemaTooNew and StorageUnavailable.
     """
     repository = _database(settings, clock, steady)
@@ -116,7 +117,7 @@ def build_backend(
         delivery_dispatcher=dispatcher,
         refund_dispatcher=refund_dispatcher(refund_sender),
         stop=stop,
-        access=_access(settings, sandbox_url),
+        access=_access(settings, sandbox_url, demo_shop_key),
         prune_after_days=settings.prune_after_days,
         shop_face=ShopFace(settings.shop_name, settings.shop_color, settings.shop_logo),
     )
@@ -239,7 +240,7 @@ def _signing_clock(strike_api_url: str) -> Clock | None:
     return utc_now if is_this_machine(urlsplit(strike_api_url).hostname or "") else None
 
 
-def _access(settings: Settings, sandbox_url: str | None) -> Access:
+def _access(settings: Settings, sandbox_url: str | None, demo_shop_key: str) -> Access:
     # An old secret without a current one is a misconfiguration, so neither is accepted.
     both = (settings.webhook_secret, settings.webhook_secret_old) if settings.webhook_secret else ()
     return Access(
@@ -252,6 +253,7 @@ def _access(settings: Settings, sandbox_url: str | None) -> Access:
         sandbox_url,
         settings.trusted_proxies,
         settings.greenfield,
+        demo_shop_key,
     )
 
 
