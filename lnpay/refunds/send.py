@@ -62,8 +62,9 @@ from lnpay.refunds.outcomes import (
     why_refused,
 )
 from lnpay.refunds.policy import why_held, why_held_before_quote, why_too_dear, why_unasked
+from lnpay.refunds.received import status_at_strike
 from lnpay.strike.answers import PaymentQuote
-from lnpay.strike.client import DEFAULT_TIMEOUT, WEBHOOK_TIMEOUT
+from lnpay.strike.client import DEFAULT_TIMEOUT
 from lnpay.strike.failures import named_in
 from lnpay.strike.invoices import InvoiceStatus
 
@@ -177,7 +178,7 @@ def _send(sender: RefundSender, refund: Refund) -> Refund | None:
     if unasked is not None:
         return ask_for_address(sender, refund, unasked)
     try:
-        status = _status_at_strike(sender, refund)
+        status = status_at_strike(sender, refund)
     except StrikeError as error:
         return put_off(sender, refund, RefundStep.LOOK, f"the invoice could not be read: {reason_of(error)}", error)
     if status in TAKEN_BACK:
@@ -206,14 +207,6 @@ def _ask_and_start(sender: RefundSender, refund: Refund) -> Refund | None:
     except StrikeError as error:
         return put_off(sender, asked, RefundStep.QUOTE, reason_of(error), error)
     return _start(sender, asked, quote)
-
-
-def _status_at_strike(sender: RefundSender, refund: Refund) -> InvoiceStatus:
-    """The current state of the payment to refund: money that Strike has taken back must not be sent as well."""
-    with sender.repository.reading() as tx:
-        invoice = tx.invoices.find(refund.invoice_id)
-    assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
-    return sender.strike.get_invoice(invoice.strike_invoice_id, timeout=WEBHOOK_TIMEOUT).status
 
 
 def _quote_refused(sender: RefundSender, before: Refund, asked: Refund, error: StrikeRejected) -> Refund | None:
