@@ -168,7 +168,7 @@ def _check_invoicing(target: Target) -> Iterator[Finding]:
         yield ok(name, "RECEIVE_WITH=receive-request needs no invoices in bitcoin")
         return
     if newest is None:
-        yield cannot_tell(name, "the account has no invoice yet", "make one for a small amount, then run this again")
+        yield _without_invoices(name, target)
         return
     try:
         profile = target.strike.get_profile(str(newest.raw.get("receiverId")))
@@ -180,6 +180,14 @@ def _check_invoicing(target: Target) -> Iterator[Finding]:
         else:
             advice = "use a key with the scope partner.account.profile.read to check this"
             yield cannot_tell(name, "the account's profile cannot be read", advice)
+
+
+def _without_invoices(name: str, target: Target) -> Finding:
+    if _is_by_request(target):
+        currency = target.settings.settle_in
+        advice = f"make sure in Strike's app that the account holds {currency}"
+        return cannot_tell(name, "Strike names the account only in invoices, and there are none", advice)
+    return cannot_tell(name, "the account has no invoice yet", "make one for a small amount, then run this again")
 
 
 def _profile(name: str, profile: dict[str, Any]) -> Finding:
