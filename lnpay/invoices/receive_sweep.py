@@ -55,20 +55,31 @@ def sweep_requests(
     ids = _requests(context, found, batches * MOST_IDS, is_deep=is_deep, is_for_lapsed=is_for_lapsed)
     if not ids:
         return
+    checked: set[str] = set()
+    try:
+        _sweep_all(context, found, ids, checked, most_alone=batches * SINGLE_READS)
+    finally:
+        # Only those that were asked about: the next pass begins with the others, even if these fail again and again.
+        checked |= found.looked_at.intersection(ids)
+        with context.repository.transaction() as tx:
+            tx.invoices.mark_checked(checked, found.started_at)
+
+
+def _sweep_all(context: SettlementContext, found: Sweep, ids: list[str], checked: set[str], *, most_alone: int) -> None:
+    """Read these requests, and add those that were read in batches to `checked`."""
     forms = _forms_by_promise(context, found.started_at)
     for start in range(0, len(ids), MOST_IDS):
         if context.stop.is_set():
             raise Stopping("shutdown requested")
-        _sweep_batch(context, found, ids[start : start + MOST_IDS], forms)
-        if not forms:
+        batch = ids[start : start + MOST_IDS]
+        if not _sweep_batch(context, found, batch, forms):
             break
+        checked.update(batch)
     if forms:
         _prove_before_ending(context, found, ids, forms)
     unread = [one for one in ids if one not in found.looked_at]
     alone = unread if not forms else _ending_among(context, found, unread)
-    settle_each(context, found, alone[: batches * SINGLE_READS], lambda one: reconcile_request(context, one))
-    with context.repository.transaction() as tx:
-        tx.invoices.mark_checked(ids, found.started_at)
+    settle_each(context, found, alone[:most_alone], lambda one: reconcile_request(context, one))
 
 
 def _requests(context: SettlementContext, found: Sweep, limit: int, *, is_deep: bool, is_for_lapsed: bool) -> list[str]:
@@ -86,8 +97,8 @@ def _forms_by_promise(context: SettlementContext, now: datetime) -> list[ArrayFo
     return sorted(ArrayForm, key=lambda form: not _is_proven(context, form, now))
 
 
-def _sweep_batch(context: SettlementContext, found: Sweep, ids: list[str], forms: list[ArrayForm]) -> None:
-    """Read one batch in the first form that works; those that do not are taken out of `forms`."""
+def _sweep_batch(context: SettlementContext, found: Sweep, ids: list[str], forms: list[ArrayForm]) -> bool:
+    """Read one batch in the first form that works; those that do not are taken out of `forms`. False if none works."""
     while forms:
         try:
             receives, unclear = _read_batch(context, ids, forms[0])
@@ -99,7 +110,8 @@ def _sweep_batch(context: SettlementContext, found: Sweep, ids: list[str], forms
         _settle_batch(context, found, receives)
         if _is_proven(context, forms[0], found.started_at):
             found.looked_at.update(ids)
-        return
+        return True
+    return False
 
 
 def _read_batch(context: SettlementContext, ids: list[str], form: ArrayForm) -> tuple[list[StrikeReceive], set[str]]:
@@ -151,7 +163,8 @@ def _is_proven(context: SettlementContext, form: ArrayForm, now: datetime) -> bo
 
 def _remember_proof(context: SettlementContext, form: ArrayForm) -> None:
     now = context.clock()
-    if not _is_proven(context, form, now - PROVEN_FOR / 2):
+    # In time, so that a form that still works stays proven.
+    if not _is_proven(context, form, now + PROVEN_FOR / 2):
         with context.repository.transaction() as tx:
             tx.limits.reach_milestone(_milestone(form), now)
 

@@ -131,7 +131,7 @@ def _worth(invoice: Invoice, received: CurrencyAmount, credited: CurrencyAmount 
             try:
                 return fiat_to_sats(amount.amount, invoice.rate.price)
             except InvalidRequest:
-                return None
+                return 1  # less than a sat, or an absurd amount: neither is the price
     return None
 
 
