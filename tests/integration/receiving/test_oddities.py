@@ -1,0 +1,229 @@
+"""Payments of receive requests that are unusual: deleted invoices, missing prices, unreadable rows, odd amounts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import text
+
+from lnpay.domain.errors import StrikeAmbiguous, StrikeError
+from lnpay.domain.events import EventType
+from lnpay.domain.money import BTC, CurrencyAmount
+from lnpay.domain.states import InvoiceState, LatePayments, RefundKind, RefundState
+from lnpay.invoices.late import PRICE_PATIENCE
+from lnpay.invoices.receives import count_sats, end_underpaid, reconcile_request
+from lnpay.invoices.settle import Outcome
+from lnpay.monitoring.overview import attention
+from lnpay.runtime.worker_passes import expired_pass, main_pass
+from tests.integration.receiving.conftest import Open
+from tests.integration.receiving.test_receives import events_of, pay, receives_of, refunds_of
+from tests.world import World
+
+ADDRESS = "customer@wallet.example"
+DAY = 86_400
+
+
+def look(world: World, request_id: str) -> Outcome:
+    return reconcile_request(world.backend.settlement, request_id)
+
+
+class TestDeleted:
+    @pytest.mark.parametrize("is_final", [True, False])
+    def test_a_payment_of_a_deleted_invoice_is_kept_for_the_operator(self, open_world: Open, is_final: bool) -> None:
+        shop = open_world(delivery_events=frozenset([EventType.INVOICE_SETTLED]))
+        shop.simulator.config.receive_grace_seconds = 1_000 * DAY
+        invoice = shop.sell()
+        shop.wait(3_600 + 20 * 60)
+        for _ in range(2):
+            expired_pass(shop.backend)
+        shop.wait(100 * DAY)
+        expired_pass(shop.backend)
+        with shop.backend.repository.reading() as tx:
+            assert tx.invoices.find_by_strike_id(invoice.strike_invoice_id) is None
+        pay(shop, invoice, pending_seconds=0 if is_final else 900)
+
+        assert look(shop, invoice.strike_invoice_id) is Outcome.ALREADY
+        assert look(shop, invoice.strike_invoice_id) is Outcome.ALREADY
+
+        counted = attention(shop.backend.repository, shop.backend.clock())
+        assert len(counted.pruned) == (1 if is_final else 0)
+
+    def test_a_request_that_was_never_ours_is_not_recorded(self, shop: World) -> None:
+        stranger = shop.backend.strike.receive_requests.create(1_000, None, 600, BTC)
+        shop.simulator.pay_invoice(stranger.bolt11)
+
+        assert look(shop, stranger.request_id) is Outcome.ALREADY
+        assert not attention(shop.backend.repository, shop.backend.clock()).pruned
+
+    def test_a_request_without_payments_that_was_never_ours_changes_nothing(self, shop: World) -> None:
+        stranger = shop.backend.strike.receive_requests.create(1_000, None, 600, BTC)
+
+        assert look(shop, stranger.request_id) is Outcome.NOT_PAID
+
+
+class TestPriceOfALatePayment:
+    def test_it_is_waited_for_and_then_the_payment_is_refunded(self, open_world: Open) -> None:
+        shop = open_world(late_payments=LatePayments.ACCEPT)
+        shop.simulator.config.receive_grace_seconds = 3_600
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice, late_seconds=180)
+        for path in ("/coingecko/*", "/coinbase/*", "/v1/rates/*"):
+            shop.fault("GET", path, "error", status=500, times=50)
+
+        assert look(shop, invoice.strike_invoice_id) is Outcome.NOT_FINAL
+        assert receives_of(shop, invoice) == []
+        shop.wait(PRICE_PATIENCE.total_seconds())
+        assert look(shop, invoice.strike_invoice_id) is Outcome.PAID_LATE
+
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
+
+    def test_a_held_payment_waits_for_the_operator(self, open_world: Open) -> None:
+        shop = open_world(late_payments=LatePayments.HOLD)
+        shop.simulator.config.receive_grace_seconds = 3_600
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice, late_seconds=180)
+
+        assert look(shop, invoice.strike_invoice_id) is Outcome.PAID_LATE
+
+        assert [one.state for one in refunds_of(shop, invoice)] == [RefundState.HELD]
+
+
+class TestUnreadable:
+    def test_a_row_that_cannot_be_read_leaves_the_invoice_open(self, shop: World) -> None:
+        invoice = shop.sell()
+        pay(shop, invoice)
+        shop.fault(
+            "GET", "/v1/receive-requests/*", "field_changed", field="items.0.state", value="REVERSED", times=None
+        )
+
+        with pytest.raises(StrikeAmbiguous, match="not all readable"):
+            look(shop, invoice.strike_invoice_id)
+        shop.wait(4_000)
+        expired_pass(shop.backend)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
+        shop.simulator.faults.remove()
+        main_pass(shop.backend)
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+
+    @pytest.mark.parametrize("kind", ["error", "unreachable", "lost_answer", "rate_limited", "garbage", "html403"])
+    def test_a_read_that_fails_changes_nothing(self, shop: World, kind: str) -> None:
+        invoice = shop.sell()
+        pay(shop, invoice)
+        shop.fault("GET", "/v1/receive-requests/*", kind, status=503)
+
+        with pytest.raises(StrikeError):
+            look(shop, invoice.strike_invoice_id)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
+        assert receives_of(shop, invoice) == []
+
+
+class TestCounting:
+    @pytest.mark.parametrize(
+        ("received", "credited", "sats"),
+        [
+            (("0.00001", "BTC"), None, 1_000),
+            (("12.34", "USD"), None, "price"),
+            (("12.10", "USD"), ("99", "EUR"), "price"),
+            (("6.17", "USD"), None, "half"),
+            (("5", "EUR"), ("6.17", "USD"), "half"),
+            (("0.0000001", "USD"), None, 1),
+            (("9000000000000000", "USD"), None, 1),
+            (("5", "EUR"), ("0.00001", "BTC"), 1_000),
+            (("5", "EUR"), ("5", "GBP"), "price"),
+            (("5", "EUR"), None, "price"),
+        ],
+    )
+    def test_a_payment_counts_exactly_or_as_the_price_that_a_strike_user_was_asked_for(
+        self, world: World, received: tuple[str, str], credited: tuple[str, str] | None, sats: int | str
+    ) -> None:
+        invoice = world.sell()
+        paid = CurrencyAmount(Decimal(received[0]), received[1])
+        got = None if credited is None else CurrencyAmount(Decimal(credited[0]), credited[1])
+
+        counted = count_sats(invoice, paid, got)
+
+        if sats == "half":
+            assert abs(2 * counted - invoice.amount_sats) <= 2
+        else:
+            assert counted == (invoice.amount_sats if sats == "price" else sats)
+
+
+class TestUnderpaidAtTheEnd:
+    def test_an_invoice_without_a_payment_is_not_moved(self, shop: World) -> None:
+        invoice = shop.sell()
+        with shop.backend.repository.transaction() as tx:
+            assert not end_underpaid(shop.backend.settlement, tx, invoice, shop.backend.clock())
+
+    def test_one_that_has_moved_since_or_is_gone_is_left_as_it_is(self, shop: World) -> None:
+        invoice = shop.sell()
+        pay(shop, invoice)
+        main_pass(shop.backend)
+        with shop.backend.repository.transaction() as tx:
+            assert not end_underpaid(shop.backend.settlement, tx, invoice, shop.backend.clock())
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+        with shop.backend.repository.engine.begin() as connection:
+            connection.execute(text("UPDATE invoices SET receive_with = 'invoice'"))
+        with shop.backend.repository.transaction() as tx:
+            assert not end_underpaid(shop.backend.settlement, tx, invoice, shop.backend.clock())
+
+
+class TestOwing:
+    def test_an_overpayment_without_an_address_asks_for_one(self, shop: World) -> None:
+        invoice = shop.sell()
+        pay(shop, invoice)
+        main_pass(shop.backend)
+        pay(shop, invoice)
+        look(shop, invoice.strike_invoice_id)
+
+        (refund,) = refunds_of(shop, invoice)
+        assert (refund.kind, refund.state) == (RefundKind.OVERPAID, RefundState.NEEDS_ADDRESS)
+        assert events_of(shop, invoice).count(EventType.REFUND_NEEDS_ADDRESS) == 1
+
+    def test_a_part_that_is_announced_once_is_announced_again_only_with_a_further_payment(self, shop: World) -> None:
+        invoice = shop.sell()
+        pay(shop, invoice, 100)
+        for _ in range(3):
+            main_pass(shop.backend)
+
+        assert events_of(shop, invoice) == [EventType.INVOICE_UNDERPAID]
+
+    def test_a_part_whose_rest_is_pending_at_the_deadline_settles_when_it_is_final(self, shop: World) -> None:
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice, 100)
+        pay(shop, invoice, invoice.amount_sats - 100, pending_seconds=900)
+        assert look(shop, invoice.strike_invoice_id) is Outcome.NOT_FINAL
+        shop.wait(600)
+        main_pass(shop.backend)
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
+        shop.wait(301)
+        main_pass(shop.backend)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+        assert refunds_of(shop, invoice) == []
+
+    def test_a_credit_in_another_currency_is_kept_with_its_rate(self, open_world: Open) -> None:
+        shop = open_world(settle_in="EUR")
+        invoice = shop.sell()
+        pay(shop, invoice)
+        main_pass(shop.backend)
+
+        settled = shop.invoice(invoice.strike_invoice_id)
+        assert settled.credited is not None
+        assert settled.conversion_rate is not None
+        exact = Decimal(invoice.amount_sats) * settled.conversion_rate / 100_000_000
+        assert settled.credited.currency == "EUR"
+        assert abs(settled.credited.amount - exact) <= Decimal("0.01")
+        shown = shop.client.get(f"/invoices/{invoice.strike_invoice_id}").get_json()["credited"]
+        assert shown["currency"] == "EUR"
+        assert Decimal(shown["amount"]) == settled.credited.amount
+
+    def test_a_payment_just_before_the_deadline_of_a_fast_clock_is_in_time(self, shop: World) -> None:
+        invoice = shop.sell()
+        shop.skew_seconds = timedelta(minutes=10).total_seconds()
+        pay(shop, invoice)
+
+        assert look(shop, invoice.strike_invoice_id) is Outcome.SETTLED
