@@ -17,6 +17,7 @@ class DiscrepancyKind(StrEnum):
     NOT_PAID_AT_STRIKE = "not_paid_at_strike"
     MISSING_AT_STRIKE = "missing_at_strike"
     AMOUNT_DIFFERS = "amount_differs"
+    CREDITED_DIFFERS = "credited_differs"
     LATE_BUT_SETTLED = "late_but_settled"
     IN_TIME_BUT_LATE = "in_time_but_late"
     SHOP_NOT_TOLD = "shop_not_told"
@@ -64,6 +65,10 @@ WORDS: dict[DiscrepancyKind, tuple[str, str]] = {
     K.AMOUNT_DIFFERS: (
         "different amount at Strike",
         "Strike's amount is what the account received: book that, and settle the difference with the customer",
+    ),
+    K.CREDITED_DIFFERS: (
+        "different amount credited at Strike",
+        "Strike's amount is what the account was credited: book that",
     ),
     K.LATE_BUT_SETTLED: (
         "paid late, but counted as on time",

@@ -4,7 +4,8 @@
 2. Strike's list of paid invoices is read from the newest back past the beginning of the period. What is paid there must
    be paid here, with the same amount. The list can only be ordered by `created`, so it is read with a margin.
 3. An invoice paid here but missing from the list is read by its id before it is reported.
-4. Strike has no list of payments. Each payment that a refund's history names is read by its id.
+4. Payments of receive requests are compared with Strike's list of receives.
+5. Strike has no list of payments. Each payment that a refund's history names is read by its id.
 
 Nothing is changed. Calls use a fraction of the budget that all processes share; when it is used up, this waits.
 What could not be checked is reported, and so is what is too new to compare. A comparison that was not finished,
@@ -21,6 +22,7 @@ from itertools import chain, count, islice
 
 from lnpay.accounting.auditor import Auditor, Item, ask, ask_for
 from lnpay.accounting.discrepancies import DiscrepancyKind, Reconciliation
+from lnpay.accounting.receives import ReceiveAudit, is_refunded_with_others, is_request
 from lnpay.accounting.report import (
     Period,
     paid_page_end,
@@ -98,6 +100,7 @@ class _Audit:
         if not is_listed:
             self._read_unpaid()
         self._read_unlisted()
+        ReceiveAudit(self.auditor, self.result, self.start, self.end, self._oldest_opened_at).run()
         self._compare_refunds()
 
     # Payments that are too new.
@@ -139,7 +142,7 @@ class _Audit:
 
     def _check_time(self, invoice: LedgerInvoice, paid_at: datetime | None) -> None:
         """Check that the state agrees with the time of the payment."""
-        if paid_at is None:
+        if paid_at is None or is_request(invoice):
             return
         is_late = paid_at > invoice.expires_at
         is_accepted = is_late and invoice.accepted_by is not None
@@ -253,7 +256,7 @@ class _Audit:
             lambda ledger, after: ledger.opened(first, end, after),
             lambda invoice: (invoice.opened_at, invoice.id),
         )
-        for number, invoice in enumerate(invoice for invoice in opened if invoice.paid_at is None):
+        for number, invoice in enumerate(invoice for invoice in opened if _is_unpaid(invoice)):
             self.auditor.progress("unpaid invoices, one by one", number)
             self._compare_unpaid(invoice)
 
@@ -261,7 +264,7 @@ class _Audit:
         """An invoice paid here but not listed may have been skipped: read it before calling it missing."""
         for number, invoice in enumerate(self._paid()):
             is_listed = invoice.id in self._listed
-            if is_listed and not self.auditor.is_thorough:
+            if is_request(invoice) or (is_listed and not self.auditor.is_thorough):
                 continue
             self.auditor.progress("payments, one by one", number, self.result.payments)
             self._compare_read(invoice, is_amount_known=is_listed)
@@ -304,7 +307,7 @@ class _Audit:
             self.result.add(K.REFUND_OF_A_SALE, invoice.strike_invoice_id, _state(invoice), _refund(refund))
         elif invoice.received_sats is None:
             self.result.add(K.REFUND_OF_NOTHING, invoice.strike_invoice_id, str(invoice.state), _refund(refund))
-        elif refund.amount_sats != invoice.received_sats:
+        elif refund.amount_sats != invoice.received_sats and not is_refunded_with_others(self.auditor, refund):
             self.result.add(K.REFUND_NOT_ALL, invoice.strike_invoice_id, _state(invoice), _refund(refund))
 
     def _payments_of(self, refund: LedgerRefund) -> dict[str, Payment | None]:
@@ -360,6 +363,10 @@ def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
     iterator = iter(items)
     while batch := list(islice(iterator, IDS_AT_ONCE)):
         yield batch
+
+
+def _is_unpaid(invoice: LedgerInvoice) -> bool:
+    return invoice.paid_at is None and not is_request(invoice)
 
 
 def _arrived(payments: dict[str, Payment | None]) -> list[Payment]:

@@ -93,6 +93,14 @@ class ReceiveRequests:
         }
         return read_receive_page(self._call("GET", "/receive-requests/receives", Bucket.OTHER, params=params))
 
+    def list_all(self, skip: int) -> ReceivePage:
+        """One page of the receives of every request of the account.
+
+        Source: "Get receives".
+        """
+        params = {"$top": str(PAGE_SIZE), "$skip": str(skip)}
+        return read_receive_page(self._call("GET", "/receive-requests/receives", Bucket.OTHER, params=params))
+
 
 def _read_request(value: object) -> StrikeReceiveRequest:
     raw = read_object(value)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import uuid
+from decimal import Decimal
 
 import pytest
 from sqlalchemy import ColumnElement, Update, delete, insert, update
 
 from lnpay.accounting.discrepancies import WORDS, DiscrepancyKind
 from lnpay.domain.model import Invoice, RefundKey
+from lnpay.domain.receives import ReceiveWith
+from lnpay.invoices.receives import reconcile_request
 from lnpay.repository.tables import (
     deliveries,
     invoices,
+    receives,
     refund_attempts,
     refunds,
 )
@@ -61,6 +65,16 @@ def a_sale_that_strike_does_not_know(month: Month) -> str:
 def a_sale_of_another_amount(month: Month) -> str:
     invoice = month.sale()
     month.spoil(update(invoices).where(_is(invoice)).values(received_sats=invoice.amount_sats + 1))
+    return invoice.strike_invoice_id
+
+
+def a_payment_credited_with_another_amount(month: Month) -> str:
+    month.world.restart(receive_with=ReceiveWith.RECEIVE_REQUEST, settle_in="EUR")
+    invoice = month.world.sell()
+    month.world.pay(invoice)
+    reconcile_request(month.world.backend.settlement, invoice.strike_invoice_id)
+    month.spoil(update(receives).where(receives.c.invoice_id == invoice.id).values(credited_amount=Decimal("1.23")))
+    month.world.restart(receive_with=ReceiveWith.INVOICE, settle_in="BTC")
     return invoice.strike_invoice_id
 
 
@@ -165,6 +179,7 @@ PLANTS: dict[DiscrepancyKind, Plant] = {
     K.NOT_PAID_AT_STRIKE: a_sale_that_is_unpaid_at_strike,
     K.MISSING_AT_STRIKE: a_sale_that_strike_does_not_know,
     K.AMOUNT_DIFFERS: a_sale_of_another_amount,
+    K.CREDITED_DIFFERS: a_payment_credited_with_another_amount,
     K.LATE_BUT_SETTLED: a_late_payment_counted_as_in_time,
     K.IN_TIME_BUT_LATE: a_payment_in_time_counted_as_late,
     K.SHOP_NOT_TOLD: a_sale_that_no_message_tells_of,

@@ -14,6 +14,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, select, tuple_
 
+from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import OPEN_REFUNDS, PAID, Accepter, Closer, InvoiceState, RefundKind, RefundState
 from lnpay.repository.sql import checked, read_rows, require
 from lnpay.repository.tables import (
@@ -56,6 +57,7 @@ class LedgerInvoice:
     paid_at: datetime | None
     received_sats: int | None
     accepted_by: Accepter | None
+    receive_with: ReceiveWith
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ _INVOICE_COLUMNS = (
     invoices.c.id, invoices.c.strike_invoice_id, SHOWN_CORRELATION_ID, invoices.c.state, invoices.c.currency,
     invoices.c.amount_fiat, invoices.c.amount_sats, invoices.c.rate_price, invoices.c.rate_source,
     invoices.c.rate_as_of, invoices.c.opened_at, invoices.c.expires_at, invoices.c.paid_at, invoices.c.received_sats,
-    invoices.c.accepted_by,
+    invoices.c.accepted_by, invoices.c.receive_with,
 )  # fmt: skip
 
 _REFUND_COLUMNS = 9
@@ -144,6 +146,12 @@ class LedgerQueries:
         found = read_rows(self._connection, invoices, statement, _to_invoice)
         return {invoice.strike_invoice_id: invoice for invoice in found}
 
+    def has_requests(self, end: datetime) -> bool:
+        """Whether a receive request was made before `end`."""
+        i = invoices.c
+        statement = select(i.id).where(i.receive_with == ReceiveWith.RECEIVE_REQUEST, i.opened_at < end).limit(1)
+        return self._connection.execute(statement).scalar() is not None
+
     def orders_among(self, correlation_ids: Iterable[str]) -> dict[str, LedgerOrder]:
         """Those of these that are orders of ours."""
         i = invoices.c
@@ -192,6 +200,7 @@ def _to_invoice(row: Sequence[Any]) -> LedgerInvoice:
     values = list(row)
     values[3] = InvoiceState(values[3])
     values[14] = None if values[14] is None else Accepter(values[14])
+    values[15] = ReceiveWith(values[15])
     invoice = checked(LedgerInvoice(*values))
     is_paid = invoice.state in PAID
     require(is_paid == (invoice.paid_at is not None) == (invoice.received_sats is not None), invoice.amount_sats > 0)
