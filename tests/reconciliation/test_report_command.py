@@ -73,7 +73,7 @@ class TestForms:
         run(month, "--no-reconcile")
         run(month, "--no-reconcile", "--json", str(tmp_path / "report.json"))
 
-        assert f"Not in these sums: 2 unpaid orders of {sats:,} sats, deleted since" in capsys.readouterr().out
+        assert f"Not included: 2 unpaid orders of {sats:,} sats, deleted since" in capsys.readouterr().out
         (deleted,) = json.loads((tmp_path / "report.json").read_text())["totals"]["deleted"]
         assert (deleted["orders"], deleted["currency"], deleted["amount_fiat"]) == (2, "usd", "3.30")
         assert (deleted["state"], deleted["sats"]) == ("lapsed", sats)
