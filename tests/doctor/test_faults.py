@@ -15,7 +15,7 @@ import pytest
 
 from config.settings import load_settings
 from lnpay.doctor import Finding, Verdict, examine
-from lnpay.doctor.checks.account import REFUNDING, SELLING
+from lnpay.doctor.checks.account import INVOICES, REFUNDING, REQUESTS, SELLING
 from lnpay.domain.model import Heartbeat, RefundKey
 from lnpay.domain.states import InvoiceState, RefundState
 from lnpay.repository import Repository
@@ -33,7 +33,8 @@ WARN, FAIL = Verdict.WARN, Verdict.FAIL
 HOUR = timedelta(hours=1)
 
 ALL_SCOPES = [
-    "partner.balances.read", "partner.account.profile.read", *(probe.scope for probe in (*SELLING, *REFUNDING)),
+    "partner.balances.read", "partner.account.profile.read",
+    *(probe.scope for probe in (*INVOICES, *REQUESTS, *SELLING, *REFUNDING)),
 ]  # fmt: skip
 
 
@@ -370,7 +371,7 @@ class TestServer:
     def test_strangers_may_be_able_to_make_invoices(self, shop: Installation) -> None:
         shop.set(API_KEYS="", WEBHOOK_URL="https://pay.shop.invalid/webhook")
 
-        assert_among(shop.troubles(), "api_keys", WARN, "the world reaches LNPay at pay.shop.invalid")
+        assert_among(shop.troubles(), "api_keys", WARN, "LNPay is public at pay.shop.invalid")
 
     def test_other_machines_may_be_able_to_make_invoices(self, shop: Installation) -> None:
         shop.set(API_KEYS="", HOST="0.0.0.0", WEBHOOK_URL="")  # noqa: S104

@@ -25,6 +25,7 @@ from lnpay.domain.strike_time import CLOCK_FAIL, CLOCK_WARN, ClockOffset
 from lnpay.domain.text import utc_minute
 from lnpay.strike.buckets import Bucket
 from lnpay.strike.client import StrikeAnswer
+from lnpay.strike.invoices import StrikeInvoice
 
 FEW_CALLS = 150
 """With this few calls left, sweeps pause and leave them to webhooks and refunds."""
@@ -163,7 +164,7 @@ def _scopes(target: Target) -> Finding:
 def _check_invoicing(target: Target) -> Iterator[Finding]:
     """The newest invoice's `receiverId` names the profile to read; `issuerId` may be shared by accounts."""
     name = "strike_invoicing"
-    newest = target.strike.newest_invoice()
+    newest = _newest_invoice(target)
     if newest is None and _is_by_request(target) and target.settings.settle_in == BTC:
         yield ok(name, "RECEIVE_WITH=receive-request needs no invoices in bitcoin")
         return
@@ -180,6 +181,16 @@ def _check_invoicing(target: Target) -> Iterator[Finding]:
         else:
             advice = "use a key with the scope partner.account.profile.read to check this"
             yield cannot_tell(name, "the account's profile cannot be read", advice)
+
+
+def _newest_invoice(target: Target) -> StrikeInvoice | None:
+    """None without one, or if the key may not read invoices and needs not."""
+    try:
+        return target.strike.newest_invoice()
+    except StrikeRejected as error:
+        if error.status == 403 and _is_by_request(target):
+            return None
+        raise
 
 
 def _without_invoices(name: str, target: Target) -> Finding:
