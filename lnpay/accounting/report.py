@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import TypeVar
 
 from lnpay.domain.errors import InvalidRequest
-from lnpay.domain.money import sats_to_fiat
+from lnpay.domain.money import CurrencyAmount, sats_to_fiat
 from lnpay.domain.states import Accepter, RefundKind, RefundState
 from lnpay.repository import Repository
 from lnpay.repository.pruned import PrunedTotal
@@ -83,7 +83,7 @@ class ReportLine:
     at: when it was paid or sent; an unsent refund is listed when it became due, and is not totalled.
     amount_fiat, fee_fiat: at the price of the sale. fee_sats: what Strike took for sending a refund, if known.
     payment_id: of that sending, at Strike. note: why a refund waits, how the operator closed it, or who accepted a late
-    payment.
+    payment. credited: what Strike credited for a payment of a receive request; None where it did not say.
     """
 
     at: datetime
@@ -102,6 +102,7 @@ class ReportLine:
     payment_id: str | None = None
     note: str | None = None
     refund_kind: RefundKind | None = None
+    credited: CurrencyAmount | None = None
 
     @property
     def is_owed(self) -> bool:
@@ -171,6 +172,8 @@ def _payment_line(invoice: LedgerInvoice) -> ReportLine:
     assert invoice.paid_at is not None  # noqa: S101 - rows selected by paid_at have one
     assert invoice.received_sats is not None  # noqa: S101 - a CHECK ties the amount to paid_at
     line = _line(invoice, invoice.paid_at, ReportLineKind.PAYMENT, invoice.state, invoice.received_sats)
+    if invoice.credited_amount is not None and invoice.credited_currency is not None:
+        line = replace(line, credited=CurrencyAmount(invoice.credited_amount, invoice.credited_currency))
     return line if invoice.accepted_by is None else replace(line, note=_ACCEPTED[invoice.accepted_by])
 
 
@@ -254,15 +257,20 @@ class Totals:
 
     owed, owed_sats: refunds of the period that are not sent yet; listed but not totalled.
     deleted: unpaid orders of these days (UTC) that were deleted since; not totalled either.
+    credited: what Strike credited for payments of receive requests, by currency.
     """
 
     by_currency: dict[str, CurrencyTotal] = field(default_factory=dict)
     owed: int = 0
     owed_sats: int = 0
     deleted: list[PrunedTotal] = field(default_factory=list)
+    credited: dict[str, Decimal] = field(default_factory=dict)
 
     def add(self, line: ReportLine) -> None:
         """Add a line."""
+        if line.credited is not None:
+            currency = line.credited.currency
+            self.credited[currency] = self.credited.get(currency, Decimal(0)) + line.credited.amount
         if line.is_owed:
             self.owed += 1
             self.owed_sats += line.amount_sats

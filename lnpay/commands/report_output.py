@@ -33,7 +33,7 @@ WIDE = 150
 COLUMNS = (
     "time", "kind", "state", "invoice_id", "correlation_id", "currency", "amount_fiat", "amount_sats", "fee_fiat",
     "fee_sats", "net_fiat", "net_sats", "price", "price_source", "price_time", "payment_id", "note",
-    "refund_kind",
+    "refund_kind", "credited_amount", "credited_currency",
 )  # fmt: skip
 """Column names in CSV and JSON. New ones are appended; existing ones never change."""
 
@@ -62,10 +62,12 @@ def values_of(line: ReportLine, zone: tzinfo) -> dict[str, str | int | None]:
         "payment_id": line.payment_id,
         "note": line.note,
         "refund_kind": line.refund_kind,
+        "credited_amount": None if line.credited is None else _exact(line.credited.amount),
+        "credited_currency": None if line.credited is None else line.credited.currency,
     }
 
 
-_FREE_TEXTS = ("invoice_id", "correlation_id", "price_source", "payment_id", "note")
+_FREE_TEXTS = ("invoice_id", "correlation_id", "price_source", "payment_id", "note", "credited_currency")
 """Columns with text from outside; the others hold numbers or words of ours."""
 
 
@@ -119,6 +121,7 @@ def _totals(totals: Totals) -> dict[str, Any]:
             }
             for currency, one in sorted(totals.by_currency.items())
         },
+        "credited": {currency: _exact(amount) for currency, amount in sorted(totals.credited.items())},
         "owed": {"refunds": totals.owed, "sats": totals.owed_sats},
         "deleted": [
             {
@@ -179,6 +182,9 @@ def print_summary(period: Period, totals: Totals) -> None:
     sats = (whole.received_sats, whole.refunded_sats, whole.fees_sats, whole.net_sats)
     table.add_row("sats", f"{whole.payments:,}", f"{whole.refunds:,}", *(f"{amount:,}" for amount in sats))
     print_table(table)
+    if totals.credited:
+        amounts_credited = ", ".join(f"{amount:,f} {currency}" for currency, amount in sorted(totals.credited.items()))
+        print(f"\nStrike credited for receive requests: {amounts_credited}")
     if totals.owed:
         what = counted(totals.owed, "refund")
         print(f"\nNot included: {what} of {totals.owed_sats:,} sats, owed and not sent: python main.py refunds list")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -11,6 +13,8 @@ import pytest
 from sqlalchemy import delete, update
 
 from lnpay.accounting.discrepancies import DiscrepancyKind, Reconciliation
+from lnpay.accounting.report import Totals, counted, report_lines
+from lnpay.commands.report_output import print_summary, write_json
 from lnpay.domain.model import Invoice
 from lnpay.domain.receives import ReceiveWith
 from lnpay.invoices.receives import reconcile_request
@@ -75,6 +79,26 @@ def test_it_balances_however_it_is_compared(month: Month, options: dict[str, Any
     live(month)
 
     assert month.reconcile(**options).is_balanced
+
+
+def test_the_report_gives_what_was_credited(month: Month, capsys: pytest.CaptureFixture[str]) -> None:
+    month.sale()
+    plain = by_request(month, None)
+    month.world.restart(settle_in="EUR")
+    euros = [by_request(month, None).credited for _ in range(2)]
+    totals = Totals()
+    lines = list(counted(report_lines(month.world.backend.repository, month.period), totals))
+
+    assert [one.credited for one in lines] == [None, plain.credited, *euros]
+    total = sum((one.amount for one in euros if one is not None), Decimal(0))
+    assert totals.credited["EUR"] == total > 0
+    print_summary(month.period, totals)
+    assert f"{total:,f} EUR" in capsys.readouterr().out
+    written = io.StringIO()
+    write_json(iter(lines), totals, month.period, lambda: None, written)
+    shown = json.loads(written.getvalue())
+    assert shown["totals"]["credited"]["EUR"] == str(total)
+    assert [one["credited_currency"] for one in shown["lines"]] == [None, "BTC", "EUR", "EUR"]
 
 
 def test_without_receive_requests_their_list_is_not_read(month: Month) -> None:

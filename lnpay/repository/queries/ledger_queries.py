@@ -39,6 +39,8 @@ PageEnd = tuple[datetime, int]
 class LedgerInvoice:
     """An issued invoice as books see it. paid_at, received_sats: None until it is paid.
 
+    credited_amount, credited_currency: what Strike credited for it in all; None where it did not say.
+
     accepted_by: who has accepted a late payment; None if it was in time or is refunded.
     """
 
@@ -58,6 +60,8 @@ class LedgerInvoice:
     received_sats: int | None
     accepted_by: Accepter | None
     receive_with: ReceiveWith
+    credited_amount: Decimal | None
+    credited_currency: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ _INVOICE_COLUMNS = (
     invoices.c.id, invoices.c.strike_invoice_id, SHOWN_CORRELATION_ID, invoices.c.state, invoices.c.currency,
     invoices.c.amount_fiat, invoices.c.amount_sats, invoices.c.rate_price, invoices.c.rate_source,
     invoices.c.rate_as_of, invoices.c.opened_at, invoices.c.expires_at, invoices.c.paid_at, invoices.c.received_sats,
-    invoices.c.accepted_by, invoices.c.receive_with,
+    invoices.c.accepted_by, invoices.c.receive_with, invoices.c.credited_amount, invoices.c.credited_currency,
 )  # fmt: skip
 
 _REFUND_COLUMNS = 9

@@ -149,7 +149,8 @@ class TestCsv:
 
         assert file.getvalue() == (
             "time,kind,state,invoice_id,correlation_id,currency,amount_fiat,amount_sats,fee_fiat,fee_sats,"
-            "net_fiat,net_sats,price,price_source,price_time,payment_id,note,refund_kind\r\n"
+            "net_fiat,net_sats,price,price_source,price_time,payment_id,note,refund_kind,"
+            "credited_amount,credited_currency\r\n"
         )
 
     def test_times_are_given_with_their_offset(self) -> None:
