@@ -126,9 +126,9 @@ class Moments:
         transaction = world.backend.repository.transaction
 
         @contextmanager
-        def surrounded() -> Iterator[Transaction]:
+        def surrounded(**options: Any) -> Iterator[Transaction]:
             self._reach("before a transaction")
-            with transaction() as tx:
+            with transaction(**options) as tx:
                 yield tx
                 if self._is_inside:
                     self._reach("before its commit")
