@@ -59,7 +59,7 @@ class TestAddressesOfFiles:
             ("sqlite:///x.sqlite?mode=ro", "%3F"),
             ("sqlite://folder/x.sqlite", "three slashes"),
             ("sqlite:////no/such/100%25/x.sqlite", "%25"),
-            (f"sqlite:////no/such/{chr(0xDCE9)}/x.sqlite", "make the folder first"),
+            (f"sqlite:////no/such/{chr(0xDCE9)}/x.sqlite", "create the folder first"),
         ],
     )
     def test_an_address_that_would_mean_another_file_is_refused(self, address: str, words: str) -> None:

@@ -25,7 +25,7 @@ from lnpay.repository.maintenance.inspect import look
 from lnpay.runtime.worker_passes import expired_pass, main_pass, make_pass, refund_pass
 from tests.databases import fresh_postgres
 from tests.owing import owe, payouts, send
-from tests.world import World
+from tests.world import World, world_settings
 
 SQLITE = {
     "null": "NULL",
@@ -268,8 +268,7 @@ class Walk:
     def doctor(self) -> None:
         """What looks at the work in hand."""
         backend = self.world.backend
-        # These checks read rows alone, no setting.
-        settings: Any = None
+        settings = world_settings(self.world.database_url, **self.world.changes)
         condition = look(self.world.database_url)
         target = Target(settings, backend.clock, condition, backend.strike, [], backend.repository)
         if target.unreadable_rows() is None:

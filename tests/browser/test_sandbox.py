@@ -109,7 +109,7 @@ def test_from_the_shop_to_a_paid_order(visit: Callable[..., Visitor]) -> None:
     checkout.get_by_role("link", name="Open the payment page").click()
     expect(checkout.get_by_role("heading", name="$25.00")).to_be_visible()
     wallet = visitor.open("/wallet")
-    wallet.get_by_label("Payment request").fill(payment_code(checkout))
+    wallet.get_by_role("textbox", name="Payment request Paste it from").fill(payment_code(checkout))
     wallet.get_by_role("button", name="Pay now").click()
     expect(wallet.locator(".notice")).to_contain_text("Paid.")
 
@@ -168,7 +168,7 @@ def test_without_any_javascript(visit: Callable[..., Visitor]) -> None:
     link = checkout.get_by_role("link", name="Open in wallet").get_attribute("href")
 
     wallet = visitor.open("/wallet")
-    wallet.get_by_label("Payment request").fill(link or "")
+    wallet.get_by_role("textbox", name="Payment request Paste it from").fill(link or "")
     wallet.get_by_role("button", name="Pay now").click()
 
     assert_stage(checkout, "paid")

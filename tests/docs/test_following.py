@@ -65,6 +65,7 @@ RULES = (
     Rule("refunds ", SERVICE, "tests/test_commands.py::TestRefunds"),
     Rule("python main.py restore --mark", SERVICE, "tests/scenarios/test_restore.py"),
     Rule("python main.py ", SERVICE, FOLLOWED),
+    Rule("python -m workers.main_worker", SERVICE, "tests/test_wheel.py"),
     Rule("webhook_settings.py ", SERVICE, "tests/test_webhook_settings.py"),
     Rule("docker ", DOCKER, DEPLOY + "TestDocker"),
     Rule("curl ", ANYBODY, "tests/web/test_webhook.py"),

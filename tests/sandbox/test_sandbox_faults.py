@@ -216,5 +216,5 @@ def test_an_invalid_fault_is_refused(strike: Client, body: dict[str, object]) ->
 def test_a_clock_does_not_go_back() -> None:
     clock = VirtualClock()
 
-    with pytest.raises(ValueError, match="go back"):
+    with pytest.raises(ValueError, match="moved back"):
         clock.advance(-1)

@@ -78,6 +78,7 @@ class TestTheState:
             "invoice_id": invoice.strike_invoice_id,
             "correlation_id": "order-1",
             "order_id": "order-1",
+            "accepted_late": False,
             "state": "unpaid",
             "amount_fiat": "12.34",
             "currency": "usd",

@@ -98,10 +98,11 @@ class RefundRequests:
         self._connection.execute(select(invoices.c.id).where(invoices.c.id == invoice_id).with_for_update())
 
     def left_sats(self, invoice_id: int) -> int:
-        """What can still be refunded for an invoice. Call `lock` first to rely on it."""
+        """What can still be refunded for an invoice; 0 if its row cannot be read. Call `lock` first to rely on it."""
         i = invoices.c
         left = func.coalesce(i.received_sats, 0) - i.refund_reserved_sats
-        return int(self._connection.execute(select(left).where(i.id == invoice_id)).scalar_one())
+        sats = self._connection.execute(select(left).where(i.id == invoice_id)).scalar_one()
+        return sats if isinstance(sats, int) else 0
 
     def next_sequence(self, invoice_id: int) -> int:
         """The number of the invoice's next refund. Call `lock` first to rely on it."""

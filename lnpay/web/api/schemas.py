@@ -160,6 +160,13 @@ def idempotency_key(request: Request) -> str | None:
     return key
 
 
+def rounded_amount_schema(currency: str) -> dict[str, Any]:
+    """Amounts that are rounded to the currency's decimals; a half is rounded up."""
+    text, _ = amount_schema(currency)["anyOf"]
+    half = float(Decimal(5).scaleb(-decimals_of(currency) - 1))
+    return {"anyOf": [text, {"type": "number", "minimum": half, "exclusiveMaximum": AMOUNT_LIMIT - half}]}
+
+
 def amount_schema(currency: str) -> dict[str, Any]:
     """JSON Schema of an amount in `currency`: what is surely taken, and how it is best written.
 

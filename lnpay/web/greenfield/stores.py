@@ -7,7 +7,7 @@ from typing import NoReturn
 from flask import Response, jsonify
 
 from lnpay.access import api_keys
-from lnpay.domain.errors import Conflict, PermissionMissing
+from lnpay.domain.errors import PermissionMissing
 from lnpay.domain.permissions import Permission
 from lnpay.domain.states import LAPSE_MARGIN
 from lnpay.runtime.version import version
@@ -24,6 +24,7 @@ from lnpay.web.greenfield.answers import (
     StoreSettings,
 )
 from lnpay.web.greenfield.blueprint import blueprint
+from lnpay.web.greenfield.errors import GENERIC, problem
 from lnpay.web.greenfield.requests import DEFAULT_EXPIRATION_MINUTES, PAYMENT_METHOD
 
 _FIXED: StoreSettings = {
@@ -95,7 +96,7 @@ def revoke_current_key() -> Response:
     """Revoke the key of this request. One of API_KEYS stands in the settings, where only the operator removes it."""
     caller = require_key()
     if caller.key is None:
-        raise Conflict("this key is in the setting API_KEYS: remove it there")
+        return problem(403, GENERIC, "this key is in the setting API_KEYS: only the operator can remove it")
     backend = current_backend()
     api_keys.revoke_key(backend.repository, caller.key.id, backend.clock())
     return jsonify({})

@@ -15,7 +15,7 @@ from lnpay.web.api import answers as a
 from lnpay.web.api.endpoints import CreateEndpoint
 from lnpay.web.api.error_codes import ERRORS, problem_example
 from lnpay.web.api.refunds import REFUND_ID, CreateRefund
-from lnpay.web.api.schemas import GenerateInvoice, amount_schema
+from lnpay.web.api.schemas import GenerateInvoice, amount_schema, rounded_amount_schema
 from lnpay.web.operations import greenfield
 from lnpay.web.operations.native import OPERATIONS, OPERATOR, SHOP, STRIKE, Json, Operation
 
@@ -148,7 +148,7 @@ def _schemas(currency: str, is_greenfield_on: bool) -> Json:
     _describe_amounts(schemas["GenerateInvoice"], currency)
     if is_greenfield_on:
         fields = schemas["CreateInvoiceRequest"]["properties"]
-        fields["amount"].update(amount_schema(currency))
+        fields["amount"].update(rounded_amount_schema(currency))
         codes = [currency.upper(), currency]
         fields["currency"].update({"anyOf": [{"enum": codes}, {"type": "null"}], "examples": codes[:1]})
     return schemas
