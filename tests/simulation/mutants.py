@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 from typing import Any
 
-from lnpay.deliveries import owe
+from lnpay.deliveries import btcpay_message
 from lnpay.deliveries import send as deliveries
 from lnpay.invoices import (
     create,
@@ -117,8 +117,8 @@ MUTANTS = (
     ),
     Mutant(
         "the message to the shop is owed in a transaction of its own",
-        (Change(settle.settle, "owe_settled(tx, context.events, paid, now)", "pass"),
-         Change(settle.settle, "    return Outcome(new.value)",
+        (Change(settle._settle_paid, "owe_settled(tx, context.events, paid, now)", "pass"),
+         Change(settle._settle_paid, "    return Outcome(new.value)",
                 "    if new is InvoiceState.SETTLED:\n"
                 "        with context.repository.transaction() as tx:\n"
                 "            owe_settled(tx, context.events, paid, now)\n"
@@ -127,11 +127,11 @@ MUTANTS = (
     ),
     Mutant(
         "the refund is owed in a transaction of its own",
-        (Change(settle.settle, "_owe_refund(context, tx, invoice, received_sats, now)", "pass"),
-         Change(settle.settle, "    return Outcome(new.value)",
+        (Change(settle._settle_paid, "owe_late_refund(context, tx, paid, verdict, now)", "pass"),
+         Change(settle._settle_paid, "    return Outcome(new.value)",
                 "    if new is not InvoiceState.SETTLED:\n"
                 "        with context.repository.transaction() as tx:\n"
-                "            _owe_refund(context, tx, invoice, received_sats, now)\n"
+                "            owe_late_refund(context, tx, paid, verdict, now)\n"
                 "    return Outcome(new.value)")),
         known=(6,),
     ),
@@ -167,7 +167,7 @@ MUTANTS = (
     ),
     Mutant(
         "what was asked, not what was received, is refunded",
-        (Change(settle.settle, "seen.received_sats or invoice.amount_sats", "invoice.amount_sats"),),
+        (Change(settle._settle_paid, "seen.received_sats or invoice.amount_sats", "invoice.amount_sats"),),
         known=(20,),
     ),
     Mutant(
@@ -210,7 +210,7 @@ MUTANTS = (
     ),
     Mutant(
         "a plugin hears of a late payment",
-        (Change(owe._owe_endpoint, "BTCPAY_EVENTS.get(event_type, ())",
+        (Change(btcpay_message.btcpay_events, "BTCPAY_EVENTS.get(event_type, ())",
                 "BTCPAY_EVENTS.get(EventType.INVOICE_SETTLED if event_type == EventType.INVOICE_PAID_LATE "
                 "else event_type, ())"),),
         known=(10,),
@@ -226,7 +226,7 @@ MUTANTS = (
     ),
     Mutant(
         "a payment for a cancelled invoice does not count",
-        (Change(settle.settle, "invoice.state not in PAYABLE", "invoice.state not in WATCHED"),),
+        (Change(settle._settle_paid, "invoice.state not in PAYABLE", "invoice.state not in WATCHED"),),
         shows_in=lambda scene: scene.has_cancelling,
     ),
     Mutant(
