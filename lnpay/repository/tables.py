@@ -187,7 +187,7 @@ deliveries = Table(
     # NULL: for the delivery hook (DELIVERY_URL). Messages of one invoice to one endpoint are sent in the order of ids.
     Column("endpoint_id", ForeignKey("webhook_endpoints.id")),
     # Which refund it is about; 0: the invoice itself.
-    Column("refund_id", BigId, nullable=False, default=0, server_default="0"),
+    Column("refund_id", BigInteger, nullable=False, default=0, server_default="0"),
     CheckConstraint(one_of("state", DeliveryState), name="ck_deliveries_state_known"),
     CheckConstraint("(state = 'delivered') = (delivered_at IS NOT NULL)", name="ck_deliveries_delivered_at"),
     Index(

@@ -1548,7 +1548,6 @@ class TestSqlite:
             lambda tx: tx.invoices.to_lapse(NOW, 100),
             lambda tx: tx.invoices.oldest_opened_at([InvoiceState.UNPAID, InvoiceState.EXPIRED]),
             lambda tx: tx.invoices.least_recently_checked(100),
-            lambda tx: tx.invoices.unwatched_least_recently_checked(NOW, 100),
             lambda tx: tx.invoices.payable_among([f"strike-{number}" for number in range(100)]),
             lambda tx: tx.invoices.oldest_unwatched_opened_at(NOW),
             lambda tx: tx.invoices.mark_listed_paid([f"strike-{number}" for number in range(100)], NOW),

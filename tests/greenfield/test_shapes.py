@@ -82,5 +82,5 @@ class TestRevoking:
 
         answer = plugin.call("DELETE", "api-keys/current")
 
-        assert (answer.status_code, answer.get_json()["code"]) == (403, "generic-error")
+        assert (answer.status_code, answer.get_json()["code"]) == (400, "generic-error")
         assert plugin.get("stores")

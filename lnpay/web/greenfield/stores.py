@@ -96,7 +96,7 @@ def revoke_current_key() -> Response:
     """Revoke the key of this request. One of API_KEYS stands in the settings, where only the operator removes it."""
     caller = require_key()
     if caller.key is None:
-        return problem(403, GENERIC, "this key is in the setting API_KEYS: only the operator can remove it")
+        return problem(400, GENERIC, "this key is in the setting API_KEYS: only the operator can remove it")
     backend = current_backend()
     api_keys.revoke_key(backend.repository, caller.key.id, backend.clock())
     return jsonify({})

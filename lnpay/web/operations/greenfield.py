@@ -118,8 +118,8 @@ OPERATIONS = (
         "greenfieldRevokeKey",
         "Revoke the key of the request",
         a.Empty,
-        description="A key of the setting API_KEYS is refused with 403: the operator removes it there.",
-        errors=(403,),
+        description="A key of the setting API_KEYS is refused with 400: the operator removes it there.",
+        errors=(400,),
     ),
     GreenfieldOperation(
         "get",
