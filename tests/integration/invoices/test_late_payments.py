@@ -118,7 +118,9 @@ class TestAccept:
         assert known.accepted_by is (Accepter.RULE if is_accepted else None)
         assert (known.accepted_price is not None) == is_accepted
         assert check_one_of_two(world, invoice) == is_accepted
-        assert told(world, invoice) == (["invoice.settled"] if is_accepted else ["invoice.paid_late", "refund.sent"])
+        assert sorted(told(world, invoice)) == (
+            ["invoice.settled"] if is_accepted else ["invoice.paid_late", "refund.sent"]
+        )
 
     @pytest.mark.parametrize(("percent", "price", "is_accepted"), [
         ("0", "100", True), ("0", "99.9", False), ("5", "95.1", True), ("5", "95", False),
