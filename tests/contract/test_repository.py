@@ -25,7 +25,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Table, delete, event, insert, inspect, make_url, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
-from lnpay.domain.errors import SchemaTooNew, StorageUnavailable
+from lnpay.domain.errors import RefundExceedsReceived, SchemaTooNew, StorageUnavailable
 from lnpay.domain.model import (
     Delivery,
     Draft,
@@ -38,6 +38,7 @@ from lnpay.domain.model import (
     RefundKey,
 )
 from lnpay.domain.states import (
+    UNWATCHED,
     DeliveryState,
     ForbiddenMove,
     HoldCause,
@@ -578,6 +579,17 @@ class TestRefunds:
 
         assert not again
         assert refund_of(repository, invoice) == first
+
+    def test_more_than_was_received_is_not_reserved(self, repository: Repository) -> None:
+        """The last guard, for a caller who has not compared the sums first."""
+        invoice = add_invoice(repository, state=InvoiceState.PAID_LATE)
+
+        with pytest.raises(RefundExceedsReceived):
+            owe_refund(repository, invoice, received_sats=11_890)
+
+        with repository.reading() as tx:
+            assert tx.refund_requests.of_invoice(invoice.id) == []
+            assert tx.refund_requests.left_sats(invoice.id) == 11_889
 
     @pytest.mark.parametrize("address", [None, ""])
     def test_without_an_address_it_waits_for_one(self, repository: Repository, address: str | None) -> None:
@@ -1590,6 +1602,17 @@ class TestSqlite:
             assert not re.search(r"\bSCAN\b", plan), plan
             # What is due is little, and may be sorted; of invoices there may be a million.
             assert "TEMP B-TREE FOR ORDER BY" not in plan or "invoices" not in plan, plan
+
+    def test_of_unwatched_invoices_only_those_payable_lately_are_read_and_sorted(self, sqlite: Repository) -> None:
+        """An index in the order of the answer would make it read every invoice that ever lapsed."""
+        fill(sqlite)
+
+        plans = plans_of(sqlite, lambda tx: tx.invoices.unwatched_least_recently_checked(NOW, 100))
+
+        assert len(plans) == len(UNWATCHED)
+        for plan in plans:
+            assert "USING INDEX ix_invoices_state_payable_until (state=? AND payable_until>?)" in plan, plan
+            assert not re.search(r"\bSCAN\b", plan), plan
 
 
 def empty(url: str) -> None:

@@ -7,7 +7,6 @@ adds or cancels one, and a CHECK of the database compares it with what was recei
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -177,11 +176,6 @@ class RefundRequests:
         """Whether another refund is, or was, sent to `address`."""
         is_other = (t.c.address == address) & (t.c.id != refund.id)
         return self._connection.execute(select(t.c.id).where(is_other).limit(1)).first() is not None
-
-    def newest_states(self, invoice_ids: Iterable[int]) -> dict[int, RefundState]:
-        """The state of the newest refund of each invoice that has one."""
-        statement = select(t.c.invoice_id, t.c.state).where(t.c.invoice_id.in_(list(invoice_ids))).order_by(t.c.id)
-        return {invoice_id: RefundState(state) for invoice_id, state in self._connection.execute(statement)}
 
 
 def add_refund(connection: Connection, new: NewRefund) -> bool:

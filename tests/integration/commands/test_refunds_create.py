@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from lnpay.domain.errors import InvalidRequest
 from lnpay.domain.states import RefundAsker, RefundState
+from lnpay.refunds.operator_request import read_operator_request
 from tests.integration.commands.test_commands import run
 from tests.owing import ADDRESS, payouts, send
 from tests.refunding import left_sats, refunds_of, sell_paid
@@ -70,6 +72,14 @@ def test_what_cannot_be_refunded_is_refused(world: World, options: tuple[str, ..
     assert run(world, "refunds", "create", invoice.strike_invoice_id, *options) == 1
     assert capsys.readouterr().out
     assert refunds_of(world, invoice) == []
+
+
+def test_an_amount_in_two_units_is_refused(world: World) -> None:
+    """The command line and the page offer one of them; neither may win silently for another caller."""
+    invoice = sell_paid(world)
+
+    with pytest.raises(InvalidRequest, match="not both"):
+        read_operator_request(invoice, request_key="k", amount="6.17", sats="5000", address=ADDRESS)
 
 
 def test_an_unpaid_order_is_refused(world: World) -> None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from lnpay.domain.errors import (
     Conflict,
@@ -24,6 +25,7 @@ from lnpay.refunds.after_restore import doubt_refunds
 from lnpay.refunds.by_hand import approve, give_address, settle_by_hand
 from lnpay.refunds.merchant import cancel_refund, create_refund, find_refund, list_refunds, withdraw_expired_claims
 from lnpay.runtime.worker_passes import refund_pass
+from tests.databases import fresh_postgres
 from tests.owing import ADDRESS, EXECUTE, QUOTE, drain, owe, payouts, send, twin
 from tests.refunding import left_sats, one_refund, refund, refunds_of, sell_paid, wanted
 from tests.world import World
@@ -387,6 +389,36 @@ class TestCancel:
             assert tx.refund_requests.cancel(made, world.backend.clock(), CancelCause.REQUESTED) is None
 
         assert left_sats(world, invoice) == 0
+
+    def test_a_worker_that_claims_it_between_the_look_and_the_cancel_wins(
+        self, make_world: MakeWorld, postgres_server: str
+    ) -> None:
+        """PostgreSQL alone lets another transaction in between: SQLite has one writer at a time."""
+        with fresh_postgres(postgres_server) as url:
+            world = make_world(database_url=url)
+            invoice = sell_paid(world)
+            made = refund(world, invoice)
+            other = twin(world)
+            claimed: list[bool] = []
+
+            def claim_first(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+                if statement.startswith("UPDATE refunds") and not claimed:
+                    with other.repository.transaction() as tx:
+                        claimed.append(
+                            tx.refunds.claim(made, world.backend.clock() + timedelta(seconds=30)) is not None
+                        )
+
+            event.listen(world.backend.repository.engine, "before_cursor_execute", claim_first)
+            with pytest.raises(Conflict, match="at the same time") as caught:
+                self.cancel(world, made)
+            event.remove(world.backend.repository.engine, "before_cursor_execute", claim_first)
+            other.close()
+
+            assert (claimed, caught.value.code) == ([True], "refund_state")
+            assert (one_refund(world, made).state, left_sats(world, invoice)) == (R.REQUESTED, 0)
+            world.wait(60)
+            drain(world)
+            assert paid_out(world) == [invoice.received_sats]
 
 
 class TestClaim:
