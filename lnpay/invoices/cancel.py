@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from lnpay.domain.errors import NotFound, StrikeAmbiguous, StrikeRejected
+from lnpay.domain.errors import NotFound, OrderConflict, StrikeAmbiguous, StrikeRejected
 from lnpay.domain.model import Invoice
 from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import WATCHED, InvoiceState
@@ -31,7 +31,7 @@ def cancel_invoice(context: SettlementContext, strike_invoice_id: str) -> Invoic
     if invoice.state is InvoiceState.CANCELLED:
         return invoice
     if invoice.state not in WATCHED:
-        raise not_cancellable(invoice)
+        raise _refusal(context, invoice)
     if invoice.issue.receive_with is ReceiveWith.RECEIVE_REQUEST:
         return _cancel_request(context, invoice)
     refusal: StrikeRejected | None = None
@@ -46,7 +46,7 @@ def cancel_invoice(context: SettlementContext, strike_invoice_id: str) -> Invoic
         return invoice
     is_in_flight = refusal is not None and refusal.strike_code == _IN_FLIGHT
     if invoice.state not in WATCHED or invoice.seen_at is not None or is_in_flight:
-        raise not_cancellable(invoice)
+        raise _refusal(context, invoice)
     if refusal is not None:
         raise refusal
     raise StrikeAmbiguous("Strike did not cancel the invoice; repeat the request")
@@ -63,11 +63,16 @@ def _cancel_request(context: SettlementContext, invoice: Invoice) -> Invoice:
     with context.repository.transaction() as tx:
         known = tx.receives.lock_invoice(request_id)
         if known is None or known.state not in WATCHED or known.seen_at is not None or tx.receives.of(known.id):
-            raise not_cancellable(known or invoice)
+            raise not_cancellable(tx, known or invoice)
         tx.receives.end_deadline(known.id, now)
         call_off(tx, context.events, known, now)
     log.info("invoice cancelled for the shop invoice_id=%s", request_id)
     return _read(context, request_id)
+
+
+def _refusal(context: SettlementContext, invoice: Invoice) -> OrderConflict:
+    with context.repository.reading() as tx:
+        return not_cancellable(tx, invoice)
 
 
 def _read(context: SettlementContext, strike_invoice_id: str) -> Invoice:

@@ -10,6 +10,8 @@ from datetime import datetime
 from lnpay.domain.errors import OrderConflict
 from lnpay.domain.model import Invoice, Order
 from lnpay.domain.states import WATCHED, InvoiceState
+from lnpay.refunds.merchant import is_undecided
+from lnpay.repository import Transaction
 
 ANOTHER_ATTEMPT = "for another attempt, send a new correlation_id with the same order_id"
 
@@ -17,7 +19,7 @@ _BY_STATE = {
     InvoiceState.SETTLED: ("already_paid", "this order is already paid: do not sell it again"),
     InvoiceState.PAID_LATE: (
         "paid_late",
-        f"the invoice of this correlation_id was paid after its deadline, and the payment is refunded: "
+        "the invoice of this correlation_id was paid after its deadline, and the payment is, or will be, refunded: "
         f"{ANOTHER_ATTEMPT}",
     ),
     InvoiceState.EXPIRED: (
@@ -30,6 +32,12 @@ _BY_STATE = {
     ),
 }
 """Code and message for each state that is not open."""
+
+_UNDECIDED = (
+    "paid_late",
+    "the invoice of this correlation_id was paid after its deadline, and the operator has yet to accept or refund the "
+    "payment: do not sell the order again before that",
+)
 
 _PENDING = (
     "payment_pending",
@@ -48,16 +56,20 @@ def already_paid(invoice: Invoice) -> OrderConflict:
     return _conflict(invoice, InvoiceState.SETTLED, code, message)
 
 
-def not_cancellable(invoice: Invoice) -> OrderConflict:
+def not_cancellable(tx: Transaction, invoice: Invoice) -> OrderConflict:
     """Why `invoice`, which is not cancelled, cannot be: it is paid, has ended, or a payment is on its way."""
     if invoice.state in WATCHED:
         return _conflict(invoice, invoice.state, *_PENDING)
+    if is_undecided(tx, invoice):
+        return _conflict(invoice, invoice.state, *_UNDECIDED)
     return _conflict(invoice, invoice.state, *_BY_STATE[invoice.state])
 
 
-def conflict_of(invoice: Invoice, order: Order, now: datetime) -> OrderConflict | None:
+def conflict_of(tx: Transaction, invoice: Invoice, order: Order, now: datetime) -> OrderConflict | None:
     """Why `invoice` does not answer a request for `order`; None if it does: it is open and the request is the same."""
     state = invoice.state
+    if is_undecided(tx, invoice):
+        return _conflict(invoice, state, *_UNDECIDED)
     if state is InvoiceState.UNPAID and now >= invoice.expires_at:
         state = InvoiceState.EXPIRED  # the next worker pass will record this
     is_pending = invoice.seen_at is not None and state in _MAY_BE_PENDING

@@ -135,7 +135,8 @@ def create_invoice(issuer: InvoiceIssuer, correlation_id: str, order: Order) -> 
 
 
 def _open(issuer: InvoiceIssuer, known: Invoice, order: Order) -> Invoice:
-    conflict = conflict_of(known, order, issuer.clock())
+    with issuer.repository.reading() as tx:
+        conflict = conflict_of(tx, known, order, issuer.clock())
     if conflict is not None:
         raise conflict
     return known

@@ -33,6 +33,7 @@ from lnpay.domain.states import (
     REFUNDABLE,
     AmountBasis,
     CancelCause,
+    HoldCause,
     InvoiceState,
     RefundAsker,
     RefundKind,
@@ -106,9 +107,10 @@ def create_refund(issuer: RefundIssuer, strike_invoice_id: str, request: RefundR
     with issuer.repository.reading() as tx:
         invoice = _find_invoice(tx, strike_invoice_id)
         known = _known(tx, invoice, request)
+        if known is None:
+            _refuse_unpaid(tx, invoice)
     if known is not None:
         return known
-    _refuse_unpaid(invoice)
     rate = issuer.current_price(invoice.order.currency) if request.basis is AmountBasis.TODAY_PRICE else invoice.rate
     with issuer.repository.transaction() as tx:
         tx.refund_requests.lock(invoice.id)
@@ -130,11 +132,19 @@ def _known(tx: Transaction, invoice: Invoice, request: RefundRequest) -> Refund 
     return refund
 
 
-def _refuse_unpaid(invoice: Invoice) -> None:
+def is_undecided(tx: Transaction, invoice: Invoice) -> bool:
+    """Whether this invoice was paid late, and the operator has yet to accept or refund the payment."""
+    late = tx.refunds.find_late(invoice.id) if invoice.state is InvoiceState.PAID_LATE else None
+    return late is not None and late.state is RefundState.HELD and late.held_because is HoldCause.LATE_PAYMENT
+
+
+def _refuse_unpaid(tx: Transaction, invoice: Invoice) -> None:
     if invoice.state in REFUNDABLE:
         return
-    if invoice.state is InvoiceState.PAID_LATE:
-        why = "this invoice was paid late, and the whole payment is refunded already"
+    if is_undecided(tx, invoice):
+        why = "this invoice was paid late, and the operator has yet to accept or refund the payment"
+    elif invoice.state is InvoiceState.PAID_LATE:
+        why = "this invoice was paid late: the whole payment is, or will be, refunded without a request"
     else:
         why = "this invoice is not paid: there is nothing to refund"
     raise Conflict(why, code="invoice_not_refundable")

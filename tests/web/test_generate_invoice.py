@@ -21,8 +21,10 @@ from werkzeug.test import TestResponse
 from lnpay.deliveries.send import send_due
 from lnpay.domain.bolt11 import decode
 from lnpay.domain.model import Invoice
+from lnpay.domain.states import LatePayments
 from lnpay.domain.text import blank_unprintable, fit_description, on_one_line
 from lnpay.invoices.settle import reconcile_invoice
+from lnpay.refunds.by_hand import approve
 from lnpay.runtime.worker_passes import expired_pass
 from lnpay.sandbox.config import SimulatorConfig
 from tests.web.answers import assert_error
@@ -380,6 +382,21 @@ class TestConflicts:
         pay_and_tell(world, invoice, late_seconds=200)
 
         assert conflict(world.ask(correlation_id="order-1"), "paid_late")["state"] == "paid_late"
+
+    def test_a_late_payment_that_may_yet_be_accepted_is_no_reason_to_sell_again(self, world: World) -> None:
+        world.restart(late_payments=LatePayments.HOLD)
+        invoice = world.sell(correlation_id="order-1")
+        pay_and_tell(world, invoice, late_seconds=200)
+
+        cancel = f"/invoices/{invoice.strike_invoice_id}/cancel"
+        undecided = [world.ask(correlation_id="order-1"), world.client.post(cancel)]
+        approve(world.backend.repository, invoice.strike_invoice_id, world.backend.clock())
+        decided = [world.ask(correlation_id="order-1"), world.client.post(cancel)]
+
+        for answer in undecided + decided:
+            assert conflict(answer, "paid_late")["state"] == "paid_late"
+        assert ["do not sell the order again" in one.get_json()["message"] for one in undecided] == [True, True]
+        assert ["is, or will be, refunded" in one.get_json()["message"] for one in decided] == [True, True]
 
     def test_a_payment_that_is_not_final_is_waited_for(self, world: World) -> None:
         invoice = world.sell(correlation_id="order-1")

@@ -56,7 +56,7 @@ ERRORS: dict[str, ErrorCode] = {
     ),
     "paid_late": _of(
         e.OrderConflict,
-        "the invoice of this correlation_id was paid after its deadline, and the payment is refunded: "
+        "the invoice of this correlation_id was paid after its deadline, and the payment is, or will be, refunded: "
         f"{ANOTHER_ATTEMPT}",
         state="paid_late",
     ),

@@ -20,7 +20,7 @@ from lnpay.domain.errors import (
     RefundExceedsReceived,
 )
 from lnpay.domain.model import Refund
-from lnpay.domain.states import AmountBasis, CancelCause, HoldCause, RefundAsker, RefundKind, RefundState
+from lnpay.domain.states import AmountBasis, CancelCause, HoldCause, LatePayments, RefundAsker, RefundKind, RefundState
 from lnpay.refunds.after_restore import doubt_refunds
 from lnpay.refunds.by_hand import approve, give_address, settle_by_hand
 from lnpay.refunds.merchant import cancel_refund, create_refund, find_refund, list_refunds, withdraw_expired_claims
@@ -143,6 +143,18 @@ class TestWhat:
             refund(world, invoice)
         assert left_sats(world, invoice) == 0
         assert len(refunds_of(world, invoice)) == 1
+
+    def test_a_late_payment_that_waits_for_a_decision_is_not_called_refunded(self, make_world: MakeWorld) -> None:
+        world = make_world(late_payments=LatePayments.HOLD)
+        invoice = owe(world)
+
+        with pytest.raises(Conflict, match="yet to accept or refund") as caught:
+            refund(world, invoice)
+        assert caught.value.code == "invoice_not_refundable"
+
+        approve(world.backend.repository, invoice.strike_invoice_id, world.backend.clock())
+        with pytest.raises(Conflict, match="is, or will be, refunded"):
+            refund(world, invoice)
 
     def test_an_unknown_invoice(self, world: World) -> None:
         with pytest.raises(NotFound):
