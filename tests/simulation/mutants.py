@@ -59,11 +59,19 @@ class Mutant:
     within: int = 300
 
 
+MISTAKES = ("NameError: ", "UnboundLocalError: ", "AttributeError: ", "TypeError: ")
+"""What planted code raises that no longer fits the product. Such a mutant shows nothing of its safeguard."""
+
+
+class BrokenMutant(Exception):
+    """A mutant's own code fails, so that any world would notice it."""
+
+
 MUTANTS = (
     Mutant(
         "an execution without an answer counts as not sent, and gets a new key and quote",
         (Change(refunds._execute, "was_in_doubt, lost = True, error",
-                'return fail(desk, refund, RefundStep.EXECUTE, "no answer", error)'),),
+                'return fail(sender, refund, RefundStep.EXECUTE, "no answer", error)'),),
         known=(5, 19),
     ),
     Mutant(
@@ -300,4 +308,6 @@ def _noticing(mutant: Mutant, disks: Disks, seeds: Iterable[int]) -> Iterator[tu
             if mutant.shows_in(draw_scene(random.Random(seed))):
                 violation = SimulatedWorld(seed, disks).run().violation
                 if violation is not None:
+                    if any(mistake in violation for mistake in MISTAKES):
+                        raise BrokenMutant(f"{mutant.name}: {violation}")
                     yield seed + 1, violation
