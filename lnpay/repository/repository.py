@@ -27,8 +27,8 @@ from lnpay.repository.logins import Logins
 from lnpay.repository.maintenance.compatibility import check_usable
 from lnpay.repository.maintenance.inspect import open_to_look, version_of
 from lnpay.repository.maintenance.postgres import (
+    ASYNCHRONOUS_COMMIT,
     DURABLE_COMMIT,
-    HASTY_COMMIT,
     bounded,
     is_cancelled,
     is_writable,
@@ -135,7 +135,7 @@ class Repository:
         self._is_reading_unbounded = can_write and not is_bounded
         self.unreadable = UnreadableRows()
         self.engine.update_execution_options(**{UNREADABLE_OPTION: self.unreadable})
-        self._hasty_engine = self.engine.execution_options(**{_IS_DURABLE: False})
+        self._asynchronous_engine = self.engine.execution_options(**{_IS_DURABLE: False})
         # SQLite's writers poll for its lock, at random and up to a tenth of a second apart. Inside one process a
         # lock of our own is fair and quick; between processes SQLite's busy timeout does it.
         self._write_turn = threading.Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
@@ -147,10 +147,10 @@ class Repository:
         is_durable: False saves the wait for the disk. A crash of the process loses nothing then, but a power cut may
         lose the commit, unless a durable one has followed. Only for what is worth nothing yet.
         """
-        engine = self.engine if is_durable else self._hasty_engine
+        engine = self.engine if is_durable else self._asynchronous_engine
         with _translating(), self._write_turn, engine.begin() as connection:
             if not is_durable and connection.dialect.name == "postgresql":
-                connection.exec_driver_sql(HASTY_COMMIT)
+                connection.exec_driver_sql(ASYNCHRONOUS_COMMIT)
             yield Transaction(connection, self._steady)
 
     @contextmanager

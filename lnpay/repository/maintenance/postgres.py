@@ -20,7 +20,7 @@ DURABLE_COMMIT: Final = (
 """A refund's key must survive a power cut, not only a crash of the process, overriding server, database and role. The
 values left alone wait for this server's disk and, where there is one, for a synchronous standby's."""
 
-HASTY_COMMIT: Final = "SET LOCAL synchronous_commit = off"
+ASYNCHRONOUS_COMMIT: Final = "SET LOCAL synchronous_commit = off"
 """For a commit that need not survive a power cut."""
 
 CONNECTING: Final = {
