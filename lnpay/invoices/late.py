@@ -30,6 +30,7 @@ from lnpay.domain.states import (
     RefundState,
     RefundStep,
 )
+from lnpay.refunds.overpaid import owe_beyond_price
 from lnpay.repository import Repository, Transaction
 
 log = logging.getLogger(__name__)
@@ -173,12 +174,13 @@ def accept_late_payment(
             raise NotFound("there is no such invoice")
         if invoice.accepted_by is not None:
             return invoice
-        refund = tx.refunds.find_by_invoice(invoice.id)
+        refund = tx.refunds.find_late(invoice.id)
         is_held = refund is not None and refund.state is RefundState.HELD
         if refund is None or not is_held or refund.held_because is not HoldCause.LATE_PAYMENT:
             raise Conflict("no late payment of this invoice waits for a decision", code="refund_state")
         tx.invoices.take_turn_accepting()
-        why = _why_never(tx, invoice, invoice.received_sats or 0)
+        # What came after it is owed back on its own, so it does not pay for the order.
+        why = _why_never(tx, invoice, refund.amount_sats)
         if why is not None:
             raise Conflict(f"{why}; refund it with refunds approve", code="refund_state")
         canceled = tx.refund_requests.cancel_accepted(refund, now)
@@ -188,5 +190,6 @@ def accept_late_payment(
         tx.refunds.note(canceled, now, RefundStep.BY_HAND, "the operator accepted the late payment")
         settled = replace(invoice, state=InvoiceState.SETTLED, settled_at=now, accepted_by=Accepter.OPERATOR)
         owe_settled(tx, events, settled, now)
+        owe_beyond_price(tx, events, settled, tx.receives.of(invoice.id), now)
     log.info("late payment accepted invoice_id=%s by=operator", strike_invoice_id)
     return settled

@@ -18,12 +18,12 @@ from lnpay.domain.errors import InvalidRequest, RateUnavailable, StrikeAmbiguous
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Invoice, Rate
 from lnpay.domain.money import CurrencyAmount, fiat_to_sats
-from lnpay.domain.receives import Judgement, Receive, beyond_price, judge, total_of
+from lnpay.domain.receives import Judgement, Receive, judge, total_of
 from lnpay.domain.states import PAYABLE, Accepter, InvoiceState, LatePayments
 from lnpay.http.outgoing import Timeout
 from lnpay.invoices.late import PRICE_SECONDS, judge_late, price_for_late
 from lnpay.invoices.settle import IN_TIME, Outcome, SettlementContext, owe_late_refund
-from lnpay.refunds.overpaid import owe_overpaid
+from lnpay.refunds.overpaid import owe_beyond_price
 from lnpay.repository import Transaction
 from lnpay.strike.client import DEFAULT_TIMEOUT
 from lnpay.strike.receives import ReceiveStatus, StrikeReceive
@@ -188,29 +188,16 @@ def _move(
         owe_settled(tx, context.events, paid, now)
     else:
         owe_late_refund(context, tx, paid, verdict, now)
-    _owe_beyond(context, tx, paid, receives, now)
+    owe_beyond_price(tx, context.events, paid, receives, now)
     log.info("invoice %s invoice_id=%s received_sats=%d", new, invoice.strike_invoice_id, total.sats)
     return new
-
-
-def _owe_beyond(
-    context: SettlementContext, tx: Transaction, invoice: Invoice, receives: list[Receive], now: datetime
-) -> None:
-    """Store what of each payment does not pay for the order, and owe back what is not owed yet."""
-    is_sold = invoice.state is InvoiceState.SETTLED
-    # A late payment that was accepted pays as one in time does.
-    deadline = None if invoice.accepted_by is not None else invoice.expires_at
-    owed = beyond_price(invoice.amount_sats if is_sold else 0, deadline, receives)
-    tx.receives.owe(owed)
-    received_sats = sum(one.amount_sats for one in receives)
-    owe_overpaid(tx, context.events, invoice, received_sats, sum(owed.values()), now)
 
 
 def _add_to_paid(context: SettlementContext, tx: Transaction, invoice: Invoice, now: datetime) -> None:
     """Record further payments of an invoice that is paid already: all of them are owed back."""
     receives = tx.receives.of(invoice.id)
     tx.receives.store_total(invoice.id, total_of(receives))
-    _owe_beyond(context, tx, invoice, receives, now)
+    owe_beyond_price(tx, context.events, invoice, receives, now)
     log.warning("paid invoice was paid again invoice_id=%s payments=%d", invoice.strike_invoice_id, len(receives))
 
 

@@ -187,7 +187,7 @@ def owe_late_refund(
         created_at=now,
         hold=hold,
     )
-    refund = tx.refunds.find_by_invoice(invoice.id)
+    refund = tx.refunds.find_late(invoice.id)
     if refund is not None and (hold is not None or verdict.why):
         tx.refunds.note(refund, now, RefundStep.POLICY, verdict.why or "held: the operator decides")
     if address is None and hold is None:

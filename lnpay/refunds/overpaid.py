@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import logging
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 
 from lnpay.deliveries.owe import owe_delivery
 from lnpay.domain.addresses import refund_address
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Invoice
-from lnpay.domain.receives import DUST_SATS
-from lnpay.domain.states import RefundKind, RefundStep
+from lnpay.domain.receives import DUST_SATS, Receive, beyond_price
+from lnpay.domain.states import CancelCause, InvoiceState, RefundKind, RefundStep
 from lnpay.refunds.keys import refund_key
 from lnpay.repository import Transaction
 from lnpay.repository.queries.refund_requests import NewRefund
 
 log = logging.getLogger(__name__)
+
+
+def owe_beyond_price(
+    tx: Transaction, events: frozenset[str], invoice: Invoice, receives: Sequence[Receive], now: datetime
+) -> None:
+    """Store what of each payment does not pay for the order, and owe back what is not owed yet."""
+    is_sold = invoice.state is InvoiceState.SETTLED
+    # A late payment that was accepted pays as one in time does.
+    deadline = None if invoice.accepted_by is not None else invoice.expires_at
+    owed = beyond_price(invoice.amount_sats if is_sold else 0, deadline, receives)
+    tx.receives.owe(owed)
+    received_sats = sum(one.amount_sats for one in receives)
+    owe_overpaid(tx, events, invoice, received_sats, sum(owed.values()), now)
 
 
 def owe_overpaid(
@@ -25,12 +39,13 @@ def owe_overpaid(
     """Owe back what is not owed already. Returns how much, in sats; up to DUST_SATS is kept.
 
     received_sats: for the invoice in all. owed_sats: what of it does not pay for the order. Call it while the invoice
-    is locked, after received_sats was stored. A refund that the rules have added counts even if it was canceled since:
-    the same money is not owed twice.
+    is locked, after received_sats was stored. A refund that the rules have added counts even if it was canceled since,
+    because the same money is not owed twice; but not if it was canceled because the operator accepted the payment.
     """
     tx.refund_requests.lock(invoice.id)
     refunds = tx.refund_requests.of_invoice(invoice.id)
-    by_rule = sum(one.amount_sats for one in refunds if one.kind is not RefundKind.MERCHANT)
+    owed_before = [one for one in refunds if one.kind is not RefundKind.MERCHANT]
+    by_rule = sum(one.amount_sats for one in owed_before if one.cancel_cause is not CancelCause.ACCEPTED)
     sats = min(owed_sats - by_rule, tx.refund_requests.left_sats(invoice.id))
     if sats <= DUST_SATS:
         return 0
@@ -51,6 +66,6 @@ def owe_overpaid(
     assert refund is not None  # noqa: S101 - added above, under the invoice's lock
     tx.refunds.note(refund, now, RefundStep.REQUEST, "more was paid than the invoice asked for")
     if address is None:
-        owe_delivery(tx, events, EventType.REFUND_NEEDS_ADDRESS, invoice, now)
+        owe_delivery(tx, events, EventType.REFUND_NEEDS_ADDRESS, invoice, now, refund=refund)
     log.info("overpayment owed back invoice_id=%s amount_sats=%d", invoice.strike_invoice_id, sats)
     return sats

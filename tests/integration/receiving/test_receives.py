@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -10,19 +11,23 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
+from lnpay.domain.errors import Conflict
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Invoice, Refund
 from lnpay.domain.receives import DUST_SATS, Receive, ReceiveWith
-from lnpay.domain.states import Accepter, InvoiceState, LatePayments, RefundKind
+from lnpay.domain.states import Accepter, InvoiceState, LatePayments, RefundKind, RefundState
+from lnpay.invoices.late import accept_late_payment
 from lnpay.invoices.receives import reconcile_request
 from lnpay.invoices.settle import Outcome
 from lnpay.repository import tables
 from lnpay.runtime.worker_passes import expired_pass, main_pass
 from lnpay.sandbox.config import SimulatorConfig
 from tests.integration.receiving.conftest import Open
-from tests.world import World
+from tests.world import ALL_EVENTS, World
 
 ADDRESS = "customer@wallet.example"
+PRICE = 19_207
+"""What an order of the tests costs, in sats."""
 
 
 def pay(world: World, invoice: Invoice, sats: int | None = None, **how: Any) -> None:
@@ -204,6 +209,17 @@ class TestOverpaid:
         assert len(receives_of(shop, invoice)) == 3
         assert events_of(shop, invoice).count(EventType.INVOICE_SETTLED) == 1
 
+    def test_each_overpayment_without_an_address_asks_for_one(self, shop: World) -> None:
+        invoice = shop.sell()
+        for sats in (PRICE, 5_000, 6_000):
+            pay(shop, invoice, sats)
+            reconcile_request(shop.backend.settlement, invoice.strike_invoice_id)
+
+        refunds = refunds_of(shop, invoice)
+        asked = [one for one in shop.deliveries(invoice) if one.event_type == EventType.REFUND_NEEDS_ADDRESS]
+        assert [one.amount_sats for one in refunds] == [5_000, 6_000]
+        assert {json.loads(one.body)["data"]["refund"]["id"] for one in asked} == {one.id for one in refunds}
+
 
 class TestUnderpaid:
     def test_less_than_asked_is_announced_and_refunded_after_the_end(self, shop: World) -> None:
@@ -299,6 +315,65 @@ class TestLate:
         settled = shop.invoice(invoice.strike_invoice_id)
         assert (settled.state, settled.accepted_by) == (InvoiceState.SETTLED, Accepter.RULE)
         assert [one.amount_sats for one in refunds_of(shop, invoice)] == [400]
+
+
+class TestHeld:
+    """A late payment waits for the operator's decision, and other payments come before that."""
+
+    @pytest.fixture
+    def shop(self, open_world: Open) -> World:
+        shop = open_world(late_payments=LatePayments.HOLD)
+        shop.simulator.config.receive_grace_seconds = 3_600
+        return shop
+
+    def pay_late(self, shop: World, *sats: int) -> Invoice:
+        """Payments after the deadline, each noticed before the next one comes."""
+        invoice = shop.sell(ln_address=ADDRESS)
+        for late_seconds, amount in zip((180, 0, 0), sats, strict=False):
+            pay(shop, invoice, amount, late_seconds=late_seconds)
+            reconcile_request(shop.backend.settlement, invoice.strike_invoice_id)
+        return invoice
+
+    def accept(self, shop: World, invoice: Invoice) -> None:
+        backend = shop.backend
+        accept_late_payment(backend.repository, invoice.strike_invoice_id, ALL_EVENTS, backend.clock())
+
+    def test_once_accepted_what_is_beyond_the_price_is_owed_back(self, shop: World) -> None:
+        invoice = self.pay_late(shop, PRICE + 400)
+
+        self.accept(shop, invoice)
+
+        found = [(one.kind, one.state, one.amount_sats) for one in refunds_of(shop, invoice)]
+        assert found == [
+            (RefundKind.LATE, RefundState.CANCELED, PRICE + 400),
+            (RefundKind.OVERPAID, RefundState.REQUESTED, 400),
+        ]
+        assert [one.owed_sats for one in receives_of(shop, invoice)] == [400]
+
+    def test_it_can_be_accepted_after_a_second_payment_which_is_owed_back_once(self, shop: World) -> None:
+        invoice = self.pay_late(shop, PRICE, 5_000)
+
+        self.accept(shop, invoice)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+        assert [one.amount_sats for one in refunds_of(shop, invoice) if one.kind is RefundKind.OVERPAID] == [5_000]
+
+    def test_a_payment_after_it_was_accepted_is_owed_back(self, shop: World) -> None:
+        invoice = self.pay_late(shop, PRICE)
+        self.accept(shop, invoice)
+
+        pay(shop, invoice, 5_000)
+        reconcile_request(shop.backend.settlement, invoice.strike_invoice_id)
+
+        assert [one.amount_sats for one in refunds_of(shop, invoice) if one.kind is RefundKind.OVERPAID] == [5_000]
+
+    def test_less_than_the_price_cannot_be_accepted_though_more_came_after_it(self, shop: World) -> None:
+        invoice = self.pay_late(shop, 300, PRICE)
+
+        with pytest.raises(Conflict, match="waits for a decision"):
+            self.accept(shop, invoice)
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.PAID_LATE
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [300, PRICE]
 
 
 class TestMixed:
