@@ -418,6 +418,23 @@ class TestCanceling:
         assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.PAID_LATE
         assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
 
+    def test_two_calls_that_cancel_it_at_the_same_time_are_both_answered(
+        self, shop: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        invoice = shop.sell()
+        path = f"/invoices/{invoice.strike_invoice_id}/cancel"
+        send, answers = shop.adapter.send, []
+
+        def cancel_meanwhile(*args: Any, **options: Any) -> Any:
+            monkeypatch.undo()
+            answers.append(shop.client.post(path))
+            return send(*args, **options)
+
+        monkeypatch.setattr(shop.adapter, "send", cancel_meanwhile)
+        answers.append(shop.client.post(path))
+
+        assert [(one.status_code, one.get_json()["state"]) for one in answers] == [(200, "cancelled")] * 2
+
     @pytest.mark.parametrize("sats", [None, 100])
     def test_a_request_with_a_payment_is_not_cancelled(self, shop: World, sats: int | None) -> None:
         invoice = shop.sell()
