@@ -57,10 +57,10 @@ def _receive_request(context: SettlementContext, request_id: str, receive_id: ob
     outcome = reconcile_request(context, request_id, timeout=WEBHOOK_TIMEOUT, price_seconds=HURRIED_PRICE_SECONDS)
     if invoice is not None:
         with context.repository.reading() as tx:
-            is_stored = tx.receives.is_known(receive_id) if isinstance(receive_id, str) else False
             is_more = len(tx.receives.of(invoice.id)) > before
-        if not (is_stored or is_more):
-            # Reads may lag behind events.
+            is_stored = tx.receives.is_known(receive_id) if isinstance(receive_id, str) else is_more
+        if not is_stored:
+            # Reads may lag behind events, and show another payment before the one that this event names.
             raise StrikeUnavailable("the payment is not final yet", retry_after_seconds=3)
     return outcome
 

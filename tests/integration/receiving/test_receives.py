@@ -98,6 +98,23 @@ class TestInTime:
 
         assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
 
+    def test_a_webhook_is_repeated_while_strike_shows_only_an_earlier_payment(self, shop: World) -> None:
+        shop.simulator.config.receive_read_lag_seconds = 30
+        shop.subscribe()
+        shop.fault("*", "receive-request.*", "webhook_delay", seconds=3_600)
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice)
+        shop.wait(40)
+        pay(shop, invoice)
+
+        assert shop.pump() == [503]
+        assert len(receives_of(shop, invoice)) == 1
+        shop.wait(60)
+        shop.pump()
+
+        assert len(receives_of(shop, invoice)) == 2
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [PRICE]
+
     @pytest.mark.parametrize("currency", ["USD", "EUR"])
     @pytest.mark.parametrize("target", ["BTC", "EUR", "USD"])
     def test_a_strike_user_pays_in_another_currency_what_was_asked(
