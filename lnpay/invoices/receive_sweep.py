@@ -78,7 +78,7 @@ def _sweep_all(context: SettlementContext, found: Sweep, ids: list[str], checked
     if forms:
         _prove_before_ending(context, found, ids, forms)
     unread = [one for one in ids if one not in found.looked_at]
-    alone = unread if not forms else _ending_among(context, found, unread)
+    alone = unread if not forms else _not_to_be_missed(context, found, unread)
     settle_each(context, found, alone[:most_alone], lambda one: reconcile_request(context, one))
 
 
@@ -181,6 +181,17 @@ def _ending_among(context: SettlementContext, found: Sweep, ids: list[str]) -> l
     with context.repository.reading() as tx:
         due = tx.receives.requests_to_end(strikes_time - EXPIRE_MARGIN, strikes_time - LAPSE_MARGIN, len(ids))
     return [one for one in due if one in set(ids)]
+
+
+def _not_to_be_missed(context: SettlementContext, found: Sweep, ids: list[str]) -> list[str]:
+    """Those of `ids` that are read alone while no form is proven: what is due to end, and what has ended.
+
+    What has ended may be paid again, and is looked at for a short time only.
+    """
+    ending = _ending_among(context, found, ids)
+    with context.repository.reading() as tx:
+        watched = {one.strike_invoice_id for one in tx.invoices.watched_among(ids)}
+    return [*ending, *(one for one in ids if one not in watched and one not in ending)]
 
 
 def _prove_before_ending(context: SettlementContext, found: Sweep, ids: list[str], forms: list[ArrayForm]) -> None:

@@ -201,6 +201,20 @@ class TestPages:
         assert state_of(world, first) is InvoiceState.SETTLED
         assert state_of(world, odd) is InvoiceState.UNPAID
 
+    def test_a_second_payment_is_found_although_no_form_is_proven(self, world: World) -> None:
+        world.simulator.config.update({"array_filters": "repeated", "unknown_array_form": "narrow"})
+        (first,) = sell(world, 1)
+        pay(world, first)
+        main_pass(world.backend)
+        sell(world, 1)
+        pay(world, first)
+        world.wait(61)
+
+        main_pass(world.backend)
+
+        with world.backend.repository.reading() as tx:
+            assert len(tx.receives.of(first.id)) == 2
+
 
 class TestFailures:
     @pytest.mark.parametrize("kind", ["unreachable", "rate_limited", "lost_request"])
