@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import partial
-from itertools import count
 
 from lnpay.accounting.auditor import Auditor, ask, ask_for
 from lnpay.accounting.discrepancies import DiscrepancyKind, Reconciliation
@@ -22,7 +21,6 @@ from lnpay.domain.receives import DUST_SATS, Receive, ReceiveWith
 from lnpay.domain.states import UNWATCHED, InvoiceState, RefundKind
 from lnpay.domain.text import utc_second
 from lnpay.repository.queries.ledger_queries import LedgerInvoice, LedgerRefund
-from lnpay.strike.invoices import PAGE_SIZE
 from lnpay.strike.receives import ReceivePage, ReceiveStatus, StrikeReceive
 
 log = logging.getLogger(__name__)
@@ -132,7 +130,8 @@ class ReceiveAudit:
         """Receives until they are too old. Strike does not document their order: another one is read to its end."""
         before = None
         is_newest_first = True
-        for skip in count(0, PAGE_SIZE):
+        skip = 0
+        while True:
             page = ask(self.auditor, partial(self.auditor.strike.receive_requests.list_all, skip))
             self.auditor.progress("receives at Strike", skip + page.rows)
             yield page
@@ -141,6 +140,7 @@ class ReceiveAudit:
             before = times[-1] if times else before
             if page.is_last or (is_newest_first and before is not None and before < self.oldest):
                 return
+            skip = page.next_skip
 
     def _compare_rows(self, rows: Iterable[StrikeReceive]) -> None:
         final = [one for one in rows if one.status is ReceiveStatus.COMPLETED and one.receive_id not in self._seen]

@@ -18,7 +18,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
-from itertools import chain, count, islice
+from itertools import chain, islice
 
 from lnpay.accounting.auditor import Auditor, Item, ask, ask_for
 from lnpay.accounting.discrepancies import DiscrepancyKind, Reconciliation
@@ -41,7 +41,6 @@ from lnpay.domain.text import utc_second
 from lnpay.repository.queries.ledger_queries import IDS_AT_ONCE, LedgerInvoice, LedgerRefund
 from lnpay.strike.answers import Payment, PaymentStatus
 from lnpay.strike.invoices import (
-    PAGE_SIZE,
     InvoicePage,
     InvoiceStatus,
     StrikeInvoice,
@@ -187,12 +186,14 @@ class _Audit:
 
     def _pages(self) -> Iterator[InvoicePage]:
         """Paid invoices, newest first, until they are too old to have been paid in the period."""
-        for skip in count(0, PAGE_SIZE):
+        skip = 0
+        while True:
             page = ask(self.auditor, partial(self.auditor.strike.list_invoices, InvoiceStatus.PAID, skip))
             self.auditor.progress("paid invoices at Strike", skip + page.rows)
             yield page
             if page.is_last or page.reaches(self._oldest_opened_at):
                 return
+            skip = page.next_skip
 
     def _compare_odd_rows(self, page: InvoicePage) -> None:
         """Handle unreadable rows: ours are read by their ids; the others remain unknown."""

@@ -17,7 +17,6 @@ from lnpay.domain.states import EXPIRE_MARGIN, LAPSE_MARGIN, PAID, UNWATCHED, WA
 from lnpay.invoices.receives import reconcile_request, settle_receives
 from lnpay.invoices.settle import SettlementContext
 from lnpay.invoices.sweep_result import LAPSED_FOR, Sweep, is_about_all_calls, settle_each
-from lnpay.strike.invoices import PAGE_SIZE
 from lnpay.strike.receive_requests import MOST_IDS, ArrayForm
 from lnpay.strike.receives import ReceivePage, StrikeReceive
 
@@ -133,7 +132,7 @@ def _read_batch(context: SettlementContext, ids: list[str], form: ArrayForm) -> 
         unclear |= page.unreadable_ids
         if page.is_last:
             break
-        skip += PAGE_SIZE
+        skip = page.next_skip
     if len({one.request_id for one in receives.values()}) > 1:
         _remember_proof(context, form)
     return list(receives.values()), unclear

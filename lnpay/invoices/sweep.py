@@ -41,7 +41,7 @@ from lnpay.invoices.sweep_result import Sweep as Sweep
 from lnpay.invoices.sweep_result import is_about_all_calls, settle_each
 from lnpay.refunds.forks import notice_fork
 from lnpay.repository import Transaction
-from lnpay.strike.invoices import PAGE_SIZE, InvoicePage, InvoiceStatus
+from lnpay.strike.invoices import InvoicePage, InvoiceStatus
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ def _pages(context: SettlementContext, found: Sweep, status: InvoiceStatus, sinc
         yield page
         if page.is_last or page.reaches(since):
             return
-        skip += PAGE_SIZE
+        skip = page.next_skip
 
 
 def _page(context: SettlementContext, status: InvoiceStatus, skip: int) -> InvoicePage:

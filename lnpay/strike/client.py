@@ -35,7 +35,6 @@ from lnpay.strike.answers import Payment, PaymentQuote, StrikeQuote, read_paymen
 from lnpay.strike.buckets import Bucket, CallBudget
 from lnpay.strike.failures import error_data, kind_of, retry_after_seconds, unanswered
 from lnpay.strike.invoices import (
-    PAGE_SIZE,
     InvoicePage,
     InvoiceStatus,
     StrikeInvoice,
@@ -44,6 +43,7 @@ from lnpay.strike.invoices import (
 )
 from lnpay.strike.reading import (
     ODD,
+    PAGE_SIZE,
     parse_json,
     read_array,
     read_items,
@@ -296,7 +296,8 @@ class Strike:
         return self.time.certain() is not None
 
     def _list_invoices(self, params: dict[str, str]) -> InvoicePage:
-        return read_page(self._call("GET", "/invoices", Bucket.OTHER, params=params))
+        skip = int(params.get("$skip", "0"))
+        return read_page(self._call("GET", "/invoices", Bucket.OTHER, params=params), skip)
 
     def _call(self, method: str, path: str, bucket: Bucket, **more: Unpack[_More]) -> object:
         """Make one call and return its JSON (None if there is no body)."""

@@ -6,24 +6,24 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 from lnpay.domain.errors import StrikeAmbiguous
 from lnpay.domain.text import is_printable_ascii
 from lnpay.strike.reading import (
     ODD,
+    is_last_page,
     parse_time,
     read_items,
     read_object,
     read_sats,
     read_sats_or_none,
     read_text,
+    read_total,
 )
 
 log = logging.getLogger(__name__)
-
-PAGE_SIZE = 100
-"""The largest page that Strike returns."""
 
 MAX_ID_CHARACTERS = 64
 """Longer than any id of Strike's, and the width of our columns."""
@@ -64,11 +64,12 @@ class StrikeInvoice:
 
 @dataclass(frozen=True)
 class InvoicePage:
-    """One page of Strike's list, newest first.
+    """One page of Strike's list, newest first if Strike orders it as it was asked to.
 
     rows: their number, readable or not. invoices: the readable ones. ids: of every row that has one, whether
     or not the rest of it is readable. nameless: rows without an id; each may be any invoice. created_at: plausible
     creation times, in the page's order.
+    skip: rows of the list before these. total: rows of the whole list; None if unknown.
     """
 
     rows: int
@@ -76,6 +77,8 @@ class InvoicePage:
     ids: list[str]
     nameless: int
     created_at: list[datetime]
+    skip: int = 0
+    total: int | None = None
 
     @property
     def unreadable(self) -> int:
@@ -85,12 +88,25 @@ class InvoicePage:
     @property
     def is_last(self) -> bool:
         """Whether this is the last page."""
-        return self.rows < PAGE_SIZE
+        return is_last_page(self.rows, self.skip, self.total)
+
+    @property
+    def next_skip(self) -> int:
+        """Where the next page begins."""
+        return self.skip + self.rows
 
     def reaches(self, since: datetime) -> bool:
-        """Whether the list has been read back to `since`, by the majority of its dates: single dates may be wrong."""
+        """Whether the list has been read back to `since`, by the majority of its dates: single dates may be wrong.
+
+        In a list that is not newest first, newer invoices may follow.
+        """
         older = sum(moment < since for moment in self.created_at)
-        return older * 2 > len(self.created_at)
+        return older * 2 > len(self.created_at) and self._is_newest_first()
+
+    def _is_newest_first(self) -> bool:
+        """Whether Strike has ordered the page. Up to a third of the dates may be wrong."""
+        rises = sum(later > one for one, later in pairwise(self.created_at))
+        return rises * 3 <= len(self.created_at)
 
 
 def read_invoice(value: object) -> StrikeInvoice:
@@ -111,8 +127,11 @@ def read_invoice(value: object) -> StrikeInvoice:
         raise StrikeAmbiguous("Strike's invoice is unreadable") from error
 
 
-def read_page(value: object) -> InvoicePage:
-    """Parse one page of the list. Unreadable rows are logged. Raises StrikeAmbiguous if it is not a list."""
+def read_page(value: object, skip: int) -> InvoicePage:
+    """Parse one page of the list, read from `skip` on. Unreadable rows are logged.
+
+    Raises StrikeAmbiguous if it is not a list.
+    """
     rows = read_items(value)
     invoices = [one for one in map(_invoice_or_none, rows) if one is not None]
     if len(invoices) < len(rows):
@@ -120,7 +139,13 @@ def read_page(value: object) -> InvoicePage:
     ids = [one["invoiceId"] for one in rows if isinstance(one, dict) and isinstance(one.get("invoiceId"), str)]
     created_at = [moment for moment in map(_created_or_none, rows) if moment is not None]
     return InvoicePage(
-        len(rows), invoices, [one for one in ids if _can_be_an_id(one)], len(rows) - len(ids), created_at
+        rows=len(rows),
+        invoices=invoices,
+        ids=[one for one in ids if _can_be_an_id(one)],
+        nameless=len(rows) - len(ids),
+        created_at=created_at,
+        skip=skip,
+        total=read_total(value),
     )
 
 

@@ -13,6 +13,9 @@ from typing import Any, NoReturn
 from lnpay.domain.errors import StrikeAmbiguous
 from lnpay.domain.money import btc_to_sats
 
+PAGE_SIZE = 100
+"""The largest page that Strike returns."""
+
 ODD = (KeyError, ValueError, TypeError, ArithmeticError)
 """What reading one invalid value may raise."""
 
@@ -63,6 +66,21 @@ def read_items(value: object) -> list[object]:
     if not isinstance(items, list):
         raise StrikeAmbiguous("Strike's list has no items")
     return items
+
+
+def read_total(value: object) -> int | None:
+    """How many rows the whole list has, as its envelope says; None if it does not."""
+    total = read_object(value).get("count")
+    return total if isinstance(total, int) and not isinstance(total, bool) else None
+
+
+def is_last_page(rows: int, skip: int, total: int | None) -> bool:
+    """Whether a page of so many rows, read from `skip` on, ends the list.
+
+    total: of the whole list. A page may be shorter than was asked for: then `total` shows that more follows. It proves
+    no end, because it is 0 where Strike does not count.
+    """
+    return rows == 0 or (rows < PAGE_SIZE and (total is None or total <= skip + rows))
 
 
 def read_text(value: object) -> str:

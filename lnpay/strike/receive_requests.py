@@ -16,8 +16,7 @@ from lnpay.domain.errors import StrikeAmbiguous
 from lnpay.domain.money import sats_to_btc
 from lnpay.http.outgoing import Timeout
 from lnpay.strike.buckets import Bucket
-from lnpay.strike.invoices import PAGE_SIZE
-from lnpay.strike.reading import ODD, parse_time, read_object, read_text
+from lnpay.strike.reading import ODD, PAGE_SIZE, parse_time, read_object, read_text
 from lnpay.strike.receives import ReceivePage, read_id, read_receive_page
 from lnpay.strike.urls import segment
 
@@ -91,7 +90,7 @@ class ReceiveRequests:
             "$top": str(PAGE_SIZE),
             "$skip": str(skip),
         }
-        return read_receive_page(self._call("GET", "/receive-requests/receives", Bucket.OTHER, params=params))
+        return read_receive_page(self._call("GET", "/receive-requests/receives", Bucket.OTHER, params=params), skip)
 
     def list_all(self, skip: int) -> ReceivePage:
         """One page of the receives of every request of the account.
@@ -99,7 +98,7 @@ class ReceiveRequests:
         Source: "Get receives".
         """
         params = {"$top": str(PAGE_SIZE), "$skip": str(skip)}
-        return read_receive_page(self._call("GET", "/receive-requests/receives", Bucket.OTHER, params=params))
+        return read_receive_page(self._call("GET", "/receive-requests/receives", Bucket.OTHER, params=params), skip)
 
 
 def _read_request(value: object) -> StrikeReceiveRequest:

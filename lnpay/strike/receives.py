@@ -10,8 +10,17 @@ from enum import StrEnum
 
 from lnpay.domain.errors import StrikeAmbiguous
 from lnpay.domain.money import BTC, CurrencyAmount, parse_decimal
-from lnpay.strike.invoices import MAX_ID_CHARACTERS, PAGE_SIZE
-from lnpay.strike.reading import ODD, parse_time, read_items, read_object, read_sats, read_text
+from lnpay.strike.invoices import MAX_ID_CHARACTERS
+from lnpay.strike.reading import (
+    ODD,
+    is_last_page,
+    parse_time,
+    read_items,
+    read_object,
+    read_sats,
+    read_text,
+    read_total,
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,13 +61,15 @@ class ReceivePage:
     """One page of receives.
 
     rows: their number, readable or not. unreadable_ids: the requests of unreadable rows. nameless: unreadable rows that
-    name no request; each may belong to any.
+    name no request; each may belong to any. skip: the rows before them. total: of the whole list; None if unknown.
     """
 
     rows: int
     receives: list[StrikeReceive]
     unreadable_ids: frozenset[str]
     nameless: int
+    skip: int = 0
+    total: int | None = None
 
     @property
     def unreadable(self) -> int:
@@ -68,7 +79,12 @@ class ReceivePage:
     @property
     def is_last(self) -> bool:
         """Whether this is the last page."""
-        return self.rows < PAGE_SIZE
+        return is_last_page(self.rows, self.skip, self.total)
+
+    @property
+    def next_skip(self) -> int:
+        """Where the next page begins."""
+        return self.skip + self.rows
 
     @property
     def request_ids(self) -> frozenset[str]:
@@ -76,8 +92,8 @@ class ReceivePage:
         return self.unreadable_ids | {one.request_id for one in self.receives}
 
 
-def read_receive_page(value: object) -> ReceivePage:
-    """Parse a list of receives. Raises StrikeAmbiguous if it is not a list."""
+def read_receive_page(value: object, skip: int = 0) -> ReceivePage:
+    """Parse a list of receives, read from `skip` on. Raises StrikeAmbiguous if it is not a list."""
     rows = read_items(value)
     receives: list[StrikeReceive] = []
     unreadable_ids: set[str] = set()
@@ -93,7 +109,7 @@ def read_receive_page(value: object) -> ReceivePage:
                 nameless += 1
     if len(receives) < len(rows):
         log.warning("strike's list has unreadable receives count=%d rows=%d", len(rows) - len(receives), len(rows))
-    return ReceivePage(len(rows), receives, frozenset(unreadable_ids), nameless)
+    return ReceivePage(len(rows), receives, frozenset(unreadable_ids), nameless, skip, read_total(value))
 
 
 def _read_receive(value: object) -> StrikeReceive:

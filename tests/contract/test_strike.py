@@ -37,8 +37,8 @@ from lnpay.strike.answers import PaymentStatus
 from lnpay.strike.buckets import Bucket
 from lnpay.strike.client import WEBHOOK_TIMEOUT, Strike
 from lnpay.strike.failures import LONGEST_WAIT_SECONDS, named_in
-from lnpay.strike.invoices import PAGE_SIZE, InvoiceStatus, StrikeInvoice
-from lnpay.strike.reading import parse_time
+from lnpay.strike.invoices import InvoiceStatus, StrikeInvoice
+from lnpay.strike.reading import PAGE_SIZE, parse_time
 from lnpay.strike.receive_requests import ArrayForm
 
 KEY = "a-key-that-must-stay-secret"

@@ -21,7 +21,7 @@ from lnpay.refunds.merchant import cancel_refund
 from lnpay.repository.tables import invoices, refund_attempts, refunds
 from lnpay.sandbox.strike.models import Money
 from lnpay.strike.buckets import Bucket
-from lnpay.strike.invoices import PAGE_SIZE
+from lnpay.strike.reading import PAGE_SIZE
 from tests import owing
 from tests.reconciliation.month import Month
 from tests.refunding import one_refund, refund

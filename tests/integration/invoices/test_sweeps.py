@@ -21,7 +21,7 @@ from lnpay.invoices.sweep import (
 )
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.strike.models import Money
-from lnpay.strike.invoices import PAGE_SIZE
+from lnpay.strike.reading import PAGE_SIZE
 from tests.world import World
 
 LIST = "/v1/invoices"
@@ -51,9 +51,10 @@ def single_reads(world: World) -> list[str]:
     return world.calls("GET /v1/invoices/")
 
 
-def others_sell_and_are_paid(world: World, count: int) -> None:
-    """Paid invoices of the same account that are none of ours."""
+def others_sell_and_are_paid(world: World, count: int, *, seconds: float = 0) -> None:
+    """Paid invoices of the same account that are none of ours, one every so many seconds."""
     for _ in range(count):
+        world.wait(seconds)
         world.simulator.invoices.create(Money(100, "BTC"), None, None).state = "PAID"
 
 
@@ -429,6 +430,77 @@ class TestOddRows:
         found = look(roomy)
 
         assert (found.settled, found.unreadable, len(lists(roomy))) == (1, PAGE_SIZE, 2)
+
+    def test_a_list_that_is_oldest_first_is_read_to_its_end(self, roomy: World) -> None:
+        """A provider, or a proxy before it, that takes no notice of $orderby: our payment is on the last page."""
+        others_sell_and_are_paid(roomy, PAGE_SIZE + 20, seconds=1)
+        invoice = roomy.sell()
+        roomy.pay(invoice)
+        self.change_list(roomy, **{"$orderby": "created asc"})
+
+        found = look(roomy)
+
+        assert (found.settled, len(lists(roomy)), single_reads(roomy)[1:]) == (1, 2, [])
+        assert state(roomy, invoice) is InvoiceState.SETTLED
+
+    def test_a_list_in_no_order_is_read_to_its_end(self, roomy: World) -> None:
+        others_sell_and_are_paid(roomy, PAGE_SIZE + 20, seconds=1)
+        invoice = roomy.sell()
+        roomy.pay(invoice)
+        real = roomy.backend.sweep_settlement.strike._call
+
+        def call(method: str, path: str, *more: Any, **options: Any) -> object:
+            if path != "/invoices":
+                return real(method, path, *more, **options)
+            pages = [real(method, path, *more, params={**options["params"], "$skip": skip}) for skip in ("0", "100")]
+            rows = [row for page in pages if isinstance(page, dict) for row in page["items"]]
+            start = int(options["params"]["$skip"])
+            # Ours is the newest; 70 has no divisor in common with the number of rows, so each stands there once.
+            mixed = [rows[(number + 1) * 70 % len(rows)] for number in range(len(rows))]
+            return {"items": mixed[start : start + PAGE_SIZE], "count": len(rows)}
+
+        roomy.backend.sweep_settlement.strike._call = call  # type: ignore[method-assign]
+
+        found = look(roomy)
+
+        assert (found.settled, found.since is not None) == (1, True)
+        assert state(roomy, invoice) is InvoiceState.SETTLED
+
+    @pytest.mark.parametrize("most", [1, 40, 99])
+    def test_pages_may_be_shorter_than_asked_for(self, roomy: World, most: int) -> None:
+        """Strike's largest page has become smaller, so a short page is not the last."""
+        invoice = roomy.sell()
+        roomy.pay(invoice)
+        others_sell_and_are_paid(roomy, 3 if most == 1 else PAGE_SIZE)
+        self.change_list(roomy, **{"$top": str(most)})
+
+        found = look(roomy)
+
+        assert (found.settled, found.since is not None, found.stopped_by) == (1, True, None)
+        assert state(roomy, invoice) is InvoiceState.SETTLED
+
+    @pytest.mark.parametrize("count", [0, -1, 3, 10**30, "many", None, True, 2.5])
+    def test_a_count_that_is_wrong_hides_no_payment(self, roomy: World, count: object) -> None:
+        invoice = roomy.sell()
+        roomy.pay(invoice)
+        others_sell_and_are_paid(roomy, PAGE_SIZE)
+        roomy.fault("GET", LIST, "field_changed", field="count", value=count, times=None)
+
+        found = look(roomy)
+
+        assert (found.settled, found.since is not None, found.stopped_by) == (1, True, None)
+        assert state(roomy, invoice) is InvoiceState.SETTLED
+
+    def change_list(self, world: World, **params: str) -> None:
+        """Have Strike take no notice of what is asked of its list, but do `params`."""
+        real = world.backend.sweep_settlement.strike._call
+
+        def call(method: str, path: str, *more: Any, **options: Any) -> object:
+            if path == "/invoices":
+                options["params"] = {**options["params"], **params}
+            return real(method, path, *more, **options)
+
+        world.backend.sweep_settlement.strike._call = call  # type: ignore[method-assign]
 
     def test_a_list_that_repeats_itself_is_replaced_by_single_reads(self, roomy: World) -> None:
         """A provider, or a cache before it, that takes no notice of $skip."""

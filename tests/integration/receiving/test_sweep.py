@@ -162,6 +162,23 @@ class TestPages:
 
         assert len(receives_of(world, first)) + len(receives_of(world, second)) == 105
 
+    def test_pages_may_be_shorter_than_asked_for(self, world: World) -> None:
+        (invoice,) = sell(world, 1)
+        for _ in range(5):
+            pay(world, invoice, 100)
+        real = world.backend.sweep_settlement.strike._call
+
+        def call(method: str, path: str, *more: Any, **options: Any) -> object:
+            if path == "/receive-requests/receives":
+                options["params"] = {**options["params"], "$top": "2"}
+            return real(method, path, *more, **options)
+
+        world.backend.sweep_settlement.strike.receive_requests._call = call
+
+        main_pass(world.backend)
+
+        assert len(receives_of(world, invoice)) == 5
+
     def test_pages_that_repeat_are_refused_instead_of_read_for_good(self, world: World) -> None:
         (invoice,) = sell(world, 1)
         for _ in range(100):
