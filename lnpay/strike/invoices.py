@@ -181,10 +181,15 @@ def _time_or_none(value: object) -> datetime | None:
 
 
 def _transactions(raw: dict[str, Any]) -> list[dict[str, Any]]:
-    """The completed transactions. Others are not final and may still fail."""
+    """The completed transactions, each once even if it is listed twice. Others are not final and may still fail."""
     value = raw.get("transactions")
-    found = value if isinstance(value, list) else []
-    return [one for one in found if isinstance(one, dict) and one.get("state") == COMPLETED]
+    rows = value if isinstance(value, list) else []
+    found: dict[str, dict[str, Any]] = {}
+    for one in rows:
+        if isinstance(one, dict) and one.get("state") == COMPLETED:
+            name = one.get("transactionId")
+            found.setdefault(name if isinstance(name, str) and name else repr(one), one)
+    return list(found.values())
 
 
 def _earliest(transactions: list[dict[str, Any]]) -> datetime | None:

@@ -485,6 +485,22 @@ class TestTransactions:
         assert invoice.paid_at == datetime(2022, 11, 5, 15, 15, 59, tzinfo=UTC)
         assert invoice.received_sats == 51_636
 
+    @pytest.mark.parametrize("name", ["t1", None, 5, ""])
+    def test_a_transaction_that_is_listed_twice_counts_once(
+        self, fake: FakeStrike, strike: Strike, name: object
+    ) -> None:
+        """A refund of what was received would otherwise pay it back twice."""
+        one = {**transaction("0.00051636"), "transactionId": name}
+        other = {**transaction("0.0001"), "transactionId": "t2"}
+
+        assert read_paid(fake, strike, [one, one]).received_sats == 51_636
+        assert read_paid(fake, strike, [one, other, one]).received_sats == 61_636
+
+    def test_different_payments_without_an_id_all_count(self, fake: FakeStrike, strike: Strike) -> None:
+        parts = [without(transaction(amount), "transactionId") for amount in ("0.0001", "0.0002")]
+
+        assert read_paid(fake, strike, parts).received_sats == 30_000
+
     @pytest.mark.parametrize("transactions", [None, [], ["nonsense", None], 5, {}])
     def test_without_transactions_the_time_is_not_known(
         self, fake: FakeStrike, strike: Strike, transactions: list[Any] | None
@@ -1264,7 +1280,7 @@ def without(value: dict[str, Any], *names: str) -> dict[str, Any]:
 
 def transaction(amount: str, *, created: str = "T15:16:00") -> dict[str, Any]:
     return {
-        "transactionId": "t1",
+        "transactionId": f"{amount} at {created}",
         "state": "COMPLETED",
         "amountReceived": {"amount": amount, "currency": "BTC"},
         "created": f"2022-11-05{created}+00:00",
