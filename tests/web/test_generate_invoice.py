@@ -210,7 +210,7 @@ class TestBadFields:
     @pytest.mark.parametrize(
         ("field", "value"),
         [
-            ("description", 5), ("description", ["a"]), ("description", "x" * 201), ("description", True),
+            ("description", 5), ("description", ["a"]), ("description", True),
             ("correlation_id", 5.5), ("correlation_id", "x" * 41), ("correlation_id", "a\x00b"),
             ("correlation_id", 10**40), ("correlation_id", -(10**39)), ("correlation_id", "a\nb"),
             ("correlation_id", "a\udfffb"), ("correlation_id", {}), ("correlation_id", True), ("ln_address", 5),
@@ -235,6 +235,20 @@ class TestBadFields:
 
         assert assert_error(answer, 400, "invalid_request") == {"correlation_id": "must be a string, or a whole number"}
 
+    @pytest.mark.parametrize(
+        ("field", "limit"), [("correlation_id", 40), ("order_id", 40), ("return_url", 2_000), ("retry_url", 2_000)]
+    )
+    def test_a_field_that_is_too_long_says_how_long_it_may_be(self, world: World, field: str, limit: int) -> None:
+        answer = world.ask(**{field: "https://shop.example/" + "x" * limit})
+
+        assert assert_error(answer, 400, "invalid_request") == {field: f"is longer than {limit:,} characters"}
+
+    @pytest.mark.parametrize("number", [10**40, 10**400])
+    def test_a_number_that_is_too_long_for_an_id_says_how_long_it_may_be(self, world: World, number: int) -> None:
+        answer = post(world, f'{{"amount_fiat": "5.00", "correlation_id": {number}}}')
+
+        assert assert_error(answer, 400, "invalid_request") == {"correlation_id": "is longer than 40 characters"}
+
     def test_a_missing_amount_is_named(self, world: World) -> None:
         assert assert_error(post(world, "{}"), 400, "invalid_request") == {"amount_fiat": "is missing"}
 
@@ -257,15 +271,18 @@ class TestTexts:
         "text",
         [
             "🎉" * 160, "🎉" * 200, "€" * 200, "👨\u200d👩\u200d👧" * 40, "e" + "\u0301" * 199,
-            "line\r\nline\tend", "a\x00b\x1b", "half \ud83d", "\u202eמחיר", "\u2028", "",
+            "line\r\nline\tend", "a\x00b\x1b", "half \ud83d", "\u202eמחיר", "\u2028", "", "  a" + " " * 300,
+            *("x" * size for size in (200, 201, 639, 640, 641)), "é" * 320, "👨\u200d👩\u200d👧\u200d👦" * 30,
+            "क्षि" * 60, "e" + "\u0301" * 300, "🇩🇪" * 120, "<b>" * 15_000,
         ],
-        ids=lambda text: ascii(text)[:30],
+        ids=lambda text: f"{ascii(text)[:30]}-{len(text)}",
     )  # fmt: skip
     def test_any_description_is_sold_and_reaches_the_wallet(self, world: World, text: str) -> None:
         invoice = world.sell(correlation_id="order-1", description=text)
 
         shown = decode(invoice.issue.bolt11).description or ""
         assert shown == fit_description(on_one_line(blank_unprintable(text)))
+        assert len(invoice.order.description or "") <= 200
         assert world.sell(correlation_id="order-1", description=text) == invoice
         assert world.client.get(f"/checkout/{invoice.token}").status_code == 200
 

@@ -30,6 +30,7 @@ from lnpay.domain.text import (
     DESCRIPTION_CHARACTERS,
     blank_lone_surrogates,
     blank_unprintable,
+    fit_description,
     has_lone_surrogate,
     on_one_line,
 )
@@ -75,6 +76,12 @@ def _plain_text(text: str) -> str:
 def _printable(value: object) -> object:
     """A text with spaces for what cannot be shown or stored; anything else as it is."""
     return blank_unprintable(value) if isinstance(value, str) else value
+
+
+def _description(text: str) -> str:
+    """On one line, shortened beyond Strike's limit. One of many bytes is shortened only in the wallet's copy."""
+    line = on_one_line(text)
+    return line if len(line) <= DESCRIPTION_CHARACTERS else fit_description(line)
 
 
 def _storable(value: object) -> object:
@@ -212,9 +219,7 @@ _ID_SCHEMA = {
 }
 
 Amount = Annotated[Any, BeforeValidator(_amount_as_sent), WithJsonSchema(amount_schema("usd"))]
-Description = Annotated[
-    str, BeforeValidator(_printable), Field(max_length=DESCRIPTION_CHARACTERS), AfterValidator(on_one_line)
-]
+Description = Annotated[str, BeforeValidator(_printable), AfterValidator(_description)]
 OrderId = Annotated[
     str,
     BeforeValidator(_id_as_text),
@@ -284,7 +289,7 @@ class GenerateInvoice(BaseModel):
         Description | None,
         Field(
             description="What the customer reads in the wallet and on the page, on one line: line breaks and control "
-            "characters become spaces. A wallet may show the beginning only: a payment request holds 639 bytes.",
+            f"characters become spaces. Shortened to {DESCRIPTION_CHARACTERS} characters, for a wallet to 639 bytes.",
             examples=["Two coffees"],
         ),
     ] = None
@@ -388,8 +393,8 @@ _SENTENCES = {
 
 
 def _sentence(error: dict[str, Any]) -> str:
-    if error["type"] == "string_too_long":
-        return f"is longer than {error['ctx']['max_length']} characters"
+    if error["type"] in ("string_too_long", "too_long"):  # the second where a validator of ours runs before
+        return f"is longer than {error['ctx']['max_length']:,} characters"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     return _SENTENCES.get(error["type"], "is not valid")
