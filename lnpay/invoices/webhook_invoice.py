@@ -20,6 +20,10 @@ from lnpay.strike.receive_requests import RECEIVE_COMPLETED
 
 log = logging.getLogger(__name__)
 
+MANY_PAYMENTS = 20
+"""An event of an invoice with so many payments is left to the workers: each event would cost a call to Strike, and one
+customer can make any number of payments of a sat."""
+
 DOCTOR_EVENT = b'{"eventType": "lnpay.doctor", "data": {}}'
 """A test call from the doctor, signed like Strike's. It does nothing; the answer shows which proxies it passed."""
 
@@ -52,7 +56,7 @@ def _receive_request(context: SettlementContext, request_id: str, receive_id: ob
         is_pruned = invoice is None and bool(tx.pruned.unpaid_among([request_id]))
         is_known = isinstance(receive_id, str) and tx.receives.is_known(receive_id)
         before = 0 if invoice is None else len(tx.receives.of(invoice.id))
-    if is_known or (invoice is None and not is_pruned):
+    if is_known or before >= MANY_PAYMENTS or (invoice is None and not is_pruned):
         return None
     outcome = reconcile_request(context, request_id, timeout=WEBHOOK_TIMEOUT, price_seconds=HURRIED_PRICE_SECONDS)
     if invoice is not None:

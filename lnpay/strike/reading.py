@@ -70,8 +70,10 @@ def read_items(value: object) -> list[object]:
 
 def read_total(value: object) -> int | None:
     """How many rows the whole list has, as its envelope says; None if it does not."""
-    total = read_object(value).get("count")
-    return total if isinstance(total, int) and not isinstance(total, bool) else None
+    envelope = read_object(value)
+    total = envelope.get("count")
+    is_known = isinstance(total, int) and not isinstance(total, bool) and not envelope.get("isCountUnknown")
+    return total if is_known else None
 
 
 def is_last_page(rows: int, skip: int, total: int | None) -> bool:

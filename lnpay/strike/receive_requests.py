@@ -17,7 +17,7 @@ from lnpay.domain.money import sats_to_btc
 from lnpay.http.outgoing import Timeout
 from lnpay.strike.buckets import Bucket
 from lnpay.strike.reading import ODD, PAGE_SIZE, parse_time, read_object, read_text
-from lnpay.strike.receives import ReceivePage, read_id, read_receive_page
+from lnpay.strike.receives import ReceivePage, StrikeReceive, read_id, read_receive_page
 from lnpay.strike.urls import segment
 
 RECEIVE_COMPLETED = "receive-request.receive-completed"
@@ -25,6 +25,12 @@ RECEIVE_COMPLETED = "receive-request.receive-completed"
 
 MOST_IDS = PAGE_SIZE
 """So many requests can be asked about in one call."""
+
+MAX_PAGES = 10
+"""So many pages of one request's receives are read."""
+
+SMALLEST_PAGE = 10
+"""A page of fewer rows is the last. How many rows a page has if none are asked for is not documented."""
 
 
 class ArrayForm(StrEnum):
@@ -70,15 +76,30 @@ class ReceiveRequests:
         return _read_request(self._call("POST", "/receive-requests", Bucket.OTHER, body=body))
 
     def receives_of(self, request_id: str, *, timeout: Timeout | None = None) -> ReceivePage:
-        """The receives of one request. Rows of another one are not an answer.
+        """All receives of one request. Rows of another one are not an answer.
 
-        Source: "Get receives of a receive request".
+        Each page is one call. Receives that MAX_PAGES or Strike's answers leave out count as unreadable.
+        timeout: of each call. Source: "Get receives of a receive request".
         """
         path = f"/receive-requests/{segment(request_id)}/receives"
-        page = read_receive_page(self._call("GET", path, Bucket.OTHER, timeout=timeout))
-        if not page.request_ids <= {request_id} or page.nameless:
-            raise StrikeAmbiguous("Strike's receives are not those of the request")
-        return page
+        receives: dict[str, StrikeReceive] = {}
+        rows, unreadable, missing = 0, 0, 0
+        for _ in range(MAX_PAGES):
+            # The first call has no parameters, because Strike documents none.
+            params = {"$top": str(PAGE_SIZE), "$skip": str(rows)} if rows else None
+            page = read_receive_page(self._call("GET", path, Bucket.OTHER, params=params, timeout=timeout))
+            if not page.request_ids <= {request_id} or page.nameless:
+                raise StrikeAmbiguous("Strike's receives are not those of the request")
+            known = len(receives)
+            receives.update((one.receive_id, one) for one in page.receives)
+            rows, unreadable = rows + page.rows, unreadable + page.unreadable
+            missing = _missing_after(page, rows)
+            # A page that repeats the one before brings nothing; nor would the next.
+            if not missing or len(receives) == known:
+                break
+        unread = unreadable + missing
+        unreadable_ids = frozenset([request_id] if unread else [])
+        return ReceivePage(len(receives) + unread, list(receives.values()), unreadable_ids, 0)
 
     def list_receives(self, request_ids: Sequence[str], form: ArrayForm, skip: int) -> ReceivePage:
         """One page of the receives of up to MOST_IDS requests. The caller checks whose they are.
@@ -99,6 +120,13 @@ class ReceiveRequests:
         """
         params = {"$top": str(PAGE_SIZE), "$skip": str(skip)}
         return read_receive_page(self._call("GET", "/receive-requests/receives", Bucket.OTHER, params=params), skip)
+
+
+def _missing_after(page: ReceivePage, rows: int) -> int:
+    """How many receives further pages have, at least. rows: of this page and all before it."""
+    if page.total:
+        return max(0, page.total - rows)
+    return 0 if page.rows < SMALLEST_PAGE else 1
 
 
 def _read_request(value: object) -> StrikeReceiveRequest:

@@ -13,7 +13,7 @@ import pytest
 from lnpay.domain.errors import StrikeAmbiguous
 from lnpay.domain.money import CurrencyAmount
 from lnpay.strike.client import Strike
-from lnpay.strike.receive_requests import ArrayForm
+from lnpay.strike.receive_requests import MAX_PAGES, ArrayForm
 from lnpay.strike.receives import ReceiveStatus
 from tests.contract import test_strike
 
@@ -177,3 +177,69 @@ class TestReceives:
         assert parse_qs(url.query) == {"$receiveRequestId": values, "$top": ["100"], "$skip": ["100"]}
         assert page.is_last
         assert page.request_ids == {ID}
+
+
+def rows(first: int, count: int) -> list[dict[str, Any]]:
+    return [{**RECEIVE, "receiveId": f"receive-{number}"} for number in range(first, first + count)]
+
+
+class TestPages:
+    @pytest.mark.parametrize(
+        "envelope", [{"count": 120}, {}, {"count": None}, {"count": True}, {"count": 50, "isCountUnknown": True}]
+    )
+    def test_all_receives_of_a_request_are_read_page_by_page(
+        self, fake: FakeStrike, strike: Strike, envelope: dict[str, Any]
+    ) -> None:
+        for first, count in ((0, 50), (50, 65), (115, 5)):
+            fake.answer(200, {"items": rows(first, count), **envelope})
+
+        page = strike.receive_requests.receives_of(ID)
+
+        assert [one.receive_id for one in page.receives] == [f"receive-{number}" for number in range(120)]
+        assert page.unreadable == 0
+        path = f"/v1/receive-requests/{ID}/receives"
+        assert [one.target.replace("%24", "$") for one in fake.asked] == [
+            path, f"{path}?$top=100&$skip=50", f"{path}?$top=100&$skip=115",
+        ]  # fmt: skip
+
+    def test_a_page_that_has_all_that_strike_counts_costs_one_call(self, fake: FakeStrike, strike: Strike) -> None:
+        fake.answer(200, {"items": rows(0, 50), "count": 50})
+
+        assert len(strike.receive_requests.receives_of(ID).receives) == 50
+        assert len(fake.asked) == 1
+
+    def test_a_payment_that_comes_between_two_pages_counts_once(self, fake: FakeStrike, strike: Strike) -> None:
+        fake.answer(200, {"items": rows(1, 50)})
+        fake.answer(200, {"items": rows(50, 3)})
+
+        page = strike.receive_requests.receives_of(ID)
+
+        assert (len(page.receives), page.unreadable) == (52, 0)
+
+    @pytest.mark.parametrize(("envelope", "missing"), [({"count": 130}, 30), ({}, 1)])
+    def test_pages_that_repeat_are_not_taken_for_all_there_is(
+        self, fake: FakeStrike, strike: Strike, envelope: dict[str, Any], missing: int
+    ) -> None:
+        fake.answer(200, {"items": rows(0, 50), **envelope})
+
+        page = strike.receive_requests.receives_of(ID)
+
+        assert len(fake.asked) == 2
+        assert (len(page.receives), page.unreadable, page.unreadable_ids) == (50, missing, frozenset({ID}))
+
+    def test_pages_are_bounded(self, fake: FakeStrike, strike: Strike) -> None:
+        for first in range(0, 1_500, 100):
+            fake.answer(200, {"items": rows(first, 100), "count": 1_500})
+
+        page = strike.receive_requests.receives_of(ID)
+
+        assert len(fake.asked) == MAX_PAGES
+        assert (len(page.receives), page.unreadable) == (1_000, 500)
+
+    def test_an_unreadable_row_of_a_later_page_is_counted(self, fake: FakeStrike, strike: Strike) -> None:
+        fake.answer(200, {"items": rows(0, 50), "count": 52})
+        fake.answer(200, {"items": [*rows(50, 1), {**RECEIVE, "state": "REVERSED"}], "count": 52})
+
+        page = strike.receive_requests.receives_of(ID)
+
+        assert (page.rows, len(page.receives), page.unreadable, page.unreadable_ids) == (52, 51, 1, frozenset({ID}))

@@ -19,6 +19,7 @@ from lnpay.domain.states import Accepter, InvoiceState, LatePayments, RefundKind
 from lnpay.invoices.late import accept_late_payment
 from lnpay.invoices.receives import reconcile_request
 from lnpay.invoices.settle import Outcome
+from lnpay.invoices.webhook_invoice import MANY_PAYMENTS
 from lnpay.repository import tables
 from lnpay.runtime.worker_passes import expired_pass, main_pass
 from lnpay.sandbox.config import SimulatorConfig
@@ -85,6 +86,23 @@ class TestInTime:
 
         assert len(shop.calls("GET /v1/receive-requests")) == before == 1
         assert len(receives_of(shop, invoice)) == 1
+
+    def test_a_flood_of_small_payments_costs_few_calls_by_webhooks_and_the_poller_finds_the_rest(
+        self, shop: World
+    ) -> None:
+        shop.subscribe()
+        invoice = shop.sell()
+        for _ in range(MANY_PAYMENTS + 20):
+            pay(shop, invoice, 1)
+            shop.pump()
+        pay(shop, invoice, invoice.amount_sats)
+
+        assert set(shop.pump()) == {200}
+        assert len(shop.calls("GET /v1/receive-requests")) == MANY_PAYMENTS
+        main_pass(shop.backend)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+        assert len(receives_of(shop, invoice)) == MANY_PAYMENTS + 21
 
     def test_a_webhook_before_strike_shows_the_payment_is_repeated(self, shop: World) -> None:
         shop.simulator.config.receive_read_lag_seconds = 30

@@ -12,6 +12,7 @@ from lnpay.domain.model import Invoice
 from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import InvoiceState
 from lnpay.invoices import receive_sweep
+from lnpay.invoices.receive_sweep import MAX_PAGES
 from lnpay.invoices.sweep import sweep
 from lnpay.runtime.worker_passes import expired_pass, main_pass
 from lnpay.strike.receive_requests import ArrayForm
@@ -36,7 +37,8 @@ def lists(world: World) -> list[str]:
 
 
 def singles(world: World) -> list[str]:
-    return [one for one in world.calls("GET /v1/receive-requests/") if one.endswith("/receives")]
+    """Calls about one request, each page of its payments counted."""
+    return [one for one in world.calls("GET /v1/receive-requests/") if not one.startswith(f"GET {LIST}?")]
 
 
 def sell(world: World, count: int) -> list[Invoice]:
@@ -179,6 +181,45 @@ class TestPages:
 
         assert len(receives_of(world, invoice)) == 5
 
+    @pytest.mark.parametrize("is_count_unknown", [False, True])
+    def test_more_payments_of_one_request_than_a_page_holds_are_all_counted_by_single_reads(
+        self, world: World, is_count_unknown: bool
+    ) -> None:
+        world.simulator.config.update({"array_filters": "refused", "is_count_unknown": is_count_unknown})
+        (invoice,) = sell(world, 1)
+        for _ in range(119):
+            pay(world, invoice, 100)
+        pay(world, invoice)
+
+        main_pass(world.backend)
+
+        assert len(receives_of(world, invoice)) == 120
+        assert state_of(world, invoice) is InvoiceState.SETTLED
+        assert len(singles(world)) <= 3
+
+    def test_a_flood_of_small_payments_costs_few_calls_and_holds_up_no_other_invoice(self, world: World) -> None:
+        for one in sell(world, 2):
+            pay(world, one)
+        main_pass(world.backend)
+        assert proofs(world) == ["comma"]
+        flooded, unpaid = sell(world, 2)
+        pay(world, flooded, flooded.amount_sats - 50)
+        for _ in range(MAX_PAGES * 100 + 50):
+            pay(world, flooded, 1)
+        (paid,) = sell(world, 1)
+        pay(world, paid)
+        before = len(lists(world))
+
+        main_pass(world.backend)
+        assert len(lists(world)) - before == MAX_PAGES
+        assert state_of(world, paid) is InvoiceState.SETTLED
+        world.wait(600)
+        main_pass(world.backend)
+
+        assert state_of(world, unpaid) is InvoiceState.EXPIRED
+        assert state_of(world, flooded) is InvoiceState.SETTLED
+        assert len(receives_of(world, flooded)) == MAX_PAGES * 100 + 51
+
     def test_pages_that_repeat_are_refused_instead_of_read_for_good(self, world: World) -> None:
         (invoice,) = sell(world, 1)
         for _ in range(100):
@@ -191,7 +232,7 @@ class TestPages:
         main_pass(world.backend)
 
         assert len(lists(world)) == 1 + 4  # two pages in each form
-        assert len(singles(world)) == 1
+        assert len(singles(world)) == 2  # two pages of its own
 
     def test_a_row_that_names_no_request_makes_the_list_useless(self, world: World) -> None:
         (invoice,) = sell(world, 1)
