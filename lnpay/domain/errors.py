@@ -224,6 +224,10 @@ class StrikeUnavailable(StrikeError):
     public_message = "the payment provider is not available right now; repeat the request later"
 
 
+class StrikeUnanswered(StrikeUnavailable):
+    """Strike was reached and asked to read something, but its answer did not arrive whole. Other reads may succeed."""
+
+
 class StrikeAmbiguous(StrikeError):
     """The request was sent but the answer is missing or invalid: it may have taken effect. Reconciliation decides."""
 

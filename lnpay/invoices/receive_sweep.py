@@ -12,11 +12,11 @@ import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from lnpay.domain.errors import Stopping, StrikeError, StrikeUnavailable
+from lnpay.domain.errors import Stopping, StrikeError
 from lnpay.domain.states import EXPIRE_MARGIN, LAPSE_MARGIN, PAID, UNWATCHED, WATCHED, InvoiceState
 from lnpay.invoices.receives import reconcile_request, settle_receives
 from lnpay.invoices.settle import SettlementContext
-from lnpay.invoices.sweep_result import LAPSED_FOR, Sweep, is_about_all_calls, settle_each
+from lnpay.invoices.sweep_result import LAPSED_FOR, Sweep, is_about_all_calls, is_unreached, settle_each
 from lnpay.strike.receive_requests import MOST_IDS, ArrayForm
 from lnpay.strike.receives import ReceivePage, StrikeReceive
 
@@ -155,7 +155,7 @@ def _page(context: SettlementContext, ids: list[str], form: ArrayForm, skip: int
     try:
         return context.strike.receive_requests.list_receives(ids, form, skip)
     except StrikeError as error:
-        if is_about_all_calls(error) or (isinstance(error, StrikeUnavailable) and error.status is None):
+        if is_about_all_calls(error) or is_unreached(error):
             raise
         raise _Refused(error.message) from error
 

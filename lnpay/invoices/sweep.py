@@ -16,7 +16,7 @@ from lnpay.domain.errors import (
     Stopping,
     StrikeAmbiguous,
     StrikeError,
-    StrikeUnavailable,
+    StrikeUnanswered,
 )
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Invoice
@@ -38,7 +38,7 @@ from lnpay.invoices.settle import (
 from lnpay.invoices.sweep_result import LAPSED_FOR as LAPSED_FOR
 from lnpay.invoices.sweep_result import MAX_CONSECUTIVE_FAILURES as MAX_CONSECUTIVE_FAILURES
 from lnpay.invoices.sweep_result import Sweep as Sweep
-from lnpay.invoices.sweep_result import is_about_all_calls, settle_each
+from lnpay.invoices.sweep_result import is_about_all_calls, is_unreached, settle_each
 from lnpay.refunds.forks import notice_fork
 from lnpay.repository import Transaction
 from lnpay.strike.invoices import InvoicePage, InvoiceStatus
@@ -147,7 +147,7 @@ def _note_pending(context: SettlementContext, found: Sweep, since: datetime) -> 
 
 
 def _sweep_somehow(context: SettlementContext, found: Sweep, since: datetime, calls_left: Callable[[], int]) -> None:
-    nameless = 0
+    nameless = failed_in_a_row = 0
     try:
         for page in _pages(context, found, InvoiceStatus.PAID, since):
             # Before settling: another copy of the database may have sent the refund that a late payment creates.
@@ -156,12 +156,15 @@ def _sweep_somehow(context: SettlementContext, found: Sweep, since: datetime, ca
             nameless += page.nameless
     except _NoList as refusal:
         log.warning("strike's list is unavailable, reading invoices one by one error=%s", refusal.error.message)
+        if isinstance(refusal.error, StrikeUnanswered):
+            # Perhaps nothing is answered: one more failure shows it, and the pass has other work to do.
+            failed_in_a_row = MAX_CONSECUTIVE_FAILURES - 1
     else:
         if nameless == 0:
             found.since = since
             return
         log.warning("strike's list has rows without an id, reading invoices one by one count=%d", nameless)
-    _sweep_one_by_one(context, found, calls_left() // SINGLE_READS_SHARE)
+    _sweep_one_by_one(context, found, calls_left() // SINGLE_READS_SHARE, failed_in_a_row)
 
 
 def _pages(context: SettlementContext, found: Sweep, status: InvoiceStatus, since: datetime) -> Iterator[InvoicePage]:
@@ -187,7 +190,7 @@ def _page(context: SettlementContext, status: InvoiceStatus, skip: int) -> Invoi
     try:
         return context.strike.list_invoices(status, skip)
     except StrikeError as error:
-        if is_about_all_calls(error) or (isinstance(error, StrikeUnavailable) and error.status is None):
+        if is_about_all_calls(error) or is_unreached(error):
             raise
         raise _NoList(error) from error
 
@@ -236,21 +239,21 @@ def _note_unsettled(context: SettlementContext, listed_paid: list[str], now: dat
             tx.invoices.mark_listed_paid(unsettled, now)
 
 
-def _sweep_one_by_one(context: SettlementContext, found: Sweep, limit: int) -> None:
+def _sweep_one_by_one(context: SettlementContext, found: Sweep, limit: int, failed_in_a_row: int) -> None:
     with context.repository.reading() as tx:
         ids = tx.invoices.least_recently_checked(limit)
         if found.lapsed_since is not None:
             ids += tx.invoices.unwatched_least_recently_checked(found.lapsed_since, limit)
     try:
-        _settle_invoices(context, found, ids)
+        _settle_invoices(context, found, ids, failed_in_a_row)
     finally:
         # Include those that failed: otherwise the next pass starts with them again and never reaches the others.
         with context.repository.transaction() as tx:
             tx.invoices.mark_checked(found.looked_at, found.started_at)
 
 
-def _settle_invoices(context: SettlementContext, found: Sweep, ids: list[str]) -> None:
-    settle_each(context, found, ids, lambda one: reconcile_invoice(context, one))
+def _settle_invoices(context: SettlementContext, found: Sweep, ids: list[str], failed_in_a_row: int = 0) -> None:
+    settle_each(context, found, ids, lambda one: reconcile_invoice(context, one), failed_in_a_row)
 
 
 def expire_due(context: SettlementContext, found: Sweep) -> int:

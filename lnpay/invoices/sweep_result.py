@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from lnpay.domain.errors import Stopping, StrikeAmbiguous, StrikeError
+from lnpay.domain.errors import Stopping, StrikeAmbiguous, StrikeError, StrikeUnanswered, StrikeUnavailable
 from lnpay.domain.model import Invoice
 from lnpay.domain.receives import ReceiveWith
 from lnpay.invoices.settle import Outcome, SettlementContext
@@ -61,11 +61,18 @@ class Sweep:
         return was_seen and invoice.strike_invoice_id not in self.unclear
 
 
-def settle_each(context: SettlementContext, found: Sweep, ids: list[str], settle_one: Callable[[str], Outcome]) -> None:
-    """Settle invoices one after the other, and note in `found` what became of each. Raises StrikeError if the next one
-    would fail too; Stopping.
+def settle_each(
+    context: SettlementContext,
+    found: Sweep,
+    ids: list[str],
+    settle_one: Callable[[str], Outcome],
+    failed_in_a_row: int = 0,
+) -> None:
+    """Settle invoices one after the other, and note in `found` what became of each.
+
+    failed_in_a_row: how many calls have failed just before.
+    Raises StrikeError if the next one would fail too; Stopping.
     """
-    failed_in_a_row = 0
     for strike_invoice_id in ids:
         if context.stop.is_set():
             raise Stopping("shutdown requested")
@@ -92,6 +99,12 @@ def _is_about_the_invoice(error: Exception) -> bool:
 def is_about_all_calls(error: Exception) -> bool:
     """Whether the next call would fail too: the key is rejected, or Strike asks to wait."""
     return isinstance(error, StrikeError) and (error.status == 401 or error.retry_after_seconds is not None)
+
+
+def is_unreached(error: StrikeError) -> bool:
+    """Whether no call reaches Strike at the moment, or none may be made."""
+    is_unavailable = isinstance(error, StrikeUnavailable) and error.status is None
+    return is_unavailable and not isinstance(error, StrikeUnanswered)
 
 
 def _count(found: Sweep, strike_invoice_id: str, outcome: Outcome) -> None:

@@ -11,8 +11,14 @@ from typing import Any
 import requests
 import urllib3.exceptions
 
-from lnpay.domain.errors import StrikeAmbiguous, StrikeError, StrikeRejected, StrikeUnavailable
-from lnpay.http.outgoing import HttpAnswer
+from lnpay.domain.errors import (
+    StrikeAmbiguous,
+    StrikeError,
+    StrikeRejected,
+    StrikeUnanswered,
+    StrikeUnavailable,
+)
+from lnpay.http.outgoing import AnswerTooLarge, HttpAnswer
 from lnpay.strike.reading import parse_json
 
 log = logging.getLogger(__name__)
@@ -47,9 +53,11 @@ def kind_of(method: str, status: int, code: str | None) -> type[StrikeError]:
 
 def unanswered(method: str, path: str, error: requests.RequestException) -> StrikeError:
     log.warning("strike unreachable method=%s path=%s error=%s", method, path, type(error).__name__)
-    if method == "GET" or isinstance(error, requests.ConnectTimeout) or _was_never_sent(error):
+    if isinstance(error, requests.ConnectTimeout) or _was_never_sent(error):
         return StrikeUnavailable("Strike could not be reached")
-    return StrikeAmbiguous("Strike did not answer")
+    if isinstance(error, AnswerTooLarge):
+        return StrikeAmbiguous("Strike's answer is too large")
+    return StrikeUnanswered("Strike did not answer") if method == "GET" else StrikeAmbiguous("Strike did not answer")
 
 
 def _was_never_sent(error: requests.RequestException) -> bool:

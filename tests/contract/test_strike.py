@@ -27,6 +27,7 @@ from lnpay.domain.errors import (
     StrikeAmbiguous,
     StrikeError,
     StrikeRejected,
+    StrikeUnanswered,
     StrikeUnavailable,
 )
 from lnpay.http.outgoing import pooled_session
@@ -994,8 +995,16 @@ class TestClassification:
 
         kinds = kinds_of(strike, ONE_OF_EACH)
 
-        assert kinds.pop("get_invoice") is StrikeUnavailable
+        assert kinds.pop("get_invoice") is StrikeUnanswered
         assert set(kinds.values()) == {StrikeAmbiguous}
+
+    def test_an_answer_that_is_too_large_is_one_that_cannot_be_read(
+        self, fake: FakeStrike, strike: Strike, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("lnpay.strike.client.MAX_ANSWER_BYTES", 100_000)
+        fake.answer(200, {**INVOICE, "description": "x" * 100_000})
+
+        assert set(kinds_of(strike, ONE_OF_EACH).values()) == {StrikeAmbiguous}
 
     @pytest.mark.parametrize("sent", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{"])
     def test_an_answer_that_never_comes_may_hide_that_it_was_done(
@@ -1009,7 +1018,7 @@ class TestClassification:
         is_over.set()
 
         assert kinds == {
-            "get_invoice": StrikeUnavailable,
+            "get_invoice": StrikeUnanswered,
             "create_invoice": StrikeAmbiguous,
             "execute_payment_quote": StrikeAmbiguous,
         }
@@ -1168,9 +1177,9 @@ class TestAgainstTheSimulator:
             ("error", StrikeUnavailable, StrikeAmbiguous),
             ("error_after", StrikeUnavailable, StrikeAmbiguous),
             ("unreachable", StrikeUnavailable, StrikeUnavailable),
-            ("lost_request", StrikeUnavailable, StrikeAmbiguous),
-            ("lost_answer", StrikeUnavailable, StrikeAmbiguous),
-            ("timeout_after", StrikeUnavailable, StrikeAmbiguous),
+            ("lost_request", StrikeUnanswered, StrikeAmbiguous),
+            ("lost_answer", StrikeUnanswered, StrikeAmbiguous),
+            ("timeout_after", StrikeUnanswered, StrikeAmbiguous),
             ("html403", StrikeRejected, StrikeRejected),
             ("rate_limited", StrikeUnavailable, StrikeUnavailable),
             ("garbage", StrikeAmbiguous, StrikeAmbiguous),

@@ -315,6 +315,38 @@ class TestWithoutTheList:
         assert isinstance(found.stopped_by, StrikeRejected)
         assert (found.stopped_by.status, single_reads(world)) == (401, [])
 
+    @pytest.mark.parametrize("kind", ["lost_answer", "timeout_after"])
+    def test_a_list_that_does_not_arrive_is_replaced_by_single_reads(self, world: World, kind: str) -> None:
+        paid, unpaid = world.sell(), world.sell()
+        world.pay(paid)
+        world.fault("GET", LIST, kind, times=None)
+
+        found = look(world)
+
+        assert (found.settled, found.since, found.stopped_by) == (1, None, None)
+        assert [state(world, one) for one in (paid, unpaid)] == ["settled", "unpaid"]
+
+    def test_a_row_of_ten_megabytes_hides_no_payment(self, world: World) -> None:
+        """Another program's row makes each answer larger than LNPay reads."""
+        paid = world.sell()
+        world.pay(paid)
+        world.fault("GET", LIST, "field_changed", field="items.0.description", value="x" * 10_000_000, times=None)
+
+        found = look(world)
+
+        assert (found.settled, found.since, found.stopped_by) == (1, None, None)
+        assert state(world, paid) is InvoiceState.SETTLED
+
+    def test_where_nothing_is_answered_one_single_read_shows_it(self, world: World) -> None:
+        for _ in range(MAX_CONSECUTIVE_FAILURES + 1):
+            world.sell()
+        world.fault("GET", "/v1/invoices*", "timeout_after", times=None)
+
+        found = look(world)
+
+        assert isinstance(found.stopped_by, StrikeUnavailable)
+        assert (len(lists(world)), len(single_reads(world))) == (1, 1)
+
     def test_a_provider_that_is_not_reached_is_not_asked_one_by_one(self, world: World) -> None:
         world.sell()
         world.fault("GET", LIST, "unreachable")
