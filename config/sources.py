@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
 
-from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 
 _PAIRED = "\"'"
@@ -26,13 +26,16 @@ def read_env_file(path: Path) -> tuple[dict[str, str], list[str]]:
         return {}, [f"{path.name} cannot be read: it must be a text file in UTF-8"]
     except OSError as error:
         return {}, [f"{path} cannot be read: {error.strerror}. LNPay needs permission to read this file"]
-    problems = [
-        f"{path.name}, line {binding.original.line} is not of the form NAME=value"
-        for binding in parse_stream(StringIO(text))
-        if binding.error
-    ]
+    values: dict[str, str] = {}
+    problems = []
     # No interpolation: a secret may contain a $.
-    return without_empty(dotenv_values(stream=StringIO(text), interpolate=False)), problems
+    for binding in parse_stream(StringIO(text)):
+        if binding.error:
+            problems.append(f"{path.name}, line {binding.original.line} is not of the form NAME=value")
+        elif binding.key is not None:
+            # An empty line, such as one that was copied with the example, hides no other of the same name.
+            values.update(without_empty({binding.key: binding.value}))
+    return values, problems
 
 
 def where_to_write(path: Path) -> str:
@@ -55,8 +58,13 @@ def without_empty(values: Mapping[str, str | None]) -> dict[str, str]:
 def unquote(text: str) -> str:
     """A value without surrounding quotes, which Windows' `set`, `docker run --env-file` and raw files leave in place.
 
-    Raises ValueError for an unpaired quote; the message continues "NAME ...".
+    Raises ValueError for an unpaired quote, and for control characters; the message continues "NAME ...".
     """
+    if re.search("[\x00-\x1f\x7f]", text):
+        raise ValueError(
+            "has a line break, a tab or another control character. Within double quotes \\n and \\t mean such: "
+            "write single quotes, or / instead of \\ in a path"
+        )
     first, last = text[0], text[-1]
     if first in _PAIRED and first == last and len(text) > 1 and first not in text[1:-1]:
         return text[1:-1].strip()

@@ -189,20 +189,27 @@ def events(text: str) -> frozenset[EventType]:
 
 
 def _split_url(text: str) -> SplitResult:
-    rule = "must be an address that starts with https:// (or http://)"
     if not _VISIBLE.fullmatch(text):
-        raise ValueError(_odd_letters(text) or rule)
+        raise ValueError(_odd_letters(text))
     try:
         url = urlsplit(text)
-        is_whole = url.scheme in ("http", "https") and bool(_HOST.fullmatch(url.hostname or "")) and url.port != 0
+        host, scheme = url.hostname or "", url.scheme
+    except ValueError:  # brackets without an IPv6 address between them
+        host, scheme = "", "https"
+    if scheme not in ("http", "https") or not text[len(scheme) :].startswith("://"):
+        raise ValueError("must be an address that starts with https:// (or http://)")
+    if not _HOST.fullmatch(host) or (":" not in host and not all(host.removesuffix(".").split("."))):
+        raise ValueError(f"must have the name of a host after {scheme}://")
+    try:
+        is_port = url.port != 0
     except ValueError:
-        is_whole = False
-    if not is_whole:
-        raise ValueError(rule)
+        is_port = False
+    if not is_port:
+        raise ValueError("has a port that is not a number from 1 to 65535")
     return url
 
 
-def _odd_letters(text: str) -> str | None:
+def _odd_letters(text: str) -> str:
     """How to write characters that a URL cannot hold. Shows only the host, because the rest may be secret."""
     if re.search(r"[\x00- \x7f]", text):
         return "must have no space: write %20 for one that belongs to it"
@@ -210,7 +217,7 @@ def _odd_letters(text: str) -> str | None:
         host = urlsplit(text).hostname or ""
         plain = ascii_host(host)
     except ValueError:
-        return None
+        return "must have its host in ASCII: write the xn-- form of it, which your provider shows"
     if host != plain:
         return f"must have its host in ASCII: write {plain} instead of {host}"
     return "must be in ASCII: write other letters percent-encoded, such as %C3%BC for ü"

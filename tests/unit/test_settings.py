@@ -176,9 +176,24 @@ class TestFile:
     def test_a_name_without_a_value_is_an_absent_one(self, tmp_path: Path) -> None:
         assert load_settings(KEY, written(tmp_path, "CURRENCY\n")).currency == "usd"
 
-    def test_a_line_that_is_no_setting_is_named(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        "text", ["CURRENCY=eur\nCURRENCY=\n", "CURRENCY=\nCURRENCY=eur\n", "CURRENCY=eur\nCURRENCY\n"]
+    )
+    def test_an_empty_line_hides_no_other_of_the_same_name(self, tmp_path: Path, text: str) -> None:
+        assert load_settings(KEY, written(tmp_path, text)).currency == "eur"
+
+    @pytest.mark.parametrize("path", [r"C:\new\shop.sqlite", r"C:\temp\shop.sqlite", r"C:\a\records.sqlite"])
+    def test_a_backslash_that_double_quotes_turn_into_a_control_character_is_named(
+        self, tmp_path: Path, path: str
+    ) -> None:
+        with pytest.raises(SettingsError, match="DATABASE_URL has a line break, a tab"):
+            load_settings(KEY, written(tmp_path, f'DATABASE_URL="sqlite:///{path}"'))
+
+    def test_a_line_that_is_no_setting_is_named(self, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SettingsError, match=r"\.env, line 2 is not of the form NAME=value"):
             load_settings(KEY, written(tmp_path, "CURRENCY=eur\n'oops\nPORT=1\n"))
+
+        assert capfd.readouterr() == ("", "")
 
     @pytest.mark.parametrize("text", [b"\xff\xfeC\x00", b"CURRENCY=\xe9"])
     def test_one_that_is_not_text_is_named(self, tmp_path: Path, text: bytes) -> None:
@@ -477,6 +492,30 @@ class TestUrls:
     )
     def test_nothing_else_is(self, name: str, url: str) -> None:
         assert problem_of(**{name: url}).startswith(name)
+
+    @pytest.mark.parametrize("name", ["DELIVERY_URL", "WEBHOOK_URL", "STRIKE_API_URL"])
+    @pytest.mark.parametrize(
+        ("url", "advice"),
+        [
+            ("https://müller.example", "xn--mller-kva.example"),
+            ("https://☕.example", "xn-- form"),
+            ("https://ä..example", "xn-- form"),
+            ("https://pay.example/ü", "%C3%BC"),
+            ("https://pay.example:99999", "a port that is not a number"),
+            ("https://pay.example:x", "a port that is not a number"),
+            ("https://pay.example:0", "a port that is not a number"),
+            ("https:///webhook", "the name of a host after https://"),
+            ("http://", "the name of a host after http://"),
+            ("https://..../webhook", "the name of a host"),
+            ("https://[fe80::1%25eth0]/webhook", "the name of a host"),
+            ("https://[::1/webhook", "the name of a host"),
+            ("https:/pay.example", "starts with https://"),
+            ("pay.example/webhook", "starts with https://"),
+            ("//pay.example/webhook", "starts with https://"),
+        ],
+    )
+    def test_a_wrong_address_is_refused_with_what_is_wrong_in_it(self, name: str, url: str, advice: str) -> None:
+        assert advice in problem_of(**{name: url})
 
     @pytest.mark.parametrize("url", ["https://pay.shop.example/webhook", "http://localhost:5000/webhook"])
     def test_the_webhooks_address_is_public_or_on_this_machine(self, url: str) -> None:
