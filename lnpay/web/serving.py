@@ -53,6 +53,17 @@ would reset the connection, and the client would lose the answer."""
 STOP_NOTICED_SECONDS = 0.5
 """How often an idle server checks `stop`."""
 
+FINISH_SECONDS = 35.0
+"""How long a server that stops goes on with requests that have arrived. Calls to Strike end before."""
+
+ARRIVE_SECONDS = 2.0
+"""How long it waits for the rest of a request that is arriving."""
+
+FINISHED_NOTICED_SECONDS = 0.05
+
+FIRST_REQUEST_SECONDS = 1.0
+"""So long after it connected, a client is still expected to send its first request to a server that stops."""
+
 
 def make_server(app: Any, host: str, port: int, is_quick: Callable[[str], bool]) -> Any:  # noqa: ANN401 - untyped there
     """A server for `app`, to be passed to run_until. is_quick: whether GET of a path never blocks.
@@ -84,10 +95,24 @@ def make_server(app: Any, host: str, port: int, is_quick: Callable[[str], bool])
 
 
 def run_until(server: Any, stop: threading.Event) -> None:  # noqa: ANN401 - untyped there
-    """Serve requests until `stop` is set, then finish those in progress."""
-    sockets = server.map if isinstance(server, MultiSocketServer) else server._map
+    """Serve requests until `stop` is set. Then refuse new connections, and finish what has arrived."""
+    sockets: Any = server.map if isinstance(server, MultiSocketServer) else server._map
     while not stop.is_set():
         wasyncore.loop(STOP_NOTICED_SECONDS, use_poll=True, map=sockets, count=1)
+    for listener in [one for one in sockets.values() if hasattr(one, "active_channels")]:
+        # Clients that the system has connected already would lose their requests with the socket; those that are
+        # refused, a proxy sends to another server.
+        known = -1
+        while known != len(listener.active_channels):
+            known = len(listener.active_channels)
+            listener.handle_accept()
+        wasyncore.dispatcher.close(listener)
+    stopped = time.monotonic()
+    while (waited := time.monotonic() - stopped) < FINISH_SECONDS and any(
+        isinstance(one, _Channel) and (one.is_answering() or (waited < ARRIVE_SECONDS and one.is_expecting()))
+        for one in sockets.values()
+    ):
+        wasyncore.loop(FINISHED_NOTICED_SECONDS, use_poll=True, map=sockets, count=1)
     server.task_dispatcher.shutdown()
 
 
@@ -184,6 +209,15 @@ class _Channel(HTTPChannel):
         if self.is_quick_next:
             self.is_quick_next = False
             self.service()
+
+    def is_answering(self) -> bool:
+        """Whether a request is being answered, or its answer sent."""
+        return bool(self.requests or self.total_outbufs_len)
+
+    def is_expecting(self) -> bool:
+        """Whether a request is arriving, or the first one has yet to come."""
+        is_new = self.last_activity == self.creation_time and time.time() - self.creation_time < FIRST_REQUEST_SECONDS
+        return is_new or self.request is not None
 
     def takes_in_loop(self) -> bool:
         """Whether the caller is the loop while it reads, which alone may answer here."""
