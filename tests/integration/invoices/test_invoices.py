@@ -417,6 +417,18 @@ class TestDrafts:
         assert invoice.rate.price == BITCOIN_USD
         assert made_at_strike(world) == [invoice.strike_invoice_id]
 
+    def test_a_draft_of_a_clock_that_was_ahead_gets_todays_price(self, world: World) -> None:
+        """It was made before Strike's time was known, and its price would stay for four minutes."""
+        world.skew_seconds = 240
+        world.restart()
+        self.fail_once(world)
+        world.skew_seconds = 0
+        world.restart()
+        world.simulator.rates.bitcoin_usd = Decimal(66_000)
+        world.wait(200)
+
+        assert create(world).rate.price == Decimal(66_000)
+
     def test_an_older_draft_gets_todays_price_and_a_new_name_at_the_provider(self, world: World) -> None:
         self.fail_once(world)
         world.restart()
