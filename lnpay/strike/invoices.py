@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 MAX_ID_CHARACTERS = 64
 """Longer than any id of Strike's, and the width of our columns."""
 
-_PLAUSIBLE = (datetime(2015, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
+PLAUSIBLE = (datetime(2015, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 """Strike did not exist before 2015. A date outside this range is ignored."""
 
 COMPLETED = "COMPLETED"
@@ -177,7 +177,7 @@ def _time_or_none(value: object) -> datetime | None:
         moment = parse_time(value)
     except ODD:
         return None
-    return moment if _PLAUSIBLE[0] <= moment <= _PLAUSIBLE[1] else None
+    return moment if PLAUSIBLE[0] <= moment <= PLAUSIBLE[1] else None
 
 
 def _transactions(raw: dict[str, Any]) -> list[dict[str, Any]]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import Any
 
 from lnpay.domain.errors import StrikeAmbiguous
 from lnpay.domain.money import BTC, CurrencyAmount, parse_decimal
-from lnpay.strike.invoices import MAX_ID_CHARACTERS
+from lnpay.strike.invoices import MAX_ID_CHARACTERS, PLAUSIBLE
 from lnpay.strike.reading import (
     ODD,
     is_last_page,
@@ -120,11 +121,19 @@ def _read_receive(value: object) -> StrikeReceive:
         kind=read_text(raw["type"])[:MAX_WORD_CHARACTERS],
         status=ReceiveStatus(raw["state"]),
         received=_amount(raw["amountReceived"]),
-        paid_at=parse_time(raw.get("created") or raw.get("completed")),
+        paid_at=_paid_at(raw),
         credited=_amount_or_none(raw.get("amountCredited")),
         conversion_rate=_rate(raw.get("conversionRate")),
         payment_hash=_payment_hash(raw.get("lightning")),
     )
+
+
+def _paid_at(raw: dict[str, Any]) -> datetime:
+    moment = parse_time(raw.get("created") or raw.get("completed"))
+    # It decides between a sale and a refund, so one that cannot be true decides nothing.
+    if not PLAUSIBLE[0] <= moment <= PLAUSIBLE[1]:
+        raise ValueError("an implausible time")
+    return moment
 
 
 def read_id(value: object) -> str:

@@ -137,6 +137,7 @@ class TestReceives:
         "change",
         [
             {"state": "REVERSED"}, {"receiveId": None}, {"receiveId": "\x00"}, {"created": "?", "completed": "?"},
+            {"created": "0001-01-01T00:00:00Z"}, {"created": "9999-12-31T23:59:59Z"},
             {"amountReceived": {"amount": "0", "currency": "BTC"}}, {"amountReceived": {"currency": "BTC"}},
             {"amountReceived": {"amount": "0.00", "currency": "USD"}}, {"amountReceived": "1"},
             {"amountReceived": {"amount": "0.000516360001", "currency": "BTC"}},
