@@ -45,6 +45,9 @@ from lnpay.strike.invoices import InvoicePage, InvoiceStatus
 
 log = logging.getLogger(__name__)
 
+MOST_PAGES = 200
+"""More pages of one list are not read: it seems to have no end, and other work needs calls too."""
+
 DEEP_SWEEP_EVERY = timedelta(seconds=60)
 """How often to look for late payments. They only need a refund; no customer waits."""
 
@@ -174,7 +177,7 @@ def _pages(context: SettlementContext, found: Sweep, status: InvoiceStatus, sinc
     """
     skip = 0
     known: set[str] = set()
-    while True:
+    for _ in range(MOST_PAGES):
         page = _page(context, status, skip)
         if skip and known.issuperset(page.ids) and not page.is_last:
             raise _NoList(StrikeAmbiguous("Strike's list repeats itself"))
@@ -184,6 +187,7 @@ def _pages(context: SettlementContext, found: Sweep, status: InvoiceStatus, sinc
         if page.is_last or page.reaches(since):
             return
         skip = page.next_skip
+    raise _NoList(StrikeAmbiguous("Strike's list does not end"))
 
 
 def _page(context: SettlementContext, status: InvoiceStatus, skip: int) -> InvoicePage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import pytest
@@ -533,6 +534,28 @@ class TestOddRows:
             return real(method, path, *more, **options)
 
         world.backend.sweep_settlement.strike._call = call  # type: ignore[method-assign]
+
+    def test_a_list_without_an_end_is_replaced_by_single_reads(
+        self, roomy: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Every page is full of invoices that are new to LNPay."""
+        monkeypatch.setattr("lnpay.invoices.sweep.MOST_PAGES", 3)
+        invoice = roomy.sell()
+        roomy.pay(invoice)
+        numbers = count()
+        real = roomy.backend.sweep_settlement.strike._call
+
+        def call(method: str, path: str, *more: Any, **options: Any) -> object:
+            answer = real(method, path, *more, **options)
+            rows = [{"invoiceId": f"foreign-{next(numbers)}"} for _ in range(PAGE_SIZE)]
+            return {"items": rows} if path == "/invoices" else answer
+
+        roomy.backend.sweep_settlement.strike._call = call  # type: ignore[method-assign]
+
+        found = look(roomy)
+
+        assert (found.settled, len(lists(roomy)), found.since) == (1, 3, None)
+        assert state(roomy, invoice) is InvoiceState.SETTLED
 
     def test_a_list_that_repeats_itself_is_replaced_by_single_reads(self, roomy: World) -> None:
         """A provider, or a cache before it, that takes no notice of $skip."""
