@@ -58,7 +58,12 @@ ROW_NAMES = {"id", "invoice_id", "refund_id", "endpoint_id"}
 
 PASSWORD = "a-password-of-the-tests"
 
-CASES = [("sqlite", name) for name in SQLITE] + [("postgresql", name) for name in POSTGRESQL]
+CASES = [
+    pytest.param(engine, name, id=f"{engine}-{name}", marks=() if name == "text" else pytest.mark.no_cover)
+    for engine, names in (("sqlite", SQLITE), ("postgresql", POSTGRESQL))
+    for name in names
+]
+"""Lines are counted for one value per engine: the others visit the same lines, in three times the time."""
 
 
 @pytest.fixture
@@ -287,7 +292,7 @@ def sell_and_refund(world: World) -> tuple[Invoice, Invoice]:
     return sale, late
 
 
-@pytest.mark.parametrize(("engine", "value"), CASES, indirect=["engine"], ids=["-".join(case) for case in CASES])
+@pytest.mark.parametrize(("engine", "value"), CASES, indirect=["engine"])
 def test_rows_that_cannot_be_read_take_nothing_else_down(
     shop: World, engine: str, value: str, caplog: pytest.LogCaptureFixture
 ) -> None:
