@@ -11,7 +11,7 @@ from lnpay.runtime.worker_passes import main_pass
 from tests.world import World
 
 HOUR = 3600
-PASS_EVERY_SECONDS = 300
+PASS_EVERY_SECONDS = 900
 
 
 def ids_tried(world: World) -> dict[str, set[str]]:
@@ -23,7 +23,7 @@ def ids_tried(world: World) -> dict[str, set[str]]:
 
 
 def let_pass(world: World, hours: float, *, restart_every_hours: float = 6) -> Iterator[timedelta]:
-    """Let time pass: a worker's pass every five minutes, a restart every few hours. Gives the time since the start."""
+    """Let time pass: a pass every quarter of an hour, a restart every few hours. Gives the time since the start."""
     start = world.simulator.clock.now()
     end = start + timedelta(hours=hours)
     restart_at = start
