@@ -31,7 +31,7 @@ from lnpay.commands.serve import serve
 from lnpay.deliveries.hook import load_deliver
 from lnpay.domain.errors import LnpayError
 from lnpay.runtime.bootstrap import build_backend
-from lnpay.runtime.console import add_log_file, set_up_console
+from lnpay.runtime.console import add_log_file, run_program, set_up_console
 from lnpay.runtime.logs import set_up_logging
 
 
@@ -71,6 +71,11 @@ def main(arguments: list[str] | None = None) -> int:
         backend.close()
 
 
+def run() -> int:
+    """The command `lnpay`. Returns the exit code."""
+    return run_program(main)
+
+
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="LNPay: Lightning payments for a shop, through Strike.")
     parser.add_argument("--sandbox", action="store_true", help="try LNPay without key, account or money")
@@ -104,4 +109,4 @@ def _serve_sandbox() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -27,7 +27,7 @@ from lnpay.commands import subscriptions
 from lnpay.commands.subscriptions import actions, menu
 from lnpay.commands.subscriptions.session import Ask, Command, CommandFailed
 from lnpay.domain.settings import Settings
-from lnpay.runtime.console import set_up_console
+from lnpay.runtime.console import run_program, set_up_console
 
 
 def main(arguments: Sequence[str] | None = None, *, ask: Ask = input, is_terminal: bool | None = None) -> int:
@@ -115,4 +115,4 @@ def _url(text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

@@ -146,6 +146,27 @@ def test_orders_in_any_script_are_reported_into_a_pipe_that_cannot_show_them(sho
     assert "₿ 1" in json.dumps(lines, ensure_ascii=False)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a shell and its pipes")
+@pytest.mark.parametrize("buffered", ["", "1"], ids=["buffered", "unbuffered"])
+@pytest.mark.parametrize("command", ["main.py deliveries list", "main.py --help", "webhook_settings.py --help"])
+def test_a_reader_that_closes_the_pipe_early_sees_no_error(tmp_path: Path, command: str, buffered: str) -> None:
+    environ = {
+        "STRIKE_API_KEY": "k", "LNPAY_ENV_FILE": os.devnull, "DATABASE_URL": sqlite_url(tmp_path / "x.sqlite"),
+        "STRIKE_API_URL": "http://127.0.0.1:9/v1", "PYTHONUNBUFFERED": buffered,
+    }  # fmt: skip
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    done = subprocess.run(
+        [sys.executable, *command.split()], cwd=Path(__file__).resolve().parent.parent,
+        env={**os.environ, **environ}, stdout=writing, stderr=subprocess.PIPE, text=True, timeout=120,
+    )  # fmt: skip
+    os.close(writing)
+
+    assert "Traceback" not in done.stderr
+    assert "BrokenPipe" not in done.stderr
+
+
 class TestLogFile:
     @pytest.fixture(autouse=True)
     def _give_output_back(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import io
 import os
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
@@ -19,6 +20,9 @@ class LogFileUnusable(LnpayError):
 
     code = "log_file_unusable"
 
+
+CLOSED_PIPE = 141
+"""Exit code of a program that SIGPIPE ends: 128 and the number of the signal."""
 
 MAX_LOG_BYTES = 10_000_000
 """A log file that has grown to this size is set aside under the name FILE.1, whose predecessor is dropped."""
@@ -38,6 +42,19 @@ def set_up_console(log_file: Path | None = None) -> None:
             raise LogFileUnusable(f"cannot write the log file {log_file}: {error.strerror}") from error
         return
     sys.stdout, sys.stderr = _tolerant(sys.stdout), _tolerant(sys.stderr)
+
+
+def run_program(main: Callable[[], int]) -> int:
+    """The exit code of `main`, or CLOSED_PIPE where the reader of the output has left early, as `head -1` does."""
+    try:
+        try:
+            return main()
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still buffered has nowhere to go: Python would complain about it at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return CLOSED_PIPE
 
 
 def add_log_file(parser: argparse.ArgumentParser) -> None:
