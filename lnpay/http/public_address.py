@@ -64,6 +64,9 @@ def look_up(host: str, port: int) -> list[str]:
 
 def is_host_private(host: str) -> bool:
     """Whether a host resolves to any non-public address. False if the lookup takes longer than LOOKUP_SECONDS."""
+    # This machine by definition (RFC 6761), also where the resolver does not know it.
+    if f".{host.rstrip('.').lower()}".endswith(".localhost"):
+        return True
     future: Future[list[str]] = Future()
 
     def work() -> None:

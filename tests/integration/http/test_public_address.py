@@ -128,9 +128,25 @@ def test_this_machine_is_never_connected_to_however_it_is_written(listener: List
     assert listener.requests == []
 
 
-@pytest.mark.parametrize("host", [one.strip("[]") for one in HERE if not one.startswith(("%", "localhost."))])
+@pytest.mark.parametrize("host", [one.strip("[]") for one in HERE if not one.startswith("%")])
 def test_this_machine_is_noticed_when_the_address_is_set(host: str) -> None:
     assert is_host_private(host)
+
+
+@pytest.mark.parametrize("host", ["localhost.", "LOCALHOST", "shop.localhost", "a.Localhost.", "localhost.."])
+def test_a_name_of_this_machine_is_private_although_the_resolver_does_not_know_it(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Names(monkeypatch, [])
+
+    assert is_host_private(host)
+
+
+@pytest.mark.parametrize("host", ["notlocalhost", "localhost.shop.test"])
+def test_a_name_that_only_looks_like_it_is_looked_up(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    Names(monkeypatch, ["8.8.8.8"])
+
+    assert not is_host_private(host)
 
 
 def test_the_operator_may_call_this_machine(listener: Listener) -> None:
