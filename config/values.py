@@ -214,7 +214,10 @@ def _odd_letters(text: str) -> str:
     if re.search(r"[\x00- \x7f]", text):
         return "must have no space: write %20 for one that belongs to it"
     try:
-        host = urlsplit(text).hostname or ""
+        url = urlsplit(text)
+        host = url.hostname or ""
+        if host and not all(host.removesuffix(".").split(".")):
+            return f"must have the name of a host after {url.scheme}://"
         plain = ascii_host(host)
     except ValueError:
         return "must have its host in ASCII: write the xn-- form of it, which your provider shows"

@@ -116,7 +116,8 @@ class TestOddLetters:
         [
             ("https://pay.example/wébhook", "percent-encoded"),
             ("https://pay.example/web hook", "%20"),
-            ("https://a..ü/webhook", "starts with https://"),
+            ("https://a..ü/webhook", "must have the name of a host after https://"),
+            ("https://☕.example/webhook", "the xn-- form"),
         ],
     )
     def test_another_odd_letter_gets_its_own_advice(self, url: str, words: str) -> None:
