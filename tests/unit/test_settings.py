@@ -499,7 +499,7 @@ class TestUrls:
         [
             ("https://müller.example", "xn--mller-kva.example"),
             ("https://☕.example", "xn-- form"),
-            ("https://ä..example", "xn-- form"),
+            ("https://ä..example", "must have the name of a host"),
             ("https://pay.example/ü", "%C3%BC"),
             ("https://pay.example:99999", "a port that is not a number"),
             ("https://pay.example:x", "a port that is not a number"),
