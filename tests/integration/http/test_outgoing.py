@@ -243,7 +243,7 @@ class TestStrike:
         with (
             serving(at_once(body)) as server,
             strike_at(server, tmp_path) as strike,
-            pytest.raises(StrikeUnavailable),
+            pytest.raises(StrikeAmbiguous, match="too large"),
         ):
             strike.get_invoice("i")
 
