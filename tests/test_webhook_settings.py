@@ -352,7 +352,7 @@ class TestWhatStrikeRefuses:
             (Fault("*", "/v1/*", "error", status=503, code="MAINTENANCE_MODE"), "nothing was changed. Try again later"),
             (Fault("*", "/v1/*", "html403"), "edge proxy"),
             (Fault("*", "/v1/*", "rate_limited", seconds=90), "Try again in 90 seconds"),
-            (Fault("*", "/v1/*", "unreachable"), "could not be reached"),
+            (Fault("*", "/v1/*", "unreachable"), "did not answer"),
             (Fault("*", "/v1/*", "garbage"), "not valid JSON"),
         ],
         ids=lambda value: value.kind + str(value.status) if isinstance(value, Fault) else "",
