@@ -151,7 +151,7 @@ def _fresh_draft(issuer: InvoiceIssuer, known: Draft | None, correlation_id: str
     now = issuer.clock()
     good_for = min(DRAFT_GOOD_FOR, issuer.time_to_pay(order) / 4)
     is_ours_alone = known is not None and known.strike_correlation_id != correlation_id
-    # A draft from the future was made by a wrong clock: nobody knows how old its price is.
+    # A draft from the future was made by a wrong clock, so the age of its price is unknown.
     is_recent = known is not None and timedelta() <= now - known.created_at < good_for
     if known is not None and is_ours_alone and known.order == order and is_recent:
         return known
