@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 
-from bench import admin, create, idle_pass, lists, memory, qr, report, scrape, start, status, throughput
+from bench import admin, create, first_sale, idle_pass, lists, memory, qr, report, scrape, start, status, throughput
 from bench.figures import Figure, show
 
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -16,6 +16,7 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "memory": memory.measure,
     "start": start.measure,
     "idle_pass": idle_pass.measure,
+    "first_sale": first_sale.measure,
     "report": report.measure,
     "admin": admin.measure,
     "scrape": scrape.measure,

@@ -1,19 +1,12 @@
-"""From nothing to a shop that was notified of a payment, in the two commands of the README.
-
-python -m tests.first_sale              in a new folder, and how long it took
-python -m tests.first_sale "José #1"    in a folder of that name
-"""
+"""From nothing to a shop that was notified of a payment, in the two commands of the README."""
 
 from __future__ import annotations
 
-import argparse
 import os
 import random
-import resource
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,10 +28,9 @@ class NoPackages(Exception):
 
 @dataclass(frozen=True)
 class FirstSale:
-    """How long it took, by the clock and in processor time: a busy machine changes the first alone."""
+    """How long it took, and what it left on the disk."""
 
     seconds: float
-    cpu_seconds: float
     databases: tuple[str, ...]
     """Every SQLite file that there is then, from the folder on."""
 
@@ -55,7 +47,7 @@ def first_sale(folder: Path) -> FirstSale:
         name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "MAKEFLAGS", "PYTHONPATH")
     }
     log = folder.parent / "log.txt"
-    cpu_before, started = _cpu_seconds(), time.monotonic()
+    started = time.monotonic()
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(folder)], check=True, timeout=60)  # noqa: S607
     with log.open("wb") as output:
         make = subprocess.Popen(
@@ -80,7 +72,7 @@ def first_sale(folder: Path) -> FirstSale:
             os.killpg(make.pid, signal.SIGKILL)
             make.wait()
     databases = tuple(sorted(str(path.relative_to(folder)) for path in folder.parent.rglob("*.sqlite")))
-    return FirstSale(seconds, _cpu_seconds() - cpu_before, databases)
+    return FirstSale(seconds, databases)
 
 
 def sell_and_pay(sandbox: RunningSandbox) -> None:
@@ -104,21 +96,3 @@ def _port_for_later() -> int:
         ports = ("127.0.0.1", first), ("127.0.0.1", first + 1)
         with suppress(OSError), socket.create_server(ports[0]), socket.create_server(ports[1]):
             return first
-
-
-def _cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def main() -> None:
-    """Measure it."""
-    parser = argparse.ArgumentParser(description="From a clone to a shop that was notified.")
-    parser.add_argument("name", nargs="?", default="lnpay", help="the folder to clone into")
-    with tempfile.TemporaryDirectory() as place:
-        sale = first_sale(Path(place) / parser.parse_args().name)
-    print(f"{sale.seconds:.1f} s, {sale.cpu_seconds:.1f} s of processor time")
-
-
-if __name__ == "__main__":
-    main()

@@ -10,9 +10,6 @@ import pytest
 
 from tests.sandbox_process import ROOT
 
-LIMIT_SECONDS = 20
-"""Of processor time: what a quiet machine takes at most, with the packages in pip's cache."""
-
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the two commands are for a machine with make")
 def test_two_commands_lead_to_a_paid_order_also_in_an_odd_folder(tmp_path: Path) -> None:
@@ -26,6 +23,5 @@ def test_two_commands_lead_to_a_paid_order_also_in_an_odd_folder(tmp_path: Path)
     except NoPackages:
         pytest.skip("pip reaches neither a registry nor its cache")
 
-    assert sale.cpu_seconds < LIMIT_SECONDS
     (database,) = sale.databases
     assert database.startswith("sandbox-")
