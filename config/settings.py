@@ -157,6 +157,7 @@ def _read_settings(reader: _Reader, env_file: Path) -> Settings:
         db_statement_timeout_seconds=read(
             "DB_STATEMENT_TIMEOUT", values.whole(0, 3_600, "seconds"), Settings.db_statement_timeout_seconds
         ),
+        worker_host=read("WORKER_HOST", values.host_name, Settings.worker_host),
         delivery_url=hidden("DELIVERY_URL", values.url, Settings.delivery_url),
         delivery_secret=hidden("DELIVERY_SECRET", values.delivery_secret, Settings.delivery_secret),
         delivery_events=read("DELIVERY_EVENTS", values.events, Settings.delivery_events),

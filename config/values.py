@@ -42,6 +42,7 @@ _WHOLE = re.compile(r"[0-9]{1,18}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,6})?", re.ASCII)
 _VISIBLE = re.compile(r"[!-~]+")
 _HOST = re.compile(r"[0-9A-Za-z.:_-]+", re.ASCII)
+_HOST_NAME = re.compile(r"[0-9A-Za-z._-]{1,64}", re.ASCII)
 _WORDS = {
     **dict.fromkeys(("on", "true", "yes", "1"), True),
     **dict.fromkeys(("off", "false", "no", "0"), False),
@@ -103,6 +104,12 @@ def whole(low: int, high: int, unit: str) -> Callable[[str], int]:
         return int(text)
 
     return read
+
+
+def host_name(text: str) -> str:
+    if not _HOST_NAME.fullmatch(text):
+        raise ValueError("must be a name of at most 64 letters, digits, dots, hyphens and underscores")
+    return text
 
 
 def days_or_never(text: str) -> int:

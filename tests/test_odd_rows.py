@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Connection, Table, text
+from sqlalchemy import Column, Connection, Table, UniqueConstraint, text
 from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
 
 from lnpay.commands import add_commands
@@ -18,7 +18,7 @@ from lnpay.doctor.checks import work
 from lnpay.doctor.runner import make_checks
 from lnpay.doctor.target import Target
 from lnpay.domain.errors import LnpayError
-from lnpay.domain.model import Invoice
+from lnpay.domain.model import Heartbeat, Invoice
 from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
 from lnpay.repository import tables
 from lnpay.repository.maintenance.inspect import look
@@ -103,6 +103,7 @@ def sell_everything(world: World) -> None:
     for name, one_pass in (("main", main_pass), ("expired", expired_pass)):
         make_pass(world.backend, name, one_pass)
     with world.backend.repository.transaction() as tx:
+        tx.heartbeats.beat(Heartbeat("main", world.clock(), None, host="web-1"))
         tx.logins.set_tries("address 203.0.113.9", 3, world.clock())
         now = tx.limits.now()
         tx.limits.block("invoice_create", now)
@@ -164,12 +165,18 @@ def copy_invoices(connection: Connection, number: int) -> None:
     connection.execute(text(f"INSERT INTO invoices ({names}) SELECT {copied} FROM invoices WHERE id < 1000"))  # noqa: S608
 
 
+def is_unique(column: Column[object]) -> bool:
+    """Whether no two rows may have the same value, alone or with that of another column."""
+    unique = (one for one in column.table.constraints if isinstance(one, UniqueConstraint))
+    return any(column.name in one.columns for one in unique)
+
+
 def plant_in(connection: Connection, table: Table, column: Column[object], value: str) -> int:
     """Copies of every row of a table with another value in one column; 0 where the database does not take it."""
     number = list(table.columns).index(column) + 1
     values = {one.name: one.name for one in table.columns}
     for one in table.columns:
-        is_name = one.unique or (one.primary_key and one.name != "id" and len(table.primary_key) == 1)
+        is_name = is_unique(one) or (one.primary_key and one.name != "id" and len(table.primary_key) == 1)
         if is_name and one.name not in ROW_NAMES:
             values[one.name] = (
                 f"CASE WHEN {one.name} IS NULL THEN NULL ELSE substr({one.name}, 1, 9) || '-{number}' END"
@@ -184,7 +191,7 @@ def plant_in(connection: Connection, table: Table, column: Column[object], value
     mine = "id < 1000" if key == "id" else f"{key} NOT LIKE '%%-%%'"
     copied = ", ".join(values.values())
     statement = f"INSERT INTO {table.name} ({names}) SELECT {copied} FROM {table.name} WHERE {mine}"  # noqa: S608
-    if column.unique or column.primary_key:
+    if is_unique(column) or column.primary_key:
         statement += " LIMIT 1"
     elif table is tables.provider_calls:
         statement = f"UPDATE {table.name} SET {column.name} = {value}"  # noqa: S608

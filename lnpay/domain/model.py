@@ -326,6 +326,7 @@ class Heartbeat:
 
     trouble: what a person should look at, in words, if anything. troubled_since: the end of the first of the passes
     that have been in trouble without a break. unreadable: rows of Strike's list, and of ours, that it passed over.
+    host: the machine it ran on; empty: hosts are not distinguished.
     """
 
     worker: str
@@ -333,6 +334,7 @@ class Heartbeat:
     trouble: str | None
     troubled_since: datetime | None = None
     unreadable: int = 0
+    host: str = ""
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,8 @@ class Settings:
     """Connections to PostgreSQL that one process opens at most."""
     db_statement_timeout_seconds: int = 0
     """After which PostgreSQL gives up a statement of a server or worker. 0: never."""
+    worker_host: str = ""
+    """This machine's name in the workers' heartbeats. Empty: the name that it gives itself."""
     webhook_secret: str = field(default="", repr=False)
     """Empty: no call to /webhook is trusted."""
     webhook_secret_old: str = field(default="", repr=False)

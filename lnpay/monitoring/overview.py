@@ -208,8 +208,8 @@ def provider(repository: Repository, now: datetime) -> Provider:
     return Provider(made, limit.calls, still)
 
 
-def last_passes(repository: Repository) -> dict[str, Heartbeat | None]:
-    """The last pass of each worker. Raises StorageUnavailable."""
+def last_passes(repository: Repository) -> dict[str, list[Heartbeat]]:
+    """The last pass of each worker on each host. Raises StorageUnavailable."""
     with repository.reading() as tx:
-        known = {heartbeat.worker: heartbeat for heartbeat in tx.heartbeats.every()}
-    return {worker: known.get(worker) for worker in WORKERS}
+        known = tx.heartbeats.every()
+    return {worker: [one for one in known if one.worker == worker] for worker in WORKERS}

@@ -67,6 +67,7 @@ class Snapshot:
     unsettled: payments that Strike lists and that could not be settled.
     refund_seconds: since the oldest refund of each open state is owed, or in flight.
     blocked_seconds: how long Strike still refuses calls of a bucket.
+    workers: by worker and host; a worker that has never made a pass is there without a host.
     stalled: how much work of each kind has not moved for an hour; see `lnpay.monitoring.stalled`.
     """
 
@@ -79,7 +80,7 @@ class Snapshot:
     unsettled: int
     calls: Mapping[Bucket, Calls]
     blocked_seconds: Mapping[Bucket, float]
-    workers: Mapping[str, WorkerStatus]
+    workers: Mapping[tuple[str, str], WorkerStatus]
     stalled: Mapping[str, int]
 
 
@@ -168,14 +169,16 @@ def _calls(tx: Transaction, bucket: Bucket) -> Calls:
     return Calls(made, max(0, int(limit.calls * DEFAULT_SHARE) - made))
 
 
-def _workers(tx: Transaction, now: datetime) -> dict[str, WorkerStatus]:
+def _workers(tx: Transaction, now: datetime) -> dict[tuple[str, str], WorkerStatus]:
     found = {
-        one.worker: WorkerStatus(
+        (one.worker, one.host): WorkerStatus(
             age_seconds=(now - one.ended_at).total_seconds(),
             is_in_trouble=one.trouble is not None,
             trouble_seconds=0.0 if one.troubled_since is None else (now - one.troubled_since).total_seconds(),
             unreadable=one.unreadable,
         )
         for one in tx.heartbeats.every()
+        if one.worker in WORKERS
     }
-    return {name: found.get(name, WorkerStatus(None, is_in_trouble=False)) for name in WORKERS}
+    silent = set(WORKERS) - {worker for worker, _ in found}
+    return {**found, **{(worker, ""): WorkerStatus(None, is_in_trouble=False) for worker in silent}}

@@ -13,6 +13,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    UniqueConstraint,
     func,
 )
 
@@ -228,6 +229,7 @@ milestones = Table(
     Column("reached_at", UtcDateTime, nullable=False),
 )
 
+# The last pass on any host: all that LNPay before version 0025 knows.
 heartbeats = Table(
     "heartbeats",
     metadata,
@@ -236,6 +238,19 @@ heartbeats = Table(
     Column("trouble", Text),
     Column("troubled_since", UtcDateTime),
     Column("unreadable", Integer, nullable=False, server_default="0"),
+)
+
+host_heartbeats = Table(
+    "host_heartbeats",
+    metadata,
+    Column("id", BigId, primary_key=True),
+    Column("worker", String(20), nullable=False),
+    Column("host", String(64), nullable=False),
+    Column("ended_at", UtcDateTime, nullable=False),
+    Column("trouble", Text),
+    Column("troubled_since", UtcDateTime),
+    Column("unreadable", Integer, nullable=False, server_default="0"),
+    UniqueConstraint("worker", "host"),
 )
 
 installation = Table(

@@ -46,6 +46,7 @@ from lnpay.refunds.policy import RefundRules
 from lnpay.refunds.send import refund_dispatcher
 from lnpay.repository import Repository
 from lnpay.runtime.backend import Access, Backend, ShopFace
+from lnpay.runtime.host import find_host
 from lnpay.strike.budget import Budget
 from lnpay.strike.client import Strike
 
@@ -120,6 +121,7 @@ def build_backend(
         access=_access(settings, sandbox_url, demo_shop_key),
         prune_after_days=settings.prune_after_days,
         shop_face=ShopFace(settings.shop_name, settings.shop_color, settings.shop_logo),
+        host=settings.worker_host or find_host(settings.database_url),
     )
 
 

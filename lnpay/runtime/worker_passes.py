@@ -193,7 +193,7 @@ def make_pass(backend: Backend, worker: str, one_pass: Pass) -> Summary:
 def _remember(backend: Backend, worker: str, trouble: str | None, unreadable: int) -> None:
     rows = unreadable + backend.repository.unreadable.count()
     with backend.repository.transaction() as tx:
-        tx.heartbeats.beat(Heartbeat(worker, backend.clock(), trouble, unreadable=rows))
+        tx.heartbeats.beat(Heartbeat(worker, backend.clock(), trouble, unreadable=rows, host=backend.host))
 
 
 def repeat(one_pass: Callable[[], Summary], seconds: float, stop: threading.Event) -> None:

@@ -557,6 +557,18 @@ class TestWork:
 
         assert_only(shop.troubles(), "worker_main", WARN, "its last pass ended 30 minutes ago")
 
+    def test_a_worker_died_on_one_of_two_machines(self, shop: Installation) -> None:
+        with shop.rows() as tx:
+            tx.heartbeats.beat(Heartbeat("main", shop.now() - 2 * HOUR, None, host="web-1"))
+            tx.heartbeats.beat(Heartbeat("main", shop.now(), None, host="web-2"))
+
+        found = [one for one in shop.examine() if one.name == "worker_main"]
+
+        assert [(one.verdict, one.message.partition(" ended")[0]) for one in found] == [
+            (FAIL, "on web-1: its last pass"),
+            (Verdict.OK, "on web-2: its last pass"),
+        ]
+
     def test_a_worker_was_never_started(self, shop: Installation) -> None:
         shop.execute("DELETE FROM heartbeats WHERE worker = 'expired'")
 

@@ -78,6 +78,7 @@ class TestDefaults:
             database_url=f"sqlite:///{ROOT / 'invoices.sqlite'}",
             db_pool_size=30,
             db_statement_timeout_seconds=0,
+            worker_host="",
             delivery_url="http://localhost:8000/webhook",
             delivery_secret="",
             delivery_events=frozenset({EventType.INVOICE_SETTLED}),
@@ -317,6 +318,11 @@ class TestValues:
         assert getattr(load(**{name: f" {high} "}), attribute) == high
         for wrong in (str(low - 1), str(high + 1), "-5", "1.5", "1e3", "1_000", "many", "٣٠٠", "9" * 5000):
             assert problem_of(**{name: wrong}).startswith(name)
+
+    def test_a_machine_has_a_name_that_can_be_shown(self) -> None:
+        assert load(WORKER_HOST="web-1.example_a").worker_host == "web-1.example_a"
+        for wrong in ("x" * 65, "web 1", "büro", "a/b"):
+            assert "at most 64 letters" in problem_of(WORKER_HOST=wrong)
 
     def test_a_shop_has_a_name_of_one_line(self) -> None:
         assert load(SHOP_NAME="  Bücher   &  Meer ").shop_name == "Bücher & Meer"

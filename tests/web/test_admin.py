@@ -17,7 +17,7 @@ from werkzeug.test import TestResponse
 
 from lnpay.deliveries.send import send_due
 from lnpay.domain.errors import ShopGone, ShopRefused
-from lnpay.domain.model import Event, Invoice
+from lnpay.domain.model import Event, Heartbeat, Invoice
 from lnpay.domain.states import InvoiceState, LatePayments, RefundState
 from lnpay.invoices.settle import reconcile_invoice
 from lnpay.refunds.by_hand import BY_HAND_AFTER
@@ -661,6 +661,21 @@ class TestOverview:
         assert "Work that does not move" in shop.client.get("/admin").text
         make_pass(shop.backend, "main", lambda _: Summary({}))
         assert "Nothing needs you" in shop.client.get("/admin").text
+
+    def test_a_machine_is_named_where_there_are_several(self, shop: World) -> None:
+        log_in(shop)
+        shown = {}
+        for host in ("web-1", "web-2"):
+            for _ in range(2):
+                with shop.backend.repository.transaction() as tx:
+                    tx.heartbeats.beat(Heartbeat("main", shop.backend.clock(), "no answer", host=host))
+                shop.wait(700)
+            shown[host] = re.findall("Worker: main.*?<", shop.client.get("/admin").text)
+
+        assert shown == {
+            "web-1": ["Worker: main<", "Worker: main<"],
+            "web-2": [f"Worker: main on {host}<" for host in ("web-1", "web-2", "web-1", "web-2")],
+        }
 
     def test_an_invoice_that_could_not_be_checked_needs_the_operator(self, shop: World) -> None:
         shop.sell()

@@ -142,6 +142,18 @@ class TestProviderAndWorkers:
         assert samples["lnpay_worker_last_run_age_seconds", "refund"] == float("inf")
         assert (samples["lnpay_worker_trouble", "main"], samples["lnpay_worker_trouble", "refund"]) == (1, 0)
 
+    def test_each_host_has_a_line_of_its_own(self, world: World) -> None:
+        for host in ("web-1", "web-2"):
+            with world.backend.repository.transaction() as tx:
+                tx.heartbeats.beat(Heartbeat("main", world.backend.clock(), None, host=host))
+            world.wait(60)
+
+        samples = scrape(world)
+
+        assert samples["lnpay_worker_last_run_age_seconds", "web-1", "main"] == 120
+        assert samples["lnpay_worker_last_run_age_seconds", "web-2", "main"] == 60
+        assert samples["lnpay_worker_last_run_age_seconds", "refund"] == float("inf")
+
     def test_rows_that_were_passed_over_and_work_that_does_not_move(self, world: World) -> None:
         world.sell()
         world.wait(5_000)

@@ -119,17 +119,20 @@ def _is_undecided(refund: Refund) -> bool:
 
 def _check_workers(target: Target) -> Iterator[Finding]:
     with target.reading() as tx:
-        beats = {beat.worker: beat for beat in tx.heartbeats.every()}
+        beats = tx.heartbeats.every()
+    has_several = len({beat.host for beat in beats}) > 1
     for worker in WORKER_INTERVALS:
-        yield _worker(target, worker, beats.get(worker))
+        own = [beat for beat in beats if beat.worker == worker]
+        if not own:
+            yield warn(f"worker_{worker}", "it has never made a pass", START.format(name=FILES[worker]))
+        for beat in own:
+            yield _worker(target, beat, f"on {beat.host or 'a host without a name'}: " if has_several else "")
 
 
-def _worker(target: Target, worker: str, beat: Heartbeat | None) -> Finding:
-    name, start = f"worker_{worker}", START.format(name=FILES[worker])
-    if beat is None:
-        return warn(name, "it has never made a pass", start)
+def _worker(target: Target, beat: Heartbeat, where: str) -> Finding:
+    name, start = f"worker_{beat.worker}", START.format(name=FILES[beat.worker])
     age = target.clock() - beat.ended_at
-    text = f"its last pass ended {in_words(age)} ago"
+    text = f"{where}its last pass ended {in_words(age)} ago"
     if age > LATE:
         return (fail if age > VERY_LATE else warn)(name, text, f"check that it is started: {start}")
     if beat.trouble is not None:

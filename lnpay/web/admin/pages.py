@@ -37,6 +37,7 @@ def show_overview() -> str:
     """What needs a person first; then how things stand."""
     backend = current_backend()
     now = backend.clock()
+    passes = last_passes(backend.repository)
     days = last_days(backend.repository, now, DAYS_SHOWN)
     unit = "sats" if request.args.get("chart") == "sats" else "payments"
     return render_template(
@@ -45,7 +46,8 @@ def show_overview() -> str:
         days=days,
         unit=unit,
         chart=draw(days, _MEASURES[unit]),
-        passes=last_passes(backend.repository),
+        passes=passes,
+        has_several_hosts=len({one.host for made in passes.values() for one in made}) > 1,
         provider=provider(backend.repository, now),
         rate=backend.issuer.rates.status().rate,
         most_shown=MOST_SHOWN,

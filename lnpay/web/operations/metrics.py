@@ -223,18 +223,26 @@ def _provider(figures: Snapshot) -> Iterator[Metric]:
 def _workers(figures: Snapshot) -> Iterator[Metric]:
     ages = {name: inf if one.age_seconds is None else one.age_seconds for name, one in figures.workers.items()}
     trouble = {name: one.is_in_trouble for name, one in figures.workers.items()}
-    yield _gauge(
-        "lnpay_worker_last_run_age_seconds", "Since its last pass ended; +Inf when there was none.", "worker", ages
+    yield _worker_gauge(
+        "lnpay_worker_last_run_age_seconds", "Since its last pass ended; +Inf when there was none.", ages
     )
-    yield _gauge("lnpay_worker_trouble", "Whether its last pass wants a person to look.", "worker", trouble)
+    yield _worker_gauge("lnpay_worker_trouble", "Whether its last pass wants a person to look.", trouble)
     seconds = {name: one.trouble_seconds for name, one in figures.workers.items()}
-    yield _gauge("lnpay_worker_trouble_seconds", "For how long its passes have wanted that; 0: not.", "worker", seconds)
+    yield _worker_gauge("lnpay_worker_trouble_seconds", "For how long its passes have wanted that; 0: not.", seconds)
     unreadable = {name: one.unreadable for name, one in figures.workers.items()}
-    yield _gauge(
+    yield _worker_gauge(
         "lnpay_worker_unreadable_rows", "Rows of Strike and of the database that its last pass could not read.",
-        "worker", unreadable,
+        unreadable,
     )  # fmt: skip
     yield _gauge("lnpay_stalled", "Work that has not moved for an hour.", "kind", figures.stalled)
+
+
+def _worker_gauge(name: str, text: str, values: Mapping[tuple[str, str], float]) -> Metric:
+    """One value for each worker, or for each worker and host where hosts have names."""
+    family = GaugeMetricFamily(name, text)
+    for (worker, host), value in values.items():
+        family.add_sample(name, {"worker": worker, "host": host} if host else {"worker": worker}, value)
+    return family
 
 
 def _gauge(name: str, text: str, label: str, values: Mapping[_Word, float]) -> Metric:

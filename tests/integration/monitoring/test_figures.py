@@ -202,7 +202,21 @@ class TestWorkers:
         world.wait(90)
 
         assert look(world).workers == {
-            "main": WorkerStatus(90, is_in_trouble=False),
-            "expired": WorkerStatus(None, is_in_trouble=False),
-            "refund": WorkerStatus(90, is_in_trouble=True, trouble_seconds=90),
+            ("main", ""): WorkerStatus(90, is_in_trouble=False),
+            ("expired", ""): WorkerStatus(None, is_in_trouble=False),
+            ("refund", ""): WorkerStatus(90, is_in_trouble=True, trouble_seconds=90),
+        }
+
+    def test_each_host_has_a_status_of_its_own(self, world: World) -> None:
+        with world.backend.repository.transaction() as tx:
+            tx.heartbeats.beat(Heartbeat("main", world.backend.clock(), None, host="web-1"))
+        world.wait(90)
+        with world.backend.repository.transaction() as tx:
+            tx.heartbeats.beat(Heartbeat("main", world.backend.clock(), "look at it", host="web-2"))
+
+        assert look(world).workers == {
+            ("main", "web-1"): WorkerStatus(90, is_in_trouble=False),
+            ("main", "web-2"): WorkerStatus(0, is_in_trouble=True),
+            ("expired", ""): WorkerStatus(None, is_in_trouble=False),
+            ("refund", ""): WorkerStatus(None, is_in_trouble=False),
         }
