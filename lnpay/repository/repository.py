@@ -32,6 +32,7 @@ from lnpay.repository.maintenance.postgres import (
     bounded,
     is_cancelled,
     is_writable,
+    lost_reason,
     postgres_engine,
 )
 from lnpay.repository.pruned import Pruned
@@ -199,7 +200,11 @@ def _translating() -> Iterator[None]:
     except (DBAPIError, PoolTimeout) as error:
         if isinstance(error, OUR_MISTAKES):
             raise
-        log.error("database unavailable error=%s", error.__class__.__name__, exc_info=error)
+        name, reason = error.__class__.__name__, lost_reason(error)
+        if reason is None:
+            log.error("database unavailable error=%s", name, exc_info=error)
+        else:
+            log.error("database unavailable error=%s reason=%s", name, reason)
         if is_cancelled(error):
             raise StorageUnavailable("the database took longer than DB_STATEMENT_TIMEOUT") from error
         raise StorageUnavailable("the database is not available right now") from error

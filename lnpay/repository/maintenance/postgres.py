@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import OperationalError
 
 from lnpay.domain.errors import StorageUnavailable
 
@@ -72,6 +73,16 @@ def bounded(seconds: int) -> tuple[str, ...]:
 def is_cancelled(error: BaseException) -> bool:
     """Whether PostgreSQL gave a statement up because it took too long."""
     return getattr(getattr(error, "orig", None), "sqlstate", None) == CANCELLED
+
+
+def lost_reason(error: BaseException) -> str | None:
+    """Why PostgreSQL cannot be reached, in one line; None for any other error, whose place in the code matters."""
+    original = getattr(error, "orig", None)
+    if type(original).__module__.partition(".")[0] != "psycopg":
+        return None
+    code = getattr(original, "sqlstate", None)
+    is_lost = isinstance(error, OperationalError) and (code is None or code.startswith("08"))
+    return " ".join(str(original).split()) if is_lost or code in LOST_SERVER else None
 
 
 def is_writable(connection: Connection) -> bool:
