@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,8 +21,6 @@ from typing import IO
 
 import requests
 
-from lnpay.runtime.backend import Backend
-from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
 from lnpay.sandbox import (
     Fault,
     SandboxServer,
@@ -31,7 +29,8 @@ from lnpay.sandbox import (
 )
 from lnpay.sandbox.server import wait_until
 from lnpay.strike.client import SUBSCRIBED_EVENTS
-from tests.scenarios.live import ROOT, START_SECONDS, build_live_backend, environment, free_port, is_up, subscribe
+from tests.chaos.balance import Books, Sale
+from tests.scenarios.live import ROOT, START_SECONDS, environment, free_port, is_up, subscribe
 
 SECONDS = float(os.environ.get("CHAOS_SECONDS", "20"))
 SEED = int(os.environ.get("CHAOS_SEED", "1"))
@@ -39,17 +38,6 @@ SEED = int(os.environ.get("CHAOS_SEED", "1"))
 TIME_TO_PAY_SECONDS = 10
 WORKERS = ("main_worker", "expired_worker", "refund_failure_worker")
 FATES = ("complete", "complete", "pending3", "pendingfail3", "fail")
-MOST_ROUNDS = 300
-
-
-@dataclass
-class Sale:
-    """An invoice as the shop saw it, and where its money would go back to."""
-
-    address: str
-    invoice_id: str
-    payment_request: str
-    expires_at: datetime
 
 
 @dataclass
@@ -206,64 +194,13 @@ def test_programs_that_are_killed_all_the_time_lose_no_payment_and_pay_nothing_b
         simulator.faults.remove()
         customers.pay_late(is_waiting=True)
 
-        rounds = drain(provider, simulator, database_url, customers.paid)
-        report(simulator, fleet, customers.paid, rounds)
-        assert_balanced(simulator, customers.paid)
-
-
-def was_late(simulator: Simulator, sale: Sale) -> bool:
-    """By the provider's book."""
-    (entry,) = [one for one in simulator.ledger.entries if one.kind == "in" and one.invoice_id == sale.invoice_id]
-    return entry.at > sale.expires_at
-
-
-def drain(provider: SandboxServer, simulator: Simulator, database_url: str, paid: list[Sale]) -> int:
-    """One process does what is left, in a world without obstacles whose time runs faster. Returns its rounds."""
-    simulator.config.payout_behaviours = {"*": "complete"}
-    backend = build_live_backend(
-        provider.url, database_url, simulator.clock.now, time_offset_seconds=TIME_TO_PAY_SECONDS
-    )
-    try:
-        for number in range(MOST_ROUNDS):
-            for one_pass in (main_pass, expired_pass, refund_pass):
-                one_pass(backend)
-            if is_done(simulator, backend, paid):
-                return number
-            simulator.clock.advance(30)
-    finally:
-        backend.close()
-    return MOST_ROUNDS
-
-
-def is_done(simulator: Simulator, backend: Backend, paid: list[Sale]) -> bool:
-    """Whether nothing is left to do about what was paid."""
-    late = sum(was_late(simulator, sale) for sale in paid)
-    with backend.repository.reading() as tx:
-        is_delivered = tx.deliveries.next_due_at() is None
-    return is_delivered and simulator.ledger.payouts_per_destination().total() == late
-
-
-def report(simulator: Simulator, fleet: Fleet, paid: list[Sale], rounds: int) -> None:
-    late = sum(was_late(simulator, sale) for sale in paid)
-    print(
-        f"{fleet.kills.total()} kills {dict(fleet.kills)}, {len(paid)} payments, {late} of them late, "
-        f"{len(simulator.ledger.executions)} executions, {len(simulator.shop.deliveries)} deliveries, "
-        f"{rounds} rounds to drain"
-    )
-
-
-def assert_balanced(simulator: Simulator, paid: list[Sale]) -> None:
-    """Each late payment was paid back once; each payment in time was told under one id; nothing else happened."""
-    ids: dict[str, set[str]] = defaultdict(set)
-    for delivery in simulator.shop.accepted():
-        ids[delivery.json()["data"]["invoice_id"]].add(delivery.headers["webhook-id"])
-    payouts = simulator.ledger.payouts_per_destination()
-    late = [sale for sale in paid if was_late(simulator, sale)]
-    in_time = [sale for sale in paid if not was_late(simulator, sale)]
-    assert late
-    assert in_time
-    assert payouts == Counter(sale.address for sale in late)
-    assert max(payouts.values()) == 1
-    assert {sale.invoice_id: len(ids[sale.invoice_id]) for sale in in_time} == {sale.invoice_id: 1 for sale in in_time}
-    assert set(ids) == {sale.invoice_id for sale in in_time}
-    assert simulator.ledger.sent() == sum(simulator.ledger.received(sale.invoice_id) for sale in late)
+        books = Books(simulator, customers.paid)
+        rounds = books.drain(provider, database_url, TIME_TO_PAY_SECONDS)
+        print(
+            f"{fleet.kills.total()} kills {dict(fleet.kills)}, {len(books.paid)} payments, {len(books.late())} late, "
+            f"{len(simulator.ledger.executions)} executions, {len(simulator.shop.deliveries)} deliveries, "
+            f"{rounds} rounds to drain"
+        )
+        assert books.late()
+        assert books.in_time()
+        assert books.violations() == []
