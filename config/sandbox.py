@@ -35,7 +35,8 @@ def load_sandbox_account() -> str:
 def load_sandbox_settings() -> Settings:
     """Read the sandbox's settings. Raises SettingsError.
 
-    PORT chooses the two ports; SHOP_SETTINGS in the environment connect a shop under development.
+    PORT chooses the two ports; SHOP_SETTINGS in the environment connect a shop under development. In a container
+    SANDBOX_HOST is where both listen, and SANDBOX_FOLDER is where the database may be written.
     """
     key, no_file = "sandbox-key", Path("no-such-file")
     port = load_settings({"STRIKE_API_KEY": key, "PORT": os.environ.get("PORT", "")}, no_file).port
@@ -54,7 +55,8 @@ def load_sandbox_settings() -> Settings:
         # The demo shop runs on this machine, and so does a shop under development.
         "WEBHOOK_ALLOW_PRIVATE": "on",
         # One file for each port: a second sandbox must not empty the first one's.
-        "DATABASE_URL": f"sqlite:///sandbox-{port}.sqlite",
+        "DATABASE_URL": f"sqlite:///{Path(os.environ.get('SANDBOX_FOLDER', ''), f'sandbox-{port}.sqlite').as_posix()}",
+        "HOST": os.environ.get("SANDBOX_HOST") or "127.0.0.1",
         "PORT": str(port),
         "ADMIN_PASSWORD": secrets.token_urlsafe(12),
     }

@@ -36,21 +36,23 @@ def serve_sandbox(settings: Settings, deliver: Callable[[Event], None], account:
     try:
         # Werkzeug prints its own message about a port in use; ours also says what to do.
         with contextlib.redirect_stderr(io.StringIO()):
-            world = SandboxServer(simulator, port=settings.port + 1)
+            world = SandboxServer(simulator, settings.host, settings.port + 1)
     except (OSError, SystemExit) as error:
-        print(explain_trouble("127.0.0.1", settings.port + 1, error), file=sys.stderr)
+        print(explain_trouble(settings.host, settings.port + 1, error), file=sys.stderr)
         return 1
     _forget(settings.database_url)
+    # For a browser on this machine: the address that it listens on may be 0.0.0.0.
+    world_url = f"http://127.0.0.1:{settings.port + 1}"
     # Both use the simulator's clock, so that a payment can be late without waiting.
     backend = build_backend(
-        settings, deliver, clock=simulator.clock.now, sandbox_url=world.url, demo_shop_key=demo_shop_key
+        settings, deliver, clock=simulator.clock.now, sandbox_url=world_url, demo_shop_key=demo_shop_key
     )
     with world:
         backend.strike.create_subscription(settings.webhook_url, settings.webhook_secret, SUBSCRIBED_EVENTS)
         lnpay_url = f"http://127.0.0.1:{settings.port}"
-        print(f"Tour    {world.url}/  (start here)")
-        print(f"Shop    {world.url}/shop\nWallet  {world.url}/wallet\nLedger  {world.url}/ledger")
-        print(f"Faults  {world.url}/faults\nAPI     {lnpay_url}/docs")
+        print(f"Tour    {world_url}/  (start here)")
+        print(f"Shop    {world_url}/shop\nWallet  {world_url}/wallet\nLedger  {world_url}/ledger")
+        print(f"Faults  {world_url}/faults\nAPI     {lnpay_url}/docs")
         print(f"Admin   {lnpay_url}/admin (password: {settings.admin_password})")
         try:
             return serve(backend, settings, with_workers=True)

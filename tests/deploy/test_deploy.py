@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+import requests
 
 from lnpay.sandbox.server import wait_until
+from tests.sandbox_process import free_ports
 from tests.scenarios.live import free_port, is_up
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,29 +53,68 @@ class TestDocker:
         check("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DEPLOY / "docker" / "compose.yaml")
 
     def test_what_is_copied_into_the_image_is_enough_to_serve(self, tmp_path: Path) -> None:
-        copy_as_the_image_does(tmp_path)
         port = free_port()
         settings = {
             "STRIKE_API_KEY": "a-key-of-the-tests",
             "PORT": str(port),
             "DATABASE_URL": f"sqlite:///{tmp_path}/db",
         }
-        # As in the image: no coincurve, and nothing of the checkout on the path.
-        program = "import sys, runpy; sys.modules['coincurve'] = None; sys.argv = ['main.py', '--with-workers']; "
-        program += "sys.path.insert(0, '.'); runpy.run_path('main.py', run_name='__main__')"
-
-        server = subprocess.Popen([sys.executable, "-P", "-c", program], cwd=tmp_path, env={**os.environ, **settings})
-        try:
+        with image_process(tmp_path / "app", [], settings) as server:
             assert wait_until(lambda: server.poll() is not None or is_up(f"http://127.0.0.1:{port}"), 20)
             assert server.poll() is None
-        finally:
-            server.terminate()
-            assert server.wait(20) == 0
+
+    def test_the_image_runs_the_sandbox_for_a_browser_outside(self, tmp_path: Path) -> None:
+        (tmp_path / "data").mkdir()
+        port = free_ports(2)
+        settings = {"PORT": str(port), "SANDBOX_FOLDER": str(tmp_path / "data")}
+
+        with image_process(tmp_path / "app", ["--sandbox"], settings) as server:
+            assert wait_until(lambda: server.poll() is not None or is_up(f"http://127.0.0.1:{port}"), 30)
+            assert server.poll() is None
+            # As from outside the container: not by the loopback interface of 127.0.0.1.
+            for page in (f"http://127.0.0.2:{port}/docs", f"http://127.0.0.2:{port + 1}/shop"):
+                assert requests.get(page, timeout=20).status_code == 200
+
+            answer = requests.post(
+                f"http://127.0.0.1:{port}/generate-invoice", json={"amount_fiat": "12.30"}, timeout=30
+            )
+
+        assert answer.status_code == 200, answer.text
+        assert (tmp_path / "data" / f"sandbox-{port}.sqlite").exists()
+        assert not list((tmp_path / "app").glob("*.sqlite*"))
+
+    def test_both_ports_of_the_sandbox_are_named_and_every_package_is_installed(self) -> None:
+        text = DOCKERFILE.read_text("utf-8")
+
+        assert "\nEXPOSE 5000 5001\n" in text
+        assert "/venv/bin/pip install -r requirements.txt" in text
 
     def test_no_secret_can_get_into_the_image(self, tmp_path: Path) -> None:
         copy_as_the_image_does(tmp_path)
 
         assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".") or path.suffix == ".sqlite"]
+
+
+@contextmanager
+def image_process(folder: Path, arguments: list[str], settings: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run what the image runs, with the files that it copies and nothing of the checkout on the path."""
+    folder.mkdir()
+    copy_as_the_image_does(folder)
+    text = DOCKERFILE.read_text("utf-8")
+    (entry,), (usual,) = (re.findall(rf"^{word} (\[.*\])$", text, re.MULTILINE) for word in ("ENTRYPOINT", "CMD"))
+    python, *program = json.loads(entry)
+    assert python == "/venv/bin/python"
+    variables = dict(re.findall(r"\b((?:SANDBOX_)?HOST)=(\S+)", text))
+    process = subprocess.Popen(
+        [sys.executable, *program, *(arguments or json.loads(usual))],
+        cwd=folder,
+        env={**os.environ, **variables, **settings},
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def copy_as_the_image_does(folder: Path) -> None:
