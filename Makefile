@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-c
 MONEY := lnpay/domain/money.py,lnpay/domain/states.py,lnpay/invoices/settle.py,lnpay/invoices/receives.py,lnpay/invoices/receive_sweep.py,lnpay/invoices/issue_request.py,lnpay/refunds/overpaid.py,lnpay/domain/receives.py,lnpay/invoices/late.py,lnpay/invoices/cancel.py,lnpay/invoices/mark_invalid.py,lnpay/web/greenfield/status.py,lnpay/invoices/sweep.py,lnpay/refunds/send.py,lnpay/refunds/received.py,lnpay/refunds/by_hand.py,lnpay/refunds/merchant.py,lnpay/refunds/operator_request.py,lnpay/refunds/destinations.py,lnpay/repository/queries/refund_requests.py,lnpay/refunds/keys.py,lnpay/refunds/outcomes.py,lnpay/refunds/policy.py,lnpay/deliveries/send.py
 
 .DEFAULT_GOAL := help
-.PHONY: help sandbox test simulate soak mutate lint format types check docs bench stale
+.PHONY: help sandbox test simulate soak chaos mutate lint format types check docs bench stale
 
 help:                           ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/make \1|\2/p' Makefile | while IFS='|' read -r name text; do \
@@ -31,6 +31,9 @@ simulate: $(VENV)/ready-dev     ## whole small worlds with every fault, one seed
 
 soak: $(VENV)/ready-dev         ## a day of real processes whose clocks are hours apart, in a quarter of an hour (HOURS=24)
 	$(BIN)/python -m tests.soak --hours $(or $(HOURS),24)
+
+chaos: $(VENV)/ready-dev        ## two servers, PgBouncer and a failover of PostgreSQL, with customers all the time (ORDERS=2000 SEED=1 FAILOVERS=1)
+	$(BIN)/python -m tests.chaos --orders $(or $(ORDERS),2000) --seed $(or $(SEED),1) --failovers $(or $(FAILOVERS),1)
 
 mutate: $(VENV)/ready-dev       ## break states, money and refunds in a thousand ways and see the tests notice (docs/mutation.md)
 	$(PIP) mutmut==3.8.1
