@@ -39,7 +39,7 @@ class Wait:
 
 
 class Shop:
-    """Orders until it is told to stop."""
+    """Orders until it is closed."""
 
     def __init__(self, url: str, books: Books, seed: int) -> None:
         self.books = books
