@@ -1,4 +1,4 @@
-"""Use case: cancel an invoice for the shop. Strike decides; a payment that was quicker wins."""
+"""Use case: cancel an invoice for the shop. Strike decides; an earlier payment wins."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from lnpay.invoices.settle import SettlementContext, call_off, reconcile_invoice
 log = logging.getLogger(__name__)
 
 _IN_FLIGHT = "PROCESSING_PAYMENT"
-"""Strike's code for an invoice of which a payment is on its way."""
+"""Strike's code for an invoice with a payment in progress."""
 
 
 def cancel_invoice(context: SettlementContext, strike_invoice_id: str) -> Invoice:
-    """Cancel an invoice at Strike and here. Returns it as it stands; one that is cancelled already is returned too.
+    """Cancel an invoice at Strike and here, and return it. Safe to repeat.
 
-    Strike's answer is settled as any other news of the invoice: the move and the shop's message are one commit. If that
-    answer is lost, or refuses, Strike is asked how the invoice stands. If LNPay stops in between, the webhook, a
-    worker or a repeat of this call finishes it.
-    Raises NotFound; OrderConflict if the invoice is paid, has ended, or a payment is on its way; StrikeError if the
+    Strike's answer is settled like any other change of the invoice: the new state and the shop's message are one
+    commit. If the answer is lost or a refusal, LNPay reads the invoice at Strike. If LNPay stops in between, the
+    webhook, a worker or a repeat of this call completes it.
+    Raises NotFound; OrderConflict if the invoice is paid, has ended, or has a payment in progress; StrikeError if the
     outcome is unknown (repeat the call) or Strike refused for another reason.
     """
     invoice = _read(context, strike_invoice_id)
@@ -53,9 +53,9 @@ def cancel_invoice(context: SettlementContext, strike_invoice_id: str) -> Invoic
 
 
 def _cancel_request(context: SettlementContext, invoice: Invoice) -> Invoice:
-    """Strike has no way to cancel a receive request: its deadline ends now, so that a later payment is refunded.
+    """Strike cannot cancel a receive request, so its deadline becomes now: a later payment is refunded.
 
-    Raises OrderConflict if it is paid, or a payment is on its way; StrikeError if Strike cannot say.
+    Raises OrderConflict if it is paid, or has a payment in progress; StrikeError if Strike cannot say.
     """
     request_id = invoice.strike_invoice_id
     reconcile_request(context, request_id)

@@ -57,7 +57,7 @@ def already_paid(invoice: Invoice) -> OrderConflict:
 
 
 def not_cancellable(tx: Transaction, invoice: Invoice) -> OrderConflict:
-    """Why `invoice`, which is not cancelled, cannot be: it is paid, has ended, or a payment is on its way."""
+    """Why `invoice` cannot be cancelled: it is paid, has ended, or has a payment in progress."""
     if invoice.state in WATCHED:
         return _conflict(invoice, invoice.state, *_PENDING)
     if is_undecided(tx, invoice):
@@ -66,7 +66,7 @@ def not_cancellable(tx: Transaction, invoice: Invoice) -> OrderConflict:
 
 
 def conflict_of(tx: Transaction, invoice: Invoice, order: Order, now: datetime) -> OrderConflict | None:
-    """Why `invoice` does not answer a request for `order`; None if it does: it is open and the request is the same."""
+    """Why `invoice` cannot answer a request for `order`; None if it can: it is open, and the request is the same."""
     state = invoice.state
     if is_undecided(tx, invoice):
         return _conflict(invoice, state, *_UNDECIDED)

@@ -1,4 +1,4 @@
-"""What becomes of a payment after the deadline: LATE_PAYMENTS, and the operator's decision about a held one.
+"""Decide about payments after the deadline: by LATE_PAYMENTS, or by the operator if they are held.
 
 Accepting and refunding exclude each other in the database:
 - By rule: one conditional update moves the invoice from a payable state either to SETTLED or to PAID_LATE. Only the
@@ -65,8 +65,8 @@ class LateRules:
 
 @dataclass(frozen=True)
 class LateVerdict:
-    """What becomes of one late payment. price: of one bitcoin, by which it is accepted. why: it is refunded, in words;
-    empty if nothing else was considered.
+    """The decision on one late payment. price: of one bitcoin, at which it is accepted. why: the reason for a refund,
+    for people; empty if nothing else was considered.
     """
 
     decision: LatePayments
@@ -87,7 +87,7 @@ def price_for_late(
     now: datetime,
     seconds: float,
 ) -> Rate | None:
-    """The price of now, if a late payment may be accepted by it. Call it outside of any transaction: it may fetch.
+    """The current price, if a late payment may be accepted at it. Call it outside any transaction: it may fetch.
 
     None if no price is needed, or if there has been none for too long.
     Raises RateUnavailable while the price is worth waiting for.
@@ -108,7 +108,7 @@ def price_for_late(
 
 
 def _newer_than_sale(rate: Rate, invoice: Invoice) -> Rate:
-    """The same price. Raises RateUnavailable if it is the price of the sale itself, which says nothing of now."""
+    """The same price. Raises RateUnavailable if it is the price of the sale itself, which says nothing about now."""
     if rate.as_of <= invoice.rate.as_of:
         raise RateUnavailable("there is no newer price than that of the sale", retry_after_seconds=5)
     return rate
@@ -117,9 +117,9 @@ def _newer_than_sale(rate: Rate, invoice: Invoice) -> Rate:
 def judge_late(
     tx: Transaction, rules: LateRules, invoice: Invoice, received_sats: int, rate: Rate | None
 ) -> LateVerdict:
-    """What becomes of a late payment. Call it in the transaction that acts on it.
+    """Decide about a late payment. Call it in the transaction that acts on the decision.
 
-    rate: the price of now; without one it is not accepted: a refund never costs the shop more than the fee.
+    rate: the current price; without one it is not accepted: a refund never costs the shop more than the fee.
     """
     if rules.payments is LatePayments.REFUND:
         return LateVerdict(LatePayments.REFUND)
@@ -147,7 +147,7 @@ def _has_fallen(sold_at: Decimal, now_at: Decimal, percent: Decimal) -> bool:
 
 
 def _why_never(tx: Transaction, invoice: Invoice, received_sats: int) -> str | None:
-    """Why this payment must not be accepted, by any rule or person; None if it may be."""
+    """Why this payment must not be accepted, by rule or by the operator; None if it may be."""
     if invoice.marked_invalid_at is not None or invoice.state is InvoiceState.CANCELLED:
         return "not accepted: the invoice was cancelled before it was paid"
     if received_sats < invoice.amount_sats:
@@ -163,10 +163,10 @@ def _why_never(tx: Transaction, invoice: Invoice, received_sats: int) -> str | N
 def accept_late_payment(
     repository: Repository, strike_invoice_id: str, events: frozenset[str], now: datetime
 ) -> Invoice:
-    """The operator accepts a late payment that is held: the order is settled, and nothing is refunded any more.
+    """Accept a held late payment for the operator: the order is settled, and nothing is refunded.
 
-    Safe to repeat: an invoice whose payment is accepted already is returned. events: those of the delivery hook.
-    Raises NotFound; Conflict if it is not held for that, or may not be accepted.
+    Safe to repeat: an invoice whose payment is already accepted is returned. events: those of the delivery hook.
+    Raises NotFound; Conflict if it is not held for a decision, or may not be accepted.
     """
     with repository.transaction() as tx:
         invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
@@ -179,7 +179,7 @@ def accept_late_payment(
         if refund is None or not is_held or refund.held_because is not HoldCause.LATE_PAYMENT:
             raise Conflict("no late payment of this invoice waits for a decision", code="refund_state")
         tx.invoices.take_turn_accepting()
-        # What came after it is owed back on its own, so it does not pay for the order.
+        # Payments after it are owed back separately, so they do not pay for the order.
         why = _why_never(tx, invoice, refund.amount_sats)
         if why is not None:
             raise Conflict(f"{why}; refund it with refunds approve", code="refund_state")

@@ -1,4 +1,4 @@
-"""Use case: a shop gives an invoice up. What is paid after that is late, and refunded."""
+"""Use case: a shop marks an invoice as invalid. A payment after that is late, and is refunded."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ log = logging.getLogger(__name__)
 
 
 def mark_invalid(context: SettlementContext, strike_invoice_id: str) -> Invoice:
-    """Mark an open invoice as invalid, and give it as it is then. Safe to repeat.
+    """Mark an open invoice as invalid, and return it. Safe to repeat.
 
-    The deadline ends now, by Strike's time, which payments carry. A payment that was made before counts, however late
-    LNPay notices it: it wins the race.
-    The invoice is not cancelled at Strike, which does not say whether that keeps a customer from paying.
-    Raises NotFound; Conflict when the invoice is paid or has expired; StrikeUnavailable if Strike's time is unknown.
+    The payment deadline becomes now, by Strike's clock, which also dates payments. An earlier payment counts, however
+    late LNPay notices it.
+    The invoice is not cancelled at Strike: whether a cancelled invoice can still be paid is not documented.
+    Raises NotFound; Conflict if the invoice is paid or has expired; StrikeUnavailable if Strike's time is unknown.
     """
     if not context.strike.measure_time():
-        # By a clock that is behind, it would end in the past, and a payment that was made in time would be late.
+        # By a clock that is behind, the deadline would be in the past, and a payment made in time would be late.
         raise StrikeUnavailable("Strike's time is unknown: repeat the request")
     now = context.clock()
     with context.repository.transaction() as tx:
@@ -32,10 +32,10 @@ def mark_invalid(context: SettlementContext, strike_invoice_id: str) -> Invoice:
             raise NotFound("there is no such invoice")
         is_marked = tx.greenfield.mark_invalid(invoice, now)
         if is_marked:
-            # First: an endpoint that hears that it is invalid does not hear that it expired as well.
+            # First: an endpoint that is notified of the invalid invoice is not notified of its expiry as well.
             owe_marked_invalid(tx, invoice, now)
             owe_delivery(tx, context.events, EventType.INVOICE_EXPIRED, invoice, now)
-        # Read again: if it was not open, another call may have marked it, also a moment ago.
+        # Read again: if it was not open, a concurrent call may have just marked it.
         known = tx.invoices.find(invoice.id)
     if known is None or known.marked_invalid_at is None or known.state is InvoiceState.SETTLED:
         raise Conflict("the invoice is paid, cancelled or expired", code="invoice_ended")

@@ -1,9 +1,9 @@
-"""Find payments of receive requests: up to a hundred requests are read in one call.
+"""Find payments of receive requests: one call reads up to a hundred of them.
 
-How Strike takes several ids is not documented. One form is tried, then the other, then single reads. An answer with
-rows of other requests shows that the filter was ignored. An empty answer proves that nothing was paid only if the form
-is known to work: Strike may have read the first id alone, or taken all of them for one that does not exist. So no
-invoice ends by such an answer before the form has shown payments of two of the requests asked for at once.
+How Strike accepts several ids is not documented, so one form is tried, then the other, then single reads. Rows of other
+requests show that the filter was ignored. An empty answer proves that nothing was paid only if the form is known to
+work: Strike may have read the first id alone, or treated all of them as one unknown id. So such an answer ends no
+invoice until the form has shown payments of two requests in one answer.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from lnpay.strike.receives import ReceivePage, StrikeReceive
 log = logging.getLogger(__name__)
 
 MIN_BATCHES = 2
-"""So many calls a pass may always use."""
+"""Calls that a pass may always make."""
 
 CALLS_FOR_OTHERS = 600
-"""Of the calls that sweeps may use, those that a pass leaves before it uses more: new requests need them."""
+"""Of the calls that sweeps may make, those kept back for new requests once a pass needs more than its minimum."""
 
 SHARE_OF_REST = 10
-"""A pass uses this fraction of the rest, so that the next passes have some."""
+"""The fraction of the rest that one pass may use, so that the next passes have some left."""
 
 SINGLE_READS = 5
-"""So many single reads a pass may use instead of each of its calls for many, where those do not work."""
+"""Single reads that a pass may make in place of each batch call, where batch calls do not work."""
 
 MAX_PAGES = 5
-"""So many pages of payments are read for one batch. One customer can make any number of payments of a sat."""
+"""Pages of payments read for one batch: a single customer can make any number of payments of one sat."""
 
 PROVEN_FOR = timedelta(days=1)
-"""How long a form is known to work after it was seen to."""
+"""How long a form counts as working after it was last seen to work."""
 
 
 class _Refused(Exception):
-    """Strike does not take this form of the filter, or ignores it."""
+    """Strike rejects this form of the filter, or ignores it."""
 
 
 def sweep_requests(
     context: SettlementContext, found: Sweep, calls_left: Callable[[], int], *, is_deep: bool, is_for_lapsed: bool
 ) -> None:
-    """Settle what was paid for receive requests, and note in `found` for which it is certain that nothing was.
+    """Settle the payments of receive requests, and note in `found` which requests are certainly unpaid.
 
-    is_deep: look at expired and paid invoices too, which may be paid late, or again.
-    is_for_lapsed: also at those that ended up to three hours ago.
+    is_deep: also check expired and paid invoices, which may be paid late, or paid again.
+    is_for_lapsed: also check those that ended up to three hours ago.
     """
     batches = max(MIN_BATCHES, (calls_left() - CALLS_FOR_OTHERS) // SHARE_OF_REST)
     ids = _requests(context, found, batches * MOST_IDS, is_deep=is_deep, is_for_lapsed=is_for_lapsed)
@@ -61,7 +61,7 @@ def sweep_requests(
     try:
         _sweep_all(context, found, ids, checked, most_alone=batches * SINGLE_READS)
     finally:
-        # Only those that were asked about: the next pass begins with the others, even if these fail again and again.
+        # Only those that were read: the next pass begins with the others, even if these keep failing.
         checked |= found.looked_at.intersection(ids)
         with context.repository.transaction() as tx:
             tx.invoices.mark_checked(checked, found.started_at)
@@ -95,12 +95,12 @@ def _requests(context: SettlementContext, found: Sweep, limit: int, *, is_deep: 
 
 
 def _forms_by_promise(context: SettlementContext, now: datetime) -> list[ArrayForm]:
-    """The forms to try, those that are proven first."""
+    """The forms to try, proven ones first."""
     return sorted(ArrayForm, key=lambda form: not _is_proven(context, form, now))
 
 
 def _sweep_batch(context: SettlementContext, found: Sweep, ids: list[str], forms: list[ArrayForm]) -> bool:
-    """Read one batch in the first form that works; those that do not are taken out of `forms`. False if none works."""
+    """Read one batch in the first form that works, and remove from `forms` those that do not. False if none works."""
     while forms:
         try:
             receives, unclear, is_whole = _read_batch(context, ids, forms[0])
@@ -111,7 +111,7 @@ def _sweep_batch(context: SettlementContext, found: Sweep, ids: list[str], forms
         found.unclear |= unclear
         _settle_batch(context, found, receives)
         if not is_whole:
-            # Payments may be missing, also of requests that have some: only a single read ends such an invoice.
+            # Payments may be missing, even of requests that show some: only a single read may end such an invoice.
             found.looked_at.difference_update(ids)
         elif _is_proven(context, forms[0], found.started_at):
             found.looked_at.update(ids)
@@ -145,7 +145,7 @@ def _read_batch(
             break
         skip = page.next_skip
     else:
-        log.warning("more payments than %d pages hold, the rest is read later", MAX_PAGES)
+        log.warning("more payments than %d pages hold, reading the rest later", MAX_PAGES)
     if len({one.request_id for one in receives.values()}) > 1:
         _remember_proof(context, form)
     return list(receives.values()), unclear, is_whole
@@ -175,7 +175,7 @@ def _is_proven(context: SettlementContext, form: ArrayForm, now: datetime) -> bo
 
 def _remember_proof(context: SettlementContext, form: ArrayForm) -> None:
     now = context.clock()
-    # In time, so that a form that still works stays proven.
+    # Before the proof expires, so that a form that still works stays proven.
     if not _is_proven(context, form, now + PROVEN_FOR / 2):
         with context.repository.transaction() as tx:
             tx.limits.reach_milestone(_milestone(form), now)
@@ -196,9 +196,9 @@ def _ending_among(context: SettlementContext, found: Sweep, ids: list[str]) -> l
 
 
 def _not_to_be_missed(context: SettlementContext, found: Sweep, ids: list[str]) -> list[str]:
-    """Those of `ids` that are read alone while no form is proven: what is due to end, and what has ended.
+    """Those of `ids` to read one by one while no form is proven: requests that are due to end, or have ended.
 
-    What has ended may be paid again, and is looked at for a short time only.
+    A request that has ended may be paid again, but is checked for a short time only.
     """
     ending = _ending_among(context, found, ids)
     with context.repository.reading() as tx:
@@ -207,9 +207,9 @@ def _not_to_be_missed(context: SettlementContext, found: Sweep, ids: list[str]) 
 
 
 def _prove_before_ending(context: SettlementContext, found: Sweep, ids: list[str], forms: list[ArrayForm]) -> None:
-    """If invoices are due to end and no form is proven, look for one that shows two payments that are known.
+    """If invoices are due to end and no form is proven, look for a form that shows two known payments at once.
 
-    They are the first and the last of those asked for: a form of which Strike reads one id shows one of them at most.
+    They belong to the first and the last id asked for: if Strike reads only one of the ids, at most one of them shows.
     """
     is_proven = any(_is_proven(context, form, found.started_at) for form in forms)
     if is_proven or not _ending_among(context, found, ids):
