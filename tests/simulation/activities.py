@@ -179,7 +179,9 @@ class Activities:
         watch = self.world.watch
         shown = (invoice_id, bolt11)
         if customer.invoice_id not in (None, invoice_id) and watch.is_cancelled(customer.invoice_id):
-            customer = self._show_another(customer)
+            known = watch.customers.get(invoice_id)
+            is_same = known is not None and (known.home, known.order_id) == (customer.home, customer.order_id)
+            customer = known if known is not None and is_same else self._show_another(customer)
         if customer.invoice_id is not None and (customer.invoice_id, customer.bolt11) != shown:
             raise Violation(f"{customer} is shown two invoices for one order")
         if watch.customers.get(invoice_id, customer) is not customer:
