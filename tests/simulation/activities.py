@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.test import TestResponse
 
 from lnpay.deliveries.send import send_again, send_due
-from lnpay.domain.states import EXPIRE_MARGIN
+from lnpay.domain.states import EXPIRE_MARGIN, HoldCause
 from lnpay.invoices import sweep
 from lnpay.refunds.by_hand import approve, change_address, retry
 from lnpay.refunds.send import WAITING, send_due_refunds
@@ -23,6 +23,7 @@ from lnpay.sandbox.strike.envelope import parse_units
 from lnpay.sandbox.strike.invoices import PaymentRefused
 from tests.simulation.installation import Installation, LnpayProcess
 from tests.simulation.merchants import Merchants
+from tests.simulation.policies import Policies
 from tests.simulation.scheduler import Task, Violation
 from tests.simulation.shop import Shop
 from tests.simulation.trouble import Trouble
@@ -55,6 +56,7 @@ class Activities:
         self.trouble = Trouble(world, self)
         self.shop = Shop(world, self)
         self.merchants = Merchants(world, self)
+        self.policies = Policies(world, self)
         self.wants = 0
 
     def start_something(self) -> None:
@@ -103,6 +105,7 @@ class Activities:
             (0.5 * scene.has_odd_rows, trouble.add_foreign_row),
             ((2 if is_any_owed else 0.5) * (scene.has_restore and home.may_be_copied), trouble.take_copy),
             (1.0 * (home.copy is not None), trouble.put_copy_back),
+            (1.5 * home.has_policy, self.policies.move_market),
         ]
 
     def customers(self, home: Installation) -> list[Customer]:
@@ -345,12 +348,15 @@ class Activities:
 
     def _start_operator(self, home: Installation) -> None:
         rows = home.rows.query(
-            "SELECT i.strike_invoice_id, r.state, r.address FROM refunds r JOIN invoices i ON i.id = r.invoice_id "
-            "WHERE r.kind <> 'merchant'"
+            "SELECT i.strike_invoice_id, r.state, r.address, r.held_because FROM refunds r "
+            "JOIN invoices i ON i.id = r.invoice_id WHERE r.kind <> 'merchant'"
         )
         if not rows:
             return
-        strike_id, state, address = self.world.random.choice(rows)
+        strike_id, state, address, held_because = self.world.random.choice(rows)
+        if held_because == HoldCause.LATE_PAYMENT:
+            self.policies.start_decision(home, strike_id, address)
+            return
         process = home.processes["operator"]
         command = self._command(process, strike_id, state, address)
         self.world.scheduler.spawn("operator", process, command)

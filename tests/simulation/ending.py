@@ -15,6 +15,7 @@ from lnpay.domain.states import (
     EXPIRE_MARGIN,
     LAPSE_MARGIN,
     PAYABLE,
+    HoldCause,
     InvoiceState,
     RefundKind,
     RefundState,
@@ -166,6 +167,9 @@ def _help(world: SimulatedWorld, home: Installation) -> None:
 def _decide(world: SimulatedWorld, operator: LnpayProcess, refund: Refund, strike_id: str) -> None:
     """A held refund: the dashboard says whether it was sent by a history that is lost."""
     backend = operator.backend
+    is_late = refund.held_because is HoldCause.LATE_PAYMENT
+    if is_late and world.activities.policies.accepts_at_last(operator, strike_id):
+        return
     payments = world.watch.payments_of(world.watch.customers[strike_id])
     if refund.kind is RefundKind.MERCHANT:
         payments = [one for one in payments if one.quote.destination == refund.address]

@@ -104,6 +104,8 @@ class Installation:
     """What the plugin calls the shop."""
     plugin_trouble: float = 0.4
     """How often the plugin does not accept a message."""
+    has_policy: bool = False
+    """Whether the shop has another LATE_PAYMENTS than the default."""
 
     def __post_init__(self) -> None:
         self.rows = RowWatch(self.name, self.disk.renew(), self.watch, self.host.scheduler)

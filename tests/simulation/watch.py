@@ -7,11 +7,13 @@ import sqlite3
 from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from lnpay.sandbox.simulator import Simulator
 from lnpay.sandbox.strike.models import Invoice, Payment
 from tests.simulation.limits import check_limits
+from tests.simulation.policies import check_accepted
 from tests.simulation.scheduler import Violation
 
 if TYPE_CHECKING:
@@ -70,6 +72,10 @@ class Watch:
         """Invoices that were shown, and that no customer has tried to pay yet."""
         self.plugins_heard: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         """The events of each invoice that a plugin has received, by installation."""
+        self.accepted: set[str] = set()
+        """Invoices that were paid late, and whose payments the shop has accepted."""
+        self.prices_told: set[Decimal] = set()
+        """Every price of a bitcoin that a source may have told."""
         self._sim = simulator
         self._payments = 0
         self._entries = 0
@@ -117,6 +123,14 @@ class Watch:
         paid_at = self.paid_at(self.invoice_of(customer))
         assert customer.expires_at is not None
         return paid_at is not None and paid_at > customer.expires_at
+
+    def is_owed_back(self, customer: Customer) -> bool:
+        """Whether the payment came late, and the shop has not accepted it."""
+        return self.is_late(customer) and customer.invoice_id not in self.accepted
+
+    def received(self, customer: Customer) -> int:
+        """The sats that have arrived for what a customer was shown."""
+        return self._sim.ledger.received(customer.invoice_id)
 
     def paid_at(self, invoice: Invoice) -> datetime | None:
         """When the provider says that it was paid; None where it does not say."""
@@ -167,9 +181,14 @@ class Watch:
             raise Violation(f"an invoice is {state} that was never shown")
         if customer.home != home:
             raise Violation(f"{home} calls {state} what {customer} has paid to {customer.home}")
-        is_late = self.is_late(customer)
+        is_late = self.is_owed_back(customer)
         if is_late != (state == "paid_late"):
             raise Violation(f"{customer} paid {'late' if is_late else 'in time'}, and the invoice is {state}")
+
+    def accept(self, home: str, row: sqlite3.Row) -> None:
+        """A late payment is accepted: from now on it must not be refunded, except by the merchant."""
+        check_accepted(self, home, row)
+        self.accepted.add(row["strike_invoice_id"])
 
     def check_teller(self, strike_id: str, home: str) -> None:
         """Each shop is notified of its own orders."""
@@ -218,6 +237,8 @@ class Watch:
     def check_world(self) -> None:
         """Never more out than in; the shop gets true and consistent messages; no lock-out is caused by us."""
         self._note_cancelled()
+        rates = self._sim.rates
+        self.prices_told.update(rates.bitcoin_usd * factor for factor in rates.factors.values())
         self._check_payments()
         self._check_entries()
         self._check_shop()
@@ -239,7 +260,7 @@ class Watch:
                 raise Violation(f"{customer} gets money back and has not paid")
             if payment.quote.destination in self._barred:
                 raise Violation(f"{customer} gets a refund that was canceled or whose claim had ended")
-            if not self.is_late(customer):
+            if not self.is_owed_back(customer):
                 self._check_merchants_refund(customer, payment)
                 continue
             received = self._sim.ledger.received(customer.invoice_id)
@@ -254,7 +275,7 @@ class Watch:
     def _check_merchants_refund(self, customer: Customer, payment: Payment) -> None:
         """Refunds of an order never add up to more than was received, and each is paid once."""
         if not customer.refunds_asked:
-            raise Violation(f"{customer} paid in time and gets the money back")
+            raise Violation(f"{customer} paid for the order and gets the money back")
         check_limits(self, customer, payment)
         alive = [one for one in self.payments_of(customer) if one.state != "FAILED"]
         received = self._sim.ledger.received(customer.invoice_id)
@@ -297,7 +318,8 @@ class Watch:
         if not self.is_paid(customer):
             raise Violation(f"the shop gets {kind}, and {customer} has not paid")
         is_merchants = kind.startswith("refund.") and bool(customer.refunds_asked)
-        if self.is_late(customer) == (kind == "invoice.settled") and not is_merchants:
+        is_exempt = is_merchants or customer.invoice_id in self.accepted
+        if self.is_late(customer) == (kind == "invoice.settled") and not is_exempt:
             raise Violation(f"the shop gets {kind} for {customer}, which is not so")
         if body["status"] == "success" and kind != "invoice.settled":
             raise Violation(f"{kind} says success")

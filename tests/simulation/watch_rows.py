@@ -21,7 +21,8 @@ MOVES["refunds"]["in_flight"].add("requested")  # by hand, through "failed", in 
 MOVES["refunds"]["requested"].add("in_flight")  # through "quoted", in one commit
 
 QUERIES = {
-    "invoices": "SELECT id, state, strike_invoice_id, marked_invalid_at, expires_at FROM invoices",
+    "invoices": "SELECT id, state, strike_invoice_id, marked_invalid_at, expires_at, accepted_by, accepted_price, "
+    "rate_price FROM invoices",
     "refunds": "SELECT id, state, claims, claimed_until, idempotency_key, payment_quote_id FROM refunds",
     "deliveries": "SELECT id, state, claims, claimed_until, webhook_id FROM deliveries",
 }
@@ -94,6 +95,8 @@ class RowWatch:
         if old is not None and new not in MOVES[name][old]:
             raise Violation(f"{name} {row['id']}: {old} became {new}")
         if name == "invoices":
+            if row["accepted_by"] is not None:
+                self._watch.accept(self.name, row)
             self._watch.check_invoice(self.name, row["strike_invoice_id"], new)
 
     def _check_claim(self, name: str, old: sqlite3.Row, row: sqlite3.Row) -> None:

@@ -35,6 +35,7 @@ from tests.simulation.draws import (
 from tests.simulation.ending import come_to_rest, moments
 from tests.simulation.host import Disks, Host
 from tests.simulation.installation import Installation, LnpayProcess
+from tests.simulation.policies import draw_policy
 from tests.simulation.scheduler import Chances, Scheduler, Task, Violation
 from tests.simulation.watch import Customer, Watch
 from tests.world import WEBHOOK_SECRET, world_settings
@@ -84,14 +85,17 @@ class SimulatedWorld:
         for name in ("shop", "neighbour")[: self.scene.installations]:
             disk = disks[name]
             chance = random.Random(f"plugin {name} {seed}")
+            has_plugin = chance.random() < 0.4
+            policy = {} if has_plugin else draw_policy(random.Random(f"late {name} {seed}"), self.scene)
             home = Installation(
                 name,
                 self.host,
                 disk,
-                world_settings(disk.url, **settings),
+                world_settings(disk.url, **settings, **policy),
                 self.watch,
                 tuple(self._names()),
-                plugin_chance=chance if chance.random() < 0.4 else None,
+                plugin_chance=chance if has_plugin else None,
+                has_policy=bool(policy),
             )
             self.homes.append(home)
             self.watch.homes[name] = home
@@ -301,6 +305,7 @@ class SimulatedWorld:
         counts["refunds out"] = sum(payment.state == "COMPLETED" for payment in payments)
         counts["refunds failed on the way"] = sum(payment.state == "FAILED" for payment in payments)
         counts["executions asked for"] = len(self.simulator.ledger.executions)
+        counts["payments in, late, accepted"] = len(self.watch.accepted)
         counts["messages to plugins"] = sum(map(len, self.watch.plugins_heard.values()))
         counts["deliveries tried"] = len(self.simulator.shop.deliveries)
         counts["webhooks sent"] = len(self.simulator.webhooks.sent)
