@@ -15,12 +15,13 @@ from lnpay.deliveries import btcpay_message
 from lnpay.deliveries import send as deliveries
 from lnpay.invoices import (
     create,
+    late,
     mark_invalid,
     settle,
     sweep,
     webhook_invoice,
 )
-from lnpay.refunds import by_hand, outcomes
+from lnpay.refunds import by_hand, merchant, outcomes
 from lnpay.refunds import send as refunds
 from lnpay.repository import deliveries as message_queries
 from lnpay.repository.deliveries import Deliveries
@@ -267,6 +268,34 @@ MUTANTS = (
         "a plugin reads that a late payment is settled",
         (Change(status.derive_status, "return DerivedStatus(Status.EXPIRED)", "return DerivedStatus(Status.SETTLED)"),),
         known=(52,),
+    ),
+    Mutant(
+        "LATE_ACCEPT_PERCENT is ignored",
+        (Change(late._has_fallen, "fall > 0 and fall * 100 >= sold_at * percent", "False"),),
+        known=(99,),
+        shows_in=lambda scene: scene.kind == "any",
+    ),
+    Mutant(
+        "the refund of an accepted late payment is not canceled",
+        (Change(late.accept_late_payment, "tx.refund_requests.cancel_accepted(refund, now)", "refund"),),
+        known=(20,),
+        shows_in=lambda scene: scene.kind == "any",
+    ),
+    Mutant(
+        "what is left to refund is read outside the transaction",
+        (Change(merchant.create_refund, "    with issuer.repository.transaction() as tx:",
+                "    with issuer.repository.reading() as tx:\n"
+                "        left = tx.refund_requests.left_sats(invoice.id)\n"
+                "    with issuer.repository.transaction() as tx:"),
+         Change(merchant.create_refund, "_add(issuer, tx, invoice.id, request, rate)",
+                "_add(issuer, tx, invoice.id, request, rate, left)"),
+         Change(merchant._add, "request: RefundRequest, rate: Rate)", "request: RefundRequest, rate: Rate, left: int)"),
+         Change(merchant._add, "tx.refund_requests.left_sats(invoice.id)", "left"),
+         Change(refund_requests._reserve, "after = i.refund_reserved_sats + sats",
+                "after = func.min(i.refund_reserved_sats + sats, i.received_sats)"),
+         Change(refund_requests._reserve, ", after <= func.coalesce(i.received_sats, 0)", "")),
+        known=(1,),
+        shows_in=lambda scene: scene.has_merchants,
     ),
 )  # fmt: skip
 
