@@ -39,6 +39,7 @@ _ISSUED_AT_ONCE = " AND ".join(f"(({column} IS NULL) = (strike_invoice_id IS NUL
 
 IS_MARKED_INVALID = "marked_invalid_at IS NOT NULL"
 IS_ACCEPTED = "accepted_by IS NOT NULL"
+IS_SETTLED_IN_TIME = "state = 'settled' AND accepted_by IS NULL"
 IS_SEEN_UNPAID = "seen_at IS NOT NULL AND state NOT IN ('settled', 'paid_late')"
 """Conditions of partial indexes. A query must use exactly the same text, or the index is not used."""
 
@@ -138,6 +139,8 @@ invoices = Table(
     Index("ix_invoices_marked_invalid", "opened_at", **only_where(IS_MARKED_INVALID)),
     Index("ix_invoices_accepted", "opened_at", **only_where(IS_ACCEPTED)),
     Index("ix_invoices_seen", "opened_at", **only_where(IS_SEEN_UNPAID)),
+    # A client that skips far into the settled ones must not read each of their rows.
+    Index("ix_invoices_settled_in_time", "state", "opened_at", "id", **only_where(IS_SETTLED_IN_TIME)),
     Index("ix_invoices_paid_at", "paid_at", "id", "state", "received_sats", **only_where("paid_at IS NOT NULL")),
 )
 

@@ -6,7 +6,10 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
+from sqlalchemy import event
 
+from lnpay.domain.model import utc_now
+from lnpay.repository.queries.greenfield import GreenfieldInvoices, ListFilter
 from lnpay.runtime.worker_passes import main_pass
 from tests.greenfield.shop import Plugin
 from tests.world import World
@@ -119,3 +122,27 @@ def test_a_page_is_the_same_for_few_queries_and_for_many(plugin: Plugin, made: l
 def test_an_invoice_that_is_found_in_two_ways_is_listed_once(plugin: Plugin, made: list[Any]) -> None:
     assert ids(plugin, ("textSearch", made[2]["id"])) == [made[2]["id"]]
     assert ids(plugin, ("textSearch", "1001"), ("orderId", "1001"), ("status", "Settled")) == [made[2]["id"]]
+
+
+def test_a_page_of_settled_invoices_is_found_in_an_index(world: World) -> None:
+    """To read every settled row before the page takes seconds where there are a million."""
+    engine = world.backend.repository.engine
+    is_sqlite = engine.dialect.name == "sqlite"
+    plans: list[str] = []
+    with engine.connect() as connection:
+        if not is_sqlite:  # An empty table is read whole, unless that is made dear.
+            connection.exec_driver_sql("SET enable_seqscan = off")
+            connection.exec_driver_sql("SET enable_bitmapscan = off")
+
+        def explain(_: object, cursor: Any, statement: str, parameters: Any, *__: object) -> None:
+            if statement.startswith("SELECT"):
+                cursor.execute(f"EXPLAIN {'QUERY PLAN ' if is_sqlite else ''}{statement}", parameters)
+                plans.append("\n".join(str(row[-1]) for row in cursor.fetchall()))
+
+        event.listen(connection, "before_cursor_execute", explain)
+        wanted = ListFilter(statuses=frozenset({"settled"}))
+        assert GreenfieldInvoices(connection).newest(wanted, utc_now(), 100_000, 20) == []
+
+    page = plans[0]
+    assert "ix_invoices_settled_in_time" in page
+    assert not any(word in page for word in ("TEMP B-TREE", "Sort"))

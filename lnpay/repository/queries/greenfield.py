@@ -14,7 +14,7 @@ from lnpay.domain.states import InvoiceState, check_invoice_move
 from lnpay.domain.text import is_storable
 from lnpay.repository.records.invoices import to_invoice
 from lnpay.repository.sql import read_rows
-from lnpay.repository.tables import IS_ACCEPTED, IS_MARKED_INVALID, IS_SEEN_UNPAID
+from lnpay.repository.tables import IS_ACCEPTED, IS_MARKED_INVALID, IS_SEEN_UNPAID, IS_SETTLED_IN_TIME
 from lnpay.repository.tables import invoices as t
 
 _MOST_IN_ONE_QUERY = 12
@@ -139,7 +139,7 @@ def _ways_of_status(status: str, now: datetime) -> Iterable[Conditions]:
     is_not_processing = t.c.seen_at.is_(None) | (t.c.seen_at > t.c.expires_at)
     is_unmarked = t.c.marked_invalid_at.is_(None)
     if status == "settled":
-        yield [t.c.state == InvoiceState.SETTLED, t.c.accepted_by.is_(None)]
+        yield [text(IS_SETTLED_IN_TIME)]
     elif status == "invalid":
         yield [text(IS_MARKED_INVALID), t.c.state != InvoiceState.SETTLED]
     elif status == "processing":
