@@ -117,3 +117,10 @@ def test_a_subscription_without_their_event_is_named_only_where_it_is_needed(
     if is_missed:
         (found,) = troubles.values()
         assert RECEIVE_COMPLETED in found.message
+
+
+def test_workers_that_were_never_started_are_a_failure(by_request: Installation) -> None:
+    by_request.execute("DELETE FROM heartbeats")
+
+    assert_among(by_request.troubles(), "worker_main", FAIL, "pays less than the price is not refunded without it")
+    assert by_request.troubles()["worker_expired"].verdict is WARN

@@ -16,6 +16,7 @@ from lnpay.doctor.findings import (
 from lnpay.doctor.formatting import in_words
 from lnpay.doctor.target import Target
 from lnpay.domain.model import Heartbeat, Refund
+from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import OPEN_REFUNDS, HoldCause, LatePayments, RefundState
 from lnpay.monitoring.overview import PRUNED_SHOWN_FOR, UNSETTLED_AFTER
 from lnpay.monitoring.stalled import find_stalled
@@ -124,9 +125,17 @@ def _check_workers(target: Target) -> Iterator[Finding]:
     for worker in WORKER_INTERVALS:
         own = [beat for beat in beats if beat.worker == worker]
         if not own:
-            yield warn(f"worker_{worker}", "it has never made a pass", START.format(name=FILES[worker]))
+            yield _never_passed(target, worker)
         for beat in own:
             yield _worker(target, beat, f"on {beat.host or 'a host without a name'}: " if has_several else "")
+
+
+def _never_passed(target: Target, worker: str) -> Finding:
+    """A warning, as webhooks report payments too. But none reports that the time to pay the rest is over."""
+    name, text, start = f"worker_{worker}", "it has never made a pass", START.format(name=FILES[worker])
+    if worker == "main" and target.settings.receive_with is ReceiveWith.RECEIVE_REQUEST:
+        return fail(name, f"{text}: a customer who pays less than the price is not refunded without it", start)
+    return warn(name, text, start)
 
 
 def _worker(target: Target, beat: Heartbeat, where: str) -> Finding:
