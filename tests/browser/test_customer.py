@@ -328,16 +328,27 @@ LINES = """element => {
 """The lines of an element as they are broken."""
 
 
+TOO_NARROW = """element => {
+  element.style.cssText = 'flex: none; width: max-content';
+  element.style.cssText = `flex: none; min-width: 0; width: ${element.getBoundingClientRect().width - 2}px`;
+}"""
+"""Leave an element no room for its text in one line, whichever font the machine has."""
+
+
 def test_japanese_is_broken_between_phrases(stand: Stand) -> None:
     invoice = make_seen(stand)
     page = stand.open(invoice, "?lang=ja", viewport=PHONE)
     assert_stage(page, "seen")
 
-    assert page.get_by_role("heading").evaluate(LINES) == ["お支払いを", "受け取っています"]
+    heading = page.get_by_role("heading")
+    heading.evaluate(TOO_NARROW)
+    assert heading.evaluate(LINES) == ["お支払いを", "受け取っています"]
     late = late_without_address(stand)
     page.goto(f"{stand.page_url(late)}?lang=ja")
     assert_stage(page, "needs_address")
-    assert page.locator(".steps li").first.evaluate(LINES) == ["期限後の", "支払い"]
+    step = page.locator(".steps li").first
+    step.evaluate(TOO_NARROW)
+    assert step.evaluate(LINES) == ["期限後の", "支払い"]
 
 
 @pytest.mark.parametrize("language", ["hi", "ar"])
