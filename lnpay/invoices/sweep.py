@@ -87,13 +87,15 @@ def sweep(context: SettlementContext, calls_left: Callable[[], int], *, is_deep:
         since = tx.invoices.oldest_opened_at(WATCHED if is_deep else (InvoiceState.UNPAID,))
         is_for_lapsed = is_deep and _is_due(tx, LAPSED_SWEEP, LAPSED_SWEEP_EVERY, found.started_at)
         found.lapsed_since = found.started_at - LAPSED_FOR if is_for_lapsed else None
+        unwatched = None
         if found.lapsed_since is not None:
             unwatched = tx.invoices.oldest_unwatched_opened_at(found.lapsed_since)
             since = min((one for one in (since, unwatched) if one is not None), default=None)
         is_any_to_lapse = bool(tx.invoices.to_lapse(found.started_at - LAPSE_MARGIN, 1))
     try:
         if since is not None:
-            _sweep_invoices(context, found, since, calls_left, notes_pending=is_deep and is_any_to_lapse)
+            notes_pending = is_deep and (is_any_to_lapse or unwatched is not None)
+            _sweep_invoices(context, found, since, calls_left, notes_pending=notes_pending)
         sweep_requests(context, found, calls_left, is_deep=is_deep, is_for_lapsed=is_for_lapsed)
         if is_deep and since is not None:
             _end_cancelled(context, found)
@@ -144,6 +146,9 @@ def _note_pending(context: SettlementContext, found: Sweep, since: datetime) -> 
         found.is_pending_known = nameless == 0
         if nameless:
             found.why_none_lapses = f"Strike lists {counted(nameless, 'pending payment')} without an invoice id"
+        elif found.lapsed_since is not None:
+            with context.repository.transaction() as tx:
+                tx.invoices.mark_pending(found.unclear, found.started_at)
     except _NoList as refusal:
         found.why_none_lapses = "Strike's list of pending payments is unavailable"
         log.warning("strike's list of pending invoices is unavailable error=%s", refusal.error.message)

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection, Select, func, select, text, true, update
 
-from lnpay.domain.model import (
-    Draft,
-    Invoice,
-    Issue,
-    Order,
-    Rate,
-)
+from lnpay.domain.model import Draft, Invoice, Issue, Order, Rate
 from lnpay.domain.receives import ReceiveWith
-from lnpay.domain.states import (
-    PAID,
-    PAYABLE,
-    UNWATCHED,
-    WATCHED,
-    Accepter,
-    InvoiceState,
-    check_invoice_move,
-)
+from lnpay.domain.states import PAID, PAYABLE, UNWATCHED, WATCHED, Accepter, InvoiceState, check_invoice_move
 from lnpay.domain.text import is_printable_ascii, is_storable
 from lnpay.repository.records.invoices import RATE_COLUMNS, to_checked, to_invoice, to_rate, to_record
 from lnpay.repository.sql import first_moment, insert_unless_there, read_one, read_rows
@@ -43,6 +29,16 @@ MAX_ATTEMPTS = 100
 
 _IS_LISTED = t.c.receive_with == ReceiveWith.INVOICE
 """Strike's list of invoices has it: it is no receive request."""
+
+PENDING_FOR = timedelta(days=7)
+"""How much longer an unwatched invoice is swept whose payment Strike has seen but not counted."""
+
+
+def _may_be_paid(payable_since: datetime) -> ColumnElement[bool]:
+    """A payment of an unwatched invoice is possible: it was payable lately, or has a pending payment."""
+    is_possible = (t.c.payable_until > payable_since) | t.c.seen_at.is_not(None)
+    # For the index: without it every invoice that ever lapsed would be read.
+    return is_possible & (t.c.payable_until > payable_since - PENDING_FOR)
 
 
 class Invoices:
@@ -204,11 +200,8 @@ class Invoices:
         return first_moment(self._connection, t, t.c.opened_at, (t.c.state == state) & _IS_LISTED)
 
     def oldest_unwatched_opened_at(self, payable_since: datetime) -> datetime | None:
-        """When the oldest lapsed or cancelled invoice was made that was payable after `payable_since`.
-
-        None when there is none.
-        """
-        is_one = t.c.state.in_(UNWATCHED) & (t.c.payable_until > payable_since) & _IS_LISTED
+        """When the oldest unwatched invoice was made that may yet be paid (see `_may_be_paid`); None: there is none."""
+        is_one = t.c.state.in_(UNWATCHED) & _IS_LISTED & _may_be_paid(payable_since)
         return first_moment(self._connection, t, t.c.opened_at, is_one)
 
     def watched_among(self, strike_invoice_ids: Iterable[str]) -> list[Invoice]:
@@ -254,8 +247,8 @@ class Invoices:
         return self._least_recently_checked(WATCHED, true(), limit)
 
     def unwatched_least_recently_checked(self, payable_since: datetime, limit: int) -> list[str]:
-        """The same of lapsed and cancelled invoices that were payable after `payable_since`."""
-        return self._least_recently_checked(UNWATCHED, t.c.payable_until > payable_since, limit)
+        """The same of lapsed and cancelled invoices that may yet be paid: see `_may_be_paid`."""
+        return self._least_recently_checked(UNWATCHED, _may_be_paid(payable_since), limit)
 
     def _least_recently_checked(
         self, states: Iterable[InvoiceState], condition: ColumnElement[bool], limit: int
@@ -280,6 +273,13 @@ class Invoices:
         """Record that a payment was seen that is not final, or (None) that it is gone again."""
         statement = update(t).where(t.c.id == invoice_id, t.c.state.in_(PAYABLE)).values(seen_at=seen_at)
         self._connection.execute(statement)
+
+    def mark_pending(self, strike_invoice_ids: Iterable[str], at: datetime) -> None:
+        """Record that of all lapsed and cancelled invoices in Strike's list, exactly these have a pending payment."""
+        is_one, is_pending = t.c.state.in_(UNWATCHED) & _IS_LISTED, t.c.strike_invoice_id.in_(list(strike_invoice_ids))
+        new, gone = is_pending & t.c.seen_at.is_(None), ~is_pending & t.c.seen_at.is_not(None)
+        for condition, seen_at in ((new, at), (gone, None)):
+            self._connection.execute(update(t).where(is_one & condition).values(seen_at=seen_at))
 
     def mark_paid(
         self,

@@ -49,6 +49,7 @@ from lnpay.domain.states import (
 from lnpay.repository import Repository, Transaction
 from lnpay.repository import repository as repository_module
 from lnpay.repository.deliveries import Credible
+from lnpay.repository.invoices import PENDING_FOR
 from lnpay.repository.limits import COPIED, RESTORED
 from lnpay.repository.maintenance.migrate import alembic_config
 from lnpay.repository.repository import SCHEMA_VERSION
@@ -483,6 +484,24 @@ class TestInvoices:
             assert tx.invoices.oldest_unwatched_opened_at(NOW) == NOW
             assert tx.invoices.oldest_unwatched_opened_at(NOW + HOUR) == NOW + timedelta(seconds=1)
             assert tx.invoices.oldest_unwatched_opened_at(NOW + 2 * HOUR) is None
+
+    def test_unwatched_ones_with_a_pending_payment_are_looked_for_a_week_longer(self, repository: Repository) -> None:
+        states = [InvoiceState.LAPSED, InvoiceState.CANCELLED, InvoiceState.CANCELLED, InvoiceState.EXPIRED]
+        for name, state in zip("abcd", states, strict=True):
+            add_invoice(repository, name, state=state, ends_at=NOW)
+        with repository.transaction() as tx:
+            tx.invoices.mark_pending(["strike-a", "strike-b", "strike-d"], NOW)
+            tx.invoices.mark_pending(["strike-b", "strike-c", "strike-d"], NOW + HOUR)
+
+        with repository.reading() as tx:
+            seen = {name: tx.invoices.find_by_strike_id(f"strike-{name}") for name in "abcd"}
+            assert {name: one.seen_at for name, one in seen.items() if one is not None} == {
+                "a": None, "b": NOW, "c": NOW + HOUR, "d": None,
+            }  # fmt: skip
+            assert tx.invoices.unwatched_least_recently_checked(NOW + HOUR, 10) == ["strike-b", "strike-c"]
+            assert tx.invoices.oldest_unwatched_opened_at(NOW + HOUR) is not None
+            assert tx.invoices.unwatched_least_recently_checked(NOW + PENDING_FOR, 10) == []
+            assert tx.invoices.oldest_unwatched_opened_at(NOW + PENDING_FOR) is None
 
     def test_the_oldest_invoice_is_the_one_that_the_provider_made_first(self, repository: Repository) -> None:
         for number, state in enumerate(

@@ -183,6 +183,29 @@ class TestAPaymentAllTheSame:
 
         assert state(world, invoice) is InvoiceState.SETTLED
 
+    def test_that_is_final_hours_later_is_found_without_its_webhook(self, world: World) -> None:
+        invoice = cancelled(world)
+        world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=8 * 3600)
+        for _ in range(9):
+            world.wait(3700)
+            expired_pass(world.backend)
+
+        assert state(world, invoice) is InvoiceState.SETTLED
+
+    def test_that_comes_to_nothing_hours_later_is_not_seen_any_more(self, world: World) -> None:
+        invoice = cancelled(world)
+        world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=8 * 3600, reverts=True)
+        seen = []
+        for _ in range(10):
+            world.wait(3700)
+            expired_pass(world.backend)
+            with world.backend.repository.reading() as tx:
+                found = tx.invoices.find(invoice.id)
+            assert found is not None
+            seen.append(found.seen_at is not None)
+
+        assert (seen[0], seen[-1]) == (True, False)
+
     def test_that_is_not_final_yet_is_shown_and_waited_for(self, world: World) -> None:
         invoice = cancelled(world, correlation_id="order-1")
         world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=30)
