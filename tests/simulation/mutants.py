@@ -132,7 +132,7 @@ MUTANTS = (
                 "        with context.repository.transaction() as tx:\n"
                 "            owe_settled(tx, context.events, paid, now)\n"
                 "    return Outcome(new.value)")),
-        known=(61,),
+        known=(99,),
     ),
     Mutant(
         "the refund is owed in a transaction of its own",
@@ -142,7 +142,7 @@ MUTANTS = (
                 "        with context.repository.transaction() as tx:\n"
                 "            owe_late_refund(context, tx, paid, verdict, now)\n"
                 "    return Outcome(new.value)")),
-        known=(21,),
+        known=(120,),
     ),
     Mutant(
         "a delivery is marked before the shop has answered",
