@@ -39,7 +39,7 @@ _STRIKE_INVOICE = {
     "properties": {
         "invoiceId": {
             "type": "string",
-            "description": "Names this invoice in every other call.",
+            "description": "Identifies this invoice in every other call.",
             "examples": [INVOICE_ID],
         },
         "state": {"type": "string", "examples": ["UNPAID"]},
@@ -70,7 +70,7 @@ StrikeInvoiceObject = Annotated[dict[str, Any], WithJsonSchema(_STRIKE_INVOICE)]
 StrikeQuoteObject = Annotated[dict[str, Any], WithJsonSchema(_STRIKE_QUOTE)]
 
 InvoiceId = Annotated[str, Field(description="Strike's `invoiceId`.", examples=[INVOICE_ID])]
-CorrelationId = Annotated[str, Field(description="Your id of the invoice.", examples=["order-1042"])]
+CorrelationId = Annotated[str, Field(description="Your id for the invoice.", examples=["order-1042"])]
 OrderId = Annotated[
     str,
     Field(
@@ -84,7 +84,7 @@ AmountSats = Annotated[int, Field(description="What was asked of the customer.",
 Metadata = Annotated[
     Any,
     Field(
-        description="What you gave with the order, as text; of an invoice of the Greenfield API any JSON, unchanged.",
+        description="The metadata of your request, as text; for an invoice of the Greenfield API, its JSON unchanged.",
         examples=[{"cart": "17"}],
     ),
 ]
@@ -118,7 +118,7 @@ class OpenInvoice(TypedDict):
     checkout_url: Annotated[
         str,
         Field(
-            description="The page that the customer can pay on.",
+            description="The customer's payment page.",
             examples=["https://pay.shop.example/checkout/tJFDFF-ynntxIgBUDYHQfwn3d2QpYugk"],
         ),
     ]
@@ -126,7 +126,7 @@ class OpenInvoice(TypedDict):
         Annotated[
             list[str],
             Field(
-                description="What you may want to fix, if anything.",
+                description="Problems that did not prevent the sale; empty if there are none.",
                 examples=[["ln_address is neither a Lightning address (name@host) nor an LNURL"]],
             ),
         ]
@@ -141,14 +141,14 @@ class InvoiceMade(TypedDict):
 
 
 class DeliveryStanding(TypedDict):
-    """Whether you have been told."""
+    """Whether your shop was notified."""
 
     state: Annotated[DeliveryState, Field(examples=["delivered"])]
     attempts: Annotated[int, Field(ge=0, examples=[1])]
 
 
 class RefundStanding(TypedDict):
-    """Where the money of a late payment is."""
+    """The refund of a late payment."""
 
     state: Annotated[RefundState, Field(examples=["sent"])]
 
@@ -162,7 +162,7 @@ class Credited(TypedDict):
 
 
 class InvoiceStanding(TypedDict):
-    """Where an invoice stands."""
+    """The status of an invoice."""
 
     invoice_id: InvoiceId
     correlation_id: CorrelationId
@@ -170,9 +170,9 @@ class InvoiceStanding(TypedDict):
     state: Annotated[
         InvoiceState,
         Field(
-            description="unpaid; settled (paid in time, or late and accepted); expired (no payment in time, one may "
-            "still come); paid_late (it came: see refund); lapsed (the payment request has ended; a payment that "
-            "Strike still reports counts); cancelled (Strike has called it off; a payment counts all the same).",
+            description="unpaid; settled (paid in time, or late and accepted); expired (not paid in time; a payment "
+            "may still arrive); paid_late (paid after the deadline: see refund); lapsed (the payment request has "
+            "ended; a payment that Strike still reports counts); cancelled (at Strike; a payment still counts).",
             examples=["settled"],
         ),
     ]
@@ -187,13 +187,13 @@ class InvoiceStanding(TypedDict):
     received_sats: NotRequired[
         Annotated[
             int,
-            Field(description="What was received so far; only of receive requests.", examples=[19_207], ge=0),
+            Field(description="What was received so far; only for receive requests.", examples=[19_207], ge=0),
         ]
     ]
     credited: NotRequired[
-        Annotated[Credited | None, Field(description="null: not known yet. Only of receive requests.")]
+        Annotated[Credited | None, Field(description="null: not known yet. Only for receive requests.")]
     ]
-    delivery: Annotated[DeliveryStanding | None, Field(description="null: nothing to tell so far.")]
+    delivery: Annotated[DeliveryStanding | None, Field(description="null: no notification so far.")]
     refund: Annotated[RefundStanding | None, Field(description="null: nothing is owed back.")]
     metadata: Metadata
 
@@ -228,7 +228,7 @@ class EventTaken(TypedDict):
     """Answer of POST /webhook."""
 
     status: Literal["success"]
-    outcome: Annotated[str, Field(description="What came of it, for Strike's log of calls.", examples=["settled"])]
+    outcome: Annotated[str, Field(description="The outcome, for Strike's log of calls.", examples=["settled"])]
 
 
 class Alive(TypedDict):
@@ -258,13 +258,13 @@ class PermissionProblem(Problem):
 
 
 class OrderProblem(Problem):
-    """A 409 about an invoice that stands in the way: how it stands, and its names."""
+    """A 409 because of an existing invoice, with its state and its ids."""
 
     state: NotRequired[
         Annotated[
             InvoiceState | None,
             Field(
-                description="How that invoice stands; null when only Strike has a record of it.", examples=["settled"]
+                description="The state of that invoice; null if only Strike has a record of it.", examples=["settled"]
             ),
         ]
     ]
@@ -274,7 +274,7 @@ class OrderProblem(Problem):
         Annotated[
             str | None,
             Field(
-                description="Its payment page, which shows how it stands.",
+                description="Its payment page, which shows its status.",
                 examples=["https://pay.shop.example/checkout/tJFDFF-ynntxIgBUDYHQfwn3d2QpYugk"],
             ),
         ]
@@ -325,11 +325,11 @@ class Delivery(TypedDict):
 
 ENDPOINT_ID = "9f2c4e7a1b3d5f60728a9c"
 
-EndpointId = Annotated[str, Field(description="Names the endpoint in other calls.", examples=[ENDPOINT_ID])]
+EndpointId = Annotated[str, Field(description="Identifies the endpoint in other calls.", examples=[ENDPOINT_ID])]
 
 
 class LastAnswer(TypedDict):
-    """What an endpoint answered last."""
+    """An endpoint's last answer."""
 
     at: Moment
     status: Annotated[int | None, Field(description="HTTP status; null if there was no answer.", examples=[200])]
@@ -371,7 +371,7 @@ class EndpointList(TypedDict):
 
 
 class EndpointDeleted(TypedDict):
-    """An endpoint is gone."""
+    """An endpoint was deleted."""
 
     id: EndpointId
     deleted: Literal[True]

@@ -77,7 +77,7 @@ class CreateRefund(BaseModel):
         Literal["sale", "today"] | None,
         BeforeValidator(_given),
         Field(
-            description="Which price makes sats of amount_fiat: that of the sale, which is the default, or today's.",
+            description="The price that converts amount_fiat to sats: that of the sale (the default), or today's.",
             examples=["sale"],
         ),
         WithJsonSchema({"enum": ["sale", "today"]}),
@@ -107,7 +107,7 @@ class CreateRefund(BaseModel):
 
 REFUND_ID = 17
 
-RefundId = Annotated[int, Field(description="Names the refund in other calls.", examples=[REFUND_ID])]
+RefundId = Annotated[int, Field(description="Identifies the refund in other calls.", examples=[REFUND_ID])]
 
 
 class RefundAnswer(TypedDict):
@@ -125,12 +125,13 @@ class RefundAnswer(TypedDict):
     ]
     state: Annotated[RefundState, Field(examples=["requested"])]
     amount_sats: Annotated[int, Field(description="What the customer gets.", gt=0, examples=[5_000])]
-    fee_sats: Annotated[int | None, Field(description="What Strike takes for sending it; null: unknown.")]
+    fee_sats: Annotated[int | None, Field(description="Strike's fee for sending it; null: unknown.")]
     basis: Annotated[AmountBasis, Field(description="How the amount was given.", examples=["sale_price"])]
     amount_fiat: Annotated[AmountFiat | None, Field(description="If it was given in the invoice's currency.")]
     currency: Annotated[str, Field(description="Lower-case code of the invoice's currency.", examples=["usd"])]
     price: Annotated[
-        str | None, Field(description="Of one bitcoin, that made sats of amount_fiat.", examples=["97000.5"])
+        str | None,
+        Field(description="Of one bitcoin, by which amount_fiat was converted to sats.", examples=["97000.5"]),
     ]
     asked_by: Annotated[RefundAsker, Field(description="rule: LNPay itself.", examples=["api_key"])]
     ln_address: Annotated[str | None, Field(description="Where it goes.", examples=["alice@example.com"])]
@@ -223,7 +224,7 @@ def show(refund_id: str) -> Response:
 
 @blueprint.post("/refunds/<refund_id>/cancel")
 def cancel(refund_id: str) -> Response:
-    """Withdraw a refund of which nothing was sent; sending that was quicker wins."""
+    """Withdraw a refund before it is sent; if it is already being sent, that wins."""
     require_key(Permission.REFUND_INVOICES)
     backend = current_backend()
     cancel_refund(backend.refund_issuer, _read_id(refund_id))

@@ -184,7 +184,7 @@ def _page(tx: Transaction, query: ListQuery) -> InvoicePage:
 
 @blueprint.post("/invoices/<invoice_id>/cancel")
 def cancel(invoice_id: str) -> Response:
-    """Cancel an unpaid invoice; a payment that was quicker wins."""
+    """Cancel an unpaid invoice; an earlier payment wins."""
     require(Permission.MODIFY_INVOICES)
     backend = current_backend()
     try:

@@ -280,8 +280,8 @@ class GenerateInvoice(BaseModel):
     ln_address: Annotated[
         Address | None,
         Field(
-            description="Where a refund would go: a Lightning address or an LNURL. One that cannot be one never "
-            "costs the sale: `warnings` in the answer says so, and a refund would ask the customer.",
+            description="Where a refund would be sent: a Lightning address or an LNURL. An invalid one does not "
+            "prevent the sale: `warnings` in the answer reports it, and the customer would be asked for another one.",
             examples=["alice@example.com"],
         ),
     ] = None
@@ -296,38 +296,38 @@ class GenerateInvoice(BaseModel):
     correlation_id: Annotated[
         OrderId | None,
         Field(
-            description="Your id of this invoice, generated if omitted. The same id with the same request gives the "
-            "same open invoice again, so a request may be repeated safely. A whole number is taken as its digits.",
+            description="Your id for this invoice, generated if omitted. The same id with the same request returns the "
+            "same open invoice, so a request can be repeated safely. A whole number is accepted too.",
             examples=["order-1042"],
         ),
     ] = None
     order_id: Annotated[
         OrderId | None,
         Field(
-            description="Your order, where it may need several attempts: each has a correlation_id of its own and the "
-            "same order_id. Every notification contains it. Once an attempt is paid, no further one is issued. "
-            "Left out, it is the correlation_id.",
+            description="Your order, if it may need several attempts: each has its own correlation_id and the same "
+            "order_id. Every notification contains it. Once an attempt is paid, no further one is issued. "
+            "The correlation_id if omitted.",
             examples=["1042"],
         ),
     ] = None
     return_url: Annotated[
         Link | None,
         Field(
-            description="Where the payment page leads when it is paid: https, or http on localhost.",
+            description="Where the payment page leads once it is paid: https, or http on localhost.",
             examples=["https://shop.example/orders/1042"],
         ),
     ] = None
     retry_url: Annotated[
         Link | None,
         Field(
-            description="Where the payment page leads for a new invoice when the time is over.",
+            description="Where the payment page leads for a new invoice once the deadline has passed.",
             examples=["https://shop.example/cart"],
         ),
     ] = None
     metadata: Annotated[
         Metadata | None,
         Field(
-            description="What you want to read again in deliveries and in the invoice's state, as text. At most "
+            description="Returned as text in notifications and with the invoice's state. At most "
             f"{MAX_METADATA_BYTES} bytes in all. Anyone who knows the invoice's id can read it: keep secrets out.",
             examples=[{"cart": "17", "gift": True}],
         ),
