@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
-import pytest
 from sqlalchemy import text
 
 from lnpay.domain.model import Heartbeat
 from lnpay.repository import Repository
-from tests.databases import fresh_postgres
 
 NOW = datetime(2026, 5, 18, 12, 0, tzinfo=UTC)
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Repository]:
-    if request.param == "sqlite":
-        repository = Repository(f"sqlite:///{tmp_path}/invoices.sqlite")
-        repository.upgrade()
-        yield repository
-        repository.close()
-        return
-    with fresh_postgres(request.getfixturevalue("postgres_server")) as url:
-        repository = Repository(url)
-        repository.upgrade()
-        yield repository
-        repository.close()
 
 
 def beat(repository: Repository, worker: str, host: str, at: datetime, trouble: str | None = None) -> None:

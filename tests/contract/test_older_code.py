@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from sqlalchemy import text
 
@@ -13,24 +10,8 @@ from lnpay.domain.errors import SchemaTooNew
 from lnpay.repository import Repository
 from lnpay.repository.maintenance.inspect import look
 from lnpay.repository.repository import SCHEMA_VERSION
-from tests.databases import fresh_postgres
 
 NEWER, NEWEST = "9000", "9001"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Repository]:
-    if request.param == "sqlite":
-        repository = Repository(f"sqlite:///{tmp_path}/invoices.sqlite")
-        repository.upgrade()
-        yield repository
-        repository.close()
-        return
-    with fresh_postgres(request.getfixturevalue("postgres_server")) as url:
-        repository = Repository(url)
-        repository.upgrade()
-        yield repository
-        repository.close()
 
 
 def make_newer(repository: Repository, oldest_code: str | None, said_of: str = NEWER) -> None:

@@ -1,0 +1,27 @@
+"""What the tests of every engine may ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lnpay.repository import Repository
+from tests.databases import fresh_postgres
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Repository]:
+    """An empty database of each engine, with its tables."""
+    if request.param == "sqlite":
+        repository = Repository(f"sqlite:///{tmp_path}/invoices.sqlite")
+        repository.upgrade()
+        yield repository
+        repository.close()
+        return
+    with fresh_postgres(request.getfixturevalue("postgres_server")) as url:
+        repository = Repository(url)
+        repository.upgrade()
+        yield repository
+        repository.close()
