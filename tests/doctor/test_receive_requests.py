@@ -122,5 +122,12 @@ def test_a_subscription_without_their_event_is_named_only_where_it_is_needed(
 def test_workers_that_were_never_started_are_a_failure(by_request: Installation) -> None:
     by_request.execute("DELETE FROM heartbeats")
 
-    assert_among(by_request.troubles(), "worker_main", FAIL, "pays less than the price is not refunded without it")
-    assert by_request.troubles()["worker_expired"].verdict is WARN
+    for name in ("worker_main", "worker_expired"):
+        assert_among(by_request.troubles(), name, FAIL, "a customer who paid less than the price is not refunded")
+    assert by_request.troubles()["worker_refund"].verdict is WARN
+
+
+def test_either_worker_is_enough_to_refund_an_incomplete_payment(by_request: Installation) -> None:
+    by_request.execute("DELETE FROM heartbeats WHERE worker = 'main'")
+
+    assert_only(by_request.troubles(), "worker_main", WARN, "never made a pass")

@@ -29,6 +29,9 @@ MOST_LISTED = 5
 LATE = timedelta(minutes=15)
 VERY_LATE = timedelta(hours=1)
 
+ENDING = ("main", "expired")
+"""The workers that end unpaid invoices: either is enough to refund an incomplete payment."""
+
 WAITING_FOR_A_PERSON = (RefundState.HELD, RefundState.NEEDS_ADDRESS)
 UNSENT = (RefundState.REQUESTED, RefundState.QUOTED, RefundState.FAILED)
 
@@ -122,19 +125,21 @@ def _check_workers(target: Target) -> Iterator[Finding]:
     with target.reading() as tx:
         beats = tx.heartbeats.every()
     has_several = len({beat.host for beat in beats}) > 1
+    is_any_ending = any(beat.worker in ENDING for beat in beats)
     for worker in WORKER_INTERVALS:
         own = [beat for beat in beats if beat.worker == worker]
         if not own:
-            yield _never_passed(target, worker)
+            yield _never_passed(target, worker, is_any_ending=is_any_ending)
         for beat in own:
             yield _worker(target, beat, f"on {beat.host or 'a host without a name'}: " if has_several else "")
 
 
-def _never_passed(target: Target, worker: str) -> Finding:
+def _never_passed(target: Target, worker: str, *, is_any_ending: bool) -> Finding:
     """A warning, as webhooks report payments too. But none reports that the time to pay the rest is over."""
     name, text, start = f"worker_{worker}", "it has never made a pass", START.format(name=FILES[worker])
-    if worker == "main" and target.settings.receive_with is ReceiveWith.RECEIVE_REQUEST:
-        return fail(name, f"{text}: a customer who pays less than the price is not refunded without it", start)
+    is_by_request = target.settings.receive_with is ReceiveWith.RECEIVE_REQUEST
+    if is_by_request and worker in ENDING and not is_any_ending:
+        return fail(name, f"{text}: without it a customer who paid less than the price is not refunded", start)
     return warn(name, text, start)
 
 
