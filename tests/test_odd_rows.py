@@ -59,7 +59,7 @@ ROW_NAMES = {"id", "invoice_id", "refund_id", "endpoint_id"}
 PASSWORD = "a-password-of-the-tests"
 
 CASES = [
-    pytest.param(engine, name, id=f"{engine}-{name}", marks=() if name == "text" else pytest.mark.no_cover)
+    pytest.param(engine, name, id=f"{engine}-{name}", marks=() if name == "text" else pytest.mark.untraced)
     for engine, names in (("sqlite", SQLITE), ("postgresql", POSTGRESQL))
     for name in names
 ]
