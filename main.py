@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 from lnpay.runtime.packages import check_packages
@@ -27,9 +28,11 @@ check_packages()
 from config.sandbox import load_sandbox_account, load_sandbox_settings
 from config.settings import SettingsError, load_settings
 from lnpay.commands import add_commands
-from lnpay.commands.serve import serve
+from lnpay.commands.serve import serve, serve_in_processes
 from lnpay.deliveries.hook import load_deliver
 from lnpay.domain.errors import LnpayError
+from lnpay.domain.settings import Settings
+from lnpay.runtime.backend import Backend
 from lnpay.runtime.bootstrap import build_backend
 from lnpay.runtime.console import add_log_file, run_program, set_up_console
 from lnpay.runtime.logs import set_up_logging
@@ -47,6 +50,9 @@ def main(arguments: list[str] | None = None) -> int:
         set_up_logging(settings.log_level, settings.log_format)
         if options.on_settings is not None:
             return int(options.on_settings(settings, options))
+        if options.command is None and settings.workers > 1:
+            has_log_file = options.log_file is not None
+            return serve_in_processes(settings, with_workers=options.with_workers, has_log_file=has_log_file)
         if options.command is not None:
             # A person waits for a command, and a report of years takes its time.
             settings = replace(settings, db_statement_timeout_seconds=0)
@@ -56,19 +62,23 @@ def main(arguments: list[str] | None = None) -> int:
     except LnpayError as error:
         print(error, file=sys.stderr)
         return 1
+    with closing(backend):
+        return _use(backend, settings, options)
+
+
+def _use(backend: Backend, settings: Settings, options: argparse.Namespace) -> int:
+    """Serve, or run one command."""
     try:
         if options.command is None:
             return serve(backend, settings, with_workers=options.with_workers)
         code = int(options.command(backend, options))
-        unreadable = backend.repository.unreadable.in_words()
-        if unreadable is not None:
-            print(f"{unreadable} (python main.py doctor)", file=sys.stderr)
-        return code
     except LnpayError as error:
         print(error.message, file=sys.stderr)
         return 1
-    finally:
-        backend.close()
+    unreadable = backend.repository.unreadable.in_words()
+    if unreadable is not None:
+        print(f"{unreadable} (python main.py doctor)", file=sys.stderr)
+    return code
 
 
 def run() -> int:

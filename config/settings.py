@@ -167,6 +167,7 @@ def _read_settings(reader: _Reader, env_file: Path) -> Settings:
         trusted_proxies=read("TRUSTED_PROXIES", values.networks, Settings.trusted_proxies),
         host=read("HOST", parse_host, Settings.host),
         port=read("PORT", values.whole(0, 65_535, "the number of a port"), Settings.port),
+        workers=read("WORKERS", values.whole(1, 64, "server processes"), Settings.workers),
         strike_api_url=read("STRIKE_API_URL", values.base_url, Settings.strike_api_url),
         coingecko_api_url=read("COINGECKO_API_URL", values.base_url, Settings.coingecko_api_url),
         coingecko_api_key=hidden("COINGECKO_API_KEY", values.visible, Settings.coingecko_api_key),

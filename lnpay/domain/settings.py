@@ -74,6 +74,8 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 5000
     """0: any free one."""
+    workers: int = 1
+    """Server processes that share the port."""
     strike_api_url: str = "https://api.strike.me/v1"
     """The base URLs have no slash at their end."""
     coingecko_api_url: str = "https://api.coingecko.com/api/v3"

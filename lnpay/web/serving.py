@@ -16,7 +16,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -65,15 +65,23 @@ FIRST_REQUEST_SECONDS = 1.0
 """So long after it connected, a client is still expected to send its first request to a server that stops."""
 
 
-def make_server(app: Any, host: str, port: int, is_quick: Callable[[str], bool]) -> Any:  # noqa: ANN401 - untyped there
+def make_server(
+    app: Any,  # noqa: ANN401 - Waitress is untyped
+    host: str,
+    port: int,
+    is_quick: Callable[[str], bool],
+    *,
+    sockets: Sequence[socket.socket] = (),
+) -> Any:  # noqa: ANN401
     """A server for `app`, to be passed to run_until. is_quick: whether GET of a path never blocks.
 
+    sockets: already listening, in place of `host` and `port`.
     Raises OSError if the port is in use.
     """
+    where: dict[str, Any] = {"sockets": list(sockets)} if sockets else {"host": host, "port": port}
     server = create_server(
         app,
-        host=host,
-        port=port,
+        **where,
         threads=THREADS,
         ident="LNPay",
         connection_limit=_room_for_connections(),

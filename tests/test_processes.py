@@ -1,0 +1,154 @@
+"""WORKERS: several server processes share the port, and one that dies costs no sale."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from lnpay.sandbox.faults import Fault
+from lnpay.sandbox.server import wait_until
+from tests.scenarios.live import ask, is_up
+from tests.test_main import LIMIT_SECONDS, Running, running, sell_and_pay
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it reads /proc")
+
+
+LONGER_THAN_A_PAUSE_SECONDS = 7
+"""The main worker makes a pass every five."""
+
+
+def children(pid: int) -> list[int]:
+    """The processes that `pid` has started, oldest first."""
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
+    return sorted(int(one) for one in text.split())
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process that stands still and accepts no connection."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def both(main: Running) -> list[int]:
+    """The two server processes, as soon as both have been started."""
+    assert wait_until(lambda: len(children(main.process.pid)) == 2, LIMIT_SECONDS)
+    return children(main.process.pid)
+
+
+def is_replaced(main: Running, killed: int) -> bool:
+    now = children(main.process.pid)
+    return len(now) == 2 and killed not in now
+
+
+def test_each_process_sells(tmp_path: Path) -> None:
+    with running(tmp_path, WORKERS="2") as main:
+        for pid in both(main):
+            with stopped(pid):
+                assert ask(main.url).status_code == 200
+
+        code, out, err = main.end()
+    assert (code, out) == (0, f"LNPay listens on {main.url} (Ctrl-C to stop)\n")
+    assert "Traceback" not in err
+
+
+def test_a_killed_process_is_replaced_and_the_shop_sells_on(tmp_path: Path) -> None:
+    with running(tmp_path, WORKERS="2") as main:
+        for killed in both(main):
+            kill(killed)
+            assert ask(main.url).status_code == 200
+            assert wait_until(partial(is_replaced, main, killed), LIMIT_SECONDS)
+
+        code, _, err = main.end()
+    assert (code, err.count("server process ended, starting another")) == (0, 2), err
+
+
+def test_requests_in_progress_are_answered_before_the_end(tmp_path: Path) -> None:
+    with running(tmp_path, WORKERS="2") as main:
+        main.simulator.faults.add(Fault("POST", "/v1/invoices/*/quote", "delay_after", times=4, seconds=1))
+        answers: list[int] = []
+        customers = [threading.Thread(target=lambda: answers.append(ask(main.url).status_code)) for _ in range(4)]
+        for one in customers:
+            one.start()
+        assert wait_until(lambda: len(main.simulator.invoices.by_id) == 4)
+        # As systemd does it: every process is sent the signal, the servers by their parent once more.
+        for pid in both(main):
+            os.kill(pid, signal.SIGTERM)
+
+        code, _, err = main.end()
+        for one in customers:
+            one.join()
+
+    assert (answers, code) == ([200] * 4, 0), err
+
+
+def test_the_processes_end_with_their_parent(tmp_path: Path) -> None:
+    with running(tmp_path, WORKERS="2") as main:
+        started = both(main)
+        kill(main.process.pid)
+        main.process.wait(LIMIT_SECONDS)
+
+        assert wait_until(lambda: all(is_gone(pid) for pid in started), LIMIT_SECONDS)
+        assert not is_up(main.url)
+
+
+def test_the_workers_run_in_the_first_alone(tmp_path: Path) -> None:
+    with running(tmp_path, "--with-workers", WORKERS="2") as main:
+        first, second = both(main)
+        with stopped(second):
+            sell_and_pay(main)
+            assert wait_until(lambda: len(main.simulator.shop.accepted()) == 1, LIMIT_SECONDS)
+        with stopped(first):
+            sell_and_pay(main)
+            assert not wait_until(lambda: len(main.simulator.shop.accepted()) == 2, LONGER_THAN_A_PAUSE_SECONDS)
+
+        assert wait_until(lambda: len(main.simulator.shop.accepted()) == 2, LIMIT_SECONDS)
+        assert main.end()[0] == 0
+
+
+def test_what_keeps_the_first_from_starting_ends_the_start(tmp_path: Path) -> None:
+    with running(tmp_path, WORKERS="2", DATABASE_URL="postgresql+psycopg://nobody@127.0.0.1:1/none") as main:
+        out, err = main.process.communicate(timeout=LIMIT_SECONDS)
+
+    assert (main.process.returncode, out) == (1, ""), err
+    assert err.endswith("\nthe database is not available right now\n")
+    assert "Traceback" not in err
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with running(tmp_path) as main, running(tmp_path, WORKERS="2", PORT=main.url.rpartition(":")[2]) as other:
+        code, out, err = other.end()
+
+    assert (code, out) == (1, "")
+    assert "cannot listen on" in err
+    assert "PORT=5050" in err
+
+
+def test_a_log_file_is_for_one_process(tmp_path: Path) -> None:
+    with running(tmp_path, "--log-file", "lnpay.log", WORKERS="2") as main:
+        code, out, _ = main.end()
+
+    assert (code, out) == (1, "")
+    assert "WORKERS=1" in (tmp_path / "lnpay.log").read_text(encoding="utf-8")
