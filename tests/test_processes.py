@@ -129,7 +129,7 @@ def test_the_workers_run_in_the_first_alone(tmp_path: Path) -> None:
 
 
 def test_what_keeps_the_first_from_starting_ends_the_start(tmp_path: Path) -> None:
-    with running(tmp_path, WORKERS="2", DATABASE_URL="postgresql+psycopg://nobody@127.0.0.1:1/none") as main:
+    with running(tmp_path, WORKERS="2", DATABASE_URL="postgresql+psycopg://lnpay@127.0.0.1:1/none") as main:
         out, err = main.process.communicate(timeout=LIMIT_SECONDS)
 
     assert (main.process.returncode, out) == (1, ""), err
