@@ -10,6 +10,7 @@ import sys
 import xml.etree.ElementTree as ET
 
 import pytest
+import qrcode
 import zxingcpp
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -91,6 +92,14 @@ class TestReading:
     @pytest.mark.parametrize("character", "qpl1")
     def test_a_text_without_any_chance_in_it_reads_back(self, character: str) -> None:
         assert read(drawn(qr.qr_svg(character * 330))) == "LIGHTNING:" + character.upper() * 330
+
+    @pytest.mark.parametrize("length", [1, 10, 11, 32, 33, 142, 320, 321, 357, 358, 524, 525, 1991, 1992, 4286])
+    def test_it_is_of_the_smallest_size_that_the_library_finds(self, length: int) -> None:
+        text = qr.payment_uri(request_of(length)).upper()
+        code = qrcode.QRCode(error_correction=qrcode.ERROR_CORRECT_L)
+        code.add_data(text, optimize=0)
+
+        assert len(modules_of(qr.qr_png(request_of(length)))) == 4 * code.best_fit() + 17 + 2 * qr.QUIET_ZONE
 
     def test_one_that_fits_in_no_code_is_refused(self) -> None:
         with pytest.raises(ValueError, match="does not fit into a QR code"):
