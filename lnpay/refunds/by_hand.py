@@ -163,14 +163,16 @@ def settle_by_hand(
 def _find(tx: Transaction, strike_invoice_id: str, refund_id: int | None) -> Refund:
     """The refund of an invoice with this id; without one, the only refund that is not sent or canceled, or the newest.
 
-    Raises NotFound; Conflict if several are meant.
+    Raises NotFound if there is no such invoice; Conflict if none of its refunds is meant, or several are.
     """
     invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
-    refunds = [] if invoice is None else tx.refund_requests.of_invoice(invoice.id)
+    if invoice is None:
+        raise NotFound("there is no invoice of this id; `refunds list` shows all refunds")
+    refunds = tx.refund_requests.of_invoice(invoice.id)
     if refund_id is not None:
         refunds = [one for one in refunds if one.id == refund_id]
     if not refunds:
-        raise NotFound("no refund is owed for this invoice id; `refunds list` shows all refunds")
+        raise Conflict("no such refund is owed for this invoice", code="refund_state")
     open_ones = [one for one in refunds if one.state in OPEN_REFUNDS]
     if len(open_ones) > 1:
         ids = ", ".join(str(one.id) for one in open_ones)

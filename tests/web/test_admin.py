@@ -418,6 +418,15 @@ class TestForms:
 
 
 class TestButtons:
+    @pytest.mark.parametrize("action", ["approve", "address", "retry", "settle"])
+    def test_one_about_a_refund_that_there_is_not_says_so(self, shop: World, action: str) -> None:
+        invoice = shop.sell()
+        log_in(shop)
+
+        words = press(shop, invoice, action, sure="1", note="n", ln_address=ADDRESS)
+
+        assert words == "Nothing was done: no such refund is owed for this invoice."
+
     def test_approve(self, make_shop: Callable[..., World]) -> None:
         shop = make_shop(refund_max_sats=1)
         invoice = held(shop)

@@ -364,7 +364,7 @@ class TestMistakes:
     def test_an_invoice_that_is_owed_nothing_is_said(self, world: World, verb: str) -> None:
         invoice = world.sell()
 
-        with pytest.raises(NotFound, match="no refund is owed for this invoice id"):
+        with pytest.raises(Conflict, match="no such refund is owed for this invoice"):
             act(world, invoice, verb)
 
     @pytest.mark.parametrize("strike_id", ["no-such-id", "", "\x00", "ü" * 50])
