@@ -186,7 +186,7 @@ def _send_to_endpoint(outbox: Outbox, delivery: Delivery, endpoint_id: int) -> s
         with outbox.repository.transaction() as tx:
             # Lock the endpoint before the message, as deleting it does, so that transactions cannot deadlock.
             tx.webhook_endpoints.note_answer(endpoint_id, at, answer.status, None)
-            tx.deliveries.mark_delivered(delivery, at)
+            tx.deliveries.mark_delivered(delivery, at, answer.status)
         log.info(
             "delivered webhook_id=%s type=%s endpoint=%s", delivery.webhook_id, delivery.event_type, endpoint.public_id
         )
@@ -194,9 +194,9 @@ def _send_to_endpoint(outbox: Outbox, delivery: Delivery, endpoint_id: int) -> s
     with outbox.repository.transaction() as tx:
         tx.webhook_endpoints.note_answer(endpoint_id, at, answer.status, answer.error)
     if answer.is_gone or not endpoint.automatic_redelivery:
-        _give_up(outbox, delivery, answer.error)
+        _give_up(outbox, delivery, answer.error, answer.status)
     else:
-        _put_off(outbox, delivery, answer.error)
+        _put_off(outbox, delivery, answer.error, answer.status)
     return "refused"
 
 
@@ -220,22 +220,22 @@ def _reason(error: ShopRefused) -> str:
     return printable(str(error.message))[:MAX_REASON_CHARACTERS]
 
 
-def _put_off(outbox: Outbox, delivery: Delivery, reason: str) -> None:
+def _put_off(outbox: Outbox, delivery: Delivery, reason: str, status: int | None = None) -> None:
     if delivery.attempts >= len(PAUSES):
-        _give_up(outbox, delivery, reason)
+        _give_up(outbox, delivery, reason, status)
         return
     pause = PAUSES[delivery.attempts] * (1 + JITTER * outbox.jitter())
     with outbox.repository.transaction() as tx:
-        tx.deliveries.put_off(delivery, outbox.clock() + pause, reason)
+        tx.deliveries.put_off(delivery, outbox.clock() + pause, reason, status)
     log.warning(
         "delivery refused webhook_id=%s attempt=%d again_in_seconds=%d reason=%s",
         delivery.webhook_id, delivery.attempts + 1, pause.total_seconds(), reason,
     )  # fmt: skip
 
 
-def _give_up(outbox: Outbox, delivery: Delivery, reason: str) -> None:
+def _give_up(outbox: Outbox, delivery: Delivery, reason: str, status: int | None = None) -> None:
     with outbox.repository.transaction() as tx:
-        tx.deliveries.abandon(delivery, reason)
+        tx.deliveries.abandon(delivery, reason, status)
     log.error("delivery abandoned webhook_id=%s reason=%s", delivery.webhook_id, reason)
 
 
@@ -257,10 +257,11 @@ def send_due_and_wait(outbox: Outbox, *, sleep: Callable[[float], None] = time.s
 def send_again(repository: Repository, strike_invoice_id: str, now: datetime) -> list[Delivery]:
     """Make every message about an invoice due now, under its original id. Returns them. Raises NotFound."""
     with repository.transaction() as tx:
-        invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
-        owed = (
-            [] if invoice is None else [one for one in tx.deliveries.of_invoice(invoice.id) if _is_true(one, invoice)]
-        )
+        found = tx.invoices.find_by_strike_id(strike_invoice_id)
+        # Settling it at the same time would find no expiry to withdraw, and the shop would be told of both.
+        invoice = None if found is None else tx.deliveries.lock_invoice(found.id)
+        known = [] if invoice is None else tx.deliveries.of_invoice(invoice.id)
+        owed = [one for one in known if one.state is not DeliveryState.WITHDRAWN and invoice and is_true(one, invoice)]
         if not owed:
             raise NotFound("no message to the shop was ever recorded for this invoice id")
         for delivery in owed:
@@ -269,10 +270,9 @@ def send_again(repository: Repository, strike_invoice_id: str, now: datetime) ->
         return owed
 
 
-def _is_true(delivery: Delivery, invoice: Invoice) -> bool:
-    """Whether a message may be resent. An expiry would make the shop cancel an order that was paid in time."""
-    is_expiry_of_a_sale = delivery.event_type in UNTRUE_ONCE_SETTLED and invoice.state is InvoiceState.SETTLED
-    return delivery.state is not DeliveryState.WITHDRAWN and not is_expiry_of_a_sale
+def is_true(delivery: Delivery, invoice: Invoice) -> bool:
+    """Whether a message is still true. An expiry would make the shop cancel an order that was paid in time."""
+    return not (delivery.event_type in UNTRUE_ONCE_SETTLED and invoice.state is InvoiceState.SETTLED)
 
 
 def delivery_dispatcher(outbox: Outbox) -> Dispatcher:

@@ -262,7 +262,9 @@ class Delivery:
     """One message owed to the shop. `webhook_id` is the same on every attempt; `body` is the same bytes.
 
     endpoint_id: of the webhook endpoint that it is for; None: for the delivery hook (DELIVERY_URL). refund_id: which
-    refund it is about; 0: the invoice itself.
+    refund it is about; 0: the invoice itself. last_status: the HTTP status of the endpoint's last answer, if any.
+    original_id: of a redelivery: the message that it repeats. place: where it stands in the order of the messages to an
+    endpoint; None: where its id says.
     """
 
     id: int
@@ -280,6 +282,9 @@ class Delivery:
     last_error: str | None
     endpoint_id: int | None = None
     refund_id: int = 0
+    last_status: int | None = None
+    original_id: int | None = None
+    place: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

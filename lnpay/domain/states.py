@@ -206,9 +206,9 @@ DELIVERY_MOVES: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.PENDING: frozenset({DeliveryState.DELIVERED, DeliveryState.ABANDONED, DeliveryState.WITHDRAWN}),
     # A message that was being sent when it was withdrawn may still be accepted.
     DeliveryState.WITHDRAWN: frozenset({DeliveryState.DELIVERED}),
-    # Only the operator makes these two moves, with `python main.py redeliver`.
+    # Only people make these moves: by sending a message again, or another one in its place.
     DeliveryState.DELIVERED: frozenset({DeliveryState.PENDING}),
-    DeliveryState.ABANDONED: frozenset({DeliveryState.PENDING}),
+    DeliveryState.ABANDONED: frozenset({DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
 }
 
 

@@ -10,10 +10,20 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, func, literal, select, update
 
-from lnpay.domain.model import Delivery
+from lnpay.domain.model import Delivery, Invoice
 from lnpay.domain.states import DeliveryState, check_delivery_move
-from lnpay.repository.sql import checked, first_moment, insert_unless_there, read_rows, require, unless_locked
-from lnpay.repository.tables import UtcDateTime, webhook_endpoints
+from lnpay.domain.text import is_printable_ascii
+from lnpay.repository.records.invoices import to_invoice
+from lnpay.repository.sql import (
+    checked,
+    first_moment,
+    insert_unless_there,
+    read_one,
+    read_rows,
+    require,
+    unless_locked,
+)
+from lnpay.repository.tables import UtcDateTime, invoices, webhook_endpoints
 from lnpay.repository.tables import deliveries as t
 
 HOOK_LANE = 0
@@ -49,10 +59,12 @@ class Deliveries:
         due_at: datetime | None = None,
         endpoint_id: int | None = None,
         refund_id: int = 0,
+        original_id: int | None = None,
+        place: int | None = None,
     ) -> bool:
         """Record a message owed to the shop, due at `due_at` (None: now). False if this event is recorded already.
 
-        endpoint_id: the webhook endpoint that it is for; None: the delivery hook. refund_id: see `Delivery`.
+        endpoint_id: the webhook endpoint that it is for; None: the delivery hook. The others: see `Delivery`.
         """
         values = {
             "webhook_id": webhook_id,
@@ -66,8 +78,15 @@ class Deliveries:
             "created_at": at,
             "endpoint_id": endpoint_id,
             "refund_id": refund_id,
+            "original_id": original_id,
+            "place": place,
         }
         return insert_unless_there(self._connection, t, values) is not None
+
+    def lock_invoice(self, invoice_id: int) -> Invoice | None:
+        """The invoice that a message is about. Until the commit no other transaction settles it."""
+        statement = select(invoices).where(invoices.c.id == invoice_id).with_for_update()
+        return read_one(self._connection, invoices, statement, to_invoice)
 
     def is_owed(self, invoice_id: int, event_type: str, endpoint_id: int) -> bool:
         """Whether a message of this type about an invoice is recorded for an endpoint, in any state."""
@@ -131,6 +150,13 @@ class Deliveries:
         sending = [row for row in self._withdraw(is_it) if row.claimed_until is not None]
         return {row.endpoint_id: row.claimed_until for row in sorted(sending, key=lambda row: row.claimed_until)}
 
+    def replace(self, delivery: Delivery) -> datetime | None:
+        """Withdraw one message, in whose stead another is sent. Returns until when it may be sent right now, if so."""
+        check_delivery_move(delivery.state, DeliveryState.WITHDRAWN)
+        statement = update(t).where(t.c.id == delivery.id, t.c.state == delivery.state)
+        withdrawn = statement.values(state=DeliveryState.WITHDRAWN).returning(t.c.claimed_until)
+        return self._connection.execute(withdrawn).scalar()
+
     def withdraw_of_endpoint(self, endpoint_id: int) -> int:
         """Withdraw every pending message to an endpoint. Returns how many there were."""
         return len(self._withdraw(t.c.endpoint_id == endpoint_id))
@@ -140,7 +166,7 @@ class Deliveries:
         statement = update(t).where(which, t.c.state == DeliveryState.PENDING).values(state=DeliveryState.WITHDRAWN)
         return self._connection.execute(statement.returning(t.c.endpoint_id, t.c.claimed_until)).all()
 
-    def mark_delivered(self, delivery: Delivery, at: datetime) -> bool:
+    def mark_delivered(self, delivery: Delivery, at: datetime, status: int | None = None) -> bool:
         """The shop answered 2xx: it has the message, even if the claim was lost or the message withdrawn since."""
         taken_from = (DeliveryState.PENDING, DeliveryState.WITHDRAWN)
         for old in taken_from:
@@ -152,19 +178,30 @@ class Deliveries:
                 "delivered_at": at,
                 "attempts": t.c.attempts + 1,
                 "last_error": None,
+                "last_status": status,
             },
             taken_from,
         )
 
-    def put_off(self, delivery: Delivery, until: datetime, reason: str) -> bool:
+    def put_off(self, delivery: Delivery, until: datetime, reason: str, status: int | None = None) -> bool:
         """The shop did not accept it: retry at `until`. False if the claim is no longer ours."""
-        values = {"next_attempt_at": until, "attempts": t.c.attempts + 1, "last_error": reason}
+        values = {
+            "next_attempt_at": until,
+            "attempts": t.c.attempts + 1,
+            "last_error": reason,
+            "last_status": status,
+        }
         return self._finish(delivery, values, is_claim_needed=True)
 
-    def abandon(self, delivery: Delivery, reason: str) -> bool:
+    def abandon(self, delivery: Delivery, reason: str, status: int | None = None) -> bool:
         """Give up on a message. False if the claim is no longer ours."""
         check_delivery_move(DeliveryState.PENDING, DeliveryState.ABANDONED)
-        values = {"state": DeliveryState.ABANDONED, "attempts": t.c.attempts + 1, "last_error": reason}
+        values = {
+            "state": DeliveryState.ABANDONED,
+            "attempts": t.c.attempts + 1,
+            "last_error": reason,
+            "last_status": status,
+        }
         return self._finish(delivery, values, is_claim_needed=True)
 
     def _finish(
@@ -221,6 +258,29 @@ class Deliveries:
         statement = select(t).where(t.c.invoice_id == invoice_id).order_by(t.c.id)
         return read_rows(self._connection, t, statement, _to_delivery)
 
+    def newest_of_endpoint(self, endpoint_id: int, limit: int) -> list[Delivery]:
+        """The newest messages to an endpoint, newest first."""
+        statement = select(t).where(t.c.endpoint_id == endpoint_id).order_by(t.c.id.desc()).limit(limit)
+        return read_rows(self._connection, t, statement, _to_delivery)
+
+    def find_of_endpoint(self, endpoint_id: int, webhook_id: str) -> Delivery | None:
+        """The message of that name to an endpoint."""
+        # The name comes from a URL, and PostgreSQL raises an error for a NUL. No name of ours has one.
+        if not is_printable_ascii(webhook_id):
+            return None
+        statement = select(t).where(t.c.webhook_id == webhook_id, t.c.endpoint_id == endpoint_id)
+        return read_one(self._connection, t, statement, _to_delivery)
+
+    def same_as(self, delivery: Delivery) -> list[Delivery]:
+        """A message to an endpoint with its original and every redelivery of it, oldest first."""
+        which = (
+            t.c.invoice_id == delivery.invoice_id,
+            t.c.endpoint_id == delivery.endpoint_id,
+            t.c.event_type == delivery.event_type,
+            t.c.refund_id == delivery.refund_id,
+        )
+        return read_rows(self._connection, t, select(t).where(*which).order_by(t.c.id), _to_delivery)
+
 
 def _is_due(now: datetime, credible: Credible | None) -> list[ColumnElement[bool]]:
     is_free = t.c.claimed_until.is_(None) | (t.c.claimed_until <= now)
@@ -235,10 +295,11 @@ def _is_its_turn() -> list[ColumnElement[bool]]:
     """Messages to the delivery hook are unordered. One to an endpoint waits while the endpoint is disabled, and until
     earlier ones about the same invoice are accepted, withdrawn or abandoned.
     """
+    place, earlier_place = (func.coalesce(one.c.place, one.c.id) for one in (t, _earlier))
     is_former_pending = exists().where(
         _earlier.c.invoice_id == t.c.invoice_id,
         _earlier.c.endpoint_id == t.c.endpoint_id,
-        _earlier.c.id < t.c.id,
+        (earlier_place < place) | ((earlier_place == place) & (_earlier.c.id < t.c.id)),
         _earlier.c.state == DeliveryState.PENDING,
     )
     is_enabled = exists().where(webhook_endpoints.c.id == t.c.endpoint_id, webhook_endpoints.c.is_enabled)

@@ -52,7 +52,7 @@ from lnpay.repository.webhook_endpoints import WebhookEndpoints
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0026"
+SCHEMA_VERSION = "0027"
 """The newest migration. A test compares it with the migrations."""
 
 BUSY_TIMEOUT_MS = 10_000

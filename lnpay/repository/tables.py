@@ -192,6 +192,11 @@ deliveries = Table(
     Column("endpoint_id", ForeignKey("webhook_endpoints.id")),
     # Which refund it is about; 0: the invoice itself.
     Column("refund_id", BigInteger, nullable=False, default=0, server_default="0"),
+    # The HTTP status that the endpoint answered last; NULL without one.
+    Column("last_status", Integer),
+    # Of a redelivery: the message that is repeated, and, if that one was still waiting, the place it had in the order.
+    Column("original_id", BigInteger),
+    Column("place", BigInteger),
     CheckConstraint(one_of("state", DeliveryState), name="ck_deliveries_state_known"),
     CheckConstraint("(state = 'delivered') = (delivered_at IS NOT NULL)", name="ck_deliveries_delivered_at"),
     Index(
@@ -206,7 +211,10 @@ deliveries = Table(
         "uq_deliveries_invoice_id_endpoint_id_event_type",
         *("invoice_id", "endpoint_id", "event_type", "refund_id"),
         unique=True,
+        **only_where("original_id IS NULL"),
     ),
+    Index("ix_deliveries_invoice_id_endpoint_id", "invoice_id", "endpoint_id"),
+    Index("ix_deliveries_endpoint_id", "endpoint_id", "id", **only_where("endpoint_id IS NOT NULL")),
     Index("ix_deliveries_state_next_attempt_at", "state", "next_attempt_at"),
 )
 

@@ -72,6 +72,7 @@ PERMITTED_DELIVERY_MOVES = {
     ("withdrawn", "delivered"),
     ("delivered", "pending"),
     ("abandoned", "pending"),
+    ("abandoned", "withdrawn"),
 }
 MACHINES: list[tuple[str, type[StrEnum], Mapping[Any, frozenset[Any]], Check]] = [
     ("invoice", InvoiceState, INVOICE_MOVES, check_invoice_move),
