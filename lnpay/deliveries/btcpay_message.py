@@ -52,9 +52,22 @@ def btcpay_events(event_type: EventType, invoice: Invoice) -> tuple[B, ...]:
     return BTCPAY_EVENTS.get(event_type, ())
 
 
-def btcpay_body(name: B, invoice: Invoice, at: datetime, delivery_id: str, endpoint_id: str, store_id: str) -> str:
-    """The JSON text of an event about `invoice`, stored once and sent unchanged on every attempt."""
+def btcpay_body(
+    name: B,
+    invoice: Invoice,
+    at: datetime,
+    delivery_id: str,
+    endpoint_id: str,
+    store_id: str,
+    original_id: str | None = None,
+) -> str:
+    """The JSON text of an event about `invoice`, stored once and sent unchanged on every attempt.
+
+    at: when it happened. original_id: of a redelivery: the delivery that it repeats.
+    """
     about = {"invoiceId": invoice.strike_invoice_id, "metadata": invoice.order.metadata}
+    if original_id is not None:
+        about = {"originalDeliveryId": original_id, "isRedelivery": True, **about}
     return _body(name, at, delivery_id, endpoint_id, store_id, {**about, **_details(name, invoice, at)})
 
 

@@ -1212,6 +1212,12 @@ class TestGuards:
             connection.execute(update(table).values(invoice_id=10**9))
 
 
+A_DELIVERY = Delivery(
+    1, "msg_1", 1, "InvoiceSettled", "{}", DeliveryState.DELIVERED, 1, 1, None, NOW, NOW, NOW, None, 1
+)  # fmt: skip
+"""One to a webhook endpoint, to ask about others like it."""
+
+
 class TestTransactions:
     def test_an_error_takes_everything_back(self, repository: Repository) -> None:
         invoice = add_invoice(repository)
@@ -1598,6 +1604,10 @@ class TestSqlite:
             lambda tx: tx.deliveries.next_due_at(),
             lambda tx: tx.deliveries.is_any_claimed(),
             lambda tx: tx.deliveries.of_invoice(1),
+            lambda tx: tx.deliveries.newest_of_endpoint(1, 100),
+            lambda tx: tx.deliveries.find_of_endpoint(1, "msg_1"),
+            lambda tx: tx.deliveries.same_as(A_DELIVERY),
+            lambda tx: tx.deliveries.lock_invoice(1),
             lambda tx: tx.refunds.find_by_invoice(1),
             lambda tx: tx.refunds.find_by_token("token-1"),
             lambda tx: tx.refunds.find_by_payment("payment-1"),

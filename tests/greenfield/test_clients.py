@@ -171,6 +171,26 @@ class TestNode:
         (method,) = node.call("InvoicesService", "invoicesGetInvoicePaymentMethods", **read)
         assert [one["status"] for one in method["payments"]] == ["Settled"]
 
+    def test_it_has_a_message_sent_again(self, node: Node, heard: tuple[str, list[str]]) -> None:
+        url, types = heard
+        made = node.call("WebhooksService", "postWebhooksService", requestBody={"url": url})
+        hook = {"webhookId": made["id"]}
+        sold = node.call("InvoicesService", "invoicesCreateInvoice", requestBody={"amount": "1", "currency": "USD"})
+        assert wait_until(lambda: types == ["InvoiceCreated"], 30), types
+
+        (first,) = node.call("WebhooksService", "getWebhooksService", **hook, count="1")
+        one = {**hook, "deliveryId": first["id"]}
+        assert (first["status"], first["httpCode"], first["errorMessage"]) == ("HttpSuccess", 200, None)
+        assert node.call("WebhooksService", "getWebhooksService1", **one) == first
+        new_id = node.call("WebhooksService", "postWebhooksService1", **one)
+        assert wait_until(lambda: types == ["InvoiceCreated"] * 2, 30), types
+
+        said = node.call("WebhooksService", "getWebhooksService2", **hook, deliveryId=new_id)
+        assert (said["deliveryId"], said["originalDeliveryId"], said["isRedelivery"]) == (new_id, first["id"], True)
+        assert said["invoiceId"] == sold["id"]
+        lost = node.run("WebhooksService", "postWebhooksService1", **hook, deliveryId="unknown")["error"]
+        assert (lost["status"], lost["body"]["code"]) == (404, "webhookdelivery-not-found")
+
     def test_it_changes_and_removes_webhooks(self, node: Node, heard: tuple[str, list[str]]) -> None:
         url, _ = heard
         made = node.call("WebhooksService", "postWebhooksService", requestBody={"url": url})

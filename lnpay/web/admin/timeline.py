@@ -51,7 +51,7 @@ def timeline(
     for refund, attempts in refunds:
         moments += _of_refund(refund, attempts)
     for delivery in deliveries:
-        moments += _of_delivery(delivery, endpoint_urls or {})
+        moments += _of_delivery(delivery, endpoint_urls or {}, is_replaced=_is_replaced(delivery, deliveries))
     # sorted() keeps what happened at one moment in the order of the code.
     return sorted(moments, key=lambda one: one.at)
 
@@ -135,18 +135,26 @@ def _attempt(attempt: RefundAttempt) -> Moment:
     return Moment(attempt.at, f"Refund: {attempt.step}", f"{outcome}.", facts, tone)
 
 
-def _of_delivery(delivery: Delivery, endpoint_urls: Mapping[int, str]) -> Iterator[Moment]:
+def _is_replaced(delivery: Delivery, deliveries: Sequence[Delivery]) -> bool:
+    """Whether a later redelivery repeats a message."""
+    original_id = delivery.original_id or delivery.id
+    return any(one.original_id == original_id and one.id > delivery.id for one in deliveries)
+
+
+def _of_delivery(delivery: Delivery, endpoint_urls: Mapping[int, str], *, is_replaced: bool) -> Iterator[Moment]:
     name = delivery.event_type
     facts: tuple[tuple[str, str], ...] = (("Id", delivery.webhook_id),)
     if delivery.endpoint_id is not None:
         facts = (("To", endpoint_urls.get(delivery.endpoint_id, "a deleted webhook endpoint")), *facts)
-    yield Moment(delivery.created_at, "Message owed", f"The shop is to be told {name}.", facts)
+    again = "" if delivery.original_id is None else " again"
+    yield Moment(delivery.created_at, "Message owed", f"The shop is to be told {name}{again}.", facts)
     tries = f"{delivery.attempts} attempt{'' if delivery.attempts == 1 else 's'}"
     if delivery.delivered_at is not None:
         yield Moment(delivery.delivered_at, "Shop told", f"It took {name} after {tries}.", tone="fine")
     elif delivery.state is DeliveryState.WITHDRAWN:
         is_untrue = delivery.event_type in UNTRUE_ONCE_SETTLED
         why = "is no longer true: the order is paid" if is_untrue else "is not sent: its endpoint was deleted"
+        why = "is not retried: the shop has asked for it again" if is_replaced else why
         yield Moment(delivery.next_attempt_at, "Message withdrawn", f"{name} {why}.")
     elif delivery.state is DeliveryState.ABANDONED:
         text = f"{name} was given up after {tries}: {delivery.last_error}."

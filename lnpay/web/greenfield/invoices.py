@@ -30,6 +30,7 @@ from lnpay.web.greenfield.requests import (
     order_id_of,
     read_model,
     searchable,
+    whole_number,
 )
 
 DEFAULT_TAKE = 100
@@ -101,7 +102,7 @@ def list_all(store_id: str) -> Response:
     backend = current_backend()
     now = backend.clock()
     wanted = _wanted()
-    skip, take = _whole("skip", 0, MAX_SKIP), _whole("take", DEFAULT_TAKE, MAX_SKIP)
+    skip, take = whole_number("skip", 0, MAX_SKIP), whole_number("take", DEFAULT_TAKE, MAX_SKIP)
     with backend.repository.reading() as tx:
         found = tx.greenfield.newest(wanted, now, skip, min(take, MAX_TAKE))
     return _json(invoices_text(found, store, now))
@@ -128,20 +129,11 @@ def _list_of(name: str) -> list[str] | None:
     return [one for one in given if one.strip()] or None
 
 
-def _whole(name: str, default: int, most: int) -> int:
-    text = request.args.get(name, "").strip()
-    if not text:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 15 and int(text) <= most):
-        raise FieldsRefused({name: f"must be a whole number from 0 to {most:,}"})
-    return int(text)
-
-
 def _moment(name: str) -> datetime | None:
     """A time in Unix seconds."""
     if not request.args.get(name, "").strip():
         return None
-    return datetime.fromtimestamp(_whole(name, 0, MAX_UNIX_TIME), UTC)
+    return datetime.fromtimestamp(whole_number(name, 0, MAX_UNIX_TIME), UTC)
 
 
 @blueprint.get("/stores/<store_id>/invoices/<invoice_id>/payment-methods")

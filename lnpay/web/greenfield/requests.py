@@ -6,6 +6,7 @@ import hashlib
 from decimal import Decimal
 from typing import Annotated, Any
 
+from flask import request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from lnpay.domain.encoding.json_text import MAX_METADATA_BYTES, check_metadata, read_json_text
@@ -315,3 +316,13 @@ def _sentence(error: dict[str, Any]) -> str:
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
     return {"missing": "is missing", "model_type": "must be an object"}.get(error["type"], "is not valid")
+
+
+def whole_number(name: str, default: int, most: int) -> int:
+    """A number among the request's parameters. Raises FieldsRefused unless it is a whole one from 0 to `most`."""
+    text = request.args.get(name, "").strip()
+    if not text:
+        return default
+    if not (text.isascii() and text.isdigit() and len(text) <= 15 and int(text) <= most):
+        raise FieldsRefused({name: f"must be a whole number from 0 to {most:,}"})
+    return int(text)

@@ -6,11 +6,11 @@ from flask import Flask
 
 from lnpay.runtime.backend import Backend
 from lnpay.web.errors import UNROUTED
-from lnpay.web.greenfield import invoices, pages, stores, webhooks
+from lnpay.web.greenfield import deliveries, invoices, pages, stores, webhooks
 from lnpay.web.greenfield.blueprint import blueprint
 from lnpay.web.greenfield.errors import API_PREFIX, answer_http_exception
 
-ROUTES = (invoices, stores, webhooks)
+ROUTES = (invoices, stores, webhooks, deliveries)
 """Each adds its routes to the blueprint when it is loaded."""
 
 

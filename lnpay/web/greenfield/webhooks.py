@@ -65,14 +65,14 @@ def list_webhooks(store_id: str) -> Response:
 def show_webhook(store_id: str, webhook_id: str) -> Response:
     """One webhook."""
     require_store(store_id, Permission.MODIFY_WEBHOOKS)
-    return jsonify(_answer(_find(webhook_id)))
+    return jsonify(_answer(find_webhook(webhook_id)))
 
 
 @blueprint.put("/stores/<store_id>/webhooks/<webhook_id>")
 def change_webhook(store_id: str, webhook_id: str) -> Response:
     """Change the given fields of a webhook. Without a secret it keeps its own."""
     require_store(store_id, Permission.MODIFY_WEBHOOKS)
-    _find(webhook_id)
+    find_webhook(webhook_id)
     wanted = read_model(request.get_data() or b"{}", ChangeWebhookRequest)
     events, wants_everything = _events(wanted)
     try:
@@ -124,7 +124,8 @@ def _answer(endpoint: WebhookEndpoint) -> WebhookAnswer:
     )
 
 
-def _find(webhook_id: str) -> WebhookEndpoint:
+def find_webhook(webhook_id: str) -> WebhookEndpoint:
+    """The webhook of that id. Raises UnknownHere, also for an endpoint of another form."""
     try:
         return get_endpoint(current_backend().outbox, webhook_id, form=FORM)
     except NotFound as error:
