@@ -57,6 +57,12 @@ _UNPAID_OUTCOMES = {
 
 IN_TIME = LateVerdict(LatePayments.ACCEPT)
 
+NOTHING_RECEIVED = LateVerdict(
+    LatePayments.HOLD,
+    why="Strike says that it was paid, and that 0 sats were received: look at it in the dashboard first",
+)
+"""A refund of what was asked would send money that may never have come."""
+
 
 @dataclass(frozen=True)
 class SettlementContext:
@@ -103,7 +109,7 @@ def _settle_paid(context: SettlementContext, seen: StrikeInvoice, price: Rate | 
         paid_at = _paid_at(invoice, seen, now)
         received_sats = seen.received_sats or invoice.amount_sats
         is_late = paid_at > invoice.expires_at
-        verdict = judge_late(tx, context.late, invoice, received_sats, price) if is_late else IN_TIME
+        verdict = _judge(tx, context, invoice, seen, price) if is_late else IN_TIME
         new = InvoiceState.SETTLED if verdict.decision is LatePayments.ACCEPT else InvoiceState.PAID_LATE
         if not tx.invoices.mark_paid(
             invoice.id, new, paid_at=paid_at, received_sats=received_sats, at=now, accepted_price=verdict.price
@@ -123,6 +129,15 @@ def _settle_paid(context: SettlementContext, seen: StrikeInvoice, price: Rate | 
         *(new, invoice.strike_invoice_id, received_sats, " accepted late" if paid.accepted_by is not None else ""),
     )
     return Outcome(new.value)
+
+
+def _judge(
+    tx: Transaction, context: SettlementContext, invoice: Invoice, seen: StrikeInvoice, price: Rate | None
+) -> LateVerdict:
+    """Decide about a late payment."""
+    if seen.received_sats == 0:
+        return NOTHING_RECEIVED
+    return judge_late(tx, context.late, invoice, seen.received_sats or invoice.amount_sats, price)
 
 
 def _note_pruned(tx: Transaction, seen: StrikeInvoice, now: datetime) -> Outcome:

@@ -314,6 +314,21 @@ class TestWhatIsNeverAccepted:
             connection.execute(text("UPDATE invoices SET accepted_by = 'rule'"))
 
 
+class TestNothingReceived:
+    @pytest.mark.parametrize("policy", list(LatePayments))
+    def test_a_late_payment_of_nothing_is_held_and_not_refunded(self, open_world: Open, policy: LatePayments) -> None:
+        world = open_world(policy)
+        invoice = world.sell(ln_address=ADDRESS)
+        world.simulator.clock.advance(LATE_SECONDS)
+        world.simulator.pay_invoice(invoice.issue.bolt11, received_sats=0)
+
+        assert look(world, invoice) is Outcome.PAID_LATE
+        drain(world)
+        refund = refund_of(world, invoice)
+        assert (refund.state, refund.held_because) == (RefundState.HELD, HoldCause.LATE_PAYMENT)
+        assert executions(world) == []
+
+
 class TestHold:
     def held(self, world: World, **fields: Any) -> Invoice:
         invoice = pay_late(world, **fields)
