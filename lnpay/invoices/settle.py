@@ -58,8 +58,7 @@ _UNPAID_OUTCOMES = {
 IN_TIME = LateVerdict(LatePayments.ACCEPT)
 
 NOTHING_RECEIVED = LateVerdict(
-    LatePayments.HOLD,
-    why="Strike says that it was paid, and that 0 sats were received: look at it in the dashboard first",
+    LatePayments.HOLD, why="Strike says that it was paid with 0 sats: look at it in Strike's dashboard first"
 )
 """A refund of what was asked would send money that may never have come."""
 
