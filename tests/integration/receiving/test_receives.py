@@ -478,6 +478,7 @@ class TestCanceling:
         assert shop.client.post(f"/invoices/{invoice.strike_invoice_id}/cancel").status_code == 409
 
 
+@pytest.mark.untraced
 def test_a_thousand_open_requests_cost_at_most_ten_calls_a_pass(make_world: Open) -> None:
     config = SimulatorConfig(rate_limits="off")
     world = make_world(receive_with=ReceiveWith.RECEIVE_REQUEST, config=config, time_offset_seconds=86_400)
