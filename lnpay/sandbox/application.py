@@ -21,6 +21,7 @@ from lnpay.sandbox.faults import NO_ANSWER_SECONDS, Fault
 from lnpay.sandbox.people.app import people_app
 from lnpay.sandbox.rates import api as rates_api
 from lnpay.sandbox.shop import actions as shop
+from lnpay.sandbox.shop import greenfield
 from lnpay.sandbox.strike.api import front as strike_api
 from lnpay.sandbox.strike.envelope import ApiError, error_reply
 from lnpay.sandbox.web import Reply, Request, html_reply
@@ -48,6 +49,8 @@ _SERVICES: dict[str, Callable[[World, Request], Reply]] = {
     "coingecko": rates_api.answer,
     "coinbase": rates_api.answer,
 }
+_WEBHOOKS = {"/shop/webhook": shop.receive_webhook, greenfield.WEBHOOK_PATH: greenfield.receive_event}
+"""Of the demo shop: for LNPay's own messages, and for those of BTCPay Server."""
 
 _MOST_BYTES = 1_000_000
 
@@ -61,9 +64,7 @@ def answer_wsgi(simulator: World, environ: dict[str, Any], start_response: Any) 
     except ApiError as error:
         return _start(simulator, error_reply(error, simulator.new_id()), start_response)
     request = Request(environ, body)
-    service = _SERVICES.get(request.segments[0])
-    if request.path == "/shop/webhook":
-        service = shop.receive_webhook
+    service = _WEBHOOKS.get(request.path) or _SERVICES.get(request.segments[0])
     if service is not None:
         reply = _answer_with_faults(simulator, request, service)
     elif request.segments[0] == "_control":

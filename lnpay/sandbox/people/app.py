@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 MOST_SECONDS = 30 * 86_400
 
 POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; script-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {lnpay}; script-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""No external resources, and no inline scripts or styles."""
+"""No external resources, and no inline scripts or styles. Ordering may lead on to LNPay's payment page."""
 
-HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 STATIC = Path(__file__).parent / "static"
 _TYPES = {"sandbox.css": "text/css", "icon.svg": "image/svg+xml", "live.js": "text/javascript"}
@@ -84,6 +84,7 @@ def _show_bug(error: Exception) -> Page:
 
 def _with_headers(response: Response) -> Response:
     response.headers.update(HEADERS)
+    response.headers["Content-Security-Policy"] = POLICY.format(lnpay=simulator().config.backend_url)
     response.headers.setdefault("Cache-Control", "no-store")
     return response
 

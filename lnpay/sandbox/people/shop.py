@@ -6,8 +6,10 @@ from flask import Blueprint, abort, redirect, request, url_for
 from werkzeug.wrappers import Response
 
 from lnpay.sandbox.people.page import Page, show, simulator
-from lnpay.sandbox.shop.actions import BackendFailed, place_order, refresh_state
-from lnpay.sandbox.shop.orders import ShopOrder
+from lnpay.sandbox.shop.actions import place_order, refresh_state
+from lnpay.sandbox.shop.backend import BackendFailed
+from lnpay.sandbox.shop.greenfield import connect
+from lnpay.sandbox.shop.orders import ShopOrder, Way
 from lnpay.sandbox.shop.products import (
     PRODUCTS,
     Cart,
@@ -70,7 +72,23 @@ def order() -> Page:
         )
     except BackendFailed as failure:
         return show("shop.html", form=request.form, problem=str(failure)), 502
-    return redirect(_page_of(placed), 303)
+    return redirect(_next_page(placed), 303)
+
+
+@pages.post("/way")
+def choose_way() -> Page:
+    """Choose how the shop speaks with LNPay from now on. To sell as a plugin it connects first."""
+    name = request.form.get("way", "")
+    if name not in list(Way):
+        abort(400)
+    try:
+        if name == Way.GREENFIELD:
+            connect(simulator(), request.host_url.rstrip("/"))
+    except BackendFailed as failure:
+        return show("shop.html", form={}, problem=str(failure)), 502
+    with simulator().lock:
+        simulator().shop.way = Way(name)
+    return redirect(url_for("shop.show_shop"), 303)
 
 
 @pages.get("/cart")
@@ -106,7 +124,7 @@ def order_cart() -> Page:
         )
     except BackendFailed as failure:
         return show("cart.html", form=request.form, problem=str(failure)), 502
-    return _leave_with(Cart(), _page_of(placed))
+    return _leave_with(Cart(), _next_page(placed))
 
 
 def _shop_url() -> str:
@@ -115,6 +133,11 @@ def _shop_url() -> str:
 
 def _page_of(order: ShopOrder) -> str:
     return url_for("shop.show_order", order_id=order.order_id)
+
+
+def _next_page(order: ShopOrder) -> str:
+    """Where the customer goes after ordering: a plugin leads to the payment page at once."""
+    return str(order.answer["checkout_url"]) if order.way is Way.GREENFIELD else _page_of(order)
 
 
 def _find(order_id: str) -> ShopOrder:

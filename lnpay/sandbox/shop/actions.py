@@ -1,4 +1,7 @@
-"""The demo shop's actions: order from LNPay, refresh an order's state, receive LNPay's webhook."""
+"""The demo shop's actions: order from LNPay, refresh an order's state, receive LNPay's webhook.
+
+It speaks LNPay's own API, or Greenfield as a plugin does (greenfield.py).
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import requests
-
-from lnpay.sandbox.shop.orders import ShopDelivery, ShopOrder
+from lnpay.sandbox.shop import greenfield
+from lnpay.sandbox.shop.backend import STANDING_TIMEOUT_SECONDS, BackendFailed, ask_backend
+from lnpay.sandbox.shop.orders import ShopDelivery, ShopOrder, Way
 from lnpay.sandbox.shop.products import Cart
 from lnpay.sandbox.web import Reply, Request, json_reply
 from lnpay.sandbox.world import World
 
-BACKEND_TIMEOUT_SECONDS = 20
-STANDING_TIMEOUT_SECONDS = 3
-"""Short, because the page of an order polls again soon."""
-
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
-
-
-class BackendFailed(Exception):
-    """LNPay did not create an invoice; the message says why."""
 
 
 def place_order(
@@ -38,14 +33,14 @@ def place_order(
     shop_url: where the shop's customer sees it, so that the payment page can lead back.
     """
     order_id = simulator.new_id()
-    body = {
-        "amount_fiat": amount, "description": product[:200], "correlation_id": order_id, **_links(shop_url, order_id)
-    }  # fmt: skip
-    if address:
-        body["ln_address"] = address
-    answer = _ask_backend(simulator, body)
-    currency = simulator.config.shop_currency
-    order = ShopOrder(order_id, product, amount, currency, simulator.now(), answer, cart or Cart(), address)
+    currency, way = simulator.config.shop_currency, simulator.shop.way
+    order = ShopOrder(order_id, product, amount, currency, simulator.now(), {}, cart or Cart(), address, way)
+    links = _links(shop_url, order_id)
+    if way is Way.GREENFIELD:
+        greenfield.create_invoice(simulator, order, links.get("return_url", ""))
+    else:
+        body = {"amount_fiat": amount, "description": product[:200], "correlation_id": order_id, **links}
+        order.answer = _ask_for_invoice(simulator, {**body, "ln_address": address} if address else body)
     with simulator.lock:
         simulator.shop.orders[order_id] = order
     return order
@@ -67,39 +62,23 @@ def refresh_state(simulator: World, order: ShopOrder) -> None:
     """
     if order.is_final or not order.invoice_id:
         return
-    url = f"{simulator.config.backend_url}/invoices/{order.invoice_id}"
     try:
-        with simulator.new_shop_session() as session:
-            told = session.get(url, headers=_key(simulator), timeout=STANDING_TIMEOUT_SECONDS).json()
-    except requests.RequestException:
+        if order.way is Way.GREENFIELD:
+            told = greenfield.read_invoice(simulator, order)
+        else:
+            path = f"/invoices/{order.invoice_id}"
+            _, told = ask_backend(simulator, "GET", path, timeout_seconds=STANDING_TIMEOUT_SECONDS)
+    except BackendFailed:
         return
-    if isinstance(told, dict) and "state" in told:
+    if isinstance(told, dict) and ("state" in told or "status" in told):
         order.standing = told
 
 
-def _key(simulator: World) -> dict[str, str]:
-    key = simulator.config.backend_api_key
-    return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def _ask_backend(simulator: World, body: dict[str, str]) -> Mapping[str, Any]:
+def _ask_for_invoice(simulator: World, body: dict[str, str]) -> Mapping[str, Any]:
     """LNPay's `data` for a new invoice."""
-    config = simulator.config
-    try:
-        with simulator.new_shop_session() as session:
-            answer = session.post(
-                f"{config.backend_url}/generate-invoice",
-                json=body,
-                headers=_key(simulator),
-                timeout=BACKEND_TIMEOUT_SECONDS,
-            )
-            told = answer.json()
-    except requests.JSONDecodeError as error:
-        raise BackendFailed(f"LNPay at {config.backend_url} answered something other than JSON.") from error
-    except requests.RequestException as error:
-        raise BackendFailed(f"LNPay at {config.backend_url} does not answer. Is it running?") from error
+    status, told = ask_backend(simulator, "POST", "/generate-invoice", body)
     if not isinstance(told, dict) or not isinstance(told.get("data"), dict):
-        raise BackendFailed(_reason(told) or f"LNPay answered {answer.status_code}.")
+        raise BackendFailed(_reason(told) or f"LNPay answered {status}.")
     data: dict[str, Any] = told["data"]
     return data
 

@@ -7,9 +7,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
 from lnpay.sandbox.shop.products import Cart
+
+
+class Way(StrEnum):
+    """How the shop speaks with LNPay: through its own API, or as a plugin for BTCPay Server does."""
+
+    NATIVE = "native"
+    GREENFIELD = "greenfield"
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a connected plugin keeps: its store, its webhook and the secret that signs the events."""
+
+    store_id: str
+    webhook_id: str
+    secret: str = field(repr=False)
 
 
 @dataclass(slots=True)
@@ -25,6 +42,7 @@ class ShopOrder:
     cart: Cart = field(default_factory=Cart)
     """Empty when something was ordered by its name."""
     address: str = ""
+    way: Way = Way.NATIVE
     is_paid: bool = False
     """What the shop was told at its webhook."""
     standing: Mapping[str, Any] = field(default_factory=dict)
@@ -45,6 +63,9 @@ class ShopOrder:
         """Where it stands: one of STAGES. Only the webhook makes it paid."""
         if self.is_paid:
             return "paid"
+        if self.way is Way.GREENFIELD:
+            is_late_and_kept = self.standing.get("additionalStatus") == "PaidLate"
+            return "settled" if is_late_and_kept else _PLUGIN_STAGES.get(str(self.standing.get("status")), "waiting")
         state = str(self.standing.get("state", ""))
         if state == "paid_late":
             refund = self.standing.get("refund") or {}
@@ -71,6 +92,9 @@ STAGES = (
 )
 """settled: LNPay knows of the payment, and the shop's webhook has not been reached yet."""
 
+_PLUGIN_STAGES = {"Settled": "settled", "Expired": "expired", "Invalid": "cancelled"}
+"""Of a late payment that is refunded a plugin learns nothing: its invoice stays expired."""
+
 _REFUND_STAGES = {"sent": "refunded", "needs_address": "needs_address", "held": "held"}
 
 
@@ -90,14 +114,35 @@ class ShopDelivery:
         except (ValueError, RecursionError):
             return None
 
+    @property
+    def type(self) -> str:
+        """What it reports, such as "invoice.settled"; empty when it does not say."""
+        told = self.json()
+        return str(told.get("type", "")) if isinstance(told, dict) else ""
+
+    def is_about(self, order: ShopOrder) -> bool:
+        """Whether it is about an order, and came the way in which this was placed."""
+        told = self.json()
+        if not isinstance(told, dict):
+            return False
+        name, known = ("invoice", order.payment_request)
+        if order.way is Way.GREENFIELD:
+            name, known = ("invoiceId", order.invoice_id)
+        return bool(known) and told.get(name) == known
+
 
 @dataclass(slots=True)
 class Shop:
-    """The shop's memory. answers: the statuses of the next calls, 200 when there are none left."""
+    """The shop's memory. answers: the statuses of the next calls, 200 when there are none left.
+
+    way: of new orders. connection: once it has sold as a plugin does.
+    """
 
     orders: dict[str, ShopOrder] = field(default_factory=dict)
     deliveries: list[ShopDelivery] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
+    way: Way = Way.NATIVE
+    connection: Connection | None = None
     always: int | None = None
     """Status of every call until changed; None: by `answers`."""
 
@@ -121,17 +166,23 @@ class Shop:
 
     def deliveries_of(self, order: ShopOrder) -> list[ShopDelivery]:
         """The calls about one order."""
-        return [one for one in self.deliveries if order.payment_request and _invoice_in(one) == order.payment_request]
+        return [one for one in self.deliveries if one.is_about(order)]
 
     def order_to_pay(self, payment_request: str) -> ShopOrder | None:
         """The order that a payment request belongs to."""
         text = payment_request.strip().lower().removeprefix("lightning:")
         return next((one for one in self.orders.values() if text and one.payment_request == text), None)
 
+    def ship(self, invoice_id: str) -> None:
+        """Note that the order that was placed with this invoice is paid, for a plugin."""
+        for order in self.orders.values():
+            if order.way is Way.GREENFIELD and invoice_id and order.invoice_id == invoice_id:
+                order.is_paid = True
+
     def mark_paid(self, payment_request: str, amount: object, currency: object) -> None:
         """Note that the order with this payment request is paid, if the message is about the order's own price."""
         for order in self.orders.values():
-            is_meant = payment_request and order.payment_request == payment_request
+            is_meant = payment_request and order.way is Way.NATIVE and order.payment_request == payment_request
             if is_meant and currency == order.currency and _is_amount(amount, order.amount):
                 order.is_paid = True
 
@@ -141,8 +192,3 @@ def _is_amount(told: object, ordered: str) -> bool:
         return isinstance(told, str) and Decimal(told) == Decimal(ordered.strip().replace(",", "."))
     except ArithmeticError:  # one of them is no number
         return False
-
-
-def _invoice_in(delivery: ShopDelivery) -> str:
-    told = delivery.json()
-    return str(told.get("invoice", "")) if isinstance(told, dict) else ""
