@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import threading
@@ -12,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import requests
 
 from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.server import wait_until
@@ -126,6 +128,19 @@ def test_the_workers_run_in_the_first_alone(tmp_path: Path) -> None:
 
         assert wait_until(lambda: len(main.simulator.shop.accepted()) == 2, LIMIT_SECONDS)
         assert main.end()[0] == 0
+
+
+def test_metrics_of_a_process_name_it(tmp_path: Path) -> None:
+    with running(tmp_path, WORKERS="2") as main:
+        first, second = both(main)
+        seen = []
+        for other in (second, first):
+            with stopped(other):
+                ask(main.url)
+                text = requests.get(f"{main.url}/metrics", headers={"Connection": "close"}, timeout=30).text
+            seen.append(set(re.findall(r'process="(\d)"', text)))
+            assert "\nlnpay_database_up 1.0\n" in text
+        assert seen == [{"0"}, {"1"}]
 
 
 def test_what_keeps_the_first_from_starting_ends_the_start(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import Any
 
 from lnpay.access.api_keys import has_keys
@@ -61,7 +62,7 @@ def serve_in_processes(settings: Settings, *, with_workers: bool, has_log_file: 
 
     def serve_one(number: int, say_ready: Callable[[], None]) -> int:
         try:
-            backend = build_backend(settings, load_deliver(settings.hook_files))
+            backend = replace(build_backend(settings, load_deliver(settings.hook_files)), process=number)
         except LnpayError as error:
             print(error.message, file=sys.stderr)
             return 1

@@ -58,6 +58,7 @@ class Backend:
     clock: Strike's time, as far as it is known; every deadline is judged by it. See `lnpay.domain.strike_time`.
     prune_after_days: when unpaid invoices are deleted; 0: never.
     host: the name of this machine in the workers' heartbeats; empty: they name none.
+    process: the number of this server process, the first is 0; None if there is only one.
     stop: set it to end the process: loops over rows finish the one in hand.
     """
 
@@ -79,6 +80,7 @@ class Backend:
     prune_after_days: int
     shop_face: ShopFace = field(default_factory=ShopFace)
     host: str = ""
+    process: int | None = None
 
     def close(self) -> None:
         """Release connections and threads."""

@@ -3,6 +3,9 @@
 Three kinds: of the database, which every process tells alike; of this process (its price, its requests, the webhooks
 that came to it); and of the process itself, as the client library has them. No label holds anything that a stranger
 chose, an id or a secret: states, buckets, workers and routes are a few words each.
+
+With WORKERS any of the processes may answer. The metrics of a process then have its number as the label `process`, or
+their counters would seem to jump back.
 """
 
 from __future__ import annotations
@@ -68,24 +71,25 @@ class Meters:
     """The counters of one app, and the collectors that run on each scrape."""
 
     def __init__(self, backend: Backend) -> None:
-        self.registry = CollectorRegistry()
-        ProcessCollector(registry=self.registry)
+        self.registry, own = CollectorRegistry(), CollectorRegistry()
+        self.registry.register(_OfProcess(own, backend.process))
         self.registry.register(_DatabaseCollector(FiguresReader(backend.repository, backend.clock)))
-        self.registry.register(_RateCollector(backend))
-        self.registry.register(_ClockCollector(backend))
-        Info("lnpay_build", "This program.", registry=self.registry).info({"version": version()})
+        ProcessCollector(registry=own)
+        own.register(_RateCollector(backend))
+        own.register(_ClockCollector(backend))
+        Info("lnpay_build", "This program.", registry=own).info({"version": version()})
         self._seconds = Histogram(
             "lnpay_http_request_duration_seconds",
             "Requests of this process by route; without the status questions of open payment pages.",
             ("route", "status"),
             buckets=BUCKETS,
-            registry=self.registry,
+            registry=own,
         )
         self._webhooks = Counter(
             "lnpay_webhook_events",
             "Webhooks of Strike that came to this process, by what became of them.",
             ("outcome",),
-            registry=self.registry,
+            registry=own,
         )
         # Start at 0: Prometheus computes a rate only from a second value, and would miss the first refusal.
         for outcome in WEBHOOK_OUTCOMES:
@@ -109,6 +113,21 @@ def meters() -> Meters:
     """The meters of the app that serves this request."""
     found: Meters = current_app.extensions[_METERS]
     return found
+
+
+class _OfProcess(Collector):
+    """The metrics of one process, with its number as a label if there are several."""
+
+    def __init__(self, own: CollectorRegistry, process: int | None) -> None:
+        self._own, self._process = own, process
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of `own`."""
+        for metric in self._own.collect():
+            if self._process is not None:
+                label = {"process": str(self._process)}
+                metric.samples = [one._replace(labels={**one.labels, **label}) for one in metric.samples]
+            yield metric
 
 
 class _DatabaseCollector(Collector):
