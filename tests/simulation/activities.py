@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any
 from werkzeug.test import TestResponse
 
 from lnpay.deliveries.send import send_again, send_due
-from lnpay.domain.states import EXPIRE_MARGIN, HoldCause
-from lnpay.invoices import sweep
+from lnpay.domain.states import HoldCause
 from lnpay.refunds.by_hand import approve, change_address, retry
 from lnpay.refunds.send import WAITING, send_due_refunds
 from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
 from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.strike.bolt11_writer import format_amount
 from lnpay.sandbox.strike.envelope import parse_units
-from lnpay.sandbox.strike.invoices import PaymentRefused
 from tests.simulation.installation import Installation, LnpayProcess
 from tests.simulation.merchants import Merchants
 from tests.simulation.policies import Policies
+from tests.simulation.requests import Receiving
 from tests.simulation.scheduler import Task, Violation
 from tests.simulation.shop import Shop
 from tests.simulation.trouble import Trouble
+from tests.simulation.wallets import Wallets
 from tests.simulation.watch import Customer
 
 if TYPE_CHECKING:
@@ -44,9 +44,6 @@ EXPECTED_STATUSES = {
 
 PASSES: dict[str, Callable[..., object]] = {"main": main_pass, "expired": expired_pass, "refund": refund_pass}
 
-LONG_PENDING_SECONDS = (4_000.0, 9_000.0, 20_000.0)
-"""Longer than a payment request lives, and the time after it in which one is still looked for."""
-
 
 class Activities:
     """Starts what people and processes do."""
@@ -57,6 +54,8 @@ class Activities:
         self.shop = Shop(world, self)
         self.merchants = Merchants(world, self)
         self.policies = Policies(world, self)
+        self.wallets = Wallets(world, self)
+        self.receiving = Receiving(world, self)
         self.wants = 0
 
     def start_something(self) -> None:
@@ -81,7 +80,7 @@ class Activities:
         is_webhook_due = due_at is not None and due_at <= world.simulator.clock.now()
         return [
             (6 if is_any_unshown else 0.2, self._start_order),
-            (5 if is_any_payable else 0.1, self._start_payment),
+            (5 if is_any_payable else 0.1, self.wallets.start_payment),
             ((4 if is_any_unseen else 0.5) * scene.has_workers, self._start_looker),
             ((4 if is_any_owed else 0.2) * scene.has_workers, self._start_refund_worker),
             (3 if is_any_owed else 0.2, self._start_refunder),
@@ -106,6 +105,9 @@ class Activities:
             ((2 if is_any_owed else 0.5) * (scene.has_restore and home.may_be_copied), trouble.take_copy),
             (1.0 * (home.copy is not None), trouble.put_copy_back),
             (1.5 * home.has_policy, self.policies.move_market),
+            (3.0 * self.wallets.has_more_to_pay(home), self.wallets.pay_more),
+            (0.7 * (home.has_requests and not home.has_changed_over), self.receiving.change_over),
+            (1.0 * home.has_requests, self.receiving.add_fault),
         ]
 
     def customers(self, home: Installation) -> list[Customer]:
@@ -114,8 +116,7 @@ class Activities:
 
     def _is_any_unseen(self, home: Installation) -> bool:
         watched = home.rows.query("SELECT strike_invoice_id FROM invoices WHERE state IN ('unpaid', 'expired')")
-        book = self.world.simulator.invoices.by_id
-        return any(row[0] is not None and book[row[0]].state == "PAID" for row in watched)
+        return any(row[0] is not None and self.world.watch.state_of(row[0]) == "PAID" for row in watched)
 
     def server(self, home: Installation) -> LnpayProcess:
         """One of the servers."""
@@ -187,6 +188,7 @@ class Activities:
             customer = known if known is not None and is_same else self._show_another(customer)
         if customer.invoice_id is not None and (customer.invoice_id, customer.bolt11) != shown:
             raise Violation(f"{customer} is shown two invoices for one order")
+        self.receiving.check_shown(customer, invoice_id, bolt11)
         if watch.customers.get(invoice_id, customer) is not customer:
             raise Violation(f"{customer} is shown the invoice of {watch.customers[invoice_id]}")
         customer.invoice_id, customer.bolt11 = shown
@@ -209,72 +211,6 @@ class Activities:
         if customer.invoice_id is not None and not customer.is_forgotten:
             server, path = self.server(home), f"/invoices/{customer.invoice_id}"
             self.world.scheduler.spawn("shop looks", server, lambda: self.request(server, "GET", path))
-
-    def _start_payment(self, home: Installation) -> None:
-        world, chance = self.world, self.world.random
-        shown = [one for one in self.customers(home) if one.invoice_id is not None and one.plan != "never"]
-        payable = [one for one in shown if one.invoice_id in world.watch.unpaid]
-        if not shown:
-            return
-        customer = chance.choice(payable if payable and chance.random() < 0.95 else shown)
-        assert customer.expires_at is not None
-        if customer.plan == "late" and customer.invoice_id in world.watch.unpaid and chance.random() < 0.5:
-            self._race(home, customer)
-            return
-        self.pay(customer)
-
-    def _race(self, home: Installation, customer: Customer) -> None:
-        """The customer returns while a pass ends unpaid invoices, and pays just before the pass writes."""
-        world, chance = self.world, self.world.random
-        assert customer.expires_at is not None
-        left = (customer.expires_at + EXPIRE_MARGIN - world.simulator.clock.now()).total_seconds()
-        world.advance(max(left, 0.0) + chance.choice((2.0, 5.0, 15.0)))
-        task = self._start_worker(home, chance.choice(("main", "expired"))) if world.scene.has_workers else None
-        if task is None:
-            return
-        task.halt_in(sweep._end)
-        world.run_through(task)
-        if not task.has_halted:
-            return
-        world.counts["races"] += 1
-        self.pay(customer, pending_seconds=0.0)
-        other = self.trouble.start_webhook(home) or self._start_worker(home, "main")
-        if other is not None:
-            world.run_through(other)
-
-    def pay(self, customer: Customer, pending_seconds: float | None = None) -> None:
-        """The customer's wallet pays, if it has not, at the time that is the customer's plan."""
-        world, chance = self.world, self.world.random
-        assert customer.expires_at is not None
-        world.watch.unpaid.discard(customer.invoice_id or "")
-        if customer.plan == "late" and world.simulator.clock.now() <= customer.expires_at:
-            # It is late enough when the customer comes back.
-            left = (customer.expires_at - world.simulator.clock.now()).total_seconds()
-            world.advance(left + chance.choice((0.001, 1.0, 60.0)))
-        if customer.plan == "last second" and world.simulator.clock.now() < customer.expires_at:
-            world.advance((customer.expires_at - world.simulator.clock.now()).total_seconds() * 0.999)
-        seconds = chance.choice((0.0, 0.0, 0.0, 0.0, 20.0, 400.0))
-        if pending_seconds is not None:
-            seconds = pending_seconds
-        elif world.scene.has_long_pending and chance.random() < 0.5:
-            seconds = chance.choice(LONG_PENDING_SECONDS)
-        try:
-            world.simulator.pay_invoice(
-                customer.bolt11, pending_seconds=seconds, reverts=bool(seconds) and chance.random() < 0.2,
-                received_sats=self._received(customer),
-            )  # fmt: skip
-            world.scheduler.note(f"{customer} pays ({customer.plan}, pending {seconds:.0f} s)")
-        except PaymentRefused as refusal:
-            world.scheduler.note(f"{customer} cannot pay: {refusal.reason}")
-
-    def _received(self, customer: Customer) -> int | None:
-        """What arrives, where it is not what was asked; only where the provider says so."""
-        config, chance = self.world.simulator.config, self.world.random
-        is_said = config.transactions == "present" and "amountReceived" not in config.transaction_fields_missing
-        if not is_said or chance.random() < 0.8:
-            return None
-        asked = self.world.watch.invoice_of(customer).amount.units
-        return chance.choice((asked + 1, asked * 2, asked + 500, max(1, asked - 1)))
 
     def _start_refund_page(self, home: Installation) -> None:
         world, chance = self.world, self.world.random
@@ -335,12 +271,12 @@ class Activities:
 
     def _start_looker(self, home: Installation) -> None:
         for kind in self.world.random.choice((("main",), ("expired",), ("main", "expired"))):
-            self._start_worker(home, kind)
+            self.start_worker(home, kind)
 
     def _start_refund_worker(self, home: Installation) -> None:
-        self._start_worker(home, self.world.random.choice(("refund", "refund", "refund", "expired")))
+        self.start_worker(home, self.world.random.choice(("refund", "refund", "refund", "expired")))
 
-    def _start_worker(self, home: Installation, kind: str) -> Task | None:
+    def start_worker(self, home: Installation, kind: str) -> Task | None:
         process = home.processes[f"{kind} {self.world.random.choice((1, 2))}"]
         if any(task.process is process for task in self.world.scheduler.tasks):
             return None
@@ -375,7 +311,7 @@ class Activities:
         """The operator approves a held refund, if the provider's dashboard does not show it."""
         customer = self.world.watch.customers[strike_id]
         payments = self.world.watch.payments_of(customer)
-        if customer.refunds_asked:
+        if customer.refunds_asked or self.world.watch.requests.find(strike_id):
             payments = [one for one in payments if one.quote.destination == address]
         if all(payment.state == "FAILED" for payment in payments):
             self.world.watch.approved.add((strike_id, address))

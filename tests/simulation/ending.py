@@ -31,6 +31,7 @@ from lnpay.refunds.send import WAITING, send_due_refunds
 from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
 from tests.simulation.draws import KINDS_OF_DOUBT
 from tests.simulation.installation import Installation
+from tests.simulation.requests import check_end
 from tests.simulation.scheduler import Chances, Violation
 from tests.simulation.watch import SHIPPED_ON
 
@@ -140,6 +141,9 @@ def _round_of(world: SimulatedWorld, home: Installation) -> None:
         if home.is_copied and is_first:
             # No webhook repeats what an older database has forgotten: after a restore the operator runs a pass.
             main_pass(home.processes["operator"].backend)
+        if _is_any_incomplete(world, home):
+            # Nothing tells of a rest that is never paid: the operator runs a pass now and then.
+            expired_pass(home.processes["operator"].backend)
     if query("SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1"):
         send_due(server.backend.outbox, senders=1)
     _help(world, home)
@@ -173,6 +177,8 @@ def _decide(world: SimulatedWorld, operator: LnpayProcess, refund: Refund, strik
     payments = world.watch.payments_of(world.watch.customers[strike_id])
     if refund.kind is RefundKind.MERCHANT:
         payments = [one for one in payments if one.quote.destination == refund.address]
+    elif world.watch.requests.find(strike_id):
+        payments = [one for one in payments if one.quote.sats == refund.amount_sats]
     if any(payment.state == "COMPLETED" for payment in payments):
         events = backend.refund_sender.events
         settle_by_hand(
@@ -216,18 +222,33 @@ def _left(world: SimulatedWorld) -> Iterator[str]:
 def _left_of(world: SimulatedWorld, home: Installation) -> Iterator[str]:
     query = home.rows.query
     for row in query("SELECT strike_invoice_id AS id, state FROM invoices WHERE strike_invoice_id NOT NULL"):
-        invoice = world.simulator.invoices.by_id[row["id"]]
+        at_provider = world.watch.state_of(row["id"])
         is_watched = row["state"] in ("unpaid", "expired") and world.scene.has_workers
-        if is_watched or (row["state"] in PAYABLE and invoice.state == "PAID"):
-            yield f"invoice {row['state']}, {invoice.state} at the provider"
+        if is_watched or (row["state"] in PAYABLE and at_provider == "PAID"):
+            yield f"invoice {row['state']}, {at_provider} at the provider"
+    known = {row[0] for row in query("SELECT receive_id FROM receives")}
+    for receive in world.simulator.receive_requests.receives.values():
+        customer = world.watch.customers[receive.request.request_id]
+        if receive.receive_id not in known and customer.home == home.name:
+            yield f"payment of an invoice that is not counted, {receive.state} at the provider"
     for row in query("SELECT * FROM refunds WHERE state NOT IN ('sent', 'canceled')"):
-        if row["kind"] == "merchant" and row["amount_sats"] < SMALLEST_WITH_A_FEE:
+        if row["amount_sats"] < SMALLEST_WITH_A_FEE and (row["kind"] == "merchant" or home.has_requests):
             continue  # every fee is too high for it; it stays in the operator's list
         if not world.scene.has_workers and row["state"] == "needs_address" and row["claim_expires_at"] is not None:
             continue  # without a worker it is withdrawn by none; its time to claim is over all the same
         yield f"refund {row['state']} ({row['reason']})"
     for row in query("SELECT state, last_error FROM deliveries WHERE state = 'pending'"):
         yield f"delivery {row['state']} ({row['last_error']})"
+
+
+def _is_any_incomplete(world: SimulatedWorld, home: Installation) -> bool:
+    rows = home.rows.query("SELECT strike_invoice_id, expires_at FROM invoices WHERE state = 'unpaid'")
+    return any(
+        row[0] is not None
+        and world.watch.state_of(row[0]) == "PAID"
+        and world.simulator.clock.now() > _time(row[1]) + EXPIRE_MARGIN
+        for row in rows
+    )
 
 
 def _wait(world: SimulatedWorld) -> None:
@@ -295,6 +316,11 @@ def _check(world: SimulatedWorld) -> None:
     for strike_id, customer in world.watch.customers.items():
         if not world.watch.is_paid(customer) or customer.is_forgotten:
             continue
+        request = world.watch.requests.find(strike_id)
+        if request is not None:
+            is_notified, is_listed = strike_id in told | gone, strike_id in _listed(world, customer.home)
+            check_end(world.watch, customer, request, is_notified=is_notified, is_listed=is_listed)
+            continue
         is_sent = any(payment.state == "COMPLETED" for payment in world.watch.payments_of(customer))
         if strike_id in told | gone or is_sent or world.watch.is_taken_for_sent(customer):
             continue
@@ -325,4 +351,5 @@ def _listed(world: SimulatedWorld, home: str) -> set[str]:
     operator = world.watch.homes[home].processes["operator"]
     shown = attention(operator.backend.repository, operator.backend.clock())
     entries = [entry for name in vars(shown) if isinstance(one := getattr(shown, name), list) for entry in one]
-    return {getattr(entry, "invoice", entry).strike_invoice_id for entry in entries}
+    named = [getattr(entry, "invoice", entry) for entry in entries]
+    return {entry.strike_invoice_id for entry in named if hasattr(entry, "strike_invoice_id")}

@@ -106,6 +106,9 @@ class Installation:
     """How often the plugin does not accept a message."""
     has_policy: bool = False
     """Whether the shop has another LATE_PAYMENTS than the default."""
+    has_requests: bool = False
+    """Whether the world has receive requests: it begins with them, or may change over."""
+    has_changed_over: bool = False
 
     def __post_init__(self) -> None:
         self.rows = RowWatch(self.name, self.disk.renew(), self.watch, self.host.scheduler)

@@ -92,9 +92,10 @@ def check_accepted(watch: Watch, home: str, row: sqlite3.Row) -> None:
     customer, rules = watch.customers[row["strike_invoice_id"]], watch.homes[home].settings
     if not watch.is_late(customer):
         raise Violation(f"{customer} paid in time, and the payment is accepted as a late one")
-    if any(payment.state != "FAILED" for payment in watch.payments_of(customer)):
+    is_request = watch.requests.find(customer.invoice_id) is not None  # further payments of one are refunded
+    if not is_request and any(payment.state != "FAILED" for payment in watch.payments_of(customer)):
         raise Violation(f"the payment of {customer} is accepted and refunded")
-    if watch.received(customer) < watch.invoice_of(customer).amount.units:
+    if watch.received(customer) < watch.price_of(customer):
         raise Violation(f"{customer} paid less than was asked, and the late payment is accepted")
     needed = LatePayments.ACCEPT if row["accepted_by"] == "rule" else LatePayments.HOLD
     if rules.late_payments is not needed:

@@ -44,6 +44,7 @@ class Shop:
 
     def _cancel(self, server: LnpayProcess, customer: Customer) -> None:
         path = f"/invoices/{customer.invoice_id}/cancel"
+        customer.cancel_asked_at = customer.cancel_asked_at or self.world.simulator.clock.now()
         answer = self._activities.request(server, "POST", path)
         if answer.status_code != 200:
             return
@@ -69,7 +70,7 @@ class Shop:
     def _pay_during(self, task: Any, customer: Customer) -> None:
         """The customer pays while the shop gives the order up, after so many of its steps."""
         self.world.run_steps(task, self.world.random.randint(0, MOST_STEPS_BEFORE_PAYMENT))
-        self._activities.pay(customer, pending_seconds=self.world.random.choice((0.0, 0.0, 20.0)))
+        self._activities.wallets.pay(customer, pending_seconds=self.world.random.choice((0.0, 0.0, 20.0)))
 
     # A plugin.
 

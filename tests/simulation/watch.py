@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lnpay.sandbox.simulator import Simulator
 from lnpay.sandbox.strike.models import Invoice, Payment
+from tests.simulation import requests
 from tests.simulation.limits import check_limits
 from tests.simulation.policies import check_accepted
 from tests.simulation.scheduler import Violation
@@ -35,7 +36,8 @@ class Customer:
     plan: one of draws.PLANS. is_forgotten: an older database knows nothing of it. expires_in: the seconds to pay that
     the shop asks for; None: those of its settings. via_plugin: ordered through a plugin of BTCPay Server.
     is_given_up: the shop has cancelled the order or marked it as invalid. given_up_at: when it first asked for the
-    latter. refunds_asked: what the merchant has asked for by each Idempotency-Key.
+    latter. cancel_asked_at: when it first asked for the former. refunds_asked: what the merchant has asked for by each
+    Idempotency-Key.
     """
 
     number: int
@@ -52,6 +54,7 @@ class Customer:
     via_plugin: bool = False
     is_given_up: bool = False
     given_up_at: datetime | None = None
+    cancel_asked_at: datetime | None = None
     refunds_asked: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -76,6 +79,7 @@ class Watch:
         """Invoices that were paid late, and whose payments the shop has accepted."""
         self.prices_told: set[Decimal] = set()
         """Every price of a bitcoin that a source may have told."""
+        self.requests = requests.Requests(simulator)
         self._sim = simulator
         self._payments = 0
         self._entries = 0
@@ -95,13 +99,28 @@ class Watch:
         assert customer.invoice_id is not None
         return self._sim.invoices.by_id[customer.invoice_id]
 
+    def state_of(self, strike_id: str) -> str:
+        """The state of an invoice at the provider. A receive request is PAID once anything has come in for good."""
+        request = self.requests.find(strike_id)
+        return self._sim.invoices.by_id[strike_id].state if request is None else self.requests.state_of(request)
+
+    def price_of(self, customer: Customer) -> int:
+        """The sats that a customer was asked for."""
+        request = self.requests.find(customer.invoice_id)
+        return self.invoice_of(customer).amount.units if request is None else requests.price_of(request)
+
     def is_cancelled(self, strike_id: str) -> bool:
-        """Whether an invoice was ever cancelled at the provider."""
+        """Whether an invoice was ever cancelled: at the provider, or here where the provider cannot cancel it."""
+        if self.requests.find(strike_id) is not None:
+            return strike_id in self._cancelled
         invoice = self._sim.invoices.by_id[strike_id]
         return strike_id in self._cancelled or "CANCELLED" in (invoice.state, invoice.state_before)
 
     def deadline_of(self, bolt11: str, seconds: int) -> datetime:
         """Until when a payment request counts as paid in time, where the shop gives the customer so many seconds."""
+        deadline = self.requests.deadline_of(bolt11, seconds)
+        if deadline is not None:
+            return deadline
         quote = self._sim.invoices.quotes_by_request[bolt11]
         ends_at = quote.created_at.replace(microsecond=0) + timedelta(seconds=quote.seconds)
         return min(quote.invoice.created_at + timedelta(seconds=seconds), quote.expires_at, ends_at)
@@ -116,10 +135,17 @@ class Watch:
 
     def is_paid(self, customer: Customer) -> bool:
         """Whether the customer's money has arrived."""
-        return customer.invoice_id is not None and self.invoice_of(customer).state == "PAID"
+        return customer.invoice_id is not None and self.state_of(customer.invoice_id) == "PAID"
 
     def is_late(self, customer: Customer) -> bool:
-        """Whether the provider says that it was made after the time that the customer was told."""
+        """Whether the provider says that it was made after the time that the customer was told.
+
+        Of a receive request: whether the payments made until then are less than the price.
+        """
+        request = self.requests.find(customer.invoice_id)
+        if request is not None:
+            assert customer.expires_at is not None
+            return self.is_paid(customer) and not requests.is_whole(request, customer.expires_at)
         paid_at = self.paid_at(self.invoice_of(customer))
         assert customer.expires_at is not None
         return paid_at is not None and paid_at > customer.expires_at
@@ -160,7 +186,7 @@ class Watch:
             if name != "invoices" or row["state"] in ("settled", "paid_late"):
                 raise Violation(f"a row of {name} has vanished")
             strike_id = row["strike_invoice_id"]
-            if strike_id is not None and self._sim.invoices.by_id[strike_id].state in ("PENDING", "PAID"):
+            if strike_id is not None and self.state_of(strike_id) in ("PENDING", "PAID"):
                 raise Violation("an invoice that is paid has vanished")
 
     def check_invoice(self, home: str, strike_id: str, state: str) -> None:
@@ -169,12 +195,15 @@ class Watch:
             raise Violation("an invoice is cancelled that the provider has not cancelled")
         if state not in ("settled", "paid_late", "lapsed"):
             return
-        invoice = self._sim.invoices.by_id[strike_id]
+        at_provider = self.state_of(strike_id)
         if state == "lapsed":
-            if invoice.state in ("PENDING", "PAID"):
-                raise Violation(f"an invoice has lapsed, and is {invoice.state} at the provider")
+            request = self.requests.find(strike_id)
+            # A Strike user may pay a request at any time.
+            may_be_seen = request is None or requests.is_any_in_time(request)
+            if at_provider in ("PENDING", "PAID") and may_be_seen:
+                raise Violation(f"an invoice has lapsed, and is {at_provider} at the provider")
             return
-        if invoice.state != "PAID":
+        if at_provider != "PAID":
             raise Violation(f"an invoice is {state} and was not paid")
         customer = self.customers.get(strike_id)
         if customer is None:
@@ -209,7 +238,8 @@ class Watch:
         """A plugin ships an order: it is paid, in time, and not refunded."""
         if not self.is_paid(customer):
             raise Violation(f"a plugin ships the order of {customer}, who has not paid")
-        if self.is_late(customer) or (self.payments_of(customer) and not customer.refunds_asked):
+        may_be_refunded = customer.refunds_asked or self.requests.find(customer.invoice_id)
+        if self.is_late(customer) or (self.payments_of(customer) and not may_be_refunded):
             raise Violation(f"a plugin ships the order of {customer}, who is refunded")
 
     def see_refund(self, customer: Customer, key: str, refund_id: int, sats: int) -> None:
@@ -230,6 +260,16 @@ class Watch:
             return
         if customer.given_up_at is None or ends_at < customer.given_up_at - CLOCK_SLACK:
             raise Violation(f"the order of {customer} is invalid from {ends_at} on, before the plugin asked for that")
+        customer.expires_at = min(ends_at, customer.expires_at)
+
+    def call_off(self, strike_id: str, ends_at: datetime) -> None:
+        """A receive request is cancelled here alone: not before the shop has asked for it, as payments end then."""
+        self._cancelled.add(strike_id)
+        customer = self.customers.get(strike_id)
+        if customer is None or customer.expires_at is None or customer.cancel_asked_at is None:
+            raise Violation("a receive request is cancelled, and the shop has not asked for it")
+        if ends_at < min(customer.cancel_asked_at, customer.expires_at) - CLOCK_SLACK:
+            raise Violation(f"the order of {customer} is cancelled from {ends_at} on, before the shop asked for that")
         customer.expires_at = min(ends_at, customer.expires_at)
 
     # After each step.
@@ -260,6 +300,10 @@ class Watch:
                 raise Violation(f"{customer} gets money back and has not paid")
             if payment.quote.destination in self._barred:
                 raise Violation(f"{customer} gets a refund that was canceled or whose claim had ended")
+            request = self.requests.find(customer.invoice_id)
+            if request is not None:
+                requests.check_refund(self, customer, request, payment)
+                continue
             if not self.is_owed_back(customer):
                 self._check_merchants_refund(customer, payment)
                 continue
@@ -293,7 +337,7 @@ class Watch:
                 customer = self._owner_of(entry.destination)
                 outs = [one for one in entries if one.kind == "out" and self._owner_of(one.destination) is customer]
                 if sum(one.sats for one in outs) > self._sim.ledger.received(customer.invoice_id) or (
-                    len(outs) > 1 and not customer.refunds_asked
+                    len(outs) > 1 and not customer.refunds_asked and not self.requests.find(customer.invoice_id)
                 ):
                     raise Violation(f"{customer} got more back than came in")
         self._entries = len(entries)
@@ -319,7 +363,10 @@ class Watch:
             raise Violation(f"the shop gets {kind}, and {customer} has not paid")
         is_merchants = kind.startswith("refund.") and bool(customer.refunds_asked)
         is_exempt = is_merchants or customer.invoice_id in self.accepted
-        if self.is_late(customer) == (kind == "invoice.settled") and not is_exempt:
+        request = self.requests.find(customer.invoice_id)
+        if request is not None:
+            requests.check_told(self, customer, request, body)
+        elif self.is_late(customer) == (kind == "invoice.settled") and not is_exempt:
             raise Violation(f"the shop gets {kind} for {customer}, which is not so")
         if body["status"] == "success" and kind != "invoice.settled":
             raise Violation(f"{kind} says success")

@@ -22,7 +22,7 @@ MOVES["refunds"]["requested"].add("in_flight")  # through "quoted", in one commi
 
 QUERIES = {
     "invoices": "SELECT id, state, strike_invoice_id, marked_invalid_at, expires_at, accepted_by, accepted_price, "
-    "rate_price FROM invoices",
+    "rate_price, receive_with FROM invoices",
     "refunds": "SELECT id, state, claims, claimed_until, idempotency_key, payment_quote_id FROM refunds",
     "deliveries": "SELECT id, state, claims, claimed_until, webhook_id FROM deliveries",
 }
@@ -95,6 +95,8 @@ class RowWatch:
         if old is not None and new not in MOVES[name][old]:
             raise Violation(f"{name} {row['id']}: {old} became {new}")
         if name == "invoices":
+            if new == "cancelled" and row["receive_with"] == "receive-request":
+                self._watch.call_off(row["strike_invoice_id"], parse_time(row["expires_at"]))
             if row["accepted_by"] is not None:
                 self._watch.accept(self.name, row)
             self._watch.check_invoice(self.name, row["strike_invoice_id"], new)

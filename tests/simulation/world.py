@@ -36,6 +36,7 @@ from tests.simulation.ending import come_to_rest, moments
 from tests.simulation.host import Disks, Host
 from tests.simulation.installation import Installation, LnpayProcess
 from tests.simulation.policies import draw_policy
+from tests.simulation.requests import draw_provider, draw_receiving
 from tests.simulation.scheduler import Chances, Scheduler, Task, Violation
 from tests.simulation.watch import Customer, Watch
 from tests.world import WEBHOOK_SECRET, world_settings
@@ -87,19 +88,23 @@ class SimulatedWorld:
             chance = random.Random(f"plugin {name} {seed}")
             has_plugin = chance.random() < 0.4
             policy = {} if has_plugin else draw_policy(random.Random(f"late {name} {seed}"), self.scene)
+            receiving = draw_receiving(seed, name, self.scene)
             home = Installation(
                 name,
                 self.host,
                 disk,
-                world_settings(disk.url, **settings, **policy),
+                world_settings(disk.url, **settings, **policy, **(receiving or {})),
                 self.watch,
                 tuple(self._names()),
                 plugin_chance=chance if has_plugin else None,
                 has_policy=bool(policy),
+                has_requests=receiving is not None,
             )
             self.homes.append(home)
             self.watch.homes[name] = home
         self.host.session = self.homes[0].session
+        if self.homes[0].has_requests:
+            draw_provider(seed, self.simulator.config)
         self.customers = self._draw_customers()
         self.faults: list[Fault] = []
         self.doubts: list[Fault] = []
@@ -302,6 +307,10 @@ class SimulatedWorld:
         counts["payments in, late"] = sum(
             self.watch.is_paid(one) and self.watch.is_late(one) for one in self.watch.customers.values()
         )
+        counts["receive requests"] = len(self.simulator.receive_requests.by_id)
+        receives = self.simulator.receive_requests.receives.values()
+        counts["payments of receive requests"] = len(receives)
+        counts["payments of Strike users"] = sum(one.way == "P2P" for one in receives)
         counts["refunds out"] = sum(payment.state == "COMPLETED" for payment in payments)
         counts["refunds failed on the way"] = sum(payment.state == "FAILED" for payment in payments)
         counts["executions asked for"] = len(self.simulator.ledger.executions)
