@@ -13,15 +13,17 @@ from typing import Any
 
 from lnpay.deliveries import btcpay_message
 from lnpay.deliveries import send as deliveries
+from lnpay.domain import receives as receive_rules
 from lnpay.invoices import (
     create,
     late,
     mark_invalid,
+    receives,
     settle,
     sweep,
     webhook_invoice,
 )
-from lnpay.refunds import by_hand, merchant, outcomes
+from lnpay.refunds import by_hand, merchant, outcomes, overpaid
 from lnpay.refunds import send as refunds
 from lnpay.repository import deliveries as message_queries
 from lnpay.repository.deliveries import Deliveries
@@ -33,6 +35,7 @@ from lnpay.web.api import webhook
 from lnpay.web.greenfield import status
 from tests.simulation.draws import Scene, draw_scene
 from tests.simulation.host import Disks
+from tests.simulation.requests import draw_receiving
 from tests.simulation.world import SimulatedWorld
 
 
@@ -50,13 +53,15 @@ class Mutant:
     """A safeguard that is switched off. within: so many seeds must be enough to notice.
 
     known: seeds that noticed it when this was written, to try first. They are only hints: what a seed does depends on
-    the product's code. shows_in: the worlds that can notice it, to skip the others.
+    the product's code. shows_in: the worlds that can notice it, to skip the others. needs_requests: only worlds with
+    receive requests can.
     """
 
     name: str
     changes: tuple[Change, ...]
     known: tuple[int, ...] = ()
     shows_in: Callable[[Scene], bool] = lambda scene: True
+    needs_requests: bool = False
     within: int = 300
 
 
@@ -182,7 +187,7 @@ MUTANTS = (
     Mutant(
         "an invoice lapses without checking the list of pending ones",
         (Change(sweep._note_pending, "found.unclear.update(page.ids)", "pass"),),
-        known=(35, 25),
+        known=(36,),
         shows_in=lambda scene: scene.has_workers and scene.has_long_pending,
     ),
     Mutant(
@@ -261,7 +266,7 @@ MUTANTS = (
     Mutant(
         "the end of the time to claim a refund is ignored",
         (Change(by_hand.has_claim_ended, "return refund.claim_expires_at <= now", "return False"),),
-        known=(42, 178),
+        known=(825,), within=1_000,
         shows_in=lambda scene: scene.has_merchants,
     ),
     Mutant(
@@ -278,7 +283,7 @@ MUTANTS = (
     Mutant(
         "the refund of an accepted late payment is not canceled",
         (Change(late.accept_late_payment, "tx.refund_requests.cancel_accepted(refund, now)", "refund"),),
-        known=(20,),
+        known=(50,),
         shows_in=lambda scene: scene.kind == "any",
     ),
     Mutant(
@@ -296,6 +301,45 @@ MUTANTS = (
          Change(refund_requests._reserve, ", after <= func.coalesce(i.received_sats, 0)", "")),
         known=(1,),
         shows_in=lambda scene: scene.has_merchants,
+    ),
+    Mutant(
+        "an overpayment is refunded twice",
+        (Change(overpaid.owe_overpaid, "owed_sats - by_rule", "owed_sats"),),
+        known=(78,),
+        needs_requests=True,
+    ),
+    Mutant(
+        "a receive is counted by payment hash alone: one without counts for nothing",
+        (Change(receives.settle_receives, "if one.request_id == request_id]",
+                "if one.request_id == request_id and one.payment_hash is not None]"),),
+        known=(0, 14),
+        needs_requests=True,
+    ),
+    Mutant(
+        "a receive is counted by payment hash alone: two of one hash are one",
+        (Change(receives.settle_receives, "if one.request_id == request_id]",
+                "if one.request_id == request_id]\n"
+                "    ours = list({one.payment_hash: one for one in ours}.values())"),),
+        known=(10, 31),
+        needs_requests=True,
+    ),
+    Mutant(
+        "an underpayment settles",
+        (Change(receive_rules.judge, "if paid_sats >= amount_sats:", "if paid_sats > 0:"),),
+        known=(35, 39),
+        needs_requests=True,
+    ),
+    Mutant(
+        "a late payment of a receive request counts as one in time",
+        (Change(receive_rules.judge, "if one.paid_at <= expires_at else 0", ""),),
+        known=(0, 10),
+        needs_requests=True,
+    ),
+    Mutant(
+        "a payment beyond the price is kept",
+        (Change(receives._add_to_paid, "owe_beyond_price(tx, context.events, invoice, receives, now)", "pass"),),
+        known=(78, 124),
+        needs_requests=True,
     ),
 )  # fmt: skip
 
@@ -337,10 +381,16 @@ def is_noticed(mutant: Mutant, disks: Disks) -> bool:
     return next(_noticing(mutant, disks, (*mutant.known, *range(mutant.within))), None) is not None
 
 
+def _may_show(mutant: Mutant, seed: int) -> bool:
+    scene = draw_scene(random.Random(seed))
+    has_requests = draw_receiving(seed, "shop", scene) is not None
+    return mutant.shows_in(scene) and (has_requests or not mutant.needs_requests)
+
+
 def _noticing(mutant: Mutant, disks: Disks, seeds: Iterable[int]) -> Iterator[tuple[int, str]]:
     with switched_off(mutant):
         for seed in seeds:
-            if mutant.shows_in(draw_scene(random.Random(seed))):
+            if _may_show(mutant, seed):
                 violation = SimulatedWorld(seed, disks).run().violation
                 if violation is not None:
                     if any(mistake in violation for mistake in MISTAKES):
