@@ -540,3 +540,34 @@ def test_a_process_that_was_there_before_the_upgrade_knows_the_new_words(tmp_pat
         connection.execute(text("UPDATE deliveries SET state = 'withdrawn', delivered_at = NULL"))
         connection.commit()
     older.dispose()
+
+
+def test_a_message_of_before_is_no_redelivery_and_can_be_repeated(old_url: str) -> None:
+    migrate_to(old_url, "0026")
+    engine = create_engine(old_url, poolclass=NullPool)
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "INSERT INTO webhook_endpoints (id, public_id, url, secret, form, events, wants_everything, "
+                "is_enabled, automatic_redelivery, set_by, created_at) "
+                "VALUES (1, 'hook', 'https://shop.test/', 's', 'btcpay', '', true, true, true, 'key', '2026-01-01 00:00:00+00:00')"
+            )
+        )
+        connection.execute(text("UPDATE deliveries SET endpoint_id = 1"))
+    repository = Repository(old_url)
+    repository.upgrade()
+
+    with repository.transaction() as tx:
+        (first, *_) = tx.deliveries.newest_of_endpoint(1, 10)
+        event = (first.invoice_id, first.event_type)
+        assert (first.last_status, first.original_id, first.place) == (None, None, None)
+        assert not tx.deliveries.add(*event, "msg_same", "{}", now, endpoint_id=1, refund_id=first.refund_id)
+        for name in ("msg_again", "msg_and_again"):
+            assert tx.deliveries.add(
+                *event, name, "{}", now, endpoint_id=1, refund_id=first.refund_id, original_id=first.id
+            )
+        names = [one.webhook_id for one in tx.deliveries.same_as(first)]
+    repository.close()
+
+    assert names == [first.webhook_id, "msg_again", "msg_and_again"]
