@@ -122,6 +122,7 @@ class Backend:
         ([{"path": "amount", "message": "amount must be more"}], 422, "amount must be more"),
         ({}, 404, "LNPay answered 404."),
         ([], 201, "LNPay answered 201."),
+        ([], 200, "LNPay answered something other than Greenfield promises."),
     ],
 )
 def test_a_refusal_is_shown_and_the_shop_speaks_as_before(

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -31,17 +33,13 @@ def connect(simulator: World, shop_address: str) -> None:
     """
     if _is_connected(simulator):
         return
-    stores = _ask(simulator, "GET", "/api/v1/stores")
-    store_id = str(stores[0]["id"]) if isinstance(stores, list) and stores else ""
     secret = secrets.token_hex(24)
-    made = _ask(
-        simulator,
-        "POST",
-        f"/api/v1/stores/{quote(store_id)}/webhooks",
-        {"url": shop_address + WEBHOOK_PATH, "secret": secret, "authorizedEvents": {"everything": True}},
-    )
+    wanted = {"url": shop_address + WEBHOOK_PATH, "secret": secret, "authorizedEvents": {"everything": True}}
+    with _reading():
+        store_id = str(_ask(simulator, "GET", "/api/v1/stores")[0]["id"])
+        webhook_id = str(_ask(simulator, "POST", f"/api/v1/stores/{quote(store_id)}/webhooks", wanted)["id"])
     with simulator.lock:
-        simulator.shop.connection = Connection(store_id, str(made["id"]), secret)
+        simulator.shop.connection = Connection(store_id, webhook_id, secret)
 
 
 def _is_connected(simulator: World) -> bool:
@@ -64,14 +62,15 @@ def create_invoice(simulator: World, order: ShopOrder, return_url: str) -> None:
             "redirectAutomatically": bool(return_url),
         },
     }
-    made = _ask(simulator, "POST", _invoices(simulator), body)
-    (method, *_) = _ask(simulator, "GET", f"{_invoices(simulator, made['id'])}/payment-methods")
-    order.answer = {
-        "invoice": {"invoiceId": made["id"]},
-        "quote": {"lnInvoice": method["destination"]},
-        "checkout_url": made["checkoutLink"],
-        "expiration_time": datetime.fromtimestamp(made["expirationTime"], UTC).isoformat(),
-    }
+    with _reading():
+        made = _ask(simulator, "POST", _invoices(simulator), body)
+        (method, *_) = _ask(simulator, "GET", f"{_invoices(simulator, made['id'])}/payment-methods")
+        order.answer = {
+            "invoice": {"invoiceId": made["id"]},
+            "quote": {"lnInvoice": method["destination"]},
+            "checkout_url": made["checkoutLink"],
+            "expiration_time": datetime.fromtimestamp(made["expirationTime"], UTC).isoformat(),
+        }
 
 
 def read_invoice(simulator: World, order: ShopOrder) -> Any:  # noqa: ANN401 - JSON
@@ -106,6 +105,15 @@ def _is_reason_to_ship(told: dict[str, Any]) -> bool:
     """
     is_late_payment = told.get("type") == "InvoicePaymentSettled" and told.get("afterExpiration") is True
     return told.get("type") == "InvoiceSettled" or is_late_payment
+
+
+@contextmanager
+def _reading() -> Iterator[None]:
+    """Turn an answer without the fields that Greenfield promises into BackendFailed."""
+    try:
+        yield
+    except (LookupError, TypeError, ValueError) as error:
+        raise BackendFailed("LNPay answered something other than Greenfield promises.") from error
 
 
 def _invoices(simulator: World, invoice_id: str = "") -> str:
