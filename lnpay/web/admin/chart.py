@@ -15,7 +15,7 @@ HEIGHT = 1_000
 WIDTH_OF_DAY = 100
 BAR = 70
 SMALLEST = 8
-"""What is not nothing can be seen."""
+"""The height of the smallest bar that is not zero, so that it can be seen."""
 
 
 @dataclass(frozen=True)

@@ -53,9 +53,9 @@ _EXAMPLES: dict[int, tuple[str, Any]] = {
 
 _STATUS_WORDS = {
     400: "The request cannot be read, or it is refused.",
-    401: "No key, or one that is unknown or revoked.",
+    401: "The key is missing, unknown or revoked.",
     403: "The key lacks the permission that `missingPermission` names, or the store is not its own.",
-    404: "There is nothing of that id.",
+    404: "There is nothing under this id.",
     409: "The message is no longer true, and is not sent again.",
     413: "The body is too large.",
     422: "Fields are wrong: a list with the `path` and a `message` for each.",

@@ -1,8 +1,8 @@
 """`GET /metrics`: the metrics for Prometheus.
 
-Three kinds: of the database, which every process tells alike; of this process (its price, its requests, the webhooks
-that came to it); and of the process itself, as the client library has them. No label holds anything that a stranger
-chose, an id or a secret: states, buckets, workers and routes are a few words each.
+Three kinds: those of the database, which are the same from every process; those of this process (its price, its
+requests, the webhooks that it received); and those that the client library has about the process. No label holds an
+id, a secret or anything that a stranger chose: states, buckets, workers and routes are a few words each.
 
 With WORKERS any of the processes may answer. The metrics of a process then have its number as the label `process`, or
 their counters would seem to jump back.
@@ -87,7 +87,7 @@ class Meters:
         )
         self._webhooks = Counter(
             "lnpay_webhook_events",
-            "Webhooks of Strike that came to this process, by what became of them.",
+            "Webhooks of Strike that this process received, by outcome.",
             ("outcome",),
             registry=own,
         )
@@ -231,7 +231,7 @@ def _money_waiting(figures: Snapshot) -> Iterator[Metric]:
 def _provider(figures: Snapshot) -> Iterator[Metric]:
     made = {bucket: calls.made for bucket, calls in figures.calls.items()}
     left = {bucket: calls.left for bucket, calls in figures.calls.items()}
-    yield _gauge("lnpay_provider_calls", "Calls of all processes in Strike's window that runs.", "bucket", made)
+    yield _gauge("lnpay_provider_calls", "Calls of all processes in Strike's current window.", "bucket", made)
     yield _gauge("lnpay_provider_calls_left", "Calls that may still be made in that window.", "bucket", left)
     yield _gauge(
         "lnpay_provider_block_remaining_seconds", "How long Strike still refuses calls.", "bucket",
@@ -245,9 +245,9 @@ def _workers(figures: Snapshot) -> Iterator[Metric]:
     yield _worker_gauge(
         "lnpay_worker_last_run_age_seconds", "Since its last pass ended; +Inf when there was none.", ages
     )
-    yield _worker_gauge("lnpay_worker_trouble", "Whether its last pass wants a person to look.", trouble)
+    yield _worker_gauge("lnpay_worker_trouble", "Whether its last pass found trouble that needs a person.", trouble)
     seconds = {name: one.trouble_seconds for name, one in figures.workers.items()}
-    yield _worker_gauge("lnpay_worker_trouble_seconds", "For how long its passes have wanted that; 0: not.", seconds)
+    yield _worker_gauge("lnpay_worker_trouble_seconds", "How long its passes have found trouble; 0: none.", seconds)
     unreadable = {name: one.unreadable for name, one in figures.workers.items()}
     yield _worker_gauge(
         "lnpay_worker_unreadable_rows", "Rows of Strike and of the database that its last pass could not read.",

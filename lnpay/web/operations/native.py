@@ -92,10 +92,10 @@ OPERATIONS = (
         SHOP,
         "Turn an order into a Lightning invoice",
         a.InvoiceMade,
-        description="The same `correlation_id` with the same request gives the same open invoice again; with another "
-        "request, or when that invoice is no longer open, it is a conflict, whose answer says how that invoice stands. "
-        "After a cancelled one the same `correlation_id` gives a new invoice. "
-        "An order that may need several attempts has an `order_id`. The customer has until `expiration_time` to pay.",
+        description="Repeating a request with its `correlation_id` returns the same open invoice. A different request "
+        "with that `correlation_id`, or one for an invoice that is no longer open, is a conflict, and the answer says "
+        "what state that invoice is in. After a cancelled invoice the same `correlation_id` gives a new one. "
+        "Use `order_id` for an order that may need several attempts. The customer can pay until `expiration_time`.",
         errors=(
             "invalid_request",
             "invalid_json",
@@ -131,10 +131,10 @@ OPERATIONS = (
         SHOP,
         "List invoices, or find some by your own ids",
         (a.InvoiceStanding, a.OrderAttempts, a.InvoicePage),
-        description="A page of the list, the newest first. What is new while you read moves no page: each begins after "
-        "the last invoice of the one before, so follow `next_cursor` with the same filters. "
+        description="A page of the list, newest first. Follow `next_cursor` with the same filters: each page begins "
+        "after the last invoice of the previous one, so invoices created meanwhile do not shift the pages. "
         "With `correlation_id` alone the answer is that of `GET /invoices/{invoice_id}`, or a 404. With `order_id` "
-        "alone it lists every attempt of the order, none if there is none.",
+        "alone it lists every attempt at the order, which may be none.",
         errors=(
             "invalid_request",
             "unauthorized",
@@ -153,9 +153,9 @@ OPERATIONS = (
         SHOP,
         "Cancel an unpaid invoice",
         a.InvoiceStanding,
-        description="Safe to repeat. A payment that was quicker wins: the answer is then a 409 that says so. Strike "
-        "does not say whether a payment request that was shown can still be paid; a payment that comes all the same "
-        "counts, in time or late, and is reported to your shop.",
+        description="Safe to repeat. If the customer has paid first, the payment wins and the answer is a 409 that "
+        "says so. Strike does not document whether a payment request that was shown can still be paid; a payment that "
+        "arrives anyway counts, in time or late, and is reported to your shop.",
         errors=(
             "unauthorized",
             "permission_missing",
@@ -176,9 +176,9 @@ OPERATIONS = (
         "/invoices/{invoice_id}",
         "showInvoice",
         SHOP,
-        "Where an invoice stands",
+        "Read an invoice",
         a.InvoiceStanding,
-        description="LNPay tells you of a payment without being asked; this is for looking.",
+        description="You need not poll it: LNPay notifies your shop of every payment.",
         errors=("unauthorized", "permission_missing", "not_found", "storage_unavailable", "unreadable_row"),
         security="apiKey",
     ),
@@ -189,8 +189,8 @@ OPERATIONS = (
         SHOP,
         "Send an invoice's messages again",
         a.MessagesDue,
-        description="Each with the `webhook-id` that it had, so a shop that has it already can tell. A message that is "
-        "no longer true, such as the expiry of an invoice that was paid after all, is not sent.",
+        description="Each keeps its `webhook-id`, so that a shop recognises a message it already has. A message that "
+        "is no longer true, such as the expiry of an invoice that was paid after all, is not sent.",
         errors=("unauthorized", "permission_missing", "not_found", "storage_unavailable", "unreadable_row"),
         security="apiKey",
     ),
@@ -256,8 +256,9 @@ OPERATIONS = (
         SHOP,
         "Withdraw a refund that is not sent",
         RefundAnswer,
-        description="Safe to repeat. Sending that was quicker wins: the answer is then a 409. Its amount can be "
-        "refunded again. A refund that LNPay owes by its rules, such as that of a late payment, cannot be canceled.",
+        description="Safe to repeat. If it is already being sent, the answer is a 409. The amount of a canceled refund "
+        "can be refunded again. A refund that LNPay owes by its rules, such as that of a late payment, cannot be "
+        "canceled.",
         errors=(
             "unauthorized",
             "permission_missing",
@@ -275,9 +276,9 @@ OPERATIONS = (
         "/webhook-endpoints",
         "listEndpoints",
         SHOP,
-        "Every address that is notified",
+        "List the webhook endpoints",
         a.EndpointList,
-        description="Beside DELIVERY_URL, which the operator sets. Those of plugins are in the list too.",
+        description="Those of plugins are included; DELIVERY_URL, which the operator sets, is not.",
         errors=("unauthorized", "permission_missing", "storage_unavailable"),
         security="requiredApiKey",
     ),
@@ -340,10 +341,10 @@ OPERATIONS = (
         "/webhook",
         "receiveEvent",
         STRIKE,
-        "Learn that something changed",
+        "Receive an event from Strike",
         a.EventTaken,
-        description="Called by Strike, signed with WEBHOOK_SECRET. What could not be done is answered 503, so that "
-        "Strike calls again; unknown invoices and other types of event are acknowledged.",
+        description="Called by Strike, signed with WEBHOOK_SECRET. The answer is 503 if the event could not be "
+        "processed, so that Strike calls again; unknown invoices and other types of event are acknowledged.",
         errors=(
             "invalid_request",
             "signature_mismatch",

@@ -26,7 +26,7 @@ Ask for an invoice with `POST /generate-invoice`, send your customer to its `che
 a paid order is a POST to your DELIVERY_URL (see the messages below).
 
 Every error has one shape: `{"status": "error", "code": "...", "message": "...", "errors": {}}`. `code` is a stable \
-word; `errors` names the fields of the request that are wrong. Beside those listed with each route there are \
+word; `errors` names the fields of the request that are wrong. In addition to those listed with each route there are \
 `not_found` (404), `method_not_allowed` (405, with Allow) and `internal_error` (500, never your fault).
 
 A 503 says when to try again (Retry-After). Repeating a request with its `correlation_id` never makes a second invoice.
@@ -34,25 +34,25 @@ A 503 says when to try again (Retry-After). Repeating a request with its `correl
 
 
 _STATUS_WORDS = {
-    400: "The request is wrong; as it stands, it will be refused again.",
-    401: "No key or signature, or a wrong one.",
+    400: "The request is invalid, and will be refused again unless it is changed.",
+    401: "The key or signature is missing or wrong.",
     403: "The key lacks a permission.",
-    404: "There is nothing of that name here.",
-    409: "It contradicts what is stored.",
+    404: "There is nothing under this id or address.",
+    409: "It conflicts with what is stored.",
     413: "The body is too large.",
     415: "The body is not JSON.",
-    502: "The payment provider said no. Repeating will not help.",
+    502: "The payment provider refused it. Repeating the request will not help.",
     503: "Not possible right now, and nothing is lost: repeat it after Retry-After.",
 }
 
 
 _MESSAGES = {
-    EventType.INVOICE_SETTLED: "An order is paid: hand out the goods.",
+    EventType.INVOICE_SETTLED: "An order is paid: deliver the goods.",
     EventType.INVOICE_EXPIRED: "The time to pay is over, or the invoice was cancelled, and nothing was paid.",
     EventType.INVOICE_PAID_LATE: "A payment came too late and is being refunded: the order is not paid.",
-    EventType.INVOICE_UNDERPAID: "Less than the price was paid so far: wait, and do not hand out the goods yet.",
+    EventType.INVOICE_UNDERPAID: "Less than the price has been paid so far: do not deliver the goods yet.",
     EventType.REFUND_CREATED: "You have requested a refund of a paid order.",
-    EventType.REFUND_SENT: "The customer has the money of a refund.",
+    EventType.REFUND_SENT: "The customer has received a refund.",
     EventType.REFUND_NEEDS_ADDRESS: "The customer must say where the refund should go; the payment page asks.",
     EventType.REFUND_CANCELED: "A refund was canceled, or was not claimed in time; nothing of it was sent.",
 }
