@@ -551,7 +551,8 @@ def test_a_message_of_before_is_no_redelivery_and_can_be_repeated(old_url: str) 
             text(
                 "INSERT INTO webhook_endpoints (id, public_id, url, secret, form, events, wants_everything, "
                 "is_enabled, automatic_redelivery, set_by, created_at) "
-                "VALUES (1, 'hook', 'https://shop.test/', 's', 'btcpay', '', true, true, true, 'key', '2026-01-01 00:00:00+00:00')"
+                "VALUES (1, 'hook', 'https://shop.test/', 's', 'btcpay', '', true, true, true, 'key', "
+                "'2026-01-01 00:00:00+00:00')"
             )
         )
         connection.execute(text("UPDATE deliveries SET endpoint_id = 1"))
