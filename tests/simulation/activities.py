@@ -19,6 +19,7 @@ from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
 from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.strike.bolt11_writer import format_amount
 from lnpay.sandbox.strike.envelope import parse_units
+from lnpay.sandbox.strike.models import Payment
 from tests.simulation.installation import Installation, LnpayProcess
 from tests.simulation.merchants import Merchants
 from tests.simulation.policies import Policies
@@ -105,8 +106,8 @@ class Activities:
             ((2 if is_any_owed else 0.5) * (scene.has_restore and home.may_be_copied), trouble.take_copy),
             (1.0 * (home.copy is not None), trouble.put_copy_back),
             (1.5 * home.has_policy, self.policies.move_market),
-            (3.0 * self.wallets.has_more_to_pay(home), self.wallets.pay_more),
-            (0.7 * (home.has_requests and not home.has_changed_over), self.receiving.change_over),
+            (6.0 * self.wallets.has_more_to_pay(home), self.wallets.pay_more),
+            (0.4 * (home.has_requests and not home.has_changed_over), self.receiving.change_over),
             (1.0 * home.has_requests, self.receiving.add_fault),
         ]
 
@@ -307,12 +308,24 @@ class Activities:
             return lambda: retry(process.backend.repository, strike_id, "it failed", process.backend.clock())
         return lambda: send_again(process.backend.repository, strike_id, process.backend.clock())
 
-    def approve(self, process: LnpayProcess, strike_id: str, address: str, refund_id: int | None = None) -> None:
-        """The operator approves a held refund, if the provider's dashboard does not show it."""
+    def approve(
+        self,
+        process: LnpayProcess,
+        strike_id: str,
+        address: str,
+        refund_id: int | None = None,
+        payments: list[Payment] | None = None,
+    ) -> None:
+        """The operator approves a held refund, if the provider's dashboard does not show it.
+
+        payments: those on the dashboard that may be this refund; None: all to the customer, or to the address if the
+        customer may get several refunds.
+        """
         customer = self.world.watch.customers[strike_id]
-        payments = self.world.watch.payments_of(customer)
-        if customer.refunds_asked or self.world.watch.requests.find(strike_id):
-            payments = [one for one in payments if one.quote.destination == address]
+        if payments is None:
+            payments = self.world.watch.payments_of(customer)
+            if customer.refunds_asked or self.world.watch.requests.find(strike_id):
+                payments = [one for one in payments if one.quote.destination == address]
         if all(payment.state == "FAILED" for payment in payments):
             self.world.watch.approved.add((strike_id, address))
             approve(process.backend.repository, strike_id, process.backend.clock(), refund_id=refund_id)

@@ -31,7 +31,7 @@ from lnpay.refunds.send import WAITING, send_due_refunds
 from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
 from tests.simulation.draws import KINDS_OF_DOUBT
 from tests.simulation.installation import Installation
-from tests.simulation.requests import check_end
+from tests.simulation.requests import check_end, is_whole, total_of, unexplained
 from tests.simulation.scheduler import Chances, Violation
 from tests.simulation.watch import SHIPPED_ON
 
@@ -178,14 +178,14 @@ def _decide(world: SimulatedWorld, operator: LnpayProcess, refund: Refund, strik
     if refund.kind is RefundKind.MERCHANT:
         payments = [one for one in payments if one.quote.destination == refund.address]
     elif world.watch.requests.find(strike_id):
-        payments = [one for one in payments if one.quote.sats == refund.amount_sats]
+        payments = unexplained(operator.home, refund, payments)
     if any(payment.state == "COMPLETED" for payment in payments):
         events = backend.refund_sender.events
         settle_by_hand(
             backend.repository, strike_id, "the dashboard shows it", events, operator.backend.clock(), refund.id
         )
     elif not any(payment.state == "PENDING" for payment in payments):
-        world.activities.approve(operator, strike_id, refund.address or "", refund.id)
+        world.activities.approve(operator, strike_id, refund.address or "", refund.id, payments)
 
 
 def _say_what_is_true(world: SimulatedWorld, operator: LnpayProcess, refund: Refund, strike_id: str) -> None:
@@ -242,13 +242,14 @@ def _left_of(world: SimulatedWorld, home: Installation) -> Iterator[str]:
 
 
 def _is_any_incomplete(world: SimulatedWorld, home: Installation) -> bool:
-    rows = home.rows.query("SELECT strike_invoice_id, expires_at FROM invoices WHERE state = 'unpaid'")
-    return any(
-        row[0] is not None
-        and world.watch.state_of(row[0]) == "PAID"
-        and world.simulator.clock.now() > _time(row[1]) + EXPIRE_MARGIN
-        for row in rows
-    )
+    """Whether the time to pay a receive request is over of which only a part was paid."""
+    over = _text(world, EXPIRE_MARGIN)
+    open_rows = "SELECT strike_invoice_id, expires_at FROM invoices WHERE state IN ('unpaid', 'expired')"
+    for row in home.rows.query(f"{open_rows} AND expires_at < ?", over):
+        request = world.watch.requests.find(row[0])
+        if request is not None and total_of(request) and not is_whole(request, _time(row[1])):
+            return True
+    return False
 
 
 def _wait(world: SimulatedWorld) -> None:
@@ -294,8 +295,8 @@ def _ends_of_invoices(query: Query) -> Iterator[datetime]:
             yield _time(row["payable_until"]) + LAPSE_MARGIN
 
 
-def _text(world: SimulatedWorld) -> str:
-    return f"{world.simulator.clock.now():%Y-%m-%d %H:%M:%S.%f}"
+def _text(world: SimulatedWorld, before: timedelta = timedelta()) -> str:
+    return f"{world.simulator.clock.now() - before:%Y-%m-%d %H:%M:%S.%f}"
 
 
 def _time(text: str) -> datetime:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from lnpay.domain.model import Refund
 from lnpay.domain.receives import DUST_SATS, ReceiveWith
 from lnpay.sandbox.config import SimulatorConfig
 from lnpay.sandbox.faults import Fault
@@ -53,7 +54,7 @@ def draw_provider(seed: int, config: SimulatorConfig) -> None:
     config.array_filters = pick(("both", "both", "comma", "repeated", "ignored", "refused"))
     config.unknown_array_form = pick(("refused", "narrow"))
     config.array_refusal_status = pick((400, 403, 414))
-    config.receive_grace_seconds = pick((0, 0, 5, 120, 3_000))
+    config.receive_grace_seconds = pick((0, 5, 120, 3_000, 3_000))
     config.is_strike_user_held_to_expiry = pick((True, True, False))
     config.receives_per_request = pick(("many",) * 5 + ("one",))
     config.receive_amounts = pick(("any",) * 5 + ("not_less", "exact"))
@@ -165,6 +166,15 @@ def check_end(watch: Watch, customer: Customer, request: ReceiveRequest, *, is_n
     sent = sum(one.quote.sats for one in watch.payments_of(customer) if one.state == "COMPLETED")
     if owed - sent > DUST_SATS and not customer.refunds_asked:
         raise Violation(f"{customer} paid {total_of(request)} sats, is owed {owed} and got {sent} back")
+
+
+def unexplained(home: Installation, refund: Refund, payments: list[Payment]) -> list[Payment]:
+    """The payments on the dashboard that may be this refund: of its amount, to its address, not another's."""
+    same = [one for one in payments if (one.quote.destination, one.quote.sats) == (refund.address, refund.amount_sats)]
+    query = "SELECT COUNT(*) FROM refunds WHERE state = 'sent' AND address = ? AND amount_sats = ?"
+    known = home.rows.query(query, refund.address, refund.amount_sats)[0][0]
+    completed = [one for one in same if one.state == "COMPLETED"]
+    return completed[known:] + [one for one in same if one.state != "COMPLETED"]
 
 
 class Receiving:
