@@ -114,7 +114,7 @@ def make_stand(new_context: Callable[..., BrowserContext], tmp_path: Path) -> It
             database.write_bytes(empty_database())
             backend = build_live_backend(world.url, f"sqlite:///{database}", simulator.clock.now, **changes)
             url = stack.enter_context(serving(backend))
-            subscribe(world, url)
+            subscribe(world, url, ("invoice.updated", "receive-request.receive-completed"))
             return Stand(url, backend, simulator, new_context)
 
         yield make

@@ -9,6 +9,8 @@ from threading import Thread
 import pytest
 from playwright.sync_api import Page, expect
 
+from lnpay.domain.bolt11 import decode
+from lnpay.domain.receives import ReceiveWith
 from tests.browser.conftest import PHONE, Stand, assert_accessible, picture
 from tests.scenarios.live import free_port
 
@@ -21,11 +23,12 @@ SHOP = """<!doctype html><html lang="en"><title>Shop</title><main><h1>Shop</h1>
 SCRIPT = """
 window.heard = [];
 const note = (name) => () => window.heard.push(name);
+const noteSats = ({receivedSats, missingSats}) => window.heard.push(`${receivedSats}, ${missingSats} missing`);
 const button = document.querySelector("lnpay-button");
-for (const name of ["paid", "expired", "close"]) button.addEventListener(name, note(name));
+for (const name of ["paid", "underpaid", "expired", "close"]) button.addEventListener(name, note(name));
 document.getElementById("bare").addEventListener("click", () => {
   LNPay.open(button.getAttribute("checkout-url"),
-    {onPaid: note("onPaid"), onExpired: note("onExpired"), onClose: note("onClose")});
+    {onPaid: note("onPaid"), onUnderpaid: noteSats, onExpired: note("onExpired"), onClose: note("onClose")});
 });
 """
 
@@ -135,6 +138,25 @@ def test_expired_is_reported_once(shop: ShopPage, make_stand: Callable[..., Stan
     stand.wait(150)
 
     assert_heard(page, ["onExpired"])
+
+
+def test_each_part_of_a_payment_is_reported_with_what_is_missing(
+    shop: ShopPage, make_stand: Callable[..., Stand]
+) -> None:
+    stand = make_stand(cors_origins=(shop.origin,), receive_with=ReceiveWith.RECEIVE_REQUEST)
+    page, bolt11 = shop.sell(stand)
+    page.locator("#bare").click()
+    expect(page.frame_locator("dialog iframe").locator("#open")).to_be_visible()
+    price = (decode(bolt11).amount_msats or 0) // 1_000
+
+    heard = []
+    for sats, received in ((5_000, 5_000), (2_000, 7_000)):
+        stand.simulator.pay_invoice(bolt11, received_sats=sats)
+        heard.append(f"{received}, {price - received} missing")
+        assert_heard(page, heard)
+    stand.wait(150)
+
+    assert_heard(page, [*heard, "onExpired"])
 
 
 def test_words_of_another_origin_are_not_believed(shop: ShopPage, make_stand: Callable[..., Stand]) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from lnpay.domain.states import HoldCause, InvoiceState, RefundKind, RefundState
+from lnpay.domain.model import Invoice
+from lnpay.domain.receives import ReceiveWith
+from lnpay.domain.states import PAYABLE, HoldCause, InvoiceState, RefundKind, RefundState
 from lnpay.domain.text import is_printable_ascii
 from lnpay.repository.sql import checked, read_rows
-from lnpay.repository.tables import invoices, refunds
+from lnpay.repository.tables import invoices, receives, refunds
 
 BATCH = 500
 """Tokens in one query; every database takes so many."""
@@ -20,13 +22,18 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class PaymentStatus:
-    """Where one payment stands. seen_at: Strike saw money that is not final yet. held_because: why its refund waits."""
+    """Where one payment stands. seen_at: Strike saw money that is not final yet. held_because: why its refund waits.
+
+    amount_sats: the price. partial_sats: what a receive request got so far that is less than the price; 0: nothing.
+    """
 
     state: InvoiceState
     seen_at: datetime | None
     expires_at: datetime
     refund_state: RefundState | None
     held_because: HoldCause | None = None
+    amount_sats: int = 0
+    partial_sats: int = 0
 
 
 class PaymentStatuses:
@@ -44,18 +51,57 @@ class PaymentStatuses:
             found.update(self._batch(wanted[start : start + BATCH]))
         return found
 
+    def partial_sats(self, invoice: Invoice) -> int:
+        """What an invoice that is not paid so far got in part."""
+        is_request = invoice.issue.receive_with is ReceiveWith.RECEIVE_REQUEST
+        return self._partial([invoice.id]).get(invoice.id, 0) if is_request and invoice.state in PAYABLE else 0
+
     def _batch(self, tokens: list[str]) -> dict[str, PaymentStatus]:
         i, r = invoices.c, refunds.c
+        columns = (i.id, i.token, i.state, i.seen_at, i.expires_at, i.amount_sats, i.receive_with)
         statement = (
-            select(i.token, i.state, i.seen_at, i.expires_at, r.state.label("refund_state"), r.held_because)
+            select(*columns, r.state.label("refund_state"), r.held_because)
             .select_from(invoices.outerjoin(refunds, (r.invoice_id == i.id) & (r.kind == RefundKind.LATE)))
             .where(i.token.in_(tokens), i.strike_invoice_id.is_not(None))
         )
-        return dict(read_rows(self._connection, invoices, statement, _to_status))
+        found = read_rows(self._connection, invoices, statement, _to_status)
+        # Only these can be paid in part; no other poll costs a second query.
+        open_requests = [one.invoice_id for one in found if one.is_request and one.status.state in PAYABLE]
+        partial = self._partial(open_requests) if open_requests else {}
+        return {one.token: replace(one.status, partial_sats=partial.get(one.invoice_id, 0)) for one in found}
+
+    def _partial(self, invoice_ids: list[int]) -> dict[int, int]:
+        r = receives.c
+        statement = select(r.invoice_id, r.amount_sats).where(r.invoice_id.in_(invoice_ids))
+        sums: dict[int, int] = {}
+        # Added up here: a database would add what is no number too, or overflow.
+        for part in read_rows(self._connection, receives, statement, _to_part):
+            sums[part.invoice_id] = sums.get(part.invoice_id, 0) + part.sats
+        return sums
 
 
-def _to_status(row: Row[Any]) -> tuple[str, PaymentStatus]:
+@dataclass(frozen=True)
+class _Part:
+    invoice_id: int
+    sats: int
+
+
+@dataclass(frozen=True)
+class _Found:
+    invoice_id: int
+    token: str
+    is_request: bool
+    status: PaymentStatus
+
+
+def _to_part(row: Row[Any]) -> _Part:
+    return checked(_Part(row.invoice_id, row.amount_sats))
+
+
+def _to_status(row: Row[Any]) -> _Found:
     refund_state = None if row.refund_state is None else RefundState(row.refund_state)
     held_because = None if row.held_because is None else HoldCause(row.held_because)
-    status = PaymentStatus(InvoiceState(row.state), row.seen_at, row.expires_at, refund_state, held_because)
-    return row.token, checked(status)
+    status = PaymentStatus(
+        InvoiceState(row.state), row.seen_at, row.expires_at, refund_state, held_because, row.amount_sats
+    )
+    return checked(_Found(row.id, row.token, row.receive_with == ReceiveWith.RECEIVE_REQUEST, checked(status)))

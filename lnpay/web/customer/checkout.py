@@ -20,10 +20,11 @@ def show(token: str) -> Response:
     """Show the payment request, or the outcome of the payment."""
     with current_backend().repository.reading() as tx:
         invoice = tx.invoices.find_by_token(token)
+        partial_sats = 0 if invoice is None else tx.payment_statuses.partial_sats(invoice)
         refund = None if invoice is None else tx.refunds.find_late(invoice.id)
     if invoice is None:
         raise _unknown()
-    return customer_page(invoice, refund)
+    return customer_page(invoice, refund, partial_sats=partial_sats)
 
 
 @blueprint.get("/checkout/<token>/status")

@@ -70,6 +70,7 @@ def customer_page(
     invoice: Invoice,
     refund: Refund | None,
     *,
+    partial_sats: int = 0,
     mistake: str | None = None,
     given: str = "",
     status: int = 200,
@@ -78,6 +79,7 @@ def customer_page(
     """Show the status of the payment of `invoice`, or of its refund.
 
     refund: of a payment that was late; or any other, on its own page, which then shows nothing else.
+    partial_sats: what was received of the price, while it is not paid in full.
     mistake: why `given`, the address that the customer has just entered, is invalid, as the code of an InvalidRequest.
     """
     backend = current_backend()
@@ -87,7 +89,7 @@ def customer_page(
         parents = (*parents, modal.parent)
     return_url = return_link(invoice)
     options = invoice.order.checkout_options or {}
-    payment_status = payment_status_of(invoice, refund)
+    payment_status = payment_status_of(invoice, refund, partial_sats)
     stage, is_over = stage_of(payment_status, now), is_final(payment_status)
     if refund is not None and refund.kind is not RefundKind.LATE:
         # The page polls for the payment, which is over long since.
@@ -98,6 +100,8 @@ def customer_page(
         is_final=is_over,
         invoice=invoice,
         refund=refund,
+        partial_sats=partial_sats,
+        missing_sats=max(0, invoice.amount_sats - partial_sats),
         order_name=order_name_of(invoice),
         payment_uri=payment_uri(invoice.issue.bolt11),
         seconds_left=_seconds_left(invoice.expires_at, now),

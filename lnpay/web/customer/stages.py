@@ -15,6 +15,8 @@ class Stage(StrEnum):
     """A stage. `GET /checkout/<token>/status` returns its value."""
 
     WAITING = "waiting"  # to be paid
+    UNDERPAID = "underpaid"  # paid in part; the rest may still be paid
+    UNDERPAID_OVER = "underpaid_over"  # paid in part when the time to pay ended: about to be refunded
     SEEN = "seen"  # a payment was seen but is not final
     PAID = "paid"  # paid in time
     EXPIRED = "expired"  # the time to pay is over
@@ -40,10 +42,11 @@ def refund_stage_of(refund: Refund, now: datetime) -> Stage:
     return Stage.REFUND_ENDED if has_claim_ended(refund, now) else REFUND_STAGES.get(refund.state, Stage.REFUNDING)
 
 
-def payment_status_of(invoice: Invoice, refund: Refund | None) -> PaymentStatus:
-    """The payment status of an invoice and its refund."""
+def payment_status_of(invoice: Invoice, refund: Refund | None, partial_sats: int = 0) -> PaymentStatus:
+    """The payment status of an invoice and its refund. partial_sats: what was received of the price so far."""
     refund_state, held_because = (None, None) if refund is None else (refund.state, refund.held_because)
-    return PaymentStatus(invoice.state, invoice.seen_at, invoice.expires_at, refund_state, held_because)
+    times, sats = (invoice.seen_at, invoice.expires_at), (invoice.amount_sats, partial_sats)
+    return PaymentStatus(invoice.state, *times, refund_state, held_because, *sats)
 
 
 def stage_of(payment_status: PaymentStatus, now: datetime) -> Stage:
@@ -60,6 +63,8 @@ def stage_of(payment_status: PaymentStatus, now: datetime) -> Stage:
         return Stage.CANCELLED
     # The deadline counts at once, even before a worker records it.
     is_open = payment_status.state is InvoiceState.UNPAID and now <= payment_status.expires_at
+    if payment_status.partial_sats and payment_status.state in PAYABLE:
+        return Stage.UNDERPAID if is_open else Stage.UNDERPAID_OVER
     return Stage.WAITING if is_open else Stage.EXPIRED
 
 

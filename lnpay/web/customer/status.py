@@ -134,11 +134,14 @@ class StatusCache:
         return fresh.get(token)
 
     def _answer_of(self, payment_status: PaymentStatus) -> StatusAnswer:
-        said = {
+        said: dict[str, str | int] = {
             "state": stage_of(payment_status, self._clock()),
             "expiration_time": payment_status.expires_at.isoformat(),
             "is_final": is_final(payment_status),
         }
+        if payment_status.partial_sats:
+            said["received_sats"] = payment_status.partial_sats
+            said["missing_sats"] = max(0, payment_status.amount_sats - payment_status.partial_sats)
         body = json.dumps(said, separators=(",", ":")).encode()
         return StatusAnswer(body, f'"{zlib.crc32(body):08x}"')
 

@@ -52,10 +52,12 @@ def _modal(invoice: Invoice, refund: Refund | None) -> AnyResponse:
         path = beside("greenfield_pages.show_in_frame", id=invoice.strike_invoice_id, view="modal", lang=language)
         return redirect(path, code=302)
     now = current_backend().clock()
+    with current_backend().repository.reading() as tx:
+        partial_sats = tx.payment_statuses.partial_sats(invoice)
     link = invoice.order.return_url
     # An API key of the shop set this link, so its origin belongs to the shop.
     view = ModalView(derive_status(invoice, now).status, None if link is None else origin_of(link))
-    return customer_page(invoice, refund, modal=view)
+    return customer_page(invoice, refund, partial_sats=partial_sats, modal=view)
 
 
 def _language(invoice: Invoice) -> str | None:

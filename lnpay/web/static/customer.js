@@ -19,7 +19,8 @@
     try {
       const answer = await get(said.status);
       const status = await answer.json();
-      if (status.state !== page().dataset.stage) await show();
+      const received = status.received_sats ? String(status.received_sats) : undefined;
+      if (status.state !== page().dataset.stage || received !== page().dataset.received) await show();
       else if (status.is_final) page().dataset.final = "true";
       failures = 0;
     } catch {
@@ -39,7 +40,7 @@
 
   function plan() {
     if (page().dataset.final === "true") return;
-    const isHurried = ["waiting", "seen", "refunding"].includes(page().dataset.stage);
+    const isHurried = ["waiting", "underpaid", "underpaid_over", "seen", "refunding"].includes(page().dataset.stage);
     timer = setTimeout(ask, isHurried && !document.hidden ? FAST : SLOW);
   }
 
@@ -49,7 +50,8 @@
     const text = await (await get(location.href)).text();
     const fresh = new DOMParser().parseFromString(text, "text/html");
     const next = fresh.getElementById("page");
-    if (!next || next.dataset.stage === page().dataset.stage) return;
+    const shown = page().dataset;
+    if (!next || (next.dataset.stage === shown.stage && next.dataset.received === shown.received)) return;
     const hadFocus = page().contains(document.activeElement);
     page().replaceWith(document.adoptNode(next));
     document.title = fresh.title;
@@ -60,7 +62,8 @@
 
   function set() {
     clearInterval(ticker);
-    tell({ type: "state", state: page().dataset.stage });
+    const { stage: state, received, missing } = page().dataset;
+    tell({ type: "state", state, receivedSats: Number(received ?? 0), missingSats: Number(missing ?? 0) });
     if (said.invoice) post({ invoiceId: said.invoice, status: page().dataset.word });
     if (page().dataset.return) setTimeout(() => location.assign(page().dataset.return), RETURN_AFTER);
     if (!byId("clock")) return;
@@ -68,7 +71,7 @@
     ticker = setInterval(() => tick(endsAt), 500);
     byId("copy").hidden = false;
     byId("copy").addEventListener("click", copy);
-    byId("pay-here").addEventListener("click", payHere);
+    if (byId("pay-here")) byId("pay-here").addEventListener("click", payHere);
     offerWallet();
   }
 

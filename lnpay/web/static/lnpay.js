@@ -1,8 +1,8 @@
 // The payment page in a window of the shop's own page:
 //
 //   <script src="https://pay.example/lnpay.js"></script>
-//   LNPay.open(checkoutUrl, { onPaid, onExpired, onClose })
-//   <lnpay-button checkout-url="...">Pay with Lightning</lnpay-button>      events: paid, expired, close
+//   LNPay.open(checkoutUrl, { onPaid, onUnderpaid, onExpired, onClose })
+//   <lnpay-button checkout-url="...">Pay with Lightning</lnpay-button>      events: paid, underpaid, expired, close
 //
 // The shop's origin must be in CORS_ORIGINS. What is said here is for the eyes only: a shop hands out goods when LNPay
 // has told its server.
@@ -53,7 +53,7 @@
     dialog.append(words);
   }
 
-  function open(checkoutUrl, { onPaid, onExpired, onClose } = {}) {
+  function open(checkoutUrl, { onPaid, onUnderpaid, onExpired, onClose } = {}) {
     const url = new URL(checkoutUrl, location.href);
     if (!/^https?:$/.test(url.protocol)) throw new TypeError("LNPay.open needs the checkout_url of an invoice");
     if (!isDressed) document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet(LOOK)];
@@ -78,6 +78,9 @@
       said.add(name);
       if (call) call({ checkoutUrl: url.href });
     };
+    // Again when a further part arrives.
+    const underpaid = ({ receivedSats, missingSats }) => once(`underpaid ${receivedSats}`,
+      (detail) => { if (onUnderpaid) onUnderpaid({ ...detail, receivedSats, missingSats }); });
     const hear = (event) => {
       // Only the page we opened, and only from where we opened it.
       if (event.source !== frame.contentWindow || event.origin !== url.origin) return;
@@ -89,6 +92,8 @@
       button.setAttribute("aria-label", word.close);
       if (word.type === "close") dialog.close();
       if (word.state === "paid") once("paid", onPaid);
+      if (word.state === "underpaid") underpaid(word);
+      if (word.state === "underpaid_over") once("expired", onExpired);
       if (word.state === "expired" || word.state === "cancelled") once("expired", onExpired);
     };
     // A page that may not stand in a frame here never speaks. The developer should see why at once; the customer should
@@ -126,7 +131,9 @@
       root.adoptedStyleSheets = [sheet(BUTTON)];
       button.addEventListener("click", () => {
         const tell = (name) => (detail) => this.dispatchEvent(new CustomEvent(name, { detail }));
-        open(this.getAttribute("checkout-url"), { onPaid: tell("paid"), onExpired: tell("expired"), onClose: tell("close") });
+        open(this.getAttribute("checkout-url"), {
+          onPaid: tell("paid"), onUnderpaid: tell("underpaid"), onExpired: tell("expired"), onClose: tell("close"),
+        });
       });
     }
   }
