@@ -221,6 +221,7 @@ class Walk:
         states = (("state", InvoiceState), ("refund", RefundState), ("delivery", DeliveryState))
         lists = [f"/admin/invoices?{field}={one}" for field, kind in states for one in kind]
         lists += ["/metrics", "/readyz", "/admin", "/admin?chart=sats", "/admin/invoices"]
+        lists += ["/admin/refunds", "/admin/refunds?q=needs-address", "/admin/refunds?state=sent&kind=late"]
         lists += [f"/admin/invoices?q={name}" for name in ("settled", "alice@example.com")]
         lists += [f"/invoices?{field}=settled" for field in ("correlation_id", "order_id")]
         for path in lists:

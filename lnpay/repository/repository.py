@@ -43,6 +43,7 @@ from lnpay.repository.queries.invoice_list import InvoiceList
 from lnpay.repository.queries.ledger_queries import LedgerQueries
 from lnpay.repository.queries.payment_status import PaymentStatuses
 from lnpay.repository.queries.receives import Receives
+from lnpay.repository.queries.refund_list import RefundList
 from lnpay.repository.queries.refund_requests import RefundRequests
 from lnpay.repository.queries.searches import Searches
 from lnpay.repository.refunds import Refunds
@@ -86,6 +87,7 @@ class Transaction:
         self.limits = Limits(connection, steady)
         self.heartbeats = Heartbeats(connection)
         self.payment_statuses = PaymentStatuses(connection)
+        self.refund_list = RefundList(connection)
         self.searches = Searches(connection)
         self.invoice_list = InvoiceList(connection)
         self.logins = Logins(connection)

@@ -67,7 +67,7 @@ def test_log_in_and_out_with_the_keyboard_alone(desk: Stand) -> None:
     expect(page.get_by_role("heading", name="Nothing needs you")).to_be_visible()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
-    for _ in range(5):
+    for _ in range(6):
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(page.get_by_label("Password")).to_be_visible()
@@ -214,6 +214,8 @@ def test_every_page_is_for_everybody_in_every_window(desk: Stand, width: int, sc
         "overview": "?chart=sats",
         "invoices": "/invoices",
         "none": "/invoices?q=nothing",
+        "refunds": "/refunds",
+        "no-refunds": "/refunds?q=nothing",
         "missing": "/invoices/x",
     }
     paths |= {f"invoice-{number}": f"/invoices/{one.strike_invoice_id}" for number, one in enumerate(invoices)}

@@ -9,7 +9,8 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 
-from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
+from lnpay.domain.states import DeliveryState, InvoiceState, RefundKind, RefundState
+from lnpay.repository.queries.refund_list import RefundFilter
 from lnpay.repository.queries.searches import MAX_TEXT_CHARACTERS, InvoiceFilter, ListPosition
 
 _PLACE = re.compile(r"(\d{1,17})-(\d{1,18})", re.ASCII)
@@ -52,6 +53,19 @@ def read_question(arguments: Mapping[str, str]) -> Question:
     understood = {name: str(value) for name, value in fields.items() if value}
     before, after = (_place(arguments.get(name, "")) for name in ("before", "after"))
     return Question(wanted, before, after, understood)
+
+
+def read_refund_question(arguments: Mapping[str, str]) -> tuple[RefundFilter, int | None, dict[str, str]]:
+    """The refunds that an address asks for, the id that they stand below, and what the form shows."""
+    wanted = RefundFilter(
+        arguments.get("q", "").strip()[:MAX_TEXT_CHARACTERS],
+        _word(RefundState, arguments.get("state")),
+        _word(RefundKind, arguments.get("kind")),
+    )
+    fields = {"q": wanted.text, "state": wanted.state or "", "kind": wanted.kind or ""}
+    before = re.fullmatch(r"\d{1,18}", arguments.get("before", ""), re.ASCII)
+    understood = {name: str(value) for name, value in fields.items() if value}
+    return wanted, int(before[0]) if before else None, understood
 
 
 def name_of(place: ListPosition) -> str:

@@ -9,7 +9,7 @@ from flask import render_template, request, url_for
 
 from lnpay.domain.errors import NotFound
 from lnpay.domain.model import Refund
-from lnpay.domain.states import REFUNDABLE, DeliveryState, InvoiceState, RefundState
+from lnpay.domain.states import REFUNDABLE, DeliveryState, InvoiceState, RefundKind, RefundState
 from lnpay.monitoring.overview import (
     MOST_SHOWN,
     attention,
@@ -22,7 +22,7 @@ from lnpay.repository.queries.searches import InvoiceRow, InvoiceTotal
 from lnpay.runtime.backend import Backend
 from lnpay.web.admin.blueprint import blueprint
 from lnpay.web.admin.chart import draw
-from lnpay.web.admin.filters import Question, name_of, read_question
+from lnpay.web.admin.filters import Question, name_of, read_question, read_refund_question
 from lnpay.web.admin.timeline import timeline
 from lnpay.web.context import current_backend
 
@@ -82,6 +82,24 @@ def _page(backend: Backend, question: Question) -> tuple[list[InvoiceRow], bool,
             return rows[-PAGE:], len(rows) > PAGE, True
         rows = tx.searches.newest(question.wanted, PAGE + 1, before=question.before)
         return rows[:PAGE], question.before is not None, len(rows) > PAGE
+
+
+@blueprint.get("/refunds")
+def show_refunds() -> str:
+    """A page of refunds of every kind, the newest first."""
+    wanted, before, fields = read_refund_question(request.args)
+    with current_backend().repository.reading() as tx:
+        found = tx.refund_list.newest(wanted, PAGE + 1, before)
+    rows = found[:PAGE]
+    return render_template(
+        "admin/refunds.html",
+        rows=rows,
+        fields=fields,
+        is_further=before is not None,
+        older=rows[-1].id if len(found) > PAGE else None,
+        states=RefundState,
+        kinds=RefundKind,
+    )
 
 
 @blueprint.get("/invoices/<invoice_id>")

@@ -1,0 +1,77 @@
+"""GET /admin/refunds: the operator's list of refunds of every kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lnpay.web.admin import pages
+from tests.owing import owe
+from tests.world import World
+
+PASSWORD = "a-password-of-the-tests"
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> World:
+    """A shop with three late payments, whose operator is logged in."""
+    world = World.make(tmp_path, admin_password=PASSWORD, delivery_secret="")
+    for number in range(3):
+        owe(world, None, correlation_id=f"order-{number}")
+    world.client.post("/admin/login", data={"password": PASSWORD})
+    return world
+
+
+def orders(desk: World, query: str = "") -> list[str]:
+    """The orders of a page of the list, from the top."""
+    page = desk.client.get(f"/admin/refunds{query}")
+    assert page.status_code == 200
+    return [part.split("<")[0] for part in page.text.split('class="order"><b>')[1:]]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("", ["order-2", "order-1", "order-0"]),
+        ("?state=needs_address&kind=late", ["order-2", "order-1", "order-0"]),
+        ("?state=sent", []),
+        ("?kind=merchant", []),
+        ("?q=order-1", ["order-1"]),
+        ("?q=%20order-1%20&state=sent", []),
+        ("?q=%00", []),
+        ("?before=x&state=nonsense", ["order-2", "order-1", "order-0"]),
+    ],
+)
+def test_it_is_filtered_and_searched(desk: World, query: str, found: list[str]) -> None:
+    assert orders(desk, query) == found
+
+
+def test_it_goes_on_page_by_page(desk: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pages, "PAGE", 2)
+    first = desk.client.get("/admin/refunds")
+    older = first.text.split("before=")[1].split('"')[0].split("&")[0]
+
+    assert orders(desk) == ["order-2", "order-1"]
+    assert orders(desk, f"?before={older}") == ["order-0"]
+    assert 'rel="next"' not in desk.client.get(f"/admin/refunds?before={older}").text
+
+
+def test_no_claim_token_is_shown(desk: World) -> None:
+    with desk.backend.repository.reading() as tx:
+        invoice = tx.invoices.find_invoice_by_correlation_id("order-0")
+        assert invoice is not None
+        refund = tx.refunds.find_late(invoice.id)
+    assert refund is not None
+    page = desk.client.get("/admin/refunds").text
+
+    assert refund.token not in page
+    assert f"/invoices/{invoice.strike_invoice_id}" in page
+
+
+def test_only_the_operator_sees_it(desk: World) -> None:
+    desk.client.delete_cookie("lnpay_admin")
+    with desk.client.session_transaction() as session:
+        session.clear()
+
+    assert "order-0" not in desk.client.get("/admin/refunds").text
