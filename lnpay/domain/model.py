@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -48,21 +48,6 @@ class Rate:
     currency: str
     source: str
     as_of: datetime
-
-
-@dataclass(frozen=True)
-class SharedPrice:
-    """What a server has read for all, aged by the database's time. rate: the last believed; None before the first.
-
-    is_usable: False once the sources disagreed. spread: between two sources; None if one answered alone. age: of the
-    price. read_age: since the sources were asked.
-    """
-
-    rate: Rate | None
-    is_usable: bool
-    spread: Decimal | None
-    age: timedelta
-    read_age: timedelta
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,6 @@ from lnpay.domain.states import (
 )
 from lnpay.repository.schema.base import BigId, one_of, only_where
 from lnpay.repository.schema.base import metadata as metadata
-from lnpay.repository.schema.prices import shared_prices as shared_prices
 from lnpay.repository.schema.receives import receives as receives
 from lnpay.repository.schema.refunds import refund_attempts as refund_attempts
 from lnpay.repository.schema.refunds import refunds as refunds

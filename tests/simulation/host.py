@@ -12,7 +12,6 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -148,13 +147,9 @@ class QuietRates(Rates):
 
     host: Host
 
-    def _refresh(self, newer_than: datetime | None = None) -> None:
+    def _refresh(self) -> None:
         with self.host.scheduler.quiet():
-            super()._refresh(newer_than)
-
-    def _take_shared(self) -> bool:
-        with self.host.scheduler.quiet():
-            return super()._take_shared()
+            super()._refresh()
 
 
 class Network(WsgiAdapter):
