@@ -273,7 +273,7 @@ class TestLimits:
         assert caught.value.code == "several_refunds"
         assert approve(repository, strike_id, now, refund_id=made[1].id).id == made[1].id
         assert one_refund(world, made[0]).state is R.HELD
-        with pytest.raises(NotFound):
+        with pytest.raises(Conflict, match="no such refund"):
             approve(repository, strike_id, now, refund_id=made[1].id + 7)
 
 
