@@ -444,7 +444,7 @@ def test_a_page_that_cannot_be_shown_now_comes_by_itself(
 def test_the_page_of_an_error_is_accessible_to_all(
     stand: Stand, monkeypatch: pytest.MonkeyPatch, error: Exception, heading: str
 ) -> None:
-    def failing(*_: object) -> None:
+    def failing(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr("lnpay.web.customer.checkout.customer_page", failing)
