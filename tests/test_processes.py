@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import requests
 
 from lnpay.sandbox.faults import Fault
 from lnpay.sandbox.server import wait_until
-from tests.scenarios.live import ask, is_up
+from tests.scenarios.live import ROOT, ask, is_up
 from tests.test_main import LIMIT_SECONDS, Running, running, sell_and_pay
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="it reads /proc")
@@ -85,6 +86,30 @@ def test_a_killed_process_is_replaced_and_the_shop_sells_on(tmp_path: Path) -> N
 
         code, _, err = main.end()
     assert (code, err.count("server process ended, starting another")) == (0, 2), err
+
+
+PROGRAM = """
+import os, time
+from lnpay.runtime.processes import ServerProcesses
+
+def serve(number, say_ready):
+    say_ready()
+    time.sleep(0.5)
+    os.kill(os.getppid(), 15)
+    time.sleep(30)
+
+if os.fork() == 0:
+    os._exit(3)
+print(ServerProcesses(1, serve, [], lambda: print("ready", flush=True)).run())
+"""
+
+
+def test_the_end_of_another_child_changes_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"ready\n{128 + signal.SIGTERM}\n", "")
 
 
 def test_requests_in_progress_are_answered_before_the_end(tmp_path: Path) -> None:

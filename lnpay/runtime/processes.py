@@ -139,7 +139,9 @@ class ServerProcesses:
     def _wait_for_one(self) -> None:
         """Wait until a process ends, and replace it unless all of them are to end."""
         pid, status = os.waitpid(-1, 0)
-        number, code = self._numbers.pop(pid), _exit_code(status)
+        number, code = self._numbers.pop(pid, None), _exit_code(status)
+        if number is None:  # not ours: in a container this may be process 1, which inherits those without a parent
+            return
         if self._is_stopping:
             self._exit_code = max(self._exit_code, code)
             return
