@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lnpay.invoices.settle import reconcile_invoice
+from lnpay.sandbox.config import SimulatorConfig
 from lnpay.web.admin import pages
 from tests.owing import owe
 from tests.world import World
@@ -55,6 +57,19 @@ def test_it_goes_on_page_by_page(desk: World, monkeypatch: pytest.MonkeyPatch) -
     assert orders(desk) == ["order-2", "order-1"]
     assert orders(desk, f"?before={older}") == ["order-0"]
     assert 'rel="next"' not in desk.client.get(f"/admin/refunds?before={older}").text
+
+
+def test_a_cancelled_attempt_keeps_the_name_of_its_order(tmp_path: Path) -> None:
+    config = SimulatorConfig(is_payable_after_cancel=True)
+    world = World.make(tmp_path, admin_password=PASSWORD, config=config)
+    world.client.post("/admin/login", data={"password": PASSWORD})
+    cancelled = world.sell(correlation_id="order-7")
+    world.client.post(f"/invoices/{cancelled.strike_invoice_id}/cancel")
+    world.sell(correlation_id="order-7")
+    world.pay(cancelled, late_seconds=600)
+    reconcile_invoice(world.backend.settlement, cancelled.strike_invoice_id)
+
+    assert orders(world) == orders(world, "?q=order-7") == ["order-7"]
 
 
 def test_no_claim_token_is_shown(desk: World) -> None:

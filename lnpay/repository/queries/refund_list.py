@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, select
 from lnpay.domain.states import RefundAsker, RefundKind, RefundState
 from lnpay.repository.queries.searches import MAX_TEXT_CHARACTERS
 from lnpay.repository.sql import checked, read_rows
-from lnpay.repository.tables import invoices, refunds
+from lnpay.repository.tables import SHOWN_CORRELATION_ID, invoices, refunds
 
 i, r = invoices.c, refunds.c
 
@@ -52,7 +52,7 @@ class RefundList:
         """The newest refunds that are wanted, of those with an id below `before`. Walks the primary key."""
         statement = (
             select(
-                r.id, i.strike_invoice_id, i.correlation_id, i.currency, r.state, r.kind, r.amount_sats,
+                r.id, i.strike_invoice_id, SHOWN_CORRELATION_ID, i.currency, r.state, r.kind, r.amount_sats,
                 r.amount_fiat, r.asked_by, r.created_at,
             )
             .select_from(refunds.join(invoices, r.invoice_id == i.id))
