@@ -77,7 +77,7 @@ def order() -> Page:
 
 @pages.post("/way")
 def choose_way() -> Page:
-    """Choose how the shop speaks with LNPay from now on. To sell as a plugin it connects first."""
+    """Choose how the shop connects to LNPay from now on. As a plugin it finds its store and adds its webhook first."""
     name = request.form.get("way", "")
     if name not in list(Way):
         abort(400)

@@ -14,7 +14,7 @@ from lnpay.sandbox.shop.products import Cart
 
 
 class Way(StrEnum):
-    """How the shop speaks with LNPay: through its own API, or as a plugin for BTCPay Server does."""
+    """How the shop connects to LNPay: through its own API, or as a plugin for BTCPay Server does."""
 
     NATIVE = "native"
     GREENFIELD = "greenfield"
