@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -38,10 +39,28 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-@contextmanager
-def stopped(pid: int) -> Iterator[None]:
-    """A process that stands still and accepts no connection."""
+def is_writable(main: Running) -> bool:
+    with closing(sqlite3.connect(main.database_url.removeprefix("sqlite:///"), timeout=0)) as database:
+        try:
+            database.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+    return True
+
+
+def has_stopped_outside_of_a_write(main: Running, pid: int) -> bool:
+    """Stop a process, unless it is just then in a transaction, which would keep the others from writing."""
     os.kill(pid, signal.SIGSTOP)
+    if is_writable(main):
+        return True
+    os.kill(pid, signal.SIGCONT)
+    return False
+
+
+@contextmanager
+def stopped(main: Running, pid: int) -> Iterator[None]:
+    """A process that stands still and accepts no connection."""
+    assert wait_until(lambda: has_stopped_outside_of_a_write(main, pid), LIMIT_SECONDS)
     try:
         yield
     finally:
@@ -69,7 +88,7 @@ def is_replaced(main: Running, killed: int) -> bool:
 def test_each_process_sells(tmp_path: Path) -> None:
     with running(tmp_path, WORKERS="2") as main:
         for pid in both(main):
-            with stopped(pid):
+            with stopped(main, pid):
                 assert ask(main.url).status_code == 200
 
         code, out, err = main.end()
@@ -144,10 +163,10 @@ def test_the_processes_end_with_their_parent(tmp_path: Path) -> None:
 def test_the_workers_run_in_the_first_alone(tmp_path: Path) -> None:
     with running(tmp_path, "--with-workers", WORKERS="2") as main:
         first, second = both(main)
-        with stopped(second):
+        with stopped(main, second):
             sell_and_pay(main)
             assert wait_until(lambda: len(main.simulator.shop.accepted()) == 1, LIMIT_SECONDS)
-        with stopped(first):
+        with stopped(main, first):
             sell_and_pay(main)
             assert not wait_until(lambda: len(main.simulator.shop.accepted()) == 2, LONGER_THAN_A_PAUSE_SECONDS)
 
@@ -160,7 +179,7 @@ def test_metrics_of_a_process_name_it(tmp_path: Path) -> None:
         first, second = both(main)
         seen = []
         for other in (second, first):
-            with stopped(other):
+            with stopped(main, other):
                 ask(main.url)
                 text = requests.get(f"{main.url}/metrics", headers={"Connection": "close"}, timeout=30).text
             seen.append(set(re.findall(r'process="(\d)"', text)))
