@@ -156,9 +156,11 @@ def _judge(
     judgement = judge(invoice.amount_sats, invoice.expires_at, receives, is_over=is_over, may_more_come=may_more_come)
     if judgement.state is not None:
         return Outcome(_move(context, tx, invoice, receives, judgement, price, now).value)
-    received_sats = total_of(receives).sats
-    missing = {"received_sats": received_sats, "missing_sats": invoice.amount_sats - received_sats}
-    owe_delivery(tx, context.events, EventType.INVOICE_UNDERPAID, invoice, now, more=missing)
+    # A late payment pays for nothing: it does not lessen what is missing.
+    received_sats = sum(one.amount_sats for one in receives if one.paid_at <= invoice.expires_at)
+    if received_sats:
+        missing = {"received_sats": received_sats, "missing_sats": invoice.amount_sats - received_sats}
+        owe_delivery(tx, context.events, EventType.INVOICE_UNDERPAID, invoice, now, more=missing)
     return Outcome.NOT_FINAL if pending else Outcome.NOT_PAID
 
 

@@ -298,6 +298,28 @@ class TestUnderpaid:
         assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.PAID_LATE
         assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
 
+    @pytest.mark.parametrize("part", [0, 300])
+    def test_a_late_payment_does_not_lessen_what_is_missing(self, shop: World, part: int) -> None:
+        shop.simulator.config.receive_grace_seconds = 600
+        invoice = shop.sell(ln_address=ADDRESS)
+        if part:
+            pay(shop, invoice, part)
+        pay(shop, invoice, invoice.amount_sats - part, pending_seconds=900)
+        pay(shop, invoice, late_seconds=130)
+
+        main_pass(shop.backend)
+
+        announced = [json.loads(one.body)["data"] for one in shop.deliveries(invoice)]
+        assert [(one["received_sats"], one["missing_sats"]) for one in announced] == (
+            [(part, invoice.amount_sats - part)] if part else []
+        )
+
+        shop.wait(900)
+        main_pass(shop.backend)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
+
 
 class TestLate:
     def test_a_late_payment_is_refunded_and_a_later_one_too(self, shop: World) -> None:
