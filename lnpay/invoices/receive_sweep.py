@@ -37,6 +37,9 @@ SINGLE_READS = 5
 MAX_PAGES = 5
 """Pages of payments read for one batch: a single customer can make any number of payments of one sat."""
 
+UNCHECKED_FOR = timedelta(days=7)
+"""How long the workers may be down before a second payment, of which no webhook told, goes unnoticed."""
+
 PROVEN_FOR = timedelta(days=1)
 """How long a form counts as working after it was last seen to work."""
 
@@ -51,7 +54,8 @@ def sweep_requests(
     """Settle the payments of receive requests, and note in `found` which requests are certainly unpaid.
 
     is_deep: also check expired and paid invoices, which may be paid late, or paid again.
-    is_for_lapsed: also check those that ended up to three hours ago.
+    is_for_lapsed: also check those that ended up to three hours ago, or in the last week if no worker has checked them
+    since.
     """
     batches = max(MIN_BATCHES, (calls_left() - CALLS_FOR_OTHERS) // SHARE_OF_REST)
     ids = _requests(context, found, batches * MOST_IDS, is_deep=is_deep, is_for_lapsed=is_for_lapsed)
@@ -91,7 +95,10 @@ def _requests(context: SettlementContext, found: Sweep, limit: int, *, is_deep: 
         if is_deep:
             since = now - (LAPSED_FOR if is_for_lapsed else LAPSE_MARGIN)
             ids += tx.receives.requests_payable_since((*PAID, *UNWATCHED), since, limit)
-    return ids[:limit]
+        if is_for_lapsed:
+            ids += tx.receives.requests_unchecked_since_end((*PAID, *UNWATCHED), now - UNCHECKED_FOR, limit)
+    # In this order: those that may still be paid come first.
+    return list(dict.fromkeys(ids))[:limit]
 
 
 def _forms_by_promise(context: SettlementContext, now: datetime) -> list[ArrayForm]:

@@ -107,6 +107,12 @@ class Receives:
         """The same, of invoices that could be paid after `since`."""
         return self._oldest([_requests().where(i.state == state, i.payable_until > since) for state in states], limit)
 
+    def requests_unchecked_since_end(self, states: Collection[InvoiceState], since: datetime, limit: int) -> list[str]:
+        """The same, but only those that were last checked while they could still be paid."""
+        is_unchecked = i.checked_at.is_(None) | (i.checked_at < i.payable_until)
+        ways = [_requests().where(i.state == state, i.payable_until > since, is_unchecked) for state in states]
+        return self._oldest(ways, limit)
+
     def _oldest(self, ways: list[Select[Any]], limit: int) -> list[str]:
         found: list[tuple[bool, datetime, str]] = []
         for way in ways:

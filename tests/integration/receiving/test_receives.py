@@ -205,6 +205,30 @@ class TestOverpaid:
 
         assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
 
+    @pytest.mark.parametrize("hours", [5, 100])
+    def test_a_second_payment_is_found_after_the_workers_were_down(self, shop: World, hours: int) -> None:
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice)
+        main_pass(shop.backend)
+        pay(shop, invoice)
+        shop.wait(timedelta(hours=hours).total_seconds())
+
+        expired_pass(shop.backend)
+
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
+
+    def test_a_request_that_has_ended_is_not_asked_for_again_and_again(self, shop: World) -> None:
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice)
+        main_pass(shop.backend)
+        shop.wait(timedelta(hours=5).total_seconds())
+        expired_pass(shop.backend)
+        before = len(shop.calls("GET /v1/receive-requests"))
+        shop.wait(timedelta(hours=2).total_seconds())
+        expired_pass(shop.backend)
+
+        assert len(shop.calls("GET /v1/receive-requests")) == before
+
     def test_what_is_paid_beyond_the_price_at_once_is_owed_back(self, shop: World) -> None:
         invoice = shop.sell()
         pay(shop, invoice, invoice.amount_sats + 500)

@@ -142,7 +142,7 @@ class TestForms:
         for one in sell(world, 2):
             pay(world, one)
             main_pass(world.backend)
-        world.wait(5 * 3_600)
+        world.wait(8 * 86_400)
         (invoice,) = sell(world, 1)
         world.wait(600)
         world.fault("GET", LIST, "error", status=400, skip=1, times=None)
