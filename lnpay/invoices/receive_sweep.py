@@ -38,7 +38,7 @@ MAX_PAGES = 5
 """Pages of payments read for one batch: a single customer can make any number of payments of one sat."""
 
 UNCHECKED_FOR = timedelta(days=7)
-"""How long the workers may be down before a second payment, of which no webhook told, goes unnoticed."""
+"""A second payment without a webhook is found as long as the workers are down for less than this."""
 
 PROVEN_FOR = timedelta(days=1)
 """How long a form counts as working after it was last seen to work."""
