@@ -55,9 +55,11 @@ def cancel_invoice(context: SettlementContext, strike_invoice_id: str) -> Invoic
 def _cancel_request(context: SettlementContext, invoice: Invoice) -> Invoice:
     """Strike cannot cancel a receive request, so its deadline becomes now: a later payment is refunded.
 
-    Raises OrderConflict if it is paid, or has a payment in progress; StrikeError if Strike cannot say.
+    Raises OrderConflict if it is paid, or has a payment in progress; StrikeError if Strike cannot say, or if its time
+    is unknown.
     """
     request_id = invoice.strike_invoice_id
+    context.strike.confirm_time()
     reconcile_request(context, request_id)
     now = context.clock()
     with context.repository.transaction() as tx:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from lnpay.deliveries.owe import owe_delivery, owe_marked_invalid
-from lnpay.domain.errors import Conflict, NotFound, StrikeUnavailable
+from lnpay.domain.errors import Conflict, NotFound
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Invoice
 from lnpay.domain.states import InvoiceState
@@ -22,9 +22,8 @@ def mark_invalid(context: SettlementContext, strike_invoice_id: str) -> Invoice:
     The invoice is not cancelled at Strike: whether a cancelled invoice can still be paid is not documented.
     Raises NotFound; Conflict if the invoice is paid or has expired; StrikeUnavailable if Strike's time is unknown.
     """
-    if not context.strike.measure_time():
-        # By a clock that is behind, the deadline would be in the past, and a payment made in time would be late.
-        raise StrikeUnavailable("Strike's time is unknown: repeat the request")
+    # By a clock that is behind, the deadline would be in the past, and a payment made in time would be late.
+    context.strike.confirm_time()
     now = context.clock()
     with context.repository.transaction() as tx:
         invoice = tx.invoices.find_by_strike_id(strike_invoice_id)

@@ -21,10 +21,11 @@ from lnpay.domain.errors import (
     StrikeAmbiguous,
     StrikeError,
     StrikeRejected,
+    StrikeUnavailable,
 )
 from lnpay.domain.model import Clock, utc_now
 from lnpay.domain.money import btc_to_sats, sats_to_btc
-from lnpay.domain.strike_time import StrikeTime
+from lnpay.domain.strike_time import CLOCK_WARN, StrikeTime
 from lnpay.http.outgoing import (
     HttpAnswer,
     Timeout,
@@ -288,12 +289,31 @@ class Strike:
         for _ in range(MEASUREMENTS):
             if self.time.certain() is not None:
                 return True
-            try:
-                self.ask("GET", "/rates/ticker", Bucket.RATES)
-            except StrikeError as error:
-                log.warning("strike's time is unknown error=%s", error.message)
+            if not self._ask_time():
                 return False
         return self.time.certain() is not None
+
+    def confirm_time(self) -> None:
+        """Make sure of Strike's time where a wrong one could not be put right later.
+
+        If this machine's clock disagrees, one of the two is wrong: then so many more answers must agree with the
+        earlier ones. Raises StrikeUnavailable if they do not, or if Strike does not report its time.
+        """
+        is_known = self.measure_time()
+        offset = self.time.offset()
+        if is_known and offset is not None and offset.least > CLOCK_WARN:
+            is_known = all(self._ask_time() and self.time.certain() is not None for _ in range(MEASUREMENTS))
+        if not is_known:
+            raise StrikeUnavailable("Strike's time is unknown: repeat the request")
+
+    def _ask_time(self) -> bool:
+        """Make one call, of which `time` learns. False if there is no answer."""
+        try:
+            self.ask("GET", "/rates/ticker", Bucket.RATES)
+        except StrikeError as error:
+            log.warning("strike's time is unknown error=%s", error.message)
+            return False
+        return True
 
     def _list_invoices(self, params: dict[str, str]) -> InvoicePage:
         skip = int(params.get("$skip", "0"))

@@ -499,6 +499,21 @@ class TestCanceling:
         assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.PAID_LATE
         assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
 
+    @pytest.mark.parametrize("answers", [1, 2, 3, 4])
+    def test_strikes_first_answers_that_are_hours_off_do_not_make_it_end_in_the_past(
+        self, shop: World, answers: int
+    ) -> None:
+        invoice = shop.sell()
+        shop.wait(60)
+        shop.restart()
+        shop.fault("*", "/v1/*", "date", seconds=-7_200, times=answers)
+        path, asked_at = f"/invoices/{invoice.strike_invoice_id}/cancel", shop.clock()
+
+        statuses = [shop.client.post(path).status_code for _ in range(2)]
+
+        assert statuses == ([200, 200] if answers == 1 else [503, 200])
+        assert shop.invoice(invoice.strike_invoice_id).issue.expires_at >= asked_at
+
     def test_two_calls_that_cancel_it_at_the_same_time_are_both_answered(
         self, shop: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:

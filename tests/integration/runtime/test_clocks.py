@@ -457,6 +457,26 @@ class TestAnInvoiceThatIsGivenUp:
         assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
         assert world.refund(invoice) is None
 
+    @pytest.mark.parametrize("answers", [1, 2, 3, 4])
+    def test_a_payment_before_that_settles_it_though_strikes_first_answers_are_hours_off(
+        self, world: World, answers: int
+    ) -> None:
+        invoice = world.sell()
+        world.wait(60)
+        world.pay(invoice)
+        world.wait(10)
+        world.restart()
+        world.fault("*", "/v1/*", "date", seconds=-2 * HOUR, times=answers)
+
+        if answers > 1:
+            with pytest.raises(StrikeUnavailable, match="repeat the request"):
+                mark_invalid(world.backend.settlement, invoice.strike_invoice_id)
+        mark_invalid(world.backend.settlement, invoice.strike_invoice_id)
+        main_pass(world.backend)
+
+        assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+        assert world.refund(invoice) is None
+
     def test_it_stays_open_while_strikes_time_is_unknown(self, world: World) -> None:
         invoice = world.sell()
         world.restart()
