@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any, TypedDict, Unpack
 
 import requests
@@ -34,6 +33,7 @@ from lnpay.http.outgoing import (
 )
 from lnpay.strike.answers import Payment, PaymentQuote, StrikeQuote, read_payment, read_payment_quote, read_quote
 from lnpay.strike.buckets import Bucket, CallBudget
+from lnpay.strike.dates import date_of, is_from_strike_now
 from lnpay.strike.failures import error_data, kind_of, retry_after_seconds, unanswered
 from lnpay.strike.invoices import (
     InvoicePage,
@@ -282,7 +282,7 @@ class Strike:
         if response.status_code == 429:
             raise self._refusal(method, path, bucket, response)
         code = error_data(response).get("code")
-        return StrikeAnswer(response.status_code, code, _read_date(response.headers.get("Date")))
+        return StrikeAnswer(response.status_code, code, date_of(response))
 
     def measure_time(self) -> bool:
         """Make sure that Strike's time is known, with a few calls if needed. False if Strike does not report it."""
@@ -344,13 +344,13 @@ class Strike:
             )
         except requests.RequestException as error:
             raise unanswered(method, path, error) from error
-        if _tells_strikes_time(response):
-            self.time.observe(_read_date(response.headers.get("Date")), asked_at, self.time.steady())
+        if is_from_strike_now(response):
+            self.time.observe(date_of(response), asked_at, self.time.steady())
         return response
 
     def _refusal(self, method: str, path: str, bucket: Bucket, response: HttpAnswer) -> StrikeError:
         data = error_data(response)
-        told_at = _read_date(response.headers.get("Date")) or self.time.now()
+        told_at = date_of(response) or self.time.now()
         retry_after = retry_after_seconds(response.headers.get("Retry-After"), told_at)
         if response.status_code == 429:
             self._budget.block(bucket, retry_after)
@@ -389,18 +389,3 @@ def _read_json(method: str, path: str, response: HttpAnswer) -> object:
     except ValueError as error:
         log.warning("strike unreadable method=%s path=%s status=%d", method, path, response.status_code)
         raise StrikeAmbiguous("Strike's answer is not valid JSON", status=response.status_code) from error
-
-
-def _tells_strikes_time(response: HttpAnswer) -> bool:
-    """Whether the Date is from Strike itself, just now; pages of proxies and caches carry other dates."""
-    is_cached = response.headers.get("Age", "0").strip() != "0"
-    return not is_cached and "json" in response.headers.get("Content-Type", "")
-
-
-def _read_date(header: str | None) -> datetime | None:
-    """The time in a Date header; None if it is missing or unreadable."""
-    try:
-        moment = parsedate_to_datetime(header or "")
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

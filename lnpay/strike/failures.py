@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any
 
 import requests
@@ -19,6 +18,7 @@ from lnpay.domain.errors import (
     StrikeUnavailable,
 )
 from lnpay.http.outgoing import AnswerTooLarge, HttpAnswer
+from lnpay.strike.dates import read_date
 from lnpay.strike.reading import parse_json
 
 log = logging.getLogger(__name__)
@@ -85,18 +85,13 @@ def error_data(response: HttpAnswer) -> dict[str, Any]:
 
 def retry_after_seconds(header: str | None, now: datetime) -> int | None:
     """Seconds to wait, from a number of seconds or an HTTP date; None if there is neither."""
-    if header is None:
-        return None
-    try:
-        seconds = int(header) if header.strip().isdecimal() else _seconds_until(parsedate_to_datetime(header), now)
-    except (ValueError, OverflowError):
-        return None
-    return min(max(0, seconds), LONGEST_WAIT_SECONDS)
-
-
-def _seconds_until(moment: datetime, now: datetime) -> int:
-    aware = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
-    return math.ceil((aware - now).total_seconds())
+    text = (header or "").strip()
+    moment = read_date(text)
+    if moment is not None:
+        seconds = (moment - now).total_seconds()
+    else:
+        seconds = float(text) if text.isdecimal() else math.inf
+    return None if seconds == math.inf else math.ceil(min(max(0.0, seconds), LONGEST_WAIT_SECONDS))
 
 
 def named_in(error: StrikeError, name: str) -> str | None:
