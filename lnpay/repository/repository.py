@@ -53,7 +53,7 @@ from lnpay.repository.webhook_endpoints import WebhookEndpoints
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0027"
+SCHEMA_VERSION = "0028"
 """The newest migration. A test compares it with the migrations."""
 
 BUSY_TIMEOUT_MS = 10_000

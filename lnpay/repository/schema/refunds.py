@@ -88,6 +88,8 @@ refunds = Table(
     Index("uq_refunds_invoice_id_request_key", "invoice_id", "request_key", unique=True),
     Index("ix_refunds_claim_expires_at", "claim_expires_at", **only_where("claim_expires_at IS NOT NULL")),
     Index("ix_refunds_state_next_attempt_at", "state", "next_attempt_at"),
+    # The operator's list, in the order of the ids.
+    Index("ix_refunds_state_kind_id", "state", "kind", "id"),
     Index("ix_refunds_started_at", "started_at"),
     Index("ix_refunds_address", "address"),
     Index("ix_refunds_sent_at", "sent_at", "id", "amount_sats", **only_where("sent_at IS NOT NULL")),
