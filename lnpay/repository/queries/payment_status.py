@@ -24,7 +24,7 @@ BATCH = 500
 class PaymentStatus:
     """Where one payment stands. seen_at: Strike saw money that is not final yet. held_because: why its refund waits.
 
-    amount_sats: the price. partial_sats: what a receive request got so far that is less than the price; 0: nothing.
+    amount_sats: the price. partial_sats: what a receive request got in time that is less than the price; 0: nothing.
     """
 
     state: InvoiceState
@@ -52,7 +52,7 @@ class PaymentStatuses:
         return found
 
     def partial_sats(self, invoice: Invoice) -> int:
-        """What an invoice that is not paid so far got in part."""
+        """What an invoice that is not paid so far got of its price. A late payment is no part of it."""
         is_request = invoice.issue.receive_with is ReceiveWith.RECEIVE_REQUEST
         return self._partial([invoice.id]).get(invoice.id, 0) if is_request and invoice.state in PAYABLE else 0
 
@@ -71,8 +71,12 @@ class PaymentStatuses:
         return {one.token: replace(one.status, partial_sats=partial.get(one.invoice_id, 0)) for one in found}
 
     def _partial(self, invoice_ids: list[int]) -> dict[int, int]:
-        r = receives.c
-        statement = select(r.invoice_id, r.amount_sats).where(r.invoice_id.in_(invoice_ids))
+        r, i = receives.c, invoices.c
+        statement = (
+            select(r.invoice_id, r.amount_sats)
+            .select_from(receives.join(invoices, r.invoice_id == i.id))
+            .where(r.invoice_id.in_(invoice_ids), r.paid_at <= i.expires_at)
+        )
         sums: dict[int, int] = {}
         # Added up here: a database would add what is no number too, or overflow.
         for part in read_rows(self._connection, receives, statement, _to_part):

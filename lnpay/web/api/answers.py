@@ -187,7 +187,11 @@ class InvoiceStanding(TypedDict):
     received_sats: NotRequired[
         Annotated[
             int,
-            Field(description="What was received so far; only for receive requests.", examples=[19_207], ge=0),
+            Field(
+                description="Everything received so far, late payments too; only for receive requests.",
+                examples=[19_207],
+                ge=0,
+            ),
         ]
     ]
     credited: NotRequired[

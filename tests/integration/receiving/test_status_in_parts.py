@@ -16,9 +16,9 @@ from tests.integration.receiving.conftest import Open
 from tests.world import World
 
 
-def pay(world: World, invoice: Invoice, sats: int) -> None:
+def pay(world: World, invoice: Invoice, sats: int, **how: Any) -> None:
     """Pay a part, and let LNPay learn it."""
-    world.simulator.pay_invoice(invoice.issue.bolt11, received_sats=sats)
+    world.simulator.pay_invoice(invoice.issue.bolt11, received_sats=sats, **how)
     reconcile_request(world.backend.settlement, invoice.strike_invoice_id)
 
 
@@ -61,6 +61,19 @@ def test_the_end_is_shown_at_once_and_then_the_refund(shop: World) -> None:
     expired_pass(shop.backend)
 
     assert status(shop, invoice) == {"state": "needs_address", "is_final": False}
+
+
+def test_a_late_payment_is_no_part_of_the_price(shop: World) -> None:
+    shop.simulator.config.receive_grace_seconds = 600
+    invoice = shop.sell()
+    pay(shop, invoice, 300)
+    pay(shop, invoice, invoice.amount_sats - 300, pending_seconds=900)
+    pay(shop, invoice, invoice.amount_sats, late_seconds=130)
+
+    seen = {"state": "seen", "is_final": False, "received_sats": 300, "missing_sats": invoice.amount_sats - 300}
+    assert status(shop, invoice) == seen
+    page = shop.client.get(f"/checkout/{invoice.token}").text
+    assert f'data-received="300" data-missing="{invoice.amount_sats - 300}"' in page
 
 
 def test_shops_with_invoices_pay_nothing_for_it(open_world: Open) -> None:
