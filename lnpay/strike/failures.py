@@ -86,12 +86,12 @@ def error_data(response: HttpAnswer) -> dict[str, Any]:
 def retry_after_seconds(header: str | None, now: datetime) -> int | None:
     """Seconds to wait, from a number of seconds or an HTTP date; None if there is neither."""
     text = (header or "").strip()
+    if text.isdecimal():
+        seconds = float(text)
+        # A number of so many digits is no time to wait.
+        return None if seconds == math.inf else math.ceil(min(seconds, LONGEST_WAIT_SECONDS))
     moment = read_date(text)
-    if moment is not None:
-        seconds = (moment - now).total_seconds()
-    else:
-        seconds = float(text) if text.isdecimal() else math.inf
-    return None if seconds == math.inf else math.ceil(min(max(0.0, seconds), LONGEST_WAIT_SECONDS))
+    return None if moment is None else math.ceil(min(max(0.0, (moment - now).total_seconds()), LONGEST_WAIT_SECONDS))
 
 
 def named_in(error: StrikeError, name: str) -> str | None:
