@@ -23,7 +23,7 @@ from lnpay.domain.states import DeliveryState, InvoiceState, RefundState
 from lnpay.repository import tables
 from lnpay.repository.maintenance.inspect import look
 from lnpay.runtime.worker_passes import expired_pass, main_pass, make_pass, refund_pass
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
 from tests.owing import owe, payouts, send
 from tests.world import World, world_settings
 
@@ -79,7 +79,7 @@ def shop(engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterato
         changes: dict[str, Any] = {"admin_password": PASSWORD, "delivery_secret": ""}
         if engine == "postgresql":
             server: str = request.getfixturevalue("postgres_server")
-            changes["database_url"] = databases.enter_context(fresh_postgres(server))
+            changes["database_url"] = databases.enter_context(migrated_postgres(server))
         world = World.make(tmp_path, **changes)
         sell_everything(world)
         with world.backend.repository.engine.connect() as connection:

@@ -8,20 +8,20 @@ from pathlib import Path
 import pytest
 
 from lnpay.repository import Repository
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
+from tests.world import empty_database
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Repository]:
     """An empty database of each engine, with its tables."""
     if request.param == "sqlite":
+        (tmp_path / "invoices.sqlite").write_bytes(empty_database())
         repository = Repository(f"sqlite:///{tmp_path}/invoices.sqlite")
-        repository.upgrade()
         yield repository
         repository.close()
         return
-    with fresh_postgres(request.getfixturevalue("postgres_server")) as url:
+    with migrated_postgres(request.getfixturevalue("postgres_server")) as url:
         repository = Repository(url)
-        repository.upgrade()
         yield repository
         repository.close()

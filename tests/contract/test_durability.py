@@ -12,12 +12,12 @@ from sqlalchemy.pool import NullPool
 
 from lnpay.repository import Repository
 from lnpay.repository.maintenance.inspect import look
-from tests.databases import fresh_postgres
+from tests.databases import fresh_postgres, synced
 
 
 @pytest.fixture
 def url(postgres_server: str) -> Iterator[str]:
-    with fresh_postgres(postgres_server) as url:
+    with synced(postgres_server), fresh_postgres(postgres_server) as url:
         yield url
 
 

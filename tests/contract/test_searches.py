@@ -18,7 +18,7 @@ from lnpay.invoices.settle import reconcile_invoice
 from lnpay.monitoring.overview import attention, last_days
 from lnpay.repository.queries.searches import InvoiceFilter, InvoiceRow, InvoiceTotal
 from lnpay.web.admin.login_backoff import log_in
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
 from tests.owing import owe, send
 from tests.world import World
 
@@ -33,7 +33,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         changes: dict[str, Any] = {}
         if request.param == "postgresql":
             server = request.getfixturevalue("postgres_server")
-            changes["database_url"] = stack.enter_context(fresh_postgres(server))
+            changes["database_url"] = stack.enter_context(migrated_postgres(server))
         made = World.make(tmp_path, **changes)
         stack.callback(made.close)
         yield made

@@ -18,13 +18,12 @@ from lnpay.doctor import Finding, Verdict, examine
 from lnpay.doctor.checks.account import INVOICES, REFUNDING, REQUESTS, SELLING
 from lnpay.domain.model import Heartbeat, RefundKey
 from lnpay.domain.states import InvoiceState, RefundState
-from lnpay.repository import Repository
 from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.sandbox.server import wait_until
 from lnpay.sandbox.strike.models import Money
 from lnpay.strike.buckets import Bucket
 from tests.contract.test_looking import make_read_only
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres, synced
 from tests.doctor.installation import WAIT_SECONDS, Installation
 from tests.scenarios.live import free_port, subscribe
 
@@ -529,10 +528,7 @@ class TestDatabase:
         assert_among(shop.troubles(), "database", FAIL, "the server cannot be reached")
 
     def test_postgresql_is_looked_at_in_the_same_way(self, shop: Installation, postgres_server: str) -> None:
-        with fresh_postgres(postgres_server) as url:
-            repository = Repository(url)
-            repository.upgrade()
-            repository.close()
+        with synced(postgres_server), migrated_postgres(postgres_server) as url:
             shop.set(DATABASE_URL=url)
 
             troubles = shop.troubles()

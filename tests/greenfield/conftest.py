@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
 from tests.greenfield.shop import Plugin
 from tests.world import World
 
@@ -27,7 +27,7 @@ def world_of_each_database(request: pytest.FixtureRequest, tmp_path: Path) -> It
         changes: dict[str, Any] = {}
         if request.param == "postgresql":
             server = request.getfixturevalue("postgres_server")
-            changes["database_url"] = stack.enter_context(fresh_postgres(server))
+            changes["database_url"] = stack.enter_context(migrated_postgres(server))
         made = World.make(tmp_path, **changes)
         stack.callback(made.close)
         yield made

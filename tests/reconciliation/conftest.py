@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
 from tests.reconciliation.month import Month
 from tests.world import World
 
@@ -26,7 +26,7 @@ def month_of_each_engine(request: pytest.FixtureRequest, make_world: Callable[..
         changes: dict[str, Any] = {"refund_max_sats": 20_000}
         if request.param == "postgresql":
             server: str = request.getfixturevalue("postgres_server")
-            changes["database_url"] = databases.enter_context(fresh_postgres(server))
+            changes["database_url"] = databases.enter_context(migrated_postgres(server))
         month = Month(make_world(**changes))
         yield month
         month.world.backend.close()

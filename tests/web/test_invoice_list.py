@@ -12,7 +12,7 @@ from sqlalchemy import event
 from lnpay.domain.states import InvoiceState
 from lnpay.repository.queries.invoice_list import InvoiceList, ListFilter
 from lnpay.runtime.worker_passes import expired_pass
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
 from tests.web.answers import assert_error
 from tests.world import World
 
@@ -23,7 +23,7 @@ def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> I
     with ExitStack() as stack:
         changes: dict[str, Any] = {}
         if request.param == "postgresql":
-            changes["database_url"] = stack.enter_context(fresh_postgres(request.getfixturevalue("postgres_server")))
+            changes["database_url"] = stack.enter_context(migrated_postgres(request.getfixturevalue("postgres_server")))
         yield make_world(**changes)
 
 

@@ -25,7 +25,7 @@ from lnpay.domain.states import EndpointForm, EndpointSetter, InvoiceState
 from lnpay.invoices.settle import Outcome, call_off, reconcile_invoice
 from lnpay.invoices.sweep import Sweep, expire_due, sweep
 from lnpay.sandbox.server import wait_until
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
 from tests.endpoint_shop import FOUR, add_endpoint, open_shops
 from tests.world import World
 
@@ -40,7 +40,7 @@ def any_world(request: pytest.FixtureRequest, make_world: Callable[..., World]) 
     with ExitStack() as stack:
         changes: dict[str, Any] = {}
         if request.param == "postgresql":
-            changes["database_url"] = stack.enter_context(fresh_postgres(request.getfixturevalue("postgres_server")))
+            changes["database_url"] = stack.enter_context(migrated_postgres(request.getfixturevalue("postgres_server")))
         yield make_world(**changes)
 
 

@@ -21,7 +21,7 @@ from lnpay.invoices.sweep import (
     sweep,
 )
 from lnpay.repository.deliveries import Deliveries
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
 from tests.endpoint_shop import add_endpoint, open_shops
 from tests.world import ALL_EVENTS, World
 
@@ -34,7 +34,7 @@ def told_all(request: pytest.FixtureRequest, make_world: Callable[..., World]) -
     with ExitStack() as stack:
         changes: dict[str, Any] = {"delivery_events": ALL_EVENTS}
         if request.param == "postgresql":
-            changes["database_url"] = stack.enter_context(fresh_postgres(request.getfixturevalue("postgres_server")))
+            changes["database_url"] = stack.enter_context(migrated_postgres(request.getfixturevalue("postgres_server")))
         yield make_world(**changes)
 
 

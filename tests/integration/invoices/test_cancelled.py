@@ -14,7 +14,7 @@ from lnpay.invoices.settle import Outcome, call_off, reconcile_invoice
 from lnpay.invoices.sweep import LAPSED_FOR, sweep
 from lnpay.runtime.worker_passes import expired_pass, main_pass
 from lnpay.sandbox.config import SimulatorConfig
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
 from tests.world import ALL_EVENTS, World
 
 LIST = "/v1/invoices"
@@ -27,7 +27,7 @@ def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> I
     with ExitStack() as stack:
         changes: dict[str, Any] = {"delivery_events": ALL_EVENTS}
         if request.param == "postgresql":
-            changes["database_url"] = stack.enter_context(fresh_postgres(request.getfixturevalue("postgres_server")))
+            changes["database_url"] = stack.enter_context(migrated_postgres(request.getfixturevalue("postgres_server")))
         yield make_world(config=SimulatorConfig(is_payable_after_cancel=True), **changes)
 
 

@@ -27,7 +27,7 @@ from lnpay.repository.invoices import Invoices
 from lnpay.runtime.backend import Backend
 from lnpay.runtime.worker_passes import expired_pass, main_pass
 from lnpay.sandbox.config import SimulatorConfig
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
 from tests.endpoint_shop import add_endpoint, open_shops
 from tests.owing import ADDRESS, Crash, Moments, drain, executions, history, refund_of, send, twin
 from tests.world import ALL_EVENTS, World
@@ -46,7 +46,7 @@ def open_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]
         def make(policy: LatePayments, **changes: Any) -> World:
             if request.param == "postgresql":
                 server = request.getfixturevalue("postgres_server")
-                changes["database_url"] = stack.enter_context(fresh_postgres(server))
+                changes["database_url"] = stack.enter_context(migrated_postgres(server))
             world = World.make(tmp_path, late_payments=policy, delivery_events=ALL_EVENTS, **changes)
             stack.callback(world.close)
             return world

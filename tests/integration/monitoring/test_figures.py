@@ -26,7 +26,7 @@ from lnpay.repository.repository import SCHEMA_VERSION
 from lnpay.runtime.worker_passes import WORKER_INTERVALS, main_pass
 from lnpay.strike.buckets import Bucket
 from lnpay.strike.budget import LIMITS, Budget
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
 from tests.owing import EXECUTE, owe, refund_of, send
 from tests.world import ALL_EVENTS, World
 
@@ -41,7 +41,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         yield made
         made.close()
         return
-    with fresh_postgres(request.getfixturevalue("postgres_server")) as url:
+    with migrated_postgres(request.getfixturevalue("postgres_server")) as url:
         made = World.make(tmp_path, database_url=url, delivery_events=ALL_EVENTS)
         yield made
         made.close()

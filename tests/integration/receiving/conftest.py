@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lnpay.domain.receives import ReceiveWith
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
 from tests.world import ALL_EVENTS, World
 
 Open = Callable[..., World]
@@ -24,7 +24,7 @@ def open_world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]
         def make(**changes: Any) -> World:
             if request.param == "postgresql":
                 server = request.getfixturevalue("postgres_server")
-                changes["database_url"] = stack.enter_context(fresh_postgres(server))
+                changes["database_url"] = stack.enter_context(migrated_postgres(server))
             settings = {"receive_with": ReceiveWith.RECEIVE_REQUEST, "delivery_events": ALL_EVENTS, **changes}
             world = World.make(tmp_path, **settings)
             stack.callback(world.close)

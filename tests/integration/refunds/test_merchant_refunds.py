@@ -25,7 +25,7 @@ from lnpay.refunds.after_restore import doubt_refunds
 from lnpay.refunds.by_hand import approve, give_address, settle_by_hand
 from lnpay.refunds.merchant import cancel_refund, create_refund, find_refund, list_refunds, withdraw_expired_claims
 from lnpay.runtime.worker_passes import refund_pass
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
 from tests.owing import ADDRESS, EXECUTE, QUOTE, drain, owe, payouts, send, twin
 from tests.refunding import left_sats, one_refund, refund, refunds_of, sell_paid, wanted
 from tests.world import World
@@ -406,7 +406,7 @@ class TestCancel:
         self, make_world: MakeWorld, postgres_server: str
     ) -> None:
         """PostgreSQL alone lets another transaction in between: SQLite has one writer at a time."""
-        with fresh_postgres(postgres_server) as url:
+        with migrated_postgres(postgres_server) as url:
             world = make_world(database_url=url)
             invoice = sell_paid(world)
             made = refund(world, invoice)

@@ -13,7 +13,7 @@ from lnpay.domain.states import EndpointForm, RefundState
 from lnpay.refunds.by_hand import give_address
 from lnpay.refunds.merchant import cancel_refund, withdraw_expired_claims
 from lnpay.runtime.worker_passes import refund_pass
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
 from tests.endpoint_shop import EndpointShops, add_endpoint, open_shops
 from tests.owing import ADDRESS, owe
 from tests.refunding import one_refund, refund, sell_paid
@@ -30,7 +30,7 @@ def shop(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
         yield world
         world.close()
         return
-    with fresh_postgres(request.getfixturevalue("postgres_server")) as url:
+    with migrated_postgres(request.getfixturevalue("postgres_server")) as url:
         world = World.make(tmp_path, delivery_events=ALL_EVENTS, database_url=url)
         yield world
         world.close()

@@ -13,7 +13,7 @@ from lnpay.domain.strike_time import injected_seconds, steady_seconds
 from lnpay.repository import Repository, limits
 from lnpay.strike.buckets import Bucket
 from lnpay.strike.budget import LIMITS, Budget
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
 from tests.world import World
 
 HOUR = 3_600.0
@@ -28,7 +28,7 @@ def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> I
         hide_strikes_time(made)
         yield made
         return
-    with fresh_postgres(request.getfixturevalue("postgres_server")) as url:
+    with migrated_postgres(request.getfixturevalue("postgres_server")) as url:
         made = make_world(database_url=url)
         hide_strikes_time(made)
         yield made
@@ -98,9 +98,8 @@ def test_a_clock_that_jumps_to_and_fro_starves_nothing(world: World) -> None:
 class TestWhichTimeCounts:
     def test_on_postgresql_it_is_the_servers(self, postgres_server: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(limits, "steady_seconds", lambda: 0.0)
-        with fresh_postgres(postgres_server) as url:
+        with migrated_postgres(postgres_server) as url:
             repository = Repository(url)
-            repository.upgrade()
             with repository.reading() as tx:
                 first, second = tx.limits.now(), tx.limits.now()
             assert take(repository, 3) == 3
@@ -113,9 +112,8 @@ class TestWhichTimeCounts:
 
     def test_inside_a_transaction_it_goes_on(self, postgres_server: str) -> None:
         """A transaction that has waited for another's row must not count in a slot of before."""
-        with fresh_postgres(postgres_server) as url:
+        with migrated_postgres(postgres_server) as url:
             repository = Repository(url)
-            repository.upgrade()
             with repository.transaction() as tx:
                 assert tx.limits.now() < tx.limits.now()
             repository.close()
