@@ -30,15 +30,6 @@ BTCPAY_EVENTS: Mapping[EventType, tuple[B, ...]] = {
 ACCEPTED_LATE_EVENTS = (B.RECEIVED_PAYMENT, B.PAYMENT_SETTLED)
 """What BTCPay Server sends when it keeps a late payment: both say `afterExpiration`, and the invoice stays expired."""
 
-IGNORED_EVENTS = frozenset(
-    {
-        "InvoicePaidAfterExpiration", "InvoiceExpiredPaidPartial", "InvoiceRefund", "InvoiceExternalStatusUpdate",
-        "PayoutCreated", "PayoutApproved", "PayoutUpdated", "PaymentRequestCreated", "PaymentRequestUpdated",
-        "PaymentRequestArchived", "PaymentRequestStatusChanged", "PaymentRequestCompleted",
-    }
-)  # fmt: skip
-"""Events of BTCPay Server that a plugin may request but LNPay never sends."""
-
 PAYMENT_METHOD = "BTC-LN"
 
 TEST_INVOICE = "__test__"
