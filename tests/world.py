@@ -11,12 +11,14 @@ from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import unquote
 
 import requests
+from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import func, select
+from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
 from lnpay.domain.errors import ShopGone, ShopRefused
@@ -41,6 +43,24 @@ from lnpay.web import create_app
 WEBHOOK_SECRET = "a-secret-of-the-tests"
 BASE_URL = "http://provider.test"
 LNPAY_URL = "http://lnpay.test"
+
+
+class KeptRule(Rule):
+    """A route that is compiled once for all apps of the tests: to compile every route takes most of `create_app`.
+
+    What is compiled to build a URL reads everything else from the rule that it is called with.
+    """
+
+    _compiled: ClassVar[dict[object, Callable[..., tuple[str, str]]]] = {}
+
+    def _compile_builder(self, append_unknown: bool = True) -> Callable[..., tuple[str, str]]:
+        key = (self.rule, tuple(self._trace), tuple(sorted((self.defaults or {}).items())), append_unknown)
+        if key not in self._compiled:
+            self._compiled[key] = super()._compile_builder(append_unknown)
+        return self._compiled[key]
+
+
+Flask.url_rule_class = KeptRule
 
 
 @cache
