@@ -64,7 +64,7 @@ def test_log_in_and_out_with_the_keyboard_alone(desk: Stand) -> None:
     page.keyboard.type(PASSWORD)
     page.keyboard.press("Enter")
 
-    expect(page.get_by_role("heading", name="Nothing needs you")).to_be_visible()
+    expect(page.get_by_role("heading", name="Nothing needs your attention")).to_be_visible()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     for _ in range(6):
@@ -77,12 +77,12 @@ def test_log_in_and_out_with_the_keyboard_alone(desk: Stand) -> None:
 def test_approve_a_held_refund(desk: Stand, has_script: bool) -> None:
     invoice = late(desk, RefundState.HELD, amount_fiat="50", correlation_id="order-50")
     page = log_in(desk, java_script_enabled=has_script)
-    expect(page.get_by_role("heading", name="1 thing for you")).to_be_visible()
+    expect(page.get_by_role("heading", name="1 item needs your attention")).to_be_visible()
 
     page.get_by_role("button", name="Approve: send").click()
 
     expect(page.locator(".said")).to_contain_text("Approved")
-    expect(page.get_by_role("heading", name="Nothing needs you")).to_be_visible()
+    expect(page.get_by_role("heading", name="Nothing needs your attention")).to_be_visible()
     desk.work_until(has_refund(desk, invoice, RefundState.SENT))
     assert [receipt.sats for receipt in desk.simulator.wallet.receipts] == [invoice.amount_sats]
 
@@ -136,13 +136,13 @@ def test_settle_by_hand_asks_how_one_knows(desk: Stand) -> None:
     invoice = late(desk, RefundState.HELD, amount_fiat="50")
     page = log_in(desk, f"/invoices/{invoice.strike_invoice_id}")
     expect(page.get_by_role("button", name="Close it")).to_be_hidden()
-    page.get_by_text("Sent, or paid back").click()
+    page.get_by_text("Sent or paid back").click()
     page.get_by_label("How you know").fill("paid back in cash")
     page.get_by_role("button", name="Close it").click()
     # The browser itself asks for the tick.
     assert refund_state(desk, invoice) is RefundState.HELD
 
-    page.get_by_label("The customer has got the money.").check()
+    page.get_by_label("The customer has received the money.").check()
     page.get_by_role("button", name="Close it").click()
 
     expect(page.get_by_role("status")).to_contain_text("counts as sent")
@@ -209,7 +209,7 @@ def _abandon(desk: Stand) -> None:
 def test_every_page_is_for_everybody_in_every_window(desk: Stand, width: int, scheme: str) -> None:
     invoices = a_busy_day(desk)
     page = log_in(desk, viewport={"width": width, "height": 900}, color_scheme=scheme)
-    expect(page.get_by_role("heading", name="5 things for you")).to_be_visible()
+    expect(page.get_by_role("heading", name="5 items need your attention")).to_be_visible()
     paths = {
         "overview": "?chart=sats",
         "invoices": "/invoices",

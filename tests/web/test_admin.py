@@ -470,7 +470,7 @@ class TestButtons:
 
         assert send(shop) == {RefundState.SENT: 1}
         assert len(payouts(shop)) == 1
-        assert "everything that is left, 14,207 sats" in page_of(shop, invoice)
+        assert "everything that is left: 14,207 sats" in page_of(shop, invoice)
 
     def test_a_link_for_the_customer_and_its_cancellation(self, shop: World) -> None:
         invoice = sell_paid(shop)
@@ -612,7 +612,7 @@ class TestButtons:
         invoice = paid(shop)
         send_due(shop.backend.outbox)
         log_in(shop)
-        assert "Messages that the shop does not take" in shop.client.get("/admin").text
+        assert "Messages that the shop has not accepted" in shop.client.get("/admin").text
         assert "invoice.settled was given up after 1 attempt: the shop answered 410." in page_of(shop, invoice)
         shop.deliver = shop.post_to_shop
 
@@ -620,7 +620,7 @@ class TestButtons:
 
         send_due(shop.backend.outbox)
         assert len(shop.told()) == 1
-        assert "Nothing needs you" in shop.client.get("/admin").text
+        assert "Nothing needs your attention" in shop.client.get("/admin").text
 
     def test_one_leads_back_to_where_it_was_pressed(self, shop: World) -> None:
         invoice = owe(shop, None)
@@ -640,7 +640,7 @@ class TestOverview:
 
         page = shop.client.get("/admin").text
 
-        assert "Nothing needs you" in page
+        assert "Nothing needs your attention" in page
         assert page.count("has never made a pass") == 3
 
     def test_it_says_how_workers_provider_and_price_stand(self, shop: World) -> None:
@@ -653,7 +653,7 @@ class TestOverview:
 
         page = shop.client.get("/admin").text
 
-        assert "ended 1 minute ago" in page
+        assert "last ran 1 minute ago" in page
         assert "the price is not known" in page
         assert page.count("has never made a pass") == 1
         assert "Strike asks to wait until" in page
@@ -662,14 +662,18 @@ class TestOverview:
 
     def test_a_worker_in_trouble_for_ten_minutes_needs_the_operator(self, shop: World) -> None:
         log_in(shop)
-        for minutes, said in ((5, "Nothing needs you"), (5, "Nothing needs you"), (0, "1 thing for you")):
+        for minutes, said in (
+            (5, "Nothing needs your attention"),
+            (5, "Nothing needs your attention"),
+            (0, "1 item needs your attention"),
+        ):
             make_pass(shop.backend, "main", lambda _: Summary({}, "Strike does not answer"))
             assert said in shop.client.get("/admin").text
             shop.wait(60 * minutes)
 
-        assert "Work that does not move" in shop.client.get("/admin").text
+        assert "Stalled work" in shop.client.get("/admin").text
         make_pass(shop.backend, "main", lambda _: Summary({}))
-        assert "Nothing needs you" in shop.client.get("/admin").text
+        assert "Nothing needs your attention" in shop.client.get("/admin").text
 
     def test_a_machine_is_named_where_there_are_several(self, shop: World) -> None:
         log_in(shop)
@@ -693,7 +697,7 @@ class TestOverview:
 
         page = shop.client.get("/admin").text
 
-        assert "1 thing for you" in page
+        assert "1 item needs your attention" in page
         assert "1 unpaid invoice could not be checked at Strike" in page
 
     @pytest.mark.parametrize("fault", [{"status": 503}, {"status": 422, "code": "BALANCE_TOO_LOW"}])
@@ -718,19 +722,19 @@ class TestOverview:
         paid(shop)
         send_due(shop.backend.outbox)
         log_in(shop)
-        assert "Nothing needs you" in shop.client.get("/admin").text
+        assert "Nothing needs your attention" in shop.client.get("/admin").text
 
         shop.wait(600)
 
         page = shop.client.get("/admin").text
-        assert "1 thing for you" in page
+        assert "1 item needs your attention" in page
         assert "the shop answered 500" in page
 
     def test_a_failing_refund_is_shown_once_it_has_failed_for_an_hour(self, shop: World) -> None:
         owe(shop, "fail@example.com")
         send(shop)
         log_in(shop)
-        assert "Nothing needs you" in shop.client.get("/admin").text
+        assert "Nothing needs your attention" in shop.client.get("/admin").text
 
         shop.wait(3_600)
 
@@ -760,7 +764,7 @@ class TestOverview:
 
         page = shop.client.get("/admin").text
 
-        assert "10+ things for you" in page
+        assert "10+ items need your attention" in page
         assert page.count("Send it there") == 10
         assert "order-0<" in page
         assert "order-11<" not in page
