@@ -217,7 +217,7 @@ class TestNames:
 class TestRefunds:
     def test_the_list_shows_whole_ids_of_what_is_not_sent_and_why(self, operator: Operator) -> None:
         assert operator.run("refunds", "list") == 0
-        assert operator.out == "no refunds in this state\n"
+        assert operator.out == "no refunds are owed\n"
         waiting = operator.paid_late()
         sent = operator.paid_late(ln_address="customer@wallet.example")
 

@@ -135,7 +135,7 @@ def _list(backend: Backend, options: argparse.Namespace) -> int:
     if refunds:
         print_table(table)
     else:
-        print("no refunds in this state")
+        print("no refunds in this state" if options.state else "no refunds are owed")
     return 0
 
 

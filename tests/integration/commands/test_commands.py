@@ -79,6 +79,8 @@ class TestList:
 
     def test_nothing_to_do_is_said(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(world, "refunds", "list") == 0
+        assert capsys.readouterr().out == "no refunds are owed\n"
+        assert run(world, "refunds", "list", "--state", "sent") == 0
         assert capsys.readouterr().out == "no refunds in this state\n"
 
 
