@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -103,6 +105,23 @@ def test_its_payment_page_says_that_no_real_money_moves_and_leads_to_the_wallet(
     assert "Sandbox: no real money." in page
     [wallet] = re.findall(r'href="([^"]+/wallet[^"]*)"', page)
     assert sold["request"] in requests.get(wallet, timeout=30).text
+
+
+def test_the_commands_work_in_it_with_the_settings_that_its_page_names(sandbox: RunningSandbox, shop: Shop) -> None:
+    sandbox.pay(sell(sandbox, "order-refunded")["request"])
+    assert wait_until(lambda: "order-refunded" in shop.orders, 30)
+    page = (ROOT / "docs" / "sandbox.md").read_text("utf-8")
+    [lines] = re.findall(r"```sh\n(export [^`]*refunds list\n)```", page)
+    port = int(sandbox.url.rpartition(":")[2])
+    for shown, real in (("5000", port), ("5001", port + 1), (".venv/bin/python", sys.executable)):
+        lines = lines.replace(shown, str(real))
+    lines = lines.replace("refunds list", "refunds create order-refunded --to alice@example.com")
+
+    said = subprocess.run(["bash", "-ec", lines], cwd=ROOT, capture_output=True, text=True, timeout=60)  # noqa: S607
+
+    assert said.stdout.startswith("refund of "), said.stdout + said.stderr
+    state = f"{sandbox.url}/invoices?correlation_id=order-refunded"
+    assert wait_until(lambda: requests.get(state, timeout=30).json()["refund"]["state"] == "sent", 30)
 
 
 def test_a_real_payment_page_says_nothing_of_it(world: World) -> None:
