@@ -281,6 +281,7 @@ class TestGuessing:
 
         assert [guess(number) for number in range(51)] == [401] * 50 + [429]
 
+    @pytest.mark.untraced
     def test_an_hour_of_wrong_ones_from_elsewhere_locks_out_no_other(self, shop: World) -> None:
         for _ in range(3600):
             guess_from(shop, "203.0.113.66", "wrong")

@@ -1070,6 +1070,7 @@ class _MemorySession(requests.Session):
         return response
 
 
+@pytest.mark.untraced
 @given(st.one_of(st.binary(), json_values.map(lambda value: json.dumps(value).encode())))
 def test_any_answer_of_a_source_is_a_price_or_none_or_a_failure(body: bytes) -> None:
     clock = FakeClock()

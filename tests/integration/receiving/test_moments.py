@@ -32,7 +32,7 @@ def crash() -> None:
     raise Crash
 
 
-@pytest.mark.parametrize("is_inside", [False, True])
+@pytest.mark.parametrize("is_inside", [False, pytest.param(True, marks=pytest.mark.untraced)])
 def test_a_payment_beyond_the_price_counts_once_and_is_owed_back_once(
     open_one: Callable[[], World], is_inside: bool
 ) -> None:
@@ -57,7 +57,7 @@ def test_a_payment_beyond_the_price_counts_once_and_is_owed_back_once(
     raise AssertionError("there are more moments than were tried")
 
 
-@pytest.mark.parametrize("is_inside", [False, True])
+@pytest.mark.parametrize("is_inside", [False, pytest.param(True, marks=pytest.mark.untraced)])
 def test_a_part_that_is_over_is_refunded_once(open_one: Callable[[], World], is_inside: bool) -> None:
     for fatal in range(MOST_MOMENTS):
         world = open_one()
