@@ -57,7 +57,7 @@ class Visitor:
     def refunds(self) -> int:
         """How many have come into the wallet."""
         page = self.open("/wallet")
-        count = page.get_by_role("group", name="Refunds that came in").locator("td.plus").count()
+        count = page.get_by_role("group", name="Refunds received").locator("td.plus").count()
         page.close()
         return count
 
@@ -139,7 +139,7 @@ def test_a_payment_after_the_time_is_over_comes_back(visit: Callable[..., Visito
 
     assert_says(order, "It came too late, and the money is back")
     order.get_by_role("link", name="See it in the wallet").click()
-    expect(order.get_by_role("group", name="Refunds that came in")).to_contain_text("ann@wallet.example")
+    expect(order.get_by_role("group", name="Refunds received")).to_contain_text("ann@wallet.example")
 
 
 def test_pay_late_without_an_address_and_give_one(visit: Callable[..., Visitor]) -> None:

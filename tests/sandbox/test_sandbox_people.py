@@ -119,7 +119,7 @@ def test_the_payment_page_has_the_way_back_to_a_shop_on_this_machine(strike: Cli
 @pytest.mark.parametrize(
     ("standing", "heading"),
     [
-        ({"state": "settled", "refund": None}, "Paid, the shop is being told"),
+        ({"state": "settled", "refund": None}, "Paid, the shop is being notified"),
         ({"state": "expired", "refund": None}, "The time to pay is over"),
         ({"state": "lapsed", "refund": None}, "Never paid"),
         ({"state": "paid_late", "refund": None}, "It came too late: refund on its way"),
@@ -210,7 +210,7 @@ class TestCart:
         assert "Cart (1)" in strike.get("/shop").text
 
     def test_an_empty_cart_orders_nothing(self, strike: Client, backend: Backend) -> None:
-        assert "nothing in it" in strike.call("POST", "/shop/cart/order").text
+        assert "Your cart is empty" in strike.call("POST", "/shop/cart/order").text
         assert backend.asked == []
 
     def test_an_order_is_put_into_the_cart_again(self, strike: Client, backend: Backend) -> None:
