@@ -2,7 +2,7 @@
 
 Migrations only expand: older code does not know what they add, and works as before. A migration that does more names
 the oldest code that can still use the tables, in a variable `oldest_code` of its file. The latest of those is kept in
-the database, beside the version that it applies to.
+the database, beside the version that it applies to. Rows that older code cannot read raise it too (`require_code`).
 """
 
 from __future__ import annotations
@@ -49,3 +49,11 @@ def check_usable(connection: Connection, code: str, version: str | None) -> None
             f"use it, and this is {code}. Install the newer LNPay here too"
         )
     raise SchemaTooNew(f"the database is at version {version}, this LNPay needs {code}")
+
+
+def require_code(connection: Connection, code: str) -> None:
+    """Let only code from the version `code` on use the tables from now on."""
+    statement = text(
+        "UPDATE alembic_version SET oldest_code = :code WHERE oldest_code_of = version_num AND oldest_code < :code"
+    )
+    connection.execute(statement, {"code": code})

@@ -34,6 +34,7 @@ from sqlalchemy.types import String, TypeDecorator, TypeEngine
 from lnpay.domain.errors import Conflict, InvalidRequest, StorageUnavailable
 from lnpay.repository.limits import Limits
 from lnpay.repository.maintenance.backup_summary import read_contents
+from lnpay.repository.maintenance.compatibility import FIRST, find_oldest_code, require_code
 from lnpay.repository.maintenance.files import check_sound, close_out, opened
 from lnpay.repository.maintenance.migrate import check_known, migrate
 from lnpay.repository.maintenance.postgres import DURABLE_COMMIT, postgres_engine
@@ -105,6 +106,7 @@ def _copy_all(old: Connection, new: Connection, on_progress: Progress) -> dict[s
     counts = {one.name: _copy_table(old, new, one, on_progress) for one in metadata.sorted_tables}
     for one in metadata.sorted_tables:
         _compare_table(old, new, one, counts[one.name], on_progress)
+    require_code(new, find_oldest_code(old) or FIRST)
     return counts
 
 

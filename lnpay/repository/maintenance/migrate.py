@@ -33,9 +33,11 @@ def migrate(connection: Connection) -> None:
     if version is not None and version not in _versions(scripts):
         _check_newer(connection, str(scripts.get_current_head()), version)
         return
+    # Rows may need newer code than the tables do.
+    of_rows = (None if version is None else find_oldest_code(connection)) or FIRST
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
-    store_oldest_code(connection, oldest_code(scripts))
+    store_oldest_code(connection, max(of_rows, oldest_code(scripts)))
 
 
 def oldest_code(scripts: ScriptDirectory) -> str:
