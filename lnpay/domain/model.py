@@ -102,6 +102,8 @@ class Issue:
 
     receive_with: whether it is an invoice of Strike's, or a receive request shown as one: then strike_invoice_id is the
     request's id, and its payments are credited in target_currency, an upper-case code (None: of an invoice).
+    archived_at: since when bolt11 and both objects of Strike's are kept in the archive. All three are empty if what is
+    there cannot be read.
     """
 
     strike_invoice_id: str
@@ -114,6 +116,7 @@ class Issue:
     payable_until: datetime
     receive_with: ReceiveWith = ReceiveWith.INVOICE
     target_currency: str | None = None
+    archived_at: datetime | None = None
 
 
 @dataclass(frozen=True)

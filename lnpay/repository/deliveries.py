@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, func,
 from lnpay.domain.model import Delivery, Invoice
 from lnpay.domain.states import DeliveryState, check_delivery_move
 from lnpay.domain.text import is_printable_ascii
-from lnpay.repository.records.invoices import to_invoice
+from lnpay.repository.records.invoices import read_invoice
 from lnpay.repository.sql import (
     checked,
     first_moment,
@@ -86,7 +86,7 @@ class Deliveries:
     def lock_invoice(self, invoice_id: int) -> Invoice | None:
         """The invoice that a message is about. Until the commit no other transaction settles it."""
         statement = select(invoices).where(invoices.c.id == invoice_id).with_for_update()
-        return read_one(self._connection, invoices, statement, to_invoice)
+        return read_invoice(self._connection, statement)
 
     def is_owed(self, invoice_id: int, event_type: str, endpoint_id: int) -> bool:
         """Whether a message of this type about an invoice is recorded for an endpoint, in any state."""

@@ -14,8 +14,17 @@ from lnpay.domain.model import Draft, Invoice, Issue, Order, Rate
 from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import PAID, PAYABLE, UNWATCHED, WATCHED, Accepter, InvoiceState, check_invoice_move
 from lnpay.domain.text import is_printable_ascii, is_storable
-from lnpay.repository.records.invoices import RATE_COLUMNS, to_checked, to_invoice, to_rate, to_record
-from lnpay.repository.sql import first_moment, insert_unless_there, read_one, read_rows
+from lnpay.repository.records.invoices import (
+    RATE_COLUMNS,
+    draft_values,
+    read_invoice,
+    read_invoices,
+    read_record,
+    to_checked,
+    to_rate,
+    to_record,
+)  # fmt: skip
+from lnpay.repository.sql import first_moment, insert_unless_there, read_rows
 from lnpay.repository.tables import invoices as t
 
 MAX_NAMESAKES = 50
@@ -59,7 +68,7 @@ class Invoices:
     ) -> Draft | None:
         """Store a draft. None if a row with that correlation id exists already."""
         values = {
-            **_priced(order, amount_sats, rate, created_at),
+            **draft_values(order, amount_sats, rate, created_at),
             "correlation_id": correlation_id,
             "strike_correlation_id": strike_correlation_id,
             "token": token,
@@ -80,7 +89,7 @@ class Invoices:
         created_at: datetime,
     ) -> Draft | None:
         """Price a draft again, under a new id at Strike. None if another process has renewed or issued it since."""
-        values = _priced(order, amount_sats, rate, created_at)
+        values = draft_values(order, amount_sats, rate, created_at)
         if not self._change_draft(draft, {**values, "strike_correlation_id": strike_correlation_id}):
             return None
         return Draft(
@@ -116,7 +125,7 @@ class Invoices:
 
     def find_by_correlation_id(self, correlation_id: str) -> Draft | Invoice | None:
         """The row of a shop's order: a Draft until Strike has issued the invoice."""
-        return read_one(self._connection, t, select(t).where(t.c.correlation_id == correlation_id), to_record)
+        return read_record(self._connection, select(t).where(t.c.correlation_id == correlation_id))
 
     def find_invoice_by_correlation_id(self, correlation_id: str) -> Invoice | None:
         """The invoice with the shop's `correlation_id`; None for a draft. Accepts any text."""
@@ -128,7 +137,7 @@ class Invoices:
         if not is_storable(order_id):
             return []
         ways = _attempts_of(order_id)
-        found = [one for way in ways for one in read_rows(self._connection, t, way.limit(MAX_ATTEMPTS), to_invoice)]
+        found = [one for way in ways for one in read_invoices(self._connection, way.limit(MAX_ATTEMPTS))]
         return sorted(found, key=lambda one: one.id, reverse=True)[:MAX_ATTEMPTS]
 
     def settled_attempt(self, order_id: str) -> Invoice | None:
@@ -138,7 +147,7 @@ class Invoices:
         """
         is_paid = (t.c.state == InvoiceState.SETTLED) & t.c.checkout_options.is_(None)
         for way in _attempts_of(order_id):
-            settled = read_one(self._connection, t, way.where(is_paid), to_invoice)
+            settled = read_invoice(self._connection, way.where(is_paid))
             if settled is not None:
                 return settled
         return None
@@ -160,7 +169,7 @@ class Invoices:
         found: dict[int, Invoice] = {}
         for way in ways:
             statement = select(t).where(way, t.c.strike_invoice_id.is_not(None)).order_by(t.c.id).limit(MAX_NAMESAKES)
-            found.update({one.id: one for one in read_rows(self._connection, t, statement, to_invoice)})
+            found.update({one.id: one for one in read_invoices(self._connection, statement)})
         return [found[row_id] for row_id in sorted(found)]
 
     def find(self, invoice_id: int) -> Invoice | None:
@@ -182,7 +191,7 @@ class Invoices:
         return self._one_invoice((column == name) & t.c.strike_invoice_id.is_not(None))
 
     def _one_invoice(self, condition: ColumnElement[bool]) -> Invoice | None:
-        return read_one(self._connection, t, select(t).where(condition), to_invoice)
+        return read_invoice(self._connection, select(t).where(condition))
 
     def payable_among(self, strike_invoice_ids: Iterable[str]) -> list[str]:
         """Which of these Strike ids are invoices of ours that a payment would still count for."""
@@ -207,7 +216,7 @@ class Invoices:
     def watched_among(self, strike_invoice_ids: Iterable[str]) -> list[Invoice]:
         """The invoices of ours among these Strike ids that are still watched for a payment."""
         statement = select(t).where(t.c.strike_invoice_id.in_(list(strike_invoice_ids)), t.c.state.in_(WATCHED))
-        return read_rows(self._connection, t, statement, to_invoice)
+        return read_invoices(self._connection, statement)
 
     def mark_listed_paid(self, strike_invoice_ids: Iterable[str], at: datetime) -> None:
         """Record that Strike lists these as paid although they could not be settled; the first time is kept."""
@@ -230,7 +239,7 @@ class Invoices:
             .order_by(t.c.listed_paid_at, t.c.id)
             .limit(limit)
         )
-        return read_rows(self._connection, t, statement, to_invoice)
+        return read_invoices(self._connection, statement)
 
     def newest_created_at(self) -> datetime | None:
         """When the newest order arrived, by our clock; None if there is none."""
@@ -364,7 +373,7 @@ class Invoices:
 
     def _ending(self, state: InvoiceState, column: Column[datetime], before: datetime, limit: int) -> list[Invoice]:
         statement = select(t).where(t.c.state == state, column < before).order_by(column).limit(limit)
-        return read_rows(self._connection, t, statement, to_invoice)
+        return read_invoices(self._connection, statement)
 
     def read_through(self, newest: int) -> None:
         """Read the newest orders, and every one that is watched, to learn which cannot be read."""
@@ -384,14 +393,3 @@ def _attempts_of(order_id: str) -> list[Select[Any]]:
         select(t).where(way, t.c.strike_invoice_id.is_not(None)).order_by(t.c.id.desc())
         for way in (t.c.order_id == order_id, (t.c.correlation_id == order_id) & t.c.order_id.is_(None))
     ]
-
-
-def _priced(order: Order, amount_sats: int, rate: Rate, created_at: datetime) -> dict[str, Any]:
-    return {
-        **vars(order),
-        "amount_sats": amount_sats,
-        "rate_price": rate.price,
-        "rate_source": rate.source,
-        "rate_as_of": rate.as_of,
-        "created_at": created_at,
-    }

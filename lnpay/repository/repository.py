@@ -36,6 +36,7 @@ from lnpay.repository.maintenance.postgres import (
     postgres_engine,
 )
 from lnpay.repository.pruned import Pruned
+from lnpay.repository.queries.archiving import Archive
 from lnpay.repository.queries.backlog import Backlog
 from lnpay.repository.queries.figures import Figures
 from lnpay.repository.queries.greenfield import GreenfieldInvoices
@@ -53,7 +54,7 @@ from lnpay.repository.webhook_endpoints import WebhookEndpoints
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0028"
+SCHEMA_VERSION = "0029"
 """The newest migration. A test compares it with the migrations."""
 
 BUSY_TIMEOUT_MS = 10_000
@@ -100,6 +101,7 @@ class Transaction:
         self.pruned = Pruned(connection)
         self.receives = Receives(connection)
         self.greenfield = GreenfieldInvoices(connection)
+        self.archive = Archive(connection)
 
     def read_through(self, newest: int = 2_000) -> None:
         """Read the newest rows of each table and every row that needs work, to learn which cannot be read."""
@@ -108,6 +110,7 @@ class Transaction:
         self.deliveries.read_through(newest)
         self.pruned.read_through(newest)
         self.receives.read_through(newest)
+        self.archive.read_through(newest)
         self.heartbeats.every()
         self.restores.every()
 

@@ -150,10 +150,15 @@ class JsonText(TypeDecorator[dict[str, Any]]):
         return None if value is None else json.dumps(value, default=str, separators=(",", ":"))
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> dict[str, Any] | None:
-        known = None if value is None else json.loads(value, parse_float=Decimal)
-        if not isinstance(known, dict | None):
-            raise TypeError("not a JSON object")
-        return known
+        return None if value is None else read_json_object(value)
+
+
+def read_json_object(text: str) -> dict[str, Any]:
+    """The JSON object in a text of a column of JsonText. Raises ValueError or TypeError."""
+    known = json.loads(text, parse_float=Decimal)
+    if not isinstance(known, dict):
+        raise TypeError("not a JSON object")
+    return known
 
 
 class UnreadableRows:

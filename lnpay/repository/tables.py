@@ -24,6 +24,8 @@ from lnpay.domain.states import (
     EndpointSetter,
     InvoiceState,
 )
+from lnpay.repository.schema.archive import archive_totals as archive_totals
+from lnpay.repository.schema.archive import invoice_archive as invoice_archive
 from lnpay.repository.schema.base import BigId, one_of, only_where
 from lnpay.repository.schema.base import metadata as metadata
 from lnpay.repository.schema.receives import receives as receives
@@ -40,6 +42,7 @@ _ISSUED_AT_ONCE = " AND ".join(f"(({column} IS NULL) = (strike_invoice_id IS NUL
 IS_MARKED_INVALID = "marked_invalid_at IS NOT NULL"
 IS_ACCEPTED = "accepted_by IS NOT NULL"
 IS_SETTLED_IN_TIME = "state = 'settled' AND accepted_by IS NULL"
+IS_TO_ARCHIVE = "paid_at IS NOT NULL AND archived_at IS NULL"
 IS_SEEN_UNPAID = "seen_at IS NOT NULL AND state NOT IN ('settled', 'paid_late')"
 """Conditions of partial indexes. A query must use exactly the same text, or the index is not used."""
 
@@ -107,6 +110,8 @@ invoices = Table(
     # Who accepted a late payment, and at which price the rule did.
     Column("accepted_by", String(10)),
     Column("accepted_price", ExactDecimal),
+    # Since when bolt11, strike_invoice and strike_quote are in invoice_archive; here they are empty since then.
+    Column("archived_at", UtcDateTime),
     CheckConstraint("accepted_by IS NULL OR state = 'settled'", name="ck_invoices_accepted_is_settled"),
     CheckConstraint("amount_sats > 0", name="ck_invoices_amount_positive"),
     CheckConstraint("received_sats > 0", name="ck_invoices_received_positive"),
@@ -142,6 +147,7 @@ invoices = Table(
     # A client that skips far into the settled ones must not read each of their rows.
     Index("ix_invoices_settled_in_time", "state", "opened_at", "id", **only_where(IS_SETTLED_IN_TIME)),
     Index("ix_invoices_paid_at", "paid_at", "id", "state", "received_sats", **only_where("paid_at IS NOT NULL")),
+    Index("ix_invoices_to_archive", "paid_at", **only_where(IS_TO_ARCHIVE)),
 )
 
 SHOWN_CORRELATION_ID = func.coalesce(invoices.c.former_correlation_id, invoices.c.correlation_id).label(

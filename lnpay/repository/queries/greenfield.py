@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Select, TextClause, select, te
 from lnpay.domain.model import Invoice
 from lnpay.domain.states import InvoiceState, check_invoice_move
 from lnpay.domain.text import is_storable
-from lnpay.repository.records.invoices import to_invoice
+from lnpay.repository.records.invoices import read_invoices
 from lnpay.repository.sql import read_rows
 from lnpay.repository.tables import IS_ACCEPTED, IS_MARKED_INVALID, IS_SEEN_UNPAID, IS_SETTLED_IN_TIME
 from lnpay.repository.tables import invoices as t
@@ -60,7 +60,7 @@ class GreenfieldInvoices:
             ids = self._page(queries, skip, limit)
         else:
             ids = self._merged_page(queries, skip, limit)
-        rows = read_rows(self._connection, t, select(t).where(t.c.id.in_(ids)), to_invoice)
+        rows = read_invoices(self._connection, select(t).where(t.c.id.in_(ids)))
         return sorted(rows, key=lambda one: (one.issue.opened_at, one.id), reverse=True)
 
     def _page(self, queries: list[Select[Any]], skip: int, limit: int) -> list[int]:

@@ -14,8 +14,7 @@ from lnpay.domain.model import Invoice
 from lnpay.domain.states import InvoiceState
 from lnpay.domain.text import is_storable
 from lnpay.repository.queries.searches import ListPosition, without_index
-from lnpay.repository.records.invoices import to_invoice
-from lnpay.repository.sql import read_rows
+from lnpay.repository.records.invoices import read_invoices
 from lnpay.repository.tables import invoices
 
 i = invoices.c
@@ -54,7 +53,7 @@ class InvoiceList:
                 .order_by(i.opened_at.desc(), i.id.desc())
                 .limit(limit)
             )
-            found.update({one.id: one for one in read_rows(self._connection, invoices, statement, to_invoice)})
+            found.update({one.id: one for one in read_invoices(self._connection, statement)})
         return sorted(found.values(), key=place_of, reverse=True)[:limit]
 
 

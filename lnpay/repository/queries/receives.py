@@ -13,8 +13,8 @@ from lnpay.domain.model import Invoice
 from lnpay.domain.money import CurrencyAmount
 from lnpay.domain.receives import Receive, ReceivedTotal, ReceiveWith
 from lnpay.domain.states import InvoiceState
-from lnpay.repository.records.invoices import to_amount, to_checked, to_invoice
-from lnpay.repository.sql import checked, insert_unless_there, read_one, read_rows
+from lnpay.repository.records.invoices import read_invoice, to_amount, to_checked
+from lnpay.repository.sql import checked, insert_unless_there, read_rows
 from lnpay.repository.tables import invoices, receives
 
 i, r = invoices.c, receives.c
@@ -31,7 +31,7 @@ class Receives:
     def lock_invoice(self, request_id: str) -> Invoice | None:
         """The invoice that a receive request pays. Until the commit no other transaction judges its payments."""
         statement = select(invoices).where(i.strike_invoice_id == request_id, _IS_REQUEST).with_for_update()
-        return read_one(self._connection, invoices, statement, to_invoice)
+        return read_invoice(self._connection, statement)
 
     def add(
         self,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row, Select
 
 from lnpay.domain.model import (
     Draft,
@@ -22,8 +24,47 @@ from lnpay.domain.states import (
     Accepter,
     InvoiceState,
 )
-from lnpay.repository.sql import checked, require
+from lnpay.repository.records.archive import read_archived
+from lnpay.repository.sql import checked, read_one, read_rows, require
 from lnpay.repository.tables import invoices as t
+
+_Found = TypeVar("_Found", bound=Draft | Invoice)
+
+
+def read_invoices(connection: Connection, statement: Select[Any]) -> list[Invoice]:
+    """The invoices that `statement` selects, whole: what is archived of them is read from the archive.
+
+    This, `read_invoice` and `read_record` are the only ways to an invoice. A damaged archive hides none.
+    """
+    return _whole(connection, read_rows(connection, t, statement, _to_invoice))
+
+
+def read_invoice(connection: Connection, statement: Select[Any]) -> Invoice | None:
+    """The one that `statement` selects; None if there is none. Raises UnreadableRow."""
+    found = read_one(connection, t, statement, _to_invoice)
+    return None if found is None else _whole(connection, [found])[0]
+
+
+def read_record(connection: Connection, statement: Select[Any]) -> Draft | Invoice | None:
+    """The same of a draft or an invoice."""
+    found = read_one(connection, t, statement, to_record)
+    return None if found is None else _whole(connection, [found])[0]
+
+
+def _whole(connection: Connection, found: Sequence[_Found]) -> list[_Found]:
+    archived = [one.id for one in found if _is_archived(one)]
+    fields = read_archived(connection, archived)
+    return [_filled(one, fields[one.id]) if one.id in fields else one for one in found]
+
+
+def _is_archived(record: Draft | Invoice) -> bool:
+    return isinstance(record, Invoice) and record.issue.archived_at is not None
+
+
+def _filled(record: _Found, fields: dict[str, Any]) -> _Found:
+    if not isinstance(record, Invoice):
+        return record
+    return replace(record, issue=replace(record.issue, **fields))
 
 
 def _draft_fields(row: Row[Any]) -> dict[str, Any]:
@@ -73,8 +114,7 @@ def to_amount(amount: Decimal | None, currency: str | None) -> CurrencyAmount | 
     return None if amount is None or currency is None else checked(CurrencyAmount(amount, currency))
 
 
-def to_invoice(row: Row[Any]) -> Invoice:
-    """The invoice in a row that is no draft."""
+def _to_invoice(row: Row[Any]) -> Invoice:
     """The record of an issued row."""
     issue = Issue(
         strike_invoice_id=row.strike_invoice_id,
@@ -87,6 +127,7 @@ def to_invoice(row: Row[Any]) -> Invoice:
         payable_until=row.payable_until,
         receive_with=ReceiveWith(row.receive_with),
         target_currency=row.target_currency,
+        archived_at=row.archived_at,
     )
     invoice = Invoice(
         **_draft_fields(row),
@@ -108,10 +149,22 @@ def to_invoice(row: Row[Any]) -> Invoice:
         (invoice.state is InvoiceState.SETTLED) == (invoice.settled_at is not None),
         invoice.accepted_by is None or invoice.state is InvoiceState.SETTLED,
         invoice.amount_sats > 0,
-        issue.bolt11.isascii() and issue.bolt11.isalnum(),
+        issue.bolt11.isascii() and (issue.bolt11.isalnum() or issue.archived_at is not None),
     )
     return checked(invoice)
 
 
 def to_record(row: Row[Any]) -> Draft | Invoice:
-    return checked(Draft(**_draft_fields(row))) if row.strike_invoice_id is None else to_invoice(row)
+    return checked(Draft(**_draft_fields(row))) if row.strike_invoice_id is None else _to_invoice(row)
+
+
+def draft_values(order: Order, amount_sats: int, rate: Rate, created_at: datetime) -> dict[str, Any]:
+    """The columns of a draft that is priced."""
+    return {
+        **vars(order),
+        "amount_sats": amount_sats,
+        "rate_price": rate.price,
+        "rate_source": rate.source,
+        "rate_as_of": rate.as_of,
+        "created_at": created_at,
+    }
