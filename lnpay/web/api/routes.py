@@ -269,6 +269,8 @@ def _bolt11_of(invoice_id: str) -> str:
         invoice = tx.invoices.find_by_strike_id(invoice_id)
     if invoice is None:
         raise _unknown()
+    if not invoice.issue.bolt11:
+        raise NotFound("the payment request of this invoice cannot be read from the archive; it was paid long ago")
     return invoice.issue.bolt11
 
 

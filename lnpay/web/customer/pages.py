@@ -103,7 +103,8 @@ def customer_page(
         partial_sats=partial_sats,
         missing_sats=max(0, invoice.amount_sats - partial_sats),
         order_name=order_name_of(invoice),
-        payment_uri=payment_uri(invoice.issue.bolt11),
+        # Empty where the archive of a paid invoice is damaged; its page has no link.
+        payment_uri=payment_uri(invoice.issue.bolt11) if invoice.issue.bolt11 else "",
         seconds_left=_seconds_left(invoice.expires_at, now),
         seconds_in_all=_seconds_left(invoice.expires_at, invoice.issue.opened_at),
         return_url=return_url,

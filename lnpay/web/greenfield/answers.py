@@ -332,7 +332,7 @@ def payment_methods_of(invoice: Invoice, now: datetime) -> list[Json]:
             "cryptoCode": "BTC",
             "currency": "BTC",
             "destination": invoice.issue.bolt11,
-            "paymentLink": payment_uri(invoice.issue.bolt11),
+            "paymentLink": payment_uri(invoice.issue.bolt11) if invoice.issue.bolt11 else "",
             "rate": format(invoice.rate.price, "f"),
             "amount": amount,
             "due": "0" if is_settled else amount,
