@@ -183,6 +183,7 @@ def _read_settings(reader: _Reader, env_file: Path) -> Settings:
         late_accept_percent=read("LATE_ACCEPT_PERCENT", values.percent, Settings.late_accept_percent),
         refund_claim_days=read("REFUND_CLAIM_DAYS", values.whole(1, 365, "days"), Settings.refund_claim_days),
         prune_after_days=read("PRUNE_AFTER_DAYS", values.days_or_never, Settings.prune_after_days),
+        archive_after_days=read("ARCHIVE_AFTER", values.days_or_off, Settings.archive_after_days),
         shop_name=read("SHOP_NAME", shop_face.shop_name, Settings.shop_name),
         shop_color=read("SHOP_COLOR", shop_face.shop_color, Settings.shop_color),
         shop_logo=reader.read_file("SHOP_LOGO", shop_face.logo, shop_face.find_logo(LOGO_FOLDER)),

@@ -118,6 +118,14 @@ def days_or_never(text: str) -> int:
     return int(text)
 
 
+def days_or_off(text: str) -> int:
+    if text.lower() in ("off", "0"):
+        return 0
+    if not _WHOLE.fullmatch(text) or not 30 <= int(text) <= 3_650:
+        raise ValueError("must be off, or a whole number of days, from 30 to 3650")
+    return int(text)
+
+
 def limit(text: str) -> int:
     if not _WHOLE.fullmatch(text) or not 1 <= int(text) <= MAX_SATS:
         raise ValueError(

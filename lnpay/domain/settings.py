@@ -98,6 +98,8 @@ class Settings:
     """How long a customer has to say where a merchant's refund is to go."""
     prune_after_days: int = 90
     """0: nothing is deleted."""
+    archive_after_days: int = 0
+    """0: nothing is archived."""
     shop_name: str = ""
     """Shown on every page that customers see. Empty: none."""
     shop_color: str = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from lnpay.domain.errors import Stopping
 from lnpay.invoices.settle import SettlementContext
@@ -11,7 +11,7 @@ from lnpay.invoices.settle import SettlementContext
 log = logging.getLogger(__name__)
 
 EVERY = timedelta(hours=6)
-"""How often to look for invoices to delete."""
+"""How often to look for invoices to delete, or to archive."""
 
 PRUNED = "pruned"
 """Milestone: when a process last found nothing left to delete."""
@@ -29,20 +29,14 @@ def prune(context: SettlementContext, asked_at: float, after_days: int) -> int:
     asked_at: the monotonic seconds at which Strike was last asked. If Strike's time is not known since then, nothing is
     deleted. after_days: 0 keeps everything.
     """
-    now = context.clock()
-    strikes_time = context.strike.time.certain(asked_at)
-    if after_days == 0 or strikes_time is None:
+    before = certain_boundary(context, asked_at, after_days, PRUNED)
+    if before is None:
         return 0
-    with context.repository.reading() as tx:
-        last = tx.limits.milestone(PRUNED)
-    # A milestone in the future was written by a wrong clock.
-    if last is not None and timedelta() <= now - last < EVERY:
-        return 0
-    before = min(strikes_time, now) - timedelta(days=after_days)
     pruned = 0
     while pruned < MOST_PRUNED:
         if context.stop.is_set():
             raise Stopping("shutdown requested")
+        now = context.clock()
         with context.repository.transaction() as tx:
             done = tx.pruned.prune(before, now, BATCH)
             if done == 0:
@@ -52,3 +46,21 @@ def prune(context: SettlementContext, asked_at: float, after_days: int) -> int:
     if pruned:
         log.info("unpaid invoices deleted count=%d before=%s", pruned, before.isoformat())
     return pruned
+
+
+def certain_boundary(context: SettlementContext, asked_at: float, days: int, milestone: str) -> datetime | None:
+    """The moment `days` ago, by Strike's time and by this machine's clock, whichever is earlier.
+
+    None: there is nothing to look for, because `days` is 0, Strike's time is not known since `asked_at`, or the
+    `milestone` was reached less than EVERY ago.
+    """
+    now = context.clock()
+    strikes_time = context.strike.time.certain(asked_at)
+    if days == 0 or strikes_time is None:
+        return None
+    with context.repository.reading() as tx:
+        last = tx.limits.milestone(milestone)
+    # A milestone in the future was written by a wrong clock.
+    if last is not None and timedelta() <= now - last < EVERY:
+        return None
+    return min(strikes_time, now) - timedelta(days=days)

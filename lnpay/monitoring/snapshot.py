@@ -25,6 +25,7 @@ from lnpay.domain.states import (
 )
 from lnpay.monitoring.stalled import find_stalled
 from lnpay.repository import Repository, Transaction
+from lnpay.repository.queries.archiving import ArchiveTotals
 from lnpay.repository.queries.figures import Waiting
 from lnpay.strike.buckets import Bucket
 from lnpay.strike.budget import DEFAULT_SHARE, LIMITS
@@ -69,6 +70,7 @@ class Snapshot:
     blocked_seconds: how long Strike still refuses calls of a bucket.
     workers: by worker and host; a worker that has never made a pass is there without a host.
     stalled: how much work of each kind has not moved for an hour; see `lnpay.monitoring.stalled`.
+    archived: what ARCHIVE_AFTER has archived so far.
     """
 
     schema_version: str
@@ -82,6 +84,7 @@ class Snapshot:
     blocked_seconds: Mapping[Bucket, float]
     workers: Mapping[tuple[str, str], WorkerStatus]
     stalled: Mapping[str, int]
+    archived: ArchiveTotals
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,7 @@ class FiguresReader:
                 blocked_seconds={bucket: tx.limits.blocked_for(bucket).total_seconds() for bucket in Bucket},
                 workers=_workers(tx, now),
                 stalled=find_stalled(tx, now).counts(),
+                archived=tx.archive.totals(),
             )
 
     def _count_done(self, tx: Transaction) -> _Done:

@@ -56,7 +56,7 @@ class Backend:
     """The parts of a process. `sweep_settlement` and `sweep_budget` are for workers, which leave calls to the others.
 
     clock: Strike's time, as far as it is known; every deadline is judged by it. See `lnpay.domain.strike_time`.
-    prune_after_days: when unpaid invoices are deleted; 0: never.
+    prune_after_days: when unpaid invoices are deleted; 0: never. archive_after_days: when paid ones are archived.
     host: the name of this machine in the workers' heartbeats; empty: they name none.
     process: the number of this server process, the first is 0; None if there is only one.
     stop: set it to end the process: loops over rows finish the one in hand.
@@ -78,6 +78,7 @@ class Backend:
     stop: threading.Event
     access: Access
     prune_after_days: int
+    archive_after_days: int
     shop_face: ShopFace = field(default_factory=ShopFace)
     host: str = ""
     process: int | None = None

@@ -120,6 +120,7 @@ def build_backend(
         stop=stop,
         access=_access(settings, sandbox_url, demo_shop_key),
         prune_after_days=settings.prune_after_days,
+        archive_after_days=settings.archive_after_days,
         shop_face=ShopFace(settings.shop_name, settings.shop_color, settings.shop_logo),
         host=settings.worker_host or find_host(settings.database_url),
     )

@@ -17,6 +17,7 @@ from lnpay.domain.errors import LnpayError, Stopping, StrikeRejected
 from lnpay.domain.model import Heartbeat
 from lnpay.domain.states import RefundState
 from lnpay.domain.strike_time import CLOCK_FAIL
+from lnpay.invoices.archive import archive
 from lnpay.invoices.prune import prune
 from lnpay.invoices.sweep import (
     Sweep,
@@ -83,7 +84,7 @@ def main_pass(backend: Backend, *, waits_for_others: bool = False) -> Summary:
 def expired_pass(backend: Backend) -> Summary:
     """Sweep back as far as a payment can still arrive, expire and lapse invoices, start refunds of late payments.
 
-    Also deletes orders that have been unpaid for long (PRUNE_AFTER_DAYS).
+    Also deletes orders that have been unpaid for long (PRUNE_AFTER_DAYS), and archives old ones (ARCHIVE_AFTER).
     """
     backend.strike.measure_time()
     found = sweep(backend.sweep_settlement, backend.sweep_budget.remaining, is_deep=True)
@@ -91,9 +92,13 @@ def expired_pass(backend: Backend) -> Summary:
     refunded = send_due_refunds(backend.refund_sender, STARTING)
     stalled = _stalled_troubles(backend, ended, "unpaid", "expired")
     troubles = [*_sweep_troubles(found), *stalled, *_unreadable_rows(backend), *_clock_troubles(backend, found)]
-    pruned = prune(backend.sweep_settlement, found.asked_at, backend.prune_after_days)
+    old = {
+        "pruned": prune(backend.sweep_settlement, found.asked_at, backend.prune_after_days),
+        "archived": archive(backend.sweep_settlement, found.asked_at, backend.archive_after_days),
+    }
     counts = {**_sweep_counts(found), **ended, "refunded": refunded["sent"]}
-    return Summary({**counts, "pruned": pruned} if pruned else counts, _joined(troubles), found.unreadable)
+    counts.update({name: count for name, count in old.items() if count})
+    return Summary(counts, _joined(troubles), found.unreadable)
 
 
 def refund_pass(backend: Backend) -> Summary:

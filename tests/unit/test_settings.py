@@ -102,6 +102,7 @@ class TestDefaults:
             late_payments=LatePayments.REFUND,
             late_accept_percent=Decimal(1),
             prune_after_days=90,
+            archive_after_days=0,
             webhook_allow_private=False,
             admin_password="",
             metrics_token="",
@@ -385,6 +386,12 @@ class TestValues:
         for wrong in ("1", "29", "3651", "-5", "never", "30.5"):
             assert problem_of(PRUNE_AFTER_DAYS=wrong).startswith("PRUNE_AFTER_DAYS")
 
+    def test_archiving_is_off_or_begins_after_a_month_at_least(self) -> None:
+        days = [load(ARCHIVE_AFTER=text).archive_after_days for text in ("off", "OFF", "0", "30", "3650")]
+        assert days == [0, 0, 0, 30, 3650]
+        for wrong in ("1", "29", "3651", "-5", "on", "30.5"):
+            assert problem_of(ARCHIVE_AFTER=wrong).startswith("ARCHIVE_AFTER")
+
     @pytest.mark.parametrize(
         ("name", "attribute"),
         [
@@ -640,7 +647,7 @@ class TestExample:
     def test_it_names_every_setting_once(self) -> None:
         fields = {field.name for field in dataclasses.fields(Settings)} - {"env_file", "hook_files"}
         in_seconds = ("time_offset", "rate_max_age", "db_statement_timeout")
-        units = {name: f"{name}_seconds" for name in in_seconds}
+        units = {"archive_after": "archive_after_days", **{name: f"{name}_seconds" for name in in_seconds}}
 
         names = [name.lower() for name in example_names()]
 

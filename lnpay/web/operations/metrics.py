@@ -148,6 +148,7 @@ class _DatabaseCollector(Collector):
         yield from _money_waiting(figures)
         yield from _provider(figures)
         yield from _workers(figures)
+        yield from _archived(figures)
 
 
 class _RateCollector(Collector):
@@ -254,6 +255,15 @@ def _workers(figures: Snapshot) -> Iterator[Metric]:
         unreadable,
     )  # fmt: skip
     yield _gauge("lnpay_stalled", "Work that has not moved for an hour.", "kind", figures.stalled)
+
+
+def _archived(figures: Snapshot) -> Iterator[Metric]:
+    totals = figures.archived
+    yield GaugeMetricFamily("lnpay_archived_invoices", "Invoices of which the bulk is archived.", totals.invoices)
+    yield _gauge(
+        "lnpay_archived_bytes", "The bytes of that bulk: as they were, and as they are kept.", "kind",
+        {"moved": totals.source_bytes, "kept": totals.kept_bytes},
+    )  # fmt: skip
 
 
 def _worker_gauge(name: str, text: str, values: Mapping[tuple[str, str], float]) -> Metric:
