@@ -5,7 +5,21 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Sequence
 
-from bench import admin, create, first_sale, idle_pass, lists, memory, qr, report, scrape, start, status, throughput
+from bench import (
+    admin,
+    archive,
+    create,
+    first_sale,
+    idle_pass,
+    lists,
+    memory,
+    qr,
+    report,
+    scrape,
+    start,
+    status,
+    throughput,
+)
 from bench.figures import Figure, show
 
 BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
@@ -21,6 +35,7 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
     "admin": admin.measure,
     "scrape": scrape.measure,
     "lists": lists.measure,
+    "archive": archive.measure,
 }
 
 
