@@ -18,7 +18,7 @@ from lnpay.repository.maintenance.dump import dump
 from lnpay.repository.maintenance.inspect import Condition, look
 from lnpay.repository.repository import MIGRATION_LOCK, SCHEMA_VERSION
 from lnpay.sandbox import SandboxServer, Simulator
-from tests.databases import find_postgres_tools, fresh_postgres
+from tests.databases import find_postgres_tools, fresh_postgres, synced
 from tests.pooler import SESSIONS, Pooler, pooling
 from tests.scenarios.live import ask, main_process
 
@@ -108,12 +108,13 @@ def test_a_process_opens_no_more_connections_than_it_may(direct_url: str) -> Non
     repository.close()
 
 
-def test_a_look_does_not_make_it_read_only_for_others(pooler: Pooler) -> None:
+def test_a_look_does_not_make_it_read_only_for_others(pooler: Pooler, postgres_server: str) -> None:
     repository = Repository(pooler.client_url)
     repository.upgrade()
 
-    for _ in range(TRANSACTIONS):
-        assert look(pooler.client_url) == Condition(None, None, SCHEMA_VERSION)
+    with synced(postgres_server):
+        for _ in range(TRANSACTIONS):
+            assert look(pooler.client_url) == Condition(None, None, SCHEMA_VERSION)
     only_reading = Repository(pooler.client_url, can_write=False)
     for _ in range(TRANSACTIONS):
         with only_reading.reading() as tx:
