@@ -94,4 +94,4 @@ def test_the_page_in_a_plugins_frame_shows_it_too(stand: Stand) -> None:
         page.goto(f"{stand.url}{path}")
 
         assert_stage(page, "underpaid")
-        expect(page.get_by_text("We received 12,000 sats")).to_be_visible()
+        expect(page.get_by_text("We received 12,000 sats of 19,207 sats.", exact=True)).to_be_visible()
