@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -17,6 +18,9 @@ from lnpay.sandbox.server import wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60.0
+
+PORTS = range(20_000, 32_000)
+"""Below those that the system gives to outgoing connections: one of these could be taken before it is used."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +81,9 @@ def is_up(url: str) -> bool:
 def free_ports(count: int = 1) -> int:
     """The first of `count` consecutive free ports."""
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            first = int(probe.getsockname()[1])
+        first = random.SystemRandom().choice(PORTS)
         try:
-            for port in range(first + 1, first + count):
+            for port in range(first, first + count):
                 with socket.socket() as probe:
                     probe.bind(("127.0.0.1", port))
         except OSError:

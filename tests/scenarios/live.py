@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from lnpay.runtime.bootstrap import build_backend
 from lnpay.sandbox import SandboxServer
 from lnpay.sandbox.server import wait_until
 from lnpay.web import create_app
+from tests.sandbox_process import free_ports
 from tests.world import WEBHOOK_SECRET, world_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,9 +33,7 @@ START_SECONDS = 20.0
 
 def free_port() -> int:
     """A free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return free_ports()
 
 
 def build_live_backend(provider_url: str, database_url: str, clock: Callable[[], datetime], **changes: Any) -> Backend:
