@@ -278,7 +278,7 @@ MUTANTS = (
     Mutant(
         "a plugin reads that a late payment is settled",
         (Change(status.derive_status, "return DerivedStatus(Status.EXPIRED)", "return DerivedStatus(Status.SETTLED)"),),
-        known=(52,),
+        known=(153, 174),
     ),
     Mutant(
         "LATE_ACCEPT_PERCENT is ignored",
