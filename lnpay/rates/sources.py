@@ -26,6 +26,9 @@ TIMEOUT: Timeout = (2.0, 4.0)
 SHARE_SECONDS = 20.0
 """How long one answer serves all currencies."""
 
+CLOCKS_DIFFER = timedelta(minutes=1)
+"""How far this machine's clock may be behind a source's. The age of a price from later cannot be known."""
+
 MAX_ANSWER_BYTES = 1_000_000
 """Limit of an answer. Coinbase's list of all currencies is some 20,000 bytes."""
 
@@ -139,8 +142,10 @@ class CoinGecko:
         def price(currency: str) -> Rate | None:
             if currency not in coin:
                 return None
-            as_of = min(_read_time(coin.get("last_updated_at")), now)
-            return Rate(_read_price(coin[currency]), currency, self.name, as_of)
+            as_of = _read_time(coin.get("last_updated_at"))
+            if as_of - now > CLOCKS_DIFFER:
+                raise RateSourceError("answered with a price of a later time than this machine's clock")
+            return Rate(_read_price(coin[currency]), currency, self.name, min(as_of, now))
 
         return price
 

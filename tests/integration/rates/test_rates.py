@@ -823,13 +823,20 @@ class TestCoinGecko:
 
         assert source.fetch("usd") is None
 
-    def test_a_time_in_the_future_is_now(self, source: CoinGecko, provider: Provider) -> None:
-        provider.answer({"bitcoin": {"usd": 1, "last_updated_at": NOW_SECONDS + 3600}})
+    def test_a_time_a_little_in_the_future_is_now(self, source: CoinGecko, provider: Provider) -> None:
+        provider.answer({"bitcoin": {"usd": 1, "last_updated_at": NOW_SECONDS + 60}})
 
         rate = source.fetch("usd")
 
         assert rate is not None
         assert rate.as_of == NOW
+
+    def test_one_further_in_the_future_is_a_failure(self, source: CoinGecko, provider: Provider) -> None:
+        """By a clock that is behind, a price of hours ago would look as if it were of now."""
+        provider.answer({"bitcoin": {"usd": 1, "last_updated_at": NOW_SECONDS + 61}})
+
+        with pytest.raises(RateSourceError, match="a later time than this machine's clock"):
+            source.fetch("usd")
 
     @pytest.mark.parametrize("text", ["76975", "1e-5", "0.00001", "7.6975E+4", "1E18", "9" * 18])
     def test_any_number_of_json_is_exact(self, source: CoinGecko, provider: Provider, text: str) -> None:
