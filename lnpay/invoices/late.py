@@ -54,13 +54,13 @@ DECIDE = (
 class LateRules:
     """The settings LATE_PAYMENTS and LATE_ACCEPT_PERCENT.
 
-    price_within: the price of one bitcoin in a currency, within so many seconds; raises RateUnavailable. Only
-    LATE_PAYMENTS=accept asks for it.
+    price_within: the price of one bitcoin in a currency, within so many seconds, and not another server's unless it is
+    newer than a time; raises RateUnavailable. Only LATE_PAYMENTS=accept asks for it.
     """
 
     payments: LatePayments = LatePayments.REFUND
     accept_percent: Decimal = Decimal(1)
-    price_within: Callable[[str, float], Rate] | None = None
+    price_within: Callable[[str, float, datetime], Rate] | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ def price_for_late(
     if invoice is None or invoice.state not in PAYABLE or paid_at <= invoice.expires_at:
         return None
     try:
-        return _newer_than_sale(rules.price_within(invoice.order.currency, seconds), invoice)
+        rate = rules.price_within(invoice.order.currency, seconds, invoice.rate.as_of)
+        return _newer_than_sale(rate, invoice)
     except RateUnavailable:
         if now - paid_at < PRICE_PATIENCE:
             raise

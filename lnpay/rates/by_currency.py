@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import datetime
 
 from lnpay.domain.model import Clock, Rate
 from lnpay.domain.money import BITCOIN_UNITS, CURRENCIES
@@ -34,11 +35,11 @@ class RatesByCurrency:
             return Rate(BITCOIN_UNITS[currency], currency, FIXED, self._clock())
         return self._rates_of(currency).current()
 
-    def current_within(self, currency: str, seconds: float) -> Rate:
-        """The same, waiting no longer than `seconds`. Raises RateUnavailable."""
+    def current_within(self, currency: str, seconds: float, newer_than: datetime | None = None) -> Rate:
+        """The same, waiting no longer than `seconds`; see `Rates.current_within`. Raises RateUnavailable."""
         if currency in BITCOIN_UNITS:
             return Rate(BITCOIN_UNITS[currency], currency, FIXED, self._clock())
-        return self._rates_of(currency).current_within(seconds)
+        return self._rates_of(currency).current_within(seconds, newer_than)
 
     def _rates_of(self, currency: str) -> Rates:
         with self._lock:

@@ -14,29 +14,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from itertools import pairwise
+from functools import partial
 from math import ceil
 
-from lnpay.domain.errors import LnpayError, RateUnavailable
+from lnpay.domain.errors import RateUnavailable
 from lnpay.domain.model import Clock, Rate
+from lnpay.rates.guard import PriceGuard, spread_of
+from lnpay.rates.shared import Alone, PriceShare, SharedPrice, Turn, take_turn
 from lnpay.rates.sources import RateSource, RateSourceError
 
 log = logging.getLogger(__name__)
 
 MAX_WAIT_SECONDS = 15.0
 """How long a request waits for a refresh by another request."""
-
-LONE_PERCENT = Decimal(5)
-"""How far a price that came alone may be from the last one, or as far as two sources may differ, if that is more."""
-
-LONE_PERCENT_PER_HOUR = Decimal(5)
-"""What is added for each hour since: several times what the price moves in its wildest hours."""
-
-OTHER_MARKET_PERCENT = Decimal(100)
-"""The fixed part between two sources that are never compared (RATE_MAX_SPREAD_PERCENT=0): they may show two markets."""
-
-DISAGREEMENT_LASTS = timedelta(hours=1)
-"""For so long after two sources disagreed, one of them alone is not believed if there is no last price."""
 
 
 class Refresh(StrEnum):
@@ -80,6 +70,9 @@ class Rates:
     sold at, also before a restart or in another process. The allowed distance grows with their age (see
     `lone_limit_percent`). After a disagreement and without any price to compare with, it is not believed for an hour.
     After a failed refresh there is none for `retry_seconds`, so that an outage is not hammered.
+
+    share: what servers share. An older price is compared with it first: what another server has read less than
+    `fresh_seconds` ago is taken as if it had been fetched here, and so is a disagreement of the sources.
     """
 
     def __init__(
@@ -94,23 +87,24 @@ class Rates:
         retry_seconds: int = 5,
         run_in_background: Callable[[Callable[[], None]], None] = start_daemon_thread,
         last_sold: Callable[[], Rate | None] = lambda: None,
+        share: PriceShare | None = None,
     ) -> None:
         self._sources = sources
         self._currency = currency
         self._clock = clock
         self._max_age = timedelta(seconds=max_age_seconds)
-        self._max_spread_percent = max_spread_percent
+        self._wanted_answers = 2 if max_spread_percent else 1
         self._fresh = timedelta(seconds=fresh_seconds)
         self._retry = timedelta(seconds=retry_seconds)
         self._run_in_background = run_in_background
-        self._last_sold = last_sold
+        self._share = share or Alone()
         # Only the thread that refreshes uses these.
-        self._last_believed: Rate | None = None
-        self._last_agreed: Rate | None = None
-        self._disagreed_at: datetime | None = None
+        self._guard = PriceGuard(currency, clock, max_spread_percent, last_sold)
+        self._asked_at: datetime | None = None  # before the latest reading, ours or another server's
         # Guards what follows; never held while a source is asked.
         self._changed = threading.Condition()
         self._stored: Rate | None = None
+        self._true_at: datetime | None = None  # of `_stored`, by our clock
         self._fetched_at: datetime | None = None
         self._failed_at: datetime | None = None
         self._is_refreshing = False
@@ -125,21 +119,24 @@ class Rates:
         with self._changed:
             rate = self._usable()
             is_due = rate is not None and self._is_refresh_due() and self._claim()
-        if rate is None:
-            return self._wait_or_fetch()
         if is_due:
-            self._refresh_in_background()
-        return rate
+            is_taken = self._take_shared()
+            with self._changed:
+                rate = self._usable()
+            if not is_taken:
+                self._refresh_in_background()
+        return self._wait_or_fetch() if rate is None else rate
 
-    def current_within(self, seconds: float) -> Rate:
+    def current_within(self, seconds: float, newer_than: datetime | None = None) -> Rate:
         """The same as `current`, but fetched less than `fresh_seconds` ago, if that succeeds within `seconds`.
 
+        newer_than: no price of that time or earlier is taken from another server; the sources are asked instead.
         A fetch that takes longer goes on, for the next caller. Raises RateUnavailable.
         """
         with self._changed:
             is_due = self._is_refresh_due() and self._claim()
         if is_due:
-            self._refresh_in_background()
+            self._refresh_in_background(newer_than)
         with self._changed:
             self._changed.wait_for(lambda: not self._is_refreshing, timeout=seconds)
             rate = self._usable()
@@ -164,7 +161,7 @@ class Rates:
 
     def _usable(self) -> Rate | None:
         # The difference in both directions: after the clock was set back, a price from "later" is of no known age.
-        if self._stored is None or abs(self._clock() - self._stored.as_of) > self._max_age:
+        if self._true_at is None or abs(self._clock() - self._true_at) > self._max_age:
             return None
         return self._stored
 
@@ -205,24 +202,96 @@ class Rates:
             retry_after_seconds=max(1, ceil(left.total_seconds())),
         )
 
-    def _refresh_in_background(self) -> None:
+    def _refresh_in_background(self, newer_than: datetime | None = None) -> None:
         try:
-            self._run_in_background(self._refresh)
+            self._run_in_background(partial(self._refresh, newer_than))
         except RuntimeError:
             # Out of threads: the stored price is still valid, and a later request tries again.
             log.warning("rate refresh not started reason=no thread")
             self._finish([], is_trusted=True)
 
-    def _refresh(self) -> None:
-        """Ask the sources and store the result if it can be trusted. Only for the holder of the claim."""
+    def _refresh(self, newer_than: datetime | None = None) -> None:
+        """Take what another server has read, or ask the sources. Only for the holder of the claim.
+
+        The result is stored, and shared, if it can be trusted.
+        """
         answers: list[Rate] = []
         is_trusted = True
+        turn = Turn(is_done=False)
         try:
-            answers = self._ask_sources()
-            is_trusted = self._is_believable(answers)
+            turn = take_turn(self._share, lambda found: self._take(found, newer_than), self._has_price)
+            if not turn.is_done:
+                asked_at = self._clock()
+                answers = self._ask_sources()
+                self._asked_at = asked_at if answers else self._asked_at
+                is_trusted = self._guard.believes(answers)
         finally:
             # Also after a bug in a source: the claim must be released, or no thread could refresh again.
-            self._finish(answers, is_trusted=is_trusted)
+            if turn.is_done:
+                self._end_refresh()
+            else:
+                self._finish(answers, is_trusted=is_trusted)
+        if turn.claimed_at is not None:
+            self._tell_others(answers, turn.claimed_at, is_trusted=is_trusted)
+
+    def _has_price(self) -> bool:
+        with self._changed:
+            return self._usable() is not None
+
+    def _tell_others(self, answers: Sequence[Rate], claimed_at: datetime, *, is_trusted: bool) -> None:
+        if not is_trusted:
+            self._share.refuse(claimed_at)
+        elif answers:
+            # Now, not when they were asked: an answer of Strike may have corrected our clock in between.
+            age = max(timedelta(), self._clock() - answers[0].as_of)
+            self._share.store(answers[0], spread_of(answers), claimed_at, age)
+        else:
+            self._share.release()
+
+    def _take_shared(self) -> bool:
+        """Look at what servers share. True: the sources need not be asked now, and the claim is released."""
+        is_done = True
+        try:
+            found = self._share.find()
+            is_done = found is not None and self._take(found)
+        finally:
+            if is_done:
+                self._end_refresh()
+        return is_done
+
+    def _end_refresh(self) -> None:
+        with self._changed:
+            self._is_refreshing = False
+            self._changed.notify_all()
+
+    def _take(self, found: SharedPrice, newer_than: datetime | None = None) -> bool:
+        """Use another server's reading if it is later than ours. True if the sources need not be asked now."""
+        self._guard.note_shared(found)
+        # After the clock was set back, a reading of ours from "later" is of no known age.
+        if self._asked_at is not None and found.read_at <= self._asked_at <= self._clock():
+            return False
+        rate = found.rate
+        if rate is None or not found.is_usable:
+            return self._take_disagreement(found.read_at)
+        is_newer = newer_than is None or rate.as_of > newer_than
+        is_old = self._clock() - found.true_at > self._max_age
+        if is_old or not is_newer or not self._guard.believes_shared(found):
+            return False
+        self._asked_at = found.read_at
+        with self._changed:
+            self._stored, self._true_at, self._spread = rate, found.true_at, found.spread
+            self._fetched_at = found.read_at
+            is_fresh = self._is_within(found.read_at, self._fresh)
+            self._failed_at = None if is_fresh else self._failed_at
+        return is_fresh
+
+    def _take_disagreement(self, read_at: datetime) -> bool:
+        self._asked_at = read_at
+        with self._changed:
+            self._stored = self._true_at = None
+            is_recent = self._is_within(read_at, self._retry)
+            self._failed_at = read_at if is_recent else self._failed_at
+        return is_recent
 
     def _finish(self, answers: Sequence[Rate], *, is_trusted: bool) -> None:
         """Let the next one refresh, with a new price, with the old one, or (not trusted) with none."""
@@ -230,22 +299,23 @@ class Rates:
             now = self._clock()
             if answers and is_trusted:
                 self._stored, self._fetched_at, self._failed_at = answers[0], now, None
+                self._true_at = answers[0].as_of
             else:
-                self._stored = self._stored if is_trusted else None
+                if not is_trusted:
+                    self._stored = self._true_at = None
                 self._failed_at = now
-            self._spread = _spread(answers)
+            self._spread = spread_of(answers)
             self._refreshes[_outcome(answers, is_trusted=is_trusted)] += 1
             self._is_refreshing = False
             self._changed.notify_all()
 
     def _ask_sources(self) -> list[Rate]:
-        wanted = 2 if self._max_spread_percent else 1
         answers: list[Rate] = []
         for source in self._sources:
             rate = self._ask(source)
             if rate is not None:
                 answers.append(rate)
-            if len(answers) == wanted:
+            if len(answers) == self._wanted_answers:
                 break
         if not answers:
             log.error("no price from any rate source currency=%s", self._currency)
@@ -262,81 +332,6 @@ class Rates:
         if rate is None:
             log.info("currency unknown to rate source source=%s currency=%s", source.name, self._currency)
         return rate
-
-    def _is_believable(self, answers: Sequence[Rate]) -> bool:
-        """Whether the first answer may be used for a sale. Stores it for later comparisons."""
-        if len(answers) > 1:
-            if not self._do_agree(answers):
-                self._disagreed_at = self._clock()
-                return False
-            self._last_agreed, self._disagreed_at = answers[0], None
-        elif answers and not self._is_near_the_last(answers[0]):
-            return False
-        if answers:
-            self._last_believed = answers[0]
-        return True
-
-    def _do_agree(self, answers: Sequence[Rate]) -> bool:
-        for one, other in pairwise(answers):
-            if _distance_percent(one, other) > self._max_spread_percent:
-                log.error(
-                    "rate sources disagree RATE_MAX_SPREAD_PERCENT=%s currency=%s %s=%s %s=%s",
-                    *(self._max_spread_percent, self._currency),
-                    *(one.source, one.price, other.source, other.price),
-                )
-                return False
-        return True
-
-    def _is_near_the_last(self, rate: Rate) -> bool:
-        """Whether a price without a second source can be trusted."""
-        try:
-            sold = self._last_sold()
-        except LnpayError as error:
-            log.warning("lone rate not compared source=%s error=%s", rate.source, type(error).__name__)
-            return False
-        known = [one for one in (self._last_believed, self._last_agreed, sold) if one is not None]
-        if not known and self._is_within(self._disagreed_at, DISAGREEMENT_LASTS):
-            log.error("lone rate rejected source=%s reason=the sources disagreed recently", rate.source)
-            return False
-        for last in known:
-            limit = lone_limit_percent(rate, last, self._max_spread_percent)
-            if _distance_percent(rate, last) > limit:
-                log.error(
-                    "lone rate rejected currency=%s %s=%s last=%s of=%s age_seconds=%d limit_percent=%d",
-                    *(self._currency, rate.source, rate.price, last.price, last.source),
-                    *(_seconds_between(rate, last), limit),
-                )
-                return False
-        return True
-
-
-def lone_limit_percent(rate: Rate, last: Rate, max_spread_percent: Decimal) -> Decimal:
-    """How far a price that came alone may be from the last one believed: a fixed part, and a part for each hour since.
-
-    A price of an hour ago allows 10 percent with the default spread, one of a day ago 125. After a week even ten times
-    the last price is allowed: a shop that was closed for long must be able to sell again.
-    """
-    allowed = max(max_spread_percent, LONE_PERCENT)
-    if not max_spread_percent and rate.source != last.source:
-        allowed = OTHER_MARKET_PERCENT
-    hours = Decimal(_seconds_between(rate, last)) / 3600
-    return allowed + LONE_PERCENT_PER_HOUR * hours
-
-
-def _seconds_between(one: Rate, other: Rate) -> int:
-    # In both directions: after the clock was set back, a price from "later" is of no known age.
-    return abs(int((one.as_of - other.as_of).total_seconds()))
-
-
-def _distance_percent(one: Rate, other: Rate) -> Decimal:
-    """How much higher the higher price is, in percent of the lower one."""
-    low, high = sorted((one.price, other.price))
-    return (high - low) * 100 / low
-
-
-def _spread(answers: Sequence[Rate]) -> Decimal | None:
-    prices = [answer.price for answer in answers]
-    return (max(prices) - min(prices)) / min(prices) if len(prices) > 1 else None
 
 
 def _outcome(answers: Sequence[Rate], *, is_trusted: bool) -> Refresh:

@@ -45,6 +45,10 @@ class Limits:
             return at.astimezone(UTC)
         return datetime.fromtimestamp((self._steady or steady_seconds)(), UTC)
 
+    def is_restarted_with_machine(self) -> bool:
+        """Whether `now` begins again when the machine restarts."""
+        return self._steady is None and self._connection.dialect.name != "postgresql"
+
     def blocked_for(self, bucket: str) -> timedelta:
         """How long the provider still refuses calls of this bucket, as far as is known; 0 if it does not."""
         until = self.blocked_until(bucket)

@@ -47,6 +47,7 @@ from lnpay.repository.queries.receives import Receives
 from lnpay.repository.queries.refund_list import RefundList
 from lnpay.repository.queries.refund_requests import RefundRequests
 from lnpay.repository.queries.searches import Searches
+from lnpay.repository.queries.shared_prices import SharedPrices
 from lnpay.repository.refunds import Refunds
 from lnpay.repository.restores import Restores
 from lnpay.repository.sql import UNREADABLE_OPTION, UnreadableRows
@@ -54,7 +55,7 @@ from lnpay.repository.webhook_endpoints import WebhookEndpoints
 
 log = logging.getLogger(__name__)
 
-SCHEMA_VERSION = "0029"
+SCHEMA_VERSION = "0030"
 """The newest migration. A test compares it with the migrations."""
 
 BUSY_TIMEOUT_MS = 10_000
@@ -86,6 +87,7 @@ class Transaction:
         self.deliveries = Deliveries(connection)
         self.webhook_endpoints = WebhookEndpoints(connection)
         self.limits = Limits(connection, steady)
+        self.shared_prices = SharedPrices(connection, self.limits)
         self.heartbeats = Heartbeats(connection)
         self.payment_statuses = PaymentStatuses(connection)
         self.refund_list = RefundList(connection)

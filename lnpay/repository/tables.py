@@ -28,6 +28,7 @@ from lnpay.repository.schema.archive import archive_totals as archive_totals
 from lnpay.repository.schema.archive import invoice_archive as invoice_archive
 from lnpay.repository.schema.base import BigId, one_of, only_where
 from lnpay.repository.schema.base import metadata as metadata
+from lnpay.repository.schema.prices import shared_prices as shared_prices
 from lnpay.repository.schema.receives import receives as receives
 from lnpay.repository.schema.refunds import refund_attempts as refund_attempts
 from lnpay.repository.schema.refunds import refunds as refunds

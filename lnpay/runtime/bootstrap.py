@@ -47,6 +47,7 @@ from lnpay.refunds.send import refund_dispatcher
 from lnpay.repository import Repository
 from lnpay.runtime.backend import Access, Backend, ShopFace
 from lnpay.runtime.host import find_host
+from lnpay.runtime.price_share import DatabaseShare
 from lnpay.strike.budget import Budget
 from lnpay.strike.client import Strike
 
@@ -213,6 +214,7 @@ def _rates(
             max_spread_percent=settings.rate_max_spread_percent,
             run_in_background=run_in_background,
             last_sold=partial(last_sold, currency),
+            share=DatabaseShare(repository, currency, clock),
         )
 
     return RatesByCurrency(settings.currency, make, clock)

@@ -12,6 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -147,9 +148,13 @@ class QuietRates(Rates):
 
     host: Host
 
-    def _refresh(self) -> None:
+    def _refresh(self, newer_than: datetime | None = None) -> None:
         with self.host.scheduler.quiet():
-            super()._refresh()
+            super()._refresh(newer_than)
+
+    def _take_shared(self) -> bool:
+        with self.host.scheduler.quiet():
+            return super()._take_shared()
 
 
 class Network(WsgiAdapter):

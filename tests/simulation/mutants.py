@@ -260,7 +260,7 @@ MUTANTS = (
     Mutant(
         "an order is marked as invalid by our own clock",
         (Change(mark_invalid.mark_invalid, "context.strike.confirm_time()", "pass"),),
-        known=(71,),
+        known=(478,),
         shows_in=lambda scene: scene.skew_seconds > 0,
     ),
     Mutant(
