@@ -506,6 +506,24 @@ class TestADamagedArchive:
         assert any(row in one for one in attention(world.backend.repository, world.clock()).stalled)
         assert f"unreadable row table=invoice_archive key={damaged.id}" in caplog.text
 
+    def test_the_columns_of_an_older_backup_repair_it(self, world: World) -> None:
+        invoice = sale(world)
+        backup = dict(zip(records.FIELDS, columns(world, invoice), strict=True))
+        assert archived_after(world, 31) == 1
+        damage(world, invoice, body=b"garbage")
+        put_back = (
+            "UPDATE invoices SET bolt11 = :bolt11, strike_invoice = :strike_invoice, strike_quote = :strike_quote, "
+            "archived_at = NULL WHERE id = :id"
+        )
+        with world.backend.repository.engine.begin() as connection:
+            connection.execute(text(put_back), {**backup, "id": invoice.id})
+            connection.execute(text("DELETE FROM invoice_archive WHERE invoice_id = :id"), {"id": invoice.id})
+
+        assert world.invoice(invoice.strike_invoice_id) == invoice
+        assert main_pass(world.backend).trouble is None
+        assert archived_after(world, 1) == 1
+        assert world.invoice(invoice.strike_invoice_id).issue.bolt11 == invoice.issue.bolt11
+
     def test_it_can_still_be_refunded(self, world: World, damaged: Invoice) -> None:
         refund(world, world.invoice(damaged.strike_invoice_id))
         assert world.refund(damaged) is not None
