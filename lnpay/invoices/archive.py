@@ -14,7 +14,7 @@ ARCHIVED = "archived"
 """Milestone: when a process last found nothing left to archive."""
 
 BATCH = 25
-"""Invoices per transaction. SQLite's only write lock is held for some 20 ms, half of that for the disk."""
+"""Invoices per transaction: SQLite's only write lock is held for 20 to 46 ms."""
 
 PAUSE_SECONDS = 0.02
 """Between two transactions, so that a sale in another process gets the lock: SQLite keeps no queue."""
@@ -24,7 +24,7 @@ MOST_ARCHIVED = 2_000
 
 
 def archive(context: SettlementContext, asked_at: float, after_days: int) -> int:
-    """Archive invoices with which all was done `after_days` ago: paid, told, and refunds sent. Returns how many.
+    """Archive invoices with which everything was done `after_days` ago: paid, delivered, refunded. Returns how many.
 
     asked_at, after_days: as of `prune`. 0: nothing is archived.
     Raises StorageUnavailable when a batch cannot be read back as it was written; then it stays where it was.
