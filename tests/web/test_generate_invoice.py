@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -181,7 +182,19 @@ class TestBadAmounts:
 
     @pytest.mark.parametrize("number", ["1e99999999999999999999", "-1e99999999999999999999", "1e-99999999999999999999"])
     def test_a_number_beyond_all_numbers_is_a_400(self, world: World, number: str) -> None:
-        assert_error(post(world, f'{{"amount_fiat": {number}}}'), 400, "invalid_json")
+        answer = post(world, f'{{"amount_fiat": {number}}}')
+
+        assert_error(answer, 400, "invalid_json")
+        assert "too large or too small" in answer.get_json()["message"]
+
+    @pytest.mark.parametrize("field", ["amount_fiat", "expires_in", "correlation_id", "metadata", "unknown"])
+    def test_a_number_with_a_long_exponent_does_not_occupy_the_server(self, world: World, field: str) -> None:
+        began = time.monotonic()
+
+        answer = post(world, f'{{"amount_fiat": "5.00", "{field}": 1e200000}}')
+
+        assert_error(answer, 400, "invalid_json")
+        assert time.monotonic() - began < 0.5
 
     @pytest.mark.parametrize("currency", ["jpy", "clp", "krw", "vnd"])
     def test_a_currency_without_decimals_takes_none(self, make_world: Callable[..., World], currency: str) -> None:
@@ -325,6 +338,19 @@ class TestBadBodies:
     def test_what_is_no_json_object_is_a_400(self, world: World, body: bytes) -> None:
         assert_error(post(world, body), 400, "invalid_json")
         assert (world.count_rows(), world.calls()) == (0, [])
+
+    @pytest.mark.parametrize(
+        ("body", "why"),
+        [
+            (b"", "the body is empty"), (b" \n", "the body is empty"), (b"{'amount_fiat': 5}", "line 1, column 2"),
+            (b'{"amount_fiat": "5.00",\n "a": }', "line 2, column 7"), (b'{"amount_fiat": "\xff"}', "send it as UTF-8"),
+            (b'{"amount_fiat": NaN}', "NaN is not a JSON number"), (b"[" * 60_000, "nested too deeply"),
+            (b'{"amount_fiat": ' + b"9" * 5_000 + b"}", "too large or too small"),
+        ],
+        ids=lambda value: ascii(value)[:30],
+    )  # fmt: skip
+    def test_the_message_says_where_the_body_is_wrong(self, world: World, body: bytes, why: str) -> None:
+        assert why in post(world, body).get_json()["message"]
 
     @pytest.mark.parametrize("size", [64 * 1024 + 1, 5_000_000])
     def test_a_body_that_is_too_large_is_a_413(self, world: World, size: int) -> None:

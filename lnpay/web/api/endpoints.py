@@ -21,7 +21,7 @@ from lnpay.web.api.answers import (
     LastAnswer,
     MessagesDue,
 )
-from lnpay.web.api.schemas import read_json
+from lnpay.web.api.bodies import read_json
 from lnpay.web.authentication import require, require_key
 from lnpay.web.context import current_backend
 

@@ -14,7 +14,7 @@ from lnpay.domain.model import Invoice
 from lnpay.domain.states import InvoiceState
 from lnpay.repository.queries.invoice_list import ListFilter, place_of
 from lnpay.repository.queries.searches import ListPosition
-from lnpay.web.api.schemas import invalid_fields
+from lnpay.web.api.bodies import invalid_fields
 
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 100

@@ -21,7 +21,8 @@ from lnpay.domain.permissions import Permission
 from lnpay.domain.states import AmountBasis, CancelCause, RefundAsker, RefundKind, RefundState
 from lnpay.refunds.merchant import RefundRequest, cancel_refund, create_refund, find_refund, list_refunds
 from lnpay.web.api.answers import AmountFiat, InvoiceId, Moment
-from lnpay.web.api.schemas import IDEMPOTENCY_KEY, idempotency_key, invalid_fields, read_json
+from lnpay.web.api.bodies import invalid_fields, read_json
+from lnpay.web.api.schemas import IDEMPOTENCY_KEY, idempotency_key
 from lnpay.web.authentication import Caller, require_key
 from lnpay.web.context import current_backend
 

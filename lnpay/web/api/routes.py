@@ -38,14 +38,9 @@ from lnpay.web.api.answers import (
     OpenInvoice,
     OrderAttempts,
 )
+from lnpay.web.api.bodies import invalid_fields, read_json
 from lnpay.web.api.listing import PAGED, ListQuery, cursor_after, read_list_query
-from lnpay.web.api.schemas import (
-    AMOUNT_LIMIT,
-    GenerateInvoice,
-    idempotency_key,
-    invalid_fields,
-    read_json,
-)
+from lnpay.web.api.schemas import AMOUNT_LIMIT, GenerateInvoice, idempotency_key
 from lnpay.web.authentication import require
 from lnpay.web.context import current_backend
 from lnpay.web.customer.pages import beside

@@ -1,4 +1,4 @@
-"""The shapes of requests, checked by pydantic, and the sentences for what is wrong with one.
+"""The shapes of requests, checked by pydantic.
 
 `GET /openapi.json` shows the same models, so what is checked by code is written beside it as JSON Schema.
 """
@@ -10,7 +10,7 @@ import json
 import re
 import uuid
 from decimal import Decimal
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -18,10 +18,8 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    ValidationError,
     WithJsonSchema,
 )
-from werkzeug.exceptions import UnsupportedMediaType
 from werkzeug.wrappers import Request
 
 from lnpay.domain.errors import InvalidRequest
@@ -35,6 +33,7 @@ from lnpay.domain.text import (
     on_one_line,
 )
 from lnpay.invoices.create import MAX_EXPIRES_IN_SECONDS, MIN_EXPIRES_IN_SECONDS, check_expires_in
+from lnpay.web.api.bodies import invalid_fields
 from lnpay.web.api.links import LINK_PATTERN, MAX_LINK_CHARACTERS, customer_link
 
 AMOUNT_LIMIT = 10**11
@@ -344,57 +343,3 @@ class GenerateInvoice(BaseModel):
         # No part can hold the NUL between the two: a key is visible ASCII.
         digest = hashlib.sha256(f"{scope}\0{idempotency_key}".encode("utf-8", "surrogatepass")).hexdigest()
         return f"key-{digest[:36]}"
-
-
-Model = TypeVar("Model", bound=BaseModel)
-
-
-def read_json(request: Request, model: type[Model]) -> Model:
-    """The request's JSON body as `model`; numbers with a fraction become Decimal.
-
-    Raises UnsupportedMediaType when it is not sent as JSON, InvalidRequest, naming the fields, for what is wrong in it.
-    """
-    if not request.is_json:
-        raise UnsupportedMediaType
-    try:
-        body = json.loads(request.get_data(), parse_float=Decimal, parse_constant=_refuse_constant)
-    # Arithmetic: an exponent of twenty digits is JSON, and more than Decimal holds.
-    except (ValueError, ArithmeticError, RecursionError) as error:
-        raise InvalidRequest("the body is not valid JSON", code="invalid_json") from error
-    if not isinstance(body, dict):
-        raise InvalidRequest("the body must be a JSON object", code="invalid_json")
-    try:
-        return model.model_validate(body)
-    except ValidationError as error:
-        raise invalid_fields({_field(one["loc"]): _sentence(dict(one)) for one in error.errors()}) from error
-
-
-def invalid_fields(fields: dict[str, str]) -> InvalidRequest:
-    """An InvalidRequest that says of each field what is wrong with it."""
-    said = "; ".join(f"{field} {why}" for field, why in fields.items())
-    return InvalidRequest(said[:1000], errors=fields)
-
-
-def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not JSON")
-
-
-def _field(location: tuple[int | str, ...]) -> str:
-    return ".".join(str(part) for part in location)[:100] or "body"
-
-
-_SENTENCES = {
-    "missing": "is missing",
-    "extra_forbidden": "is not a field of this request",
-    "string_type": "must be a string",
-    "string_unicode": "has characters that are not text",
-    "dict_type": "must be an object",
-}
-
-
-def _sentence(error: dict[str, Any]) -> str:
-    if error["type"] in ("string_too_long", "too_long"):  # the second where a validator of ours runs before
-        return f"is longer than {error['ctx']['max_length']:,} characters"
-    if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    return _SENTENCES.get(error["type"], "is not valid")
