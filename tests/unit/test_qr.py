@@ -15,8 +15,10 @@ import zxingcpp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from qrcode.util import ALPHA_NUM, MODE_ALPHA_NUM, QRData, create_data
 
 from lnpay.web.customer import qr
+from lnpay.web.customer.qr_codewords import LARGEST_VERSION, codewords, smallest_version
 
 BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 LENGTHS = [*range(1, 60), *range(60, 420, 7), 500, 650, 800, 1000, 1024, 1500, 2000, 3000, 4000, 4286]
@@ -164,6 +166,24 @@ class TestPicture:
         assert root.attrib["viewBox"] == f"0 0 {size} {size}"
         assert square.attrib == {"width": size, "height": size, "fill": "#fff"}
         assert path.attrib["fill"] == "#000"
+
+
+class TestCodewords:
+    @pytest.mark.parametrize("version", range(1, LARGEST_VERSION + 1))
+    def test_they_are_those_of_the_library_in_every_version(self, version: int) -> None:
+        most = max(length for length in range(4297) if smallest_version(length) == version)
+        for length in (most, most - 1, most - 2):
+            letters = random.Random(length).choices(ALPHA_NUM.decode(), k=length)
+            text = "".join(letters)
+            data = [QRData(text, mode=MODE_ALPHA_NUM)]
+
+            assert codewords(text, version) == create_data(version, qrcode.ERROR_CORRECT_L, data)
+
+    @pytest.mark.parametrize("length", [1, 2, 21, 22, 23, 24])
+    def test_they_are_those_of_the_library_where_little_or_no_room_is_left(self, length: int) -> None:
+        data = [QRData("A" * length, mode=MODE_ALPHA_NUM)]
+
+        assert codewords("A" * length, 1) == create_data(1, qrcode.ERROR_CORRECT_L, data)
 
 
 def test_nothing_heavy_is_imported_before_the_first_code() -> None:

@@ -19,9 +19,6 @@ QUIET_ZONE = 4
 PIXELS_PER_MODULE = 8
 """One byte of a 1-bit image, so that a module is never cut and its edges stay sharp."""
 
-LARGEST_VERSION = 40
-"""Sizes of QR codes are numbered from 1 to this."""
-
 _URI_CHARACTERS = re.compile(r"[0-9A-Za-z]+", re.ASCII)
 _MASK = 7
 _WHITE = b"\xff"
@@ -89,27 +86,12 @@ def _matrix(text: str) -> Matrix:
     Raises ValueError if the text exceeds the largest code.
     """
     import qrcode
-    from qrcode.util import MODE_ALPHA_NUM, QRData
 
-    version = _smallest_version(len(text))
+    from lnpay.web.customer.qr_codewords import codewords, smallest_version
+
+    version = smallest_version(len(text))
     code = qrcode.QRCode(version, error_correction=qrcode.ERROR_CORRECT_L, mask_pattern=_MASK)
-    # One segment, because the text is alphanumeric throughout.
-    code.add_data(QRData(text.encode("ascii"), mode=MODE_ALPHA_NUM, check_data=False), optimize=0)
+    # Where the library keeps the codewords of its data; it computes them only if there are none.
+    code.data_cache = codewords(text, version)
     code.make(fit=False)
     return [bytes(row) for row in code.modules]
-
-
-def _smallest_version(characters: int) -> int:
-    """The smallest size of code for alphanumeric text. The library's own search would encode it once or twice more.
-
-    Raises ValueError if there is none.
-    """
-    from qrcode import ERROR_CORRECT_L
-    from qrcode.util import BIT_LIMIT_TABLE, MODE_ALPHA_NUM, length_in_bits
-
-    # ISO/IEC 18004, 7.4.4: a mode of 4 bits, the length, 11 bits for each pair of characters, 6 for a last one.
-    bits = 4 + characters // 2 * 11 + characters % 2 * 6
-    for version in range(1, LARGEST_VERSION + 1):
-        if bits + length_in_bits(MODE_ALPHA_NUM, version) <= BIT_LIMIT_TABLE[ERROR_CORRECT_L][version]:
-            return version
-    raise ValueError("a payment request of this length does not fit into a QR code")
