@@ -20,7 +20,7 @@ NEITHER = "is neither a Lightning address (name@host) nor an LNURL"
 _NAME = re.compile(r"[a-z0-9._+-]{1,64}\Z")
 _HOST = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]{0,61}[a-z0-9]\Z")
 _INVISIBLE = "\u200b\u200e\u200f\u2060\ufeff"
-"""Invisible characters that are copied along from web pages and chats."""
+"""Invisible characters that come along when text is copied from web pages and chats."""
 
 _SAFE_IN_URL = "/?:@!$&'()*+,;=-._~%[]"
 _ALIENS = (
@@ -42,12 +42,12 @@ class AddressRefused(ValueError):
 
 
 def is_payment_request(text: str) -> bool:
-    """Whether `text` is meant to be a payment request (BOLT11), with or without `lightning:`; no more is checked."""
+    """Whether `text` looks like a payment request (BOLT11), with or without `lightning:`; it is not decoded."""
     return re.match(r"(?:lightning:(?://)?)?ln(?:bcrt|bc|tbs|tb)[0-9]*[munp]?1[a-z0-9]*\Z", text.lower()) is not None
 
 
 def refund_address(text: str | None) -> str | None:
-    """The address in `text`, normalised for Strike, or None if it is not one. See parse_refund_address."""
+    """The address in `text`, normalised for Strike, or None if there is none. See parse_refund_address."""
     if text is None:
         return None
     try:
@@ -59,9 +59,9 @@ def refund_address(text: str | None) -> str | None:
 def parse_refund_address(text: str) -> str:
     """The address in `text`, normalised for Strike. Raises AddressRefused.
 
-    "lightning:Alice@Example.com" gives "alice@example.com", "alice@bücher.example" its `xn--` form. An LNURL has its
-    checksum verified and comes out in lower case, which is how bech32 is read; the address inside keeps its case.
-    `lnurlp://host/Path` becomes the LNURL of `https://host/Path`, and a link with `?lightning=` is what that holds.
+    "lightning:Alice@Example.com" gives "alice@example.com", "alice@bücher.example" its `xn--` form. An LNURL is
+    returned in lower case after its checksum is verified; the URL encoded in it keeps its case. `lnurlp://host/Path`
+    becomes the LNURL of `https://host/Path`. A link with `?lightning=` stands for the address in that parameter.
     """
     if len(text) > MAX_ADDRESS_CHARACTERS:
         raise AddressRefused(NEITHER)
@@ -110,10 +110,10 @@ def _checked_host(host: str) -> str:
     try:
         labels = [ascii_host(label) if label else "" for label in host.split(".")]
     except ValueError:
-        raise AddressRefused("has a host whose name cannot exist") from None
+        raise AddressRefused("has an invalid host name") from None
     # A look-alike letter must not be normalised to an ASCII one: the money would go to another host.
     if any(not old.isascii() and not new.startswith("xn--") for old, new in zip(host.split("."), labels, strict=True)):
-        raise AddressRefused("has a host with letters that only look like a, b, c")
+        raise AddressRefused("has a host name with letters that only look like Latin ones")
     name = ".".join(labels)
     if not _HOST.match(name):
         raise AddressRefused(NEITHER)
@@ -125,7 +125,7 @@ def _from_lnurl(text: str) -> str:
         prefix, words = bech32.decode(text)
         url = bech32.to_bytes(words).decode()
     except bech32.Bech32Error as error:
-        raise AddressRefused(f"is an LNURL with a mistake: {error}") from None
+        raise AddressRefused(f"is an invalid LNURL: {error}") from None
     except UnicodeDecodeError:
         raise AddressRefused("is an LNURL that holds no web address") from None
     parts = _split(url)
@@ -141,7 +141,7 @@ def _from_url(text: str) -> str:
     try:
         port = parts.port
     except ValueError:
-        raise AddressRefused("is an LNURL with a port that cannot be") from None
+        raise AddressRefused("is an LNURL with an invalid port") from None
     if parts.username is not None or parts.password is not None or parts.fragment:
         raise AddressRefused("is an LNURL with more than a host and a path")
     host = _checked_host(parts.hostname or "")
