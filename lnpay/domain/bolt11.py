@@ -1,10 +1,10 @@
 """Reads a Lightning payment request (BOLT #11): amount, time, payment hash, description.
 
-Only what the seller needs to check what a provider issued. Two checks are left to the wallet that pays, because they
-protect the payer and change nothing of what is asked: the signature (it names the node to pay; we do not know the
-provider's nodes, and the string came over TLS) and the feature bits (one that we do not know may be known to every
-wallet, and refusing it would cost sales).
-Source: https://github.com/lightning/bolts/blob/master/11-payment-encoding.md, and BIP 173 for bech32.
+It reads only what a seller needs to check a payment request that the provider issued. Two checks are left to the paying
+wallet, because they protect the payer and do not affect what is asked for: the signature (it names the node to pay, but
+we do not know the provider's nodes, and the string came over TLS) and the feature bits (wallets may support one that we
+do not know, and refusing it would cost sales). Source:
+https://github.com/lightning/bolts/blob/master/11-payment-encoding.md, and BIP 173 for bech32.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DEFAULT_EXPIRY_SECONDS = 3600
 """The default expiry of a payment request."""
 
 MAX_CHARACTERS = 10_000
-"""More than any QR code holds (4,296); it bounds the work that a hostile string can cause."""
+"""More than any QR code holds (4,296). Limits the work that a hostile string can cause."""
 
 _PREFIX = re.compile(r"ln(?P<network>bcrt|bc|tbs|tb)(?P<amount>.*)", re.DOTALL)
 _AMOUNT = re.compile(r"(?P<digits>[1-9][0-9]{0,19})(?P<multiplier>[munp]?)")

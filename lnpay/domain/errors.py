@@ -1,4 +1,4 @@
-"""The error tree, ordered by what the caller may do next.
+"""The exception hierarchy, organised by what the caller may do next.
 
 Each class defines its HTTP answer: its status, its `code`, and whether its message is public. A
 subclass inherits all three. The web layer and the API document read them here.
@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 
 class LnpayError(Exception):
-    """Base of everything this package raises on purpose.
+    """Base class of every error that LNPay raises deliberately.
 
-    http_status: None if no route may raise it; it is then a bug and answered 500. code: a stable identifier
-    for programs. public_message: replaces the message in answers; None if the message itself is public.
+    http_status: None if no route should raise it; if one does, that is a bug, answered with a 500. code: a stable
+    identifier for programs. public_message: replaces the message in answers; None if the message itself is public.
     retry_after_seconds: when to try again, if that is known.
     """
 
@@ -136,15 +136,18 @@ class RateUnavailable(LnpayError):
 
 
 class StorageUnavailable(LnpayError):
-    """The database could not do its part. Nothing of the transaction was kept, unless only the answer to its COMMIT was
-    lost: then all of it was. So a caller that repeats itself reads first."""
+    """The database failed. The transaction was rolled back, unless only the answer to its COMMIT was lost: then it was
+    committed. A caller that retries must therefore read first.
+    """
 
     http_status = 503
     code = "storage_unavailable"
 
 
 class UnreadableRow(LnpayError):
-    """A row of the database holds what LNPay never writes; the operator repairs it. The message names the row."""
+    """A database row contains something that LNPay never writes; the operator must repair it. The message names the
+    row.
+    """
 
     http_status = 503
     code = "unreadable_row"
@@ -152,7 +155,7 @@ class UnreadableRow(LnpayError):
 
 
 class SchemaTooNew(LnpayError):
-    """The tables are not those of this version: most often a newer LNPay has made them."""
+    """The tables belong to another version of LNPay, usually a newer one."""
 
     code = "schema_too_new"
 
@@ -217,7 +220,7 @@ class StrikeRejected(StrikeError):
 
 
 class StrikeUnavailable(StrikeError):
-    """Nothing was done: Strike was not reached, failed before acting, or asks to wait. Safe to repeat."""
+    """Nothing was done: Strike was not reached, failed before acting, or asked us to wait. Safe to repeat."""
 
     http_status = 503
     code = "provider_unavailable"
@@ -225,7 +228,7 @@ class StrikeUnavailable(StrikeError):
 
 
 class StrikeUnanswered(StrikeUnavailable):
-    """Strike was reached and asked to read something, but its answer did not arrive whole. Other reads may succeed."""
+    """A read request reached Strike, but its answer did not arrive in full. Other reads may succeed."""
 
 
 class StrikeAmbiguous(StrikeError):

@@ -1,7 +1,8 @@
-"""The events that LNPay notifies the shop of, and their bodies.
+"""The events that LNPay sends to the shop, and their bodies.
 
-`status`, `message` and `invoice` at the top are what the first version's shops read; the rest follows Standard
-Webhooks (`type`, `timestamp`, `data`). Only invoice.settled says "success": a shop that looks at nothing else is right.
+Shops written for the first version read the top-level `status`, `message` and `invoice`; the rest follows Standard
+Webhooks (`type`, `timestamp`, `data`). Only invoice.settled has the status "success", so a shop that checks nothing
+else never ships an unpaid order.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class EventType(StrEnum):
 
 
 class BtcpayEventType(StrEnum):
-    """The events of BTCPay Server that LNPay sends to endpoints of that form.
+    """The BTCPay Server events that LNPay sends to endpoints of that form.
 
     Shop plugins ship on those that name a payment. A late payment is named only once it is accepted.
     """
@@ -74,7 +75,7 @@ WORDS = {
 
 
 HELD_LATE = "The payment came too late; it waits for your decision to accept or refund it."
-"""The message of invoice.paid_late where LNPay does not refund it by itself."""
+"""The message of invoice.paid_late if LNPay does not refund the payment automatically."""
 
 
 def new_webhook_id() -> str:

@@ -1,6 +1,6 @@
-"""LNPay's records, frozen. Money is whole sats or Decimal; times are UTC-aware.
+"""LNPay's records, immutable. Money is whole sats or Decimal; times are UTC-aware.
 
-`Draft` is the shop's request, priced and stored before Strike is asked; it becomes an `Invoice` when Strike has issued
+`Draft` is the shop's request, priced and stored before Strike is called; it becomes an `Invoice` once Strike has issued
 one for it. Both are the same row: nothing moves between tables.
 """
 
@@ -32,7 +32,7 @@ from lnpay.domain.states import (
 )
 
 Clock = Callable[[], datetime]
-"""Returns the time, UTC-aware. An argument everywhere, so that a test can move it."""
+"""Returns the current time, UTC-aware. Always passed in, so that tests can control it."""
 
 
 def utc_now() -> datetime:
@@ -52,12 +52,13 @@ class Rate:
 
 @dataclass(frozen=True)
 class Order:
-    """What a shop asks for, checked. Two orders that are equal are the same request.
+    """A shop's request, validated. Two equal orders are the same request.
 
-    return_url, retry_url: where the customer goes when it is paid, and for a new invoice when the time is over.
+    return_url, retry_url: where the customer goes once it is paid, and for a new invoice once it has expired.
     metadata: any JSON value that the shop wants returned, unchanged, in every message and answer about the order.
-    order_id: the shop's order when it may have several attempts, each with a correlation id of its own.
-    checkout_options: what a Greenfield client chose for the payment page. None: the invoice came another way.
+    order_id: the shop's order, if that may take several attempts, each with its own correlation id.
+    checkout_options: what a Greenfield client chose for the payment page. None: the invoice was not created through
+    Greenfield.
     expires_in: seconds to pay; None: the installation's default.
     """
 
@@ -75,10 +76,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Draft:
-    """An order with its price, not yet issued at Strike: no customer has seen anything of it.
+    """An order with its price, not yet issued at Strike and not yet shown to any customer.
 
-    `strike_correlation_id` makes creating it at Strike safe to repeat. It is ours alone (see `strike_names`) and new
-    whenever the draft is priced again: Strike keeps the first price under the first name.
+    `strike_correlation_id` makes creating it at Strike safe to repeat. No other program can choose the same one (see
+    `strike_names`). A draft that is priced again gets a new one, because Strike keeps the first price under the first
+    name.
     """
 
     id: int
@@ -92,7 +94,7 @@ class Draft:
 
     @property
     def order_id(self) -> str:
-        """The shop's order that this is an attempt to sell. Without an id of its own it is the correlation id."""
+        """The id of the shop's order that this invoice is for: the correlation id, unless the shop gave one."""
         return self.order.order_id or self.correlation_id
 
 
@@ -100,10 +102,10 @@ class Draft:
 class Issue:
     """What Strike issued for a draft: its invoice, the one quote we show, and what that quote's BOLT11 says.
 
-    receive_with: whether it is an invoice of Strike's, or a receive request shown as one: then strike_invoice_id is the
-    request's id, and its payments are credited in target_currency, an upper-case code (None: of an invoice).
-    archived_at: since when bolt11 and both objects of Strike's are kept in the archive. All three are empty if what is
-    there cannot be read.
+    receive_with: whether it is a Strike invoice, or a receive request presented as one. For a receive request,
+    strike_invoice_id is the request's id, and its payments are credited in target_currency, an upper-case code.
+    archived_at: when bolt11 and Strike's two objects were moved to the archive. All three are empty if the archive
+    cannot be read.
     """
 
     strike_invoice_id: str
@@ -121,13 +123,13 @@ class Issue:
 
 @dataclass(frozen=True)
 class Invoice(Draft):
-    """A payment request that a customer may have seen, and where it stands.
+    """A payment request that a customer may have seen, and its state.
 
-    seen_at: when Strike first showed money that is not final yet; for the customer's eyes, nothing is decided by it.
+    seen_at: when Strike first showed a payment that is not final yet; only displayed, it decides nothing.
     marked_invalid_at: when the shop gave the invoice up; its deadline ended then, so a later payment is late.
-    accepted_by: who has accepted a late payment; None: it was in time, or is refunded. accepted_price: the price of
-    one bitcoin by which the rule accepted it.
-    credited: what Strike credited for all of its payments; conversion_rate: at which rate. Of receive requests only.
+    accepted_by: who accepted a late payment; None: it was in time, or is refunded. accepted_price: the price of one
+    bitcoin at which it was accepted automatically.
+    credited, conversion_rate: what Strike credited for all payments of a receive request, and at which rate.
     """
 
     issue: Issue
@@ -144,7 +146,7 @@ class Invoice(Draft):
 
     @property
     def strike_invoice_id(self) -> str:
-        """Strike's `invoiceId`: the name of this invoice outside."""
+        """Strike's `invoiceId`: the id by which shops and operators know this invoice."""
         return self.issue.strike_invoice_id
 
     @property
@@ -155,25 +157,26 @@ class Invoice(Draft):
 
 @dataclass(frozen=True)
 class Refund:
-    """Money owed back for an invoice. Several are possible; together, those that are not canceled never exceed what was
-    received (see `invoices.refund_reserved_sats`).
+    """Money owed back for an invoice. An invoice may have several; those that are not canceled never add up to more
+    than was received (see `invoices.refund_reserved_sats`).
 
-    idempotency_key: of the payment quote of this try. is_in_doubt: Strike may have been told to execute the quote.
-    failures, looks: tries that came to nothing, and looks at a payment in flight; they set the pauses.
+    idempotency_key: for this attempt's payment quote. is_in_doubt: the quote may have been executed at Strike.
+    failures, looks: how many attempts have failed, and how often a payment in flight was checked; they determine the
+    pauses.
     claims: incremented with every claim; only the holder of the newest one may record that it was not sent.
-    reason: why it is not sent yet, in words for the operator; nothing is decided by it.
-    approved_at: a person has lifted the limits for it, and for its present address.
-    started_at: when this try was first executed. executed_at: when a call that could still send it was last made.
-    stuck_at: since when Strike's answers cannot settle any more whether it was sent; a person looks at it.
+    reason: why it is not sent yet, for the operator to read; it decides nothing.
+    approved_at: when the operator lifted the limits for this refund to its current address.
+    started_at: when this attempt was first executed. executed_at: when a call that could still send it was last made.
+    stuck_at: since when Strike's answers can no longer tell whether it was sent; the operator must find out.
     key_number: which of its keys idempotency_key is. asked_at: when Strike was last asked for a quote under that key
-    and may have made one; None when it surely has none, as far as this database knows.
+    and may have made one; None if, as far as this database knows, it cannot have.
     unanswered_quotes: how many requests under that key may have created its quote, because their answer is unknown.
-    wanted_at: since when the customer or the operator asks for it; small refunds wait for that.
-    held_because: why it is held. closed_by: on whose word it counts as sent.
-    sequence: which refund of its invoice it is, from 1; keys are derived from it.
-    basis: how its amount was given. amount_fiat, price, price_as_of: in the invoice's currency, and the price of one
-    bitcoin that made sats of it; None if it was given in sats, or as the whole.
-    asked_by: who asked for it. api_key_id: with which key; None: one of API_KEYS, or none.
+    wanted_at: when the customer or the operator asked for it; small refunds are not sent before that.
+    held_because: why it is held. closed_by: on whose evidence it counts as sent.
+    sequence: its number among the refunds of its invoice, from 1; keys are derived from it.
+    basis: how its amount was given. amount_fiat, price, price_as_of: the amount in the invoice's currency, and the
+    price of one bitcoin that converted it to sats; None if it was given in sats, or as everything that is left.
+    asked_by, api_key_id: who asked for it, and with which key; None: one of API_KEYS, or no key.
     request_key, request_hash: the Idempotency-Key of the request, and what was asked under it.
     claim_expires_at: when it is withdrawn if it still needs an address; None: never.
     canceled_at, cancel_cause: when and why it was withdrawn.
@@ -226,7 +229,7 @@ class Refund:
 
 @dataclass(frozen=True)
 class RefundKey:
-    """An idempotency key, and which one of its refund's keys it is (see `refunds_keys`)."""
+    """An idempotency key, and its number among the keys of its refund (see `lnpay.refunds.keys`)."""
 
     value: str
     number: int
@@ -234,7 +237,7 @@ class RefundKey:
 
 @dataclass(frozen=True)
 class Hold:
-    """Why a refund must wait for a person, for programs and in words."""
+    """Why a refund must wait for the operator: as a code, and in words."""
 
     cause: HoldCause
     reason: str
@@ -242,9 +245,9 @@ class Hold:
 
 @dataclass(frozen=True)
 class RefundAttempt:
-    """One line of a refund's history: what was tried, with which key and quote, and what came of it.
+    """One entry in a refund's history: what was tried, with which key and quote, and the result.
 
-    outcome: in words. state: what the refund was after it; None in lines that an older version added.
+    outcome: in words. state: the refund's state afterwards; None in entries that an older version added.
     """
 
     at: datetime
@@ -264,10 +267,10 @@ class RefundAttempt:
 class Delivery:
     """One message owed to the shop. `webhook_id` is the same on every attempt; `body` is the same bytes.
 
-    endpoint_id: of the webhook endpoint that it is for; None: for the delivery hook (DELIVERY_URL). refund_id: which
-    refund it is about; 0: the invoice itself. last_status: the HTTP status of the endpoint's last answer, if any.
-    original_id: of a redelivery: the message that it repeats. place: where it stands in the order of the messages to an
-    endpoint; None: where its id says.
+    endpoint_id: the webhook endpoint that it is for; None: the delivery hook (DELIVERY_URL). refund_id: the refund that
+    it is about; 0: the invoice itself. last_status: the HTTP status of the endpoint's last answer, if any.
+    original_id: for a redelivery, the message that it repeats. place: its position among the messages to an endpoint;
+    None: its id is the position.
     """
 
     id: int
@@ -292,7 +295,7 @@ class Delivery:
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointSettings:
-    """What can be chosen about a webhook endpoint.
+    """The settings of a webhook endpoint.
 
     wants_everything: every event of the form, regardless of `events`. secret: signs the messages.
     automatic_redelivery: whether a message that is not accepted is sent again.
@@ -313,9 +316,9 @@ class EndpointSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class WebhookEndpoint(EndpointSettings):
-    """An address of the shop that is notified, beside the delivery hook.
+    """A URL of the shop that LNPay notifies in addition to the delivery hook.
 
-    public_id: its name outside. set_by: who chose the address. last_status: the HTTP status of the last answer; None
+    public_id: its id in the API. set_by: who chose the URL. last_status: the HTTP status of the last answer; None
     if there was none. last_error: why the last message was not accepted; None if it was.
     """
 
@@ -332,9 +335,9 @@ class WebhookEndpoint(EndpointSettings):
 class Heartbeat:
     """The last pass of a worker.
 
-    trouble: what a person should look at, in words, if anything. troubled_since: the end of the first of the passes
-    that have been in trouble without a break. unreadable: rows of Strike's list, and of ours, that it passed over.
-    host: the machine it ran on; empty: hosts are not distinguished.
+    trouble: what the operator should look at, in words, if anything. troubled_since: when the current series of passes
+    with trouble began. unreadable: how many rows, Strike's or ours, it skipped. host: the machine that it ran on;
+    empty: hosts are not distinguished.
     """
 
     worker: str
@@ -347,7 +350,7 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class Event:
-    """What the delivery hook is given: one message for the shop, ready to be sent.
+    """What the delivery hook receives: one message for the shop, ready to send.
 
     `content` is the JSON body as bytes and `headers` go with it (webhook-id, webhook-timestamp and, when
     DELIVERY_SECRET is set, webhook-signature); `body` is the same JSON, parsed.
@@ -363,10 +366,10 @@ class Event:
 
 @dataclass(frozen=True)
 class NewApiKey:
-    """What is kept of an API key that is being created. The secret itself is kept nowhere.
+    """What is stored about a new API key. The secret itself is not stored.
 
-    key_hash: SHA-256 of the secret, in hex. application_id, redirect_host: which program asked for the key and where
-    the answer went, if a shop asked for it.
+    key_hash: SHA-256 of the secret, in hex. application_id, redirect_host: if a plugin requested the key, which one,
+    and the host that the key was sent to.
     """
 
     key_hash: str
@@ -380,7 +383,7 @@ class NewApiKey:
 
 @dataclass(frozen=True)
 class ApiKey(NewApiKey):
-    """An API key. revoked_at: since when it is refused. last_used_at: to the minute."""
+    """An API key. revoked_at: from then on it is refused. last_used_at: to the minute."""
 
     id: int
     last_used_at: datetime | None

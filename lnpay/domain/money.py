@@ -15,13 +15,13 @@ BTC = "BTC"
 """Bitcoin, as Strike writes it."""
 
 STRIKE_CURRENCIES = (BTC, "USD", "EUR", "USDT", "GBP", "AUD")
-"""Every currency of Strike's. Which of them an account has, its profile tells."""
+"""Every currency that Strike supports; an account's profile lists those that it holds."""
 
 SATS_PER_BTC = 100_000_000
 MSATS_PER_SAT = 1_000
 
 MAX_SATS = 21_000_000 * SATS_PER_BTC
-"""Every bitcoin there can be. No amount above it is one."""
+"""All the bitcoin that can ever exist; no valid amount exceeds it."""
 
 MAX_AMOUNT_CHARACTERS = 40
 """The longest amount worth reading; it keeps 10**30 readable and a megabyte of digits out of Decimal."""
@@ -78,10 +78,10 @@ CURRENCIES: frozenset[str] = frozenset(
 """The fiat codes of CoinGecko's supported_vs_currencies. VEF is left out: it ended in 2018, and its price is frozen."""
 
 BITCOIN_UNITS = {"btc": Decimal(1), "sats": Decimal(SATS_PER_BTC)}
-"""Codes of amounts that are bitcoin already, with how many of each make one bitcoin: they need no price."""
+"""The units of bitcoin itself, and how many of each make one bitcoin. Amounts in them need no price."""
 
 INVOICE_CURRENCIES = CURRENCIES | BITCOIN_UNITS.keys()
-"""Everything that an invoice can be issued in."""
+"""Every currency or unit in which an invoice can be issued."""
 
 _DECIMALS = {
     **dict.fromkeys(("clp", "jpy", "krw", "vnd", "sats"), 0),
@@ -109,7 +109,7 @@ _EXPONENT = re.compile(r"[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}")
 
 @dataclass(frozen=True)
 class CurrencyAmount:
-    """An amount in a currency of Strike's, which writes codes in upper case."""
+    """An amount in one of Strike's currencies, whose codes are in upper case."""
 
     amount: Decimal
     currency: str
@@ -137,11 +137,11 @@ def read_currency(text: str) -> str:
 
 
 def parse_fiat(value: str | int | Decimal, currency: str) -> Decimal:
-    """Read an amount a shop sent: "12.34", "0,01" (a decimal comma), 12 or Decimal("12.34").
+    """Parse an amount that a shop sent: "12.34", "0,01" (a decimal comma), 12 or Decimal("12.34").
 
     Returns a positive Decimal with exactly the currency's decimals.
-    Raises InvalidRequest, with a sentence for the shop's developer, for anything that is not surely an amount: "1,234"
-    and "15.000" are read differently in different countries. A JSON number is always clear.
+    Raises InvalidRequest, with a message for the shop's developer, for anything invalid or ambiguous: "1,234" and
+    "15.000" are read differently in different countries. A JSON number is never ambiguous.
     """
     decimals = decimals_of(currency)
     amount = _read_decimal(value, decimals)
@@ -157,10 +157,10 @@ def parse_fiat(value: str | int | Decimal, currency: str) -> Decimal:
 
 
 def round_fiat(value: str | int | Decimal, currency: str) -> Decimal:
-    """Read an amount with a decimal point, and round it to the currency's decimals; a half is rounded up.
+    """Parse an amount with a decimal point, and round it to the currency's decimals, half up.
 
-    For shop software that computes with more decimals than a currency has, for tax or from another currency: such a
-    total is no mistake, and BTCPay Server rounds it in this way. In a text, the point only ever separates decimals.
+    For shop software that calculates with more decimals than the currency has, for taxes or conversions: such a total
+    is not a mistake, and BTCPay Server rounds it in the same way. In a string, a point always separates decimals.
     Raises InvalidRequest as `parse_fiat` does, also for what is rounded to zero.
     """
     if isinstance(value, str) and len(value) <= MAX_AMOUNT_CHARACTERS:
@@ -198,10 +198,10 @@ def _read_decimal(value: str | int | Decimal, decimals: int) -> Decimal:
 
 
 def _refuse_two_readings(text: str, decimals: int) -> None:
-    """Raise for a text that two countries read differently, or that has separators of thousands.
+    """Raise for a string that is read differently in different countries, or that has thousands separators.
 
-    "15.000" is fifteen where a point separates decimals, and fifteen thousand where it separates thousands. That goes
-    for every currency: a shop's software writes all of its currencies in one way.
+    "15.000" is fifteen where a point separates decimals, and fifteen thousand where it separates thousands. This
+    applies to every currency, because a shop's software formats all of them in the same way.
     """
     match = _THREE_DIGITS_AFTER.fullmatch(text)
     if match is not None and match["whole"] != "0":
@@ -221,13 +221,13 @@ def _refuse_two_readings(text: str, decimals: int) -> None:
 
 
 def _with_clear_decimals(whole: str, fraction: str, decimals: int) -> str | None:
-    """An amount in a form that cannot be thousands; None where the currency has not so many decimals."""
+    """An amount written so that it cannot mean thousands; None if the currency has too few decimals for that."""
     needed = len(fraction.rstrip("0"))
     if needed > decimals:
         return None
     if decimals == 0:
         return whole
-    # Three digits after the point are what is unclear, and no fourth zero changes the amount.
+    # Exactly three digits after the point are ambiguous; a fourth zero resolves that and does not change the amount.
     return f"{whole}.{fraction[:2]}" if needed <= 2 else f"{whole}.{fraction}0"
 
 
@@ -239,7 +239,7 @@ def _with_decimal_point(text: str) -> str:
 def fiat_to_sats(amount_fiat: Decimal, price: Decimal) -> int:
     """Sats worth `amount_fiat` at `price` (fiat per bitcoin), rounded up: the shop never loses.
 
-    Raises InvalidRequest when that is less than one sat, or more than all bitcoin (the message says the maximum).
+    Raises InvalidRequest if that is less than one sat, or more than all bitcoin (the message states the maximum).
     """
     if not (isinstance(amount_fiat, Decimal) and isinstance(price, Decimal)):
         raise TypeError("fiat amounts and prices are Decimal")
@@ -257,8 +257,8 @@ def fiat_to_sats(amount_fiat: Decimal, price: Decimal) -> int:
 def refund_sats(amount_fiat: Decimal, price: Decimal, left_sats: int) -> int:
     """Sats that refund `amount_fiat` at `price` (fiat per bitcoin), rounded down: the shop never loses.
 
-    left_sats: what can still be refunded. If that is `amount_fiat` as `fiat_to_sats` rounds it, all of it is refunded:
-    the price of a sale, refunded at the price of the sale, leaves no sat behind.
+    left_sats: what can still be refunded. If `fiat_to_sats` rounds `amount_fiat` to exactly that, all of it is
+    refunded, so that refunding the whole price at the rate of the sale leaves no sat behind.
     Raises InvalidRequest when that is less than one sat, or more than all bitcoin.
     """
     rounded_up = fiat_to_sats(amount_fiat, price)
@@ -277,7 +277,7 @@ def _most_fiat(amount_fiat: Decimal, price: Decimal) -> Decimal:
 def sats_to_fiat(sats: int, price: Decimal, currency: str) -> Decimal:
     """What `sats` are worth at `price` (fiat per bitcoin), for books: rounded to the currency's decimals, half to even.
 
-    Nothing is asked for or paid by it.
+    Never used to charge or pay anything.
     """
     if not isinstance(price, Decimal):
         raise TypeError("prices are Decimal")
@@ -318,7 +318,7 @@ def btc_to_sats(text: str) -> int:
 def btc_to_msats(text: str) -> int:
     """Whole msats of a decimal string of bitcoin (11 places at most). Raises ValueError for anything else.
 
-    That goes for more than all the bitcoin there is, too: a database has no room for it.
+    That includes more than all the bitcoin there is, which would not fit into a database column.
     """
     if not isinstance(text, str):
         raise TypeError("bitcoin amounts are strings")

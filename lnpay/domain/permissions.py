@@ -17,9 +17,9 @@ class Permission(StrEnum):
     MODIFY_WEBHOOKS = "btcpay.store.webhooks.canmodifywebhooks"
     MODIFY_STORE_SETTINGS = "btcpay.store.canmodifystoresettings"
     REFUND_INVOICES = "lnpay.store.canrefundinvoices"
-    """LNPay's own: refunds send money. No key for a plugin has it."""
+    """LNPay's own permission, because refunds send money. No plugin's key has it."""
     CREATE_PULL_PAYMENTS = "btcpay.store.cancreatenonapprovedpullpayments"
-    """Refunds through Greenfield. Known, because plugins ask for it, but never granted."""
+    """Refunds through Greenfield: plugins ask for it, but it is never granted."""
 
 
 class KeyPurpose(StrEnum):
@@ -50,8 +50,7 @@ PERMISSIONS_FOR: dict[KeyPurpose, Permissions] = {
     KeyPurpose.MAGENTO: (*_INVOICES_AND_SETTINGS, Permission.MODIFY_WEBHOOKS),
     KeyPurpose.CUSTOM: (*_INVOICES_AND_SETTINGS, Permission.MODIFY_WEBHOOKS),
 }
-"""The exact set of each purpose: plugins refuse a key that has a right less or a right more. A custom key may have
-others instead."""
+"""The exact set for each purpose: plugins reject a key with fewer or more rights. A custom key may have any others."""
 
 WORDS: dict[Permission, str] = {
     Permission.VIEW_INVOICES: "seeing invoices and their payments",

@@ -1,7 +1,8 @@
-"""Payments of a receive request, and what they make of its invoice. There may be several, of any amounts.
+"""The payments of a receive request, and the state that they put its invoice in.
 
-An invoice of Strike's is paid exactly, and once. A receive request may get less than was asked, more, or the whole
-twice. The payments that came in time, in their order, make the invoice whole or not; everything else is owed back.
+A Strike invoice is paid once, with the exact amount. A receive request may get several payments of any amount: less
+than was asked for, more, or the full amount twice. The payments made in time, in order, either cover the price or do
+not; everything else is owed back.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ class ReceiveWith(StrEnum):
 
 
 DUST_SATS = 10
-"""So much of an overpayment is kept: a smaller refund costs more than it returns."""
+"""An overpayment of up to this many sats is kept: refunding it would cost more than it returns."""
 
 
 @dataclass(frozen=True)
 class Receive:
-    """A final payment of one of our invoices. receive_id: Strike's id of it.
+    """A final payment of one of our invoices. receive_id: Strike's id.
 
-    kind: LIGHTNING, ONCHAIN or P2P (a Strike user). received, credited, conversion_rate: as Strike says it.
-    owed_sats: what of it does not pay for the order.
+    kind: LIGHTNING, ONCHAIN or P2P (a Strike user). received, credited, conversion_rate: as Strike reports them.
+    owed_sats: the part that does not pay for the order.
     """
 
     id: int
@@ -51,9 +52,9 @@ class Receive:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What payments make of an invoice. state: SETTLED, PAID_LATE, or None while the rest may still come.
+    """The result of judging an invoice's payments. state: SETTLED, PAID_LATE, or None while the rest may still come.
 
-    paid_at: when the payment was made that decided it.
+    paid_at: the time of the payment that decided it.
     """
 
     state: InvoiceState | None
@@ -63,7 +64,7 @@ class Judgement:
 def judge(
     amount_sats: int, expires_at: datetime, receives: Sequence[Receive], *, is_over: bool, may_more_come: bool
 ) -> Judgement:
-    """Judge at least one payment of an invoice that is not paid so far.
+    """Judge one or more payments of an invoice that is not yet paid.
 
     is_over: its time to pay has ended. may_more_come: Strike shows a payment made in time that is not final.
     """
@@ -80,9 +81,10 @@ def judge(
 
 
 def beyond_price(price_sats: int, deadline: datetime | None, receives: Sequence[Receive]) -> dict[str, int]:
-    """By receive_id, the sats of each payment that do not pay for the order.
+    """For each receive_id, the sats that do not pay for the order.
 
-    price_sats: what is paid for, by the first payments of those made by `deadline` (None: of all); 0: nothing was sold.
+    price_sats: the price, which the earliest payments made by `deadline` (None: at any time) go towards; 0: nothing was
+    sold.
     """
     left, owed = price_sats, {}
     for one in _in_order(receives):
@@ -99,7 +101,9 @@ def _in_order(receives: Sequence[Receive]) -> list[Receive]:
 
 @dataclass(frozen=True)
 class ReceivedTotal:
-    """What an invoice got in all. credited: None if Strike did not say it of each payment, in one currency."""
+    """The total received for an invoice. credited: None unless Strike reported it for every payment, in one
+    currency.
+    """
 
     sats: int
     credited: CurrencyAmount | None
@@ -107,7 +111,7 @@ class ReceivedTotal:
 
 
 def total_of(receives: Sequence[Receive]) -> ReceivedTotal:
-    """The sum of payments. The rate is Strike's own of a single one, and that of the sums of several."""
+    """The sum of payments. The rate is Strike's own for a single payment, and computed from the sums for several."""
     sats = sum(one.amount_sats for one in receives)
     credits = [one.credited for one in receives if one.credited is not None]
     if len(credits) != len(receives) or len({one.currency for one in credits}) != 1:

@@ -14,7 +14,7 @@ from lnpay.domain.states import LatePayments
 
 @dataclass(frozen=True)
 class HookFiles:
-    """Where the delivery hook can be.
+    """Where the delivery hook may be found.
 
     own: the merchant's file, which no upgrade touches; it need not exist. shipped: the default, which upgrades replace.
     """
@@ -33,7 +33,7 @@ class Logo:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of an installation, checked. What may hold a secret is not in its repr.
+    """The settings of an installation, validated. Fields that may hold a secret are left out of the repr.
 
     Named as the variables are, in lower case; units are added where the variable's name has none.
     """
@@ -42,42 +42,42 @@ class Settings:
     database_url: str = field(repr=False)
     """For SQLAlchemy; an SQLite path in it is absolute."""
     db_pool_size: int = 30
-    """Connections to PostgreSQL that one process opens at most."""
+    """The most PostgreSQL connections that one process opens."""
     db_statement_timeout_seconds: int = 0
-    """After which PostgreSQL gives up a statement of a server or worker. 0: never."""
+    """After this time PostgreSQL aborts a statement of a server or worker. 0: never."""
     worker_host: str = ""
-    """This machine's name in the workers' heartbeats. Empty: the name that it gives itself."""
+    """This machine's name in the workers' heartbeats. Empty: its host name."""
     webhook_secret: str = field(default="", repr=False)
     """Empty: no call to /webhook is trusted."""
     webhook_secret_old: str = field(default="", repr=False)
-    """The secret before, while Strike may still sign with it. Empty: there is none."""
+    """The previous secret, while Strike may still sign with it. Empty: none."""
     webhook_url: str = ""
-    """Empty unless webhook_settings.py is to be used."""
+    """Needed by webhook_settings.py only; otherwise it may be empty."""
     time_offset_seconds: int = 120
     currency: str = "usd"
     """Lower-case code."""
     receive_with: ReceiveWith = ReceiveWith.INVOICE
     settle_in: str = BTC
-    """Upper-case code of a currency of Strike's. Other than BTC only with receive requests."""
+    """Upper-case code of one of Strike's currencies. Must be BTC unless RECEIVE_WITH is receive-request."""
     delivery_url: str = field(default="http://localhost:8000/webhook", repr=False)
     delivery_secret: str = field(default="", repr=False)
     """Empty: deliveries are not signed."""
     delivery_events: frozenset[str] = frozenset({EventType.INVOICE_SETTLED})
-    """Of EventType. Empty: the shop is notified at webhook endpoints alone."""
+    """Values of EventType. Empty: the shop is notified only at webhook endpoints."""
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     """Empty: /generate-invoice is open to anyone who can reach it, unless there are keys in the database."""
     cors_origins: tuple[str, ...] = ()
     greenfield: bool = True
-    """Whether shop plugins of BTCPay Server may use LNPay; each needs a key of its own."""
+    """Whether BTCPay Server shop plugins may use LNPay; each needs its own key."""
     trusted_proxies: tuple[str, ...] = ("127.0.0.0/8", "::1/128")
     """Networks whose X-Forwarded-For names the client."""
     host: str = "127.0.0.1"
     port: int = 5000
-    """0: any free one."""
+    """0: any free port."""
     workers: int = 1
     """Server processes that share the port."""
     strike_api_url: str = "https://api.strike.me/v1"
-    """The base URLs have no slash at their end."""
+    """Without a trailing slash, like the other base URLs."""
     coingecko_api_url: str = "https://api.coingecko.com/api/v3"
     coingecko_api_key: str = field(default="", repr=False)
     coinbase_api_url: str = "https://api.coinbase.com/v2"
@@ -90,12 +90,12 @@ class Settings:
     """None: no limit."""
     refund_daily_max_sats: int | None = None
     refund_min_sats: int = 100
-    """0: every refund starts by itself."""
+    """0: no refund is too small to start automatically."""
     late_payments: LatePayments = LatePayments.REFUND
     late_accept_percent: Decimal = Decimal(1)
-    """A late payment is accepted unless the price has fallen by so much since the sale."""
+    """A late payment is accepted unless the price has fallen by this much since the sale."""
     refund_claim_days: int = 30
-    """How long a customer has to say where a merchant's refund is to go."""
+    """How long a customer has to give an address for a merchant's refund."""
     prune_after_days: int = 90
     """0: nothing is deleted."""
     archive_after_days: int = 0
@@ -103,10 +103,10 @@ class Settings:
     shop_name: str = ""
     """Shown on every page that customers see. Empty: none."""
     shop_color: str = ""
-    """Of buttons on those pages, as #rrggbb. Empty: LNPay's own."""
+    """The colour of buttons on those pages, as #rrggbb. Empty: LNPay's own."""
     shop_logo: Logo | None = None
     webhook_allow_private: bool = False
-    """An API key may set a webhook endpoint in a private network."""
+    """Whether an API key may set a webhook endpoint in a private network."""
     admin_password: str = field(default="", repr=False)
     """Empty: there is no /admin."""
     metrics_token: str = field(default="", repr=False)
@@ -116,7 +116,7 @@ class Settings:
     log_format: str = "text"
     """text or json."""
     env_file: Path = field(default=Path("config/.env"), compare=False)
-    """The file that was read beside the environment; it need not exist."""
+    """The settings file that was read in addition to the environment; it need not exist."""
     hook_files: HookFiles = field(
         default=HookFiles(Path("config/local/delivery.py"), Path("config/delivery.py")), compare=False
     )

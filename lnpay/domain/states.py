@@ -1,7 +1,8 @@
-"""The states of invoice, refund and delivery, and every permitted move. Nothing else decides about moves.
+"""The states of an invoice, a refund and a delivery, and every permitted move: the only place that defines them.
 
-docs/states.md shows the tables below. A move that is not here raises `ForbiddenMove`, a bug of ours: what
-the world may do to us (two workers, a repeated webhook) is answered by the row count of a conditional update instead.
+docs/states.md shows the tables below. Attempting any other move is a bug in LNPay and raises `ForbiddenMove`. Events
+from outside that come twice or at once (two workers, a repeated webhook) never raise it: there, the row count of a
+conditional update decides.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class RefundAsker(StrEnum):
 
 
 class AmountBasis(StrEnum):
-    """How the amount of a refund was given."""
+    """How the amount of a refund was specified."""
 
     WHOLE = "whole"  # everything that can still be refunded
     SATS = "sats"
@@ -64,7 +65,7 @@ class AmountBasis(StrEnum):
 class CancelCause(StrEnum):
     """Why a refund was canceled."""
 
-    REQUESTED = "requested"  # by the one who may create refunds
+    REQUESTED = "requested"  # by the merchant or the operator
     CLAIM_EXPIRED = "claim_expired"  # the customer gave no address in time
     ACCEPTED = "accepted"  # the operator has accepted the late payment: nothing is owed any more
 
@@ -105,7 +106,7 @@ class HoldCause(StrEnum):
 
 
 class LatePayments(StrEnum):
-    """What becomes of a payment after the deadline."""
+    """What happens to a payment after the deadline."""
 
     REFUND = "refund"
     ACCEPT = "accept"  # it settles the order, unless the price has fallen too far since the sale
@@ -156,16 +157,16 @@ OPEN_REFUNDS = tuple(state for state in RefundState if state not in (RefundState
 """The states of a refund that is still owed."""
 
 PAYABLE = (*WATCHED, *UNWATCHED)
-"""The states in which a payment counts, in the only order in which an invoice can pass through them."""
+"""The states in which a payment still counts, in the only order in which an invoice passes through them."""
 
 REFUNDABLE = (InvoiceState.SETTLED,)
-"""The states of invoices that a merchant can refund. A late payment is refunded without being asked."""
+"""The states of invoices that a merchant can refund. A late payment is refunded without a request."""
 
 EXPIRE_MARGIN = timedelta(seconds=10)
-"""How long after its deadline an invoice expires, so that Strike lists a payment of the last second by then."""
+"""How long after its deadline an invoice expires: by then Strike lists even a payment made in the last second."""
 
 LAPSE_MARGIN = timedelta(minutes=15)
-"""How long a payment may still arrive that was in flight when the payment request expired."""
+"""How long a payment that was in flight when the payment request expired may take to arrive."""
 
 
 INVOICE_MOVES: Mapping[InvoiceState, frozenset[InvoiceState]] = {
@@ -206,7 +207,7 @@ DELIVERY_MOVES: Mapping[DeliveryState, frozenset[DeliveryState]] = {
     DeliveryState.PENDING: frozenset({DeliveryState.DELIVERED, DeliveryState.ABANDONED, DeliveryState.WITHDRAWN}),
     # A message that was being sent when it was withdrawn may still be accepted.
     DeliveryState.WITHDRAWN: frozenset({DeliveryState.DELIVERED}),
-    # Only people make these moves: by sending a message again, or another one in its place.
+    # Only the operator or the shop makes these moves, by having a message sent again.
     DeliveryState.DELIVERED: frozenset({DeliveryState.PENDING}),
     DeliveryState.ABANDONED: frozenset({DeliveryState.PENDING, DeliveryState.WITHDRAWN}),
 }

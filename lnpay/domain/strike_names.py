@@ -1,8 +1,8 @@
-"""The names that we give to invoices at Strike: its `correlationId`, unique in the whole account.
+"""The names that LNPay gives its invoices at Strike: the `correlationId`, unique within the account.
 
-`<order>.<installation><random>`: the shop's order id as far as it is safe to write, so that people recognise it in
-Strike's dashboard; which database made it; and a part that only this draft has. Other programs on the same account
-can neither guess a name in advance nor happen to choose it, so a DUPLICATE_INVOICE is always an earlier call of ours.
+`<order>.<installation><random>`: the safe characters of the shop's order id, so that people recognise it in Strike's
+dashboard; the database that created it; and a part that is unique to the draft. Other programs on the account can
+neither guess such a name nor choose it by accident, so a DUPLICATE_INVOICE always means an earlier call of ours.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ MAX_CHARACTERS = 40
 
 INSTALLATION_CHARACTERS = 6
 RANDOM_CHARACTERS = 12
-"""60 bits: with a million invoices of one order id, two are the same with a probability of one in two million."""
+"""60 bits: among a million invoices for one order id, the chance of any collision is one in two million."""
 
 ORDER_CHARACTERS = MAX_CHARACTERS - 1 - INSTALLATION_CHARACTERS - RANDOM_CHARACTERS
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
-"""One case only: nothing says whether Strike compares case. None of them means anything in OData or a URL."""
+"""Lower case only, as Strike does not document whether case matters. None has a meaning in OData or a URL."""
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 _NAME = re.compile(
@@ -32,14 +32,14 @@ _NAME = re.compile(
 
 @dataclass(frozen=True)
 class StrikeName:
-    """What a name at Strike says. order: the shop's order id, or as much of it as the name has room for."""
+    """The parts of a name at Strike. order: the shop's order id, or as much of it as fits."""
 
     order: str
     installation: str
 
 
 def new_installation() -> str:
-    """The part that names of one database have in common, made once for it."""
+    """The part that all names from one database share, generated once for it."""
     return _random(INSTALLATION_CHARACTERS)
 
 
@@ -50,7 +50,7 @@ def new_strike_name(correlation_id: str, installation: str) -> str:
 
 
 def read_strike_name(text: str) -> StrikeName | None:
-    """What a name says; None for one that LNPay did not make, or that a version before these names made."""
+    """Parse a name; None if it is not LNPay's, or comes from a version that used plain order ids."""
     match = _NAME.fullmatch(text)
     return StrikeName(match["order"], match["installation"]) if match else None
 

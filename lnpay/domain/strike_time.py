@@ -1,7 +1,7 @@
-"""Strike's time, read from the `Date` header of its answers. Deadlines at Strike are judged by it.
+"""Strike's time, read from the `Date` header of its answers. It decides whether a deadline has passed.
 
-Between two answers it is carried forward by steady seconds, which no change of the machine's clock moves. A machine
-whose clock is wrong, or is set while this process runs, therefore ends no invoice too early or too late.
+Between two answers it is carried forward by monotonic ("steady") seconds, which do not change when the machine's clock
+is set. A machine whose clock is wrong, or is set while this process runs, therefore ends no invoice too early or late.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from lnpay.domain.model import Clock, utc_now
 log = logging.getLogger(__name__)
 
 DATE_RESOLUTION = timedelta(seconds=1)
-"""A Date header is cut off to whole seconds."""
+"""A Date header is truncated to whole seconds."""
 
 FRESH_SECONDS = 600.0
 """A measurement older than this ends no invoice."""
 
 DRIFT = 1e-4
-"""How far steady seconds may run fast or slow, as a part of the time that has passed."""
+"""How much the monotonic clock may gain or lose, as a fraction of the time that has passed."""
 
 SERVERS_DIFFER = timedelta(seconds=2)
 """Strike's answers come from many servers, whose clocks are not exactly the same."""
 
 LONGEST_ROUND_TRIP_SECONDS = 5.0
-"""An answer that took longer says too little about the time: no invoice may be ended by so many seconds too early."""
+"""A slower answer is too imprecise to use: it could end an invoice that many seconds too early."""
 
 BETTER_FOR_SECONDS = 60.0
 """A measurement is not replaced by a less exact one while it is younger than this."""
@@ -40,19 +40,19 @@ CLOCK_WARN = timedelta(seconds=5)
 """Network delays and Strike's own clocks may account for this much."""
 
 CLOCK_FAIL = timedelta(seconds=60)
-"""A machine's clock that is off by more needs an operator: half of the time that a customer has by default."""
+"""If a machine's clock is off by more, the operator must act: it is half of the default time to pay."""
 
 _PLAUSIBLE = (datetime(2024, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC))
 
 
 def steady_seconds() -> float:
-    """Seconds that only go forward, and go on while the machine sleeps where the system can tell."""
+    """Monotonic seconds, which include the time that the machine sleeps if the system counts it."""
     boot_time = getattr(time, "CLOCK_BOOTTIME", None)
     return time.monotonic() if boot_time is None else time.clock_gettime(boot_time)
 
 
 def steady_seconds_of(clock: Clock) -> Callable[[], float]:
-    """The steady seconds that belong to `clock`: a clock that a test moves carries its own."""
+    """The monotonic seconds that belong to `clock`: a test's clock moves its own."""
     return steady_seconds if clock is utc_now else lambda: clock().timestamp()
 
 
@@ -84,7 +84,7 @@ class ClockOffset:
 
 @dataclass(frozen=True)
 class _Measurement:
-    """What Strike's time was when the steady seconds were zero: between `earliest` and `latest`.
+    """Strike's time when the monotonic seconds were zero: between `earliest` and `latest`.
 
     is_confirmed: the machine's clock or a second answer agrees with it.
     """
@@ -101,12 +101,12 @@ class _Measurement:
         return self.latest - self.earliest + 2 * self.drift(at)
 
     def hold(self, moment: datetime, at: float) -> datetime:
-        """`moment`, moved as little as it takes to be one that it can be at Strike when the steady seconds are `at`."""
+        """`moment`, clamped to the times that are possible at Strike when the monotonic seconds are `at`."""
         passed, drift = timedelta(seconds=at), self.drift(at)
         return min(max(moment, self.earliest + passed - drift), self.latest + passed + drift)
 
     def agrees_with(self, other: _Measurement) -> bool:
-        """Whether both can be true, as both are known when the later one is made."""
+        """Whether both measurements can be true, given their uncertainty at the time of the later one."""
         slack = SERVERS_DIFFER + self.drift(other.measured_at)
         return self.earliest <= other.latest + slack and other.earliest <= self.latest + slack
 
@@ -114,7 +114,7 @@ class _Measurement:
 class StrikeTime:
     """Strike's time in this process. Safe to share between threads.
 
-    clock: this machine's. steady: seconds that only go forward; None: those that belong to `clock`.
+    clock: this machine's. steady: monotonic seconds; None: those that belong to `clock`.
     """
 
     def __init__(self, clock: Clock = utc_now, steady: Callable[[], float] | None = None) -> None:
@@ -125,9 +125,9 @@ class StrikeTime:
         self._disputed_by: _Measurement | None = None
 
     def observe(self, told_at: datetime | None, asked_at: float, answered_at: float) -> None:
-        """Learn from one answer of Strike.
+        """Take the time from one of Strike's answers.
 
-        told_at: its Date; None without one. asked_at, answered_at: steady seconds around the call.
+        told_at: its Date header, if it has one. asked_at, answered_at: monotonic seconds before and after the call.
         """
         is_plausible = told_at is not None and _PLAUSIBLE[0] <= told_at <= _PLAUSIBLE[1]
         if told_at is None or not is_plausible or answered_at - asked_at > LONGEST_ROUND_TRIP_SECONDS:
@@ -161,7 +161,7 @@ class StrikeTime:
         return seen.earliest - CLOCK_WARN <= ours <= seen.latest + CLOCK_WARN
 
     def now(self) -> datetime:
-        """The best estimate of Strike's time: this machine's clock, held within what Strike's answers allow.
+        """The best estimate of Strike's time: this machine's clock, corrected to what Strike's answers allow.
 
         Before Strike's first answer it is this machine's clock alone.
         """
@@ -169,7 +169,7 @@ class StrikeTime:
         return ours if known is None else known.hold(ours, at)
 
     def certain(self, at: float | None = None) -> datetime | None:
-        """Strike's time, now or when the steady seconds were `at`, known to a few seconds: good enough to end invoices.
+        """Strike's time, now or when the monotonic seconds were `at`, to within a few seconds: enough to end invoices.
 
         None when it is not: no answer in the last ten minutes, or answers that contradict each other.
         """

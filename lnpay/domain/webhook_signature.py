@@ -1,4 +1,4 @@
-"""Verify what Strike sends, sign what the shop gets: both HMAC-SHA256, over the exact bytes on the wire.
+"""Verify Strike's webhooks and sign messages to the shop: both HMAC-SHA256, over the exact bytes on the wire.
 
 Strike: header `X-Webhook-Signature`, hex, keyed with the subscription's secret (WEBHOOK_SECRET).
 Shop: Standard Webhooks (https://www.standardwebhooks.com), keyed with what DELIVERY_SECRET encodes.
@@ -23,7 +23,7 @@ _DELIVERY_KEY_BYTES = range(24, 64 + 1)
 
 
 def verify_strike_signature(body: bytes, header: str | None, *secrets: str) -> None:
-    """Return when `header` is Strike's signature of `body`, the raw bytes as received, with any of `secrets`.
+    """Return if `header` is Strike's signature of `body`, the raw bytes received, under any of `secrets`.
 
     Hex in either case: Strike's documentation signs in lower case, its service in upper case.
     The signature contains no time, so a replayed call verifies too: acting on it must be repeatable.

@@ -15,7 +15,7 @@ Json = Any
 """A value of JSON: None, a bool, a text, a number (int or JsonNumber), a list or a dict of those."""
 
 MAX_METADATA_BYTES = 16_384
-"""The largest metadata of an invoice, as compact JSON in UTF-8."""
+"""The most metadata that an invoice can hold, as compact JSON in UTF-8."""
 
 MAX_METADATA_DEPTH = 32
 """Maximum nesting: deeper JSON could exceed Python's recursion limit when it is read again."""
@@ -98,9 +98,9 @@ def json_text(value: object) -> str:
 
 
 def check_metadata(metadata: Json) -> Json:
-    """`metadata` when an invoice can keep it: any JSON value as `read_json_text` gives it, within the limits.
+    """Return `metadata`, any JSON value from `read_json_text`, if it is within the limits of an invoice.
 
-    Raises InvalidRequest, with what is wrong with it.
+    Raises InvalidRequest, which says what is wrong.
     """
     if _depth(metadata) > MAX_METADATA_DEPTH:
         raise InvalidRequest(f"is nested more than {MAX_METADATA_DEPTH} levels deep")
