@@ -488,6 +488,15 @@ class TestAttempts:
 
         assert about["correlation_id"] == "4001"
 
+    @pytest.mark.parametrize("nothing", ["", "  ", None])
+    def test_an_empty_order_id_is_as_if_omitted(self, world: World, nothing: str | None) -> None:
+        first = world.sell(correlation_id="4001", order_id=nothing)
+
+        assert world.sell(correlation_id="4001").strike_invoice_id == first.strike_invoice_id
+        assert world.client.get("/invoices?order_id=").get_json()["invoices"] == []
+        pay_and_tell(world, first)
+        conflict(world.ask(correlation_id="4001-2", order_id="4001"), "already_paid")
+
     def test_an_order_id_that_is_the_correlation_id_says_nothing_new(self, world: World) -> None:
         first = world.ask(correlation_id="order-1")
 

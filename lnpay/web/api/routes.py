@@ -114,7 +114,7 @@ def _to_order(wanted: GenerateInvoice, currency: str) -> Order:
         wanted.return_url or None,
         wanted.retry_url or None,
         wanted.metadata or {},
-        None if wanted.order_id == wanted.correlation_id else wanted.order_id,
+        None if wanted.order_id == wanted.correlation_id else wanted.order_id or None,
         expires_in=wanted.expires_in,
     )
 
