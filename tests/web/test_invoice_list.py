@@ -138,3 +138,22 @@ def test_a_wrong_parameter_is_a_400_that_names_it(make_world: Callable[..., Worl
     answer = make_world().client.get("/invoices", query_string={name: value})
 
     assert name in assert_error(answer, 400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "query", ["status=settled", "correlation_id=a&orderId=b", "state=settled&offset=20", "x" * 200]
+)
+def test_a_parameter_that_the_list_does_not_have_is_refused(make_world: Callable[..., World], query: str) -> None:
+    """Ignored, `status=settled` would answer with the unpaid orders as well."""
+    errors = assert_error(make_world().client.get(f"/invoices?{query}"), 400, "invalid_request")
+
+    assert errors == {
+        query.split("&")[-1].split("=")[0][:100]: "is not a parameter of this list; it has correlation_id, order_id, "
+        "state, from, to, limit, cursor"
+    }
+
+
+def test_a_parameter_that_is_given_twice_is_refused(make_world: Callable[..., World]) -> None:
+    answer = make_world().client.get("/invoices?state=settled&state=expired")
+
+    assert assert_error(answer, 400, "invalid_request") == {"state": "is given more than once"}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeVar
+
+from werkzeug.datastructures import MultiDict
 
 from lnpay.domain.model import Invoice
 from lnpay.domain.states import InvoiceState
@@ -18,6 +20,8 @@ from lnpay.web.api.bodies import invalid_fields
 
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 100
+
+IDS = ("correlation_id", "order_id")
 
 PAGED = ("state", "from", "to", "limit", "cursor")
 """Any of these parameters asks for a page of the list."""
@@ -36,9 +40,12 @@ class ListQuery:
     before: ListPosition | None
 
 
-def read_list_query(arguments: Mapping[str, str]) -> ListQuery:
-    """The page that a query asks for. Raises InvalidRequest naming every invalid parameter."""
-    wrong: dict[str, str] = {}
+def read_list_query(arguments: MultiDict[str, str]) -> ListQuery:
+    """The page that a query asks for. Raises InvalidRequest naming every invalid parameter.
+
+    An unknown one is invalid: to ignore `status=settled` would list unpaid orders as if they were paid.
+    """
+    wrong = _misnamed(arguments)
 
     def read(name: str, reader: Callable[[str], _Value]) -> _Value | None:
         text = arguments.get(name)
@@ -59,6 +66,17 @@ def read_list_query(arguments: Mapping[str, str]) -> ListQuery:
     if wrong:
         raise invalid_fields(wrong)
     return ListQuery(wanted, limit or DEFAULT_PAGE_SIZE, before)
+
+
+def _misnamed(arguments: MultiDict[str, str]) -> dict[str, str]:
+    known = (*IDS, *PAGED)
+    wrong = {}
+    for name, values in arguments.lists():
+        if name not in known:
+            wrong[name[:100]] = f"is not a parameter of this list; it has {', '.join(known)}"
+        elif len(values) > 1:
+            wrong[name] = "is given more than once"
+    return wrong
 
 
 def cursor_after(invoice: Invoice) -> str:
