@@ -104,6 +104,9 @@ _THREE_DIGITS_AFTER = re.compile(r"(?P<whole>[0-9]{1,3})[.,](?P<rest>[0-9]{3})")
 _GROUPED = re.compile(r"[0-9]{1,3}(?:[.,'’´`_\u066c\s][0-9]{2,3})*[.,'’´`_\u066c\s][0-9]{3}(?:[.,][0-9]+)?")
 """Thousands as different countries write them, Indian groups of two and narrow spaces included."""
 
+_WITH_COMMA = re.compile(r"(?=.*,)[0-9][0-9.,'’´`_\u066c\s]*[0-9]")
+"""Digits and separators, a comma among them, in no form above."""
+
 _EXPONENT = re.compile(r"[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,3}")
 
 
@@ -213,7 +216,7 @@ def _refuse_two_readings(text: str, decimals: int) -> None:
             f"is ambiguous: the {sign} could separate thousands or decimals; write {choice}, or send a JSON number"
         )
     is_plain = _PLAIN.fullmatch(text) or _DECIMAL_COMMA.fullmatch(text)
-    if not is_plain and ("," in text or _GROUPED.fullmatch(text)):
+    if not is_plain and (_WITH_COMMA.fullmatch(text) or _GROUPED.fullmatch(text)):
         raise InvalidRequest(
             "is ambiguous: it seems to have thousands separators; "
             'write it without them and with a decimal point, as in "1234.50"'

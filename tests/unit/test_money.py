@@ -137,12 +137,16 @@ class TestParseFiat:
         "sent",
         [
             "1,234.50", "1.234,50", "1,234,567", "1.234.567", "1.234.567,89", "1'000", "1’000.50", "1 000",
-            "1\u202f000", "1\u00a0000,00", "1_000", "1,00,000", "1.00.000", "1,23,456.78", "1\u066c000", ",5",
-            "5,", ",", "1,2,3",
+            "1\u202f000", "1\u00a0000,00", "1_000", "1,00,000", "1.00.000", "1,23,456.78", "1\u066c000",
+            "1,2,3",
         ],
     )  # fmt: skip
     def test_thousands_separators_are_refused_as_ambiguous(self, sent: str) -> None:
         assert refusal_of(sent, "usd") == SEPARATED
+
+    @pytest.mark.parametrize("sent", [",5", "5,", ",", "12,", "12,50 USD", "$1,234.50", "1,5e2", "a,b"])
+    def test_a_comma_in_what_is_no_number_is_not_called_a_separator(self, sent: str) -> None:
+        assert refusal_of(sent, "usd") == 'is not an amount: send a number such as "12.34"'
 
     @pytest.mark.parametrize(
         ("sent", "currency", "words"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
+from lnpay.domain.addresses import ascii_host
+
 MAX_LINK_CHARACTERS = 2_000
 
 _CHARACTERS = r"[!#-;=?-\[\]_a-z~]"
@@ -50,6 +52,8 @@ def _reason(text: str) -> str:
         parts = urlsplit(text)
     except ValueError:
         return "is not a URL"
+    if not (parts.hostname or "").isascii():
+        return _host_in_ascii(parts.hostname or "")
     if not re.fullmatch(f"{_CHARACTERS}*", text):
         return "has characters that no URL has; write them as %20 and the like"
     if parts.scheme not in ("https", "http") or not parts.netloc:
@@ -59,3 +63,10 @@ def _reason(text: str) -> str:
     if parts.scheme == "http":
         return "must begin with https:// (http:// is for localhost)"
     return "has no proper host or port"
+
+
+def _host_in_ascii(host: str) -> str:
+    try:
+        return f'must have its host in ASCII: write "{ascii_host(host)}"'
+    except ValueError:
+        return "has no proper host or port"

@@ -113,7 +113,7 @@ def _metadata_as_text(value: object) -> object:
         raise ValueError(f"has more than {MAX_METADATA_KEYS} keys")
     metadata = {_metadata_key(key): _metadata_value(key, one) for key, one in value.items()}
     if len(json.dumps(metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
-        raise ValueError(f"is larger than {MAX_METADATA_BYTES} bytes")
+        raise ValueError(f"is larger than {MAX_METADATA_BYTES:,} bytes")
     return metadata
 
 
@@ -129,8 +129,10 @@ def _metadata_value(key: str, value: object) -> str:
     if not isinstance(value, str | int | Decimal):
         raise ValueError(f'must have a string, number or bool as "{key}"')
     text = str(value)
-    if len(text) > MAX_METADATA_VALUE_CHARACTERS or not _is(_LINES_PATTERN, text):
-        raise ValueError(f'must have at most {MAX_METADATA_VALUE_CHARACTERS} characters of text as "{key}"')
+    if len(text) > MAX_METADATA_VALUE_CHARACTERS:
+        raise ValueError(f'has more than {MAX_METADATA_VALUE_CHARACTERS} characters as "{key}"')
+    if not _is(_LINES_PATTERN, text):
+        raise ValueError(f'has characters that are not text as "{key}"')
     return text
 
 
