@@ -28,12 +28,12 @@ from lnpay.repository.schema.archive import archive_totals as archive_totals
 from lnpay.repository.schema.archive import invoice_archive as invoice_archive
 from lnpay.repository.schema.base import BigId, one_of, only_where
 from lnpay.repository.schema.base import metadata as metadata
+from lnpay.repository.schema.column_types import AnyJson, ExactDecimal, JsonText, WholeSats
+from lnpay.repository.schema.column_types import UtcDateTime as UtcDateTime
 from lnpay.repository.schema.prices import shared_prices as shared_prices
 from lnpay.repository.schema.receives import receives as receives
 from lnpay.repository.schema.refunds import refund_attempts as refund_attempts
 from lnpay.repository.schema.refunds import refunds as refunds
-from lnpay.repository.sql import AnyJson, ExactDecimal, JsonText, WholeSats
-from lnpay.repository.sql import UtcDateTime as UtcDateTime
 
 _ISSUED_COLUMNS = (
     "bolt11", "payment_hash", "strike_invoice", "strike_quote", "opened_at", "expires_at", "payable_until",

@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from lnpay.repository.schema.archive import invoice_archive
-from lnpay.repository.sql import UNREADABLE_OPTION, UnreadableRows, read_json_object, read_rows, require
+from lnpay.repository.schema.column_types import read_json_object
+from lnpay.repository.sql import UNREADABLE_OPTION, UnreadableRows, read_rows, require
 
 FIELDS = ("bolt11", "strike_invoice", "strike_quote")
 """The columns of `invoices` that are archived, each as the text that the database held."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger, CheckConstraint, Column, ForeignKey, Integer, LargeBinary, Table
 
 from lnpay.repository.schema.base import BigId, metadata
-from lnpay.repository.sql import UtcDateTime
+from lnpay.repository.schema.column_types import UtcDateTime
 
 invoice_archive = Table(
     "invoice_archive",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Boolean, Column, String, Table
 
 from lnpay.repository.schema.base import metadata
-from lnpay.repository.sql import ExactDecimal, UtcDateTime
+from lnpay.repository.schema.column_types import ExactDecimal, UtcDateTime
 
 shared_prices = Table(
     "shared_prices",

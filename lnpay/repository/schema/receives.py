@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import CheckConstraint, Column, ForeignKey, String, Table
 
 from lnpay.repository.schema.base import BigId, metadata
-from lnpay.repository.sql import ExactDecimal, UtcDateTime, WholeSats
+from lnpay.repository.schema.column_types import ExactDecimal, UtcDateTime, WholeSats
 
 receives = Table(
     "receives",

@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, ForeignKey,
 
 from lnpay.domain.states import AmountBasis, RefundAsker, RefundKind, RefundState
 from lnpay.repository.schema.base import BigId, metadata, one_of, only_where
-from lnpay.repository.sql import ExactDecimal, UtcDateTime, WholeSats
+from lnpay.repository.schema.column_types import ExactDecimal, UtcDateTime, WholeSats
 
 refunds = Table(
     "refunds",
