@@ -103,8 +103,9 @@ def expired_pass(backend: Backend) -> Summary:
 
 def refund_pass(backend: Backend) -> Summary:
     """Reconcile refunds in flight, send due ones, retry failed ones, withdraw unclaimed ones."""
-    backend.strike.measure_time()
-    withdraw_expired_claims(backend.refund_issuer)
+    # A claim is not ended by a clock of ours alone: that cannot be undone.
+    if backend.strike.measure_time():
+        withdraw_expired_claims(backend.refund_issuer)
     counts = send_due_refunds(backend.refund_sender)
     with backend.repository.reading() as tx:
         waiting = len(tx.refunds.in_states((RefundState.HELD,), limit=1_000))

@@ -22,6 +22,7 @@ from lnpay.runtime.worker_passes import (
     main_pass,
     refund_pass,
 )
+from tests.refunding import one_refund, refund, sell_paid
 from tests.world import World
 
 HOUR = 3_600.0
@@ -476,6 +477,16 @@ class TestAnInvoiceThatIsGivenUp:
 
         assert world.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
         assert world.refund(invoice) is None
+
+    def test_a_claim_is_not_withdrawn_by_our_clock_alone(self, world: World) -> None:
+        made = refund(world, sell_paid(world), address=None)
+        world.skew_seconds = 40 * 24 * HOUR
+        world.restart()
+        world.fault("*", "/v1/*", "unreachable", times=None)
+
+        refund_pass(world.backend)
+
+        assert one_refund(world, made).state is RefundState.NEEDS_ADDRESS
 
     def test_it_stays_open_while_strikes_time_is_unknown(self, world: World) -> None:
         invoice = world.sell()
