@@ -73,6 +73,8 @@ def _create(backend: Backend, options: argparse.Namespace) -> int:
         address=options.to,
         is_todays_price=options.price == "today",
     )
+    # Its claim ends by Strike's time, not by this machine's clock.
+    backend.strike.measure_time()
     refund = create_refund(backend.refund_issuer, invoice.strike_invoice_id, request)
     link = f"{backend.access.public_url or ''}/refund/{refund.token}"
     if options.json:
@@ -185,13 +187,19 @@ def _accept(backend: Backend, options: argparse.Namespace) -> int:
 
 
 def _retry(backend: Backend, options: argparse.Namespace) -> int:
-    return _say(retry(backend.repository, _invoice_id(backend, options), options.note, backend.clock(), options.refund))
+    invoice_id, is_time_known = _invoice_id(backend, options), backend.strike.measure_time()
+    now = backend.clock()
+    return _say(retry(backend.repository, invoice_id, options.note, now, options.refund, is_time_known=is_time_known))
 
 
 def _settle(backend: Backend, options: argparse.Namespace) -> int:
     events = backend.refund_sender.events
-    invoice_id, now = _invoice_id(backend, options), backend.clock()
-    return _say(settle_by_hand(backend.repository, invoice_id, options.note, events, now, options.refund))
+    invoice_id, is_time_known = _invoice_id(backend, options), backend.strike.measure_time()
+    now, known = backend.clock(), options.refund
+    settled = settle_by_hand(
+        backend.repository, invoice_id, options.note, events, now, known, is_time_known=is_time_known
+    )
+    return _say(settled)
 
 
 def _address(backend: Backend, options: argparse.Namespace) -> int:

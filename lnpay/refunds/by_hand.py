@@ -126,13 +126,23 @@ def _ask_for_address(tx: Transaction, refund: Refund, events: frozenset[str], no
 
 
 def retry(
-    repository: Repository, strike_invoice_id: str, note: str, now: datetime, refund_id: int | None = None
+    repository: Repository,
+    strike_invoice_id: str,
+    note: str,
+    now: datetime,
+    refund_id: int | None = None,
+    *,
+    is_time_known: bool = True,
 ) -> Refund:
-    """The operator confirms that it was not sent: try again. Raises NotFound, Conflict."""
+    """The operator confirms that it was not sent: try again.
+
+    is_time_known: `now` is Strike's time. Otherwise a refund in flight is refused: by a clock that is ahead, the hour
+    of BY_HAND_AFTER may seem to be over. Raises NotFound, Conflict.
+    """
     with repository.transaction() as tx:
         refund = _find(tx, strike_invoice_id, refund_id)
         if refund.state is RefundState.IN_FLIGHT:
-            _refuse_while_moving(refund, now)
+            _refuse_while_moving(refund, now, is_time_known=is_time_known)
             refund = _kept(tx.refunds.fail_by_hand(refund))
         if refund.state is not RefundState.FAILED:
             raise _not_now(refund, "only a refund that has failed, or is in flight, can be retried")
@@ -146,14 +156,19 @@ def settle_by_hand(
     events: frozenset[str],
     now: datetime,
     refund_id: int | None = None,
+    *,
+    is_time_known: bool = True,
 ) -> Refund:
-    """The operator has refunded it elsewhere, or confirms that Strike sent it. Raises NotFound, Conflict."""
+    """The operator has refunded it elsewhere, or confirms that Strike sent it.
+
+    is_time_known: see `retry`. Raises NotFound, Conflict.
+    """
     with repository.transaction() as tx:
         refund = _find(tx, strike_invoice_id, refund_id)
         if refund.state in (RefundState.SENT, RefundState.QUOTED, RefundState.CANCELED):
             raise _not_now(refund, "it cannot be settled by hand")
         if refund.state is RefundState.IN_FLIGHT:
-            _refuse_while_moving(refund, now)
+            _refuse_while_moving(refund, now, is_time_known=is_time_known)
         settled = _kept(tx.refunds.close_by_hand(refund, now, f"by hand: {note}"))
         tx.refunds.note(settled, now, RefundStep.BY_HAND, f"the operator settled it: {note}")
         owe_refund_message(tx, events, EventType.REFUND_SENT, settled, now)
@@ -206,7 +221,9 @@ def by_hand_at(refund: Refund) -> datetime | None:
     return None if refund.state is not RefundState.IN_FLIGHT or executed_at is None else executed_at + BY_HAND_AFTER
 
 
-def _refuse_while_moving(refund: Refund, now: datetime) -> None:
+def _refuse_while_moving(refund: Refund, now: datetime, *, is_time_known: bool) -> None:
+    if not is_time_known:
+        raise _not_now(refund, "a worker may still be sending it, and Strike's time is unknown: try again later")
     free_at = by_hand_at(refund)
     if free_at is None or now < free_at or (refund.claimed_until is not None and refund.claimed_until > now):
         raise _not_now(refund, "a worker may still be sending it: try again an hour after its last execution")

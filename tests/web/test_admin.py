@@ -605,6 +605,18 @@ class TestButtons:
 
         assert refund_of(shop, invoice).state is RefundState.REQUESTED
 
+    @pytest.mark.parametrize("action", ["retry", "settle"])
+    def test_a_clock_that_is_ahead_does_not_let_it_be_decided(self, shop: World, action: str) -> None:
+        invoice = owe(shop, "pending@example.com")
+        send(shop)
+        shop.skew_seconds = BY_HAND_AFTER.total_seconds()
+        shop.restart()
+        log_in(shop)
+
+        assert "try again an hour" in press(shop, invoice, action, note="looked", sure="yes")
+
+        assert refund_of(shop, invoice).state is RefundState.IN_FLIGHT
+
     def test_tell_the_shop_again(self, shop: World) -> None:
         def gone(event: Event) -> None:
             raise ShopGone("the shop answered 410")

@@ -77,14 +77,18 @@ def _address(backend: Backend, invoice_id: str) -> str:
 
 
 def _retry(backend: Backend, invoice_id: str) -> str:
-    refund = retry(backend.repository, invoice_id, _note(), backend.clock(), _refund_id())
+    note, is_time_known = _note(), backend.strike.measure_time()
+    now = backend.clock()
+    refund = retry(backend.repository, invoice_id, note, now, _refund_id(), is_time_known=is_time_known)
     backend.refund_dispatcher.wake()
     return f"Tried again: {refund.amount_sats:,} sats are being sent to {refund.address}."
 
 
 def _settle(backend: Backend, invoice_id: str) -> str:
+    note, is_time_known = _note(), backend.strike.measure_time()
+    events, now = backend.refund_sender.events, backend.clock()
     refund = settle_by_hand(
-        backend.repository, invoice_id, _note(), backend.refund_sender.events, backend.clock(), _refund_id()
+        backend.repository, invoice_id, note, events, now, _refund_id(), is_time_known=is_time_known
     )
     backend.delivery_dispatcher.wake()
     return f"Closed: the refund of {refund.amount_sats:,} sats counts as sent."

@@ -165,6 +165,24 @@ class TestActing:
         )
 
     @pytest.mark.parametrize("action", ["retry", "settle"])
+    @pytest.mark.parametrize("is_strike_away", [False, True])
+    def test_a_clock_that_is_ahead_does_not_end_the_hour(
+        self, world: World, action: str, capsys: pytest.CaptureFixture[str], *, is_strike_away: bool
+    ) -> None:
+        invoice = owe(world, "pending@example.com")
+        send(world)
+        world.skew_seconds = 7_200
+        world.restart()
+        if is_strike_away:
+            world.fault("*", "/v1/*", "unreachable", times=None)
+
+        assert run(world, "refunds", action, invoice.strike_invoice_id, "--note", "x") == 1
+
+        why = "and Strike's time is unknown" if is_strike_away else "an hour after its last execution"
+        assert why in capsys.readouterr().out
+        assert refund_of(world, invoice).state is RefundState.IN_FLIGHT
+
+    @pytest.mark.parametrize("action", ["retry", "settle"])
     def test_how_one_knows_has_to_be_said(self, world: World, action: str, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as caught:
             run(world, "refunds", action, "an-id")

@@ -10,6 +10,7 @@ import pytest
 from lnpay.domain.errors import InvalidRequest
 from lnpay.domain.states import RefundAsker, RefundState
 from lnpay.refunds.operator_request import read_operator_request
+from lnpay.runtime.worker_passes import refund_pass
 from tests.integration.commands.test_commands import run
 from tests.owing import ADDRESS, payouts, send
 from tests.refunding import left_sats, refunds_of, sell_paid
@@ -95,3 +96,16 @@ def test_today_s_price_can_make_the_sats(world: World, capsys: Output) -> None:
     assert run(world, *command, "--json") == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["basis"], answer["price"] is None) == ("today_price", False)
+
+
+def test_a_claim_lasts_as_long_as_it_should_though_our_clock_is_behind(world: World) -> None:
+    invoice = sell_paid(world)
+    world.skew_seconds = -40 * 86_400
+    world.restart()
+
+    assert run(world, "refunds", "create", invoice.strike_invoice_id, "--claim") == 0
+
+    world.skew_seconds = 0
+    world.restart()
+    refund_pass(world.backend)
+    assert [one.state for one in refunds_of(world, invoice)] == [RefundState.NEEDS_ADDRESS]
