@@ -138,8 +138,25 @@ def test_a_key_that_cannot_be_one_is_refused(world: World, key: str) -> None:
 def test_what_cannot_be_meant_is_refused_and_names_the_field(world: World, body: object, field: str) -> None:
     invoice_id = sell_paid(world)
 
-    assert field in assert_error(refund(world, invoice_id, body), 400, "invalid_request")
+    wrong = assert_error(refund(world, invoice_id, body), 400, "invalid_request")
+    assert wrong[field] != "is not valid"
     assert ask(world, "GET", f"/invoices/{invoice_id}/refunds").get_json() == {"refunds": []}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "why"),
+    [
+        ("amount_sats", "5", "must be a whole number, without quotes or a point"),
+        ("amount_sats", 5.0, "must be a whole number, without quotes or a point"),
+        ("amount_sats", 0, "must be at least 1"),
+        ("amount_sats", 10**30, "must be at most 2,100,000,000,000,000"),
+        ("price", "Today", "must be 'sale' or 'today'"),
+    ],
+)
+def test_a_refusal_says_what_would_be_accepted(world: World, field: str, value: object, why: str) -> None:
+    answer = refund(world, sell_paid(world), {"amount_fiat": "1.00", field: value})
+
+    assert assert_error(answer, 400, "invalid_request") == {field: why}
 
 
 def test_more_than_was_received_is_refused_and_says_how_much_is_left(world: World) -> None:

@@ -91,7 +91,14 @@ _SENTENCES = {
     "string_type": "must be a string",
     "string_unicode": "has characters that are not text",
     "dict_type": "must be an object",
+    "list_type": "must be a list",
+    "int_type": "must be a whole number, without quotes or a point",
+    "greater_than_equal": "must be at least {ge:,}",
+    "less_than_equal": "must be at most {le:,}",
+    "literal_error": "must be {expected}",
+    "too_short": "must not be empty: leave it out instead",
 }
+"""What is said of each kind of mistake that pydantic finds; with its limits."""
 
 
 def _sentence(error: dict[str, Any]) -> str:
@@ -99,4 +106,4 @@ def _sentence(error: dict[str, Any]) -> str:
         return f"is longer than {error['ctx']['max_length']:,} characters"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])
-    return _SENTENCES.get(error["type"], "is not valid")
+    return _SENTENCES.get(error["type"], "is not valid").format(**error.get("ctx", {}))

@@ -42,7 +42,11 @@ class CreateEndpoint(BaseModel):
     ]
     events: Annotated[
         list[Annotated[str, WithJsonSchema({"type": "string", "enum": [str(one) for one in EventType]})]] | None,
-        Field(description="Types of messages that it receives; all if omitted.", examples=[["invoice.settled"]]),
+        Field(
+            min_length=1,
+            description="Types of messages that it receives; all if omitted.",
+            examples=[["invoice.settled"]],
+        ),
     ] = None
     secret: Annotated[
         str | None,
