@@ -198,19 +198,20 @@ def _checked_url(outbox: Outbox, url: str, by: EndpointSetter) -> str:
 
 def _host_of(url: str) -> str:
     """The host of a valid URL. Raises InvalidRequest."""
-    rule = "must be an absolute address that starts with https:// or http://"
     if len(url) > MAX_URL_CHARACTERS:
         raise _invalid("url", f"must have at most {MAX_URL_CHARACTERS:,} characters")
     # Programs disagree about spaces and backslashes.
     if not url.isprintable() or re.search(r"[\s\\]", url):
-        raise _invalid("url", rule)
+        raise _invalid("url", "has a space, a backslash or another character that no URL has")
+    if not url.lower().startswith(("https://", "http://")):
+        raise _invalid("url", "must be an absolute address that starts with https:// or http://")
     try:
         parts = urlsplit(url)
-        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        is_whole = bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_whole = False
     if not is_whole:
-        raise _invalid("url", rule)
+        raise _invalid("url", "has no valid host or port")
     if "@" in parts.netloc:
         raise _invalid("url", "must have no user name and no password")
     return parts.hostname or ""

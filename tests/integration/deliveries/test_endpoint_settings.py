@@ -48,14 +48,35 @@ class TestAddresses:
     @pytest.mark.parametrize(
         "url",
         [
-            "", "shop.example", "/hook", "//shop.example/hook", "ftp://shop.example/", "file:///etc/passwd", "https://",
-            "https:///hook", "http://shop.example:0/", "http://shop.example:99999/", "http://shop.example:x/",
-            "http://[::1/", "https://shop.example/a b", "https://shop.example\\@10.0.0.1/", "https://shop\n.example/",
-            "javascript:alert(1)", "https://shop.example/\u2028",
+            "", "shop.example", "/hook", "//shop.example/hook", "ftp://shop.example/", "file:///etc/passwd",
+            "javascript:alert(1)", "https:shop.example",
         ],
     )  # fmt: skip
     def test_one_that_is_not_absolute_is_refused(self, world: World, url: str) -> None:
         assert "absolute address" in refused(world, url=url)["url"]
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://", "https:///hook", "http://shop.example:0/", "http://shop.example:99999/", "http://shop.example:x/",
+            "http://[::1/", "https://:443/",
+        ],
+    )  # fmt: skip
+    def test_one_without_a_valid_host_or_port_is_refused(self, world: World, url: str) -> None:
+        assert refused(world, url=url)["url"] == "has no valid host or port"
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://shop.example/a b",
+            "https://shop.example\\@10.0.0.1/",
+            "https://shop\n.example/",
+            "https://shop.example/\u2028",
+            " https://shop.example/",
+        ],
+    )
+    def test_one_with_characters_that_no_url_has_is_refused(self, world: World, url: str) -> None:
+        assert "character that no URL has" in refused(world, url=url)["url"]
 
     def test_one_with_a_login_is_refused(self, world: World) -> None:
         assert refused(world, url="https://user:word@shop.example/")["url"] == "must have no user name and no password"
