@@ -90,7 +90,7 @@ def get_endpoint(outbox: Outbox, public_id: str, *, form: EndpointForm | None = 
     with outbox.repository.reading() as tx:
         found = tx.webhook_endpoints.find_by_public_id(public_id)
     if found is None or form not in (None, found.form):
-        raise NotFound("there is no webhook endpoint of this id", code="webhook_endpoint_not_found")
+        raise NotFound("there is no webhook endpoint with this id", code="webhook_endpoint_not_found")
     return found
 
 

@@ -77,6 +77,9 @@ class NotFound(LnpayError):
     code = "not_found"
 
 
+NO_SUCH_INVOICE = "there is no invoice with this id: use the invoiceId from the answer to /generate-invoice"
+
+
 class Conflict(LnpayError):
     """The request contradicts what is stored."""
 

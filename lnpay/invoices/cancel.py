@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from lnpay.domain.errors import NotFound, OrderConflict, StrikeAmbiguous, StrikeRejected
+from lnpay.domain.errors import NO_SUCH_INVOICE, NotFound, OrderConflict, StrikeAmbiguous, StrikeRejected
 from lnpay.domain.model import Invoice
 from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import WATCHED, InvoiceState
@@ -83,5 +83,5 @@ def _read(context: SettlementContext, strike_invoice_id: str) -> Invoice:
     with context.repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
     if invoice is None:
-        raise NotFound("there is no invoice of this id; it is the invoiceId of the answer to /generate-invoice")
+        raise NotFound(NO_SUCH_INVOICE)
     return invoice

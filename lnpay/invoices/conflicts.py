@@ -19,24 +19,24 @@ _BY_STATE = {
     InvoiceState.SETTLED: ("already_paid", "this order is already paid: do not sell it again"),
     InvoiceState.PAID_LATE: (
         "paid_late",
-        "the invoice of this correlation_id was paid after its deadline, and the payment is, or will be, refunded: "
+        "the invoice with this correlation_id was paid after its deadline, and the payment is, or will be, refunded: "
         f"{ANOTHER_ATTEMPT}",
     ),
     InvoiceState.EXPIRED: (
         "expired",
-        f"the invoice of this correlation_id has expired, and no payment is known: {ANOTHER_ATTEMPT}",
+        f"the invoice with this correlation_id has expired, and no payment is known: {ANOTHER_ATTEMPT}",
     ),
     InvoiceState.LAPSED: (
         "expired",
-        f"the invoice of this correlation_id can no longer be paid, and no payment is known: {ANOTHER_ATTEMPT}",
+        f"the invoice with this correlation_id can no longer be paid, and no payment is known: {ANOTHER_ATTEMPT}",
     ),
 }
 """Code and message for each state that is not open."""
 
 _UNDECIDED = (
     "paid_late",
-    "the invoice of this correlation_id was paid after its deadline, and the operator has yet to accept or refund the "
-    "payment: do not sell the order again before that",
+    "the invoice with this correlation_id was paid after its deadline, and the operator has yet to accept or refund "
+    "the payment: do not sell the order again before that",
 )
 
 _PENDING = (
@@ -77,7 +77,7 @@ def conflict_of(tx: Transaction, invoice: Invoice, order: Order, now: datetime) 
         return _conflict(invoice, state, *_PENDING)
     if state is InvoiceState.UNPAID:
         return _difference(invoice, order)
-    other = (str(state), f"the invoice of this correlation_id is {state.replace('_', ' ')}: {ANOTHER_ATTEMPT}")
+    other = (str(state), f"the invoice with this correlation_id is {state.replace('_', ' ')}: {ANOTHER_ATTEMPT}")
     return _conflict(invoice, state, *_BY_STATE.get(state, other))
 
 
@@ -85,7 +85,7 @@ def _difference(invoice: Invoice, order: Order) -> OrderConflict | None:
     known = invoice.order
     if (known.amount_fiat, known.currency) != (order.amount_fiat, order.currency):
         message = (
-            f"the open invoice of this correlation_id asks for {known.amount_fiat:f} {known.currency}, "
+            f"the open invoice with this correlation_id asks for {known.amount_fiat:f} {known.currency}, "
             f"not {order.amount_fiat:f} {order.currency}: a different request needs a different correlation_id"
         )
         return _conflict(invoice, InvoiceState.UNPAID, "amount_differs", message)

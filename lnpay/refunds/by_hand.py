@@ -182,7 +182,7 @@ def _find(tx: Transaction, strike_invoice_id: str, refund_id: int | None) -> Ref
     """
     invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
     if invoice is None:
-        raise NotFound("there is no invoice of this id; `refunds list` shows all refunds")
+        raise NotFound("there is no invoice with this id; `refunds list` shows all refunds")
     refunds = tx.refund_requests.of_invoice(invoice.id)
     if refund_id is not None:
         refunds = [one for one in refunds if one.id == refund_id]

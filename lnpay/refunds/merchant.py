@@ -21,6 +21,7 @@ from decimal import Decimal
 
 from lnpay.deliveries.owe import owe_refund_message
 from lnpay.domain.errors import (
+    NO_SUCH_INVOICE,
     Conflict,
     IdempotencyKeyReused,
     NotFound,
@@ -120,7 +121,7 @@ def create_refund(issuer: RefundIssuer, strike_invoice_id: str, request: RefundR
 def _find_invoice(tx: Transaction, strike_invoice_id: str) -> Invoice:
     invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
     if invoice is None:
-        raise NotFound("there is no invoice of this id; it is the invoiceId of the answer to /generate-invoice")
+        raise NotFound(NO_SUCH_INVOICE)
     return invoice
 
 
@@ -285,5 +286,5 @@ def find_refund(repository: Repository, refund_id: int) -> tuple[Refund, Invoice
 def _find_refund(tx: Transaction, refund_id: int) -> Refund:
     refund = tx.refunds.find(refund_id) if 0 < refund_id <= MAX_REFUND_ID else None
     if refund is None:
-        raise NotFound("there is no refund of this id", code="refund_not_found")
+        raise NotFound("there is no refund with this id", code="refund_not_found")
     return refund

@@ -41,7 +41,7 @@ ERRORS: dict[str, ErrorCode] = {
         e.PermissionMissing, e.PermissionMissing(Permission.VIEW_INVOICES).message, permission=Permission.VIEW_INVOICES
     ),
     "not_found": _of(e.NotFound, "there is nothing at this address"),
-    "webhook_endpoint_not_found": _of(e.NotFound, "there is no webhook endpoint of this id"),
+    "webhook_endpoint_not_found": _of(e.NotFound, "there is no webhook endpoint with this id"),
     "too_many_endpoints": _of(e.Conflict, "there are 50 webhook endpoints: delete one first"),
     "already_paid": _of(e.OrderConflict, "this order is already paid: do not sell it again", state="settled"),
     "payment_pending": _of(
@@ -51,18 +51,18 @@ ERRORS: dict[str, ErrorCode] = {
     ),
     "expired": _of(
         e.OrderConflict,
-        f"the invoice of this correlation_id has expired, and no payment is known: {ANOTHER_ATTEMPT}",
+        f"the invoice with this correlation_id has expired, and no payment is known: {ANOTHER_ATTEMPT}",
         state="expired",
     ),
     "paid_late": _of(
         e.OrderConflict,
-        "the invoice of this correlation_id was paid after its deadline, and the payment is, or will be, refunded: "
+        "the invoice with this correlation_id was paid after its deadline, and the payment is, or will be, refunded: "
         f"{ANOTHER_ATTEMPT}",
         state="paid_late",
     ),
     "amount_differs": _of(
         e.OrderConflict,
-        "the open invoice of this correlation_id asks for 12.34 usd, not 20.00 usd: a different request needs a "
+        "the open invoice with this correlation_id asks for 12.34 usd, not 20.00 usd: a different request needs a "
         "different correlation_id",
         state="unpaid",
     ),
@@ -87,7 +87,7 @@ ERRORS: dict[str, ErrorCode] = {
     "refund_exceeds_received": _of(
         e.RefundExceedsReceived, "5,000 sats is more than the 1,200 sats of this invoice that can still be refunded"
     ),
-    "refund_not_found": _of(e.NotFound, "there is no refund of this id"),
+    "refund_not_found": _of(e.NotFound, "there is no refund with this id"),
     "refund_state": _of(e.Conflict, "this refund was sent: it cannot be canceled any more"),
     "refund_owed": _of(e.Conflict, "LNPay owes this refund to the customer by its rules: it cannot be canceled"),
     "refund_unclear": _of(

@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from typing_extensions import TypedDict
 
 from lnpay.domain.addresses import MAX_ADDRESS_CHARACTERS, AddressRefused, parse_refund_address
-from lnpay.domain.errors import InvalidRequest, NotFound
+from lnpay.domain.errors import NO_SUCH_INVOICE, InvalidRequest, NotFound
 from lnpay.domain.model import Invoice, Refund
 from lnpay.domain.money import MAX_SATS, parse_fiat
 from lnpay.domain.permissions import Permission
@@ -168,7 +168,7 @@ def create(invoice_id: str) -> Response:
     with backend.repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(invoice_id)
     if invoice is None:
-        raise NotFound("there is no invoice of this id; it is the invoiceId of the answer to /generate-invoice")
+        raise NotFound(NO_SUCH_INVOICE)
     refund_request = _to_request(wanted, key, caller, invoice)
     try:
         refund = create_refund(backend.refund_issuer, invoice_id, refund_request)

@@ -14,7 +14,7 @@ from lnpay.domain.addresses import (
     parse_refund_address,
     refund_address,
 )
-from lnpay.domain.errors import InvalidRequest, NotFound, OrderConflict
+from lnpay.domain.errors import NO_SUCH_INVOICE, InvalidRequest, NotFound, OrderConflict
 from lnpay.domain.events import EventType
 from lnpay.domain.model import (
     Delivery,
@@ -159,7 +159,7 @@ def find_invoices() -> Response:
         if correlation_id is not None:
             invoice = tx.invoices.find_invoice_by_correlation_id(correlation_id.strip())
             if invoice is None or order_id not in (None, invoice.order_id):
-                raise NotFound("there is no invoice of this correlation_id")
+                raise NotFound("there is no invoice with this correlation_id")
             return jsonify(_standing(tx, invoice))
         wanted = (order_id or "").strip()
         return jsonify(
@@ -277,4 +277,4 @@ def _picture(content: bytes | str, mimetype: str) -> Response:
 
 
 def _unknown() -> NotFound:
-    return NotFound("there is no invoice of this id; it is the invoiceId of the answer to /generate-invoice")
+    return NotFound(NO_SUCH_INVOICE)

@@ -105,7 +105,7 @@ def test_an_endpoint_is_disabled_enabled_and_deleted(world: World, capsys: pytes
 def test_an_id_that_is_none_is_said(world: World, capsys: pytest.CaptureFixture[str], action: str) -> None:
     assert run(world, "webhooks", action, "no-such-id") == 1
 
-    assert "there is no webhook endpoint of this id" in capsys.readouterr().out
+    assert "there is no webhook endpoint with this id" in capsys.readouterr().out
 
 
 def test_a_wrong_address_is_said(world: World, capsys: pytest.CaptureFixture[str]) -> None:
