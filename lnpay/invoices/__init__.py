@@ -1,1 +1,1 @@
-"""Creating an invoice, noticing its payment, settling it."""
+"""Creating an invoice, detecting its payment, settling it."""

@@ -17,17 +17,18 @@ BATCH = 25
 """Invoices per transaction: SQLite's only write lock is held for 20 to 46 ms."""
 
 PAUSE_SECONDS = 0.02
-"""Between two transactions, so that a sale in another process gets the lock: SQLite keeps no queue."""
+"""Pause between two transactions, so that a sale in another process gets the lock: SQLite has no fair queue."""
 
 MOST_ARCHIVED = 2_000
 """Invoices archived per pass; the next pass continues."""
 
 
 def archive(context: SettlementContext, asked_at: float, after_days: int) -> int:
-    """Archive invoices with which everything was done `after_days` ago: paid, delivered, refunded. Returns how many.
+    """Archive invoices on which nothing is left to do since `after_days` ago: paid, delivered, refunded. Returns how
+    many.
 
     asked_at, after_days: as of `prune`. 0: nothing is archived.
-    Raises StorageUnavailable when a batch cannot be read back as it was written; then it stays where it was.
+    Raises StorageUnavailable if a batch does not read back as it was written; that batch is then left in place.
     """
     before = certain_boundary(context, asked_at, after_days, ARCHIVED)
     if before is None:

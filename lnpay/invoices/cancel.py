@@ -53,7 +53,7 @@ def cancel_invoice(context: SettlementContext, strike_invoice_id: str) -> Invoic
 
 
 def _cancel_request(context: SettlementContext, invoice: Invoice) -> Invoice:
-    """Strike cannot cancel a receive request, so its deadline becomes now: a later payment is refunded.
+    """Strike cannot cancel a receive request, so move its deadline to now: a later payment is refunded.
 
     Raises OrderConflict if it is paid, or has a payment in progress; StrikeError if Strike cannot say, or if its time
     is unknown.

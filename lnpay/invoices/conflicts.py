@@ -1,4 +1,4 @@
-"""Why a request for an invoice contradicts what is stored, and what the shop can do about it.
+"""Why a request for an invoice conflicts with the stored one, and what the shop can do about it.
 
 The state of the stored invoice is checked before any difference: a paid order must never be sold again.
 """
@@ -47,7 +47,7 @@ _PENDING = (
 _MAY_BE_PENDING = (InvoiceState.UNPAID, InvoiceState.EXPIRED, InvoiceState.CANCELLED)
 
 _NAMES = ("description", "ln_address", "return_url", "retry_url", "metadata", "order_id", "expires_in")
-"""Fields in which a repeated request must not differ, besides the amount."""
+"""The fields, besides the amount, that must be the same in a repeated request."""
 
 
 def already_paid(invoice: Invoice) -> OrderConflict:

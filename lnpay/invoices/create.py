@@ -1,4 +1,4 @@
-"""Use case: turn a shop's order into a payment request, exactly once, however often the shop repeats the request."""
+"""Use case: turn a shop's order into a payment request, exactly once, no matter how often the shop repeats it."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ from lnpay.strike.invoices import InvoiceStatus, StrikeInvoice
 log = logging.getLogger(__name__)
 
 DRAFT_GOOD_FOR = timedelta(seconds=30)
-"""An older draft is priced again, and so is one that has used a quarter of its time to pay, which counts from then."""
+"""A draft is priced again after this time, or after a quarter of its time to pay, which then starts over."""
 
 MIN_EXPIRES_IN_SECONDS = 30
-"""The shortest time to pay that an invoice may have of its own."""
+"""The shortest time to pay that a request may ask for."""
 
 MAX_EXPIRES_IN_SECONDS = 3_600
-"""The longest: Strike's quotes for bitcoin last an hour. Where one ends sooner, so does the invoice."""
+"""The longest, because Strike's quotes for bitcoin last an hour. If one ends sooner, so does the invoice."""
 
 _AMOUNT_REFUSALS = {
     "AMOUNT_TOO_HIGH": "is more than the payment provider accepts in one invoice",
@@ -59,14 +59,14 @@ _AMOUNT_REFUSALS = {
 _PAID_AT_STRIKE = (InvoiceStatus.PAID, InvoiceStatus.PENDING)
 
 ROUNDS = 4
-"""How often to start again if another request for the same order was faster. In each round one request progressed."""
+"""How often to start over if another request for the same order was faster. Each round, one request makes progress."""
 
 
 @dataclass(frozen=True)
 class InvoiceIssuer:
     """Everything needed to issue an invoice. on_message_owed: called after a commit that owes the shop a message.
 
-    by_request: issue receive requests (RECEIVE_WITH); None: invoices of Strike's.
+    by_request: issues receive requests (RECEIVE_WITH); None: issue Strike invoices.
     """
 
     repository: Repository
@@ -83,7 +83,7 @@ class InvoiceIssuer:
 
 
 def check_expires_in(seconds: int) -> int:
-    """`seconds` when an invoice may have them to be paid. Raises InvalidRequest with the bounds."""
+    """Return `seconds` if that is a valid time to pay. Raises InvalidRequest, which names the bounds."""
     if not MIN_EXPIRES_IN_SECONDS <= seconds <= MAX_EXPIRES_IN_SECONDS:
         raise InvalidRequest(f"must be {MIN_EXPIRES_IN_SECONDS} to {MAX_EXPIRES_IN_SECONDS:,} seconds")
     return seconds
@@ -106,7 +106,7 @@ def create_invoice(issuer: InvoiceIssuer, correlation_id: str, order: Order) -> 
     for _ in range(ROUNDS):
         with issuer.repository.reading() as tx:
             known = tx.invoices.find_by_correlation_id(correlation_id)
-            # A Greenfield client decides itself whether it sells an order again.
+            # A Greenfield client decides for itself whether to sell an order again.
             is_native = order.checkout_options is None
             paid = tx.invoices.settled_attempt(order.order_id or correlation_id) if is_native else None
         if paid is not None:
@@ -146,12 +146,12 @@ def _fresh_draft(issuer: InvoiceIssuer, known: Draft | None, correlation_id: str
     """A draft of `order` at the current price. None if another request for it was faster.
 
     Earlier versions named a draft at Strike after the shop's correlation_id, which another program on the account may
-    use too. Such a draft gets a new name: what Strike has under the old one may not be ours.
+    use too. Such a draft gets a new name, because the invoice that Strike has under the old one may not be ours.
     """
     now = issuer.clock()
     good_for = min(DRAFT_GOOD_FOR, issuer.time_to_pay(order) / 4)
     is_ours_alone = known is not None and known.strike_correlation_id != correlation_id
-    # A draft from the future was made by a wrong clock, so the age of its price is unknown.
+    # A draft dated in the future was made by a wrong clock, so the age of its price is unknown.
     is_recent = known is not None and timedelta() <= now - known.created_at < good_for
     if known is not None and is_ours_alone and known.order == order and is_recent:
         return known
@@ -163,7 +163,7 @@ def _fresh_draft(issuer: InvoiceIssuer, known: Draft | None, correlation_id: str
         if known is None:
             token = secrets.token_urlsafe(24)
             return tx.invoices.add_draft(correlation_id, name, token, order, amount_sats, rate, now)
-        # The old draft was never shown to a customer, so nothing that Strike made for it can be paid.
+        # The old draft was never shown to a customer, so no invoice that Strike created for it can be paid.
         return tx.invoices.renew_draft(known, name, order, amount_sats, rate, now)
 
 
@@ -196,7 +196,7 @@ def _quote(strike: Strike, invoice_id: str) -> StrikeQuote:
 
 
 def _blame_amount(draft: Draft, error: StrikeRejected) -> None:
-    """Raise InvalidRequest if Strike refused the amount, which the caller can fix, and not for another reason."""
+    """Raise InvalidRequest if what Strike refused is the amount, which the caller can fix."""
     why = _AMOUNT_REFUSALS.get(error.strike_code or "")
     # A refusal without a specific code names the fields: "amount", "amount.amount", or "bolt11.amount".
     if why is None and any("amount" in field.lower().split(".")[:2] for field in error.invalid_fields):
@@ -246,8 +246,8 @@ def _strike_invoice(strike: Strike, draft: Draft) -> StrikeInvoice:
             return _create(strike, draft)
     except StrikeRejected as error:
         _blame_amount(draft, error)
-        # DUPLICATE_INVOICE; the status tells even if the body was cut off. The name is unique to this draft, so only an
-        # earlier call for it can have used it.
+        # DUPLICATE_INVOICE: the status is enough, even if the body was cut off. The name is unique to this draft, so
+        # only an earlier call for it can have used it.
         if error.status != 409:
             raise
     found = strike.find_invoice_by_correlation_id(draft.strike_correlation_id)

@@ -1,4 +1,4 @@
-"""Issue a draft as a receive request of Strike's, shown to the shop in the shape of an invoice and its quote."""
+"""Issue a draft as a Strike receive request, presented to the shop in the shape of an invoice and its quote."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RequestIssuer:
-    """How receive requests are made. requests: within the calls that new ones may use.
+    """How to create receive requests. requests: limited to the calls that new ones may use.
 
-    target_currency: what payments are credited in, an upper-case code.
+    target_currency: the currency that payments are credited in, an upper-case code.
     """
 
     requests: ReceiveRequests
@@ -30,11 +30,11 @@ class RequestIssuer:
 
 
 def issue_request(issuer: RequestIssuer, draft: Draft, time_to_pay: timedelta) -> Issue:
-    """Make a receive request for a draft, payable for `time_to_pay`.
+    """Create a receive request for a draft, payable for `time_to_pay`.
 
-    If Strike's answer is lost there may be a request that no customer has seen. It is never shown, so it is never paid,
-    and another one is made.
-    Raises StrikeError; StrikeRejected too if what Strike made is not what was asked for.
+    If Strike's answer is lost, a request may exist that no customer has seen. It is never shown, so it is never paid,
+    and a new one is created.
+    Raises StrikeError; StrikeRejected also if Strike's request is not what we asked for.
     """
     try:
         made = _create(issuer, draft, time_to_pay)
@@ -66,7 +66,7 @@ def _create(issuer: RequestIssuer, draft: Draft, time_to_pay: timedelta) -> Stri
 
 
 def _checked(issuer: RequestIssuer, draft: Draft, made: StrikeReceiveRequest) -> PaymentRequest:
-    """What the payment request asks for: exactly our amount, credited in our currency."""
+    """Check Strike's request: it must ask for exactly our amount, credited in our currency."""
     try:
         request = decode(made.bolt11)
     except Bolt11Error as error:

@@ -1,13 +1,13 @@
 """Decide about payments after the deadline: by LATE_PAYMENTS, or by the operator if they are held.
 
 Accepting and refunding exclude each other in the database:
-- By rule: one conditional update moves the invoice from a payable state either to SETTLED or to PAID_LATE. Only the
-  latter adds a refund, in the same commit.
-- By the operator: the refund of a held payment leaves HELD once, by a conditional update: towards being sent, or to
-  CANCELED. The latter moves the invoice to SETTLED in the same commit, or neither moves.
+- Automatically: one conditional update moves the invoice from a payable state either to SETTLED or to PAID_LATE. Only
+  the latter adds a refund, in the same commit.
+- By the operator: a conditional update moves the refund of a held payment out of HELD once, either to be sent or to
+  CANCELED. The latter also moves the invoice to SETTLED, in the same commit.
 
-A payment is never accepted if it may have been refunded: in a history that a restore lost, or by another copy of the
-database. Refunding it is safe there, because such a refund is held until the operator has looked at Strike.
+A payment is never accepted if it may already have been refunded: before a restore that lost the record, or by another
+copy of the database. Refunding it is safe, because such a refund is held until the operator has checked with Strike.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from lnpay.repository import Repository, Transaction
 log = logging.getLogger(__name__)
 
 PRICE_PATIENCE = timedelta(minutes=5)
-"""How long after the payment LNPay waits for a price that can be trusted. Then the payment is refunded."""
+"""How long after the payment LNPay waits for a trustworthy price, before it refunds the payment."""
 
 PRICE_SECONDS = 15.0
 """How long a worker waits for one fetch of the price."""
 
 HURRIED_PRICE_SECONDS = 1.0
-"""How long a webhook call waits for it. Strike wants an answer within five seconds, and repeats the call otherwise."""
+"""How long a webhook call waits for it: Strike repeats a call that is not answered within five seconds."""
 
 DECIDE = (
     "paid late: accept it with python main.py refunds accept, if you still deliver the order at this price; "
@@ -54,8 +54,9 @@ DECIDE = (
 class LateRules:
     """The settings LATE_PAYMENTS and LATE_ACCEPT_PERCENT.
 
-    price_within: the price of one bitcoin in a currency, within so many seconds, and not another server's unless it is
-    newer than a time; raises RateUnavailable. Only LATE_PAYMENTS=accept asks for it.
+    price_within: called with a currency, a timeout in seconds and a time; returns the price of one bitcoin. A price
+    that another server shared must be newer than that time. Raises RateUnavailable. Needed for LATE_PAYMENTS=accept
+    only.
     """
 
     payments: LatePayments = LatePayments.REFUND
@@ -65,8 +66,8 @@ class LateRules:
 
 @dataclass(frozen=True)
 class LateVerdict:
-    """The decision on one late payment. price: of one bitcoin, at which it is accepted. why: the reason for a refund,
-    for people; empty if nothing else was considered.
+    """The decision on one late payment. price: of one bitcoin, if that is why it is accepted. why: the reason for a
+    refund, for people to read; empty if refunding is the policy.
     """
 
     decision: LatePayments
@@ -75,7 +76,7 @@ class LateVerdict:
 
     @property
     def hold(self) -> Hold | None:
-        """What the refund waits for."""
+        """Why the refund is held, if it is."""
         return Hold(HoldCause.LATE_PAYMENT, DECIDE) if self.decision is LatePayments.HOLD else None
 
 
@@ -89,7 +90,7 @@ def price_for_late(
 ) -> Rate | None:
     """The current price, if a late payment may be accepted at it. Call it outside any transaction: it may fetch.
 
-    None if no price is needed, or if there has been none for too long.
+    None if no price is needed, or if none could be had for too long.
     Raises RateUnavailable while the price is worth waiting for.
     """
     if rules.payments is not LatePayments.ACCEPT or rules.price_within is None or paid_at is None:
@@ -109,7 +110,7 @@ def price_for_late(
 
 
 def _newer_than_sale(rate: Rate, invoice: Invoice) -> Rate:
-    """The same price. Raises RateUnavailable if it is the price of the sale itself, which says nothing about now."""
+    """Return `rate`. Raises RateUnavailable if it is no newer than the price of the sale."""
     if rate.as_of <= invoice.rate.as_of:
         raise RateUnavailable("there is no newer price than that of the sale", retry_after_seconds=5)
     return rate
@@ -120,7 +121,7 @@ def judge_late(
 ) -> LateVerdict:
     """Decide about a late payment. Call it in the transaction that acts on the decision.
 
-    rate: the current price; without one it is not accepted: a refund never costs the shop more than the fee.
+    rate: the current price. Without one the payment is not accepted, because a refund costs the shop only the fee.
     """
     if rules.payments is LatePayments.REFUND:
         return LateVerdict(LatePayments.REFUND)
@@ -142,7 +143,7 @@ def judge_late(
 
 
 def _has_fallen(sold_at: Decimal, now_at: Decimal, percent: Decimal) -> bool:
-    """Whether the price has moved against the shop, by `percent` or more: it received sats, worth less now."""
+    """Whether the price has fallen by `percent` or more, so that the sats received are worth less to the shop."""
     fall = sold_at - now_at
     return fall > 0 and fall * 100 >= sold_at * percent
 
@@ -180,13 +181,13 @@ def accept_late_payment(
         if refund is None or not is_held or refund.held_because is not HoldCause.LATE_PAYMENT:
             raise Conflict("no late payment of this invoice waits for a decision", code="refund_state")
         tx.invoices.take_turn_accepting()
-        # Payments after it are owed back separately, so they do not pay for the order.
+        # Only this payment counts: later ones are owed back separately.
         why = _why_never(tx, invoice, refund.amount_sats)
         if why is not None:
             raise Conflict(f"{why}; refund it with refunds approve", code="refund_state")
         canceled = tx.refund_requests.cancel_accepted(refund, now)
         if canceled is None or not tx.invoices.accept_late(invoice.id, now):
-            # Raised inside the transaction, so neither of the two moves.
+            # Raised inside the transaction, so that neither row moves.
             raise Conflict("it was decided at the same moment: look at it again", code="refund_state")
         tx.refunds.note(canceled, now, RefundStep.BY_HAND, "the operator accepted the late payment")
         settled = replace(invoice, state=InvoiceState.SETTLED, settled_at=now, accepted_by=Accepter.OPERATOR)

@@ -1,4 +1,4 @@
-"""Use case: a shop marks an invoice as invalid. A payment after that is late, and is refunded."""
+"""Use case: a shop marks an invoice as invalid. A payment after that counts as late."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 def mark_invalid(context: SettlementContext, strike_invoice_id: str) -> Invoice:
     """Mark an open invoice as invalid, and return it. Safe to repeat.
 
-    The payment deadline becomes now, by Strike's clock, which also dates payments. An earlier payment counts, however
+    The payment deadline moves to now, by Strike's clock, which also dates payments. An earlier payment counts, however
     late LNPay notices it.
     The invoice is not cancelled at Strike: whether a cancelled invoice can still be paid is not documented.
     Raises NotFound; Conflict if the invoice is paid or has expired; StrikeUnavailable if Strike's time is unknown.
     """
-    # By a clock that is behind, the deadline would be in the past, and a payment made in time would be late.
+    # A clock that is behind would put the deadline in the past and make a payment in time count as late.
     context.strike.confirm_time()
     now = context.clock()
     with context.repository.transaction() as tx:
@@ -31,7 +31,7 @@ def mark_invalid(context: SettlementContext, strike_invoice_id: str) -> Invoice:
             raise NotFound("there is no such invoice")
         is_marked = tx.greenfield.mark_invalid(invoice, now)
         if is_marked:
-            # First: an endpoint that is notified of the invalid invoice is not notified of its expiry as well.
+            # First, because an endpoint that gets this message gets no expiry as well.
             owe_marked_invalid(tx, invoice, now)
             owe_delivery(tx, context.events, EventType.INVOICE_EXPIRED, invoice, now)
         # Read again: if it was not open, a concurrent call may have just marked it.

@@ -1,4 +1,4 @@
-"""Use case: delete unpaid invoices after a long time. Their totals are kept, and a later payment is still detected."""
+"""Use case: delete old unpaid invoices. Their totals are kept, and a later payment is still detected."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ MOST_PRUNED = 5_000
 def prune(context: SettlementContext, asked_at: float, after_days: int) -> int:
     """Delete unpaid invoices, and drafts, whose last chance to be paid was `after_days` ago. Returns how many.
 
-    asked_at: the monotonic seconds at which Strike was last asked. If Strike's time is not known since then, nothing is
-    deleted. after_days: 0 keeps everything.
+    asked_at: the monotonic seconds when Strike was last called. If Strike's time has been unknown since then, nothing
+    is deleted. after_days: 0 keeps everything.
     """
     before = certain_boundary(context, asked_at, after_days, PRUNED)
     if before is None:
@@ -49,9 +49,9 @@ def prune(context: SettlementContext, asked_at: float, after_days: int) -> int:
 
 
 def certain_boundary(context: SettlementContext, asked_at: float, days: int, milestone: str) -> datetime | None:
-    """The moment `days` ago, by Strike's time and by this machine's clock, whichever is earlier.
+    """The time `days` ago, by Strike's time or by this machine's clock, whichever is earlier.
 
-    None: there is nothing to look for, because `days` is 0, Strike's time is not known since `asked_at`, or the
+    None if there is nothing to do, because `days` is 0, Strike's time is not known since `asked_at`, or the
     `milestone` was reached less than EVERY ago.
     """
     now = context.clock()

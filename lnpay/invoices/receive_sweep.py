@@ -1,9 +1,9 @@
-"""Find payments of receive requests: one call reads up to a hundred of them.
+"""Find payments of receive requests, reading up to a hundred requests with one call.
 
-How Strike accepts several ids is not documented, so one form is tried, then the other, then single reads. Rows of other
-requests show that the filter was ignored. An empty answer proves that nothing was paid only if the form is known to
-work: Strike may have read the first id alone, or treated all of them as one unknown id. So such an answer ends no
-invoice until the form has shown payments of two requests in one answer.
+Strike does not document how to filter by several ids, so one form of the filter is tried, then the other, then single
+reads. If the answer contains other requests, Strike ignored the filter. An empty answer proves that nothing was paid
+only if the form is known to work: Strike may have read only the first id, or taken them all for one unknown id. Such an
+answer therefore ends no invoice until the form has returned payments of two requests in one answer.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ MIN_BATCHES = 2
 """Calls that a pass may always make."""
 
 CALLS_FOR_OTHERS = 600
-"""Of the calls that sweeps may make, those kept back for new requests once a pass needs more than its minimum."""
+"""How many of the calls that sweeps may make are reserved for new requests, beyond a pass's minimum."""
 
 SHARE_OF_REST = 10
-"""The fraction of the rest that one pass may use, so that the next passes have some left."""
+"""One pass may use one in this many of the remaining calls, so that some are left for the next passes."""
 
 SINGLE_READS = 5
-"""Single reads that a pass may make in place of each batch call, where batch calls do not work."""
+"""Single reads that a pass may make instead of each batch call, if batch calls do not work."""
 
 MAX_PAGES = 5
 """Pages of payments read for one batch: a single customer can make any number of payments of one sat."""
 
 UNCHECKED_FOR = timedelta(days=7)
-"""A second payment without a webhook is found as long as the workers are down for less than this."""
+"""Even without a webhook, a second payment is found unless the workers are down for longer than this."""
 
 PROVEN_FOR = timedelta(days=1)
 """How long a form counts as working after it was last seen to work."""
@@ -51,7 +51,7 @@ class _Refused(Exception):
 def sweep_requests(
     context: SettlementContext, found: Sweep, calls_left: Callable[[], int], *, is_deep: bool, is_for_lapsed: bool
 ) -> None:
-    """Settle the payments of receive requests, and note in `found` which requests are certainly unpaid.
+    """Settle the payments of receive requests, and record in `found` which requests are definitely unpaid.
 
     is_deep: also check expired and paid invoices, which may be paid late, or paid again.
     is_for_lapsed: also check those that ended up to three hours ago, or in the last week if no worker has checked them
@@ -65,7 +65,7 @@ def sweep_requests(
     try:
         _sweep_all(context, found, ids, checked, most_alone=batches * SINGLE_READS)
     finally:
-        # Only those that were read: the next pass begins with the others, even if these keep failing.
+        # Only those that were read, so that the next pass begins with the others, even if these keep failing.
         checked |= found.looked_at.intersection(ids)
         with context.repository.transaction() as tx:
             tx.invoices.mark_checked(checked, found.started_at)
@@ -97,7 +97,7 @@ def _requests(context: SettlementContext, found: Sweep, limit: int, *, is_deep: 
             ids += tx.receives.requests_payable_since((*PAID, *UNWATCHED), since, limit)
         if is_for_lapsed:
             ids += tx.receives.requests_unchecked_since_end((*PAID, *UNWATCHED), now - UNCHECKED_FOR, limit)
-    # In this order: those that may still be paid come first.
+    # The order is kept: those that may still be paid come first.
     return list(dict.fromkeys(ids))[:limit]
 
 
@@ -118,7 +118,7 @@ def _sweep_batch(context: SettlementContext, found: Sweep, ids: list[str], forms
         found.unclear |= unclear
         _settle_batch(context, found, receives)
         if not is_whole:
-            # Payments may be missing, even of requests that show some: only a single read may end such an invoice.
+            # Payments may be missing, even for requests that show some: only a single read may end such an invoice.
             found.looked_at.difference_update(ids)
         elif _is_proven(context, forms[0], found.started_at):
             found.looked_at.update(ids)
@@ -129,7 +129,7 @@ def _sweep_batch(context: SettlementContext, found: Sweep, ids: list[str], forms
 def _read_batch(
     context: SettlementContext, ids: list[str], form: ArrayForm
 ) -> tuple[list[StrikeReceive], set[str], bool]:
-    """The receives of these requests, the requests of unreadable ones, and whether MAX_PAGES left none out.
+    """The receives of these requests, the requests with unreadable ones, and whether all pages were read.
 
     Raises _Refused, StrikeError.
     """
@@ -214,9 +214,10 @@ def _not_to_be_missed(context: SettlementContext, found: Sweep, ids: list[str]) 
 
 
 def _prove_before_ending(context: SettlementContext, found: Sweep, ids: list[str], forms: list[ArrayForm]) -> None:
-    """If invoices are due to end and no form is proven, look for a form that shows two known payments at once.
+    """If invoices are due to end and no form is proven, test each form on two requests with known payments.
 
-    They belong to the first and the last id asked for: if Strike reads only one of the ids, at most one of them shows.
+    Theirs are the first and the last id of the call: if Strike reads only one of the ids, it returns at most one of
+    them.
     """
     is_proven = any(_is_proven(context, form, found.started_at) for form in forms)
     if is_proven or not _ending_among(context, found, ids):

@@ -1,9 +1,9 @@
 """Use case: act on the payments of a receive request. Webhook and workers both call `settle_receives`.
 
-Strike gives single payments and no state of the request, so what they make of the invoice is decided here: see
-`lnpay.domain.receives`. Every final payment is a row of its own, so that one which is reported twice counts once. A
-payment belongs to the request that Strike names with it; the payment hash decides nothing, as a Strike user's payment
-has none.
+Strike reports single payments and no state of the request, so the state of the invoice is derived from them: see
+`lnpay.domain.receives`. Every final payment is its own row, so one that is reported twice counts once. A payment
+belongs to the request that Strike names with it; the payment hash is not used, because a Strike user's payment has
+none.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from lnpay.strike.receives import ReceiveStatus, StrikeReceive
 log = logging.getLogger(__name__)
 
 CLOSE_PERCENT = 2
-"""What a Strike user paid in another currency is known only through rates. This close to the price, it is the price:
-a Strike user pays the amount of the payment request exactly."""
+"""If a Strike user pays in another currency, the sats are known only through a rate. An amount this close to the price
+counts as the price, because Strike users pay exactly what the payment request asks for.
+"""
 
 
 def settle_receives(
@@ -42,13 +43,12 @@ def settle_receives(
     *,
     price_seconds: float = PRICE_SECONDS,
 ) -> Outcome:
-    """Store what a receive request got, and move its invoice accordingly. Safe to repeat and concurrently.
+    """Store a receive request's payments, and move its invoice accordingly. Safe to repeat, also concurrently.
 
-    seen: its payments as Strike shows them now. The whole price in time: SETTLED; the shop is owed a message. Less than
-    that by the deadline, or too late: PAID_LATE, and all of it is owed back, unless LATE_PAYMENTS says otherwise.
-    Anything beyond the price is owed back too. Less than the price while there is time: the shop is owed the message
-    invoice.underpaid.
-    All that is owed is stored in the commit that stores the payment, so exactly once.
+    seen: its payments as Strike shows them now. Paid in full and in time: SETTLED; the shop is owed a message. Paid
+    late, or only in part by the deadline: PAID_LATE, and all of it is owed back, unless LATE_PAYMENTS says otherwise.
+    Anything beyond the price is owed back too. Paid in part before the deadline: the shop is owed the message
+    invoice.underpaid. Everything owed is stored in the commit that stores the payment, and therefore exactly once.
     """
     now = context.clock()
     ours = [one for one in seen if one.request_id == request_id]
@@ -80,7 +80,7 @@ def settle_receives(
 
 
 def _note_nothing(context: SettlementContext, request_id: str) -> Outcome:
-    """Nothing was paid: what was seen before is gone again."""
+    """Nothing was paid, or a pending payment has disappeared."""
     with context.repository.reading() as tx:
         invoice = tx.invoices.find_by_strike_id(request_id)
     if invoice is not None and invoice.seen_at is not None and invoice.state in PAYABLE:
@@ -113,7 +113,7 @@ def _store(tx: Transaction, invoice: Invoice, one: StrikeReceive, now: datetime)
 
 
 def count_sats(invoice: Invoice, received: CurrencyAmount, credited: CurrencyAmount | None) -> int:
-    """The sats that a payment counts as. Exact, unless a Strike user paid in another currency (see CLOSE_PERCENT)."""
+    """How many sats a payment counts as. Exact, unless a Strike user paid in another currency (see CLOSE_PERCENT)."""
     if received.sats is not None:
         return received.sats
     about = _worth(invoice, received, credited)
@@ -123,7 +123,7 @@ def count_sats(invoice: Invoice, received: CurrencyAmount, credited: CurrencyAmo
 
 
 def _worth(invoice: Invoice, received: CurrencyAmount, credited: CurrencyAmount | None) -> int | None:
-    """About how many sats a payment in another currency is; None if no rate that we know tells."""
+    """The approximate sats of a payment in another currency; None without a known rate."""
     if credited is not None and credited.sats is not None:
         return credited.sats
     for amount in (received, credited):
@@ -156,7 +156,7 @@ def _judge(
     judgement = judge(invoice.amount_sats, invoice.expires_at, receives, is_over=is_over, may_more_come=may_more_come)
     if judgement.state is not None:
         return Outcome(_move(context, tx, invoice, receives, judgement, price, now).value)
-    # A late payment pays for nothing: it does not lessen what is missing.
+    # Late payments do not count towards the price.
     received_sats = sum(one.amount_sats for one in receives if one.paid_at <= invoice.expires_at)
     if received_sats:
         missing = {"received_sats": received_sats, "missing_sats": invoice.amount_sats - received_sats}
@@ -196,7 +196,7 @@ def _move(
 
 
 def _add_to_paid(context: SettlementContext, tx: Transaction, invoice: Invoice, now: datetime) -> None:
-    """Record further payments of an invoice that is paid already: all of them are owed back."""
+    """Record further payments of a paid invoice: all of them are owed back."""
     receives = tx.receives.of(invoice.id)
     tx.receives.store_total(invoice.id, total_of(receives))
     owe_beyond_price(tx, context.events, invoice, receives, now)

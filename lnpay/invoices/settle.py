@@ -60,7 +60,7 @@ IN_TIME = LateVerdict(LatePayments.ACCEPT)
 NOTHING_RECEIVED = LateVerdict(
     LatePayments.HOLD, why="Strike says that it was paid with 0 sats: look at it in Strike's dashboard first"
 )
-"""A refund of what was asked would send money that may never have come."""
+"""Refunding the amount asked for would send money that may never have arrived."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,9 @@ def settle(context: SettlementContext, seen: StrikeInvoice, *, price_seconds: fl
     Paid in time: SETTLED; the shop is owed a message, and an unsent message that the invoice expired is withdrawn. Paid
     late: PAID_LATE; the customer is owed a refund, unless LATE_PAYMENTS says otherwise (see `late`). Cancelled while
     unpaid: CANCELLED; the shop is owed the message that the invoice is over. What is owed is stored in the commit that
-    makes the move, so exactly once.
-    price_seconds: how long the price may take by which a late payment is accepted. NOT_FINAL: it is still awaited.
+    makes the move, and therefore exactly once.
+    price_seconds: how long to wait for the price at which a late payment may be accepted. Returns NOT_FINAL if it is
+    not known by then.
     """
     now = context.clock()
     if seen.status is not InvoiceStatus.PAID:
@@ -168,7 +169,7 @@ def _note_cancelled(context: SettlementContext, seen: StrikeInvoice, now: dateti
 
 
 def call_off(tx: Transaction, events: frozenset[str], invoice: Invoice, now: datetime) -> bool:
-    """Move a watched invoice to CANCELLED. The shop is owed the message that it is over, unless that is owed already.
+    """Move a watched invoice to CANCELLED. The shop is owed an expiry message, unless one is owed already.
 
     False if the invoice has moved since it was read.
     """
@@ -189,7 +190,7 @@ def _paid_at(invoice: Invoice, seen: StrikeInvoice, now: datetime) -> datetime:
 def owe_late_refund(
     context: SettlementContext, tx: Transaction, invoice: Invoice, verdict: LateVerdict, now: datetime
 ) -> None:
-    """Owe the customer a late payment, or hold it for the operator, and tell the shop."""
+    """Owe the customer a refund of a late payment, or hold it for the operator, and owe the shop the message."""
     address, hold = refund_address(invoice.order.ln_address), verdict.hold
     assert invoice.received_sats is not None  # noqa: S101 - it was paid a moment ago
     tx.refunds.add(

@@ -1,8 +1,8 @@
 """Use cases of the workers: find payments that no webhook reported, and end invoices that stay unpaid.
 
 A sweep reads Strike's list of paid invoices, newest first, back to the oldest one still watched. Unreadable rows are
-skipped. Only if the list is unavailable, or may be missing an invoice of ours, is each invoice read one by one.
-No invoice expires or lapses before Strike was asked about it.
+skipped. Invoices are read one by one only if the list is unavailable or may not show one of ours. No invoice expires or
+lapses before Strike was asked about it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from lnpay.strike.invoices import InvoicePage, InvoiceStatus
 log = logging.getLogger(__name__)
 
 MOST_PAGES = 200
-"""More pages of one list are not read: it seems to have no end, and other work needs calls too."""
+"""The most pages read of one list: a longer one seems endless, and other work needs calls too."""
 
 DEEP_SWEEP_EVERY = timedelta(seconds=60)
 """How often to look for late payments. They only need a refund; no customer waits."""
@@ -70,7 +70,7 @@ MOST_ENDED = 5_000
 """Invoices that one pass expires or lapses; the next pass continues."""
 
 SINGLE_READS_SHARE = 10
-"""If the list is unavailable, a pass uses this fraction of the calls left, so that the next passes have some."""
+"""If the list is unavailable, a pass uses one in this many of the calls left, to leave some for the next passes."""
 
 
 def sweep(context: SettlementContext, calls_left: Callable[[], int], *, is_deep: bool | None = None) -> Sweep:
@@ -134,9 +134,9 @@ class _NoList(Exception):
 
 
 def _note_pending(context: SettlementContext, found: Sweep, since: datetime) -> None:
-    """Record the payments that are seen but not final.
+    """Record the payments that are pending.
 
-    This list is read before that of paid invoices: a payment that becomes final in between is on at least one of them.
+    This list is read before that of paid invoices, so that a payment that becomes final in between is in at least one.
     """
     try:
         nameless = 0
@@ -165,7 +165,7 @@ def _sweep_somehow(context: SettlementContext, found: Sweep, since: datetime, ca
     except _NoList as refusal:
         log.warning("strike's list is unavailable, reading invoices one by one error=%s", refusal.error.message)
         if isinstance(refusal.error, StrikeUnanswered):
-            # Perhaps nothing is answered: one more failure shows it, and the pass has other work to do.
+            # Strike may be answering nothing: allow one more failure only, as the pass has other work to do.
             failed_in_a_row = MAX_CONSECUTIVE_FAILURES - 1
     else:
         if nameless == 0:
@@ -176,7 +176,7 @@ def _sweep_somehow(context: SettlementContext, found: Sweep, since: datetime, ca
 
 
 def _pages(context: SettlementContext, found: Sweep, status: InvoiceStatus, since: datetime) -> Iterator[InvoicePage]:
-    """The invoices in one status, page by page, from the newest back to those made at `since`.
+    """The invoices with one status, page by page, from the newest back to those created at `since`.
 
     Raises _NoList; StrikeError if reading single invoices would fail too.
     """
@@ -205,7 +205,8 @@ def _page(context: SettlementContext, status: InvoiceStatus, skip: int) -> Invoi
 
 
 def _end_cancelled(context: SettlementContext, found: Sweep) -> None:
-    """Move to CANCELLED what Strike lists as cancelled, back to the oldest unpaid invoice: customers may try to pay it.
+    """Move to CANCELLED what Strike lists as cancelled, back to the oldest invoice that a customer may still try to
+    pay.
 
     No money depends on this: if the list is unavailable, it is done later.
     """
@@ -213,11 +214,11 @@ def _end_cancelled(context: SettlementContext, found: Sweep) -> None:
         since = tx.invoices.oldest_opened_at((InvoiceState.UNPAID,))
     if since is None or found.started_at - since < CANCELLED_AFTER:
         return
-    # Unreadable rows here cannot hide payments, so they are not counted with those of the other lists.
+    # Collected separately: unreadable rows in this list cannot hide payments, so they are not reported.
     apart = Sweep(found.started_at, found.asked_at)
     try:
         for page in _pages(context, apart, InvoiceStatus.CANCELLED, since):
-            # An unreadable row may not be cancelled at all.
+            # The status of an unreadable row is unknown.
             cancelled = [one.invoice_id for one in page.invoices if one.status is InvoiceStatus.CANCELLED]
             with context.repository.reading() as tx:
                 watched = tx.invoices.watched_among(cancelled)
@@ -256,7 +257,7 @@ def _sweep_one_by_one(context: SettlementContext, found: Sweep, limit: int, fail
     try:
         _settle_invoices(context, found, ids, failed_in_a_row)
     finally:
-        # Include those that failed: otherwise the next pass starts with them again and never reaches the others.
+        # Including those that failed: otherwise the next pass would start with them and never reach the others.
         with context.repository.transaction() as tx:
             tx.invoices.mark_checked(found.looked_at, found.started_at)
 
@@ -266,7 +267,7 @@ def _settle_invoices(context: SettlementContext, found: Sweep, ids: list[str], f
 
 
 def expire_due(context: SettlementContext, found: Sweep) -> int:
-    """Move to EXPIRED what the sweep did not find paid, shortly after its payment deadline. Returns how many.
+    """Move to EXPIRED the invoices that the sweep found unpaid, shortly after their deadline. Returns how many.
 
     Does nothing if Strike's time is unknown: our own clock alone must not end an invoice.
     """
@@ -279,7 +280,7 @@ def expire_due(context: SettlementContext, found: Sweep) -> int:
 
 
 def lapse_due(context: SettlementContext, found: Sweep) -> int:
-    """Move to LAPSED what the sweep did not find paid, well after its last chance to be paid.
+    """Move to LAPSED the invoices that the sweep found unpaid, well after they could last be paid.
 
     An invoice whose payment Strike has seen but not counted (PENDING) stays. Returns how many; none if Strike's time is
     unknown.

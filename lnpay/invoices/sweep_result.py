@@ -1,4 +1,4 @@
-"""The result of one sweep, and the settling of single invoices that both ways of being paid share."""
+"""The result of one sweep, and the loop that settles single invoices or receive requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAPSED_FOR = timedelta(hours=3)
 """How long after its last chance to be paid an unwatched invoice is still swept. Its webhook always counts."""
 
 MAX_CONSECUTIVE_FAILURES = 3
-"""After so many failed reads in a row that are not about the invoices, the sweep stops until the next pass."""
+"""After this many failed reads in a row that are not the fault of the invoices, the sweep stops until the next pass."""
 
 
 @dataclass
@@ -28,12 +28,12 @@ class Sweep:
     since: every invoice made at Strike since then was checked, as of `started_at`; None if the list was unavailable.
     looked_at: invoices whose payments were read, one by one or as receive requests. unclear: those whose payment is not
     decided yet.
-    asked_at: this process's monotonic seconds at `started_at`, from which Strike's time then is known afterwards.
+    asked_at: this process's monotonic seconds at `started_at`, which tell afterwards what Strike's time was.
     lapsed_since: it also looks for payments of lapsed and cancelled invoices that were payable after this time.
     is_pending_known: whether `unclear` contains every payment that Strike has seen and not yet counted.
     unreadable: rows of Strike's list that could not be read. is_blind: there were invoices to check, and none was
     checked.
-    why_none_lapses: why it is not known which invoices have a pending payment, although some are due to lapse.
+    why_none_lapses: why no invoice may lapse: it is not known which of them have a pending payment.
     stopped_by: why it ended early, if it did; earlier results are kept.
     """
 
@@ -68,9 +68,9 @@ def settle_each(
     settle_one: Callable[[str], Outcome],
     failed_in_a_row: int = 0,
 ) -> None:
-    """Settle invoices one after the other, and note in `found` what became of each.
+    """Settle invoices one after the other, and record the outcomes in `found`.
 
-    failed_in_a_row: how many calls have failed just before.
+    failed_in_a_row: how many calls have just failed.
     Raises StrikeError if the next one would fail too; Stopping.
     """
     for strike_invoice_id in ids:

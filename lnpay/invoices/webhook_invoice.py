@@ -21,15 +21,16 @@ from lnpay.strike.receive_requests import RECEIVE_COMPLETED
 log = logging.getLogger(__name__)
 
 MANY_PAYMENTS = 20
-"""An event of an invoice with so many payments is left to the workers: each event would cost a call to Strike, and one
-customer can make any number of payments of a sat."""
+"""Events of an invoice with this many payments are left to the workers: each event costs a call to Strike, and one
+customer can make any number of one-sat payments.
+"""
 
 DOCTOR_EVENT = b'{"eventType": "lnpay.doctor", "data": {}}'
 """A test call from the doctor, signed like Strike's. It does nothing; the answer shows which proxies it passed."""
 
 
 def receive_event(context: SettlementContext, sender: RefundSender, body: bytes) -> Outcome | RefundState | None:
-    """Act on a verified webhook body. None if it is about nothing that concerns us.
+    """Act on a verified webhook body. None if the event does not concern us.
 
     Raises InvalidRequest if it is not an event; StrikeError if its entity could not be read, or the invoice is not
     final at Strike yet. Strike then repeats the event: an installation without workers has no other trigger.
@@ -47,7 +48,7 @@ def receive_event(context: SettlementContext, sender: RefundSender, body: bytes)
 
 
 def _receive_request(context: SettlementContext, request_id: str, receive_id: object) -> Outcome | None:
-    """A payment of a receive request is final. One that is stored already, or is another program's, needs no call.
+    """A payment of a receive request is final. One that is already stored, or another program's, needs no call.
 
     An invoice that is paid is read too: it may have been paid again.
     """
@@ -64,7 +65,7 @@ def _receive_request(context: SettlementContext, request_id: str, receive_id: ob
             is_more = len(tx.receives.of(invoice.id)) > before
             is_stored = tx.receives.is_known(receive_id) if isinstance(receive_id, str) else is_more
         if not is_stored:
-            # Reads may lag behind events, and show another payment before the one that this event names.
+            # Reads may lag behind events and not yet show the payment that this event names.
             raise StrikeUnavailable("the payment is not final yet", retry_after_seconds=3)
     return outcome
 
