@@ -108,8 +108,12 @@ def _settle_paid(context: SettlementContext, seen: StrikeInvoice, price: Rate | 
             return Outcome.ALREADY
         paid_at = _paid_at(invoice, seen, now)
         received_sats = seen.received_sats or invoice.amount_sats
-        is_late = paid_at > invoice.expires_at
-        verdict = _judge(tx, context, invoice, seen, price) if is_late else IN_TIME
+        if paid_at <= invoice.expires_at:
+            verdict = IN_TIME
+        elif seen.received_sats == 0:
+            verdict = NOTHING_RECEIVED
+        else:
+            verdict = judge_late(tx, context.late, invoice, received_sats, price)
         new = InvoiceState.SETTLED if verdict.decision is LatePayments.ACCEPT else InvoiceState.PAID_LATE
         if not tx.invoices.mark_paid(
             invoice.id, new, paid_at=paid_at, received_sats=received_sats, at=now, accepted_price=verdict.price
@@ -124,20 +128,9 @@ def _settle_paid(context: SettlementContext, seen: StrikeInvoice, price: Rate | 
             owe_late_refund(context, tx, paid, verdict, now)
     if invoice.state in UNWATCHED:
         log.warning("%s invoice was paid invoice_id=%s", invoice.state, invoice.strike_invoice_id)
-    log.info(
-        "invoice %s invoice_id=%s received_sats=%d%s",
-        *(new, invoice.strike_invoice_id, received_sats, " accepted late" if paid.accepted_by is not None else ""),
-    )
+    how = "" if accepter is None else " accepted late"
+    log.info("invoice %s invoice_id=%s received_sats=%d%s", new, invoice.strike_invoice_id, received_sats, how)
     return Outcome(new.value)
-
-
-def _judge(
-    tx: Transaction, context: SettlementContext, invoice: Invoice, seen: StrikeInvoice, price: Rate | None
-) -> LateVerdict:
-    """Decide about a late payment."""
-    if seen.received_sats == 0:
-        return NOTHING_RECEIVED
-    return judge_late(tx, context.late, invoice, seen.received_sats or invoice.amount_sats, price)
 
 
 def _note_pruned(tx: Transaction, seen: StrikeInvoice, now: datetime) -> Outcome:
