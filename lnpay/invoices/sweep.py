@@ -116,7 +116,7 @@ def _sweep_invoices(
 ) -> None:
     if notes_pending:
         _note_pending(context, found, since)
-    _sweep_somehow(context, found, since, calls_left)
+    _sweep_paid(context, found, since, calls_left)
 
 
 def _is_due(tx: Transaction, milestone: str, every: timedelta, now: datetime) -> bool:
@@ -125,7 +125,7 @@ def _is_due(tx: Transaction, milestone: str, every: timedelta, now: datetime) ->
     return last is None or not timedelta() <= now - last < every
 
 
-class _NoList(Exception):
+class _ListUnavailable(Exception):
     """Strike's list is refused or unreadable."""
 
     def __init__(self, error: StrikeError) -> None:
@@ -149,12 +149,13 @@ def _note_pending(context: SettlementContext, found: Sweep, since: datetime) -> 
         elif found.lapsed_since is not None:
             with context.repository.transaction() as tx:
                 tx.invoices.mark_pending(found.unclear, found.started_at)
-    except _NoList as refusal:
+    except _ListUnavailable as refusal:
         found.why_none_lapses = "Strike's list of pending payments is unavailable"
         log.warning("strike's list of pending invoices is unavailable error=%s", refusal.error.message)
 
 
-def _sweep_somehow(context: SettlementContext, found: Sweep, since: datetime, calls_left: Callable[[], int]) -> None:
+def _sweep_paid(context: SettlementContext, found: Sweep, since: datetime, calls_left: Callable[[], int]) -> None:
+    """Settle what Strike lists as paid; if the list cannot be relied on, read our invoices one by one."""
     nameless = failed_in_a_row = 0
     try:
         for page in _pages(context, found, InvoiceStatus.PAID, since):
@@ -162,7 +163,7 @@ def _sweep_somehow(context: SettlementContext, found: Sweep, since: datetime, ca
             notice_fork(context.repository, page.invoices, context.clock())
             _settle_watched(context, found, page.ids)
             nameless += page.nameless
-    except _NoList as refusal:
+    except _ListUnavailable as refusal:
         log.warning("strike's list is unavailable, reading invoices one by one error=%s", refusal.error.message)
         if isinstance(refusal.error, StrikeUnanswered):
             # Strike may be answering nothing: allow one more failure only, as the pass has other work to do.
@@ -178,21 +179,21 @@ def _sweep_somehow(context: SettlementContext, found: Sweep, since: datetime, ca
 def _pages(context: SettlementContext, found: Sweep, status: InvoiceStatus, since: datetime) -> Iterator[InvoicePage]:
     """The invoices with one status, page by page, from the newest back to those created at `since`.
 
-    Raises _NoList; StrikeError if reading single invoices would fail too.
+    Raises _ListUnavailable; StrikeError if reading single invoices would fail too.
     """
     skip = 0
     known: set[str] = set()
     for _ in range(MOST_PAGES):
         page = _page(context, status, skip)
         if skip and known.issuperset(page.ids) and not page.is_last:
-            raise _NoList(StrikeAmbiguous("Strike's list repeats itself"))
+            raise _ListUnavailable(StrikeAmbiguous("Strike's list repeats itself"))
         known.update(page.ids)
         found.unreadable += page.unreadable
         yield page
         if page.is_last or page.reaches(since):
             return
         skip = page.next_skip
-    raise _NoList(StrikeAmbiguous("Strike's list does not end"))
+    raise _ListUnavailable(StrikeAmbiguous("Strike's list does not end"))
 
 
 def _page(context: SettlementContext, status: InvoiceStatus, skip: int) -> InvoicePage:
@@ -201,7 +202,7 @@ def _page(context: SettlementContext, status: InvoiceStatus, skip: int) -> Invoi
     except StrikeError as error:
         if is_about_all_calls(error) or is_unreached(error):
             raise
-        raise _NoList(error) from error
+        raise _ListUnavailable(error) from error
 
 
 def _end_cancelled(context: SettlementContext, found: Sweep) -> None:
@@ -223,7 +224,7 @@ def _end_cancelled(context: SettlementContext, found: Sweep) -> None:
             with context.repository.reading() as tx:
                 watched = tx.invoices.watched_among(cancelled)
             _end(context, watched, InvoiceState.CANCELLED)
-    except _NoList as refusal:
+    except _ListUnavailable as refusal:
         log.warning("strike's list of cancelled invoices is unavailable error=%s", refusal.error.message)
     except StrikeError as error:
         log.warning("strike's list of cancelled invoices could not be read error=%s", error.message)
