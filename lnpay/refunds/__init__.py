@@ -1,1 +1,1 @@
-"""Money owed back to a customer: sending it, its outcomes, and what the operator decides."""
+"""Money owed back to a customer: sending it, its outcomes, and the operator's decisions."""

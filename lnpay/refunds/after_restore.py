@@ -1,10 +1,10 @@
-"""Use cases: a database restored from a backup does not know what was sent since; none of that may be sent again.
+"""Use cases: a restored database does not know which refunds were sent after its backup. None may be sent again.
 
 A backup carries a mark (COPIED). The first process that starts on a database with a new mark notices it. From then on:
-1. A refund of an order older than that moment may already have been sent, in the history that is lost.
-   `why_doubted` is checked before such a refund is quoted; it is held until the operator has looked at Strike and
-   approves it again. It makes no difference whether the backup contained it or a sweep found its late payment again.
-   The same applies when Strike's answers reveal another copy of the database (`hold_if_forked`, `forks`).
+1. A refund of an order older than that moment may have been sent after the backup.
+   `why_doubted` is checked before such a refund is quoted; it is held until the operator has checked with Strike and
+   approves it again. It does not matter whether the backup contained the refund, or a sweep found its late payment
+   again. The same applies when Strike's answers reveal another copy of the database (`hold_if_forked`, `forks`).
 2. A stored quote is executed again only once it is too old to send anything: Strike then says what happened to it.
    Between backup and restore it may have been refused, and another quote executed in its place.
 """
@@ -32,7 +32,7 @@ MOST_REFUNDS = 1_000_000
 
 
 def notice_restore(repository: Repository, now: datetime) -> None:
-    """Take over a database that was restored from a backup. Every process calls it at its start; it is repeatable."""
+    """Detect that this database was restored from a backup, and act on it. Every process calls this at startup."""
     with repository.reading() as tx:
         is_new = tx.limits.is_new_copy()
     if is_new:
@@ -41,7 +41,7 @@ def notice_restore(repository: Repository, now: datetime) -> None:
 
 
 def doubt_refunds(tx: Transaction, now: datetime, cause: HoldCause = HoldCause.RESTORED) -> None:
-    """Stop trusting that refunds of earlier orders were not sent, until the operator confirms it for each.
+    """From now on, assume that refunds of earlier orders may have been sent, until the operator checks each.
 
     cause: RESTORED, or FORKED if Strike's answers revealed another copy of this database.
     """
@@ -50,14 +50,14 @@ def doubt_refunds(tx: Transaction, now: datetime, cause: HoldCause = HoldCause.R
     if cause is HoldCause.RESTORED:
         tx.limits.reach_milestone(RESTORED, noticed_at)
     hold = _hold(tx.restores.add(noticed_at, cause, copied_at))
-    # An approval given earlier says nothing about what was sent since.
+    # An earlier approval does not mean that the refund has not been sent since.
     for refund in tx.refunds.in_states(OPEN_REFUNDS, MOST_REFUNDS):
         _doubt(tx, refund, hold, now)
     log.warning("refunds may have been sent already and need approval cause=%s", cause)
 
 
 def _doubt(tx: Transaction, refund: Refund, hold: Hold, now: datetime) -> None:
-    """Hold the refund. If a worker changes it at the same moment, it is left alone: `why_doubted` is checked later."""
+    """Hold the refund. If a worker changes it at the same time, leave it alone: `why_doubted` is checked later."""
     if refund.state in (RefundState.REQUESTED, RefundState.QUOTED, RefundState.HELD):
         if refund.held_because is HoldCause.LATE_PAYMENT:
             hold = replace(hold, reason=f"{hold.reason}, unless the late payment was accepted and the order delivered")
@@ -71,16 +71,17 @@ def _doubt(tx: Transaction, refund: Refund, hold: Hold, now: datetime) -> None:
 
 
 def _end_of_the_old(tx: Transaction, now: datetime) -> datetime:
-    """Now, but not before any time that the database knows: this machine's clock may be behind."""
+    """Now, or the latest time in the database if that is later, because this machine's clock may be behind."""
     known = (now, tx.limits.milestone(COPIED), tx.invoices.newest_created_at())
     return max(moment for moment in known if moment is not None)
 
 
 def why_doubted(tx: Transaction, refund: Refund) -> Hold | None:
-    """Why another copy or history may have sent this refund; None if it cannot have, or the operator approved it.
+    """Why this refund may already have been sent, by another copy or before a restore. None if it cannot have been, or
+    if the operator has approved it.
 
     An order that is new in this database is new at Strike too: its invoice has a unique name there (`strike_names`).
-    So the order's row number decides, not a clock.
+    The order's row number therefore decides, not a clock.
     """
     if refund.approved_at is not None:
         return None

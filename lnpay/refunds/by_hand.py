@@ -1,4 +1,4 @@
-"""Use cases: what people do with a refund: the customer gives an address; the operator approves, retries or settles."""
+"""Use cases for refunds by hand: the customer gives an address; the operator approves, retries or settles a refund."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ from lnpay.refunds.keys import next_key
 from lnpay.repository import Repository, Transaction
 
 BY_HAND_AFTER = timedelta(hours=1)
-"""The operator may decide a refund in flight once no worker can still be sending it: after the longest life of a quote
-and of a claim. Counted from the last execution, not from when the refund became due."""
+"""After this time no worker can still be sending a refund, so the operator may decide it. It covers the longest life of
+a quote and of a claim, and starts at the last execution, not when the refund became due.
+"""
 
 
 ADDRESSES_PER_LINK = ((5, timedelta(minutes=15)), (20, timedelta(days=1)))
-"""How many addresses a customer may enter for one refund, and in what time."""
+"""How many addresses a customer may enter for one refund within each period."""
 
 
 def give_address(repository: Repository, token: str, address: str, now: datetime) -> Refund:
@@ -38,7 +39,7 @@ def give_address(repository: Repository, token: str, address: str, now: datetime
     refund needs none (any more);
     TooManyTries.
     """
-    # Read first: requests with made-up links must not take the write lock.
+    # Read first, so that requests with made-up links do not take the write lock.
     with repository.reading() as tx:
         refund = _needing_address(tx, token, now)
     checked = parse_destination(address, refund, now)
@@ -84,7 +85,7 @@ def _refuse_too_many(tx: Transaction, refund: Refund, now: datetime) -> None:
 def change_address(
     repository: Repository, strike_invoice_id: str, address: str, now: datetime, refund_id: int | None = None
 ) -> Refund:
-    """The operator enters an address, also to replace one that does not work.
+    """The operator enters an address, or replaces one that does not work.
 
     Raises NotFound, InvalidRequest, Conflict.
     """
@@ -102,9 +103,9 @@ def approve(
     events: frozenset[str] = frozenset(),
     refund_id: int | None = None,
 ) -> Refund:
-    """The operator lifts the limits for a held refund, or decides that a late payment is refunded.
+    """The operator lifts the limits for a held refund, or decides to refund a late payment.
 
-    Without an address it needs one next, of which the shop is notified; limits then apply again.
+    A refund without an address asks for one next, and the shop is notified; the limits then apply again.
     events: the types that the delivery hook receives. Raises NotFound, Conflict.
     """
     with repository.transaction() as tx:
@@ -176,9 +177,10 @@ def settle_by_hand(
 
 
 def _find(tx: Transaction, strike_invoice_id: str, refund_id: int | None) -> Refund:
-    """The refund of an invoice with this id; without one, the only refund that is not sent or canceled, or the newest.
+    """An invoice's refund with this id. Without an id: the only refund that is not sent or canceled, or else the
+    newest.
 
-    Raises NotFound if there is no such invoice; Conflict if none of its refunds is meant, or several are.
+    Raises NotFound if there is no such invoice; Conflict if it has no such refund, or several match.
     """
     invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
     if invoice is None:

@@ -1,6 +1,6 @@
 """Where a customer's refund can go: a Lightning address, an LNURL, or a payment request (BOLT11) of exactly its amount.
 
-A payment request is for one payment and expires. One that expires before it was paid is not lost: the customer is asked
+A payment request is for one payment and expires. If it expires unpaid, the refund is not lost: the customer is asked
 again (`why_lapsed`).
 """
 
@@ -16,10 +16,10 @@ from lnpay.domain.model import Refund
 from lnpay.domain.money import sats_to_msats
 
 MAX_CHARACTERS = 1_500
-"""Of a payment request. Wallets' have a few hundred, and a database's index holds about 2,700 bytes."""
+"""The longest payment request accepted: those of wallets have a few hundred, and a database index about 2,700 bytes."""
 
 LEAST_TIME = timedelta(minutes=2)
-"""How long a payment request must still be payable when it is given: quoting and sending it take a moment."""
+"""How long a payment request must still be valid when it is entered, because quoting and paying it takes a moment."""
 
 MAINNET = "bc"
 

@@ -1,8 +1,8 @@
-"""Use case: detect another running copy of this database by invoices at Strike that only that copy can have made.
+"""Use case: detect another running copy of this database, by invoices at Strike that only that copy can have created.
 
 Two programs can run on copies of one database: a snapshot was restored, a standby was promoted, or the old server was
 started again beside the new one. Every invoice at Strike carries the name of the database that made it
-(`strike_names`). If one carries ours and has no row here, the other copy made it, and may have sent our refunds too.
+(`strike_names`). If one carries ours but has no row here, the other copy created it, and may have sent our refunds too.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 def notice_fork(repository: Repository, listed: Iterable[StrikeInvoice], now: datetime) -> bool:
     """Hold all open refunds if an invoice in `listed` shows that another copy is running. Returns whether it does.
 
-    Invoices made before the last restore, or before the last such detection, are explained by that and do not count.
+    Invoices created before the last restore, or before the last such detection, are already explained and do not count.
     """
     listed = list(listed)
     with repository.reading() as tx:

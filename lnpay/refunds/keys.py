@@ -1,9 +1,8 @@
 """The idempotency keys of refunds, which every copy of this database derives in the same way.
 
-A key is derived from Strike's id of the paid invoice, which of its refunds this is, and a number that grows by one
-with every key used. A copy of the database that continues (a restored snapshot, a promoted standby) therefore asks
-Strike under the keys that the original has used: Strike refuses them (DUPLICATE_PAYMENT_QUOTE), and nothing is sent
-twice.
+A key is derived from Strike's id of the paid invoice, the refund's number within that invoice, and a counter that is
+incremented for every new key. Another copy of the database (a restored snapshot, a promoted standby) therefore uses the
+same keys as the original: Strike refuses them (DUPLICATE_PAYMENT_QUOTE), and nothing is sent twice.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ UNCERTAIN_HOLDS = frozenset({HoldCause.RESTORED, HoldCause.FORKED})
 def refund_key(strike_invoice_id: str, number: int, sequence: int = 1) -> RefundKey:
     """The key with this number for an invoice's refund: a UUID marked as version 4, as Strike recommends.
 
-    sequence: which refund of the invoice it is; keys of the first are as they were when there was only one.
+    sequence: the refund's number within the invoice. The first one's keys are those of versions that had only one
+    refund.
     """
     name = strike_invoice_id if sequence == 1 else f"{strike_invoice_id}/{sequence}"
     digest = hashlib.sha256(f"lnpay refund {name} {number}".encode()).digest()
@@ -29,7 +29,7 @@ def refund_key(strike_invoice_id: str, number: int, sequence: int = 1) -> Refund
 
 
 def next_key(refund: Refund, strike_invoice_id: str) -> RefundKey:
-    """The key for a refund's next attempt: the present one, as long as Strike cannot have a quote under it.
+    """The key for a refund's next attempt: the current one, as long as Strike cannot have a quote under it.
 
     Once the operator has checked Strike, use a key that no copy can have used.
     """

@@ -1,9 +1,9 @@
-"""Use cases: a merchant refunds a paid order, whole or in part, and may withdraw the refund before it is sent.
+"""Use cases: a merchant refunds a paid order, in full or in part, and may withdraw the refund before it is sent.
 
-What holds, however many requests, processes and machines there are:
+Guarantees, regardless of how many requests, processes and machines there are:
 1. The refunds of an invoice that are not canceled never add up to more than was received for it. The sum is a column of
    the invoice, changed in the transaction that adds or cancels a refund; a CHECK of the database guards it.
-2. A request has an Idempotency-Key: repeated with the same content it gives the same refund, otherwise a conflict.
+2. A request has an Idempotency-Key. Repeated with the same content, it returns the same refund; otherwise it conflicts.
 3. Sending and canceling exclude each other: both are conditional updates of the same row.
 How a refund is sent, and when it needs approval, does not depend on its kind: see `send` and `policy`.
 """
@@ -65,7 +65,7 @@ class RefundIssuer:
     """Everything needed to create and cancel refunds.
 
     current_price: of one bitcoin in a currency; raises RateUnavailable. events: those that the shop subscribes to.
-    claim_length: how long a customer has to say where a refund is to go.
+    claim_length: how long a customer has to give an address.
     """
 
     repository: Repository
@@ -77,10 +77,10 @@ class RefundIssuer:
 
 @dataclass(frozen=True, kw_only=True)
 class RefundRequest:
-    """What a merchant asks for, checked.
+    """A merchant's request for a refund, validated.
 
     request_key: the Idempotency-Key. basis: WHOLE: neither amount is given; SATS: amount_sats; otherwise amount_fiat,
-    in the invoice's currency. address: as `parse_refund_address` gives it; None: the customer is asked for one.
+    in the invoice's currency. address: from `parse_refund_address`; None: the customer is asked for one.
     """
 
     request_key: str
@@ -93,7 +93,7 @@ class RefundRequest:
 
     @property
     def hash(self) -> str:
-        """What is compared when the key is used again. Who asks does not matter."""
+        """Compared when the key is used again. It does not include who asked."""
         amount_fiat = None if self.amount_fiat is None else format(self.amount_fiat, "f")
         content = [self.basis, self.amount_sats, amount_fiat, self.address]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
@@ -152,7 +152,9 @@ def _refuse_unpaid(tx: Transaction, invoice: Invoice) -> None:
 
 
 def _add(issuer: RefundIssuer, tx: Transaction, invoice_id: int, request: RefundRequest, rate: Rate) -> Refund:
-    """Add the refund. The transaction holds the invoice's lock, so what is read here stays true until its commit."""
+    """Add the refund. The transaction holds the invoice's lock, so nothing that is read here can change before the
+    commit.
+    """
     invoice = tx.invoices.find(invoice_id)
     assert invoice is not None and invoice.received_sats is not None  # noqa: S101, PT018 - refundable, so it was paid
     amount = _amount_of(request, rate, tx.refund_requests.left_sats(invoice.id))
@@ -209,7 +211,8 @@ def _amount_of(request: RefundRequest, rate: Rate, left_sats: int) -> int:
 
 
 def cancel_refund(issuer: RefundIssuer, refund_id: int, *, is_checked: bool = False) -> Refund:
-    """Withdraw a refund of which nothing was sent. Safe to repeat. Sending it at the same time: one of the two wins.
+    """Withdraw a refund of which nothing was sent. Safe to repeat. If it is being sent at the same time, only one of
+    the two takes effect.
 
     is_checked: the operator has looked at Strike and confirms that it was not sent. Needed after a restore.
     Raises NotFound, Conflict.
@@ -251,7 +254,7 @@ def _refuse_cancel(tx: Transaction, refund: Refund, *, is_checked: bool) -> None
 def withdraw_expired_claims(issuer: RefundIssuer) -> int:
     """Cancel the refunds whose customers gave no address in time, and free their amounts. Returns how many.
 
-    Safe to run at any time, also while a customer gives an address: one of the two wins.
+    Safe to run at any time, also while a customer gives an address: only one of the two takes effect.
     """
     now, withdrawn = issuer.clock(), 0
     with issuer.repository.reading() as tx:

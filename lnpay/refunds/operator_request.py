@@ -1,4 +1,4 @@
-"""What the operator asks for when refunding a paid order, by command line or on the admin page, read and checked."""
+"""Parse and validate the operator's request to refund a paid order, from the command line or the admin page."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def read_operator_request(
     address: str | None,
     is_todays_price: bool = False,
 ) -> RefundRequest:
-    """The refund that the operator asks for. Raises InvalidRequest, in words for the operator.
+    """The refund that the operator asks for. Raises InvalidRequest, with a message for the operator.
 
     request_key: the same key gives the same refund. amount: in the invoice's currency; sats: in its place. With
     neither, everything that is left. address: None: the customer claims it by a link.

@@ -100,7 +100,7 @@ def record(sender: RefundSender, refund: Refund, payment: Payment, step: RefundS
 
 
 def see_payment(sender: RefundSender, refund: Refund, payment_id: str) -> Refund:
-    """Store which payment the quote became. From then on that payment decides, so the refund is no longer stuck."""
+    """Store which payment the quote led to. From then on that payment decides, so the refund is no longer stuck."""
     with sender.repository.transaction() as tx:
         tx.refunds.see_payment(refund, payment_id)
     return dataclasses.replace(refund, payment_id=payment_id, stuck_at=None)
@@ -136,7 +136,9 @@ def fail(
     reason: str,
     error: StrikeError | None = None,
 ) -> Refund | None:
-    """It was definitely not sent: retry after a pause, with a new key. Only the holder of the claim may record this."""
+    """FAILED: it was definitely not sent; retry after a pause, with a new key. Only the holder of the claim may do
+    this.
+    """
     with sender.repository.transaction() as tx:
         failed = tx.refunds.fail(refund, sender.clock() + _pause(refund.failures), reason)
         if failed is not None:
@@ -159,8 +161,8 @@ def hold_if_forked(sender: RefundSender, refund: Refund, error: StrikeError) -> 
     """HELD, if Strike has a quote under the refund's key that no request of this database can have created.
 
     Then another copy of the database is, or was, running, and every refund that it may have sent is held as well. This
-    is evidence, so it counts even if the claim is lost: two workers, each answered DUPLICATE, must not each take the
-    quote for the other's. None if one of this database's requests is unanswered and may have created the quote.
+    is evidence, so it counts even if the claim is lost: two workers that both get DUPLICATE must not each assume that
+    the quote is the other's. None if one of this database's requests is unanswered and may have created the quote.
     """
     with sender.repository.transaction() as tx:
         current = tx.refunds.quote_not_ours(refund)
@@ -185,7 +187,7 @@ def ask_for_address(
 ) -> Refund | None:
     """NEEDS_ADDRESS until the customer or operator gives one; the shop's message is stored in the same commit."""
     with sender.repository.transaction() as tx:
-        # What LNPay owes by its rules, the customer can claim at any time.
+        # A refund that LNPay owes by its rules can be claimed at any time.
         is_merchants = refund.kind is RefundKind.MERCHANT
         claim_expires_at = sender.clock() + sender.rules.claim_length if is_merchants else None
         asking = tx.refunds.ask_for_address(refund, reason, claim_expires_at)
@@ -238,7 +240,7 @@ def _pause(index: int) -> timedelta:
 
 
 def reason_of(error: StrikeError) -> str:
-    """What a refusal means, for the operator."""
+    """Explain a refusal to the operator."""
     return _REASONS.get(error.strike_code, error.message)
 
 

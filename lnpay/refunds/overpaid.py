@@ -1,4 +1,4 @@
-"""Owe back what an invoice got beyond its price, in the transaction that stores the payment."""
+"""Owe back what was paid beyond an invoice's price, in the transaction that stores the payment."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ log = logging.getLogger(__name__)
 def owe_beyond_price(
     tx: Transaction, events: frozenset[str], invoice: Invoice, receives: Sequence[Receive], now: datetime
 ) -> None:
-    """Store what of each payment does not pay for the order, and owe back what is not owed yet."""
+    """Store how much of each payment does not pay for the order, and owe back what is not yet owed."""
     is_sold = invoice.state is InvoiceState.SETTLED
-    # A late payment that was accepted pays as one in time does.
+    # An accepted late payment counts like one in time.
     deadline = None if invoice.accepted_by is not None else invoice.expires_at
     owed = beyond_price(invoice.amount_sats if is_sold else 0, deadline, receives)
     tx.receives.owe(owed)
@@ -38,9 +38,10 @@ def owe_overpaid(
 ) -> int:
     """Owe back what is not owed already. Returns how much, in sats; up to DUST_SATS is kept.
 
-    received_sats: for the invoice in all. owed_sats: what of it does not pay for the order. Call it while the invoice
-    is locked, after received_sats was stored. A refund that the rules have added counts even if it was canceled since,
-    because the same money is not owed twice; but not if it was canceled because the operator accepted the payment.
+    received_sats: the total for the invoice. owed_sats: the part of it that does not pay for the order. Call it while
+    the invoice is locked, after received_sats was stored. A refund that the rules have added counts even if it was
+    canceled since, because the same money is not owed twice; but not if it was canceled because the operator accepted
+    the payment.
     """
     tx.refund_requests.lock(invoice.id)
     refunds = tx.refund_requests.of_invoice(invoice.id)

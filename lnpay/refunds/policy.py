@@ -11,11 +11,12 @@ from lnpay.domain.states import HoldCause
 from lnpay.repository import Transaction
 
 FREE_FEE_SATS = 10
-"""A fee up to this is accepted if the refund is large in comparison: a percentage of a small refund is less than any
-route costs."""
+"""A fee of up to this is accepted regardless of its percentage, which for a small refund would be less than any route
+costs.
+"""
 
 FREE_FEE_DIVISOR = 10
-"""No free fee exceeds a tenth of the refund, unless REFUND_MAX_FEE_PERCENT allows more."""
+"""That allowance is limited to a tenth of the refund."""
 
 DAY = timedelta(hours=24)
 
@@ -48,7 +49,7 @@ def why_too_dear(rules: RefundRules, refund: Refund) -> str | None:
 
 
 def why_unasked(rules: RefundRules, refund: Refund) -> str | None:
-    """Why a refund is sent only on request; None if it is large enough, or was requested."""
+    """Why a refund is not sent until it is requested; None if it is large enough, or was requested."""
     if refund.amount_sats >= rules.min_sats or refund.wanted_at is not None:
         return None
     return (
@@ -58,7 +59,7 @@ def why_unasked(rules: RefundRules, refund: Refund) -> str | None:
 
 
 def why_held_before_quote(rules: RefundRules, refund: Refund) -> Hold | None:
-    """Why a refund needs approval, as far as that is known without a quote."""
+    """Why a refund needs approval, as far as that is known before it is quoted."""
     if refund.approved_at is not None:
         return None
     if not rules.is_enabled:

@@ -13,7 +13,7 @@ from lnpay.strike.receives import ReceiveStatus
 def status_at_strike(sender: RefundSender, refund: Refund) -> InvoiceStatus:
     """The current state at Strike of the invoice that `refund` belongs to. Raises StrikeError if Strike cannot say.
 
-    Of a receive request: PAID while Strike shows every payment that is stored as completed, otherwise PENDING.
+    A receive request counts as PAID if Strike shows every stored payment as completed, otherwise as PENDING.
     """
     with sender.repository.reading() as tx:
         invoice = tx.invoices.find(refund.invoice_id)

@@ -1,8 +1,8 @@
-"""Use cases: refund late payments, each at most once, even if LNPay crashes at any point.
+"""Use cases: send refunds, each at most once, even if LNPay crashes at any point.
 
 What guarantees "at most once", in the order in which it happens:
-1. There is one row per invoice. Each row has one quote at a time, requested under an idempotency key that is stored
-   first. Before Strike is asked for the quote, that fact is stored too (asked_at).
+1. Each refund is one row, which has one quote at a time, requested under an idempotency key that is stored first.
+   Before Strike is asked for the quote, that fact is stored too (asked_at).
 2. The quote is stored before it is executed, in the commit that also marks it as possibly sent (is_in_doubt).
 3. Strike pays a quote at most once, so executing the same quote again cannot pay twice: it reports what happened.
 4. Only Strike's answer about that payment resolves the doubt. A new key requires a payment that FAILED, or a quote
@@ -72,26 +72,29 @@ log = logging.getLogger(__name__)
 
 
 WAITING = (RefundState.REQUESTED, RefundState.QUOTED, RefundState.IN_FLIGHT, RefundState.FAILED)
-"""The states that a refund leaves after some time; the others wait for the operator or the customer."""
+"""The states in which a refund is due again after some time; the others wait for the operator or the customer."""
 
 STARTING = (RefundState.REQUESTED, RefundState.QUOTED)
 """The states in which nothing can have been sent."""
 
 CLAIM = timedelta(seconds=30)
 """How long a worker owns a refund: about as long as its two calls can take. If the worker dies, another one resumes
-soon, mostly while the quote is still valid. Two workers on one refund are safe: neither can send it twice."""
+soon, usually while the quote is still valid. Two workers on one refund are safe: neither can send it twice.
+"""
 
 CLOCKS_DIFFER = timedelta(seconds=60)
-"""How far the clocks of two machines may differ before one ignores the claims and pauses that the other wrote."""
+"""How far the clocks of two machines may differ before each ignores the claims and pauses that the other wrote."""
 
 FORGOTTEN_AFTER = timedelta(hours=6)
-"""After this time another copy of the database may have continued a refund: it is longer than any pause."""
+"""Longer than any pause: after this time another copy of the database may have continued a refund."""
 
 EXECUTIONS_AT_ONCE = 3
-"""A lost answer is followed up immediately, while the quote is still valid and Strike can say what happened to it."""
+"""How often to execute in a row: a lost answer is followed up at once, while Strike can say what became of the
+quote.
+"""
 
 MAX_CONSECUTIVE_FAILURES = 3
-"""If so many refunds in a row get no answer, the problem is not the refunds: the rest wait for the next pass."""
+"""If this many refunds in a row get no answer, the refunds are not the cause: the rest wait for the next pass."""
 
 _ADDRESS_CODES = frozenset(
     {"INVALID_DATA", "NOT_FOUND", "UNPROCESSABLE_ENTITY", "INVALID_RECIPIENT", "INVALID_LN_INVOICE"}
@@ -165,7 +168,7 @@ def _advance(sender: RefundSender, refund: Refund) -> str:
 
 
 def _start_over(sender: RefundSender, refund: Refund) -> Refund | None:
-    """Move FAILED, or QUOTED and not executed, to REQUESTED: without a quote, under a key that has none."""
+    """Move a refund that FAILED, or was QUOTED and never executed, back to REQUESTED, with a key that has no quote."""
     with sender.repository.transaction() as tx:
         invoice = tx.invoices.find(refund.invoice_id)
         assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
@@ -173,7 +176,7 @@ def _start_over(sender: RefundSender, refund: Refund) -> Refund | None:
 
 
 def _send(sender: RefundSender, refund: Refund) -> Refund | None:
-    """REQUESTED: get a quote under the stored key, and execute it if no rule forbids it."""
+    """REQUESTED: get a quote under the stored key, and execute it unless a rule forbids that."""
     unasked = why_unasked(sender.rules, refund) or why_lapsed(refund, sender.clock())
     if unasked is not None:
         return ask_for_address(sender, refund, unasked)
@@ -210,7 +213,7 @@ def _ask_and_start(sender: RefundSender, refund: Refund) -> Refund | None:
 
 
 def _quote_refused(sender: RefundSender, before: Refund, asked: Refund, error: StrikeRejected) -> Refund | None:
-    """before: the refund before this attempt; a refused request has left no quote under its key."""
+    """before: the refund before this attempt, because a refused request leaves no quote under its key."""
     if error.strike_code == "DUPLICATE_PAYMENT_QUOTE":
         return _first_quote(sender, before, asked, error)
     if error.strike_code == "LN_INVOICE_PROCESSED":
@@ -244,7 +247,8 @@ def _first_quote(sender: RefundSender, before: Refund, asked: Refund, error: Str
 
 
 def _start(sender: RefundSender, refund: Refund, quote: PaymentQuote) -> Refund | None:
-    """Store the quote and, in the same commit, that it may be executed, if no rule forbids it; then execute it.
+    """Store the quote and, in the same commit, that it may have been executed, unless a rule forbids it; then execute
+    it.
 
     In one commit, so that no copy of the database can hold a quote without knowing that it may have been executed.
     """
@@ -284,8 +288,9 @@ def _look_again(sender: RefundSender, refund: Refund) -> Refund | None:
 
 
 def _last_execution(refund: Refund, now: datetime) -> datetime | None:
-    """When it was last executed, counting an execution now: but not if the quote is too old to send anything, because
-    retries that Strike never answers would then keep the operator from deciding the refund."""
+    """When it was last executed, including the execution that follows, unless the quote is too old to send anything:
+    retries that Strike never answers would otherwise keep the operator from deciding the refund.
+    """
     is_too_old = refund.started_at is not None and now - refund.started_at >= QUOTES_LAST
     return refund.executed_at if is_too_old else now
 
@@ -331,7 +336,7 @@ def _execution_refused(
 
 
 def _is_word_of_strike(error: StrikeRejected) -> bool:
-    """Whether Strike itself gave the reason. A truncated refusal, or a proxy's, may hide PAYMENT_PROCESSED."""
+    """Whether Strike itself gave the reason. A truncated refusal, or one from a proxy, may hide PAYMENT_PROCESSED."""
     is_front_door = error.status in (401, 403)
     return bool(error.strike_code) or is_front_door
 
@@ -352,7 +357,7 @@ def _processed(sender: RefundSender, refund: Refund, error: StrikeRejected) -> R
 def reconcile_payment(
     sender: RefundSender, payment_id: str, *, timeout: Timeout = DEFAULT_TIMEOUT
 ) -> RefundState | None:
-    """Read a payment that a webhook named. None unless it belongs to a refund of ours that is in flight.
+    """Read a payment that a webhook named. None unless it belongs to one of our refunds in flight.
 
     Raises StrikeError if Strike cannot say; StrikeUnavailable also while another worker holds that refund.
     """
@@ -382,7 +387,7 @@ def refund_dispatcher(sender: RefundSender) -> Dispatcher:
     def send() -> None:
         nonlocal resting_until
         if send_due_refunds(sender)["unanswered"]:
-            # The other due refunds would not get an answer now either.
+            # The other refunds that are due would get no answer now either.
             resting_until = sender.clock() + PAUSES[0]
 
     def next_due_at() -> datetime | None:
