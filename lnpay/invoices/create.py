@@ -108,7 +108,7 @@ def create_invoice(issuer: InvoiceIssuer, correlation_id: str, order: Order) -> 
             known = tx.invoices.find_by_correlation_id(correlation_id)
             # A Greenfield client decides for itself whether to sell an order again.
             is_native = order.checkout_options is None
-            paid = tx.invoices.settled_attempt(order.order_id or correlation_id) if is_native else None
+            paid = tx.attempts.settled(order.order_id or correlation_id) if is_native else None
         if paid is not None:
             raise already_paid(paid)
         if isinstance(known, Invoice):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, exists, insert, or_, select, update
+from sqlalchemy import Connection, Row, bindparam, exists, insert, or_, select, update
 
 from lnpay.domain.model import ApiKey, NewApiKey
 from lnpay.domain.permissions import KeyPurpose, Permission
@@ -13,6 +13,10 @@ from lnpay.repository.sql import checked, read_one, read_rows
 from lnpay.repository.tables import api_keys as t
 
 _COLUMNS = tuple(column for column in t.c)
+
+_HAS_ANY = select(exists().where(t.c.id.is_not(None)))
+
+_UNREVOKED = select(t).where(t.c.key_hash == bindparam("sought"), t.c.revoked_at.is_(None))
 
 
 class ApiKeys:
@@ -40,8 +44,7 @@ class ApiKeys:
 
     def find_by_hash(self, key_hash: str) -> ApiKey | None:
         """The key whose secret has this hash, unless it is revoked."""
-        statement = select(t).where(t.c.key_hash == key_hash, t.c.revoked_at.is_(None))
-        return read_one(self._connection, t, statement, _to_key)
+        return read_one(self._connection, t, _UNREVOKED, _to_key, {"sought": key_hash})
 
     def every(self) -> list[ApiKey]:
         """Every key ever created, newest first."""
@@ -49,7 +52,7 @@ class ApiKeys:
 
     def has_any(self) -> bool:
         """Whether a key was ever created, revoked ones included."""
-        return bool(self._connection.execute(select(exists().where(t.c.id.is_not(None)))).scalar())
+        return bool(self._connection.execute(_HAS_ANY).scalar())
 
     def revoke(self, key_id: int, at: datetime) -> bool:
         """Revoke a key. False if no unrevoked key has this id."""

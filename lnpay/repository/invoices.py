@@ -8,7 +8,17 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Connection, Select, func, select, text, true, update
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    bindparam,
+    func,
+    select,
+    text,
+    true,
+    update,
+)
 
 from lnpay.domain.model import Draft, Invoice, Issue, Order, Rate
 from lnpay.domain.receives import ReceiveWith
@@ -24,7 +34,7 @@ from lnpay.repository.records.invoices import (
     to_rate,
     to_record,
 )  # fmt: skip
-from lnpay.repository.sql import first_moment, insert_unless_there, read_rows
+from lnpay.repository.sql import by_column, first_moment, insert_unless_there, read_rows
 from lnpay.repository.tables import invoices as t
 
 MAX_NAMESAKES = 50
@@ -33,14 +43,20 @@ MAX_NAMESAKES = 50
 ACCEPTING_LOCK = 7_305_012_120
 """On PostgreSQL; any constant will do."""
 
-MAX_ATTEMPTS = 100
-"""How many attempts at an order are listed, newest first."""
-
 _IS_LISTED = t.c.receive_with == ReceiveWith.INVOICE
 """Strike's list of invoices has it: it is no receive request."""
 
 PENDING_FOR = timedelta(days=7)
 """How much longer an unwatched invoice is swept whose payment Strike has seen but not counted."""
+
+_BY_CORRELATION_ID = select(t).where(t.c.correlation_id == bindparam("sought"))
+
+_CHANGE_DRAFT = update(t).where(
+    t.c.id == bindparam("draft_id"),
+    t.c.strike_invoice_id.is_(None),
+    t.c.strike_correlation_id == bindparam("draft_name"),
+)
+"""Sets the columns whose values it is executed with."""
 
 
 def _may_be_paid(payable_since: datetime) -> ColumnElement[bool]:
@@ -112,45 +128,17 @@ class Invoices:
         )
 
     def _change_draft(self, draft: Draft, values: dict[str, Any]) -> bool:
-        statement = (
-            update(t)
-            .where(
-                t.c.id == draft.id,
-                t.c.strike_invoice_id.is_(None),
-                t.c.strike_correlation_id == draft.strike_correlation_id,
-            )
-            .values(values)
-        )
-        return self._connection.execute(statement).rowcount == 1
+        which = {"draft_id": draft.id, "draft_name": draft.strike_correlation_id}
+        return self._connection.execute(_CHANGE_DRAFT, {**by_column(t, values), **which}).rowcount == 1
 
     def find_by_correlation_id(self, correlation_id: str) -> Draft | Invoice | None:
         """The row of a shop's order: a Draft until Strike has issued the invoice."""
-        return read_record(self._connection, select(t).where(t.c.correlation_id == correlation_id))
+        return read_record(self._connection, _BY_CORRELATION_ID, {"sought": correlation_id})
 
     def find_invoice_by_correlation_id(self, correlation_id: str) -> Invoice | None:
         """The invoice with the shop's `correlation_id`; None for a draft. Accepts any text."""
         known = self.find_by_correlation_id(correlation_id) if is_storable(correlation_id) else None
         return known if isinstance(known, Invoice) else None
-
-    def attempts(self, order_id: str) -> list[Invoice]:
-        """The issued invoices for a shop's order, newest first, at most MAX_ATTEMPTS. Accepts any text."""
-        if not is_storable(order_id):
-            return []
-        ways = _attempts_of(order_id)
-        found = [one for way in ways for one in read_invoices(self._connection, way.limit(MAX_ATTEMPTS))]
-        return sorted(found, key=lambda one: one.id, reverse=True)[:MAX_ATTEMPTS]
-
-    def settled_attempt(self, order_id: str) -> Invoice | None:
-        """An invoice of a shop's order that was paid in time: the order is paid. None if there is none.
-
-        Those of Greenfield clients do not count: several shops may use LNPay, and number their orders alike.
-        """
-        is_paid = (t.c.state == InvoiceState.SETTLED) & t.c.checkout_options.is_(None)
-        for way in _attempts_of(order_id):
-            settled = read_invoice(self._connection, way.where(is_paid))
-            if settled is not None:
-                return settled
-        return None
 
     def find_by_strike_id(self, strike_invoice_id: str) -> Invoice | None:
         """The invoice with Strike's id `strike_invoice_id`."""
@@ -385,11 +373,3 @@ class Invoices:
         statement = select(t.c.state, func.count()).where(t.c.strike_invoice_id.is_not(None)).group_by(t.c.state)
         found = {str(state): int(count) for state, count in self._connection.execute(statement)}
         return {state: found.get(state, 0) for state in InvoiceState}
-
-
-def _attempts_of(order_id: str) -> list[Select[Any]]:
-    """Queries for an order's attempts, each with its own index: by order_id, and by the same correlation_id."""
-    return [
-        select(t).where(way, t.c.strike_invoice_id.is_not(None)).order_by(t.c.id.desc())
-        for way in (t.c.order_id == order_id, (t.c.correlation_id == order_id) & t.c.order_id.is_(None))
-    ]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy import Connection, bindparam, delete, func, or_, select
 
 from lnpay.domain.strike_time import steady_seconds
-from lnpay.repository.sql import first_moment, sum_of, upsert
+from lnpay.repository.sql import first_moment, read_rows, sum_of, to_moment, upsert
 from lnpay.repository.tables import milestones, provider_blocks, provider_calls
 
 COPIED = "copied"
@@ -57,8 +57,8 @@ class Limits:
 
     def blocked_until(self, bucket: str) -> datetime | None:
         """Until when, in the time of `now`, the provider refuses calls of this bucket, as far as is known."""
-        b = provider_blocks.c
-        return first_moment(self._connection, provider_blocks, b.blocked_until, b.bucket == bucket)
+        found = read_rows(self._connection, provider_blocks, _BLOCKED_UNTIL, to_moment, {"sought": bucket})
+        return next(iter(found), None)
 
     def block(self, bucket: str, until: datetime) -> None:
         """Record that the provider refuses calls of this bucket until `until`, in the time of `now`.
@@ -132,6 +132,11 @@ class Limits:
         """Record that `name` was done at `at`."""
         change = {"reached_at": at}
         self._connection.execute(upsert(self._connection, milestones, {"name": name}, change, change))
+
+
+_BLOCKED_UNTIL = select(provider_blocks.c.blocked_until.label("moment")).where(
+    provider_blocks.c.bucket == bindparam("sought")
+)
 
 
 def _slot(at: datetime, seconds: int) -> datetime:

@@ -20,7 +20,7 @@ class Logins:
     def tries(self, who: str, now: datetime) -> tuple[int, datetime]:
         """How many failed attempts `who` has made, and when the next is allowed. Locks the row until the commit."""
         new = {"who": who, "wrong": 0, "free_at": now}
-        self._connection.execute(insert_into(self._connection, t).values(new).on_conflict_do_nothing())
+        self._connection.execute(insert_into(self._connection.dialect.name, t).values(new).on_conflict_do_nothing())
         statement = select(t.c.wrong, t.c.free_at).where(t.c.who == who).with_for_update()
         found = read_rows(self._connection, t, statement, _to_tries)
         return found[0] if found else (0, now)

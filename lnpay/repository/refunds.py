@@ -51,7 +51,7 @@ class Refunds(RefundHistory):
     def find_by_invoice(self, invoice_id: int) -> Refund | None:
         """The newest refund of an invoice that is not canceled; the newest one if all are."""
         is_canceled = t.c.state == RefundState.CANCELED
-        statement = select(t).where(t.c.invoice_id == invoice_id).order_by(is_canceled, t.c.id.desc())
+        statement = select(t).where(t.c.invoice_id == invoice_id).order_by(is_canceled, t.c.id.desc()).limit(1)
         return read_one(self._connection, t, statement, to_refund)
 
     def find_late(self, invoice_id: int) -> Refund | None:

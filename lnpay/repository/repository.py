@@ -37,6 +37,7 @@ from lnpay.repository.maintenance.postgres import (
 )
 from lnpay.repository.pruned import Pruned
 from lnpay.repository.queries.archiving import Archive
+from lnpay.repository.queries.attempts import Attempts
 from lnpay.repository.queries.backlog import Backlog
 from lnpay.repository.queries.figures import Figures
 from lnpay.repository.queries.greenfield import GreenfieldInvoices
@@ -82,6 +83,7 @@ class Transaction:
 
     def __init__(self, connection: Connection, steady: Callable[[], float] | None = None) -> None:
         self.invoices = Invoices(connection)
+        self.attempts = Attempts(connection)
         self.refunds = Refunds(connection)
         self.refund_requests = RefundRequests(connection)
         self.deliveries = Deliveries(connection)

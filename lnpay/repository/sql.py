@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from sqlalchemy import (
@@ -14,6 +15,7 @@ from sqlalchemy import (
     ColumnClause,
     ColumnElement,
     Connection,
+    Executable,
     Row,
     Select,
     Table,
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _Record = TypeVar("_Record")
+
+Sought = Mapping[str, object] | None
+"""Values for the bind parameters of a statement that is built once: building it takes longer than running it."""
 
 UNREADABLE_OPTION = "lnpay_unreadable"
 """The execution option of an engine that holds its UnreadableRows."""
@@ -128,35 +133,47 @@ def _types(hint: Any) -> tuple[type, ...]:  # noqa: ANN401 - an annotation may b
 
 
 def read_rows(
-    connection: Connection, table: Table, statement: Select[Any], to_record: Callable[[Row[Any]], _Record]
+    connection: Connection,
+    table: Table,
+    statement: Select[Any],
+    to_record: Callable[[Row[Any]], _Record],
+    sought: Sought = None,
 ) -> list[_Record]:
     """The rows that `statement` selects, as records. An unreadable row does not hide the others.
 
     table: its key identifies the rows; the statement selects each of its rows at most once.
     """
-    return _read(connection, table, statement, to_record)[0]
+    return _read(connection, table, statement, to_record, sought)[0]
 
 
 def read_one(
-    connection: Connection, table: Table, statement: Select[Any], to_record: Callable[[Row[Any]], _Record]
+    connection: Connection,
+    table: Table,
+    statement: Select[Any],
+    to_record: Callable[[Row[Any]], _Record],
+    sought: Sought = None,
 ) -> _Record | None:
-    """The row that `statement` selects, as a record; None without a row. Raises UnreadableRow."""
-    found, odd = _read(connection, table, statement.limit(1), to_record)
+    """The first row that `statement` selects, as a record; None without a row. Raises UnreadableRow."""
+    found, odd = _read(connection, table, statement, to_record, sought)
     if odd and not found:
         raise UnreadableRow(f"the row {table.name} {min(odd, key=str)} of the database cannot be read")
     return found[0] if found else None
 
 
 def _read(
-    connection: Connection, table: Table, statement: Select[Any], to_record: Callable[[Row[Any]], _Record]
+    connection: Connection,
+    table: Table,
+    statement: Select[Any],
+    to_record: Callable[[Row[Any]], _Record],
+    sought: Sought,
 ) -> tuple[list[_Record], set[Any]]:
     """The records, and the keys of the skipped rows."""
     try:
-        return [to_record(row) for row in connection.execute(statement)], set()
+        return [to_record(row) for row in connection.execute(statement, sought)], set()
     except ODD_ANSWER as error:
         if not is_about_a_row(error):
             raise
-    return _read_one_by_one(connection, table, statement, to_record)
+    return _read_one_by_one(connection, table, statement, to_record, sought)
 
 
 def first_moment(
@@ -205,7 +222,11 @@ def is_about_a_row(error: Exception) -> bool:
 
 
 def _read_one_by_one(
-    connection: Connection, table: Table, statement: Select[Any], to_record: Callable[[Row[Any]], _Record]
+    connection: Connection,
+    table: Table,
+    statement: Select[Any],
+    to_record: Callable[[Row[Any]], _Record],
+    sought: Sought,
 ) -> tuple[list[_Record], set[Any]]:
     """The same, a query for each row. Rows that cannot be read make room for the next ones within a LIMIT."""
     key = _key_of(connection, table)
@@ -214,13 +235,13 @@ def _read_one_by_one(
     found: dict[Any, _Record] = {}
     odd: set[Any] = set()
     while True:
-        wanted = connection.execute(statement.with_only_columns(key).where(key.not_in(odd))).scalars().all()
+        wanted = connection.execute(statement.with_only_columns(key).where(key.not_in(odd)), sought).scalars().all()
         for one in wanted:
             if one in found:
                 continue
             try:
                 # A row that has been deleted or no longer matches meanwhile does not count.
-                for row in connection.execute(one_row.where(key == one)):
+                for row in connection.execute(one_row.where(key == one), sought):
                     found[one] = to_record(row)
             except ODD_ANSWER as error:
                 if not is_about_a_row(error):
@@ -241,9 +262,9 @@ def _key_of(connection: Connection, table: Table) -> ColumnElement[Any]:
     return next(iter(table.primary_key.columns))
 
 
-def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT with the current database's ON CONFLICT."""
-    if connection.dialect.name == "postgresql":
+def insert_into(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """An INSERT with this database's ON CONFLICT."""
+    if dialect == "postgresql":
         # Imported here so that starts with SQLite do not load PostgreSQL's drivers.
         from sqlalchemy.dialects import postgresql
 
@@ -251,10 +272,19 @@ def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sql
     return sqlite.insert(table)
 
 
+def by_column(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values, to execute a statement with. Raises KeyError for one without a column: SQLAlchemy ignores it."""
+    return {table.c[name].key: value for name, value in values.items()}
+
+
 def insert_unless_there(connection: Connection, table: Table, values: dict[str, Any]) -> int | None:
     """Insert a row and return its id; None if a unique column shows that it exists already."""
-    statement = insert_into(connection, table).values(values).on_conflict_do_nothing().returning(table.c.id)
-    return connection.execute(statement).scalar()
+    return connection.execute(_insert_unless_there(connection.dialect.name, table), by_column(table, values)).scalar()
+
+
+@cache
+def _insert_unless_there(dialect: str, table: Table) -> Executable:
+    return insert_into(dialect, table).on_conflict_do_nothing().returning(table.c.id)
 
 
 def unless_locked(connection: Connection, table: Table, condition: ColumnElement[bool]) -> ColumnElement[bool]:
@@ -278,5 +308,5 @@ def upsert(
     where: ColumnElement[bool] | None = None,
 ) -> postgresql.Insert | sqlite.Insert:
     """An INSERT of `key` and `new` that makes `change` instead where there is a row of that key, if `where` holds."""
-    statement = insert_into(connection, table).values({**key, **new})
+    statement = insert_into(connection.dialect.name, table).values({**key, **new})
     return statement.on_conflict_do_update(index_elements=list(key), set_=change, where=where)

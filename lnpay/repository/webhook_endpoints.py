@@ -16,6 +16,8 @@ from lnpay.repository.tables import webhook_endpoints as t
 
 _COLUMNS = tuple(t.c[one.name] for one in fields(WebhookEndpoint))
 
+_EVERY = select(*_COLUMNS).where(t.c.deleted_at.is_(None)).order_by(t.c.id)
+
 
 class WebhookEndpoints:
     """Queries about webhook endpoints inside one transaction. Deleted ones are never returned."""
@@ -30,7 +32,7 @@ class WebhookEndpoints:
 
     def every(self) -> list[WebhookEndpoint]:
         """Every endpoint, oldest first."""
-        return self._read(select(*_COLUMNS).where(t.c.deleted_at.is_(None)).order_by(t.c.id))
+        return self._read(_EVERY)
 
     def enabled(self) -> list[WebhookEndpoint]:
         """The enabled endpoints, oldest first."""

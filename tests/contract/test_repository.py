@@ -140,9 +140,9 @@ class TestAttempts:
         add_draft(repository, "1042-3", order=self.ATTEMPT)
 
         with repository.reading() as tx:
-            assert [one.correlation_id for one in tx.invoices.attempts("1042")] == ["1042-2", "1042"]
+            assert [one.correlation_id for one in tx.attempts.of_order("1042")] == ["1042-2", "1042"]
             assert [one.correlation_id for one in tx.invoices.named("1042")] == ["1042", "1042-2"]
-            assert tx.invoices.attempts("1042-2") == []
+            assert tx.attempts.of_order("1042-2") == []
 
     @pytest.mark.parametrize("paid", ["1042", "1042-2"])
     def test_an_order_is_paid_when_one_of_its_attempts_is(self, repository: Repository, paid: str) -> None:
@@ -152,20 +152,20 @@ class TestAttempts:
             )
 
         with repository.reading() as tx:
-            settled = tx.invoices.settled_attempt("1042")
+            settled = tx.attempts.settled("1042")
             assert known(settled).correlation_id == paid
-            assert tx.invoices.settled_attempt("1043") is None
+            assert tx.attempts.settled("1043") is None
 
     def test_an_order_that_was_paid_late_is_not_paid(self, repository: Repository) -> None:
         add_invoice(repository, "1042", state=InvoiceState.PAID_LATE)
 
         with repository.reading() as tx:
-            assert tx.invoices.settled_attempt("1042") is None
+            assert tx.attempts.settled("1042") is None
 
     @pytest.mark.parametrize("text", ["a\0", "\ud83d", "x" * 5_000])
     def test_any_text_may_be_asked_for(self, repository: Repository, text: str) -> None:
         with repository.reading() as tx:
-            assert tx.invoices.attempts(text) == []
+            assert tx.attempts.of_order(text) == []
             assert tx.invoices.find_invoice_by_correlation_id(text) is None
 
 

@@ -89,7 +89,7 @@ class Archive:
             {"invoice_id": invoice_id, "form": FORM, "body": body, "digest": digest, "archived_at": at}
             for invoice_id, (body, digest) in packed.items()
         ]
-        new = insert_into(self._connection, invoice_archive)
+        new = insert_into(self._connection.dialect.name, invoice_archive)
         # What the columns still hold is the truth, not an archive row from elsewhere.
         change = {name: new.excluded[name] for name in ("form", "body", "digest", "archived_at")}
         self._connection.execute(new.on_conflict_do_update(index_elements=["invoice_id"], set_=change), rows)

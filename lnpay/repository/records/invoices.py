@@ -25,29 +25,29 @@ from lnpay.domain.states import (
     InvoiceState,
 )
 from lnpay.repository.records.archive import read_archived
-from lnpay.repository.sql import checked, read_one, read_rows, require
+from lnpay.repository.sql import Sought, checked, read_one, read_rows, require
 from lnpay.repository.tables import invoices as t
 
 _Found = TypeVar("_Found", bound=Draft | Invoice)
 
 
-def read_invoices(connection: Connection, statement: Select[Any]) -> list[Invoice]:
+def read_invoices(connection: Connection, statement: Select[Any], sought: Sought = None) -> list[Invoice]:
     """The invoices that `statement` selects, whole: what is archived of them is read from the archive.
 
     This, `read_invoice` and `read_record` are the only ways to an invoice. A damaged archive hides none.
     """
-    return _whole(connection, read_rows(connection, t, statement, _to_invoice))
+    return _whole(connection, read_rows(connection, t, statement, _to_invoice, sought))
 
 
-def read_invoice(connection: Connection, statement: Select[Any]) -> Invoice | None:
-    """The one that `statement` selects; None if there is none. Raises UnreadableRow."""
-    found = read_one(connection, t, statement, _to_invoice)
+def read_invoice(connection: Connection, statement: Select[Any], sought: Sought = None) -> Invoice | None:
+    """The first one that `statement` selects; None if there is none. Raises UnreadableRow."""
+    found = read_one(connection, t, statement, _to_invoice, sought)
     return None if found is None else _whole(connection, [found])[0]
 
 
-def read_record(connection: Connection, statement: Select[Any]) -> Draft | Invoice | None:
+def read_record(connection: Connection, statement: Select[Any], sought: Sought = None) -> Draft | Invoice | None:
     """The same of a draft or an invoice."""
-    found = read_one(connection, t, statement, to_record)
+    found = read_one(connection, t, statement, to_record, sought)
     return None if found is None else _whole(connection, [found])[0]
 
 

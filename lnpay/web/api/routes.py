@@ -163,7 +163,7 @@ def find_invoices() -> Response:
             return jsonify(_standing(tx, invoice))
         wanted = (order_id or "").strip()
         return jsonify(
-            OrderAttempts(order_id=wanted, invoices=[_standing(tx, one) for one in tx.invoices.attempts(wanted)])
+            OrderAttempts(order_id=wanted, invoices=[_standing(tx, one) for one in tx.attempts.of_order(wanted)])
         )
 
 

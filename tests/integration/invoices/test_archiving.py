@@ -109,7 +109,7 @@ def views(world: World, plugin: Plugin, capsys: pytest.CaptureFixture[str]) -> d
     """Every way to read every invoice, byte for byte."""
     seen: dict[str, object] = {}
     with world.backend.repository.reading() as tx:
-        known = tx.invoices.attempts("order-1") + tx.invoices.attempts("order-2")
+        known = tx.attempts.of_order("order-1") + tx.attempts.of_order("order-2")
         seen["messages"] = [tx.deliveries.of_invoice(one.id) for one in known]
     paths = [
         "/invoices",
