@@ -173,7 +173,7 @@ class Refund:
     unanswered_quotes: how many requests under that key may have created its quote, because their answer is unknown.
     wanted_at: when the customer or the operator asked for it; small refunds are not sent before that.
     held_because: why it is held. closed_by: on whose evidence it counts as sent.
-    sequence: its number among the refunds of its invoice, from 1; keys are derived from it.
+    sequence: its number among the refunds of its invoice, from 1.
     basis: how its amount was given. amount_fiat, price, price_as_of: the amount in the invoice's currency, and the
     price of one bitcoin that converted it to sats; None if it was given in sats, or as everything that is left.
     asked_by, api_key_id: who asked for it, and with which key; None: one of API_KEYS, or no key.

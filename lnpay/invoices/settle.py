@@ -28,7 +28,7 @@ from lnpay.domain.states import (
 )
 from lnpay.http.outgoing import Timeout
 from lnpay.invoices.late import PRICE_SECONDS, LateRules, LateVerdict, judge_late, price_for_late
-from lnpay.refunds.keys import refund_key
+from lnpay.refunds.keys import late_key
 from lnpay.repository import Repository, Transaction
 from lnpay.strike.client import DEFAULT_TIMEOUT, Strike
 from lnpay.strike.invoices import InvoiceStatus, StrikeInvoice
@@ -191,7 +191,7 @@ def owe_late_refund(
         received_sats=invoice.received_sats,
         address=address,
         token=secrets.token_urlsafe(24),
-        key=refund_key(invoice.strike_invoice_id, 1),
+        key=late_key(invoice.strike_invoice_id),
         created_at=now,
         hold=hold,
     )

@@ -42,7 +42,7 @@ from lnpay.domain.states import (
     RefundStep,
 )
 from lnpay.refunds.after_restore import why_doubted
-from lnpay.refunds.keys import UNCERTAIN_HOLDS, refund_key
+from lnpay.refunds.keys import UNCERTAIN_HOLDS, merchant_key
 from lnpay.repository import Repository, Transaction
 from lnpay.repository.queries.refund_requests import NewRefund
 
@@ -168,7 +168,7 @@ def _add(issuer: RefundIssuer, tx: Transaction, invoice_id: int, request: Refund
         received_sats=invoice.received_sats,
         address=request.address,
         token=secrets.token_urlsafe(24),
-        key=refund_key(invoice.strike_invoice_id, 1, sequence),
+        key=merchant_key(invoice.strike_invoice_id, request.request_key),
         created_at=now,
         wanted_at=now,
         basis=request.basis,

@@ -13,7 +13,7 @@ from lnpay.domain.events import EventType
 from lnpay.domain.model import Invoice
 from lnpay.domain.receives import DUST_SATS, Receive, beyond_price
 from lnpay.domain.states import CancelCause, InvoiceState, RefundKind, RefundStep
-from lnpay.refunds.keys import refund_key
+from lnpay.refunds.keys import overpaid_key
 from lnpay.repository import Transaction
 from lnpay.repository.queries.refund_requests import NewRefund
 
@@ -51,6 +51,7 @@ def owe_overpaid(
     if sats <= DUST_SATS:
         return 0
     address, sequence = refund_address(invoice.order.ln_address), tx.refund_requests.next_sequence(invoice.id)
+    ordinal = 1 + sum(one.kind is RefundKind.OVERPAID for one in refunds)
     new = NewRefund(
         invoice_id=invoice.id,
         kind=RefundKind.OVERPAID,
@@ -59,7 +60,7 @@ def owe_overpaid(
         received_sats=received_sats,
         address=address,
         token=secrets.token_urlsafe(24),
-        key=refund_key(invoice.strike_invoice_id, 1, sequence),
+        key=overpaid_key(invoice.strike_invoice_id, ordinal),
         created_at=now,
     )
     tx.refund_requests.add(new)

@@ -48,7 +48,7 @@ refunds = Table(
     Column("held_because", String(20)),
     Column("closed_by", String(10)),
     Column("kind", String(10), nullable=False, default=RefundKind.LATE, server_default="late"),
-    # Which refund of its invoice it is; its keys are derived from that.
+    # Which refund of its invoice it is.
     Column("sequence", Integer, nullable=False, default=1, server_default="1"),
     # How its amount was given, and the price that made sats of an amount in the invoice's currency.
     Column("basis", String(15), nullable=False, default=AmountBasis.WHOLE, server_default="whole"),

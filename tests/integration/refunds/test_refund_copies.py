@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from lnpay.domain.errors import StrikeRejected
+from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import HoldCause, RefundState
+from lnpay.invoices.receives import reconcile_request
 from lnpay.refunds.by_hand import approve
 from lnpay.refunds.outcomes import hold_if_forked
 from lnpay.refunds.send import CLAIM, FORGOTTEN_AFTER
+from lnpay.runtime.worker_passes import main_pass
 from lnpay.sandbox.config import SimulatorConfig
 from tests.integration.refunds.refund_steps import CLAIM_SECONDS, POST_QUOTE, after_call, before_call, oversleep
-from tests.owing import QUOTE, drain, history, owe, payouts, refund_of, send, twin
+from tests.owing import ADDRESS, QUOTE, drain, history, owe, payouts, refund_of, send, twin
+from tests.refunding import refund, refunds_of, sell_paid
 from tests.world import World
 
 
@@ -121,3 +127,59 @@ class TestTwoWorkers:
         assert refund_of(world, invoice).state is RefundState.SENT
         assert len(payouts(world)) == 1
         other.close()
+
+
+class TestARawCopyThatLacksAnotherRefund:
+    """What is lost must not move the keys of what is found or requested again."""
+
+    def put_back(self, world: World, copy: Path, *, saves: bool = False) -> None:
+        """The database as it was when `saves`; no mark says so."""
+        world.backend.close()
+        database = Path(world.database_url.removeprefix("sqlite:///"))
+        shutil.copyfile(*((database, copy) if saves else (copy, database)))
+        world.restart()
+
+    def test_a_request_that_a_shop_repeats_is_held(self, world: World, tmp_path: Path) -> None:
+        invoice = sell_paid(world)
+        self.put_back(world, tmp_path / "copy", saves=True)
+        refund(world, invoice, "unclaimed", amount_sats=100, address=None)
+        refund(world, invoice, "repeated", amount_sats=500)
+        send(world)
+        assert [one.sats for one in payouts(world)] == [500]
+
+        self.put_back(world, tmp_path / "copy")
+        refund(world, invoice, "repeated", amount_sats=500)
+        send(world)
+
+        assert [one.held_because for one in refunds_of(world, invoice)] == [HoldCause.FORKED]
+        assert len(payouts(world)) == 1
+
+    def test_an_overpayment_that_is_found_again_is_held(self, make_world: Callable[..., World], tmp_path: Path) -> None:
+        world = make_world(receive_with=ReceiveWith.RECEIVE_REQUEST)
+        invoice = world.sell(ln_address=ADDRESS)
+        world.pay(invoice)
+        main_pass(world.backend)
+        self.put_back(world, tmp_path / "copy", saves=True)
+        refund(world, invoice, "unclaimed", amount_sats=100, address=None)
+        world.pay(invoice)
+        reconcile_request(world.backend.settlement, invoice.strike_invoice_id)
+        send(world)
+        assert [one.sats for one in payouts(world)] == [invoice.amount_sats]
+
+        self.put_back(world, tmp_path / "copy")
+        reconcile_request(world.backend.settlement, invoice.strike_invoice_id)
+        send(world)
+
+        assert [one.held_because for one in refunds_of(world, invoice)] == [HoldCause.FORKED]
+        assert len(payouts(world)) == 1
+
+    def test_each_further_key_is_another_one(self, world: World) -> None:
+        invoice = sell_paid(world)
+        keys = {refund(world, invoice, address="fail@example.com").idempotency_key}
+        for _ in range(3):
+            send(world)
+            world.wait(3_600)
+            send(world)
+            keys.add(refunds_of(world, invoice)[0].idempotency_key)
+
+        assert len(keys) == 4
