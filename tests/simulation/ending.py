@@ -206,7 +206,7 @@ def _say_what_is_true(world: SimulatedWorld, operator: LnpayProcess, refund: Ref
     except Conflict:
         return  # too early, or a worker has it
     world.scheduler.note(f"the operator says what became of the refund of {strike_id[:8]}")
-    world.counts["stuck, and told by a person"] += 1
+    world.counts["stuck, resolved by the operator"] += 1
 
 
 def _left(world: SimulatedWorld) -> Iterator[str]:

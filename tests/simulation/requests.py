@@ -196,7 +196,7 @@ class Receiving:
         for name in home.names:
             home.start(name)
         home.has_changed_over = True
-        self.world.counts["installations that change over"] += 1
+        self.world.counts["installations switched"] += 1
         self.world.scheduler.note(f"{home.name} receives with {way} from now on, in {currency}")
 
     def check_shown(self, customer: Customer, request_id: str, bolt11: str) -> None:

@@ -318,5 +318,5 @@ class SimulatedWorld:
         counts["messages to plugins"] = sum(map(len, self.watch.plugins_heard.values()))
         counts["deliveries tried"] = len(self.simulator.shop.deliveries)
         counts["webhooks sent"] = len(self.simulator.webhooks.sent)
-        counts["taken for sent, as the provider said"] = len(self.watch.exempt)
+        counts["assumed sent, as the provider said"] = len(self.watch.exempt)
         self.counts = counts
