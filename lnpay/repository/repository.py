@@ -74,6 +74,8 @@ MIGRATION_LOCK = 7_305_012_118
 
 _IS_DURABLE = "lnpay_is_durable"
 
+_ONLY_READS = "lnpay_only_reads"
+
 OUR_MISTAKES = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 """Errors about a statement or row. All other database errors mean that the database is unavailable."""
 
@@ -140,11 +142,11 @@ class Repository:
         self._steady = steady
         limits = bounded(statement_timeout_seconds)
         self.engine = _create_engine(database_url, max_connections, limits) if can_write else open_to_look(database_url)
-        # The timeout is set per transaction, because a pooler may share the session. SQLite has no such timeout.
-        is_bounded = bool(limits) and self.engine.dialect.name == "postgresql"
-        self._is_reading_unbounded = can_write and not is_bounded
         self.unreadable = UnreadableRows()
         self.engine.update_execution_options(**{UNREADABLE_OPTION: self.unreadable})
+        self._reading_engine = self.engine.execution_options(
+            **_reading_options(self.engine, limits) if can_write else {}
+        )
         self._asynchronous_engine = self.engine.execution_options(**{_IS_DURABLE: False})
         # SQLite's writers poll for its lock, at random and up to a tenth of a second apart. Inside one process a
         # lock of our own is fair and quick; between processes SQLite's busy timeout does it.
@@ -166,9 +168,7 @@ class Repository:
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
         """Read without blocking writers. Each query sees the newest commit."""
-        with _translating(), self.engine.connect() as connection:
-            if self._is_reading_unbounded:
-                connection.execution_options(isolation_level="AUTOCOMMIT")
+        with _translating(), self._reading_engine.connect() as connection:
             yield Transaction(connection, self._steady)
 
     def upgrade(self) -> None:
@@ -234,6 +234,15 @@ def _create_engine(database_url: str, max_connections: int = MAX_CONNECTIONS, li
     return engine
 
 
+def _reading_options(engine: Engine, limits: tuple[str, ...]) -> dict[str, Any]:
+    """The options of connections that read without a transaction."""
+    if engine.dialect.name == "sqlite":
+        # Its driver does so by itself; AUTOCOMMIT would be set and taken back for each connection.
+        return {_ONLY_READS: True}
+    # The timeout is set per transaction, because a pooler may share the session.
+    return {} if limits else {"isolation_level": "AUTOCOMMIT"}
+
+
 def _make_private(_dialect: object, _record: object, arguments: list[Any], _named: object) -> None:
     """Create the file readable by its owner alone; SQLite gives its companion files the same mode.
 
@@ -266,7 +275,7 @@ def _make_durable(dbapi_connection: sqlite3.Connection | None, record: Connectio
 
 def _begin_immediate(connection: Connection) -> None:
     options = connection.get_execution_options()
-    if options.get("isolation_level") == "AUTOCOMMIT":
+    if options.get(_ONLY_READS) or options.get("isolation_level") == "AUTOCOMMIT":
         return
     if not options.get(_IS_DURABLE, True):
         connection.info[_IS_DURABLE] = False
