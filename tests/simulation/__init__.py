@@ -1,1 +1,1 @@
-"""The deterministic simulation: one seed is one schedule of everything that can happen. See docs/simulation.md."""
+"""The deterministic simulation: a seed determines everything that happens, and when. See docs/simulation.md."""

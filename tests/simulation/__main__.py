@@ -1,4 +1,4 @@
-"""Run seeds: `python -m tests.simulation --seeds 10000 --jobs 2`, or one again: `--seed 123`."""
+"""Run many seeds: `python -m tests.simulation --seeds 10000 --jobs 2`; rerun one: `--seed 123`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def _run_all(seeds: Sequence[int], jobs: int) -> Iterator[Report]:
 
 
 def explain(report: Report, *, lines: int = SHOWN_LINES) -> str:
-    """What a failing seed did at last, and how to see it again."""
+    """The end of a failing seed's trace, and how to rerun it."""
     shown = report.trace[-lines:] if lines else report.trace
     left_out = len(report.trace) - len(shown)
     head = [f"seed {report.seed}: {report.violation}"]
@@ -59,7 +59,7 @@ def _try_mutant(number: int) -> tuple[int, str] | None:
 
 
 def seed_of_today() -> int:
-    """The first seed of today, with room for a million: other worlds are tried each day."""
+    """The first of today's million seeds, so that each day tries different worlds."""
     return datetime.now(UTC).date().toordinal() * 1_000_000
 
 

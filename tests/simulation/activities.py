@@ -1,4 +1,4 @@
-"""What may begin in a world: what customers, shops, operators and processes do."""
+"""The activities of customers, shops, operators and processes in a world."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ PASSES: dict[str, Callable[..., object]] = {"main": main_pass, "expired": expire
 
 
 class Activities:
-    """Starts what people and processes do."""
+    """Starts the activities of people and processes."""
 
     def __init__(self, world: SimulatedWorld) -> None:
         self.world = world
@@ -60,13 +60,13 @@ class Activities:
         self.wants = 0
 
     def start_something(self) -> None:
-        """Begin one thing."""
+        """Start one activity."""
         home = self.world.random.choice(self.world.homes)
         choices = [(weight, start) for weight, start in self._choices(home) if weight]
         self.world.random.choices([start for _, start in choices], [weight for weight, _ in choices])[0](home)
 
     def _choices(self, home: Installation) -> list[tuple[float, Callable[[Installation], object]]]:
-        """What may begin now; what gets things on is likelier."""
+        """The activities that may start now; those that make progress are more likely."""
         world, query, trouble = self.world, home.rows.query, self.trouble
         customers = self.customers(home)
         has_plugin = home.plugin_chance is not None
@@ -112,7 +112,7 @@ class Activities:
         ]
 
     def customers(self, home: Installation) -> list[Customer]:
-        """Everyone who buys at an installation's shop."""
+        """All customers of an installation's shop."""
         return [one for one in self.world.customers if one.home == home.name]
 
     def _is_any_unseen(self, home: Installation) -> bool:
@@ -124,7 +124,7 @@ class Activities:
         return home.processes[self.world.random.choice(("server 1", "server 2"))]
 
     def request(self, server: LnpayProcess, method: str, path: str, **options: Any) -> TestResponse:
-        """One HTTP request to LNPay, answered as it may be."""
+        """Make one HTTP request to LNPay, and check that its status is a permitted one."""
         if server.home.api_key and "headers" not in options:
             options["headers"] = {"Authorization": f"Bearer {server.home.api_key}"}
         answer = server.request(method, path, **options)
@@ -200,7 +200,7 @@ class Activities:
         watch.customers[invoice_id] = customer
 
     def _show_another(self, customer: Customer) -> Customer:
-        """A customer who asked while the shop cancelled the order has a new invoice, and does not pay it."""
+        """A customer who asked while the shop cancelled the order gets a new invoice, and does not pay it."""
         another = replace(
             customer, number=len(self.world.customers), invoice_id=None, bolt11="", expires_at=None, plan="never"
         )
@@ -238,7 +238,7 @@ class Activities:
             )  # fmt: skip
 
     def new_address(self, strike_id: str) -> str:
-        """Another address of the same customer; nothing is wrong with it."""
+        """Another, good address of the same customer."""
         customer = self.world.watch.customers[strike_id]
         self.wants += 1
         address = f"c{customer.number}-{self.wants}@wallet.test"
@@ -252,7 +252,7 @@ class Activities:
 
     def give(self, server: LnpayProcess, token: str, address: str) -> None:
         """The customer enters an address on the page behind a refund's link."""
-        # Every customer is at home somewhere else: LNPay limits what comes from one place.
+        # Each customer has a different IP address, because LNPay limits requests per address.
         here = ip_address((10 << 24) + zlib.crc32(token.encode()) % (1 << 24))
         self.request(
             server, "POST", f"/refund/{token}", data={"ln_address": address}, environ_base={"REMOTE_ADDR": str(here)}
@@ -333,13 +333,13 @@ class Activities:
     # What the world asks for.
 
     def add_fault(self) -> None:
-        """Have something go wrong."""
+        """Draw and set a fault."""
         self.trouble.add_fault()
 
     def set_fault(self, fault: Fault) -> None:
-        """Have this go wrong."""
+        """Set this fault."""
         self.trouble.set_fault(fault)
 
     def record_webhooks(self) -> None:
-        """Note the answers that the provider has got by now."""
+        """Record the answers that the provider has received by now."""
         self.trouble.record_webhooks()

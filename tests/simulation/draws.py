@@ -1,4 +1,4 @@
-"""What a seed chooses before anything happens: how the provider is to be read, what goes wrong, how the shop is set."""
+"""What a seed chooses before anything happens: the provider's behaviour, the faults, the shop's settings."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ PLANS = ("in time", "in time", "last second", "late", "late", "late", "late", "s
 OTHER_REQUEST = write_payment_request(
     PaymentTerms(4_711, int(FROZEN_START.timestamp()), 86_400, b"\1" * 32, b"\2" * 32, "something else")
 )
-"""A good payment request, which asks for another amount."""
+"""A valid payment request for another amount."""
 
 
 ODD_FIELDS: tuple[dict[str, object], ...] = (
@@ -62,7 +62,7 @@ ODD_FIELDS: tuple[dict[str, object], ...] = (
     {"created": "yesterday"}, {"state": "SOMETHING_NEW"}, {"invoiceId": 7}, {"invoiceId": None},
     {"amount": {"amount": "x", "currency": "BTC"}},
 )  # fmt: skip
-"""What a list may show of an invoice that another program has made on the account."""
+"""The odd fields with which a list may show another program's invoice."""
 
 HOURS: tuple[float, ...] = (10_800.0, 36_000.0)
 
@@ -71,12 +71,12 @@ HOURS: tuple[float, ...] = (10_800.0, 36_000.0)
 class Scene:
     """Who takes part, and what kind of world it is.
 
-    kind: "any"; "failing": executions whose answers are lost, of payments that fail; "aged": the same of payments that
-    arrive, and quotes are too old at the next look; "limits": several late payments of the same amount, of which the
-    daily limit lets one go.
-    is_tight: the rate limits, here and at the provider, are a fiftieth of the real ones. skew_seconds: how far the
-    clocks of processes are off at most. has_restore: a raw copy of the database takes its place. has_cancelling: shops
-    cancel orders. has_merchants: shops refund paid orders.
+    kind: "any"; "failing": lost answers to executions of payments that fail; "aged": the same for payments that
+    succeed, whose quotes have expired at the next check; "limits": several late payments of the same amount, of which
+    the daily limit permits one.
+    is_tight: the limit of "other" calls, here and at the provider, is a fiftieth of the real one. skew_seconds: how far
+    the clocks of processes may be off. has_restore: the database is replaced with an earlier raw copy of it.
+    has_cancelling: shops cancel orders. has_merchants: shops refund paid orders.
     """
 
     kind: str
@@ -118,7 +118,7 @@ def draw_scene(chance: random.Random) -> Scene:
 
 
 def draw_config(chance: random.Random, scene: Scene) -> SimulatorConfig:
-    """One of all the ways in which Strike may be meant."""
+    """Draw one reading of Strike's documentation."""
     pick = chance.choice
     config = SimulatorConfig(
         rate_limit_body=pick(("html", "json")),
@@ -165,7 +165,7 @@ def draw_config(chance: random.Random, scene: Scene) -> SimulatorConfig:
 
 
 def draw_settings(chance: random.Random, scene: Scene) -> dict[str, Any]:
-    """How the shop has set LNPay up."""
+    """Draw the shop's settings of LNPay."""
     settings: dict[str, Any] = {
         "time_offset_seconds": chance.choice((30, 120, 120, 600)),
         "delivery_events": ALL_EVENTS if chance.random() < 0.6 else frozenset({"invoice.settled"}),
@@ -182,7 +182,7 @@ def draw_settings(chance: random.Random, scene: Scene) -> dict[str, Any]:
 
 
 def draw_chances(chance: random.Random, scene: Scene, config: SimulatorConfig) -> Chances:
-    """How often processes crash, are stopped for a while, and find the database locked."""
+    """Draw how often processes crash, are suspended, and find the database locked."""
     return Chances(
         stall=chance.choice((0.0, 0.0, 0.0, 0.3)),
         stall_seconds=(15.0, config.payment_quote_seconds + 60.0),
@@ -194,7 +194,7 @@ def draw_chances(chance: random.Random, scene: Scene, config: SimulatorConfig) -
 
 
 def draw_doubt(chance: random.Random, scene: Scene) -> Fault:
-    """Money that moves, and an answer that does not say so."""
+    """Draw a fault in which money moves, but the answer does not say so."""
     kind, times = chance.choice(AFTER_KINDS), chance.choice((1, 3, 4, 8))
     status, code = chance.choice(SERVER_ERRORS)
     if scene.kind == "aged" and chance.random() < 0.5:
@@ -203,7 +203,7 @@ def draw_doubt(chance: random.Random, scene: Scene) -> Fault:
 
 
 def draw_fault(chance: random.Random, scene: Scene) -> Fault:
-    """One thing that goes wrong."""
+    """Draw one fault."""
     if chance.random() < 0.15 and scene.has_webhooks:
         kinds = (*WEBHOOK_KINDS, "webhook_drop") if scene.has_workers else WEBHOOK_KINDS
         return Fault("POST", "*", chance.choice(kinds), times=chance.choice((1, 3)), seconds=chance.uniform(1, 90))

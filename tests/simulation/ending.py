@@ -1,4 +1,4 @@
-"""The end of a world: everything works again, and all of it must come to rest."""
+"""The end of a world: every fault is repaired, and all work must come to rest."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ LONGEST = timedelta(days=14)
 MOST_ROUNDS = 300
 
 DOUBT_ROUNDS = 6
-"""In worlds of doubt executions go wrong for so many rounds more: most refunds are only sent now."""
+"""In "failing" and "aged" worlds, executions fail for this many more rounds, as most refunds are sent only now."""
 
 LONGEST_AWAKE = 50
-"""After so many rounds what is left waits for hours: for a payment that is pending."""
+"""After this many rounds, the remaining work is waiting for hours, for a pending payment."""
 
 TOGETHER = timedelta(minutes=20)
-"""Everything due within this time is done in one round: speed does not matter here."""
+"""One round does everything that is due within this time: speed does not matter here."""
 
 TICK = timedelta(milliseconds=1)
 
@@ -62,7 +62,7 @@ SMALLEST_WITH_A_FEE = 10
 
 
 def come_to_rest(world: SimulatedWorld) -> None:
-    """Repair everything, and raise Violation unless all that is owed is done in the end."""
+    """Repair everything, and raise Violation unless everything owed is done in the end."""
     _heal(world)
     until = world.simulator.clock.now() + LONGEST
     for number in range(MOST_ROUNDS):
@@ -95,7 +95,7 @@ def _heal(world: SimulatedWorld) -> None:
         _end_doubt(world)
     for invoice in simulator.invoices.by_id.values():
         if invoice.state == "PENDING":
-            invoice.oddities = {}  # while a row without a name is pending, nothing lapses: it could be any of ours
+            invoice.oddities = {}  # nothing lapses while a pending row has no id: it could be any of ours
     simulator.config.payout_fee_ppm = 0
     simulator.rates.factors = dict.fromkeys(simulator.rates.factors, Decimal(1))
     simulator.shop.answer_with(200, 0)
@@ -115,7 +115,7 @@ def _end_doubt(world: SimulatedWorld) -> None:
 
 
 def _round(world: SimulatedWorld) -> None:
-    """Everybody does once what is to be done now."""
+    """Each participant does once what is due now."""
     world.simulator.tick()
     trouble = world.activities.trouble
     while (attempt := world.simulator.webhooks.claim(world.simulator.clock.now())) is not None:
@@ -139,10 +139,10 @@ def _round_of(world: SimulatedWorld, home: Installation) -> None:
     else:
         send_due_refunds(server.backend.refund_sender, WAITING)
         if home.is_copied and is_first:
-            # No webhook repeats what an older database has forgotten: after a restore the operator runs a pass.
+            # No webhook repeats what a restored database has forgotten, so the operator runs a pass.
             main_pass(home.processes["operator"].backend)
         if _is_any_incomplete(world, home):
-            # Nothing tells of a rest that is never paid: the operator runs a pass now and then.
+            # No webhook reports that the rest of a price is never paid, so the operator runs a pass now and then.
             expired_pass(home.processes["operator"].backend)
     if query("SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1"):
         send_due(server.backend.outbox, senders=1)
@@ -150,7 +150,7 @@ def _round_of(world: SimulatedWorld, home: Installation) -> None:
 
 
 def _help(world: SimulatedWorld, home: Installation) -> None:
-    """What people do: give addresses, approve, and say of a stuck refund what the provider's book says."""
+    """What people do: give addresses, approve refunds, and resolve stuck ones by the provider's ledger."""
     operator, activities = home.processes["operator"], world.activities
     repository, now = operator.backend.repository, operator.backend.clock()
     with repository.reading() as tx:
@@ -169,7 +169,7 @@ def _help(world: SimulatedWorld, home: Installation) -> None:
 
 
 def _decide(world: SimulatedWorld, operator: LnpayProcess, refund: Refund, strike_id: str) -> None:
-    """A held refund: the dashboard says whether it was sent by a history that is lost."""
+    """Decide a held refund: the dashboard shows whether it was sent before a restore."""
     backend = operator.backend
     is_late = refund.held_because is HoldCause.LATE_PAYMENT
     if is_late and world.activities.policies.accepts_at_last(operator, strike_id):
@@ -210,7 +210,7 @@ def _say_what_is_true(world: SimulatedWorld, operator: LnpayProcess, refund: Ref
 
 
 def _left(world: SimulatedWorld) -> Iterator[str]:
-    """What is not done yet, in words."""
+    """Describe what is not done yet."""
     for home in world.homes:
         yield from _left_of(world, home)
     if world.simulator.next_webhook_at() is not None:
@@ -233,16 +233,16 @@ def _left_of(world: SimulatedWorld, home: Installation) -> Iterator[str]:
             yield f"payment of an invoice that is not counted, {receive.state} at the provider"
     for row in query("SELECT * FROM refunds WHERE state NOT IN ('sent', 'canceled')"):
         if row["amount_sats"] < SMALLEST_WITH_A_FEE and (row["kind"] == "merchant" or home.has_requests):
-            continue  # every fee is too high for it; it stays in the operator's list
+            continue  # any fee is too high for it, so it stays in the operator's list
         if not world.scene.has_workers and row["state"] == "needs_address" and row["claim_expires_at"] is not None:
-            continue  # without a worker it is withdrawn by none; its time to claim is over all the same
+            continue  # its time to claim is over, but without a worker nothing withdraws it
         yield f"refund {row['state']} ({row['reason']})"
     for row in query("SELECT state, last_error FROM deliveries WHERE state = 'pending'"):
         yield f"delivery {row['state']} ({row['last_error']})"
 
 
 def _is_any_incomplete(world: SimulatedWorld, home: Installation) -> bool:
-    """Whether the time to pay a receive request is over of which only a part was paid."""
+    """Whether any receive request was paid only in part by its deadline."""
     over = _text(world, EXPIRE_MARGIN)
     open_rows = "SELECT strike_invoice_id, expires_at FROM invoices WHERE state IN ('unpaid', 'expired')"
     for row in home.rows.query(f"{open_rows} AND expires_at < ?", over):
@@ -253,12 +253,12 @@ def _is_any_incomplete(world: SimulatedWorld, home: Installation) -> bool:
 
 
 def _wait(world: SimulatedWorld) -> None:
-    """Go to the next moment at which something is due, and on to what comes soon after it."""
+    """Advance the time until something is due, and past whatever is due shortly after."""
     now = world.simulator.clock.now()
     all_of_them = list(moments(world))
     later = [moment for moment in all_of_them if moment > now]
     if len(later) < len(all_of_them) or not later:
-        # Where calls are few, passes that come too often would use them up for lists alone.
+        # With tight rate limits, too frequent passes would spend all calls on lists.
         is_slow = world.scene.is_tight or world.counts["rounds to rest"] > LONGEST_AWAKE
         later = [now + timedelta(seconds=601 if is_slow else 61)]
     soon = min(later) + TOGETHER
@@ -266,7 +266,7 @@ def _wait(world: SimulatedWorld) -> None:
 
 
 def moments(world: SimulatedWorld) -> Iterator[datetime]:
-    """When something is due that LNPay or the provider does by itself."""
+    """The times at which LNPay or the provider has something to do."""
     for home in world.homes:
         yield from _moments_of(world, home.rows.query)
     for moment in (world.simulator.next_webhook_at(), world.simulator.next_scheduled_at()):
@@ -334,7 +334,7 @@ def _check(world: SimulatedWorld) -> None:
 
 
 def _check_plugin(world: SimulatedWorld, home: Installation) -> None:
-    """A plugin was told by all four events of what is settled, and in order, if no process stood still for long."""
+    """A plugin got all four events of every settled invoice, and in order unless a process stalled for long."""
     settled = {row[0] for row in home.rows.query("SELECT strike_invoice_id FROM invoices WHERE state = 'settled'")}
     chances = world.chances
     for strike_id in settled:
@@ -348,7 +348,7 @@ def _check_plugin(world: SimulatedWorld, home: Installation) -> None:
 
 
 def _listed(world: SimulatedWorld, home: str) -> set[str]:
-    """The provider's names of the invoices that an operator is shown as waiting for a person."""
+    """Strike's ids of the invoices that the operator's list shows."""
     operator = world.watch.homes[home].processes["operator"]
     shown = attention(operator.backend.repository, operator.backend.clock())
     entries = [entry for name in vars(shown) if isinstance(one := getattr(shown, name), list) for entry in one]

@@ -43,13 +43,13 @@ if TYPE_CHECKING:
 RAM_DISK = Path("/dev/shm")  # noqa: S108 - only the parent of a folder with a random name
 
 BUSY_TIMEOUT_MS = 1
-"""The holder of the lock never releases it while others wait, because here all take turns."""
+"""Waiting is useless: tasks take turns, so the holder of the lock cannot release it meanwhile."""
 
 RATE_PATHS = ("/coingecko/", "/coinbase/", "/v1/rates/")
 
 
 class Disk:
-    """A database file that many worlds use one after another, each from the same migrated beginning."""
+    """A database file that many worlds use one after another, each starting from the same migrated tables."""
 
     def __init__(self) -> None:
         parent = RAM_DISK if RAM_DISK.is_dir() else None
@@ -72,7 +72,7 @@ class Disk:
         return f"sqlite:///{self.path}"
 
     def renew(self) -> sqlite3.Connection:
-        """An empty database. Returns a connection that watches it."""
+        """Start with an empty database. Returns a connection for watching it."""
         self.engine.dispose()
         if self.eye is not None:
             self.eye.close()
@@ -92,7 +92,7 @@ class Disk:
 
 
 class Disks:
-    """A disk for each installation, by its name; made when it is first needed."""
+    """A disk for each installation, by name; created on first use."""
 
     def __init__(self) -> None:
         self._made: dict[str, Disk] = {}
@@ -111,7 +111,7 @@ class Disks:
 
 
 class PointedRepository(Repository):
-    """The product's repository with a point before each BEGIN, one before and one after each COMMIT.
+    """The product's repository, with a scheduler point before each BEGIN, and before and after each COMMIT.
 
     Connections are shared by all processes of the machine; they keep nothing from one transaction to the next.
     """
@@ -124,10 +124,10 @@ class PointedRepository(Repository):
             super().__init__(database_url, **options)
 
     def upgrade(self) -> None:
-        """The file is a copy of a migrated one."""
+        """Nothing to do: the file is a copy of a migrated one."""
 
     def close(self) -> None:
-        """The machine keeps the connections."""
+        """Nothing to do: the machine keeps the connections."""
 
     @contextmanager
     def transaction(self, *, is_durable: bool = True) -> Iterator[Transaction]:
@@ -144,7 +144,7 @@ class PointedRepository(Repository):
 
 
 class QuietRates(Rates):
-    """One refresh at a time: the others of the process would wait for it in a thread of their own."""
+    """One refresh at a time, because the process's other tasks would wait for it in threads."""
 
     host: Host
 
@@ -158,7 +158,7 @@ class QuietRates(Rates):
 
 
 class Network(WsgiAdapter):
-    """The way to the simulator, with a point before and after each call; waiting lets the others run."""
+    """The transport to the simulator, with a scheduler point before and after each call; waiting lets others run."""
 
     def __init__(self, host: Host, rows: RowWatch) -> None:
         super().__init__(host.simulator.wsgi_app, host)
@@ -207,7 +207,7 @@ def _short(content: bytes) -> str:
 
 
 class _Errors(logging.Handler):
-    """Keeps what the product caught and logged although it is a mistake of ours."""
+    """Collects bugs of the product that it caught and logged."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -226,7 +226,7 @@ class Host:
     """The machines of one world."""
 
     is_running = False
-    """As a clock for the transport: it stands still until a task waits."""
+    """The transport's clock: it stands still until a task waits."""
 
     def __init__(self, simulator: Simulator, scheduler: Scheduler) -> None:
         self.simulator = simulator
@@ -237,7 +237,7 @@ class Host:
         """To the shop."""
 
     def add(self, disk: Disk, rows: RowWatch) -> None:
-        """A database of this world, and what watches it."""
+        """Add a database of this world, and its watch."""
         self.of_url[disk.url] = (disk, rows)
 
     def advance(self, seconds: float) -> None:
@@ -246,7 +246,7 @@ class Host:
 
     @contextmanager
     def locked_now_and_then(self, disk: Disk) -> Iterator[None]:
-        """At times another process is in the middle of writing and does not come to an end."""
+        """Sometimes another process is writing and does not finish."""
         if not self.scheduler.is_unlucky(self.scheduler.chances.locked):
             yield
             return
@@ -261,7 +261,7 @@ class Host:
 
     @contextmanager
     def in_charge(self, seed: int) -> Iterator[None]:
-        """While this lasts, the product runs on this machine, and all its chances come from the seed."""
+        """Inside, the product runs on this machine, and all its randomness comes from the seed."""
         chance = random.Random(f"ids {seed}")
 
         def new_uuid() -> uuid.UUID:

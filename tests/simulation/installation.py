@@ -1,4 +1,4 @@
-"""One LNPay in a world: its database, its processes, its clocks, its shop. A world may have two on one account."""
+"""One LNPay installation in a world: its database, processes, clocks and shop. Two may share an account."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ VALUES ('plugin', 'https://plugin.test/hook', 'a secret', 'btcpay', '', 1, 1, 1,
 
 
 class LnpayProcess(Process):
-    """A server, a worker or a command line; its parts are built when it first does something.
+    """A server, a worker or a command; its parts are built when it first does something.
 
     skew_seconds: how far its clock is ahead of the provider's.
     """
@@ -53,7 +53,7 @@ class LnpayProcess(Process):
         self._backend: Backend | None = None
 
     def now(self) -> datetime:
-        """The time as this process believes it to be."""
+        """The time by this process's clock."""
         return self.home.host.simulator.clock.now() + timedelta(seconds=self.skew_seconds)
 
     @property
@@ -72,7 +72,7 @@ class LnpayProcess(Process):
         return self._backend
 
     def request(self, method: str, path: str, **options: Any) -> TestResponse:
-        """Answer one HTTP request. Flask's app has no memory of its own, so that it outlives the process."""
+        """Answer one HTTP request. Flask's app keeps no state, so it may outlive the process."""
         name = f"{self.home.name} {self.name}"
         app = _APPS.get(name)
         if app is None:
@@ -83,7 +83,7 @@ class LnpayProcess(Process):
 
 @dataclass(eq=False)
 class Installation:
-    """One LNPay with a shop of its own."""
+    """One LNPay installation with its own shop."""
 
     name: str
     host: Host
@@ -99,15 +99,15 @@ class Installation:
     plugin_chance: random.Random | None = None
     """Decides what a shop plugin answers at its webhook endpoint; None: there is no plugin."""
     api_key: str = ""
-    """What the shop and its plugin call LNPay with; empty: none was ever created, so everyone may."""
+    """The API key of the shop and its plugin; empty: no key was ever created, so the API is open."""
     store: str = ""
-    """What the plugin calls the shop."""
+    """The plugin's id of the store."""
     plugin_trouble: float = 0.4
-    """How often the plugin does not accept a message."""
+    """The probability that the plugin rejects a message."""
     has_policy: bool = False
-    """Whether the shop has another LATE_PAYMENTS than the default."""
+    """Whether the shop's LATE_PAYMENTS differs from the default."""
     has_requests: bool = False
-    """Whether the world has receive requests: it begins with them, or may change over."""
+    """Whether the world has receive requests: it starts with them, or may switch to them."""
     has_changed_over: bool = False
 
     def __post_init__(self) -> None:
@@ -123,7 +123,7 @@ class Installation:
             self.start(name)
 
     def start(self, name: str) -> None:
-        """Start a process, in place of the one of that name if there was one: the clock is the machine's."""
+        """Start a process, replacing any of that name. Its clock is the machine's."""
         old = self.processes.get(name)
         self.processes[name] = LnpayProcess(name, self, old.skew_seconds if old else 0.0)
 
@@ -134,7 +134,7 @@ class Installation:
         self.api_key, self.store = created.secret, created.store_id
 
     def deliver(self, event: Event) -> None:
-        """The merchant's hook as it is shipped; who sends a message must have claimed it."""
+        """The hook as shipped. Checks that the sender of a message has claimed it."""
         self.watch.check_teller(event.body["data"]["invoice_id"], self.name)
         self.rows.use_claim(event.id)
         try:
@@ -144,7 +144,7 @@ class Installation:
             raise
 
     def post_to_plugin(self, url: str, content: bytes, headers: Mapping[str, str], is_public_only: bool) -> int:
-        """A plugin gets a message at its webhook endpoint. It accepts it, or fails, or its answer is lost."""
+        """Deliver a message to the plugin's webhook endpoint: it is accepted, or refused, or the answer is lost."""
         assert self.plugin_chance is not None
         self.rows.use_claim(headers["webhook-id"])
         self.host.scheduler.point(f"-> POST {urlsplit(url).path}")
@@ -158,16 +158,16 @@ class Installation:
 
     @property
     def may_be_copied(self) -> bool:
-        """Whether no copy was taken or put back yet."""
+        """Whether no copy has been taken or put back so far."""
         return self.copy is None and not self.is_copied
 
     def take_copy(self) -> None:
-        """Copy the database as a snapshot of its disk would be: no mark tells the copy from the original."""
+        """Copy the database as a disk snapshot would: no mark distinguishes the copy from the original."""
         self.copy = sqlite3.connect(":memory:")
         self.rows.eye.backup(self.copy)
 
     def put_copy_back(self) -> None:
-        """Put the copy in place of the database. Every process ends, and starts again on it."""
+        """Replace the database with the copy. Every process ends, and a new one starts on the copy."""
         assert self.copy is not None
         for process in list(self.processes.values()):
             self.host.scheduler.kill_process(process)

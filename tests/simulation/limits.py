@@ -1,4 +1,4 @@
-"""The limits that a merchant has set, held against what the provider has sent."""
+"""Checks the merchant's limits against what the provider has sent."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 FREE_FEE_SATS = 10
 
 DAY = timedelta(hours=20)
-"""A refund counts from its start by the clock of its process, and is executed up to an hour later."""
+"""A refund counts from its start, by its process's clock, and may be executed up to an hour later."""
 
 
 def check_limits(watch: Watch, customer: Customer, payment: Payment) -> None:
-    """Nothing leaves above a limit that no person has lifted."""
+    """Nothing is sent above a limit, unless the operator has lifted it."""
     home = watch.homes[customer.home]
     quote, rules = payment.quote, home.settings
     most = max(min(FREE_FEE_SATS, quote.sats // 10), int(quote.sats * rules.refund_max_fee_percent / 100))
@@ -38,7 +38,7 @@ def check_limits(watch: Watch, customer: Customer, payment: Payment) -> None:
             for one in watch.payments_of(other)
             if one.state != "FAILED"
             and one.created_at > payment.created_at - DAY
-            # A refund that was started within the limit may be sent after one that a person has approved meanwhile.
+            # A refund that was started within the limit may be sent after another one that was approved meanwhile.
             and not _is_approved(watch, other, one)
         )
         if sent > rules.refund_daily_max_sats:

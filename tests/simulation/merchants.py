@@ -1,4 +1,6 @@
-"""What merchants do with paid orders: refund them, whole and in part, twice, and cancel refunds that are being sent."""
+"""What merchants do with paid orders: refund them, in full, in part or twice, and cancel refunds that are being
+sent.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import SimulatedWorld
 
 LONG_AFTER = timedelta(hours=11)
-"""More than any clock is off, so that the time to claim a refund is over by every clock."""
+"""More than any clock is off, so that the time to claim a refund is over by all of them."""
 
 
 class Merchants:
@@ -23,10 +25,10 @@ class Merchants:
         self.world = world
         self._activities = activities
         self._known: dict[int, str] = {}
-        """The customers' links of refunds that were created, by their ids."""
+        """The claim links of the refunds created, by refund id."""
 
     def start_refund(self, home: Installation) -> None:
-        """A merchant refunds an order: at times twice at once, with the same key or with another."""
+        """A merchant refunds an order, sometimes twice at once, with the same key or with different ones."""
         world, chance = self.world, self.world.random
         paid = [one for one in self._activities.customers(home) if world.watch.is_paid(one)]
         settled = {row[0] for row in home.rows.query("SELECT strike_invoice_id FROM invoices WHERE state = 'settled'")}
@@ -42,7 +44,7 @@ class Merchants:
         self.world.scheduler.spawn("merchant refunds", server, lambda: self._ask(server, customer, key, body))
 
     def _request(self, customer: Customer) -> tuple[str, dict[str, Any]]:
-        """A request that was made before, or another one."""
+        """A new request, or one that was made before."""
         chance, asked = self.world.random, customer.refunds_asked
         if asked and chance.random() < 0.4:
             key = chance.choice(sorted(asked))

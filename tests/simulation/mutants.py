@@ -1,4 +1,4 @@
-"""Safeguards to switch off, one at a time: the simulation must notice each."""
+"""Safeguards to switch off, one at a time: the simulation must detect each."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from tests.simulation.world import SimulatedWorld
 
 @dataclass(frozen=True)
 class Change:
-    """One piece of a function's source, and what stands there instead."""
+    """One piece of a function's source, and its replacement."""
 
     function: Callable[..., Any]
     old: str
@@ -50,11 +50,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A safeguard that is switched off. within: so many seeds must be enough to notice.
+    """A safeguard that is switched off. within: how many seeds must be enough to detect it.
 
     known: seeds that noticed it when this was written, to try first. They are only hints: what a seed does depends on
-    the product's code. shows_in: the worlds that can notice it, to skip the others. needs_requests: only worlds with
-    receive requests can.
+    the product's code. shows_in: the worlds that can detect it; the others are skipped. needs_requests: only worlds
+    with receive requests can.
     """
 
     name: str
@@ -66,11 +66,11 @@ class Mutant:
 
 
 MISTAKES = ("NameError: ", "UnboundLocalError: ", "AttributeError: ", "TypeError: ")
-"""What planted code raises that no longer fits the product. Such a mutant shows nothing of its safeguard."""
+"""The errors of planted code that no longer fits the product. Such a mutant proves nothing about its safeguard."""
 
 
 class BrokenMutant(Exception):
-    """A mutant's own code fails, so that any world would notice it."""
+    """A mutant's own code fails, so any world would notice it."""
 
 
 _RESERVED_UNCHECKED = (
@@ -345,7 +345,7 @@ MUTANTS = (
 
 @contextmanager
 def switched_off(mutant: Mutant) -> Iterator[None]:
-    """Put the mutant's code in place of the product's in every module that imports it, and restore it afterwards."""
+    """Replace the product's code with the mutant's in every module that imports it, and restore it afterwards."""
     with ExitStack() as stack:
         for function in dict.fromkeys(change.function for change in mutant.changes):
             plain = inspect.unwrap(function)
@@ -371,12 +371,14 @@ def _changed(function: FunctionType, changes: list[Change]) -> CodeType:
 
 
 def seeds_to_notice(mutant: Mutant, disks: Disks) -> tuple[int, str] | None:
-    """How many seeds it takes from 0 on until a promise is seen broken, and which; None: `within` are not enough."""
+    """How many seeds, from 0 on, it takes to detect the mutant, and the promise broken; None if `within` are not
+    enough.
+    """
     return next(_noticing(mutant, disks, range(mutant.within)), None)
 
 
 def is_noticed(mutant: Mutant, disks: Disks) -> bool:
-    """Whether any of `within` seeds notices it, or of those known to have done so, which are tried first."""
+    """Whether one of `within` seeds detects it, or one of the known seeds, which are tried first."""
     return next(_noticing(mutant, disks, (*mutant.known, *range(mutant.within))), None) is not None
 
 

@@ -1,6 +1,6 @@
-"""Shops that accept late payments or hold them, people who decide twice at once, and prices that move meanwhile.
+"""Shops that accept or hold late payments, operators who decide at the same time, and prices that move meanwhile.
 
-All of it is drawn from a generator of its own, so that it changes nothing in the worlds that do not have it.
+All of it is drawn from a separate generator, so that worlds without it stay the same.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
     from tests.simulation.world import SimulatedWorld
 
 SHARE = 0.4
-"""Of the worlds that may have a policy, those that do."""
+"""The share of worlds with a policy, of those that may have one."""
 
 MARKET = ("0.5", "0.9", "0.98", "0.995", "1", "1.01", "1.5")
 
 PRICE_DIGITS = Decimal("0.01")
-"""How exactly a source tells its price."""
+"""The precision of a source's price."""
 
 
 def draw_policy(chance: random.Random, scene: Scene) -> dict[str, Any]:
-    """The shop's settings for late payments; none where it has the default.
+    """The shop's settings for late payments; empty for the default.
 
-    Not in worlds where an older database comes back: it does not know what was accepted.
+    Not in worlds that restore a database, which does not know what was accepted.
     """
     if scene.kind != "any" or scene.has_restore or chance.random() >= SHARE:
         return {}
@@ -45,7 +45,7 @@ def draw_policy(chance: random.Random, scene: Scene) -> dict[str, Any]:
 
 
 class Policies:
-    """Starts what people decide, and moves the market."""
+    """Starts operators' decisions, and moves the price."""
 
     def __init__(self, world: SimulatedWorld, activities: Activities) -> None:
         self.world = world
@@ -53,13 +53,13 @@ class Policies:
         self._chance = random.Random(f"policies {world.seed}")
 
     def move_market(self, home: Installation) -> None:
-        """All sources tell another price from now on."""
+        """All sources quote another price from now on."""
         rates, factor = self.world.simulator.rates, Decimal(self._chance.choice(MARKET))
         rates.factors = dict.fromkeys(rates.factors, factor)
         self.world.scheduler.note(f"the price is {factor} of what it was at first")
 
     def start_decision(self, home: Installation, strike_id: str, address: str | None) -> None:
-        """The operator accepts a late payment or refunds it, or two of them decide at once."""
+        """An operator accepts or refunds a late payment, or two operators decide at once."""
         for decision in self._chance.choice((("accept",), ("refund",), ("accept", "refund"), ("accept", "accept"))):
             process = self._activities.server(home)
             if decision == "accept":
@@ -71,7 +71,7 @@ class Policies:
                 )  # fmt: skip
 
     def accepts_at_last(self, operator: LnpayProcess, strike_id: str) -> bool:
-        """Whether the operator accepts a payment that is still held when the world comes to rest."""
+        """Whether the operator accepts a payment that is still held at the end of the world."""
         if self._chance.random() < 0.5:
             return False
         try:

@@ -1,4 +1,4 @@
-"""Receive requests in a world: who uses them, how the provider treats them, and what is true of each."""
+"""Receive requests in a world: who uses them, how the provider treats them, and the truth about each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import SimulatedWorld
 
 SHARE = 0.45
-"""Of the worlds that may have receive requests, those that do."""
+"""The share of worlds with receive requests, of those that may have them."""
 
 PATHS = (
     ("POST", "/v1/receive-requests"), ("POST", "/v1/receive-requests"), ("GET", "/v1/receive-requests/receives"),
@@ -34,10 +34,10 @@ PATHS = (
 
 
 def draw_receiving(seed: int, name: str, scene: Scene) -> dict[str, Any] | None:
-    """How an installation receives at first, as settings; None where the world has no receive requests.
+    """How an installation receives at first, as settings; None if the world has no receive requests.
 
-    Drawn from a generator of its own, so that it changes nothing in the worlds without them. Not in worlds where an
-    older database comes back: it does not know which requests were shown.
+    Drawn from a separate generator, so that worlds without them stay the same. Not in worlds that restore a database,
+    which does not know which requests were shown.
     """
     if scene.kind != "any" or scene.has_restore or random.Random(f"receive {seed}").random() >= SHARE:
         return None
@@ -48,7 +48,7 @@ def draw_receiving(seed: int, name: str, scene: Scene) -> dict[str, Any] | None:
 
 
 def draw_provider(seed: int, config: SimulatorConfig) -> None:
-    """One of all the ways in which Strike may treat receive requests."""
+    """Draw one of the ways in which Strike may treat receive requests."""
     chance = random.Random(f"receives of the provider {seed}")
     pick = chance.choice
     config.array_filters = pick(("both", "both", "comma", "repeated", "ignored", "refused"))
@@ -67,23 +67,23 @@ def draw_provider(seed: int, config: SimulatorConfig) -> None:
 
 
 class Requests:
-    """What is true of the receive requests of a world, by the provider's own records."""
+    """The truth about a world's receive requests, from the provider's records."""
 
     def __init__(self, simulator: Simulator) -> None:
         self._sim = simulator
 
     def find(self, strike_id: str | None) -> ReceiveRequest | None:
-        """The request of this id; None if it is an invoice of the provider's."""
+        """The request with this id; None if it is a provider's invoice."""
         return self._sim.receive_requests.by_id.get(strike_id or "")
 
     def state_of(self, request: ReceiveRequest) -> str:
-        """As an invoice's state: PAID once anything has come in for good."""
+        """Its state as if it were an invoice: PAID once any payment is final."""
         if final(request):
             return "PAID"
         return "PENDING" if request.receives else "UNPAID"
 
     def deadline_of(self, bolt11: str, seconds: int) -> datetime | None:
-        """Until when a payment is in time if the customer has so many seconds; None: no request asks for it."""
+        """Until when a payment is in time if the customer has this many seconds; None if it is not a request."""
         request = self._sim.receive_requests.by_payment_request.get(bolt11)
         if request is None or request.bolt11 is None:
             return None
@@ -99,35 +99,35 @@ def price_of(request: ReceiveRequest) -> int:
 
 
 def final(request: ReceiveRequest) -> list[Receive]:
-    """The payments that have come in for good."""
+    """The final payments."""
     return [one for one in request.receives if one.completed_at is not None]
 
 
 def total_of(request: ReceiveRequest) -> int:
-    """The sats that have come in for good."""
+    """The sum of the final payments, in sats."""
     return sum(one.sats for one in final(request))
 
 
 def is_whole(request: ReceiveRequest, deadline: datetime) -> bool:
-    """Whether the payments made by `deadline` make up the price."""
+    """Whether the payments made by `deadline` cover the price."""
     return sum(one.sats for one in final(request) if one.created_at <= deadline) >= price_of(request)
 
 
 def is_any_in_time(request: ReceiveRequest) -> bool:
-    """Whether a payment has come, or is coming, that was made while the payment request was valid."""
+    """Whether any payment, final or pending, was made while the payment request was valid."""
     assert request.bolt11 is not None
     return any(one.created_at <= request.bolt11.expires_at for one in request.receives)
 
 
 def owed_sats(watch: Watch, customer: Customer, request: ReceiveRequest) -> int:
-    """What of the payments so far does not pay for the order."""
+    """The part of the payments so far that does not pay for the order."""
     assert customer.expires_at is not None
     is_sold = is_whole(request, customer.expires_at) or customer.invoice_id in watch.accepted
     return total_of(request) - (price_of(request) if is_sold else 0)
 
 
 def check_refund(watch: Watch, customer: Customer, request: ReceiveRequest, payment: Payment) -> None:
-    """Nothing is paid back that is not owed, and nothing twice."""
+    """No refund exceeds what is owed, and none is paid twice."""
     check_limits(watch, customer, payment)
     sent = sum(one.quote.sats for one in watch.payments_of(customer) if one.state != "FAILED")
     owed, received = owed_sats(watch, customer, request), total_of(request)
@@ -138,7 +138,7 @@ def check_refund(watch: Watch, customer: Customer, request: ReceiveRequest, paym
 
 
 def check_told(watch: Watch, customer: Customer, request: ReceiveRequest, body: dict[str, Any]) -> None:
-    """The shop hears of a request's payments what is true."""
+    """The shop's messages about a request's payments are true."""
     kind, data = body["type"], body["data"]
     is_late = watch.is_late(customer)
     is_accepted = customer.invoice_id in watch.accepted
@@ -157,7 +157,7 @@ def check_told(watch: Watch, customer: Customer, request: ReceiveRequest, body: 
 
 
 def check_end(watch: Watch, customer: Customer, request: ReceiveRequest, *, is_notified: bool, is_listed: bool) -> None:
-    """What came in was reported to the shop, is paid back, or is in the operator's list."""
+    """Every payment was reported to the shop, refunded, or is in the operator's list."""
     if is_listed or watch.is_taken_for_sent(customer):
         return
     owed = owed_sats(watch, customer, request)
@@ -169,7 +169,7 @@ def check_end(watch: Watch, customer: Customer, request: ReceiveRequest, *, is_n
 
 
 def unexplained(home: Installation, refund: Refund, payments: list[Payment]) -> list[Payment]:
-    """The payments on the dashboard that may be this refund: of its amount, to its address, not another's."""
+    """The payments on the dashboard that may be this refund: its amount, its address, and no other refund's."""
     same = [one for one in payments if (one.quote.destination, one.quote.sats) == (refund.address, refund.amount_sats)]
     query = "SELECT COUNT(*) FROM refunds WHERE state = 'sent' AND address = ? AND amount_sats = ?"
     known = home.rows.query(query, refund.address, refund.amount_sats)[0][0]
@@ -178,7 +178,7 @@ def unexplained(home: Installation, refund: Refund, payments: list[Payment]) -> 
 
 
 class Receiving:
-    """Starts what is about receive requests: installations that change over, and what goes wrong with the calls."""
+    """Starts events about receive requests: installations that switch to them or back, and faults of the calls."""
 
     def __init__(self, world: SimulatedWorld, activities: Activities) -> None:
         self.world = world
@@ -186,7 +186,7 @@ class Receiving:
         self._chance = random.Random(f"receiving {world.seed}")
 
     def change_over(self, home: Installation) -> None:
-        """The merchant sets the other way to receive, and restarts everything; no order has ended meanwhile."""
+        """The merchant switches RECEIVE_WITH and restarts everything. No order has ended meanwhile."""
         is_request = home.settings.receive_with is ReceiveWith.RECEIVE_REQUEST
         way = ReceiveWith.INVOICE if is_request else ReceiveWith.RECEIVE_REQUEST
         currency = "BTC" if is_request else self._chance.choice(("BTC", "BTC", "USD", "EUR"))
@@ -200,7 +200,7 @@ class Receiving:
         self.world.scheduler.note(f"{home.name} receives with {way} from now on, in {currency}")
 
     def check_shown(self, customer: Customer, request_id: str, bolt11: str) -> None:
-        """Only a request that the database knows is shown: not one that was made by a call without an answer."""
+        """Only a request that the database knows is shown, never one whose creation got no answer."""
         if self.world.watch.requests.find(request_id) is None:
             return
         known = self.world.watch.homes[customer.home].rows.query(
@@ -210,7 +210,7 @@ class Receiving:
             raise Violation(f"{customer} is shown a receive request that the database does not know")
 
     def add_fault(self, home: Installation) -> None:
-        """Something goes wrong with the calls about receive requests."""
+        """Set a fault of the calls about receive requests."""
         chance = self._chance
         if chance.random() < 0.15:
             field, value = chance.choice((("bolt11.invoice", OTHER_REQUEST), ("targetCurrency", "AUD")))
@@ -231,7 +231,7 @@ class Receiving:
 
 
 Part = Callable[[int], int]
-"""The sats of one payment, by those that are asked for."""
+"""Draws the sats of one payment from the price."""
 
 PLANS: tuple[tuple[Part, ...], ...] = (
     (lambda asked: asked,), (lambda asked: asked,), (lambda asked: asked, lambda asked: asked),
@@ -241,4 +241,4 @@ PLANS: tuple[tuple[Part, ...], ...] = (
     (lambda asked: asked // 2, lambda asked: asked), (lambda asked: 1, lambda asked: 1, lambda asked: asked),
     (lambda asked: asked, lambda asked: 3, lambda asked: 20),
 )  # fmt: skip
-"""What customers pay: once, several times, more, less, in parts, more than once too much."""
+"""The ways in which customers pay: once, repeatedly, too much, too little, in parts, or too much several times."""

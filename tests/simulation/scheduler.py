@@ -1,4 +1,4 @@
-"""Tasks that are suspended around every commit and outside call, so that a seed decides who runs next."""
+"""Tasks that are suspended around every commit and outside call, so that the seed decides which one runs next."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ from lnpay.sandbox.clock import VirtualClock
 TRACE_LINES = 5_000
 
 MORE_WHERE_MONEY_MOVES = 4
-"""Crashes are so many times likelier before and after an execution."""
+"""How many times more likely crashes are around an execution."""
 
 STALLS = ("-> PATCH", "-> POST /v1/payment-quotes", "-> POST /shop")
 """The points before which a task may stall: an execution, a payment quote, a message to the shop."""
 
 STALLS_AT_BEGIN = 0.4
-"""How much less often it stalls before a transaction, with what it has read before that."""
+"""How much less likely a stall is before a transaction, when earlier reads may become outdated."""
 
 
 HALT_SECONDS = 20.0
 
 
 class Crash(BaseException):
-    """The process is gone: nothing of it runs any more, not even what it would do at its end."""
+    """The process is gone: none of its code runs any more, not even cleanup."""
 
 
 class Violation(BaseException):
-    """A promise was broken; the message says which, and by what. Nothing in the product may catch it."""
+    """A promise was broken; the message says how. The product must not catch this."""
 
 
 @dataclass(eq=False)
 class Process:
-    """What a crash takes away: everything of one process that is not in the database."""
+    """What a crash destroys: everything in a process that is not in the database."""
 
     name: str
     is_alive: bool = True
 
 
 class Task:
-    """Something that a process is doing."""
+    """One activity of a process."""
 
     def __init__(self, name: str, process: Process, function: Callable[[], object]) -> None:
         self.name = name
@@ -63,12 +63,12 @@ class Task:
         self.greenlet = greenlet.greenlet(self._run)
 
     def halt_in(self, function: Callable[..., object]) -> None:
-        """Stand still before the first transaction that `function` begins, with what was read before."""
+        """Stall before the first transaction that `function` begins, so that earlier reads become outdated."""
         assert isinstance(function, FunctionType)
         self._halts_in = function.__code__
 
     def is_halted_by(self, what: str) -> bool:
-        """Whether the task has come to where it is to stand still, at a point; once."""
+        """Whether the task has reached the point at which it is to stall. True only once."""
         frame = sys._getframe() if self._halts_in is not None and what == "begin" else None
         while frame is not None and frame.f_code is not self._halts_in:
             frame = frame.f_back
@@ -90,9 +90,9 @@ class Task:
 
 @dataclass
 class Chances:
-    """How often what happens at a point where a task may be suspended.
+    """The probabilities of what happens at a point where a task may be suspended.
 
-    stall: just before money moves or the shop is notified, for long enough that others take up the work.
+    stall: just before money moves or the shop is notified, for long enough that another process takes over the work.
     """
 
     crash: float = 0.0
@@ -126,22 +126,22 @@ class Scheduler:
         self.trace.append(f"{seconds:10.3f}  {who:<18} {what}")
 
     def spawn(self, name: str, process: Process, function: Callable[[], object]) -> Task:
-        """Begin a task; it runs when the seed says so."""
+        """Start a task; the seed decides when it runs."""
         task = Task(name, process, function)
         self.tasks.append(task)
         return task
 
     def runnable(self) -> list[Task]:
-        """The tasks that do not sleep."""
+        """The tasks that are not sleeping."""
         now = self.clock.now()
         return [task for task in self.tasks if task.wake_at is None or task.wake_at <= now]
 
     def next_wake_at(self) -> datetime | None:
-        """When the first sleeper wakes."""
+        """When the first sleeping task wakes."""
         return min((task.wake_at for task in self.tasks if task.wake_at is not None), default=None)
 
     def step(self, task: Task) -> None:
-        """Run a task to its next point, or to its end; and end every task of a process that has crashed in it."""
+        """Run a task to its next point, or to its end. If its process crashes, end all tasks of that process."""
         self.steps += 1
         task.wake_at = None
         self._switch(task, task.greenlet.switch)
@@ -166,7 +166,7 @@ class Scheduler:
             self.tasks.remove(task)
 
     def point(self, what: str) -> None:
-        """A place where a task may be suspended, and a process may end."""
+        """A point at which a task may be suspended, and its process may crash."""
         task = self.current
         if task is None:
             return
@@ -199,7 +199,7 @@ class Scheduler:
         return self.chances.stall if what.startswith(STALLS) else 0.0
 
     def kill_process(self, process: Process) -> None:
-        """End a process and everything that it is doing."""
+        """End a process and all its tasks."""
         process.is_alive = False
         for task in [one for one in self.tasks if one.process is process]:
             self._kill(task)
@@ -213,11 +213,11 @@ class Scheduler:
             raise Crash
 
     def is_unlucky(self, chance: float) -> bool:
-        """Whether something with this chance happens now; never outside of tasks."""
+        """Whether an event with this probability happens now; never outside of tasks."""
         return self.current is not None and not self._quiet and self.random.random() < chance
 
     def sleep(self, seconds: float) -> None:
-        """Wait: others run meanwhile. Outside of tasks time simply passes."""
+        """Wait while others run. Outside of tasks, time simply passes."""
         if self.current is None or self._quiet:
             self.clock.advance(seconds)
             return
@@ -231,7 +231,7 @@ class Scheduler:
 
     @contextmanager
     def quiet(self) -> Iterator[None]:
-        """No points inside: for what holds a lock of its process that another of its tasks would wait for."""
+        """Suspend no task inside: for code that holds a lock which another task of the process may wait for."""
         self._quiet += 1
         try:
             yield

@@ -1,4 +1,4 @@
-"""What shops do with orders that are open: cancel them, and sell and give them up through a plugin."""
+"""What shops do with open orders: cancel them, or sell them through a plugin and mark them as invalid."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from tests.simulation.world import SimulatedWorld
 
 MOST_STEPS_BEFORE_PAYMENT = 6
-"""A call that gives an order up has so many points before which its customer may pay."""
+"""The number of points, in a call that gives an order up, at which its customer may pay."""
 
 
 class Shop:
-    """Starts what the shop of an installation asks of LNPay, by its own code or by a plugin of BTCPay Server."""
+    """Starts the calls that an installation's shop makes to LNPay, directly or through a BTCPay Server plugin."""
 
     def __init__(self, world: SimulatedWorld, activities: Activities) -> None:
         self.world = world
@@ -29,7 +29,7 @@ class Shop:
     # Cancelling.
 
     def start_cancel(self, home: Installation) -> None:
-        """The shop cancels an order, at times while its customer pays."""
+        """The shop cancels an order, sometimes while its customer pays."""
         world, chance = self.world, self.world.random
         customer = self._any_open(home)
         if customer is None:
@@ -56,7 +56,7 @@ class Shop:
             self._sell_again(customer)
 
     def _sell_again(self, customer: Customer) -> None:
-        """At times the customer orders the same once more, and gives another address."""
+        """Sometimes the customer orders the same again, with another address."""
         if self.world.random.random() < 0.5:
             again = self.world.draw_customer(len(self.world.customers), address="own")
             again.home, again.order_id, again.via_plugin = customer.home, customer.order_id, customer.via_plugin
@@ -68,14 +68,14 @@ class Shop:
         return self.world.random.choice(unpaid or shown) if shown else None
 
     def _pay_during(self, task: Any, customer: Customer) -> None:
-        """The customer pays while the shop gives the order up, after so many of its steps."""
+        """The customer pays while the shop gives the order up, after a number of that call's steps."""
         self.world.run_steps(task, self.world.random.randint(0, MOST_STEPS_BEFORE_PAYMENT))
         self._activities.wallets.pay(customer, pending_seconds=self.world.random.choice((0.0, 0.0, 20.0)))
 
     # A plugin.
 
     def order(self, server: LnpayProcess, customer: Customer, is_heard: bool) -> None:
-        """A plugin makes an invoice for an order; it makes another one whenever it asks again."""
+        """A plugin creates an invoice for an order, and another one each time it asks again."""
         body: dict[str, Any] = {
             "amount": customer.amount.replace(",", "."),
             "currency": server.home.settings.currency.upper(),
@@ -96,7 +96,7 @@ class Shop:
             self._activities.show(customer, answer["id"], bolt11, expires_at)
 
     def start_look(self, home: Installation) -> None:
-        """A plugin reads how an order stands, and ships it if its invoice says that it is paid."""
+        """A plugin reads the state of an order, and ships it if its invoice is paid."""
         customer = self._any_of_plugin(home)
         if customer is not None:
             server = self._activities.server(home)
@@ -114,7 +114,7 @@ class Shop:
             self.world.watch.ship(customer)
 
     def start_giving_up(self, home: Installation) -> None:
-        """A plugin marks an order as invalid, at times while its customer pays: what is paid after that is late."""
+        """A plugin marks an order as invalid, sometimes while its customer pays: a payment after that is late."""
         customer = self._any_of_plugin(home)
         if customer is None:
             return
@@ -136,7 +136,7 @@ class Shop:
         return self.world.random.choice(own) if own else None
 
     def _call(self, server: LnpayProcess, method: str, path: str, body: object = None) -> Any:
-        """The answer to a call of the plugin's; None if it is refused."""
+        """The answer to one of the plugin's calls; None if it is refused."""
         home = server.home
         answer = self._activities.request(
             server,

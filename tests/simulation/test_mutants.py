@@ -1,4 +1,4 @@
-"""Does the simulation bite? Each safeguard that is switched off must be noticed."""
+"""Does the simulation detect faults? It must notice each safeguard that is switched off."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Some hundred seeds of the simulation; `make simulate` runs as many as one likes."""
+"""A few hundred seeds of the simulation; `make simulate` runs as many as you like."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_a_seed_is_always_the_same_schedule() -> None:
 
 
 def test_many_worlds_have_late_payments_refunds_crashes_and_faults() -> None:
-    """A simulation in which nothing happens would also find nothing."""
+    """A simulation in which nothing happens would also pass."""
     reports = run_seeds(range(15))
 
     total = sum((report.counts for report in reports), reports[0].counts - reports[0].counts)

@@ -1,4 +1,4 @@
-"""What the provider, the shop, strangers, neighbours and machines do to LNPay in a world."""
+"""What goes wrong outside LNPay: at the provider, the shop, strangers, neighbours and machines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WEBHOOK_TIMEOUT = timedelta(seconds=5)
 
 
 class Trouble:
-    """Starts what comes from outside."""
+    """Starts events from outside."""
 
     def __init__(self, world: SimulatedWorld, activities: Activities) -> None:
         self.world = world
@@ -32,7 +32,7 @@ class Trouble:
     # The provider's webhooks.
 
     def start_webhook(self, home: Installation) -> Task | None:
-        """Let the next webhook that is due arrive, at whichever installation it is for. None when there is none."""
+        """Deliver the next webhook that is due, to the installation that it is for. None if none is due."""
         world = self.world
         world.simulator.tick()
         attempt = world.simulator.webhooks.claim(world.simulator.clock.now())
@@ -48,7 +48,7 @@ class Trouble:
         return next(home for home in self.world.homes if f"//{home.name}.test/" in attempt.subscription.url)
 
     def receive(self, server: LnpayProcess, attempt: Attempt) -> int:
-        """Let one webhook of the provider arrive. Returns our answer's status."""
+        """Deliver one of the provider's webhooks. Returns the status of our answer."""
         headers = self.world.simulator.webhooks.headers_of(attempt)
         if attempt.is_forged:
             return self._receive_forged(server, attempt.body, headers)
@@ -73,7 +73,7 @@ class Trouble:
         )
 
     def record_webhooks(self) -> None:
-        """Note the answers that Strike has got by now, and those for which it does not wait any longer."""
+        """Record the answers that Strike has received by now, and those that it no longer waits for."""
         world = self.world
         now = world.simulator.clock.now()
         for one in list(world.waiting):
@@ -90,13 +90,13 @@ class Trouble:
         self.set_fault(draw_fault(self.world.random, self.world.scene))
 
     def set_fault(self, fault: Fault) -> None:
-        """Have this go wrong."""
+        """Set this fault."""
         world = self.world
         world.scheduler.note(f"fault {fault.kind} {fault.status} on {fault.method} {fault.path_pattern} x{fault.times}")
         world.faults.append(world.simulator.faults.add(fault))
 
     def trouble_shop(self, home: Installation) -> None:
-        """The shop answers something else for a while."""
+        """The shop answers with another status for a while."""
         status = self.world.random.choice((500, 500, 503, 404, 302, 410, 200))
         self.world.simulator.shop.answer_with(status, self.world.random.choice((1, 3, None)) if status != 410 else 1)
         self.world.scheduler.note(f"the shop answers {status}")
@@ -111,7 +111,7 @@ class Trouble:
             rates.ages[source] = chance.choice((20.0, 200.0, 900.0))
 
     def change_address_behaviour(self, home: Installation) -> None:
-        """Payments to one address go differently from now on."""
+        """Payments to one address behave differently from now on."""
         behaviours = self.world.simulator.config.payout_behaviours
         if behaviours:
             self.world.behave(self.world.random.choice(sorted(behaviours)))
@@ -126,7 +126,7 @@ class Trouble:
         self.world.scheduler.note(f"the clock of {process.name} is off by {process.skew_seconds:.0f} s")
 
     def add_foreign_row(self, home: Installation) -> None:
-        """Another program has a paid invoice on the same account, of which a list shows odd fields."""
+        """Add another program's paid invoice to the account, which lists show with odd fields."""
         simulator, chance = self.world.simulator, self.world.random
         invoice = simulator.invoices.create(Money(chance.randint(1, 99_999), "BTC"), None, "not of LNPay")
         invoice.state = chance.choice(("PAID", "PAID", "PENDING"))

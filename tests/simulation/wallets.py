@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from tests.simulation.world import SimulatedWorld
 
 LONG_PENDING_SECONDS = (4_000.0, 9_000.0, 20_000.0)
-"""Longer than a payment request lives, and the time after it in which one is still looked for."""
+"""Longer than a payment request lives, and than LNPay looks for its payment afterwards."""
 
 
 class Wallets:
-    """Starts what customers pay."""
+    """Starts the customers' payments."""
 
     def __init__(self, world: SimulatedWorld, activities: Activities) -> None:
         self.world = world
         self._activities = activities
         self._chance = random.Random(f"wallets {world.seed}")
         self._left: dict[Customer, deque[int]] = {}
-        """The sats of the payments that each customer still makes for a receive request."""
+        """The payments, in sats, that each customer has yet to make for a receive request."""
 
     def start_payment(self, home: Installation) -> None:
         world, chance = self.world, self.world.random
@@ -45,7 +45,7 @@ class Wallets:
         self.pay(customer)
 
     def _race(self, home: Installation, customer: Customer) -> None:
-        """The customer returns while a pass ends unpaid invoices, and pays just before the pass writes."""
+        """The customer pays while a pass ends unpaid invoices, just before the pass writes."""
         world, chance = self.world, self.world.random
         assert customer.expires_at is not None
         left = (customer.expires_at + EXPIRE_MARGIN - world.simulator.clock.now()).total_seconds()
@@ -66,12 +66,12 @@ class Wallets:
             world.run_through(other)
 
     def pay(self, customer: Customer, pending_seconds: float | None = None) -> None:
-        """The customer's wallet pays, if it has not, at the time that is the customer's plan."""
+        """The customer's wallet pays, unless it has already, at the time that the customer planned."""
         world, chance = self.world, self.world.random
         assert customer.expires_at is not None
         world.watch.unpaid.discard(customer.invoice_id or "")
         if customer.plan == "late" and world.simulator.clock.now() <= customer.expires_at:
-            # It is late enough when the customer comes back.
+            # By the time the customer comes back, it is late enough.
             left = (customer.expires_at - world.simulator.clock.now()).total_seconds()
             world.advance(left + chance.choice((0.001, 1.0, 60.0)))
         if customer.plan == "last second" and world.simulator.clock.now() < customer.expires_at:
@@ -94,7 +94,7 @@ class Wallets:
             world.scheduler.note(f"{customer} cannot pay: {refusal.reason}")
 
     def _received(self, customer: Customer) -> int | None:
-        """What arrives, where it is not what was asked; only where the provider says so."""
+        """The amount that arrives, if it differs from the price and the provider permits that."""
         config, chance = self.world.simulator.config, self.world.random
         is_said = config.transactions == "present" and "amountReceived" not in config.transaction_fields_missing
         if not is_said or chance.random() < 0.8:
@@ -105,11 +105,11 @@ class Wallets:
     # Receive requests: any number of payments, of any amounts.
 
     def has_more_to_pay(self, home: Installation) -> bool:
-        """Whether a customer has paid a part, or pays once more."""
+        """Whether a customer has more payments to make."""
         return any(parts and customer.home == home.name for customer, parts in self._left.items())
 
     def pay_more(self, home: Installation) -> None:
-        """A customer makes the next payment for the same request, at times when it is too late."""
+        """A customer makes the next payment for the same request, sometimes too late."""
         own = [customer for customer, parts in self._left.items() if parts and customer.home == home.name]
         customer, clock = self._chance.choice(own), self.world.simulator.clock
         assert customer.expires_at is not None

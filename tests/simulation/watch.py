@@ -1,4 +1,4 @@
-"""The promises, held against the provider's ledger and the shop's memory after each step."""
+"""Checks the promises against the provider's ledger and the shop's memory, after each step."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 
 SHIPPED_ON = ("InvoiceReceivedPayment", "InvoiceProcessing", "InvoicePaymentSettled", "InvoiceSettled")
-"""What some plugin of BTCPay Server ships on, or books as paid, in the order in which it must arrive."""
+"""The events on which some BTCPay Server plugin ships, or books an order as paid, in their required order."""
 
 
 CLOCK_SLACK = timedelta(seconds=10)
-"""How exactly LNPay knows the provider's time."""
+"""How precisely LNPay knows the provider's time."""
 
 
 @dataclass(eq=False)
 class Customer:
     """A customer of the shop `home`, and what the shop showed.
 
-    plan: one of draws.PLANS. is_forgotten: an older database knows nothing of it. expires_in: the seconds to pay that
+    plan: one of draws.PLANS. is_forgotten: a restored database has no record of it. expires_in: the seconds to pay that
     the shop asks for; None: those of its settings. via_plugin: ordered through a plugin of BTCPay Server.
-    is_given_up: the shop has cancelled the order or marked it as invalid. given_up_at: when it first asked for the
-    latter. cancel_asked_at: when it first asked for the former. refunds_asked: what the merchant has asked for by each
+    is_given_up: the shop has cancelled the order or marked it as invalid. given_up_at, cancel_asked_at: when the shop
+    first asked to mark it as invalid, and to cancel it. refunds_asked: the merchant's request under each
     Idempotency-Key.
     """
 
@@ -62,7 +62,7 @@ class Customer:
 
 
 class Watch:
-    """Knows what is true, and compares."""
+    """Knows what is true, and compares it with what LNPay does."""
 
     def __init__(self, simulator: Simulator) -> None:
         self.homes: dict[str, Installation] = {}
@@ -70,32 +70,32 @@ class Watch:
         self.owners: dict[str, Customer] = {}
         self.exempt: set[Customer] = set()
         self.approved: set[tuple[str, str]] = set()
-        """What a person has approved: the provider's invoice and the address."""
+        """The refunds that the operator has approved: the provider's invoice and the address."""
         self.unpaid: set[str] = set()
-        """Invoices that were shown, and that no customer has tried to pay yet."""
+        """Invoices that were shown, but that no customer has tried to pay yet."""
         self.plugins_heard: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         """The events of each invoice that a plugin has received, by installation."""
         self.accepted: set[str] = set()
         """Invoices that were paid late, and whose payments the shop has accepted."""
         self.prices_told: set[Decimal] = set()
-        """Every price of a bitcoin that a source may have told."""
+        """Every price of one bitcoin that a source may have quoted."""
         self.requests = requests.Requests(simulator)
         self._sim = simulator
         self._payments = 0
         self._entries = 0
         self._told = 0
         self._refunds: dict[tuple[str | None, str], tuple[int, int]] = {}
-        """The refund that each request of a merchant has created: its id and its sats."""
+        """The refund that each of a merchant's requests has created: its id and its sats."""
         self._barred: set[str | None] = set()
         """Addresses to which nothing may be sent from now on."""
         self._cancelled: set[str] = set()
-        """Invoices that were cancelled at the provider, whether or not they were paid all the same."""
+        """Invoices that were cancelled at the provider, including those that were paid nevertheless."""
         self._webhook_ids: dict[tuple[str, str], tuple[str, bytes]] = {}
 
     # What is true.
 
     def invoice_of(self, customer: Customer) -> Invoice:
-        """The provider's record of what a customer was shown."""
+        """The provider's record of the invoice that a customer was shown."""
         assert customer.invoice_id is not None
         return self._sim.invoices.by_id[customer.invoice_id]
 
@@ -110,14 +110,14 @@ class Watch:
         return self.invoice_of(customer).amount.units if request is None else requests.price_of(request)
 
     def is_cancelled(self, strike_id: str) -> bool:
-        """Whether an invoice was ever cancelled: at the provider, or here where the provider cannot cancel it."""
+        """Whether an invoice was ever cancelled: at the provider or, if that cannot cancel it, in LNPay."""
         if self.requests.find(strike_id) is not None:
             return strike_id in self._cancelled
         invoice = self._sim.invoices.by_id[strike_id]
         return strike_id in self._cancelled or "CANCELLED" in (invoice.state, invoice.state_before)
 
     def deadline_of(self, bolt11: str, seconds: int) -> datetime:
-        """Until when a payment request counts as paid in time, where the shop gives the customer so many seconds."""
+        """Until when a payment counts as in time, if the shop gives the customer this many seconds."""
         deadline = self.requests.deadline_of(bolt11, seconds)
         if deadline is not None:
             return deadline
@@ -126,10 +126,10 @@ class Watch:
         return min(quote.invoice.created_at + timedelta(seconds=seconds), quote.expires_at, ends_at)
 
     def check_deadline(self, customer: Customer, bolt11: str, seconds: int | None, expires_at: datetime) -> None:
-        """The customer has the time to pay that the shop has asked for. None: that of its settings."""
+        """The customer has the time to pay that the shop asked for. None: that of its settings."""
         seconds = self.homes[customer.home].settings.time_offset_seconds if seconds is None else seconds
         expected = self.deadline_of(bolt11, seconds)
-        # The provider writes times in fewer digits than it knows.
+        # The provider writes times with less precision than it keeps.
         if abs(expected - expires_at) > timedelta(milliseconds=1):
             raise Violation(f"{customer} can pay until {expires_at}, not until {expected} as was asked for")
 
@@ -138,9 +138,9 @@ class Watch:
         return customer.invoice_id is not None and self.state_of(customer.invoice_id) == "PAID"
 
     def is_late(self, customer: Customer) -> bool:
-        """Whether the provider says that it was made after the time that the customer was told.
+        """Whether the provider says that the payment was made after the deadline that the customer was shown.
 
-        Of a receive request: whether the payments made until then are less than the price.
+        For a receive request: whether the payments made by then are less than the price.
         """
         request = self.requests.find(customer.invoice_id)
         if request is not None:
@@ -159,7 +159,7 @@ class Watch:
         return self._sim.ledger.received(customer.invoice_id)
 
     def paid_at(self, invoice: Invoice) -> datetime | None:
-        """When the provider says that it was paid; None where it does not say."""
+        """When it was paid according to the provider; None if the provider does not say."""
         config = self._sim.config
         if config.transactions != "present" or not invoice.transactions:
             return None
@@ -168,7 +168,7 @@ class Watch:
         return invoice.transactions[0].created_at
 
     def payments_of(self, customer: Customer) -> list[Payment]:
-        """Every payment to the customer, however it went."""
+        """Every payment to the customer, whatever its outcome."""
         payments = self._sim.payments.payments.values()
         return [payment for payment in payments if self._owner_of(payment.quote.destination) is customer]
 
@@ -181,7 +181,7 @@ class Watch:
     # After each commit.
 
     def check_vanished(self, name: str, rows: list[sqlite3.Row]) -> None:
-        """Only an unpaid order may be forgotten."""
+        """No row disappears, except unpaid orders."""
         for row in rows:
             if name != "invoices" or row["state"] in ("settled", "paid_late"):
                 raise Violation(f"a row of {name} has vanished")
@@ -190,7 +190,7 @@ class Watch:
                 raise Violation("an invoice that is paid has vanished")
 
     def check_invoice(self, home: str, strike_id: str, state: str) -> None:
-        """An invoice is called what it is, by the one who has sold it."""
+        """An invoice has the right state, and belongs to the installation that sold it."""
         if state == "cancelled" and not self.is_cancelled(strike_id):
             raise Violation("an invoice is cancelled that the provider has not cancelled")
         if state not in ("settled", "paid_late", "lapsed"):
@@ -215,7 +215,7 @@ class Watch:
             raise Violation(f"{customer} paid {'late' if is_late else 'in time'}, and the invoice is {state}")
 
     def accept(self, home: str, row: sqlite3.Row) -> None:
-        """A late payment is accepted: from now on it must not be refunded, except by the merchant."""
+        """A late payment was accepted: from now on only the merchant may refund it."""
         check_accepted(self, home, row)
         self.accepted.add(row["strike_invoice_id"])
 
@@ -226,7 +226,7 @@ class Watch:
             raise Violation(f"{home} tells its shop of what {customer} has ordered from {customer.home}")
 
     def tell_plugin(self, body: dict[str, Any], home: str) -> None:
-        """A plugin of BTCPay Server ships on any event that names a payment: never an order that is refunded."""
+        """A BTCPay Server plugin ships on any event that names a payment, so none may be about a refunded order."""
         strike_id, kind = body["invoiceId"], body["type"]
         self.check_teller(strike_id, home)
         self.plugins_heard[home, strike_id].append(kind)
@@ -235,7 +235,7 @@ class Watch:
         self.ship(self.customers[strike_id])
 
     def ship(self, customer: Customer) -> None:
-        """A plugin ships an order: it is paid, in time, and not refunded."""
+        """A plugin ships an order, which must be paid in time and not refunded."""
         if not self.is_paid(customer):
             raise Violation(f"a plugin ships the order of {customer}, who has not paid")
         may_be_refunded = customer.refunds_asked or self.requests.find(customer.invoice_id)
@@ -243,18 +243,18 @@ class Watch:
             raise Violation(f"a plugin ships the order of {customer}, who is refunded")
 
     def see_refund(self, customer: Customer, key: str, refund_id: int, sats: int) -> None:
-        """A merchant's request is answered by a refund: always the same for the same key."""
+        """A merchant's request was answered with a refund: always the same one for the same key."""
         seen = self._refunds.setdefault((customer.invoice_id, key), (refund_id, sats))
         if seen != (refund_id, sats):
             raise Violation(f"one request to refund {customer} has created two refunds")
 
     def bar(self, address: str | None) -> None:
-        """The refund to this address is canceled, or was claimed after its end."""
+        """Nothing may be sent to this address any more: its refund was canceled, or claimed too late."""
         if address is not None:
             self._barred.add(address)
 
     def mark_invalid(self, strike_id: str, ends_at: datetime) -> None:
-        """A plugin's mark ends the time to pay: not before the plugin has asked for it."""
+        """Marking an order as invalid ends its time to pay, but not before the plugin asked for that."""
         customer = self.customers.get(strike_id)
         if customer is None or customer.expires_at is None:
             return
@@ -263,7 +263,7 @@ class Watch:
         customer.expires_at = min(ends_at, customer.expires_at)
 
     def call_off(self, strike_id: str, ends_at: datetime) -> None:
-        """A receive request is cancelled here alone: not before the shop has asked for it, as payments end then."""
+        """Cancelling a receive request ends its time to pay, but not before the shop asked for that."""
         self._cancelled.add(strike_id)
         customer = self.customers.get(strike_id)
         if customer is None or customer.expires_at is None or customer.cancel_asked_at is None:
@@ -275,7 +275,7 @@ class Watch:
     # After each step.
 
     def check_world(self) -> None:
-        """Never more out than in; the shop gets true and consistent messages; no lock-out is caused by us."""
+        """Never more out than in; the shop gets true and consistent messages; LNPay never causes a lock-out."""
         self._note_cancelled()
         rates = self._sim.rates
         self.prices_told.update(rates.bitcoin_usd * factor for factor in rates.factors.values())
@@ -317,7 +317,7 @@ class Watch:
         self._payments = len(payments)
 
     def _check_merchants_refund(self, customer: Customer, payment: Payment) -> None:
-        """Refunds of an order never add up to more than was received, and each is paid once."""
+        """The refunds of an order never add up to more than was received, and each is paid once."""
         if not customer.refunds_asked:
             raise Violation(f"{customer} paid for the order and gets the money back")
         check_limits(self, customer, payment)
@@ -375,7 +375,7 @@ class Watch:
             raise Violation(f"the shop is notified that {customer} was refunded, and nothing was sent")
 
     def forget_told(self, webhook_ids: set[str], home: str) -> None:
-        """An older database came back: only the messages that it knows must be told as before."""
+        """The database was restored: only the messages that it knows must be repeated unchanged."""
         for key, said in list(self._webhook_ids.items()):
             customer = self.customers.get(key[0])
             if said[0] not in webhook_ids and (customer is None or customer.home == home):

@@ -1,4 +1,4 @@
-"""What is held against one database after each of its commits, and its count of calls against the provider's."""
+"""Checks one database after each commit, and its count of calls against the provider's."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ QUERIES = {
 
 
 def parse_time(text: str) -> datetime:
-    """A time as SQLite keeps it."""
+    """Parse a time as SQLite stores it."""
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 OWN_BUCKETS = ("/quote", "/execute", "/v1/invoices", "/lnurl")
-"""How the paths end that do not count among the "others", when they are posted or patched."""
+"""The path endings of POST and PATCH calls that do not count as "others"."""
 
 
 def is_other_call(method: str, path: str) -> bool:
-    """Whether Strike counts a call among the "others", past 1,000 of which in ten minutes it locks for an hour."""
+    """Whether Strike counts a call as one of the "others": more than 1,000 in ten minutes cause an hour's lock-out."""
     is_own = method in ("POST", "PATCH") and path.endswith(OWN_BUCKETS)
     return path.startswith("/v1/") and not is_own and not path.startswith("/v1/rates/")
 
 
 class RowWatch:
-    """Watches one database through a connection of its own."""
+    """Watches one database through its own connection."""
 
     def __init__(self, name: str, eye: sqlite3.Connection, watch: Watch, scheduler: Scheduler) -> None:
         self.name = name
@@ -53,25 +53,25 @@ class RowWatch:
         self._scheduler = scheduler
         self._rows: dict[str, dict[int, sqlite3.Row]] = {name: {} for name in QUERIES}
         self._claims: set[tuple[Task | None, str, object]] = set()
-        """Who has claimed what: a message by its webhook-id, a refund by its number."""
+        """The holder of each claim: on a message by its webhook-id, on a refund by its number."""
         self._claimed_as: dict[tuple[Task | None, str], int] = {}
         """The number of each claim of a message."""
         self._counted: dict[str, int] = {}
         self._calls_made = self._calls_counted = 0
 
     def query(self, query: str, *values: object) -> list[sqlite3.Row]:
-        """What stands in the database now."""
+        """Query the database."""
         return self.eye.execute(query, values).fetchall()
 
     def begin_again(self) -> None:
-        """Take what stands in the database now as it is: it is another one."""
+        """Start over from the current content, because the database was replaced."""
         self._rows = {name: {row[0]: row for row in self.eye.execute(query)} for name, query in QUERIES.items()}
         self._counted = {}
         self.count_calls()
         self._calls_made = self._calls_counted
 
     def check(self) -> None:
-        """Rows never vanish, never move backwards, never contradict themselves, and no taken claim is taken again."""
+        """Rows never disappear, move backwards or contradict themselves, and no claim is taken twice."""
         for name, query in QUERIES.items():
             before = self._rows[name]
             now = self._rows[name] = {row[0]: row for row in self.eye.execute(query)}
@@ -112,7 +112,7 @@ class RowWatch:
             self._claimed_as[self._scheduler.current, row["webhook_id"]] = row["claims"]
 
     def use_claim(self, webhook_id: str) -> None:
-        """The current task sends a message: once for each claim of its own, while it is to be sent by no other."""
+        """The current task sends a message: once per claim, and only while it holds that claim."""
         try:
             self._claims.remove((self._scheduler.current, "deliveries", webhook_id))
         except KeyError:
@@ -131,13 +131,13 @@ class RowWatch:
     # The count of calls.
 
     def count_calls(self) -> None:
-        """Note which calls the database has counted by now; it forgets them after an hour."""
+        """Record which calls the database has counted so far; it deletes them after an hour."""
         now = dict(self.eye.execute("SELECT slot_at, calls FROM provider_calls WHERE bucket = 'other'"))
         self._calls_counted += sum(max(0, calls - self._counted.get(slot, 0)) for slot, calls in now.items())
         self._counted = now
 
     def see_call(self, method: str, path: str, key: str | None) -> None:
-        """A call goes to the provider: it must have been counted before, and what pays out must be claimed."""
+        """A call goes to the provider: it must have been counted before, and a payout must be claimed."""
         if key is not None or path.endswith("/execute"):
             self._check_payout(path, key)
         if not is_other_call(method, path):

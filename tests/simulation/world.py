@@ -1,4 +1,4 @@
-"""One seed: a small world, what happens in it, and how it must end."""
+"""The world of one seed: what happens in it, and how it must end."""
 
 from __future__ import annotations
 
@@ -54,19 +54,19 @@ TIGHT_LIMITS = {
 
 @dataclass
 class Report:
-    """What one seed came to."""
+    """The result of one seed."""
 
     seed: int
     counts: Counter[str]
     violation: str | None
     trace: list[str]
-    """Empty where nothing is wrong."""
+    """Empty if nothing is wrong."""
     digest: int
     """Of the whole trace."""
 
 
 class SimulatedWorld:
-    """Everything of one seed."""
+    """The whole world of one seed."""
 
     def __init__(self, seed: int, disks: Disks) -> None:
         self.seed = seed
@@ -108,7 +108,7 @@ class SimulatedWorld:
         self.customers = self._draw_customers()
         self.faults: list[Fault] = []
         self.doubts: list[Fault] = []
-        """Those of the faults that outlast the time of disorder in worlds of doubt."""
+        """The faults that outlast the time of disorder in "failing" and "aged" worlds."""
         self.waiting: list[tuple[datetime, Task, Attempt]] = []
         self.counts: Counter[str] = Counter()
         self.activities = Activities(self)
@@ -122,7 +122,7 @@ class SimulatedWorld:
     def _draw_customers(self) -> list[Customer]:
         customers = [self.draw_customer(number) for number in range(self.scene.customers)]
         for home in self.homes[1:]:
-            # The neighbour's orders have the same numbers, and some the same price.
+            # The neighbour's orders have the same numbers, and some of them the same price.
             for one in customers[: self.scene.customers]:
                 twin = self.draw_customer(len(customers))
                 amount = one.amount if self.random.random() < 0.6 else twin.amount
@@ -134,7 +134,7 @@ class SimulatedWorld:
         return customers
 
     def draw_customer(self, number: int, address: str | None = None) -> Customer:
-        """Draw a customer of the first shop. address: "own" for one at which payments go as they may."""
+        """Draw a customer of the first shop. address: "own" for an address whose payments behave as drawn."""
         chance = self.random
         if address is None:
             address = chance.choice((None, "not an address", *["own"] * 8, "dear"))
@@ -163,13 +163,13 @@ class SimulatedWorld:
         return customer
 
     def behave(self, address: str) -> None:
-        """Draw how payments to an address go."""
+        """Draw how payments to an address behave."""
         self.simulator.config.payout_behaviours[address] = self.random.choice(BEHAVIOURS_OF_KIND[self.scene.kind])
 
     # The time of disorder.
 
     def run(self) -> Report:
-        """Let everything happen, then hold the end against the promises."""
+        """Run the world, then check at the end that every promise was kept."""
         violation = None
         try:
             with self._in_charge():
@@ -213,7 +213,7 @@ class SimulatedWorld:
             self.check()
 
     def draw_skew(self) -> float:
-        """By how many seconds a clock may be off now."""
+        """Draw how many seconds a clock is off from now on."""
         if self.random.random() < 0.5:
             return 0.0
         return self.random.uniform(-self.scene.skew_seconds, self.scene.skew_seconds)
@@ -227,7 +227,7 @@ class SimulatedWorld:
         desk.subscriptions[subscription.subscription_id] = subscription
 
     def _one_step(self, may_start: bool) -> bool:
-        """Whether something new was begun."""
+        """Take one step. Returns whether something new was started."""
         runnable = self.scheduler.runnable()
         if runnable and (not may_start or self.random.random() < 0.85 or len(self.scheduler.tasks) >= MOST_TASKS):
             self._step(self.random.choice(runnable))
@@ -243,7 +243,7 @@ class SimulatedWorld:
         self._judge(task)
 
     def run_through(self, task: Task) -> None:
-        """Let nothing else happen until a task ends or stands still."""
+        """Run this task alone until it ends or stalls."""
         self.scheduler.chances = Chances()
         while not task.is_over and task.wake_at is None and task.process.is_alive:
             self._step(task)
@@ -251,7 +251,7 @@ class SimulatedWorld:
         self.scheduler.chances = self.chances
 
     def run_steps(self, task: Task, steps: int) -> None:
-        """Let nothing else happen for so many steps of a task."""
+        """Run this task alone for a number of steps."""
         for _ in range(steps):
             if task.is_over or task.wake_at is not None or not task.process.is_alive:
                 return
@@ -278,7 +278,7 @@ class SimulatedWorld:
         self.simulator.tick()
 
     def _judge(self, task: Task) -> None:
-        """Look at how a task ended, if it did; a crashed process is started again."""
+        """If a task has ended, check how, and restart a crashed process."""
         process = task.process
         assert isinstance(process, LnpayProcess)
         if not process.is_alive and process.home.processes[process.name] is process:
@@ -289,7 +289,7 @@ class SimulatedWorld:
             raise Violation(f"{task.name} raised {type(task.error).__name__}: {task.error}") from task.error
 
     def check(self) -> None:
-        """Hold what is now against the promises."""
+        """Check every promise against the current state."""
         self.activities.record_webhooks()
         self.watch.check_world()
         if self.host.errors.found:
