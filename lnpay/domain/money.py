@@ -120,7 +120,12 @@ class CurrencyAmount:
     @property
     def sats(self) -> int | None:
         """Whole sats, a fraction rounded up; None in another currency."""
-        return btc_to_sats(format(self.amount, "f")) if self.currency == BTC else None
+        return None if self.msats is None else msats_to_sats(self.msats)
+
+    @property
+    def msats(self) -> int | None:
+        """The same exactly, in msats."""
+        return btc_to_msats(format(self.amount, "f")) if self.currency == BTC else None
 
 
 def decimals_of(currency: str) -> int:

@@ -8,12 +8,12 @@ not; everything else is owed back.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from lnpay.domain.money import CurrencyAmount, conversion_rate
+from lnpay.domain.money import MSATS_PER_SAT, CurrencyAmount, conversion_rate, sats_to_msats
 from lnpay.domain.states import InvoiceState
 
 
@@ -93,6 +93,24 @@ def beyond_price(price_sats: int, deadline: datetime | None, receives: Sequence[
         left -= counted
         owed[one.receive_id] = one.amount_sats - counted
     return owed
+
+
+def whole_sats(receives: Sequence[Receive]) -> list[Receive]:
+    """The same payments, with amounts that add up to the whole sats of what was received in all.
+
+    Each is stored with a fraction of a sat rounded up; a thousand payments of a thousandth of a sat are one sat.
+    """
+    counted, msats = [], 0
+    for one in receives:
+        before, msats = msats, msats + _msats(one)
+        counted.append(replace(one, amount_sats=msats // MSATS_PER_SAT - before // MSATS_PER_SAT))
+    return counted
+
+
+def _msats(one: Receive) -> int:
+    """What a payment counts as, exactly if it was made in bitcoin."""
+    msats = one.received.msats
+    return sats_to_msats(one.amount_sats) if msats is None else msats
 
 
 def _in_order(receives: Sequence[Receive]) -> list[Receive]:

@@ -17,7 +17,7 @@ from lnpay.deliveries.owe import owe_delivery, owe_settled
 from lnpay.domain.errors import InvalidRequest, RateUnavailable, StrikeAmbiguous
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Invoice, Rate
-from lnpay.domain.money import CurrencyAmount, fiat_to_sats
+from lnpay.domain.money import MSATS_PER_SAT, CurrencyAmount, refund_sats
 from lnpay.domain.receives import Judgement, Receive, judge, total_of
 from lnpay.domain.states import PAYABLE, Accepter, InvoiceState, LatePayments
 from lnpay.http.outgoing import Timeout
@@ -124,12 +124,12 @@ def count_sats(invoice: Invoice, received: CurrencyAmount, credited: CurrencyAmo
 
 def _worth(invoice: Invoice, received: CurrencyAmount, credited: CurrencyAmount | None) -> int | None:
     """The approximate sats of a payment in another currency; None without a known rate."""
-    if credited is not None and credited.sats is not None:
-        return credited.sats
+    if credited is not None and credited.msats is not None:
+        return max(1, credited.msats // MSATS_PER_SAT)
     for amount in (received, credited):
         if amount is not None and amount.currency.lower() == invoice.order.currency:
             try:
-                return fiat_to_sats(amount.amount, invoice.rate.price)
+                return refund_sats(amount.amount, invoice.rate.price, 0)
             except InvalidRequest:
                 return 1  # less than a sat, or an absurd amount: neither is the price
     return None
@@ -149,8 +149,9 @@ def _judge(
     now: datetime,
 ) -> Outcome:
     receives = tx.receives.of(invoice.id)
-    if not receives:
-        return Outcome.NOT_FINAL
+    if not any(one.amount_sats for one in receives):
+        # Less than a sat in all is nothing that could be refunded.
+        return Outcome.NOT_FINAL if pending else Outcome.NOT_PAID
     may_more_come = any(one.paid_at <= invoice.expires_at for one in pending)
     is_over = invoice.state is not InvoiceState.UNPAID
     judgement = judge(invoice.amount_sats, invoice.expires_at, receives, is_over=is_over, may_more_come=may_more_come)
@@ -210,7 +211,7 @@ def end_underpaid(context: SettlementContext, tx: Transaction, invoice: Invoice,
     """
     known = tx.receives.lock_invoice(invoice.strike_invoice_id)
     receives = [] if known is None or known.state is not InvoiceState.UNPAID else tx.receives.of(known.id)
-    if known is None or not receives:
+    if known is None or not any(one.amount_sats for one in receives):
         return False
     judgement = judge(known.amount_sats, known.expires_at, receives, is_over=True, may_more_come=False)
     _move(context, tx, known, receives, judgement, None, now)

@@ -19,6 +19,7 @@ from lnpay.repository.tables import (
     invoices,
     pruned_invoices,
     pruned_totals,
+    receives,
     refunds,
 )
 
@@ -210,5 +211,6 @@ def _is_nothing_owed() -> list[ColumnElement[bool]]:
         i.seen_at.is_(None),
         i.listed_paid_at.is_(None),
         ~exists().where(refunds.c.invoice_id == i.id),
+        ~exists().where(receives.c.invoice_id == i.id),
         ~exists().where(d.invoice_id == i.id, d.state == DeliveryState.PENDING),
     ]

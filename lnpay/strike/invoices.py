@@ -10,15 +10,16 @@ from itertools import pairwise
 from typing import Any
 
 from lnpay.domain.errors import StrikeAmbiguous
+from lnpay.domain.money import MSATS_PER_SAT
 from lnpay.domain.text import is_printable_ascii
 from lnpay.strike.reading import (
     ODD,
     is_last_page,
     parse_time,
     read_items,
+    read_msats_or_none,
     read_object,
     read_sats,
-    read_sats_or_none,
     read_text,
     read_total,
 )
@@ -205,7 +206,7 @@ def _earliest(transactions: list[dict[str, Any]]) -> datetime | None:
 
 
 def _received(transactions: list[dict[str, Any]]) -> int | None:
-    """The sats received; None unless every transaction is in bitcoin."""
-    amounts = [read_sats_or_none(one.get("amountReceived")) for one in transactions]
+    """The whole sats received in all; None unless every transaction is in bitcoin."""
+    amounts = [read_msats_or_none(one.get("amountReceived")) for one in transactions]
     known = [amount for amount in amounts if amount is not None]
-    return sum(known) if known and len(known) == len(amounts) else None
+    return sum(known) // MSATS_PER_SAT if known and len(known) == len(amounts) else None

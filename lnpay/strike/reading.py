@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, NoReturn
 
 from lnpay.domain.errors import StrikeAmbiguous
-from lnpay.domain.money import btc_to_sats
+from lnpay.domain.money import btc_to_msats, btc_to_sats
 
 PAGE_SIZE = 100
 """The largest page that Strike returns."""
@@ -97,6 +97,16 @@ def read_sats(money: object) -> int | None:
     if not isinstance(money, dict) or money.get("currency") != "BTC":
         return None
     return btc_to_sats(read_text(money["amount"]))
+
+
+def read_msats_or_none(money: object) -> int | None:
+    """The msats of Strike's money object; None if it is not bitcoin, or cannot be read."""
+    if not isinstance(money, dict) or money.get("currency") != "BTC":
+        return None
+    try:
+        return btc_to_msats(read_text(money.get("amount")))
+    except ODD:
+        return None
 
 
 def read_sats_or_none(money: object) -> int | None:

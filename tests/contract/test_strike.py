@@ -497,6 +497,13 @@ class TestTransactions:
         assert read_paid(fake, strike, [one, one]).received_sats == 51_636
         assert read_paid(fake, strike, [one, other, one]).received_sats == 61_636
 
+    def test_a_fraction_of_a_sat_is_no_sat(self, fake: FakeStrike, strike: Strike) -> None:
+        """A refund of what was received would otherwise pay back more."""
+        parts = [{**transaction("0.00010000999"), "transactionId": name} for name in ("t1", "t2")]
+
+        assert read_paid(fake, strike, parts[:1]).received_sats == 10_000
+        assert read_paid(fake, strike, parts).received_sats == 20_001
+
     def test_different_payments_without_an_id_all_count(self, fake: FakeStrike, strike: Strike) -> None:
         parts = [without(transaction(amount), "transactionId") for amount in ("0.0001", "0.0002")]
 

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, Select, select, update
 
 from lnpay.domain.model import Invoice
 from lnpay.domain.money import CurrencyAmount
-from lnpay.domain.receives import Receive, ReceivedTotal, ReceiveWith
+from lnpay.domain.receives import Receive, ReceivedTotal, ReceiveWith, whole_sats
 from lnpay.domain.states import InvoiceState
 from lnpay.repository.records.invoices import read_invoice, to_amount, to_checked
 from lnpay.repository.sql import checked, insert_unless_there, read_rows
@@ -65,9 +65,9 @@ class Receives:
         return insert_unless_there(self._connection, receives, values) is not None
 
     def of(self, invoice_id: int) -> list[Receive]:
-        """The payments of an invoice, in the order in which they were noticed."""
+        """The payments of an invoice, in the order in which they were noticed; see `whole_sats`."""
         statement = select(receives).where(r.invoice_id == invoice_id).order_by(r.id)
-        return read_rows(self._connection, receives, statement, _to_receive)
+        return whole_sats(read_rows(self._connection, receives, statement, _to_receive))
 
     def is_known(self, receive_id: str) -> bool:
         """Whether this payment is stored. Accepts any text."""

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from lnpay.domain.errors import StrikeAmbiguous, StrikeError
 from lnpay.domain.events import EventType
+from lnpay.domain.model import Invoice
 from lnpay.domain.money import BTC, CurrencyAmount
 from lnpay.domain.states import InvoiceState, LatePayments, RefundKind, RefundState
 from lnpay.invoices.late import PRICE_PATIENCE
@@ -133,6 +134,9 @@ class TestCounting:
             (("0.0000001", "USD"), None, 1),
             (("9000000000000000", "USD"), None, 1),
             (("5", "EUR"), ("0.00001", "BTC"), 1_000),
+            (("5", "EUR"), ("0.00001000999", "BTC"), 1_000),
+            (("0.01", "EUR"), ("0.00000000999", "BTC"), 1),
+            (("0.01", "USD"), None, 15),
             (("5", "EUR"), ("5", "GBP"), "price"),
             (("5", "EUR"), None, "price"),
         ],
@@ -150,6 +154,45 @@ class TestCounting:
             assert abs(2 * counted - invoice.amount_sats) <= 2
         else:
             assert counted == (invoice.amount_sats if sats == "price" else sats)
+
+
+class TestFractionsOfASat:
+    """Payments are counted to the millisat: a fraction is never a sat, however many there are."""
+
+    def pay_each(self, shop: World, invoice: Invoice, *amounts: str) -> None:
+        for amount in amounts:
+            pay(shop, invoice, 1)
+            receive = list(shop.simulator.receive_requests.receives.values())[-1]
+            receive.oddities = {"amountReceived": {"amount": amount, "currency": BTC}}
+        look(shop, invoice.strike_invoice_id)
+
+    def test_many_of_them_are_not_the_price_and_are_kept(self, open_world: Open) -> None:
+        shop = open_world(delivery_events=frozenset([EventType.INVOICE_SETTLED]))
+        invoice = shop.sell(amount_fiat="0.02", ln_address=ADDRESS)
+        self.pay_each(shop, invoice, *["0.00000000001"] * invoice.amount_sats)
+        for seconds in (4_000, 100 * DAY):
+            shop.wait(seconds)
+            for _ in range(2):
+                expired_pass(shop.backend)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.LAPSED
+        assert refunds_of(shop, invoice) == []
+
+    def test_together_they_are_the_price(self, shop: World) -> None:
+        invoice = shop.sell(amount_fiat="0.01")
+        halves = f"0.{invoice.amount_sats * 500:011d}"
+        self.pay_each(shop, invoice, halves, halves)
+
+        settled = shop.invoice(invoice.strike_invoice_id)
+        assert (settled.state, settled.received_sats) == (InvoiceState.SETTLED, invoice.amount_sats)
+
+    def test_only_whole_sats_are_refunded(self, shop: World) -> None:
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice)
+        self.pay_each(shop, invoice, *["0.00000010001"] * 3)
+
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [30]
+        assert shop.invoice(invoice.strike_invoice_id).received_sats == invoice.amount_sats + 30
 
 
 class TestUnderpaidAtTheEnd:
