@@ -253,7 +253,7 @@ def _is_any_incomplete(world: SimulatedWorld, home: Installation) -> bool:
 
 
 def _wait(world: SimulatedWorld) -> None:
-    """Advance the time until something is due, and past whatever is due shortly after."""
+    """Advance the time until something is due, and past anything due shortly after."""
     now = world.simulator.clock.now()
     all_of_them = list(moments(world))
     later = [moment for moment in all_of_them if moment > now]

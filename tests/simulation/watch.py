@@ -168,7 +168,7 @@ class Watch:
         return invoice.transactions[0].created_at
 
     def payments_of(self, customer: Customer) -> list[Payment]:
-        """Every payment to the customer, whatever its outcome."""
+        """Every payment to the customer, regardless of its outcome."""
         payments = self._sim.payments.payments.values()
         return [payment for payment in payments if self._owner_of(payment.quote.destination) is customer]
 
