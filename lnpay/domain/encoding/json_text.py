@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -19,6 +19,10 @@ MAX_METADATA_BYTES = 16_384
 
 MAX_METADATA_DEPTH = 32
 """Maximum nesting: deeper JSON could exceed Python's recursion limit when it is read again."""
+
+
+MAX_NUMBER_CHARACTERS = 1_000
+"""The longest number in metadata. Python, and much of what shops run on, reads no more than 4,300 digits."""
 
 
 class JsonNumber(Decimal):
@@ -110,7 +114,17 @@ def check_metadata(metadata: Json) -> Json:
         raise InvalidRequest("has characters that are not text") from error
     if size > MAX_METADATA_BYTES:
         raise InvalidRequest(f"is larger than {MAX_METADATA_BYTES:,} bytes")
+    if any(len(number.text) > MAX_NUMBER_CHARACTERS for number in _numbers(metadata)):
+        raise InvalidRequest(f"has a number of more than {MAX_NUMBER_CHARACTERS:,} characters")
     return metadata
+
+
+def _numbers(value: Json) -> Iterator[JsonNumber]:
+    if isinstance(value, JsonNumber):
+        yield value
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _numbers(one)
 
 
 def _depth(value: Json) -> int:

@@ -67,6 +67,8 @@ def test_what_is_no_json_is_written_by_the_default_or_not_at_all() -> None:
         ({"posData": "x" * 16_384}, "16,384 bytes"),
         (read_json_text("[" * 33 + "]" * 33), "32 levels"),
         ({"half": "\ud800"}, "not text"),
+        (read_json_text('{"a": [{"b": ' + "1" * 1_001 + "}]}"), "number of more than 1,000 characters"),
+        (read_json_text('{"a": 0.' + "1" * 5_000 + "}"), "number of more than 1,000 characters"),
     ],
 )
 def test_too_much_is_refused(metadata: object, why: str) -> None:
@@ -74,7 +76,9 @@ def test_too_much_is_refused(metadata: object, why: str) -> None:
         check_metadata(metadata)
 
 
-@pytest.mark.parametrize("metadata", [None, [], "text", 1, read_json_text("[" * 32 + "]" * 32), "x" * 16_382])
+@pytest.mark.parametrize(
+    "metadata", [None, [], "text", 1, read_json_text("[" * 32 + "]" * 32), "x" * 16_382, read_json_text("1" * 1_000)]
+)
 def test_all_within_the_limits_is_kept(metadata: object) -> None:
     assert check_metadata(metadata) == metadata
 
