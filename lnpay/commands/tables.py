@@ -25,7 +25,8 @@ def print_table(table: Table) -> None:
     """Print a table, folded to the terminal's width if there is a terminal."""
     from rich.console import Console
 
-    Console(width=columns_of_output()).print(table)
+    # Without markup: a shop may call an order "[/1]".
+    Console(width=columns_of_output(), markup=False, emoji=False).print(table)
 
 
 def columns_of_output() -> int:
