@@ -20,10 +20,11 @@ from lnpay.invoices.late import accept_late_payment
 from lnpay.refunds.by_hand import (
     approve,
     change_address,
+    choose_refund,
     retry,
     settle_by_hand,
 )
-from lnpay.refunds.merchant import create_refund
+from lnpay.refunds.merchant import cancel_refund, create_refund
 from lnpay.refunds.operator_request import read_operator_request
 from lnpay.runtime.backend import Backend
 
@@ -44,6 +45,7 @@ def add_refunds(commands: Subparsers) -> None:
     _add(refunds, "accept", _accept, "accept a held late payment instead of refunding it")
     _add(refunds, "retry", _retry, "it was not sent, as Strike's dashboard shows: try it again", with_note=True)
     _add(refunds, "settle", _settle, "it was sent, or paid back in another way: close it", with_note=True)
+    _add(refunds, "cancel", _cancel, "withdraw a refund of a paid order, of which nothing was sent")
     address = _add(refunds, "address", _address, "send it to this address")
     address.add_argument("ln_address", help="Lightning address (name@host) or LNURL")
 
@@ -121,13 +123,13 @@ def _list(backend: Backend, options: argparse.Namespace) -> int:
     states = [RefundState(options.state)] if options.state else OPEN_REFUNDS
     with backend.repository.reading() as tx:
         refunds = tx.refunds.in_states(states, LONGEST_LIST)
-        ids = {refund.id: _strike_id(tx.invoices.find(refund.invoice_id)) for refund in refunds}
+        names = {refund.id: _names(tx.invoices.find(refund.invoice_id)) for refund in refunds}
     # The id is whole in every window, because the next command needs it.
-    table = new_table("invoice", "refund", "state", "sats", "address", "why it waits")
+    table = new_table("invoice", "order", "refund", "state", "sats", "address", "why it waits")
     table.columns[0].no_wrap, table.columns[0].min_width = True, 36
     for refund in refunds:
         table.add_row(
-            ids[refund.id],
+            *names[refund.id],
             str(refund.id),
             refund.state,
             f"{refund.amount_sats:,}",
@@ -144,8 +146,9 @@ def _list(backend: Backend, options: argparse.Namespace) -> int:
 INFERRED_WORDS = "inferred: Strike named no payment, look for it in Strike's dashboard"
 
 
-def _strike_id(invoice: object) -> str:
-    return str(getattr(invoice, "strike_invoice_id", "?"))
+def _names(invoice: Invoice | None) -> tuple[str, str]:
+    """Strike's id of an invoice, and the shop's own."""
+    return ("?", "?") if invoice is None else (invoice.strike_invoice_id, invoice.correlation_id)
 
 
 def _show(backend: Backend, options: argparse.Namespace) -> int:
@@ -162,7 +165,7 @@ def _show(backend: Backend, options: argparse.Namespace) -> int:
 
 
 def _print_refund(refund: Refund, history: list[RefundAttempt]) -> None:
-    print(_sentence(refund))
+    print(f"{_sentence(refund)} (refund {refund.id})")
     table = new_table("time (UTC)", "step", "what came of it", "quote", "fee", "code", "trace id")
     for one in history:
         fee = "-" if one.fee_sats is None else str(one.fee_sats)
@@ -200,6 +203,13 @@ def _settle(backend: Backend, options: argparse.Namespace) -> int:
         backend.repository, invoice_id, options.note, events, now, known, is_time_known=is_time_known
     )
     return _say(settled)
+
+
+def _cancel(backend: Backend, options: argparse.Namespace) -> int:
+    invoice_id = _invoice_id(backend, options)
+    with backend.repository.reading() as tx:
+        refund = choose_refund(tx, invoice_id, options.refund)
+    return _say(cancel_refund(backend.refund_issuer, refund.id))
 
 
 def _address(backend: Backend, options: argparse.Namespace) -> int:

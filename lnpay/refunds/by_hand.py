@@ -90,7 +90,7 @@ def change_address(
     Raises NotFound, InvalidRequest, Conflict.
     """
     with repository.transaction() as tx:
-        refund = _find(tx, strike_invoice_id, refund_id)
+        refund = choose_refund(tx, strike_invoice_id, refund_id)
         if refund.state not in (RefundState.NEEDS_ADDRESS, RefundState.FAILED):
             raise _not_now(refund, "its address can be changed only if it needs one or has failed")
         return _redirect(tx, refund, now, "the operator gave an address", parse_destination(address, refund, now))
@@ -109,7 +109,7 @@ def approve(
     events: the types that the delivery hook receives. Raises NotFound, Conflict.
     """
     with repository.transaction() as tx:
-        refund = _find(tx, strike_invoice_id, refund_id)
+        refund = choose_refund(tx, strike_invoice_id, refund_id)
         if refund.state is not RefundState.HELD:
             raise _not_now(refund, "only a held refund can be approved")
         if refund.address is None:
@@ -141,7 +141,7 @@ def retry(
     of BY_HAND_AFTER may seem to be over. Raises NotFound, Conflict.
     """
     with repository.transaction() as tx:
-        refund = _find(tx, strike_invoice_id, refund_id)
+        refund = choose_refund(tx, strike_invoice_id, refund_id)
         if refund.state is RefundState.IN_FLIGHT:
             _refuse_while_moving(refund, now, is_time_known=is_time_known)
             refund = _kept(tx.refunds.fail_by_hand(refund))
@@ -165,7 +165,7 @@ def settle_by_hand(
     is_time_known: see `retry`. Raises NotFound, Conflict.
     """
     with repository.transaction() as tx:
-        refund = _find(tx, strike_invoice_id, refund_id)
+        refund = choose_refund(tx, strike_invoice_id, refund_id)
         if refund.state in (RefundState.SENT, RefundState.QUOTED, RefundState.CANCELED):
             raise _not_now(refund, "it cannot be settled by hand")
         if refund.state is RefundState.IN_FLIGHT:
@@ -176,7 +176,7 @@ def settle_by_hand(
         return settled
 
 
-def _find(tx: Transaction, strike_invoice_id: str, refund_id: int | None) -> Refund:
+def choose_refund(tx: Transaction, strike_invoice_id: str, refund_id: int | None) -> Refund:
     """An invoice's refund with this id. Without an id: the only refund that is not sent or canceled, or else the
     newest.
 

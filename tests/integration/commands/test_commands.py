@@ -52,8 +52,8 @@ class TestList:
         assert run(world, "refunds", "list") == 0
 
         text = capsys.readouterr().out
-        assert [row[:5] for row in rows(text)[:1]] == [
-            [stuck.strike_invoice_id, "1", "in_flight", "19,207", "alice@example.com"]
+        assert [row[:6] for row in rows(text)[:1]] == [
+            [stuck.strike_invoice_id, stuck.correlation_id, "1", "in_flight", "19,207", "alice@example.com"]
         ]
         assert "Strike was asked to send it and can no longer say whether it did." in " ".join(text.split())
         assert needing.strike_invoice_id in text
@@ -205,6 +205,19 @@ class TestActing:
 
         assert run(world, "refunds", *command, invoice.strike_invoice_id) == 1
         assert capsys.readouterr().out == "no such refund is owed for this invoice\n"
+
+
+class TestDeliveries:
+    @pytest.mark.parametrize("name", ["z[/b]z", "x[a]y", ":smile:", "[link=x]"])
+    def test_an_order_is_listed_under_the_name_that_the_shop_gave_it(
+        self, make_world: Callable[..., World], name: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        world = make_world(delivery_events=frozenset({"invoice.paid_late"}))
+        owe(world, None, correlation_id=name)
+
+        for command in ("deliveries", "refunds"):
+            assert run(world, command, "list") == 0
+            assert name in capsys.readouterr().out.split()
 
 
 class TestRedeliver:

@@ -56,6 +56,32 @@ def test_a_repeat_with_the_same_key_refunds_once(world: World, capsys: Output) -
     )
 
 
+def test_one_of_several_is_canceled_by_its_number(world: World, capsys: Output) -> None:
+    invoice = sell_paid(world, correlation_id="1042")
+    for sats in ("5000", "6000"):
+        run(world, "refunds", "create", "1042", "--sats", sats, "--claim")
+    capsys.readouterr()
+
+    assert run(world, "refunds", "cancel", "1042") == 1
+    assert capsys.readouterr().out.endswith("name one with --refund (1, 2)\n")
+    assert run(world, "refunds", "show", "1042") == 0
+    assert "refund of 6,000 sats is needs_address (refund 2)" in capsys.readouterr().out
+    for _ in range(2):
+        assert run(world, "refunds", "cancel", "1042", "--refund", "2") == 0
+        assert capsys.readouterr().out == "refund of 6,000 sats is canceled\n"
+    assert [one.state for one in refunds_of(world, invoice)] == [RefundState.NEEDS_ADDRESS, RefundState.CANCELED]
+    assert left_sats(world, invoice) == 14_207
+
+
+def test_the_refund_of_another_order_is_not_canceled(world: World, capsys: Output) -> None:
+    sell_paid(world, correlation_id="1041")
+    other = sell_paid(world, correlation_id="1042")
+    run(world, "refunds", "create", "1042", "--claim")
+
+    assert run(world, "refunds", "cancel", "1041", "--refund", "1") == 1
+    assert [one.state for one in refunds_of(world, other)] == [RefundState.NEEDS_ADDRESS]
+
+
 @pytest.mark.parametrize(
     "options",
     [
