@@ -306,7 +306,7 @@ class TestUnsubscribe:
         assert terminal.subscriptions == []
 
     @pytest.mark.parametrize("arguments", [("unsubscribe", NO_ID), ("unsubscribe", NO_ID, "--yes")])
-    def test_an_unknown_id_is_said(self, terminal: Terminal, arguments: tuple[str, ...]) -> None:
+    def test_an_unknown_id_is_reported(self, terminal: Terminal, arguments: tuple[str, ...]) -> None:
         assert terminal.run(*arguments, answers=["y"]) == 1
 
         assert "no subscription with this id" in terminal.err

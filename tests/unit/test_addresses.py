@@ -113,7 +113,7 @@ def test_a_host_in_another_script_is_written_as_the_dns_knows_it(text: str, addr
 @pytest.mark.parametrize(
     "text", ["alice@\uff45xample.com", "alice@a\u00adb.\u00ad", "alice@ü_.example", "alice@.ü", "alice@-ü.example"]
 )
-def test_a_host_that_cannot_be_or_only_looks_like_another_is_refused(text: str) -> None:
+def test_an_invalid_or_look_alike_host_is_refused(text: str) -> None:
     assert refund_address(text) is None
 
 

@@ -335,7 +335,7 @@ class TestBitcoinAmounts:
             "21000000.00000001", "21000000.0000000000000000000000000000001", "1e30", "1e999",
         ],
     )  # fmt: skip
-    def test_what_is_no_amount_of_bitcoin_raises_value_error(self, text: str) -> None:
+    def test_an_invalid_amount_of_bitcoin_raises_value_error(self, text: str) -> None:
         with pytest.raises(ValueError, match=NO_BITCOIN):
             btc_to_msats(text)
 
@@ -458,6 +458,6 @@ class TestRoundFiat:
         with pytest.raises(InvalidRequest):
             round_fiat(sent, "usd")
 
-    def test_a_float_is_an_error_of_ours(self) -> None:
+    def test_a_float_raises_type_error(self) -> None:
         with pytest.raises(TypeError):
             round_fiat(1.5, "usd")  # type: ignore[arg-type]

@@ -550,7 +550,7 @@ class TestUrls:
         assert proxies == ("10.0.0.7/32", "172.16.0.0/12", "fd00::/8")
 
     @pytest.mark.parametrize("text", ["proxy.internal", "10.0.0.1/8", "10.0.0.0/33", "*"])
-    def test_what_is_no_network_is_refused(self, text: str) -> None:
+    def test_an_invalid_network_is_refused(self, text: str) -> None:
         assert "must be a comma list of addresses or networks" in problem_of(TRUSTED_PROXIES=text)
 
     def test_origins_are_a_comma_list(self) -> None:

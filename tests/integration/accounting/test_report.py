@@ -75,7 +75,7 @@ class TestPeriod:
 
         assert (period.first, period.last) == (date(2026, 12, 1), date(2026, 12, 31))
 
-    def test_which_month_was_the_last_one_depends_on_where_you_are(self) -> None:
+    def test_the_last_month_depends_on_the_time_zone(self) -> None:
         just_before_november = datetime(2026, 10, 31, 23, 30, tzinfo=UTC)
 
         assert make_period(None, None, BERLIN, just_before_november).last == date(2026, 10, 31)
@@ -96,7 +96,7 @@ class TestPeriod:
         ("first", "last", "word"),
         [(None, date(2026, 10, 1), "--from"), (date(2026, 10, 2), date(2026, 10, 1), "swap")],
     )
-    def test_days_that_make_no_period_are_refused(self, first: date | None, last: date, word: str) -> None:
+    def test_an_impossible_period_is_refused(self, first: date | None, last: date, word: str) -> None:
         with pytest.raises(InvalidRequest, match=word):
             make_period(first, last, UTC, NOW)
 
@@ -110,7 +110,7 @@ class TestTotals:
         assert (usd.received, usd.refunded, usd.fees) == (Decimal("24.60"), Decimal("12.30"), Decimal("0.02"))
         assert (usd.net, usd.net_sats) == (Decimal("12.28"), 12_279)
 
-    def test_a_refund_that_is_only_owed_is_in_no_sum(self) -> None:
+    def test_an_unsent_refund_is_not_totalled(self) -> None:
         totals = total(PAYMENT, OWED)
 
         assert (totals.all_sats.net_sats, totals.all_sats.refunds) == (12_300, 0)
@@ -196,7 +196,7 @@ class TestJson:
 
 
 class TestWords:
-    def test_a_break_says_where_and_what_to_do(self) -> None:
+    def test_a_discrepancy_says_where_and_what_to_do(self) -> None:
         found = Reconciliation(START, NOW, payments=2, refunds=1)
         found.add(DiscrepancyKind.REFUND_FAILED, "invoice-1", "refund sent, 5 sats", "FAILED")
 
@@ -208,7 +208,7 @@ class TestWords:
         assert "refund the customer" in text
         assert "Books do not balance: 1 discrepancy." in text
 
-    def test_only_a_whole_comparison_without_a_break_balances(self) -> None:
+    def test_only_a_complete_comparison_without_discrepancies_balances(self) -> None:
         assert "Books balance." in words(Reconciliation(START, NOW, payments=1))
         assert "balance" not in words(Reconciliation(START, NOW, payments=1, unfinished="Strike could not be reached"))
 
@@ -236,7 +236,7 @@ class TestWords:
         assert "1,003 payments and 0 refunds too new to compare" in text
         assert text.rstrip().endswith(f"Books balance up to {NOW:%Y-%m-%d %H:%M} UTC.")
 
-    def test_what_was_left_out_is_said(self) -> None:
+    def test_what_was_not_compared_is_reported(self) -> None:
         text = words(Reconciliation(START, NOW, foreign=1, by_hand=2, unnamed=3))
 
         assert "1 paid invoice from another program" in text
@@ -271,7 +271,7 @@ class TestManyRows:
         assert [line.at for line in lines] == sorted(line.at for line in lines)
         assert len({(line.kind, line.invoice_id) for line in lines}) == len(lines)
 
-    def test_the_sums_are_the_database_s(self, repository: Repository, lines: list[ReportLine]) -> None:
+    def test_the_totals_match_the_database(self, repository: Repository, lines: list[ReportLine]) -> None:
         totals = total(*lines)
 
         with repository.engine.connect() as connection:

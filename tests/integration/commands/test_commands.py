@@ -77,7 +77,7 @@ class TestList:
         assert caught.value.code == 2
         assert "needs_address" in capsys.readouterr().err
 
-    def test_nothing_to_do_is_said(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_an_empty_list_says_so(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
         assert run(world, "refunds", "list") == 0
         assert capsys.readouterr().out == "no refunds are owed\n"
         assert run(world, "refunds", "list", "--state", "sent") == 0
@@ -96,7 +96,7 @@ class TestShow:
         assert "PAYMENT_QUOTE_EXPIRED" in words
         assert str(refund_of(world, stuck).payment_quote_id) in words
 
-    def test_an_invoice_that_is_owed_nothing_is_said(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_an_invoice_without_a_refund_is_reported(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
         invoice = world.sell()
 
         assert run(world, "refunds", "show", invoice.strike_invoice_id) == 1
@@ -146,14 +146,14 @@ class TestActing:
 
         assert "to bob@example.com is requested" in capsys.readouterr().out
 
-    def test_an_address_that_cannot_be_one_is_said(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_an_invalid_address_is_reported(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
         invoice = owe(world, None)
 
         assert run(world, "refunds", "address", invoice.strike_invoice_id, "bob") == 1
         assert capsys.readouterr().out == "this is neither a Lightning address (name@host) nor an LNURL\n"
 
     @pytest.mark.parametrize("command", [["retry", "ID", "--note", "x"], ["settle", "ID", "--note", "x"]])
-    def test_within_the_hour_it_is_said_to_wait(
+    def test_within_the_hour_the_operator_must_wait(
         self, world: World, command: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         invoice = owe(world, "pending@example.com")
@@ -183,7 +183,7 @@ class TestActing:
         assert refund_of(world, invoice).state is RefundState.IN_FLIGHT
 
     @pytest.mark.parametrize("action", ["retry", "settle"])
-    def test_how_one_knows_has_to_be_said(self, world: World, action: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_note_is_required(self, world: World, action: str, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit) as caught:
             run(world, "refunds", action, "an-id")
 
@@ -191,14 +191,14 @@ class TestActing:
         assert "--note" in capsys.readouterr().err
 
     @pytest.mark.parametrize("command", [["show"], ["approve"], ["retry", "--note", "x"], ["settle", "--note", "x"]])
-    def test_an_unknown_invoice_is_said(
+    def test_an_unknown_invoice_is_reported(
         self, world: World, command: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         assert run(world, "refunds", *command, "no-such-id") == 1
         assert capsys.readouterr().out.startswith("no invoice is called no-such-id: ")
 
     @pytest.mark.parametrize("command", [["approve"], ["retry", "--note", "x"], ["settle", "--note", "x"]])
-    def test_an_invoice_without_a_refund_is_said(
+    def test_a_command_about_an_invoice_without_a_refund_says_so(
         self, world: World, command: list[str], capsys: pytest.CaptureFixture[str]
     ) -> None:
         invoice = world.sell()
@@ -232,7 +232,7 @@ class TestRedeliver:
         (delivery,) = world.deliveries(invoice)
         assert capsys.readouterr().out == f"{delivery.webhook_id} invoice.settled: delivered\n"
 
-    def test_a_shop_that_refuses_is_said(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_refusal_by_the_shop_is_reported(self, world: World, capsys: pytest.CaptureFixture[str]) -> None:
         world.subscribe()
         invoice = world.sell()
         world.pay(invoice)

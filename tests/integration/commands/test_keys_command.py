@@ -149,7 +149,7 @@ class TestListAndRevoke:
             ("", "'' is not the id of a key"),
         ],
     )
-    def test_an_id_that_is_none_is_named(
+    def test_an_invalid_id_is_named(
         self, world: World, capsys: pytest.CaptureFixture[str], key_id: str, words: str
     ) -> None:
         self.create(world)

@@ -78,7 +78,7 @@ def test_an_empty_list_says_how_to_fill_it(world: World, capsys: pytest.CaptureF
     assert "webhooks create" in capsys.readouterr().out
 
 
-def test_a_test_says_what_was_answered(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_test_message_reports_the_answer(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     shops = open_shops(world)
     endpoint = add_endpoint(world, URL)
 
@@ -102,13 +102,13 @@ def test_an_endpoint_is_disabled_enabled_and_deleted(world: World, capsys: pytes
 
 
 @pytest.mark.parametrize("action", ["delete", "test", "enable", "disable"])
-def test_an_id_that_is_none_is_said(world: World, capsys: pytest.CaptureFixture[str], action: str) -> None:
+def test_an_invalid_id_is_reported(world: World, capsys: pytest.CaptureFixture[str], action: str) -> None:
     assert run(world, "webhooks", action, "no-such-id") == 1
 
     assert "there is no webhook endpoint with this id" in capsys.readouterr().out
 
 
-def test_a_wrong_address_is_said(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_address_is_reported(world: World, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(world, "webhooks", "create", "shop.example") == 1
 
     assert "url must be an absolute address" in capsys.readouterr().out

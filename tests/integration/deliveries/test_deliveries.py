@@ -110,7 +110,7 @@ class TestSending:
 
         assert send_due(world.backend.outbox) == Counter()
 
-    def test_what_was_never_tried_goes_first(self, world: World) -> None:
+    def test_untried_messages_go_first(self, world: World) -> None:
         old = paid_order(world)
         world.simulator.shop.answer_with(500)
         send_due(without_jitter(world))
@@ -468,7 +468,7 @@ class TestClaims:
 
         assert message(world, invoice).state is DeliveryState.DELIVERED
 
-    def test_a_patient_worker_sees_out_what_a_killed_one_left(self, world: World) -> None:
+    def test_a_worker_that_waits_sends_what_a_killed_one_left(self, world: World) -> None:
         self.killed_while_sending(world)
 
         counts = send_due_and_wait(world.backend.outbox, sleep=world.wait)
@@ -476,7 +476,7 @@ class TestClaims:
         assert counts == Counter(delivered=1)
         assert len(world.told()) == 1
 
-    def test_a_patient_worker_with_nothing_to_wait_for_does_not_wait(self, world: World) -> None:
+    def test_a_worker_with_nothing_to_wait_for_does_not_wait(self, world: World) -> None:
         paid_order(world)
 
         assert send_due_and_wait(world.backend.outbox, sleep=lambda _: pytest.fail("slept")) == Counter(delivered=1)
@@ -605,7 +605,7 @@ class TestTheDispatcher:
 
         assert wait_until(running.told)
 
-    def test_it_ends_when_asked_and_finishes_what_is_in_hand(self, running: World) -> None:
+    def test_it_stops_when_asked_after_finishing_the_current_message(self, running: World) -> None:
         invoice = paid_order(running)
         has_begun, may_end = threading.Event(), threading.Event()
 

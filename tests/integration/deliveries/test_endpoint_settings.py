@@ -148,7 +148,7 @@ class TestSecrets:
         assert len(btcpay.secret) == 48
         assert standard.secret not in repr(standard)
 
-    def test_one_that_cannot_be_one_is_refused(self, world: World) -> None:
+    def test_an_invalid_secret_is_refused(self, world: World) -> None:
         assert "whsec_" in refused(world, form=STANDARD, secret="a secret")["secret"]
         for secret in ("", "x" * (MAX_SECRET_CHARACTERS + 1), "two\nlines"):
             assert "printable" in refused(world, secret=secret)["secret"]
@@ -178,7 +178,7 @@ class TestEvents:
     def test_a_plugin_may_ask_for_events_that_never_happen_here(self, world: World) -> None:
         assert add_endpoint(world, events=["PayoutCreated"]).wants("PayoutCreated")
 
-    def test_names_that_are_none_are_refused(self, world: World) -> None:
+    def test_unknown_event_names_are_refused(self, world: World) -> None:
         assert refused(world, events=["Invoice Settled"])["events"] == "must be names of events"
         assert f"at most {MAX_EVENTS}" in refused(world, events=["A"] * (MAX_EVENTS + 1))["events"]
 
@@ -229,7 +229,7 @@ class TestFinding:
             assert not tx.webhook_endpoints.delete(endpoint.id, world.backend.clock())
         assert list_endpoints(world.backend.outbox) == []
 
-    def test_one_that_is_deleted_while_it_is_deleted_stays_deleted(
+    def test_deleting_an_endpoint_twice_at_once_deletes_it_once(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         endpoint = add_endpoint(world)
@@ -240,7 +240,7 @@ class TestFinding:
 
         assert list_endpoints(world.backend.outbox) == []
 
-    def test_there_is_an_end_to_how_many(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_number_of_endpoints_is_limited(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(endpoints_module, "MOST_ENDPOINTS", 2)
         first = add_endpoint(world)
         add_endpoint(world)
@@ -266,7 +266,7 @@ class TestTestMessages:
         )
         assert get_endpoint(world.backend.outbox, endpoint.public_id).last_status == 200
 
-    def test_one_of_the_form_of_btcpay_names_an_invoice_that_is_none(self, world: World) -> None:
+    def test_a_btcpay_test_message_names_an_invoice_that_does_not_exist(self, world: World) -> None:
         shops = open_shops(world)
         endpoint = add_endpoint(world, "https://a.test/", secret="a secret")
 
@@ -307,7 +307,7 @@ class TestJsonText:
             str(one) for one in decimals(value)
         ]
 
-    def test_what_is_no_json_raises(self) -> None:
+    def test_invalid_json_raises(self) -> None:
         with pytest.raises(TypeError, match="set is not JSON"):
             json_text({"a": {1, 2}})
 

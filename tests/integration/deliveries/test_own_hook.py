@@ -128,7 +128,7 @@ def test_a_changed_default_is_known_as_changed(files: HookFiles) -> None:
     assert not is_own_a_default(replace(files, own=write_own(files, "def deliver(event): pass\n")))
 
 
-def test_git_never_sees_what_is_the_merchants() -> None:
+def test_git_ignores_the_merchants_files() -> None:
     ignored = (ROOT / ".gitignore").read_text().splitlines()
 
     assert {"config/.env", "config/local/*", "!config/local/README.md"} <= set(ignored)

@@ -491,7 +491,7 @@ class TestWithdrawing:
         assert (shops.types(A), shops.types(B)) == (["InvoiceCreated", *FOUR], ["invoice.settled"])
 
     @pytest.mark.parametrize("is_taken", [True, False])
-    def test_one_that_is_just_being_sent_is_heard_before_the_payment(self, any_world: World, is_taken: bool) -> None:
+    def test_an_expiry_that_is_being_sent_arrives_before_the_payment(self, any_world: World, is_taken: bool) -> None:
         world, shops = any_world, open_shops(any_world)
         add_endpoint(world, A, events=["InvoiceExpired", *FOUR])
         invoice = expire_unseen(world)

@@ -115,7 +115,7 @@ def test_an_invoice_that_is_settled_is_not_expired_afterwards(shop: World) -> No
 
 
 @pytest.mark.parametrize("is_taken", [True, False])
-def test_one_that_is_being_sent_is_heard_before_the_payment(told_all: World, is_taken: bool) -> None:
+def test_an_expiry_that_is_being_sent_arrives_before_the_payment(told_all: World, is_taken: bool) -> None:
     """The payment is noticed while the shop is being told of the expiry, by whichever process."""
     world = told_all
     invoice = expire_unseen(world)

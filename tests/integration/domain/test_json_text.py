@@ -54,7 +54,7 @@ def test_a_number_survives_copies() -> None:
     assert copy.deepcopy(number).text == pickle.loads(pickle.dumps(number)).text == "1.10"  # noqa: S301
 
 
-def test_what_is_no_json_is_written_by_the_default_or_not_at_all() -> None:
+def test_a_value_that_is_not_json_needs_a_default() -> None:
     assert write_json_text([Decimal("1.5"), JsonNumber("2.50")], default=str) == '["1.5", 2.50]'
     assert write_json_text(Decimal("1.5")) == "1.5"
     with pytest.raises(TypeError, match="set is not JSON"):

@@ -192,7 +192,7 @@ class TestAPaymentAllTheSame:
 
         assert state(world, invoice) is InvoiceState.SETTLED
 
-    def test_that_comes_to_nothing_hours_later_is_not_seen_any_more(self, world: World) -> None:
+    def test_that_fails_hours_later_is_not_shown_any_more(self, world: World) -> None:
         invoice = cancelled(world)
         world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=8 * 3600, reverts=True)
         seen = []
@@ -240,7 +240,7 @@ class TestWhatIsSaid:
         for question in (f"/invoices/{invoice.strike_invoice_id}", "/invoices?correlation_id=order-1"):
             assert world.client.get(question).get_json()["state"] == "cancelled"
 
-    def test_money_that_was_seen_and_came_to_nothing_is_not_shown_any_more(self, shop: World) -> None:
+    def test_a_pending_payment_that_fails_is_not_shown_any_more(self, shop: World) -> None:
         invoice = shop.sell()
         with shop.backend.repository.transaction() as tx:
             tx.invoices.mark_seen(invoice.id, shop.backend.clock())

@@ -337,7 +337,7 @@ class TestDuplicates:
 
         assert refusal.value.code == "already_paid"
 
-    def test_an_invoice_that_another_request_issued_and_the_customer_paid_meanwhile_is_no_mystery(
+    def test_an_invoice_that_another_request_issued_and_the_customer_paid_is_recognized(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         strike = world.backend.issuer.strike
@@ -469,7 +469,7 @@ class TestDrafts:
 
         assert invoice.expires_at == world.backend.clock() + timedelta(seconds=20)
 
-    def test_a_draft_is_no_invoice_to_anybody(self, world: World) -> None:
+    def test_a_draft_is_never_shown_as_an_invoice(self, world: World) -> None:
         self.fail_once(world)
 
         (strike_invoice_id,) = made_at_strike(world)
@@ -677,7 +677,7 @@ class TestAtTheSameTime:
 
         assert len({invoice.strike_invoice_id for invoice in invoices}) == 16
 
-    def test_an_order_that_others_keep_changing_is_given_up_politely(
+    def test_an_order_that_other_requests_keep_changing_is_answered_with_a_conflict(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Every time the provider answers, another request has changed the order."""

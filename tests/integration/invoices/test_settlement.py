@@ -130,7 +130,9 @@ class TestWhenItWasPaid:
 
 class TestWithoutTransactions:
     @pytest.mark.parametrize("transactions", ["empty", "missing"])
-    def test_noticed_in_time_it_was_paid_by_now(self, make_world: Callable[..., World], transactions: str) -> None:
+    def test_noticed_in_time_and_without_a_time_it_is_dated_now(
+        self, make_world: Callable[..., World], transactions: str
+    ) -> None:
         world = make_world(config=SimulatorConfig(transactions=transactions))
         invoice = world.sell()
         world.pay(invoice)
@@ -140,7 +142,7 @@ class TestWithoutTransactions:
         row = world.invoice(invoice.strike_invoice_id)
         assert (row.paid_at, row.received_sats) == (world.backend.clock(), invoice.amount_sats)
 
-    def test_noticed_late_the_customer_is_believed(
+    def test_noticed_late_and_without_a_time_it_counts_as_in_time(
         self, make_world: Callable[..., World], caplog: pytest.LogCaptureFixture
     ) -> None:
         world = make_world(config=SimulatorConfig(transactions="missing"))
@@ -207,7 +209,7 @@ class TestNotPaid:
         world.wait(31)
         assert reconcile(world, invoice) is Outcome.SETTLED
 
-    def test_pending_money_that_comes_to_nothing_leaves_the_invoice_open(self, world: World) -> None:
+    def test_a_pending_payment_that_fails_leaves_the_invoice_open(self, world: World) -> None:
         invoice = world.sell()
         world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=30, reverts=True)
         assert reconcile(world, invoice) is Outcome.NOT_FINAL
@@ -237,7 +239,7 @@ class TestMoneyThatWasSeen:
         assert world.invoice(invoice.strike_invoice_id).seen_at == first
 
     @pytest.mark.parametrize("status", [InvoiceStatus.UNPAID, InvoiceStatus.CANCELLED, InvoiceStatus.REVERSED])
-    def test_it_is_forgotten_when_it_came_to_nothing(self, world: World, status: InvoiceStatus) -> None:
+    def test_it_is_forgotten_when_it_fails(self, world: World, status: InvoiceStatus) -> None:
         invoice = world.sell()
         settle(world.backend.settlement, seen(invoice, InvoiceStatus.PENDING))
 
@@ -245,7 +247,7 @@ class TestMoneyThatWasSeen:
 
         assert world.invoice(invoice.strike_invoice_id).seen_at is None
 
-    def test_a_late_word_of_it_changes_no_paid_invoice(self, world: World) -> None:
+    def test_an_outdated_report_of_it_changes_no_paid_invoice(self, world: World) -> None:
         invoice = world.sell()
         settle(world.backend.settlement, seen(invoice, InvoiceStatus.PAID))
 
@@ -374,7 +376,7 @@ class TestRepeating:
         )
         assert any(invoice.strike_invoice_id in one.getMessage() for one in caplog.records if "lapsed" in one.message)
 
-    def test_who_comes_second_between_the_look_and_the_move_owes_nothing(
+    def test_the_second_of_two_concurrent_settlements_owes_nothing(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """On PostgreSQL another process may settle after our look: the row count of the move is what decides."""

@@ -111,7 +111,7 @@ class TestTheList:
         assert state(world, invoice) is InvoiceState.PAID_LATE
 
     @pytest.mark.parametrize(("others", "pages"), [(98, 1), (99, 2), (198, 2), (199, 3), (230, 3)])
-    def test_pages_are_turned_back_to_our_oldest_invoice(self, roomy: World, others: int, pages: int) -> None:
+    def test_pages_are_read_back_to_our_oldest_invoice(self, roomy: World, others: int, pages: int) -> None:
         invoice = roomy.sell()
         roomy.pay(invoice)
         others_sell_and_are_paid(roomy, others)
@@ -121,7 +121,7 @@ class TestTheList:
         assert (found.settled, state(roomy, invoice)) == (1, "settled")
         assert len(lists(roomy)) == pages
 
-    def test_pages_older_than_our_oldest_invoice_are_not_turned(self, roomy: World) -> None:
+    def test_pages_older_than_our_oldest_invoice_are_not_read(self, roomy: World) -> None:
         others_sell_and_are_paid(roomy, 2 * PAGE_SIZE)
         roomy.wait(60)
         roomy.pay(roomy.sell())
@@ -129,7 +129,7 @@ class TestTheList:
         assert look(roomy).settled == 1
         assert len(lists(roomy)) == 1
 
-    def test_a_page_that_ends_at_the_very_moment_of_our_oldest_is_turned(self, roomy: World) -> None:
+    def test_the_page_after_one_that_ends_at_our_oldest_invoice_is_read(self, roomy: World) -> None:
         """The clock stands still: every invoice is as old as ours."""
         roomy.sell()
         others_sell_and_are_paid(roomy, PAGE_SIZE)
@@ -286,7 +286,7 @@ class TestWithoutTheList:
 
         assert (found.looked_at, single_reads(world)) == (set(), [])
 
-    def test_what_was_asked_about_may_expire(self, world: World) -> None:
+    def test_an_invoice_that_was_read_alone_may_expire(self, world: World) -> None:
         invoices = [world.sell() for _ in range(3)]
         world.wait(EXPIRED_AFTER + 1)
         world.fault("GET", LIST, "html403", times=None)
@@ -649,7 +649,7 @@ class TestTrouble:
             {"kind": "garbage"},
         ],
     )
-    def test_many_invoices_that_make_no_sense_do_not_stop_the_rest(self, world: World, fault: dict[str, Any]) -> None:
+    def test_many_invalid_invoices_do_not_stop_the_rest(self, world: World, fault: dict[str, Any]) -> None:
         good = world.sell()
         bad = [world.sell() for _ in range(MAX_CONSECUTIVE_FAILURES + 1)]
         for invoice in (good, *bad):
@@ -787,7 +787,7 @@ class TestExpiring:
         assert end(world, found) == (0, 0)
         assert state(world, invoice) is InvoiceState.UNPAID
 
-    def test_a_payment_between_the_look_and_the_move_wins(self, world: World) -> None:
+    def test_a_payment_between_the_sweep_and_the_expiry_wins(self, world: World) -> None:
         invoice = world.sell()
         world.wait(EXPIRED_AFTER + 1)
         found = look(world)
@@ -876,7 +876,7 @@ class TestLapsing:
         assert end(world, look(world, is_deep=True)) == (0, 0)
         assert state(world, invoice) is InvoiceState.EXPIRED
 
-    def test_pending_money_keeps_its_invoice(self, world: World) -> None:
+    def test_an_invoice_with_a_pending_payment_does_not_lapse(self, world: World) -> None:
         invoice = self.expired(world)
         world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=2 * LAPSED_AFTER)
         world.wait(LAPSED_AFTER)
@@ -886,7 +886,7 @@ class TestLapsing:
         assert look(world, is_deep=True).paid_late == 1
         assert state(world, invoice) is InvoiceState.PAID_LATE
 
-    def test_pending_money_keeps_its_invoice_where_the_list_is_refused(self, world: World) -> None:
+    def test_an_invoice_with_a_pending_payment_does_not_lapse_though_the_list_is_refused(self, world: World) -> None:
         invoice = self.expired(world)
         world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=2 * LAPSED_AFTER)
         world.wait(LAPSED_AFTER)
@@ -916,7 +916,7 @@ class TestLapsing:
         assert end(world, look(world, is_deep=True)) == (0, 1)
         assert state(world, invoice) is InvoiceState.LAPSED
 
-    def test_what_was_asked_about_alone_may_lapse(self, world: World) -> None:
+    def test_an_invoice_that_was_read_alone_may_lapse(self, world: World) -> None:
         invoice = self.expired(world)
         world.wait(LAPSED_AFTER)
         world.fault("GET", LIST, "html403", times=None)

@@ -112,7 +112,7 @@ class TestCounts:
         assert (soon[S.UNPAID], soon[S.SETTLED]) == (1, 0)
         assert (later[S.UNPAID], later[S.SETTLED]) == (1, 1)
 
-    def test_a_database_that_is_away_is_said_so(self, world: World) -> None:
+    def test_an_unreachable_database_is_reported(self, world: World) -> None:
         nowhere = Repository("sqlite:////nowhere/at/all/invoices.sqlite")
 
         with pytest.raises(StorageUnavailable):

@@ -338,7 +338,9 @@ class TestLonePrices:
             with pytest.raises(RateUnavailable):
                 rates.current()
 
-    def test_two_that_agree_are_believed_at_once(self, rates: Rates, clock: FakeClock, first: FakeSource) -> None:
+    def test_two_sources_that_agree_are_trusted_at_once(
+        self, rates: Rates, clock: FakeClock, first: FakeSource
+    ) -> None:
         rates.current()
         clock.pass_seconds(301)
         first.price = None
@@ -545,7 +547,9 @@ class TestOutage:
         for source in (first, second, third):
             source.error = RateSourceError("was not reached")
 
-    def test_it_is_not_hammered(self, rates: Rates, clock: FakeClock, first: FakeSource) -> None:
+    def test_a_failing_source_is_not_asked_again_at_once(
+        self, rates: Rates, clock: FakeClock, first: FakeSource
+    ) -> None:
         waits = []
         for _ in range(4):
             with pytest.raises(RateUnavailable) as refusal:
@@ -854,14 +858,14 @@ class TestCoinGecko:
             *("null", "true", "[]", "{}", '""', '"abc"', '"NaN"', '"1,5"', '" 1"', '"+1"', '"\\u0661"'),
         ],
     )
-    def test_what_is_no_price_is_a_failure(self, source: CoinGecko, provider: Provider, price: str) -> None:
+    def test_an_invalid_price_is_a_failure(self, source: CoinGecko, provider: Provider, price: str) -> None:
         provider.answer(b'{"bitcoin":{"usd":%s,"last_updated_at":1}}' % price.encode())
 
         with pytest.raises(RateSourceError):
             source.fetch("usd")
 
     @pytest.mark.parametrize("moment", [None, "soon", -1, 1.5, True, 10**11, [], {}])
-    def test_what_is_no_time_is_a_failure(self, source: CoinGecko, provider: Provider, moment: object) -> None:
+    def test_an_invalid_time_is_a_failure(self, source: CoinGecko, provider: Provider, moment: object) -> None:
         provider.answer({"bitcoin": {"usd": 1, "last_updated_at": moment}})
 
         with pytest.raises(RateSourceError):

@@ -166,7 +166,7 @@ class TestInTime:
         main_pass(shop.backend)
         assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
 
-    def test_a_pending_payment_that_comes_to_nothing_is_forgotten(self, shop: World) -> None:
+    def test_a_pending_payment_that_fails_is_forgotten(self, shop: World) -> None:
         invoice = shop.sell()
         pay(shop, invoice, pending_seconds=60, reverts=True)
         main_pass(shop.backend)

@@ -118,7 +118,7 @@ class TestClaims:
         assert refund_of(world, invoice).state in (RefundState.SENT, RefundState.IN_FLIGHT)
         other.close()
 
-    def test_a_late_sleeper_between_quote_and_start_does_not_start(self, world: World) -> None:
+    def test_a_process_that_stalls_between_quote_and_start_does_not_start(self, world: World) -> None:
         invoice = owe(world)
         other = twin(world)
 
@@ -138,7 +138,7 @@ class TestClaims:
         assert len(payouts(world)) == 1
         other.close()
 
-    def test_a_late_sleeper_does_not_ask_for_an_address_again(self, make_world: MakeWorld) -> None:
+    def test_a_process_that_stalled_does_not_ask_for_an_address_again(self, make_world: MakeWorld) -> None:
         world = make_world(delivery_events=ALL_EVENTS)
         invoice = owe(world, "unknown@example.com")
         other = twin(world)
@@ -150,7 +150,7 @@ class TestClaims:
         assert len(history(world, invoice)) == len(told_of(world, invoice)) == 1
         other.close()
 
-    def test_a_late_sleeper_does_not_hold_what_is_held(self, make_world: MakeWorld) -> None:
+    def test_a_process_that_stalled_does_not_hold_what_is_held(self, make_world: MakeWorld) -> None:
         world = make_world(refunds_enabled=False)
         invoice = owe(world)
         other = twin(world)
@@ -162,7 +162,7 @@ class TestClaims:
         assert [line.step for line in history(world, invoice)] == ["hold"]
         other.close()
 
-    def test_a_late_sleeper_does_not_execute_again(self, world: World) -> None:
+    def test_a_process_that_stalled_does_not_execute_again(self, world: World) -> None:
         owe(world)
         world.fault("PATCH", EXECUTE, "unreachable")
         send(world)

@@ -114,7 +114,7 @@ class TestAtAnyMoment:
             ),
         ],
     )
-    def test_a_process_that_oversleeps_while_another_goes_on_adds_no_payment(
+    def test_a_process_that_stalls_beyond_its_claim_adds_no_payment(
         self, tmp_path: Path, fate: str, daily_max_sats: int | None
     ) -> None:
         for fatal in count():

@@ -155,7 +155,7 @@ class TestTheExecutionNeverArrived:
         ("status", "code", "count"),
         [(409, "PROCESSING_CONFLICT", "unanswered"), (422, "PROCESSING_PAYMENT", RefundState.IN_FLIGHT)],
     )
-    def test_strikes_word_that_it_is_busy_with_it_does_not_end_the_doubt(
+    def test_an_answer_that_strike_is_processing_it_does_not_end_the_doubt(
         self, world: World, status: int, code: str, count: str
     ) -> None:
         invoice = owe(world)
@@ -225,7 +225,7 @@ class TestStrikeAsksToWait:
         drain(world)
         assert len(payouts(world)) == 2
 
-    def test_refunds_without_an_answer_try_our_patience_only_so_often(self, world: World) -> None:
+    def test_a_pass_stops_after_several_refunds_without_an_answer(self, world: World) -> None:
         for _ in range(MAX_CONSECUTIVE_FAILURES + 2):
             owe(world)
         world.fault("POST", QUOTE, "unreachable", times=None)
@@ -233,7 +233,7 @@ class TestStrikeAsksToWait:
         assert send(world) == {"unanswered": MAX_CONSECUTIVE_FAILURES}
         assert len(world.calls(POST_QUOTE)) == MAX_CONSECUTIVE_FAILURES
 
-    def test_an_answer_in_between_restores_our_patience(self, world: World) -> None:
+    def test_an_answer_in_between_starts_that_count_over(self, world: World) -> None:
         for _ in range(2 * MAX_CONSECUTIVE_FAILURES):
             owe(world)
         world.fault("POST", QUOTE, "unreachable", times=MAX_CONSECUTIVE_FAILURES - 1)

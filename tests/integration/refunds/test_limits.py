@@ -46,7 +46,7 @@ def change_rules(world: World, **changes: Any) -> None:
 
 class TestTheFee:
     @pytest.mark.parametrize(("fee", "is_sent"), [(10, True), (11, False)])
-    def test_ten_sats_are_never_too_dear(self, make_world: MakeWorld, fee: int, is_sent: bool) -> None:
+    def test_a_fee_of_ten_sats_is_never_too_high(self, make_world: MakeWorld, fee: int, is_sent: bool) -> None:
         config = SimulatorConfig(payout_fee_base_sats=fee, payout_fee_ppm=0)
         world = make_world(config=config, refund_max_fee_percent=Decimal(0))
         owe(world)
@@ -56,7 +56,7 @@ class TestTheFee:
     @pytest.mark.parametrize(
         ("sats", "fee", "is_sent"), [(99, 9, True), (99, 10, False), (16, 1, True), (16, 2, False)]
     )
-    def test_but_of_a_small_refund_no_fee_is_more_than_a_tenth(
+    def test_the_fee_of_a_small_refund_is_at_most_a_tenth(
         self, make_world: MakeWorld, sats: int, fee: int, is_sent: bool
     ) -> None:
         config = SimulatorConfig(payout_fee_base_sats=fee, payout_fee_ppm=0)
@@ -77,7 +77,7 @@ class TestTheFee:
         assert len(payouts(world)) == len(executions(world)) == is_sent
 
     @pytest.mark.parametrize(("fee", "is_sent"), [(384, True), (385, False)])
-    def test_a_part_of_a_sat_is_none(self, make_world: MakeWorld, fee: int, is_sent: bool) -> None:
+    def test_the_permitted_fee_is_rounded_down(self, make_world: MakeWorld, fee: int, is_sent: bool) -> None:
         """2.003 % of 19,207 sats are 384.7 sats."""
         config = SimulatorConfig(payout_fee_base_sats=fee, payout_fee_ppm=0)
         world = make_world(config=config, refund_max_fee_percent=Decimal("2.003"))

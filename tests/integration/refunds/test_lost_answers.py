@@ -163,7 +163,7 @@ class TestTheExecutionIsNotAnswered:
         assert executions(world) == ["COMPLETED", "PAYMENT_PROCESSED", "PAYMENT_PROCESSED"]
         assert refund_of(world, invoice).state is RefundState.SENT
 
-    def test_a_refusal_without_a_word_leaves_the_doubt(self, world: World) -> None:
+    def test_a_refusal_without_a_code_leaves_the_doubt(self, world: World) -> None:
         """It may be PAYMENT_PROCESSED, cut off in the middle: only the same quote may be asked again."""
         invoice = owe(world)
         world.fault("PATCH", EXECUTE, "error", status=422, code="")
@@ -176,7 +176,7 @@ class TestTheExecutionIsNotAnswered:
         assert len(world.simulator.payments.quotes) == 1
 
     @pytest.mark.parametrize("fault", [{"kind": "html403"}, {"kind": "error", "status": 401, "code": ""}])
-    def test_the_front_door_lets_nothing_through(self, world: World, fault: dict[str, Any]) -> None:
+    def test_a_401_or_403_leaves_no_doubt(self, world: World, fault: dict[str, Any]) -> None:
         invoice = owe(world)
         world.fault("PATCH", EXECUTE, **fault)
 

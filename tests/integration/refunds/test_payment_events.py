@@ -175,7 +175,7 @@ class TestTheWebhook:
 
         assert caught.value.retry_after_seconds == 3
 
-    def test_a_person_who_settles_it_meanwhile_is_believed(
+    def test_settling_it_by_hand_meanwhile_takes_precedence(
         self, world: World, caplog: pytest.LogCaptureFixture
     ) -> None:
         """The webhook's look at Strike ends after a person has settled the refund by hand."""
@@ -234,7 +234,7 @@ class TestTheServersThread:
         assert world.backend.refund_dispatcher._next_due_at() == world.backend.clock() + timedelta(seconds=5)
         assert refund_of(world, invoice).next_attempt_at == world.backend.refund_dispatcher._next_due_at()
 
-    def test_it_rests_after_a_pass_without_an_answer(self, world: World) -> None:
+    def test_it_pauses_after_a_pass_without_an_answer(self, world: World) -> None:
         """With a thousand due refunds and a Strike that asks to wait, it would put off one after the other in vain."""
         for _ in range(2):
             owe(world)
@@ -244,7 +244,7 @@ class TestTheServersThread:
 
         assert world.backend.refund_dispatcher._next_due_at() == world.backend.clock() + timedelta(seconds=5)
 
-    def test_it_does_not_rest_while_it_is_answered(self, world: World) -> None:
+    def test_it_does_not_pause_while_it_is_answered(self, world: World) -> None:
         owe(world, "pending@example.com")
         world.backend.refund_dispatcher._send()
         late = owe(world)

@@ -322,7 +322,7 @@ class TestOverlap:
         assert send(world) == {"taken": 1}
         assert executions(world) == []
 
-    def test_a_worker_that_changes_it_at_the_same_moment_is_said(self, world: World) -> None:
+    def test_a_worker_that_changes_it_at_the_same_time_is_reported(self, world: World) -> None:
         """As on PostgreSQL, where a row can change between our reading and our writing."""
         invoice = owe(world, None)
         repository = world.backend.repository
@@ -349,7 +349,7 @@ class TestOverlap:
 class TestMistakes:
     @pytest.mark.parametrize("verb", ["address", "give"])
     @pytest.mark.parametrize("address", ["", "alice", "alice@localhost", "<script>@example.com", "a" * 2000])
-    def test_what_is_no_address_changes_nothing(self, make_world: MakeWorld, verb: str, address: str) -> None:
+    def test_an_invalid_address_changes_nothing(self, make_world: MakeWorld, verb: str, address: str) -> None:
         world, invoice = in_state(make_world, RefundState.NEEDS_ADDRESS)
         before, now, repository = refund_of(world, invoice), world.backend.clock(), world.backend.repository
         give, who = (give_address, before.token) if verb == "give" else (change_address, invoice.strike_invoice_id)
@@ -361,19 +361,19 @@ class TestMistakes:
         assert refund_of(world, invoice) == before
 
     @pytest.mark.parametrize("verb", ["approve", "retry", "settle", "address"])
-    def test_an_invoice_that_is_owed_nothing_is_said(self, world: World, verb: str) -> None:
+    def test_an_invoice_without_a_refund_is_reported(self, world: World, verb: str) -> None:
         invoice = world.sell()
 
         with pytest.raises(Conflict, match="no such refund is owed for this invoice"):
             act(world, invoice, verb)
 
     @pytest.mark.parametrize("strike_id", ["no-such-id", "", "\x00", "ü" * 50])
-    def test_an_unknown_id_is_said(self, world: World, strike_id: str) -> None:
+    def test_an_unknown_id_is_reported(self, world: World, strike_id: str) -> None:
         with pytest.raises(LnpayError):
             approve(world.backend.repository, strike_id, world.backend.clock())
 
     @pytest.mark.parametrize("token", ["no-such-token", "\x00", "ü"])
-    def test_an_unknown_token_is_said(self, world: World, token: str) -> None:
+    def test_an_unknown_token_is_reported(self, world: World, token: str) -> None:
         with pytest.raises(NotFound, match="there is no refund at this address"):
             give_address(world.backend.repository, token, ADDRESS, world.backend.clock())
 

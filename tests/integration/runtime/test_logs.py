@@ -64,7 +64,7 @@ def fail() -> None:
 
 
 class TestLevels:
-    def test_ours_are_heard_from_the_level_on_and_libraries_when_they_complain(self, lines: Lines) -> None:
+    def test_our_records_start_at_the_level_and_those_of_libraries_at_warning(self, lines: Lines) -> None:
         set_up_logging("info")
         for name in ("lnpay.example", "urllib3"):
             for level in (logging.DEBUG, logging.INFO, logging.WARNING):
@@ -78,7 +78,7 @@ class TestLevels:
             "WARNING urllib3 WARNING of urllib3",
         ]
 
-    def test_setting_it_up_again_does_not_say_everything_twice(self, lines: Lines) -> None:
+    def test_setting_it_up_again_does_not_duplicate_lines(self, lines: Lines) -> None:
         for _ in range(2):
             set_up_logging("info")
         log.info("once")

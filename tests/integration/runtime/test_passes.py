@@ -229,7 +229,7 @@ class TestStalledWork:
 
         assert troubles == [None] * 4
 
-    def test_money_that_strike_has_seen_is_not_called_unread(self, world: World) -> None:
+    def test_an_invoice_with_a_pending_payment_is_not_reported_as_unread(self, world: World) -> None:
         invoice = world.sell()
         world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=90_000)
         world.subscribe()

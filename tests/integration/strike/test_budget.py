@@ -279,7 +279,7 @@ class TestBlocks:
         clock.advance(1)
         assert may_call(budget)
 
-    def test_a_429_without_a_word_locks_the_others_for_an_hour(self, budget: Budget, clock: Clock) -> None:
+    def test_a_429_without_retry_after_blocks_the_others_for_an_hour(self, budget: Budget, clock: Clock) -> None:
         budget.block(Bucket.OTHER, None)
 
         clock.advance(3_599)
@@ -288,7 +288,7 @@ class TestBlocks:
         assert may_call(budget)
 
     @pytest.mark.parametrize("bucket", sorted(set(Bucket) - {Bucket.OTHER}))
-    def test_a_429_without_a_word_locks_the_rest_for_a_minute(
+    def test_a_429_without_retry_after_blocks_the_rest_for_a_minute(
         self, budget: Budget, clock: Clock, bucket: Bucket
     ) -> None:
         budget.block(bucket, None)
@@ -298,7 +298,7 @@ class TestBlocks:
         clock.advance(1)
         assert may_call(budget, bucket)
 
-    def test_a_block_of_no_seconds_is_none(self, budget: Budget) -> None:
+    def test_a_block_of_zero_seconds_is_ignored(self, budget: Budget) -> None:
         budget.block(Bucket.OTHER, 0)
 
         assert may_call(budget)
