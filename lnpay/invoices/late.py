@@ -154,7 +154,7 @@ def _why_never(tx: Transaction, invoice: Invoice, received_sats: int) -> str | N
         return "not accepted: the invoice was cancelled before it was paid"
     if received_sats < invoice.amount_sats:
         return f"not accepted: {received_sats:,} sats is less than the {invoice.amount_sats:,} sats asked for"
-    settled = tx.attempts.settled(invoice.order_id)
+    settled = tx.attempts.settled_of_any(invoice.order_id)
     if settled is not None and settled.id != invoice.id:
         return f"not accepted: the order was paid already, with invoice {settled.strike_invoice_id}"
     if tx.restores.covering(invoice.id) is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BindParameter, Connection, bindparam, literal_column, select
+from typing import Any
+
+from sqlalchemy import BindParameter, Connection, Select, bindparam, literal_column, select
 
 from lnpay.domain.model import Invoice
 from lnpay.domain.states import InvoiceState
@@ -24,7 +26,8 @@ _ATTEMPTS = [
 # If the state were a parameter, SQLite would plan the query again on each call, because one index is for this state.
 _IS_SETTLED = t.c.state == literal_column(f"'{InvoiceState.SETTLED}'")
 
-_SETTLED_ATTEMPTS = [way.where(_IS_SETTLED, t.c.checkout_options.is_(None)).limit(1) for way in _ATTEMPTS]
+_SETTLED_OF_ANY = [way.where(_IS_SETTLED).limit(1) for way in _ATTEMPTS]
+_SETTLED_ATTEMPTS = [way.where(t.c.checkout_options.is_(None)) for way in _SETTLED_OF_ANY]
 
 
 class Attempts:
@@ -45,7 +48,14 @@ class Attempts:
 
         Those of Greenfield clients do not count: several shops may use LNPay, and number their orders alike.
         """
-        for way in _SETTLED_ATTEMPTS:
+        return self._first(_SETTLED_ATTEMPTS, order_id)
+
+    def settled_of_any(self, order_id: str) -> Invoice | None:
+        """The same, those of Greenfield clients included: where doubt costs a sale, but two payments a customer."""
+        return self._first(_SETTLED_OF_ANY, order_id)
+
+    def _first(self, ways: list[Select[Any]], order_id: str) -> Invoice | None:
+        for way in ways:
             settled = read_invoice(self._connection, way, {"sought": order_id})
             if settled is not None:
                 return settled

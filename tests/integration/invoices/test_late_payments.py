@@ -16,9 +16,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from lnpay.domain.errors import Conflict, NotFound, ShopRefused
-from lnpay.domain.model import Event, Invoice
+from lnpay.domain.model import Event, Invoice, Order
 from lnpay.domain.states import Accepter, EndpointForm, HoldCause, InvoiceState, LatePayments, RefundState
 from lnpay.invoices.cancel import cancel_invoice
+from lnpay.invoices.create import create_invoice
 from lnpay.invoices.late import PRICE_PATIENCE, accept_late_payment
 from lnpay.invoices.settle import Outcome, reconcile_invoice
 from lnpay.refunds.after_restore import doubt_refunds
@@ -259,6 +260,22 @@ class TestWhatIsNeverAccepted:
         world.wait(140)
         main_pass(world.backend)
         second = world.sell(ln_address=ADDRESS, correlation_id="1-b", order_id="1")
+        world.pay(second)
+        look(world, second)
+        world.pay(first)
+        look(world, first)
+
+        assert not check_one_of_two(world, first)
+        assert "the order was paid already" in history(world, first)[0].outcome
+
+    @pytest.mark.parametrize("policy", [LatePayments.ACCEPT, LatePayments.HOLD])
+    def test_an_order_of_a_plugin_that_is_paid_already(self, open_world: Open, policy: LatePayments) -> None:
+        world = open_world(policy)
+        order = Order(Decimal("12.34"), "usd", None, ADDRESS, order_id="1", checkout_options={}, expires_in=120)
+        first = create_invoice(world.backend.issuer, "1-a", order)
+        world.wait(140)
+        main_pass(world.backend)
+        second = create_invoice(world.backend.issuer, "1-b", order)
         world.pay(second)
         look(world, second)
         world.pay(first)
