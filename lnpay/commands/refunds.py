@@ -1,4 +1,4 @@
-"""`python main.py refunds ...`: see what is owed back, and do what needs a person."""
+"""`python main.py refunds ...`: list refunds, and make the operator's decisions about them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Use case: webhook endpoints, the addresses of the shop that are notified beside the delivery hook.
+"""Use case: webhook endpoints, the shop's URLs that are notified in addition to the delivery hook.
 
 An operator sets them by command; a shop sets them with an API key. What a key has set never leads into a private
 network, unless WEBHOOK_ALLOW_PRIVATE is on: it is checked here, and again at each connection.
@@ -107,7 +107,7 @@ def update_endpoint(
     is_enabled: bool | None = None,
     automatic_redelivery: bool | None = None,
 ) -> WebhookEndpoint:
-    """Change what is given; None leaves it as it is. What is owed to it already is sent as the endpoint is then.
+    """Change what is given; None leaves it as it is. Messages already owed to it are sent under the new settings.
 
     form: only an endpoint of that form; the form itself never changes. While it is disabled, nothing new is owed to it
     and what waits is not sent. Raises as `create_endpoint` and `get_endpoint` do.

@@ -56,7 +56,8 @@ def owe_settled(tx: Transaction, events: frozenset[str], invoice: Invoice, now: 
     """Owe the shop the message that `invoice` is settled, and withdraw the one that it has expired.
 
     An expiry that arrives after the payment makes shops cancel a paid order. A message that is being sent right now
-    cannot be stopped, so the new one waits until that is over: the last message that the shop receives is the true one.
+    cannot be stopped, so the new one waits until that is done: the last message that the shop receives is then the true
+    one.
     """
     sending_until = tx.deliveries.withdraw(invoice.id, UNTRUE_ONCE_SETTLED)
     if EventType.INVOICE_SETTLED in events:

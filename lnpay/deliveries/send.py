@@ -147,7 +147,7 @@ def _send(outbox: Outbox, delivery: Delivery) -> str:
         return _send_to_endpoint(outbox, delivery, delivery.endpoint_id)
     event = make_event(outbox, delivery)
     with outbox.repository.reading() as tx:
-        # The last step before sending: this process may have stood still, and the message may be untrue since.
+        # The last step before sending: this process may have stalled, and the message may no longer be true.
         if not tx.deliveries.is_held(delivery):
             return "taken"
     try:

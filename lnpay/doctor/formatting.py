@@ -1,4 +1,4 @@
-"""How the doctor writes lengths of time."""
+"""Format durations for the doctor's findings."""
 
 from __future__ import annotations
 

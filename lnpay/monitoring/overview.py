@@ -1,4 +1,4 @@
-"""Use case: the operator's overview: what needs attention, and how the last days went."""
+"""Use case: the operator's overview of what needs attention, and of the last days."""
 
 from __future__ import annotations
 

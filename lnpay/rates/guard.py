@@ -1,4 +1,4 @@
-"""Which prices are believed: two sources must agree, and a price that comes alone must be near the last ones."""
+"""Which prices are trusted: two sources must agree, and a single source's price must be near the last ones."""
 
 from __future__ import annotations
 

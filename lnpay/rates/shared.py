@@ -1,4 +1,4 @@
-"""The price that servers share: what `Rates` needs of the database, which this package does not know."""
+"""The price that servers share: the interface that `Rates` needs, so that this package does not know the database."""
 
 from __future__ import annotations
 

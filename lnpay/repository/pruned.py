@@ -1,4 +1,4 @@
-"""Unpaid invoices that were deleted after a long time: what remains of them, and their totals."""
+"""What is kept of old unpaid invoices after they are deleted, and their totals."""
 
 from __future__ import annotations
 

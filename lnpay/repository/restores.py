@@ -1,4 +1,4 @@
-"""When a backup or a diverged copy became the database: refunds of orders from before then are in doubt."""
+"""When the database was replaced with a backup or a diverged copy: refunds of earlier orders are in doubt."""
 
 from __future__ import annotations
 

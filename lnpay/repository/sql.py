@@ -1,4 +1,4 @@
-"""What the modules of this package share: reading rows, and inserts."""
+"""Shared helpers of this package: reading rows, and inserts."""
 
 from __future__ import annotations
 

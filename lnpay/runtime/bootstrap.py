@@ -136,7 +136,7 @@ def _database(settings: Settings, clock: Clock, steady: Callable[[], float] | No
         statement_timeout_seconds=settings.db_statement_timeout_seconds,
     )
     repository.upgrade()
-    # Before anything can send a refund: the part of the history that a restore lost may have sent it already.
+    # Before anything can send a refund, because it may already have been sent between a backup and its restore.
     notice_restore(repository, clock())
     return repository
 

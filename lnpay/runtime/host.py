@@ -1,4 +1,4 @@
-"""The name by which this machine's workers are distinguished from those of others."""
+"""The name that distinguishes this machine's workers from those of other machines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The simulated world with its HTTP front: what tests and the sandbox's server work with."""
+"""The simulated world with its HTTP interface, for tests and the sandbox's server."""
 
 from __future__ import annotations
 

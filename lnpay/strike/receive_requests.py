@@ -1,7 +1,7 @@
 """Strike's receive requests: payment requests whose expiry the caller chooses, created in one call.
 
 Unlike an invoice, a request has no name of ours, so creating one is not safe to repeat: a repeat makes another one. It
-has no state either; its receives tell what was paid. Source: Strike API, "Receive requests".
+has no state either; its receives show what was paid. Source: Strike API, "Receive requests".
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ RECEIVE_COMPLETED = "receive-request.receive-completed"
 """The event of a payment that is final. Its entityId is the receive request."""
 
 MOST_IDS = PAGE_SIZE
-"""So many requests can be asked about in one call."""
+"""How many requests one call can ask about."""
 
 MAX_PAGES = 10
-"""So many pages of one request's receives are read."""
+"""How many pages of one request's receives are read."""
 
 SMALLEST_PAGE = 10
 """A page of fewer rows is the last. How many rows a page has if none are asked for is not documented."""

@@ -1,4 +1,4 @@
-"""What a database holds, told without changing anything: any version of LNPay's tables, SQLite or PostgreSQL."""
+"""Summarise what a database holds, without changing it: any version of LNPay's tables, SQLite or PostgreSQL."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Which code may use the tables. Servers of two versions work side by side while an upgrade is rolled out.
 
-Migrations only expand: older code does not know what they add, and works as before. A migration that does more names
-the oldest code that can still use the tables, in a variable `oldest_code` of its file. The latest of those is kept in
-the database, beside the version that it applies to. Rows that older code cannot read raise it too (`require_code`).
+Migrations only add to the tables: older code ignores what they add, and works as before. A migration that does more
+names the oldest code that can still use the tables, in a variable `oldest_code` of its file. The latest of those is
+kept in the database, beside the version that it applies to. Rows that older code cannot read raise it too
+(`require_code`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Copy a database from SQLite to PostgreSQL, and compare every value afterwards.
 
-What was written is compared as each database keeps it, not as the program reads it: JSON stays the same text, to the
-last digit.
+The comparison is of the values as each database stores them, not as the program reads them: JSON must be the same text,
+to the last digit.
 """
 
 from __future__ import annotations

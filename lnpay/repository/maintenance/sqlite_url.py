@@ -1,4 +1,4 @@
-"""SQLite files as addresses. Nothing else in the project writes or reads such an address by hand.
+"""SQLite database URLs. No other code builds or parses them.
 
 Folders have names like `José #1`, `100% shop` and `C:\\lnpay`: in an address every odd character is percent-encoded.
 """

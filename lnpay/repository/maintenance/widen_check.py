@@ -1,6 +1,6 @@
-"""Letting a CHECK take more words, or a column longer text, in migrations.
+"""Helpers for migrations: let a CHECK accept more values, or a column longer text.
 
-Their tables may hold a million rows, which stay where they are.
+The table may have a million rows, so it is not rewritten.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What an operator looks at when something waits for long; `figures` counts the rest."""
+"""Rows that have waited too long and need the operator; `figures` counts the rest."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What came in and what went back, in the order of time and page by page: reports read months of it at once.
+"""Payments and refunds in chronological order, page by page: a report reads months of them at once.
 
-A page is a query of its own that goes on after the last row of the one before, so that neither a long report nor a slow
-reader holds anything open. Only the columns that books need are read.
+Each page is its own query, starting after the last row of the previous one, so that neither a long report nor a slow
+reader keeps a transaction open. Only the columns that a report needs are read.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where payments stand, many at once: the little that a customer's open page wants to know again and again."""
+"""The status of many payments at once: the few columns that open payment pages poll for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Refunds of every kind as the operator looks for them: the newest first, page by page."""
+"""The operator's list of refunds of every kind: newest first, page by page."""
 
 from __future__ import annotations
 

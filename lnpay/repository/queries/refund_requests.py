@@ -1,6 +1,6 @@
-"""Asking for refunds and canceling them. The sum of an invoice's refunds never exceeds what was received for it.
+"""Creating and canceling refunds. The sum of an invoice's refunds never exceeds what was received for it.
 
-`invoices.refund_reserved_sats` is what its refunds that are not canceled add up to. It is moved in the transaction that
+`invoices.refund_reserved_sats` is the sum of its refunds that are not canceled. It is moved in the transaction that
 adds or cancels one, and a CHECK of the database compares it with what was received.
 """
 

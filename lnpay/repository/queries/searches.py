@@ -1,4 +1,4 @@
-"""Invoices as people look for them: a list of the newest, page by page, filtered, or what has a certain name.
+"""The operator's list and search of invoices: newest first, page by page, filtered, or found by an id.
 
 A page goes on from the last row of the one before (not from a row number), and every question is answered by an index,
 so that the ten-thousandth page of a million invoices is as quick as the first.

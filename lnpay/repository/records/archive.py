@@ -1,4 +1,4 @@
-"""What is archived of an invoice, how it is compressed, and the one way in which it is read."""
+"""Which parts of an invoice are archived, how they are compressed, and the only code that reads them."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Tables in files of their own, and what all tables are made with; `tables` has every one."""
+"""Tables that have their own files, and what all tables share; `tables` has every table."""

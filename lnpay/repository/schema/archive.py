@@ -1,4 +1,4 @@
-"""The archive of old invoices: what nothing needs daily, compressed."""
+"""The archive of old invoices: rarely read columns, compressed."""
 
 from __future__ import annotations
 

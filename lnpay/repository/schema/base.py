@@ -1,4 +1,4 @@
-"""What every table is made with."""
+"""What all tables share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Types of columns: what a database would change or accept, they refuse."""
+"""Column types that refuse values which a database would accept or silently change."""
 
 from __future__ import annotations
 

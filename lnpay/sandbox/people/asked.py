@@ -1,4 +1,4 @@
-"""What a payment request asks a customer for, for the wallet's page."""
+"""What a payment request asks for, as the wallet's page shows it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Strike's side: the account's invoices, payments and webhooks, and what they come to."""
+"""Strike's side: the account's invoices, payments, webhooks and ledger."""

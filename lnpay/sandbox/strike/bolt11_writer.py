@@ -1,6 +1,6 @@
 """Write BOLT11 payment requests, signed with a real node key.
 
-Written from the specification (BOLT 11, BIP 173) and on purpose apart from the code that reads them.
+Written from the specification (BOLT 11, BIP 173), and deliberately independent of the code that reads them.
 """
 
 from __future__ import annotations

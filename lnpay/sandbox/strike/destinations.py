@@ -1,4 +1,4 @@
-"""How a payout to an address goes: by a rule, or by what the address is called.
+"""How a payout to an address behaves: by a rule, or by the address's name.
 
 A behaviour is "complete", "fail" (FAILED at once), "noroute" (422 LN_ROUTE_NOT_FOUND), "unknown" (no such
 address), "pending" (until told), "pending:60" (COMPLETED after 60 s) or "pendingfail:60" (FAILED after 60 s).

@@ -1,4 +1,4 @@
-"""Invoices: made, quoted, paid, cancelled."""
+"""Strike's invoices: created, quoted, paid, cancelled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The provider's book: appended to, never changed. Tests prove what money did from it alone."""
+"""The provider's append-only ledger. Tests rely on it alone to check where money went."""
 
 from __future__ import annotations
 

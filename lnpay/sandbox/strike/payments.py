@@ -1,4 +1,4 @@
-"""Paying out: quotes, their execution, and what becomes of the payments."""
+"""Payouts: quotes, their execution, and the outcomes of the payments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Receive requests: made, and paid any number of times."""
+"""Strike's receive requests: created, and paid any number of times."""
 
 from __future__ import annotations
 

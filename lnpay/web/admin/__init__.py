@@ -1,6 +1,6 @@
-"""The operator's page: what needs a person, every invoice and its history, and the buttons that help.
+"""The operator's pages: what needs attention, every invoice and its history, and the buttons that resolve problems.
 
-There is no such page unless ADMIN_PASSWORD is set. It works without JavaScript: forms, and a redirect after each.
+They exist only if ADMIN_PASSWORD is set. They work without JavaScript: forms, and a redirect after each.
 """
 
 from lnpay.web.admin.setup import set_up_admin

@@ -1,4 +1,4 @@
-"""The blueprint that every route of the operator's page is part of."""
+"""The blueprint of the operator's pages."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The picture of the last days: where each bar begins and how high it is, in whole units of the drawing.
+"""The chart of the last days: the position and height of each bar, in whole units of the drawing.
 
-Above the line is what came in, in time and (on top of it) late; below it what was sent back, at the same scale.
+Payments are above the line, those in time with the late ones stacked on top; refunds are below it, at the same scale.
 """
 
 from __future__ import annotations

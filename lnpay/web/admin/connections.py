@@ -1,6 +1,6 @@
-"""Connecting shops: the list of API keys, creating and revoking one, and the answer to a plugin that asks for one.
+"""Connecting shops: list, create and revoke API keys, and authorize a plugin that asks for one.
 
-A key is in the answer to the request that creates it and nowhere else: not in a cookie, an address or the log.
+A key appears only in the answer to the request that creates it, never in a cookie, a URL or the log.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Logging in and out, and who may pass: every other route of the operator's page is behind this."""
+"""Logging in and out, and the check that guards every other route of the operator's pages."""
 
 from __future__ import annotations
 

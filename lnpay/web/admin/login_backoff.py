@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoginBackoff:
-    """So many wrong tries are free; then each makes the pause twice as long, from `first` to `longest`."""
+    """This many wrong tries are free; then each one doubles the pause, from `first` up to `longest`."""
 
     free: int
     first: timedelta
     longest: timedelta
 
     def pause_after(self, wrong: int) -> timedelta:
-        """How long the next try has to wait after so many wrong ones."""
+        """How long the next try has to wait after this many wrong ones."""
         over = wrong - self.free
         return timedelta(0) if over < 0 else min(self.longest, self.first * 2 ** min(over, 10))
 
@@ -44,7 +44,7 @@ WITH_ONE = LoginBackoff(5, timedelta(seconds=10), timedelta(minutes=5))
 WITH_STRANGERS = LoginBackoff(50, timedelta(seconds=2), timedelta(minutes=1))
 
 FORGET_AFTER = timedelta(hours=2)
-"""Tries are forgotten when so much time has passed since the last pause."""
+"""Wrong tries are forgotten once this much time has passed since the last pause."""
 
 STRANGERS = "strangers"
 

@@ -1,6 +1,6 @@
-"""Who is logged in: a signed cookie that ends, and what proves that a form is ours.
+"""Who is logged in: a signed cookie that expires, and the token that proves that a form is ours.
 
-Everything is signed with a key made of ADMIN_PASSWORD, so that changing the password ends every session.
+Both are signed with a key derived from ADMIN_PASSWORD, so changing the password ends every session.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def end_sessions(now: datetime) -> None:
 
 
 def is_logged_in(now: datetime) -> bool:
-    """Whether this request is of a session that has not ended. Keeps it from falling asleep."""
+    """Whether this request belongs to a session that has not expired. Extends the session."""
     if "id" not in session:
         return False
     began_at, seen_at = (datetime.fromtimestamp(session[name], UTC) for name in ("began_at", "seen_at"))
@@ -84,7 +84,7 @@ def is_form_ours() -> bool:
 
 
 def is_from_here() -> bool:
-    """Whether this request comes from a page of ours, by the word of the browser. Programs give no word."""
+    """Whether this request comes from one of our pages, according to the browser. Programs do not say."""
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"

@@ -1,4 +1,4 @@
-"""One invoice's history, in the order in which it happened: of its own row, its refund's and its messages'."""
+"""One invoice's history in chronological order, from its own row, its refunds and its messages."""
 
 from __future__ import annotations
 

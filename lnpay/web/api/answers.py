@@ -1,6 +1,6 @@
-"""The shapes of what we say: answers to the shop, and deliveries to it.
+"""The shapes of what LNPay sends: answers to the shop, and deliveries to it.
 
-Routes build plain dicts of these types; `GET /openapi.json` shows them. More fields may come, none will go.
+Routes build plain dicts of these types; `GET /openapi.json` shows them. Fields may be added, never removed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""JSON bodies of requests, and the sentences for what is wrong with one."""
+"""JSON request bodies, and the messages about what is wrong with one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def read_json(request: Request, model: type[Model]) -> Model:
 
 
 def invalid_fields(fields: dict[str, str]) -> InvalidRequest:
-    """An InvalidRequest that says of each field what is wrong with it."""
+    """An InvalidRequest that says what is wrong with each field."""
     said = "; ".join(f"{field} {why}" for field, why in fields.items())
     return InvalidRequest(said[:1000], errors=fields)
 
@@ -98,7 +98,7 @@ _SENTENCES = {
     "literal_error": "must be {expected}",
     "too_short": "must not be empty: leave it out instead",
 }
-"""What is said of each kind of mistake that pydantic finds; with its limits."""
+"""The message for each kind of mistake that pydantic finds, with its limits."""
 
 
 def _sentence(error: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Strike's API: the front door (limits, firewall, keys) and the way to the endpoints."""
+"""The entry to Strike's API: rate limits, firewall and keys, then dispatch to the endpoints."""
 
 from __future__ import annotations
 

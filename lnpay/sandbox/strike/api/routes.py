@@ -1,4 +1,4 @@
-"""How endpoints of Strike's API are registered, and what they are given."""
+"""How the endpoints of Strike's API are registered, and the arguments that they get."""
 
 from __future__ import annotations
 
