@@ -322,4 +322,6 @@ def _database_path(path: str | None, text: str) -> Path:
     if not whole.parent.is_dir():
         odd = ". In the address a % of the path is written %25" if "%" in text else ""
         raise ValueError(f"names a file in a folder that does not exist: create the folder first{odd}")
+    if whole.is_dir():
+        raise ValueError("names a folder: write the name of a file in it, such as invoices.sqlite, after it")
     return whole

@@ -79,6 +79,9 @@ _ONLY_READS = "lnpay_only_reads"
 OUR_MISTAKES = (DataError, IntegrityError, NotSupportedError, ProgrammingError)
 """Errors about a statement or row. All other database errors mean that the database is unavailable."""
 
+FILE_TROUBLE = ("SQLITE_CANTOPEN", "SQLITE_NOTADB", "SQLITE_READONLY", "SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CORRUPT")
+"""How SQLite's errors about the file or its disk begin."""
+
 
 class Transaction:
     """One unit of work. Rows are reached by noun; nothing is visible to others before the commit."""
@@ -209,7 +212,7 @@ def _translating() -> Iterator[None]:
     except (DBAPIError, PoolTimeout) as error:
         if isinstance(error, OUR_MISTAKES):
             raise
-        name, reason = error.__class__.__name__, lost_reason(error)
+        name, reason = error.__class__.__name__, lost_reason(error) or _file_reason(error)
         if reason is None:
             log.error("database unavailable error=%s", name, exc_info=error)
         else:
@@ -217,6 +220,13 @@ def _translating() -> Iterator[None]:
         if is_cancelled(error):
             raise StorageUnavailable("the database took longer than DB_STATEMENT_TIMEOUT") from error
         raise StorageUnavailable("the database is not available right now") from error
+
+
+def _file_reason(error: BaseException) -> str | None:
+    """What is wrong with the SQLite file, in one line; None for any other error, whose place in the code matters."""
+    original = getattr(error, "orig", None)
+    is_about_file = getattr(original, "sqlite_errorname", "").startswith(FILE_TROUBLE)
+    return str(original) if is_about_file else None
 
 
 def _create_engine(database_url: str, max_connections: int = MAX_CONNECTIONS, limits: tuple[str, ...] = ()) -> Engine:

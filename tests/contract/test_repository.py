@@ -1462,11 +1462,20 @@ class TestUnavailable:
                 with opened(url) as repository, pytest.raises(StorageUnavailable, match="not available right now"):
                     call(repository)
 
-    def test_a_file_that_is_no_database_is_unavailable(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("name", "reason"), [("note.txt", "file is not a database"), ("", "unable to open database file")]
+    )
+    def test_a_file_that_is_no_database_is_unavailable_for_a_reason(
+        self, tmp_path: Path, name: str, reason: str, caplog: pytest.LogCaptureFixture
+    ) -> None:
         (tmp_path / "note.txt").write_bytes(b"this is not a database at all\n" * 100)
 
-        with opened(f"sqlite:///{tmp_path}/note.txt") as repository, pytest.raises(StorageUnavailable):
+        with opened(f"sqlite:///{tmp_path}/{name}") as repository, pytest.raises(StorageUnavailable):
             repository.upgrade()
+
+        [logged] = [one for one in caplog.records if one.levelname == "ERROR"]
+        assert logged.getMessage().endswith(f"reason={reason}")
+        assert logged.exc_info is None
 
     def test_a_file_locked_past_the_timeout_is_unavailable_and_loses_nothing(
         self, sqlite: Repository, monkeypatch: pytest.MonkeyPatch

@@ -608,6 +608,8 @@ class TestDatabase:
             ("sqlite://", "must name a file"),
             ("sqlite:///:memory:", "must name a file"),
             ("sqlite:///no/such/folder/x.sqlite", "create the folder first"),
+            ("sqlite:///config", "names a folder"),
+            ("sqlite:///.", "names a folder"),
         ],
     )
     def test_another_one_is_refused_with_what_to_write(self, url: str, why: str) -> None:
