@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, TextClause, select, text, union, update
+from sqlalchemy import ColumnElement, Connection, Select, TextClause, select, text, union, union_all, update
 
 from lnpay.domain.model import Invoice
 from lnpay.domain.states import InvoiceState, check_invoice_move
@@ -57,25 +57,30 @@ class GreenfieldInvoices:
         if not queries:
             return []
         if len(queries) <= _MOST_IN_ONE_QUERY:
-            ids = self._page(queries, skip, limit)
+            ids = self._page(queries, skip, limit, may_overlap=bool(wanted.text))
         else:
             ids = self._merged_page(queries, skip, limit)
         rows = read_invoices(self._connection, select(t).where(t.c.id.in_(ids)))
         return sorted(rows, key=lambda one: (one.issue.opened_at, one.id), reverse=True)
 
-    def _page(self, queries: list[Select[Any]], skip: int, limit: int) -> list[int]:
-        """The ids of a page, found by the database: what is left out is never read into this process."""
+    def _page(self, queries: list[Select[Any]], skip: int, limit: int, *, may_overlap: bool) -> list[int]:
+        """The ids of a page, found by the database: what is left out is never read into this process.
+
+        may_overlap: an invoice may be wanted in more than one way, so the ways must be compared.
+        """
+        newest = [one.order_by(t.c.opened_at.desc(), t.c.id.desc()) for one in queries]
         if len(queries) == 1:
-            page = queries[0].order_by(t.c.opened_at.desc(), t.c.id.desc())
+            page = newest[0].offset(skip).limit(limit)
         else:
-            # Each part in a query of its own, because not every database sorts and limits the parts of a union.
-            parts = [
-                select(one.order_by(t.c.opened_at.desc(), t.c.id.desc()).limit(skip + limit).subquery())
-                for one in queries
-            ]
-            every = union(*parts).subquery()
-            page = select(every.c.id).order_by(every.c.opened_at.desc(), every.c.id.desc())
-        return read_rows(self._connection, t, page.offset(skip).limit(limit), lambda row: int(row.id))
+            # SQLite reads the indexes side by side, in their order, up to the page. PostgreSQL would read and sort all
+            # of each part, unless each has a limit of its own, which SQLite would put between the index and the merge.
+            if self._connection.dialect.name == "postgresql":
+                queries = [select(one.limit(skip + limit).subquery()) for one in newest]
+            every = (union if may_overlap else union_all)(*queries)
+            found = every.selected_columns
+            merged = every.order_by(found.opened_at.desc(), found.id.desc()).offset(skip).limit(limit)
+            page = select(merged.subquery().c.id)
+        return read_rows(self._connection, t, page, lambda row: int(row.id))
 
     def _merged_page(self, queries: list[Select[Any]], skip: int, limit: int) -> list[int]:
         """The same for more queries than a database takes in one. Each is about one order, so it finds few rows."""
