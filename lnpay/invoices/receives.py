@@ -9,15 +9,16 @@ none.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from decimal import Decimal
 
 from lnpay.deliveries.owe import owe_delivery, owe_settled
 from lnpay.domain.errors import InvalidRequest, RateUnavailable, StrikeAmbiguous
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Invoice, Rate
-from lnpay.domain.money import MSATS_PER_SAT, CurrencyAmount, refund_sats
+from lnpay.domain.money import CURRENCIES, MSATS_PER_SAT, CurrencyAmount, refund_sats
 from lnpay.domain.receives import Judgement, Receive, judge, total_of
 from lnpay.domain.states import PAYABLE, Accepter, InvoiceState, LatePayments
 from lnpay.http.outgoing import Timeout
@@ -34,6 +35,12 @@ CLOSE_PERCENT = 2
 """If a Strike user pays in another currency, the sats are known only through a rate. An amount this close to the price
 counts as the price, because Strike users pay exactly what the payment request asks for.
 """
+
+ROUGH_PERCENT = 20
+"""The same, if only the price at the time when LNPay notices the payment is known: it may have moved since."""
+
+PEGGED = {"USDT": "usd"}
+"""Currencies of Strike's that the price sources do not have, and what their price is."""
 
 
 def settle_receives(
@@ -62,11 +69,12 @@ def settle_receives(
     except RateUnavailable as error:
         log.warning("late payment waits for a price invoice_id=%s error=%s", request_id, error.message)
         return Outcome.NOT_FINAL
+    prices = _foreign_prices(context, request_id, final, price_seconds)
     with context.repository.transaction() as tx:
         invoice = tx.receives.lock_invoice(request_id)
         if invoice is None:
             return _note_pruned(tx, request_id, final, now)
-        added = [one for one in final if _store(tx, invoice, one, now)]
+        added = [one for one in final if _store(tx, invoice, one, prices, now)]
         if invoice.state in PAYABLE:
             _note_pending(tx, invoice, pending, now)
             outcome = _judge(context, tx, invoice, pending, price, now)
@@ -97,12 +105,38 @@ def _note_pruned(tx: Transaction, request_id: str, final: list[StrikeReceive], n
     return Outcome.ALREADY
 
 
-def _store(tx: Transaction, invoice: Invoice, one: StrikeReceive, now: datetime) -> bool:
+def _foreign_prices(
+    context: SettlementContext, request_id: str, final: list[StrikeReceive], seconds: float
+) -> dict[str, Decimal]:
+    """Prices of one bitcoin in the currencies of payments that the price of the sale cannot convert. May fetch.
+
+    Without a price, a currency is left out: its payments count as what was asked for.
+    """
+    foreign = [one for one in final if one.received.msats is None]
+    if not foreign or context.late.price_within is None:
+        return {}
+    with context.repository.reading() as tx:
+        invoice = tx.invoices.find_by_strike_id(request_id)
+        new = [one for one in foreign if not tx.receives.is_known(one.receive_id)]
+    prices: dict[str, Decimal] = {}
+    for one in new if invoice is not None else ():
+        currency = one.received.currency
+        code = PEGGED.get(currency, currency.lower())
+        if invoice is None or code not in CURRENCIES or _worth(invoice, one.received, one.credited) is not None:
+            continue
+        try:
+            prices[currency] = context.late.price_within(code, seconds, invoice.rate.as_of).price
+        except RateUnavailable as error:
+            log.warning("payment is not converted invoice_id=%s error=%s", request_id, error.message)
+    return prices
+
+
+def _store(tx: Transaction, invoice: Invoice, one: StrikeReceive, prices: Mapping[str, Decimal], now: datetime) -> bool:
     return tx.receives.add(
         invoice.id,
         one.receive_id,
         kind=one.kind,
-        amount_sats=count_sats(invoice, one.received, one.credited),
+        amount_sats=count_sats(invoice, one.received, one.credited, prices.get(one.received.currency)),
         received=one.received,
         credited=one.credited,
         conversion_rate=one.conversion_rate,
@@ -112,12 +146,19 @@ def _store(tx: Transaction, invoice: Invoice, one: StrikeReceive, now: datetime)
     )
 
 
-def count_sats(invoice: Invoice, received: CurrencyAmount, credited: CurrencyAmount | None) -> int:
-    """How many sats a payment counts as. Exact, unless a Strike user paid in another currency (see CLOSE_PERCENT)."""
+def count_sats(
+    invoice: Invoice, received: CurrencyAmount, credited: CurrencyAmount | None, price: Decimal | None = None
+) -> int:
+    """How many sats a payment counts as. Exact, unless a Strike user paid in another currency (see CLOSE_PERCENT).
+
+    price: of one bitcoin in the currency of `received`, by which it is judged if the price of the sale says nothing.
+    """
     if received.sats is not None:
         return received.sats
-    about = _worth(invoice, received, credited)
-    if about is None or abs(about - invoice.amount_sats) * 100 <= invoice.amount_sats * CLOSE_PERCENT:
+    about, percent = _worth(invoice, received, credited), CLOSE_PERCENT
+    if about is None and price is not None:
+        about, percent = _sats_at(price, received.amount), ROUGH_PERCENT
+    if about is None or abs(about - invoice.amount_sats) * 100 <= invoice.amount_sats * percent:
         return invoice.amount_sats
     return about
 
@@ -128,11 +169,15 @@ def _worth(invoice: Invoice, received: CurrencyAmount, credited: CurrencyAmount 
         return max(1, credited.msats // MSATS_PER_SAT)
     for amount in (received, credited):
         if amount is not None and amount.currency.lower() == invoice.order.currency:
-            try:
-                return refund_sats(amount.amount, invoice.rate.price, 0)
-            except InvalidRequest:
-                return 1  # less than a sat, or an absurd amount: neither is the price
+            return _sats_at(invoice.rate.price, amount.amount)
     return None
+
+
+def _sats_at(price: Decimal, amount: Decimal) -> int:
+    try:
+        return refund_sats(amount, price, 0)
+    except InvalidRequest:
+        return 1  # less than a sat, or an absurd amount: neither is the price
 
 
 def _note_pending(tx: Transaction, invoice: Invoice, pending: list[StrikeReceive], now: datetime) -> None:

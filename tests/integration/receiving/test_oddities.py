@@ -156,6 +156,64 @@ class TestCounting:
             assert counted == (invoice.amount_sats if sats == "price" else sats)
 
 
+class TestAStrikeUserInAThirdCurrency:
+    """Neither the price of the sale nor the credit says what the payment is worth in bitcoin."""
+
+    @pytest.fixture
+    def shop(self, open_world: Open) -> World:
+        shop = open_world(currency="cad", settle_in="USD")
+        shop.simulator.config.strike_user_currency = "USD"
+        return shop
+
+    def test_a_fraction_of_the_price_neither_settles_nor_is_refunded_as_the_price(self, shop: World) -> None:
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice, 50, is_strike_user=True)
+        main_pass(shop.backend)
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
+
+        pay(shop, invoice)
+        main_pass(shop.backend)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+        assert sum(one.amount_sats for one in refunds_of(shop, invoice)) <= 50
+
+    @pytest.mark.parametrize("percent", [85, 100, 115])
+    def test_what_was_asked_for_settles_though_the_price_has_moved(self, shop: World, percent: int) -> None:
+        invoice = shop.sell()
+        pay(shop, invoice, is_strike_user=True)
+        shop.simulator.rates.set_price("usd", shop.backend.issuer.rates.current("usd").price * percent / 100)
+        shop.wait(300)
+        main_pass(shop.backend)
+
+        settled = shop.invoice(invoice.strike_invoice_id)
+        assert (settled.state, settled.received_sats) == (InvoiceState.SETTLED, invoice.amount_sats)
+
+    @pytest.mark.parametrize("user", ["USDT", "AUD"])
+    def test_every_currency_of_strikes_has_a_price(self, shop: World, user: str) -> None:
+        shop.simulator.config.strike_user_currency = user
+        invoice = shop.sell()
+        pay(shop, invoice, 500, is_strike_user=True)
+        main_pass(shop.backend)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
+        assert [abs(one.amount_sats - 500) <= 50 for one in receives_of(shop, invoice)] == [True]
+
+    @pytest.mark.parametrize("is_known", [True, False])
+    def test_without_a_price_it_counts_as_what_was_asked_for(self, shop: World, *, is_known: bool) -> None:
+        invoice = shop.sell()
+        pay(shop, invoice, is_strike_user=True)
+        if is_known:
+            for path in ("/coingecko/*", "/coinbase/*", "/v1/rates/*"):
+                shop.fault("GET", path, "error", status=500, times=None)
+            shop.wait(600)
+        else:
+            receive = list(shop.simulator.receive_requests.receives.values())[-1]
+            receive.oddities = {"amountReceived": {"amount": "5", "currency": "XYZ"}}
+        look(shop, invoice.strike_invoice_id)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+
+
 class TestFractionsOfASat:
     """Payments are counted to the millisat: a fraction is never a sat, however many there are."""
 
