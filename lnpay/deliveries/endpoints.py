@@ -16,7 +16,7 @@ from lnpay.deliveries.btcpay_message import btcpay_test_body
 from lnpay.deliveries.call_endpoint import EndpointAnswer, call_endpoint
 from lnpay.deliveries.send import Outbox
 from lnpay.domain.errors import Conflict, InvalidRequest, NotFound
-from lnpay.domain.events import EventType, body_of_test, new_webhook_id
+from lnpay.domain.events import BtcpayEventType, EventType, body_of_test, new_webhook_id
 from lnpay.domain.model import EndpointSettings, WebhookEndpoint
 from lnpay.domain.states import EndpointForm, EndpointSetter
 from lnpay.domain.webhook_signature import DELIVERY_SECRET_PREFIX, decode_delivery_secret
@@ -179,6 +179,8 @@ def _checked_events(events: Collection[str], form: EndpointForm) -> frozenset[st
     for name in events:
         if form is EndpointForm.STANDARD and name not in list(EventType):
             raise _invalid("events", f"must be among {', '.join(EventType)}")
+        if form is EndpointForm.BTCPAY and name in list(EventType):
+            raise _invalid("events", f"of the form btcpay must be among {', '.join(BtcpayEventType)}")
         # Plugins of a newer BTCPay Server may request events that LNPay never sends.
         if not _EVENT_NAME.fullmatch(name):
             raise _invalid("events", "must be names of events")

@@ -180,6 +180,7 @@ class TestEvents:
 
     def test_unknown_event_names_are_refused(self, world: World) -> None:
         assert refused(world, events=["Invoice Settled"])["events"] == "must be names of events"
+        assert "among InvoiceCreated, " in refused(world, events=["InvoiceSettled", "invoice.settled"])["events"]
         assert f"at most {MAX_EVENTS}" in refused(world, events=["A"] * (MAX_EVENTS + 1))["events"]
 
     def test_everything_can_be_said_beside_a_list(self, world: World) -> None:
