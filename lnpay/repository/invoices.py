@@ -51,6 +51,12 @@ PENDING_FOR = timedelta(days=7)
 
 _BY_CORRELATION_ID = select(t).where(t.c.correlation_id == bindparam("sought"))
 
+_ISSUED = {
+    column: select(t).where(t.c[column] == bindparam("sought"), t.c.strike_invoice_id.is_not(None))
+    for column in ("id", "strike_invoice_id", "token")
+}
+"""An issued invoice, by the value of a column."""
+
 _CHANGE_DRAFT = update(t).where(
     t.c.id == bindparam("draft_id"),
     t.c.strike_invoice_id.is_(None),
@@ -142,11 +148,11 @@ class Invoices:
 
     def find_by_strike_id(self, strike_invoice_id: str) -> Invoice | None:
         """The invoice with Strike's id `strike_invoice_id`."""
-        return self._named(t.c.strike_invoice_id, strike_invoice_id)
+        return self._named("strike_invoice_id", strike_invoice_id)
 
     def find_by_token(self, token: str) -> Invoice | None:
         """The invoice behind a checkout link."""
-        return self._named(t.c.token, token)
+        return self._named("token", token)
 
     def named(self, name: str) -> list[Invoice]:
         """Issued invoices that `name` may refer to, oldest first: by Strike's id or one of the shop's ids."""
@@ -162,7 +168,7 @@ class Invoices:
 
     def find(self, invoice_id: int) -> Invoice | None:
         """The invoice with the row number `invoice_id`."""
-        return self._one_invoice((t.c.id == invoice_id) & t.c.strike_invoice_id.is_not(None))
+        return read_invoice(self._connection, _ISSUED["id"], {"sought": invoice_id})
 
     def named_at_strike(self, names: Iterable[str]) -> set[str]:
         """Which of these names at Strike belong to orders of ours, issued or not."""
@@ -172,14 +178,11 @@ class Invoices:
         statement = select(t.c.strike_correlation_id).where(t.c.strike_correlation_id.in_(wanted))
         return set(self._connection.execute(statement).scalars())
 
-    def _named(self, column: Column[str], name: str) -> Invoice | None:
+    def _named(self, column: str, name: str) -> Invoice | None:
         # The name comes from an untrusted URL. PostgreSQL rejects NUL characters, and no name of ours has one.
         if not is_printable_ascii(name):
             return None
-        return self._one_invoice((column == name) & t.c.strike_invoice_id.is_not(None))
-
-    def _one_invoice(self, condition: ColumnElement[bool]) -> Invoice | None:
-        return read_invoice(self._connection, select(t).where(condition))
+        return read_invoice(self._connection, _ISSUED[column], {"sought": name})
 
     def payable_among(self, strike_invoice_ids: Iterable[str]) -> list[str]:
         """Which of these Strike ids are invoices of ours that a payment would still count for."""
