@@ -41,26 +41,28 @@ def add_refunds(commands: Subparsers) -> None:
     listing.set_defaults(command=_list)
     _add_create(refunds)
     _add(refunds, "show", _show, "one refund and everything that was tried")
-    _add(refunds, "approve", _approve, "send a held refund in spite of the limits, or refund a held late payment")
+    _add(refunds, "approve", _approve, "send a held refund despite the limits, or refund a held late payment")
     _add(refunds, "accept", _accept, "accept a held late payment instead of refunding it")
     _add(refunds, "retry", _retry, "it was not sent, as Strike's dashboard shows: try it again", with_note=True)
-    _add(refunds, "settle", _settle, "it was sent, or paid back in another way: close it", with_note=True)
+    _add(refunds, "settle", _settle, "it was sent, or you refunded it yourself: close it", with_note=True)
     _add(refunds, "cancel", _cancel, "withdraw a refund of a paid order, of which nothing was sent")
     address = _add(refunds, "address", _address, "send it to this address")
     address.add_argument("ln_address", help="Lightning address (name@host) or LNURL")
 
 
 def _add_create(commands: Subparsers) -> None:
-    parser = commands.add_parser("create", help="refund a paid order, whole or in part")
+    parser = commands.add_parser("create", help="refund a paid order, in full or in part")
     add_invoice_id(parser)
     how_much = parser.add_mutually_exclusive_group()
     how_much.add_argument("--amount", help="in the order's currency; without an amount, everything that is left")
     how_much.add_argument("--sats", help="the amount in sats")
-    parser.add_argument("--price", choices=("sale", "today"), default="sale", help="makes sats of --amount")
+    parser.add_argument(
+        "--price", choices=("sale", "today"), default="sale", help="the price that converts --amount to sats"
+    )
     where_to = parser.add_mutually_exclusive_group(required=True)
     where_to.add_argument("--to", metavar="ADDRESS", help="Lightning address (name@host) or LNURL")
     where_to.add_argument("--claim", action="store_true", help="print a link on which the customer enters an address")
-    parser.add_argument("--key", help="the same key gives the same refund, so that a repeat sends nothing twice")
+    parser.add_argument("--key", help="repeating a request with the same key sends nothing twice")
     parser.add_argument("--json", action="store_true", help="answer as JSON, for programs")
     parser.set_defaults(command=_create)
 
@@ -166,7 +168,7 @@ def _show(backend: Backend, options: argparse.Namespace) -> int:
 
 def _print_refund(refund: Refund, history: list[RefundAttempt]) -> None:
     print(f"{_sentence(refund)} (refund {refund.id})")
-    table = new_table("time (UTC)", "step", "what came of it", "quote", "fee", "code", "trace id")
+    table = new_table("time (UTC)", "step", "result", "quote", "fee", "code", "trace id")
     for one in history:
         fee = "-" if one.fee_sats is None else str(one.fee_sats)
         quote, code, trace = (value or "-" for value in (one.payment_quote_id, one.strike_code, one.trace_id))

@@ -273,8 +273,8 @@ class TestSendingAgain:
             found = tx.deliveries.of_invoice(hook.plugin.row(made).id)
         told = [one.text for one in timeline(hook.plugin.row(made), [], found, world.clock())]
 
-        assert "InvoiceCreated is not retried: the shop has asked for it again." in told
-        assert "The shop is to be told InvoiceCreated again." in told
+        assert "InvoiceCreated is not retried: the shop has requested it again." in told
+        assert "The shop is owed InvoiceCreated again." in told
 
     def test_one_that_waits_for_others_keeps_its_id_and_its_place(
         self, hook: Hook, world: World, shops: EndpointShops

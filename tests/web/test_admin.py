@@ -907,7 +907,7 @@ class TestInvoice:
         assert titles[:4] == ["Ordered", "Issued", "Time to pay over", "Paid late"]
         assert set(titles[4:7]) == {"Refund owed", "Message owed", "Refund: hold"}
         assert [one for one in titles if "Refund" in one][-2:] == ["Refund: by hand", "Refund sent"]
-        assert titles.count("Shop told") == 2
+        assert titles.count("Shop notified") == 2
         assert "1 minute too late" in page
         assert "by CoinGecko" in page
 

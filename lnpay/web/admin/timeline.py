@@ -147,14 +147,14 @@ def _of_delivery(delivery: Delivery, endpoint_urls: Mapping[int, str], *, is_rep
     if delivery.endpoint_id is not None:
         facts = (("To", endpoint_urls.get(delivery.endpoint_id, "a deleted webhook endpoint")), *facts)
     again = "" if delivery.original_id is None else " again"
-    yield Moment(delivery.created_at, "Message owed", f"The shop is to be told {name}{again}.", facts)
+    yield Moment(delivery.created_at, "Message owed", f"The shop is owed {name}{again}.", facts)
     tries = f"{delivery.attempts} attempt{'' if delivery.attempts == 1 else 's'}"
     if delivery.delivered_at is not None:
-        yield Moment(delivery.delivered_at, "Shop told", f"It took {name} after {tries}.", tone="fine")
+        yield Moment(delivery.delivered_at, "Shop notified", f"It accepted {name} after {tries}.", tone="fine")
     elif delivery.state is DeliveryState.WITHDRAWN:
         is_untrue = delivery.event_type in UNTRUE_ONCE_SETTLED
         why = "is no longer true: the order is paid" if is_untrue else "is not sent: its endpoint was deleted"
-        why = "is not retried: the shop has asked for it again" if is_replaced else why
+        why = "is not retried: the shop has requested it again" if is_replaced else why
         yield Moment(delivery.next_attempt_at, "Message withdrawn", f"{name} {why}.")
     elif delivery.state is DeliveryState.ABANDONED:
         text = f"{name} was given up after {tries}: {delivery.last_error}."

@@ -35,7 +35,7 @@ PATH = "/stores/<store_id>/webhooks/<webhook_id>/deliveries"
 
 
 class DeliveryAnswer(TypedDict):
-    """A message to a webhook, and what came of it."""
+    """A message to a webhook, and its outcome."""
 
     id: Annotated[str, Field(examples=[DELIVERY_ID])]
     timestamp: Seconds
