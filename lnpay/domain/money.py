@@ -217,9 +217,7 @@ def _refuse_two_readings(text: str, decimals: int) -> None:
         large = f"{match['whole']}{match['rest']}".lstrip("0") or "0"
         choice = f'"{large}"' + (f' or "{small}"' if small else "")
         sign = "comma" if "," in text else "point"
-        raise InvalidRequest(
-            f"is ambiguous: the {sign} could separate thousands or decimals; write {choice}, or send a JSON number"
-        )
+        raise InvalidRequest(f"is ambiguous: the {sign} could separate thousands or decimals; write {choice}")
     is_plain = _PLAIN.fullmatch(text) or _DECIMAL_COMMA.fullmatch(text)
     if not is_plain and (_WITH_COMMA.fullmatch(text) or _GROUPED.fullmatch(text)):
         raise InvalidRequest(

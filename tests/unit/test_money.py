@@ -119,7 +119,7 @@ class TestParseFiat:
         self, sent: str, currency: str, instead: str
     ) -> None:
         sign = "comma" if "," in sent else "point"
-        words = f"is ambiguous: the {sign} could separate thousands or decimals; write {instead}, or send a JSON number"
+        words = f"is ambiguous: the {sign} could separate thousands or decimals; write {instead}"
 
         assert refusal_of(sent, currency) == words
 
