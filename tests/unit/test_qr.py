@@ -179,6 +179,16 @@ class TestCodewords:
 
             assert codewords(text, version) == create_data(version, qrcode.ERROR_CORRECT_L, data)
 
+    @pytest.mark.parametrize("version", range(1, LARGEST_VERSION + 1))
+    def test_they_are_drawn_where_the_library_draws_them(self, version: int) -> None:
+        most = max(length for length in range(4297) if smallest_version(length) == version)
+        text = "".join(random.Random(version).choices(ALPHA_NUM.decode(), k=most))
+        code = qrcode.QRCode(version, error_correction=qrcode.ERROR_CORRECT_L, mask_pattern=7)
+        code.add_data(QRData(text, mode=MODE_ALPHA_NUM), optimize=0)
+        code.make(fit=False)
+
+        assert qr._matrix(text) == [bytes(row) for row in code.modules]
+
     @pytest.mark.parametrize("length", [1, 2, 21, 22, 23, 24])
     def test_they_are_those_of_the_library_where_little_or_no_room_is_left(self, length: int) -> None:
         data = [QRData("A" * length, mode=MODE_ALPHA_NUM)]

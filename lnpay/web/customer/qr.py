@@ -12,6 +12,7 @@ import re
 import struct
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from html import escape
 
 QUIET_ZONE = 4
@@ -93,13 +94,46 @@ def _matrix(text: str) -> Matrix:
     L because a screen does not tear, and larger modules help a camera more.
     Raises ValueError if the text exceeds the largest code.
     """
-    import qrcode
-
     from lnpay.web.customer.qr_codewords import codewords, smallest_version
 
     version = smallest_version(len(text))
+    empty, places = _layout(version)
+    modules = bytearray(empty)
+    words = bytes(codewords(text, version))
+    # Up to seven modules are left over.
+    for place, bit in zip(places, f"{int.from_bytes(words):0{8 * len(words)}b}", strict=False):
+        if bit == "1":
+            modules[place] ^= 1
+    side = _side_of(version)
+    return [bytes(modules[start : start + side]) for start in range(0, len(modules), side)]
+
+
+@cache
+def _layout(version: int) -> tuple[bytes, list[int]]:
+    """The modules of a code whose bits of data are all 0, row after row, and which module each bit inverts.
+
+    Kept, because payment requests of one shop need only a few versions.
+    """
+    empty, full = (_draw(version, word) for word in (0x00, 0xFF))
+    side = _side_of(version)
+    places: list[int] = []
+    # Two columns at a time from the right, upwards and downwards in turn, without the column of the timing pattern.
+    for turn, right in enumerate([*range(side - 1, 6, -2), 5, 3, 1]):
+        rows = range(side) if turn % 2 else reversed(range(side))
+        places += [row * side + column for row in rows for column in (right, right - 1)]
+    return empty, [place for place in places if empty[place] != full[place]]
+
+
+def _draw(version: int, word: int) -> bytes:
+    """The library's modules of a code in which every codeword is `word`."""
+    import qrcode
+
     code = qrcode.QRCode(version, error_correction=qrcode.ERROR_CORRECT_L, mask_pattern=_MASK)
     # Where the library keeps the codewords of its data; it computes them only if there are none.
-    code.data_cache = codewords(text, version)
+    code.data_cache = [word] * _side_of(version) ** 2
     code.make(fit=False)
-    return [bytes(row) for row in code.modules]
+    return b"".join(bytes(row) for row in code.modules)
+
+
+def _side_of(version: int) -> int:
+    return 4 * version + 17
