@@ -36,6 +36,7 @@ from lnpay.runtime.backend import Backend
 from lnpay.runtime.bootstrap import build_backend
 from lnpay.runtime.console import add_log_file, run_program, set_up_console
 from lnpay.runtime.logs import set_up_logging
+from lnpay.runtime.version import version
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -88,6 +89,7 @@ def run() -> int:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="LNPay: Lightning payments for a shop, through Strike.")
+    parser.add_argument("--version", action="version", version=f"LNPay {version()}")
     parser.add_argument("--sandbox", action="store_true", help="try LNPay without key, account or money")
     parser.add_argument("--with-workers", action="store_true", help="run the workers inside this process")
     add_log_file(parser)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -19,6 +20,7 @@ from lnpay.runtime.listening import (
     url_of,
 )
 from lnpay.runtime.packages import PACKAGES, SANDBOX_PACKAGES
+from lnpay.runtime.version import version
 from tests.checkout import copy_program
 from tests.scenarios.live import ROOT, environment
 from tests.sources import FILES, imports
@@ -171,3 +173,15 @@ class TestListening:
 
         assert done.returncode == 1
         assert "PORT must be less than 65535" in done.stderr
+
+
+def test_the_version_is_said_without_any_settings() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "main.py", "--version"],
+        env={"LNPAY_ENV_FILE": os.devnull, "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (done.returncode, done.stdout) == (0, f"LNPay {version()}\n")
