@@ -137,8 +137,8 @@ def test_the_error_codes_are_the_code_s() -> None:
     assert errors.LnpayError.code in {code for _, code in shown}
 
 
-def test_the_pauses_are_the_code_s() -> None:
-    said = re.search(r"pauses of (.*?)\. ", section("Notifications").replace("\n", " "))
+def test_the_delays_are_those_of_the_code() -> None:
+    said = re.search(r"delays of (.*?)\. ", section("Notifications").replace("\n", " "))
     assert said is not None
     units = {"s": "seconds", "min": "minutes", "h": "hours"}
 
