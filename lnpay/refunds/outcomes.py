@@ -58,6 +58,13 @@ ASKED_LONG_AGO = (
 )
 
 
+PAID_ELSEWHERE = (
+    "the answer to a request for a quote was lost, and Strike shows a payment of this amount that is not known here, "
+    "so another copy of this database may have sent it. Look for it in Strike's dashboard: if it is there, use "
+    "python main.py refunds settle; if not, refunds approve"
+)
+
+
 INVOICE_PAID = (
     "Strike says that the customer's invoice was paid already, and no payment is known here. Look for it in Strike's "
     "dashboard: if it is there, use python main.py refunds settle; if not, refunds approve once the invoice has "

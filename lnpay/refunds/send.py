@@ -12,8 +12,8 @@ If even Strike's answers cannot resolve it, the refund stays in flight, with a r
 All of this relies on the database remembering what was sent. A restore from a backup loses some of that: see
 `after_restore`. A copy of the database that continues without the backup's mark is detected from Strike's answers:
 every copy derives the same keys (`keys`), so a quote that none of this database's requests can have created belongs to
-a refund that another copy may have sent. One gap remains, where Strike does not show quotes: if the answer to one of
-the requests is unknown (lost, or its process stopped), that request may have created the quote, and a new key is used.
+a refund that another copy may have sent. If the answer to one of the requests is unknown (lost, or its process
+stopped), that request may have created the quote; then the account's payments decide (`paid_elsewhere`).
 """
 
 from __future__ import annotations
@@ -25,19 +25,9 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from lnpay.deliveries.dispatcher import Dispatcher
-from lnpay.domain.errors import (
-    StrikeAmbiguous,
-    StrikeError,
-    StrikeRejected,
-    StrikeUnavailable,
-)
+from lnpay.domain.errors import StrikeAmbiguous, StrikeError, StrikeRejected, StrikeUnavailable
 from lnpay.domain.model import Hold, Refund
-from lnpay.domain.states import (
-    Closer,
-    HoldCause,
-    RefundState,
-    RefundStep,
-)
+from lnpay.domain.states import Closer, HoldCause, RefundState, RefundStep
 from lnpay.http.outgoing import Timeout
 from lnpay.refunds.after_restore import QUOTES_LAST, why_doubted
 from lnpay.refunds.destinations import why_lapsed
@@ -45,6 +35,7 @@ from lnpay.refunds.keys import next_key
 from lnpay.refunds.outcomes import (
     ASKED_LONG_AGO,
     INVOICE_PAID,
+    PAID_ELSEWHERE,
     PAUSES,
     STUCK,
     AskedToWait,
@@ -61,6 +52,7 @@ from lnpay.refunds.outcomes import (
     sent,
     why_refused,
 )
+from lnpay.refunds.paid_elsewhere import may_be_paid_elsewhere
 from lnpay.refunds.policy import why_held, why_held_before_quote, why_too_dear, why_unasked
 from lnpay.refunds.received import status_at_strike
 from lnpay.strike.answers import PaymentQuote
@@ -227,13 +219,19 @@ def _first_quote(sender: RefundSender, before: Refund, asked: Refund, error: Str
     """The key was used before. If our first answer was lost, continue with that quote, if Strike shows it.
 
     Reading a quote is not documented. If it cannot be read, its fee is unknown. This database never stored it and so
-    never executed it: a new key is safe. That is not certain if the first request is long ago, and never if none of
-    this database's requests can have created the quote: another copy of the database may have executed it.
+    never executed it: a new key is safe, unless another copy of the database has executed it. So it is held if Strike
+    shows a payment that may be it, if the first request is long ago, or if none of ours can have created the quote.
     """
     forked = hold_if_forked(sender, asked, error)
     if forked is not None or before.asked_at is None:
         return forked
     asked = dataclasses.replace(asked, unanswered_quotes=asked.unanswered_quotes - 1)
+    try:
+        may_be_paid = may_be_paid_elsewhere(sender, asked)
+    except StrikeError as unread:
+        return put_off(sender, asked, RefundStep.QUOTE, reason_of(unread), unread)
+    if may_be_paid:
+        return hold(sender, asked, Hold(HoldCause.FORKED, PAID_ELSEWHERE))
     quote_id = named_in(error, "paymentQuoteId")
     try:
         if quote_id is not None:

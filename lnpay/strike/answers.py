@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from lnpay.domain.errors import StrikeAmbiguous
-from lnpay.strike.reading import ODD, parse_time, read_object, read_sats, read_sats_or_none, read_text
+from lnpay.strike.reading import ODD, PAGE_SIZE, parse_time, read_object, read_sats, read_sats_or_none, read_text
+
+PAYMENT_CREATED = "payment.created"
+"""The event of a new outgoing payment."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,14 @@ class Payment:
     fee_sats: int | None = None
 
 
+@dataclass(frozen=True)
+class PaymentsMade:
+    """Ids of the account's outgoing payments since some moment. is_complete: Strike showed all of them."""
+
+    payment_ids: list[str]
+    is_complete: bool
+
+
 def read_quote(value: object) -> StrikeQuote:
     raw = read_object(value)
     try:
@@ -87,3 +99,19 @@ def read_payment(value: object) -> Payment:
         raise StrikeAmbiguous("Strike's payment is invalid") from error
     amount, total = read_sats_or_none(raw.get("amount")), read_sats_or_none(raw.get("totalAmount"))
     return Payment(payment_id, status, amount, None if amount is None or total is None else total - amount)
+
+
+def read_payments_made(events: Sequence[Mapping[str, Any]], since: datetime) -> PaymentsMade:
+    """The payments in a page of events, newest first. An event whose time cannot be read counts as recent."""
+    recent = [event for event in events if _is_since(event, since)]
+    data = [event.get("data") for event in recent if event.get("eventType") == PAYMENT_CREATED]
+    ids = [one.get("entityId") for one in data if isinstance(one, dict)]
+    is_complete = len(events) < PAGE_SIZE or len(recent) < len(events)
+    return PaymentsMade([one for one in ids if isinstance(one, str) and one], is_complete)
+
+
+def _is_since(event: Mapping[str, Any], since: datetime) -> bool:
+    try:
+        return parse_time(event.get("created")) >= since
+    except ODD:
+        return True

@@ -16,32 +16,26 @@ from typing import Any, TypedDict, Unpack
 import requests
 
 from lnpay.domain.addresses import is_payment_request
-from lnpay.domain.errors import (
-    StrikeAmbiguous,
-    StrikeError,
-    StrikeRejected,
-    StrikeUnavailable,
-)
+from lnpay.domain.errors import StrikeAmbiguous, StrikeError, StrikeRejected, StrikeUnavailable
 from lnpay.domain.model import Clock, utc_now
 from lnpay.domain.money import btc_to_sats, sats_to_btc
 from lnpay.domain.strike_time import CLOCK_WARN, StrikeTime
-from lnpay.http.outgoing import (
-    HttpAnswer,
-    Timeout,
-    call,
-    pooled_session,
+from lnpay.http.outgoing import HttpAnswer, Timeout, call, pooled_session
+from lnpay.strike.answers import (
+    PAYMENT_CREATED,
+    Payment,
+    PaymentQuote,
+    PaymentsMade,
+    StrikeQuote,
+    read_payment,
+    read_payment_quote,
+    read_payments_made,
+    read_quote,
 )
-from lnpay.strike.answers import Payment, PaymentQuote, StrikeQuote, read_payment, read_payment_quote, read_quote
 from lnpay.strike.buckets import Bucket, CallBudget
 from lnpay.strike.dates import date_of, is_from_strike_now
 from lnpay.strike.failures import error_data, kind_of, retry_after_seconds, unanswered
-from lnpay.strike.invoices import (
-    InvoicePage,
-    InvoiceStatus,
-    StrikeInvoice,
-    read_invoice,
-    read_page,
-)
+from lnpay.strike.invoices import InvoicePage, InvoiceStatus, StrikeInvoice, read_invoice, read_page
 from lnpay.strike.reading import (
     ODD,
     PAGE_SIZE,
@@ -56,7 +50,7 @@ from lnpay.strike.urls import literal, segment
 
 log = logging.getLogger(__name__)
 
-SUBSCRIBED_EVENTS = ("invoice.updated", "payment.created", "payment.updated", RECEIVE_COMPLETED)
+SUBSCRIBED_EVENTS = ("invoice.updated", PAYMENT_CREATED, "payment.updated", RECEIVE_COMPLETED)
 """Events that LNPay subscribes to at Strike."""
 
 MAX_ANSWER_BYTES = 5_000_000
@@ -241,13 +235,22 @@ class Strike:
         """Delete a subscription. Source: "Delete subscription"."""
         self._call("DELETE", f"/subscriptions/{segment(subscription_id)}", Bucket.OTHER)
 
-    def list_events(self) -> list[dict[str, Any]]:
+    def list_events(self, event_type: str | None = None) -> list[dict[str, Any]]:
         """The newest hundred events of the account, newest first; `deliverySuccess` says whether they were delivered.
 
-        Without a filter, which Strike's edge proxy may refuse. Source: "Get events".
+        event_type: only these; Strike's edge proxy may refuse that filter (StrikeRejected). Source: "Get events".
         """
         params = {"$orderby": "created desc", "$top": str(PAGE_SIZE)}
+        if event_type is not None:
+            params["$filter"] = f"eventType eq {literal(event_type)}"
         return read_array(read_items(self._call("GET", "/events", Bucket.OTHER, params=params)))
+
+    def list_payments_since(self, since: datetime) -> PaymentsMade:
+        """The account's outgoing payments since `since`, whichever program made them, by their events."""
+        try:
+            return read_payments_made(self.list_events(PAYMENT_CREATED), since)
+        except StrikeRejected:
+            return read_payments_made(self.list_events(), since)
 
     def newest_invoice(self) -> StrikeInvoice | None:
         """The account's newest invoice, whichever program created it; None if there is none. Source: "Get invoices"."""

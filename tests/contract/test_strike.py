@@ -34,7 +34,7 @@ from lnpay.http.outgoing import pooled_session
 from lnpay.sandbox import Simulator, VirtualClock, WsgiAdapter
 from lnpay.sandbox.faults import Fault
 from lnpay.strike import failures
-from lnpay.strike.answers import PaymentStatus
+from lnpay.strike.answers import PaymentsMade, PaymentStatus
 from lnpay.strike.buckets import Bucket
 from lnpay.strike.client import WEBHOOK_TIMEOUT, Strike
 from lnpay.strike.failures import LONGEST_WAIT_SECONDS, named_in
@@ -137,6 +137,9 @@ CALLS: dict[str, tuple[Call, str, Bucket, Any]] = {
     ),
     "delete_subscription": (lambda s: s.delete_subscription("s"), "DELETE", Bucket.OTHER, None),
     "list_events": (lambda s: s.list_events(), "GET", Bucket.OTHER, {"items": []}),
+    "list_payments_since": (
+        lambda s: s.list_payments_since(datetime(2026, 1, 1, tzinfo=UTC)), "GET", Bucket.OTHER, {"items": []},
+    ),
     "newest_invoice": (lambda s: s.newest_invoice(), "GET", Bucket.OTHER, {"items": []}),
     "get_profile": (lambda s: s.get_profile("a"), "GET", Bucket.OTHER, {"currencies": []}),
     "available_sats": (lambda s: s.available_sats(), "GET", Bucket.OTHER, []),
@@ -1318,6 +1321,25 @@ class TestLookingAtAnAccount:
         assert strike.list_events() == [{"id": "e1"}]
 
         assert fake.asked[0].params == {"$orderby": "created desc", "$top": "100"}
+
+    def test_the_payments_since_a_moment_are_those_of_events(self, fake: FakeStrike, strike: Strike) -> None:
+        since = datetime(2026, 1, 1, tzinfo=UTC)
+        rows: list[dict[str, Any]] = [
+            {"eventType": "payment.created", "created": "2026-01-01T00:00:00Z", "data": {"entityId": "p1"}},
+            {"eventType": "payment.created", "created": "yesterday", "data": {"entityId": "p2"}},
+            {"eventType": "payment.created", "created": "2026-01-01T00:00:00Z", "data": None},
+            {"eventType": "payment.created", "created": "2026-01-01T00:00:00Z", "data": {"entityId": 7}},
+            {"eventType": "invoice.updated", "created": "2026-01-01T00:00:00Z", "data": {"entityId": "i1"}},
+            {"eventType": "payment.created", "created": "2025-12-31T23:59:59Z", "data": {"entityId": "p0"}},
+        ]
+        fake.answer(200, {"items": rows})
+
+        assert strike.list_payments_since(since) == PaymentsMade(["p1", "p2"], is_complete=True)
+
+        assert fake.asked[0].params["$filter"] == "eventType eq 'payment.created'"
+        fake.answers.clear()
+        fake.answer(200, {"items": rows[:1] * 100})
+        assert not strike.list_payments_since(since).is_complete
 
     def test_the_newest_invoice_is_the_only_one_asked_for(self, fake: FakeStrike, strike: Strike) -> None:
         fake.answer(200, {"items": [INVOICE]})

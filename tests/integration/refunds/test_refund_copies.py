@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import shutil
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lnpay.domain.errors import StrikeRejected
+from lnpay.domain.model import Invoice
 from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import HoldCause, RefundState
 from lnpay.invoices.receives import reconcile_request
 from lnpay.refunds.by_hand import approve
 from lnpay.refunds.outcomes import hold_if_forked
+from lnpay.refunds.paid_elsewhere import MOST_PAYMENTS
 from lnpay.refunds.send import CLAIM, FORGOTTEN_AFTER
 from lnpay.runtime.worker_passes import main_pass
 from lnpay.sandbox.config import SimulatorConfig
 from tests.integration.refunds.refund_steps import CLAIM_SECONDS, POST_QUOTE, after_call, before_call, oversleep
-from tests.owing import ADDRESS, QUOTE, drain, history, owe, payouts, refund_of, send, twin
+from tests.owing import ADDRESS, PAYMENT, QUOTE, drain, history, owe, payouts, refund_of, send, twin
 from tests.refunding import refund, refunds_of, sell_paid
 from tests.world import World
+
+EVENTS = "/v1/events"
 
 
 @pytest.fixture
@@ -183,3 +188,93 @@ class TestARawCopyThatLacksAnotherRefund:
             keys.add(refunds_of(world, invoice)[0].idempotency_key)
 
         assert len(keys) == 4
+
+
+class TestPaymentsOfTheAccount:
+    """One request had no answer, and another payment of the account may be its quote's, sent by a copy."""
+
+    @pytest.fixture
+    def asked(self, world: World) -> Invoice:
+        """Its late payment is refunded; the answer to the first request for a quote was lost."""
+        invoice = owe(world)
+        world.fault("POST", QUOTE, "lost_answer", times=1)
+        send(world)
+        return invoice
+
+    def pay_out(self, world: World, sats: int, address: str = "alice@example.com") -> None:
+        """Another program pays from the account."""
+        quote = world.backend.strike.create_payment_quote(address, sats, str(uuid.uuid4()))
+        world.backend.strike.execute_payment_quote(quote.quote_id)
+
+    def test_of_the_same_amount_holds_the_refund(self, world: World, asked: Invoice) -> None:
+        self.pay_out(world, refund_of(world, asked).amount_sats)
+
+        drain(world)
+
+        held = refund_of(world, asked)
+        assert (held.state, held.held_because) == (RefundState.HELD, HoldCause.FORKED)
+        assert "Strike shows a payment of this amount" in str(held.reason)
+
+    @pytest.mark.parametrize("kind", ["another amount", "failed", "made before the sale", "of another refund"])
+    def test_that_cannot_be_it_does_not_delay_the_refund(self, world: World, kind: str) -> None:
+        sats = refund_of(world, owe(world, "bob@example.com")).amount_sats
+        if kind == "made before the sale":
+            self.pay_out(world, sats)
+        if kind == "of another refund":
+            send(world)
+        else:
+            world.fault("POST", QUOTE, "error", status=403, code="FORBIDDEN", times=1)
+            send(world)
+        world.wait(2)
+        invoice = owe(world)
+        world.fault("POST", QUOTE, "lost_answer", times=1)
+        send(world, (RefundState.REQUESTED,))
+        if kind == "another amount":
+            self.pay_out(world, sats + 1)
+        if kind == "failed":
+            self.pay_out(world, sats, "fail@example.com")
+
+        drain(world)
+
+        assert refund_of(world, invoice).state is RefundState.SENT
+
+    def test_too_many_to_read_holds_the_refund(self, world: World, asked: Invoice) -> None:
+        for _ in range(MOST_PAYMENTS + 1):
+            self.pay_out(world, 1_000)
+
+        drain(world)
+
+        assert refund_of(world, asked).held_because is HoldCause.FORKED
+
+    def test_that_cannot_be_read_holds_the_refund(self, world: World, asked: Invoice) -> None:
+        self.pay_out(world, 1_000)
+        world.fault("GET", PAYMENT, "error", status=404, code="NOT_FOUND", times=9)
+
+        drain(world)
+
+        assert refund_of(world, asked).held_because is HoldCause.FORKED
+
+    def test_are_found_where_filters_are_refused(self, world: World, asked: Invoice) -> None:
+        world.simulator.config.filter_policy = "block_all"
+        self.pay_out(world, refund_of(world, asked).amount_sats)
+
+        drain(world)
+
+        assert refund_of(world, asked).held_because is HoldCause.FORKED
+
+    def test_the_refund_waits_until_strike_shows_them(self, world: World, asked: Invoice) -> None:
+        world.fault("GET", EVENTS, "unreachable", times=3)
+
+        drain(world, hours=0.01)
+        assert refund_of(world, asked).state is RefundState.REQUESTED
+        drain(world)
+
+        assert refund_of(world, asked).state is RefundState.SENT
+        assert len(payouts(world)) == 1
+
+    def test_the_refund_is_sent_if_the_key_may_not_read_events(self, world: World, asked: Invoice) -> None:
+        world.fault("GET", EVENTS, "error", status=403, code="FORBIDDEN", times=9)
+
+        drain(world)
+
+        assert refund_of(world, asked).state is RefundState.SENT

@@ -1,0 +1,44 @@
+"""Use case: before a refund gets a new quote, check whether another copy of this database has already sent it.
+
+Strike answers DUPLICATE_PAYMENT_QUOTE, and one of this database's own requests had no answer. Then the quote may be
+that request's, or one that another copy requested under the same key and has executed since. Strike documents neither
+a way to read a quote nor a list of payments, but it keeps an event for each payment, and each payment can be read.
+"""
+
+from __future__ import annotations
+
+from lnpay.domain.errors import StrikeRejected
+from lnpay.domain.model import Refund
+from lnpay.refunds.outcomes import RefundSender
+from lnpay.strike.answers import PaymentStatus
+
+MOST_PAYMENTS = 20
+"""Payments that are read at most: each is a call of its own, and the claim on the refund lasts 30 seconds."""
+
+
+def may_be_paid_elsewhere(sender: RefundSender, refund: Refund) -> bool:
+    """Whether the account made a payment of this amount, unknown here, since Strike created the refund's invoice.
+
+    Also true if there are too many payments to tell; false if the API key may not read events. Raises StrikeUnavailable
+    or StrikeAmbiguous if Strike cannot say now.
+    """
+    with sender.repository.reading() as tx:
+        invoice = tx.invoices.find(refund.invoice_id)
+        assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
+    try:
+        made = sender.strike.list_payments_since(invoice.issue.opened_at)
+    except StrikeRejected:
+        return False
+    with sender.repository.reading() as tx:
+        unknown = [one for one in made.payment_ids if tx.refunds.find_by_payment(one) is None]
+    if not made.is_complete or len(unknown) > MOST_PAYMENTS:
+        return True
+    return any(_may_be(sender, refund, payment_id) for payment_id in unknown)
+
+
+def _may_be(sender: RefundSender, refund: Refund, payment_id: str) -> bool:
+    try:
+        payment = sender.strike.get_payment(payment_id)
+    except StrikeRejected:
+        return True
+    return payment.status is not PaymentStatus.FAILED and payment.amount_sats in (None, refund.amount_sats)
