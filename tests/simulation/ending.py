@@ -229,7 +229,7 @@ def _left_of(world: SimulatedWorld, home: Installation) -> Iterator[str]:
     known = {row[0] for row in query("SELECT receive_id FROM receives")}
     for receive in world.simulator.receive_requests.receives.values():
         customer = world.watch.customers[receive.request.request_id]
-        if receive.receive_id not in known and customer.home == home.name:
+        if receive.receive_id not in known and customer.home == home.name and not customer.is_forgotten:
             yield f"payment of an invoice that is not counted, {receive.state} at the provider"
     for row in query("SELECT * FROM refunds WHERE state NOT IN ('sent', 'canceled')"):
         if row["amount_sats"] < SMALLEST_WITH_A_FEE and (row["kind"] == "merchant" or home.has_requests):

@@ -36,10 +36,9 @@ PATHS = (
 def draw_receiving(seed: int, name: str, scene: Scene) -> dict[str, Any] | None:
     """How an installation receives at first, as settings; None if the world has no receive requests.
 
-    Drawn from a separate generator, so that worlds without them stay the same. Not in worlds that restore a database,
-    which does not know which requests were shown.
+    Drawn from a separate generator, so that worlds without them stay the same.
     """
-    if scene.kind != "any" or scene.has_restore or random.Random(f"receive {seed}").random() >= SHARE:
+    if scene.kind != "any" or random.Random(f"receive {seed}").random() >= SHARE:
         return None
     chance = random.Random(f"receive {name} {seed}")
     if chance.random() < 0.2:

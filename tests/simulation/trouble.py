@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -135,13 +135,7 @@ class Trouble:
         self.world.scheduler.note(f"a foreign invoice with {invoice.oddities}")
 
     def take_copy(self, home: Installation) -> None:
-        """Copy the database file as it is, without a mark.
-
-        Not between a request for a quote and its answer where Strike shows no quotes: docs/security.md names this gap.
-        """
-        open_requests = "SELECT 1 FROM refunds WHERE unanswered_quotes > 0 AND payment_quote_id IS NULL"
-        if home.rows.query(open_requests) and not self.world.simulator.config.has_payment_quote_read:
-            return
+        """Copy the database file as it is, without a mark."""
         home.take_copy()
         self.world.scheduler.note(f"the database of {home.name} is copied")
 
@@ -152,8 +146,12 @@ class Trouble:
         home.is_copied = True
         world.counts["raw copies put back"] += 1
         world.scheduler.note(f"the copy takes the place of the database of {home.name}")
-        known = {row[0] for row in home.rows.query("SELECT strike_invoice_id FROM invoices")}
+        query = "SELECT strike_invoice_id, expires_at FROM invoices WHERE strike_invoice_id NOT NULL"
+        known = {row[0]: datetime.fromisoformat(row[1]).replace(tzinfo=UTC) for row in home.rows.query(query)}
         world.watch.forget_told({row[0] for row in home.rows.query("SELECT webhook_id FROM deliveries")}, home.name)
         for customer in world.customers:
             if customer.home == home.name and customer.invoice_id is not None and customer.invoice_id not in known:
                 customer.is_forgotten = True
+            elif customer.home == home.name and customer.invoice_id is not None:
+                # Forgotten is also that the shop has given the order up since.
+                customer.expires_at = known[customer.invoice_id]
