@@ -66,7 +66,7 @@ def _cancel_request(context: SettlementContext, invoice: Invoice) -> Invoice:
         known = tx.receives.lock_invoice(request_id)
         if known is not None and known.state is InvoiceState.CANCELLED:
             return known  # another call was faster
-        if known is None or known.state not in WATCHED or known.seen_at is not None or tx.receives.of(known.id):
+        if known is None or known.state not in WATCHED or known.seen_at is not None or tx.receives.every_of(known.id):
             raise not_cancellable(tx, known or invoice)
         tx.receives.end_deadline(known.id, now)
         call_off(tx, context.events, known, now)

@@ -192,6 +192,6 @@ def accept_late_payment(
         tx.refunds.note(canceled, now, RefundStep.BY_HAND, "the operator accepted the late payment")
         settled = replace(invoice, state=InvoiceState.SETTLED, settled_at=now, accepted_by=Accepter.OPERATOR)
         owe_settled(tx, events, settled, now)
-        owe_beyond_price(tx, events, settled, tx.receives.of(invoice.id), now)
+        owe_beyond_price(tx, events, settled, tx.receives.every_of(invoice.id), now)
     log.info("late payment accepted invoice_id=%s by=operator", strike_invoice_id)
     return settled

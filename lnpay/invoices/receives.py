@@ -193,7 +193,7 @@ def _judge(
     price: Rate | None,
     now: datetime,
 ) -> Outcome:
-    receives = tx.receives.of(invoice.id)
+    receives = tx.receives.every_of(invoice.id)
     if not any(one.amount_sats for one in receives):
         # Less than a sat in all is nothing that could be refunded.
         return Outcome.NOT_FINAL if pending else Outcome.NOT_PAID
@@ -243,7 +243,7 @@ def _move(
 
 def _add_to_paid(context: SettlementContext, tx: Transaction, invoice: Invoice, now: datetime) -> None:
     """Record further payments of a paid invoice: all of them are owed back."""
-    receives = tx.receives.of(invoice.id)
+    receives = tx.receives.every_of(invoice.id)
     tx.receives.store_total(invoice.id, total_of(receives))
     owe_beyond_price(tx, context.events, invoice, receives, now)
     log.warning("paid invoice was paid again invoice_id=%s payments=%d", invoice.strike_invoice_id, len(receives))
@@ -255,7 +255,7 @@ def end_underpaid(context: SettlementContext, tx: Transaction, invoice: Invoice,
     False if it is no longer unpaid, or nothing was paid.
     """
     known = tx.receives.lock_invoice(invoice.strike_invoice_id)
-    receives = [] if known is None or known.state is not InvoiceState.UNPAID else tx.receives.of(known.id)
+    receives = [] if known is None or known.state is not InvoiceState.UNPAID else tx.receives.every_of(known.id)
     if known is None or not any(one.amount_sats for one in receives):
         return False
     judgement = judge(known.amount_sats, known.expires_at, receives, is_over=True, may_more_come=False)

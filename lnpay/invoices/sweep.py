@@ -17,6 +17,7 @@ from lnpay.domain.errors import (
     StrikeAmbiguous,
     StrikeError,
     StrikeUnanswered,
+    UnreadableRow,
 )
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Invoice
@@ -300,7 +301,11 @@ def _end_one(context: SettlementContext, tx: Transaction, invoice: Invoice, new:
     if new is InvoiceState.CANCELLED:
         return call_off(tx, context.events, invoice, now)
     is_request = invoice.issue.receive_with is ReceiveWith.RECEIVE_REQUEST
-    if is_request and new is InvoiceState.EXPIRED and end_underpaid(context, tx, invoice, now):
+    try:
+        if is_request and new is InvoiceState.EXPIRED and end_underpaid(context, tx, invoice, now):
+            return False
+    except UnreadableRow as error:  # it stays open, and the others end
+        log.error("invoice cannot be ended invoice_id=%s error=%s", invoice.strike_invoice_id, error.message)
         return False
     is_moved = tx.invoices.move(invoice.id, invoice.state, new)
     if is_moved and new is InvoiceState.EXPIRED:

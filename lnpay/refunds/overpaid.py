@@ -44,7 +44,7 @@ def owe_overpaid(
     the payment.
     """
     tx.refund_requests.lock(invoice.id)
-    refunds = tx.refund_requests.of_invoice(invoice.id)
+    refunds = tx.refund_requests.every_of(invoice.id)
     owed_before = [one for one in refunds if one.kind is not RefundKind.MERCHANT]
     by_rule = sum(one.amount_sats for one in owed_before if one.cancel_cause is not CancelCause.ACCEPTED)
     sats = min(owed_sats - by_rule, tx.refund_requests.left_sats(invoice.id))

@@ -160,6 +160,16 @@ def read_one(
     return found[0] if found else None
 
 
+def read_every(
+    connection: Connection, table: Table, statement: Select[Any], to_record: Callable[[Row[Any]], _Record]
+) -> list[_Record]:
+    """The same as `read_rows`, for decisions that one missing row would make wrong. Raises UnreadableRow."""
+    found, odd = _read(connection, table, statement, to_record, None)
+    if odd:
+        raise UnreadableRow(f"the row {table.name} {min(odd, key=str)} of the database cannot be read")
+    return found
+
+
 def _read(
     connection: Connection,
     table: Table,

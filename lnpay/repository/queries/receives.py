@@ -14,7 +14,7 @@ from lnpay.domain.money import CurrencyAmount
 from lnpay.domain.receives import Receive, ReceivedTotal, ReceiveWith, whole_sats
 from lnpay.domain.states import InvoiceState
 from lnpay.repository.records.invoices import read_invoice, to_amount, to_checked
-from lnpay.repository.sql import checked, insert_unless_there, read_rows
+from lnpay.repository.sql import checked, insert_unless_there, read_every, read_rows
 from lnpay.repository.tables import invoices, receives
 
 i, r = invoices.c, receives.c
@@ -68,6 +68,11 @@ class Receives:
         """The payments of an invoice, in the order in which they were noticed; see `whole_sats`."""
         statement = select(receives).where(r.invoice_id == invoice_id).order_by(r.id)
         return whole_sats(read_rows(self._connection, receives, statement, _to_receive))
+
+    def every_of(self, invoice_id: int) -> list[Receive]:
+        """The same, to decide about money: one that is left out would change what is owed. Raises UnreadableRow."""
+        statement = select(receives).where(r.invoice_id == invoice_id).order_by(r.id)
+        return whole_sats(read_every(self._connection, receives, statement, _to_receive))
 
     def is_known(self, receive_id: str) -> bool:
         """Whether this payment is stored. Accepts any text."""

@@ -26,7 +26,7 @@ from lnpay.domain.states import (
     check_refund_move,
 )
 from lnpay.repository.records.refunds import key_values, to_refund
-from lnpay.repository.sql import insert_unless_there, read_one, read_rows
+from lnpay.repository.sql import insert_unless_there, read_every, read_one, read_rows
 from lnpay.repository.tables import invoices
 from lnpay.repository.tables import refunds as t
 
@@ -120,6 +120,11 @@ class RefundRequests:
         """Every refund of an invoice, oldest first."""
         statement = select(t).where(t.c.invoice_id == invoice_id).order_by(t.c.id)
         return read_rows(self._connection, t, statement, to_refund)
+
+    def every_of(self, invoice_id: int) -> list[Refund]:
+        """The same, to decide about money: one that is left out would be owed again. Raises UnreadableRow."""
+        statement = select(t).where(t.c.invoice_id == invoice_id).order_by(t.c.id)
+        return read_every(self._connection, t, statement, to_refund)
 
     def by_request_key(self, invoice_id: int, request_key: str) -> Refund | None:
         """The refund of an invoice that was asked for with this Idempotency-Key."""

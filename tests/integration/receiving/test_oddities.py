@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 from sqlalchemy import text
 
-from lnpay.domain.errors import StrikeAmbiguous, StrikeError
+from lnpay.domain.errors import StrikeAmbiguous, StrikeError, UnreadableRow
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Invoice
 from lnpay.domain.money import BTC, CurrencyAmount
@@ -16,6 +16,7 @@ from lnpay.domain.states import InvoiceState, LatePayments, RefundKind, RefundSt
 from lnpay.invoices.late import PRICE_PATIENCE
 from lnpay.invoices.receives import count_sats, end_underpaid, reconcile_request
 from lnpay.invoices.settle import Outcome
+from lnpay.invoices.sweep import expire_due, sweep
 from lnpay.monitoring.overview import attention
 from lnpay.runtime.worker_passes import expired_pass, main_pass
 from tests.integration.receiving.conftest import Open
@@ -154,6 +155,59 @@ class TestCounting:
             assert abs(2 * counted - invoice.amount_sats) <= 2
         else:
             assert counted == (invoice.amount_sats if sats == "price" else sats)
+
+
+class TestUnreadableRows:
+    """What is owed is never computed without a row that cannot be read."""
+
+    def spoil(self, shop: World, sql: str) -> None:
+        with shop.backend.repository.engine.begin() as connection:
+            connection.execute(text(sql))
+
+    def test_a_second_payment_waits_until_the_first_can_be_read(self, shop: World) -> None:
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice)
+        main_pass(shop.backend)
+        self.spoil(shop, "UPDATE receives SET received_amount = 'much'")
+        pay(shop, invoice)
+        with pytest.raises(UnreadableRow):
+            look(shop, invoice.strike_invoice_id)
+
+        self.spoil(shop, "UPDATE receives SET received_amount = credited_amount")
+        look(shop, invoice.strike_invoice_id)
+
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
+
+    def test_a_refund_that_cannot_be_read_is_not_owed_again(self, shop: World) -> None:
+        invoice = shop.sell(ln_address=ADDRESS)
+        for _ in range(2):
+            pay(shop, invoice)
+        main_pass(shop.backend)
+        self.spoil(shop, "UPDATE refunds SET amount_fiat = 'much'")
+        pay(shop, invoice)
+        with pytest.raises(UnreadableRow):
+            look(shop, invoice.strike_invoice_id)
+
+        self.spoil(shop, "UPDATE refunds SET amount_fiat = NULL")
+        look(shop, invoice.strike_invoice_id)
+
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats] * 2
+
+    def test_a_part_that_cannot_be_read_keeps_its_invoice_open_and_no_other(self, shop: World) -> None:
+        invoice, other = shop.sell(ln_address=ADDRESS), shop.sell()
+        pay(shop, invoice, 500)
+        main_pass(shop.backend)
+        self.spoil(shop, "UPDATE receives SET received_amount = 'much'")
+        shop.wait(600)
+        found = sweep(shop.backend.sweep_settlement, lambda: 900)
+        found.looked_at |= {invoice.strike_invoice_id, other.strike_invoice_id}
+        found.unclear.clear()
+
+        assert expire_due(shop.backend.sweep_settlement, found) == 1
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.UNPAID
+        assert shop.invoice(other.strike_invoice_id).state is InvoiceState.EXPIRED
+        assert refunds_of(shop, invoice) == []
 
 
 class TestAStrikeUserInAThirdCurrency:
