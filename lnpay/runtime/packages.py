@@ -8,7 +8,7 @@ from pathlib import Path
 
 OLDEST_PYTHON = (3, 11)
 PACKAGES = (
-    "alembic", "babel", "dotenv", "flask", "flask_babel", "flask_cors", "idna", "prometheus_client", "psycopg",
+    "PIL", "alembic", "babel", "dotenv", "flask", "flask_babel", "flask_cors", "idna", "prometheus_client", "psycopg",
     "pydantic", "qrcode", "requests", "rich", "sqlalchemy", "waitress", "werkzeug",
 )  # fmt: skip
 """The packages of requirements.txt that a server imports."""

@@ -8,9 +8,8 @@ Nothing heavy is imported until the first code is drawn.
 
 from __future__ import annotations
 
+import io
 import re
-import struct
-import zlib
 from collections.abc import Sequence
 from functools import cache
 from html import escape
@@ -26,10 +25,6 @@ _MASK = 7
 _WHITE = b"\xff"
 _PIXELS_OF_MODULES = bytes.maketrans(b"\x00\x01", _WHITE + b"\x00")
 """The 8 pixels of a module in one row: white for 0, black for 1."""
-
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_PIXELS, _LIKE_THE_LINE_ABOVE = b"\x00", b"\x02"
-"""The byte that begins a line of a PNG, by what follows: its pixels, or their differences to the line above."""
 
 Matrix = Sequence[bytes]
 """Rows of modules without the quiet zone; 1 is black."""
@@ -47,22 +42,19 @@ def payment_uri(payment_request: str) -> str:
 
 def qr_png(payment_request: str) -> bytes:
     """PNG, 1 bit per pixel, 8 pixels per module, quiet zone included. Raises ValueError as payment_uri does."""
+    from PIL import Image
+
     matrix = _matrix(payment_uri(payment_request).upper())
     size = len(matrix) + 2 * QUIET_ZONE
     side = _WHITE * QUIET_ZONE
     rows = [side + row.translate(_PIXELS_OF_MODULES) + side for row in matrix]
     blank = [_WHITE * size] * QUIET_ZONE
-    repeated = (_LIKE_THE_LINE_ABOVE + bytes(size)) * (PIXELS_PER_MODULE - 1)
-    lines = b"".join(_PIXELS + row + repeated for row in (*blank, *rows, *blank))
-    width = height = size * PIXELS_PER_MODULE
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)  # 1 bit of grey; the rest has no other choice
-    chunks = _chunk(b"IHDR", header), _chunk(b"IDAT", zlib.compress(lines, 1)), _chunk(b"IEND", b"")
-    return _PNG_SIGNATURE + b"".join(chunks)
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    """A piece of a PNG. Source: W3C, "Portable Network Graphics", section 5.3."""
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+    pixels = b"".join(row * PIXELS_PER_MODULE for row in (*blank, *rows, *blank))
+    image = Image.frombytes("1", (size * PIXELS_PER_MODULE, size * PIXELS_PER_MODULE), pixels)
+    png = io.BytesIO()
+    # Level 1 takes half the time of level 6 and some 400 bytes more.
+    image.save(png, "PNG", compress_level=1)
+    return png.getvalue()
 
 
 def qr_svg(payment_request: str, title: str = "QR code to pay with a Lightning wallet") -> str:
