@@ -65,6 +65,9 @@ CASES = [
 ]
 """Lines are counted for one value per engine: the others visit the same lines, in three times the time."""
 
+SHARE = 3
+"""Of the rows, every third one is asked for alone; which ones depends on the value. With "text" each of them is."""
+
 
 @pytest.fixture
 def engine(request: pytest.FixtureRequest) -> str:
@@ -206,10 +209,11 @@ def plant_in(connection: Connection, table: Table, column: Column[object], value
 
 
 class Walk:
-    """Every page, command, worker and route. `wrong`: what went wrong, in words."""
+    """Every page, command, worker and route. `wrong`: what went wrong, in words. rows: those asked for alone."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, rows: slice) -> None:
         self.world = world
+        self.rows = rows
         self.wrong: list[str] = []
 
     def pages(self) -> None:
@@ -243,7 +247,7 @@ class Walk:
                 found = connection.execute(names).scalars().all()
             else:
                 found = [bytes.fromhex(one).decode(errors="replace") for one in connection.execute(cast).scalars()]
-        return [name for name in found if name and name.isascii() and name.isprintable() and "+" not in name]
+        return [name for name in found if name and name.isascii() and name.isprintable() and "+" not in name][self.rows]
 
     def get(self, path: str, allowed: tuple[int, ...]) -> None:
         """Ask, and note an answer that is not allowed."""
@@ -305,11 +309,12 @@ def test_rows_that_cannot_be_read_take_nothing_else_down(
     shop: World, engine: str, value: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     paid_back = len(payouts(shop))
-    planted = plant(shop, (SQLITE if engine == "sqlite" else POSTGRESQL)[value])
+    values = SQLITE if engine == "sqlite" else POSTGRESQL
+    planted = plant(shop, values[value])
     assert planted > 10
     sale, late = sell_and_refund(shop)
 
-    walk = Walk(shop)
+    walk = Walk(shop, slice(None) if value == "text" else slice(list(values).index(value) % SHARE, None, SHARE))
     trouble = walk.workers()
     walk.pages()
     walk.commands()
