@@ -329,7 +329,7 @@ class TestRestore:
         done.communicate(timeout=60)
 
         assert (refused.returncode, error.count("\n"), done.returncode) == (1, 1, 0)
-        assert "stop the server, the workers and cron's calls" in error
+        assert "stop the server, the workers and their cron jobs" in error
 
     def test_one_of_a_newer_program_is_refused(self, world: World, backup: Path) -> None:
         execute(backup, "UPDATE alembic_version SET version_num = '9999'")
@@ -358,9 +358,9 @@ class TestRestore:
         text.write_text("no database" * 100)
         execute(other, "CREATE TABLE things (id INTEGER)")
 
-        with pytest.raises(InvalidRequest, match="is damaged, or no database"):
+        with pytest.raises(InvalidRequest, match="is damaged or not a database"):
             restore(text, file_of(world), NOW)
-        with pytest.raises(InvalidRequest, match="no database of LNPay"):
+        with pytest.raises(InvalidRequest, match="not an LNPay database"):
             restore(other, file_of(world), NOW)
         with pytest.raises(InvalidRequest, match="name a backup"):
             restore(file_of(world), file_of(world), NOW)
@@ -378,7 +378,7 @@ class TestRestore:
 
         with pytest.raises(InvalidRequest, match="damaged"):
             restore(good, file_of(world), NOW)
-        with pytest.raises(InvalidRequest, match="belongs to another one that is missing"):
+        with pytest.raises(InvalidRequest, match="a row refers to a missing one"):
             restore(orphaned, file_of(world), NOW)
 
     def test_a_destroyed_database_is_replaced_by_force(self, world: World, backup: Path) -> None:

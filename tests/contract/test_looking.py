@@ -108,7 +108,7 @@ class TestSqlite:
 
         condition = look(f"sqlite:///{tmp_path}/letter.sqlite")
 
-        assert condition.trouble == "the file is no SQLite database"
+        assert condition.trouble == "the file is not an SQLite database"
 
     def test_damage_is_found(self, path: Path, url: str) -> None:
         page, content = 4096, bytearray(path.read_bytes())

@@ -130,7 +130,7 @@ def _mark(connection: Connection, at: datetime) -> None:
 
 
 def _close(database: Path, *, is_forced: bool) -> bool:
-    """Whether the database is whole and at rest. Raises Conflict when it is in use, or may be, unless forced."""
+    """Whether the database is undamaged and not in use. Raises Conflict if it is in use, or may be, unless forced."""
     try:
         if database.exists():
             close_out(database)
@@ -138,14 +138,14 @@ def _close(database: Path, *, is_forced: bool) -> bool:
         if is_forced:
             return False
         raise Conflict(
-            f"{error.message}. So it cannot be seen whether LNPay still runs: stop everything, then use --force",
+            f"{error.message}. LNPay may therefore still be running: stop everything, then use --force",
             code="database_busy",
         ) from error
     return True
 
 
 def _keep(database: Path, now: datetime) -> Path | None:
-    """Give the database a second name, which it keeps. None when there is none."""
+    """Give the database a second name, under which it is kept. None if there is no database."""
     if not database.exists():
         return None
     aside = database.with_name(f"{database.name}.before-{now:%Y%m%dT%H%M%SZ}")
@@ -157,7 +157,7 @@ def _keep(database: Path, now: datetime) -> Path | None:
 
 
 def _link_or_copy(database: Path, aside: Path) -> None:
-    # Not renamed: a start at this moment must not find nothing, and make an empty database.
+    # Not renamed: if LNPay started at this moment, it would find no file and create an empty database.
     try:
         os.link(database, aside)
     except OSError:

@@ -13,14 +13,14 @@ from lnpay.repository.invoices import Invoices
 from lnpay.repository.limits import COPIED, Limits
 
 COUNTED = ("invoices", "refunds", "refund_attempts", "deliveries")
-"""The tables that are history: they only grow, and a copy that has fewer rows has lost some."""
+"""Tables of history. They only grow, so a copy with fewer rows has lost some."""
 
 
 @dataclass(frozen=True)
 class Contents:
     """What is in a database. rows: of each table of history.
 
-    newest_invoice_at: None when there is no invoice. copied_at: set in a backup, and in what was restored from one.
+    newest_invoice_at: None if there is no invoice. copied_at: set in backups and in databases restored from them.
     """
 
     schema: str
@@ -30,10 +30,10 @@ class Contents:
 
 
 def read_contents(connection: Connection) -> Contents:
-    """Tell what a database holds. Raises InvalidRequest when it is none of LNPay."""
+    """Summarise a database. Raises InvalidRequest if it is not an LNPay database."""
     version = MigrationContext.configure(connection).get_current_revision()
     if version is None or not {*COUNTED, "milestones"} <= set(inspect(connection).get_table_names()):
-        raise InvalidRequest("this is no database of LNPay: its tables are missing")
+        raise InvalidRequest("this is not an LNPay database: its tables are missing")
     return Contents(
         version,
         {name: connection.execute(select(func.count()).select_from(table(name))).scalar_one() for name in COUNTED},

@@ -15,11 +15,11 @@ from sqlalchemy import Connection, inspect, text
 from lnpay.domain.errors import SchemaTooNew
 
 FIRST: Final = "0023"
-"""Code of earlier versions does not ask: it uses the tables of its own version only."""
+"""Code of earlier versions does not check this: it uses only the tables of its own version."""
 
 
 def find_oldest_code(connection: Connection) -> str | None:
-    """The oldest code that may use the tables; None when the database does not say so of the version it is at."""
+    """The oldest code that may use the tables; None if the database does not state it for its present version."""
     if "oldest_code" not in {column["name"] for column in inspect(connection).get_columns("alembic_version")}:
         return None
     which = "SELECT oldest_code FROM alembic_version WHERE oldest_code_of = version_num"
@@ -27,20 +27,20 @@ def find_oldest_code(connection: Connection) -> str | None:
 
 
 def store_oldest_code(connection: Connection, code: str) -> None:
-    """Let code from the version `code` on use the tables as they are now."""
+    """Record that code of the version `code` or newer may use the present tables."""
     statement = text("UPDATE alembic_version SET oldest_code = :code, oldest_code_of = version_num")
     connection.execute(statement, {"code": code})
 
 
 def can_use(code: str, version: str | None, oldest: str | None) -> bool:
-    """Whether code of the version `code` may use tables of `version`, which code from `oldest` on may use."""
+    """Whether code of the version `code` may use tables of `version`, which need `oldest` or newer."""
     if version == code:
         return True
     return version is not None and oldest is not None and oldest <= code < version
 
 
 def check_usable(connection: Connection, code: str, version: str | None) -> None:
-    """Return when code of the version `code` may use the tables, which are at `version`. Raises SchemaTooNew."""
+    """Raise SchemaTooNew unless code of the version `code` may use the tables, which are at `version`."""
     oldest = None if version is None or version == code else find_oldest_code(connection)
     if can_use(code, version, oldest):
         return
@@ -53,7 +53,7 @@ def check_usable(connection: Connection, code: str, version: str | None) -> None
 
 
 def require_code(connection: Connection, code: str) -> None:
-    """Let only code from the version `code` on use the tables from now on."""
+    """From now on, let only code of the version `code` or newer use the tables."""
     statement = text(
         "UPDATE alembic_version SET oldest_code = :code WHERE oldest_code_of = version_num AND oldest_code < :code"
     )

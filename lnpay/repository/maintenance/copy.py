@@ -45,14 +45,14 @@ from lnpay.repository.tables import UtcDateTime, metadata, shared_prices
 BATCH = 1_000
 
 NOT_COPIED = frozenset({shared_prices.name})
-"""What is worth nothing a minute later, and dated by the time of the old database. It is read again."""
+"""Prices are outdated within a minute and dated by the old database's time. They are fetched again."""
 
 Progress = Callable[[str, int, int], None]
-"""Told of each step: what is done with which table, how many of its rows are done, and of how many."""
+"""Called at each step with a description such as "copying invoices", the rows done, and the table's total."""
 
 
 class CopyDiffers(StorageUnavailable):
-    """The copy is not what was copied; nothing of it was kept."""
+    """The copy differs from the original. It was discarded."""
 
     code = "copy_differs"
 
@@ -60,14 +60,14 @@ class CopyDiffers(StorageUnavailable):
 def copy_database(source_url: str, target_url: str, now: datetime, on_progress: Progress) -> dict[str, int]:
     """Copy everything into an empty PostgreSQL database, all or nothing. Returns the rows of each table.
 
-    The source cannot be written to meanwhile. Afterwards it counts as a backup of this moment: should LNPay start on it
-    again, it holds the refunds that the copy may have sent by then.
+    The source is locked for writing meanwhile. Afterwards it counts as a backup of this moment: if LNPay ever starts on
+    it again, it holds the refunds that may have been sent from the copy by then.
     Raises InvalidRequest, Conflict (the source is in use or old, the target is not empty), SchemaTooNew, CopyDiffers,
     StorageUnavailable. Then the target is as it was.
     """
     source = sqlite_path(source_url)
     if source is None:
-        raise InvalidRequest("DATABASE_URL is PostgreSQL already: it must name the SQLite file that is to be copied")
+        raise InvalidRequest("DATABASE_URL is PostgreSQL already: it must name the SQLite file to copy")
     engine = postgres_engine(_target(target_url), DURABLE_COMMIT, poolclass=NullPool)
     close_out(source)
     with opened(source, "rw") as old:
@@ -78,7 +78,7 @@ def copy_database(source_url: str, target_url: str, now: datetime, on_progress: 
             with engine.begin() as new:
                 counts = _copy_all(old, new, on_progress)
         except (DataError, IntegrityError) as error:
-            raise CopyDiffers(f"PostgreSQL does not take a row as it is: {_first_line(error)}") from error
+            raise CopyDiffers(f"PostgreSQL rejects a row: {_first_line(error)}") from error
         except DBAPIError as error:
             raise StorageUnavailable(f"the new database cannot be used: {_first_line(error)}") from error
         Limits(old).mark_copied(now)
@@ -118,7 +118,7 @@ def _check_empty(new: Connection) -> None:
     there = set(inspect(new).get_table_names()) & set(metadata.tables)
     full = [name for name in sorted(there) if new.execute(select(func.count()).select_from(table(name))).scalar_one()]
     if full:
-        raise Conflict(f"the new database is not empty (it has rows in {', '.join(full)}): make a new one for the copy")
+        raise Conflict(f"the new database is not empty (it has rows in {', '.join(full)}): create an empty one")
 
 
 def _copy_table(old: Connection, new: Connection, one: Table, on_progress: Progress) -> int:
@@ -129,12 +129,12 @@ def _copy_table(old: Connection, new: Connection, one: Table, on_progress: Progr
         new.execute(insert(plain), [dict(row._mapping) for row in rows])
         done += len(rows)
         on_progress(f"copying {one.name}", done, total)
-    _go_on_counting(new, one)
+    _advance_sequence(new, one)
     return done
 
 
-def _go_on_counting(new: Connection, one: Table) -> None:
-    """Let the next row get the next number: rows that came with theirs have not counted."""
+def _advance_sequence(new: Connection, one: Table) -> None:
+    """Let the next row get the next id: rows inserted with an id do not advance the sequence."""
     if "id" in one.c:
         newest = select(func.coalesce(func.max(one.c.id) + 1, 1)).scalar_subquery()
         new.execute(select(func.setval(func.pg_get_serial_sequence(one.name, "id"), newest, text("false"))))
@@ -145,7 +145,7 @@ def _compare_table(old: Connection, new: Connection, one: Table, total: int, on_
     for done, (expected, found) in enumerate(rows, start=1):
         if expected is None or found is None or tuple(expected) != tuple(found):
             raise CopyDiffers(
-                f"{_difference(one, expected, found)}. Nothing was kept of the copy; the old one is as it was"
+                f"{_difference(one, expected, found)}. The copy was discarded; the old database is unchanged"
             )
         if done % BATCH == 0 or done == total:
             on_progress(f"comparing {one.name}", done, total)
@@ -166,7 +166,7 @@ def _read(connection: Connection, one: Table) -> Iterator[Row[Any]]:
 
 
 def _in_order(one: Table, connection: Connection) -> Select[Any]:
-    """Every row as it is kept, by primary key; texts in the order of their bytes, as SQLite has it."""
+    """Every row as stored, by primary key; texts are in byte order, as in SQLite."""
     plain = _as_kept(one)
     is_postgres = connection.dialect.name == "postgresql"
     keys = [
@@ -177,7 +177,7 @@ def _in_order(one: Table, connection: Connection) -> Select[Any]:
 
 
 def _as_kept(one: Table) -> TableClause:
-    """The table with the types of its columns in the database, in place of those that the program reads."""
+    """The table with the column types of the database instead of those of the program."""
     return table(one.name, *(column(each.name, _kept_type(each.type)) for each in one.c))
 
 

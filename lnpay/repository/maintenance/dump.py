@@ -23,7 +23,7 @@ from lnpay.repository.maintenance.postgres import require_direct
 def dump(database_url: str, target: Path) -> Backup:
     """Dump a database as it is at one moment, in pg_dump's custom format, and read the dump once.
 
-    Raises StorageUnavailable when pg_dump is missing or fails, InvalidRequest when it is no database of LNPay.
+    Raises StorageUnavailable when pg_dump is missing or fails, InvalidRequest if it is not an LNPay database.
     """
     url = make_url(database_url)
     pg_dump = _tool("pg_dump")
@@ -34,7 +34,7 @@ def dump(database_url: str, target: Path) -> Backup:
                 # pg_dump empties the search path of its session.
                 require_direct(connection, "backup")
                 contents = read_contents(connection)
-                # What was counted is what is dumped.
+                # The dump shows the same rows as the counts.
                 snapshot = connection.execute(text("SELECT pg_export_snapshot()")).scalar_one()
                 options = ["--format=custom", "--no-owner", "--no-privileges", f"--snapshot={snapshot}"]
                 _run(url, [pg_dump, *options, f"--file={part}", f"--dbname={_address(url)}"])
@@ -51,7 +51,7 @@ def check_dump(file: Path) -> None:
 
 
 def restore_command(database_url: str, file: Path) -> str:
-    """What a person types to put a dump back."""
+    """The command with which the operator restores a dump."""
     url = make_url(database_url)
     options = "--clean --if-exists --no-owner --single-transaction --exit-on-error"
     return f'pg_restore {options} --dbname="{_address(url)}" "{file}"'
@@ -60,12 +60,12 @@ def restore_command(database_url: str, file: Path) -> str:
 def _tool(name: str) -> str:
     found = shutil.which(name)
     if found is None:
-        raise StorageUnavailable(f"{name} is not installed here: install PostgreSQL's client tools, of its version")
+        raise StorageUnavailable(f"{name} is not installed: install PostgreSQL's client tools in the server's version")
     return found
 
 
 def _run(url: URL | None, command: list[str]) -> None:
-    # The password goes where no list of processes shows it.
+    # The process list shows arguments, so the password goes into the environment.
     password = {} if url is None or url.password is None else {"PGPASSWORD": str(url.password)}
     environ = {**os.environ, **password}
     done = subprocess.run(command, env=environ, capture_output=True, encoding="locale", errors="replace", check=False)  # noqa: S603

@@ -20,12 +20,12 @@ COMPANIONS = ("-wal", "-shm", "-journal")
 """What SQLite keeps beside a file while it is open, and after a crash."""
 
 QUIET_SECONDS = 2.0
-"""A worker's short pass may be waited for; a server does not end by itself."""
+"""Long enough for a worker's short pass to end; a server would not end."""
 
 
 @contextmanager
 def telling_of_files() -> Iterator[None]:
-    """Say in words what a disk or a folder refuses. Raises StorageUnavailable."""
+    """Raise errors of the disk or a folder as StorageUnavailable, with a readable message."""
     try:
         yield
     except OSError as error:
@@ -34,9 +34,9 @@ def telling_of_files() -> Iterator[None]:
 
 @contextmanager
 def opened(path: Path, mode: str = "ro") -> Iterator[Connection]:
-    """A connection to an SQLite file that is there, without a transaction. mode: "ro" or "rw".
+    """A connection to an existing SQLite file, without a transaction. mode: "ro" or "rw".
 
-    Raises StorageUnavailable when the file cannot be read, InvalidRequest when it is damaged or no database.
+    Raises StorageUnavailable when the file cannot be read, InvalidRequest when it is damaged or not a database.
     """
 
     def connect() -> sqlite3.Connection:
@@ -49,7 +49,7 @@ def opened(path: Path, mode: str = "ro") -> Iterator[Connection]:
     except (OperationalError, sqlite3.OperationalError) as error:
         raise StorageUnavailable(f"{path} cannot be used: {_words(error)}") from error
     except (DatabaseError, sqlite3.DatabaseError) as error:
-        raise InvalidRequest(f"{path} is damaged, or no database: {_words(error)}") from error
+        raise InvalidRequest(f"{path} is damaged or not a database: {_words(error)}") from error
 
 
 def _words(error: Exception) -> str:
@@ -58,12 +58,12 @@ def _words(error: Exception) -> str:
 
 
 def check_sound(connection: Connection, path: Path) -> None:
-    """Have SQLite read all of it. Raises InvalidRequest when something does not fit together."""
+    """Have SQLite check the whole file. Raises InvalidRequest if it is damaged."""
     verdict = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one()
     if verdict != "ok":
         raise InvalidRequest(f"{path} is damaged: {verdict}")
     if connection.exec_driver_sql("PRAGMA foreign_key_check").first() is not None:
-        raise InvalidRequest(f"{path} is damaged: a row belongs to another one that is missing")
+        raise InvalidRequest(f"{path} is damaged: a row refers to a missing one")
 
 
 def copy_into(source: Connection, target: Connection) -> None:
@@ -71,7 +71,7 @@ def copy_into(source: Connection, target: Connection) -> None:
     to = target.connection.driver_connection
     assert isinstance(to, sqlite3.Connection)  # noqa: S101 - `opened` made it
     source.connection.driver_connection.backup(to)  # type: ignore[union-attr]
-    # One file, that needs no companions.
+    # A single file, without companion files.
     target.exec_driver_sql("PRAGMA journal_mode = DELETE")
 
 
@@ -81,19 +81,18 @@ def close_out(path: Path) -> None:
     Raises Conflict if one has; InvalidRequest if it is damaged; StorageUnavailable. Then nothing was changed.
     """
     with opened(path) as connection:
-        # SQLite throws away the companions of a file that it can write to and not understand.
+        # Read-only first: opened for writing, SQLite deletes the companions of a file that it cannot read.
         connection.exec_driver_sql("SELECT count(*) FROM sqlite_master")
     try:
         with opened(path, "rw") as connection:
             connection.exec_driver_sql(f"PRAGMA busy_timeout = {int(QUIET_SECONDS * 1000)}")
-            # Only the one and last connection may leave WAL.
+            # This fails unless it is the only connection.
             connection.exec_driver_sql("PRAGMA journal_mode = DELETE")
     except StorageUnavailable as error:
         cause = error.__cause__
         if isinstance(cause, OperationalError) and "locked" in str(cause.orig):
             raise Conflict(
-                "LNPay is running on this database: stop the server, the workers and cron's calls of them, "
-                "then try again",
+                "LNPay is running on this database: stop the server, the workers and their cron jobs, then try again",
                 code="database_busy",
             ) from error
         raise
@@ -101,7 +100,7 @@ def close_out(path: Path) -> None:
 
 @contextmanager
 def new_beside(path: Path) -> Iterator[Path]:
-    """An empty file in the folder of `path` that only we may read; gone at the end unless it was renamed."""
+    """An empty file in the folder of `path` that only this user may read; deleted at the end unless it was renamed."""
     number, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
     os.close(number)
     try:

@@ -1,4 +1,4 @@
-"""Inspect a database without changing it: nothing is created, migrated or written, and no wait is long."""
+"""Inspect a database without changing it: nothing is created, migrated or written, and every wait is short."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from lnpay.repository.maintenance.postgres import postgres_engine, weakness_of
 from lnpay.repository.maintenance.sqlite_url import sqlite_path, sqlite_uri
 
 LONGEST_WAIT_SECONDS = 2
-"""How long to wait for a lock or a connection: an inspection wants the current state, not to get through."""
+"""How long to wait for a lock or a connection: an inspection reports the current state and need not succeed."""
 
 ONLY_READ, ANSWER_SOON = "SET TRANSACTION READ ONLY", "SET LOCAL statement_timeout = '8s'"
 WAIT_BRIEFLY = f"SET LOCAL lock_timeout = '{LONGEST_WAIT_SECONDS}s'"
 """The settings of each PostgreSQL transaction that only reads, or tries to write."""
 
 MOST_DAMAGES = 3
-"""So many sentences of SQLite's about a damaged file are enough."""
+"""How many of SQLite's messages about a damaged file are read."""
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What a look finds. trouble: why the database cannot be read; then nothing else is known.
+    """The result of an inspection. trouble: why the database cannot be read; then nothing else is known.
 
-    path: SQLite's file, None elsewhere. version: of the tables, None when there are none. journal_mode: SQLite's.
-    write_trouble: why nothing can be written, None when it can.
-    commit_weakness: what lets a commit be lost in a power cut, None when nothing does.
-    oldest_code: the oldest code that may use the tables, where the database says so.
+    path: SQLite's file; None for PostgreSQL. version: of the tables; None if there are none. journal_mode: SQLite's.
+    write_trouble: why nothing can be written; None if writing works.
+    commit_weakness: why a power cut may lose a commit; None if it cannot.
+    oldest_code: the oldest code that may use the tables, if the database states it.
     """
 
     path: Path | None
@@ -52,7 +52,7 @@ class Condition:
 
 
 def look(database_url: str) -> Condition:
-    """See how a database is. Takes a few seconds at most, and never raises for what is wrong with it."""
+    """Inspect a database. Takes a few seconds at most, and never raises because of a faulty database."""
     path = sqlite_path(database_url)
     if path is not None and not path.exists():
         return Condition(path, "there is no such file")
@@ -67,7 +67,7 @@ def look(database_url: str) -> Condition:
 
 
 def find_damage(database_url: str) -> list[str]:
-    """What SQLite finds wrong with its file; it reads all of it. PostgreSQL looks after its pages itself.
+    """What SQLite finds wrong when it reads the whole file. Always empty for PostgreSQL, which checks its own pages.
 
     Raises StorageUnavailable when it cannot be read at all.
     """
@@ -86,7 +86,7 @@ def version_of(connection: Connection) -> str | None:
 
 
 def open_to_look(database_url: str, *, can_write: bool = False) -> Engine:
-    """An engine that makes no file and sets nothing for good. can_write: for a transaction that is rolled back."""
+    """An engine that creates no file and changes no setting. can_write: for a transaction that is rolled back."""
     url = make_url(database_url)
     path = sqlite_path(database_url)
     if path is None:
@@ -110,7 +110,7 @@ def _open_sqlite(path: Path, *, can_write: bool) -> sqlite3.Connection:
 
 @contextmanager
 def _connection(database_url: str, *, can_write: bool) -> Iterator[Connection]:
-    """One connection. Raises StorageUnavailable, whose message says what the matter is, in words of ours."""
+    """One connection. Raises StorageUnavailable, with a message of ours that says what is wrong."""
     engine = open_to_look(database_url, can_write=can_write)
     try:
         with engine.connect() as connection:
@@ -128,7 +128,7 @@ def _journal_mode(connection: Connection) -> str | None:
 
 
 def _try_to_write(database_url: str) -> str | None:
-    """Change a row to what it is, and roll that back. Gives what stood in the way."""
+    """Write a row back unchanged, and roll back. Returns why that failed, or None."""
     try:
         with _connection(database_url, can_write=True) as connection:
             is_sqlite = connection.dialect.name == "sqlite"
@@ -149,16 +149,16 @@ _SQLITE_WORDS = {
     "SQLITE_READONLY": "it is read-only for this user",
     "SQLITE_CANTOPEN": "it cannot be opened by this user",
     "SQLITE_PERM": "it cannot be opened by this user",
-    "SQLITE_NOTADB": "the file is no SQLite database",
+    "SQLITE_NOTADB": "the file is not an SQLite database",
     "SQLITE_CORRUPT": "the file is damaged",
     "SQLITE_FULL": "the disk is full",
     "SQLITE_IOERR": "the disk could not be read or written",
 }
 _POSTGRES_WORDS = {
     "42501": "this user may not read or change the tables",
-    "25006": "it is read-only: a copy that follows another server, perhaps",
+    "25006": "it is read-only, perhaps a standby of another server",
     "55P03": f"another process has kept it locked for more than {LONGEST_WAIT_SECONDS} seconds",
-    "53300": "the server takes no more connections",
+    "53300": "the server accepts no more connections",
     "53100": "the server's disk is full",
 }
 
@@ -166,15 +166,15 @@ _CONNECTING_WORDS = {
     "password authentication failed": "the server refuses the password",
     'database "': "the server has no database of that name",
     'role "': "the server does not know this user",
-    "too many": "the server takes no more connections",
+    "too many": "the server accepts no more connections",
     "could not translate host name": "the server's name is not known (DNS)",
     "failed to resolve host": "the server's name is not known (DNS)",
 }
-"""By what stands in the message: there is no code for what fails before there is a connection."""
+"""By a part of the message, because errors before a connection exists have no code."""
 
 
 def _in_words(error: DBAPIError) -> str:
-    """What a driver complains of. Its own text stays out: it may hold what DATABASE_URL holds."""
+    """A driver's error in our words. Its own text may contain parts of DATABASE_URL, so it is not shown."""
     name = getattr(error.orig, "sqlite_errorname", None)
     if isinstance(name, str):
         return _SQLITE_WORDS.get("_".join(name.split("_")[:2]), f"SQLite says {name}")

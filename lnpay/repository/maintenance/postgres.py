@@ -31,14 +31,14 @@ CONNECTING: Final = {
     "keepalives_interval": "5",
     "keepalives_count": "3",
 }
-"""A machine that vanished without a word is given up after some 20 seconds, not after the quarter of an hour that TCP
-would try. DATABASE_URL may name other values."""
+"""A server that vanishes silently is given up after about 20 seconds; TCP alone would retry for a quarter of an hour.
+DATABASE_URL may set other values."""
 
 CANCELLED: Final = "57014"
 """SQLSTATE of a statement that took longer than `statement_timeout`."""
 
 LOST_SERVER: Final = ("25006", "57P01", "57P02", "57P03")
-"""SQLSTATEs of a server that stops, starts, or has become a read-only standby: its connections are of no more use."""
+"""SQLSTATEs of a server that is stopping, starting or now a read-only standby: its connections are useless."""
 
 
 def postgres_engine(url: URL | str, *begin: str, **options: Any) -> Engine:  # noqa: ANN401 - of create_engine
@@ -46,7 +46,7 @@ def postgres_engine(url: URL | str, *begin: str, **options: Any) -> Engine:  # n
     url = make_url(url)
     connecting = {name: value for name, value in CONNECTING.items() if name not in url.query}
     connect_args = {"prepare_threshold": None, **connecting, **options.pop("connect_args", {})}
-    # Parameters are tokens and addresses; an error that is logged must not bring them along.
+    # Parameters include tokens and addresses, which must not be logged with an error.
     engine = create_engine(url, hide_parameters=True, connect_args=connect_args, **options)
 
     def set_locally(connection: Connection) -> None:
@@ -66,7 +66,7 @@ def _leave_lost_server(context: ExceptionContext) -> None:
 
 
 def bounded(seconds: int) -> tuple[str, ...]:
-    """What to begin transactions with, so that no statement takes longer; 0: any time."""
+    """The statements to begin transactions with, so that no statement takes longer than this; 0: no limit."""
     return (f"SET LOCAL statement_timeout = '{seconds}s'",) if seconds else ()
 
 
@@ -93,9 +93,9 @@ def is_writable(connection: Connection) -> bool:
 
 
 def require_direct(connection: Connection, what: str) -> None:
-    """Raise StorageUnavailable when a pooler stands between: `what` sets things on its session, which others then get.
+    """Raise StorageUnavailable if connected through a pooler: `what` changes its session, which others would then get.
 
-    A pooler makes up the process id that the client is given when it connects.
+    A pooler gives its clients a made-up process id when they connect.
     """
     told = cast("Any", connection.connection.driver_connection).info.backend_pid
     if connection.execute(text("SELECT pg_backend_pid()")).scalar_one() != told:
@@ -106,7 +106,7 @@ def require_direct(connection: Connection, what: str) -> None:
 
 
 def weakness_of(connection: Connection) -> str | None:
-    """What lets PostgreSQL lose a commit that it has reported; None when nothing does, and over SQLite."""
+    """Why PostgreSQL may lose a commit that it has reported; None if it cannot, and for SQLite."""
     if connection.dialect.name != "postgresql":
         return None
     is_synced = connection.execute(text("SELECT current_setting('fsync')")).scalar_one() == "on"

@@ -1,6 +1,6 @@
 """SQLite database URLs. No other code builds or parses them.
 
-Folders have names like `José #1`, `100% shop` and `C:\\lnpay`: in an address every odd character is percent-encoded.
+Folders have names like `José #1`, `100% shop` and `C:\\lnpay`: in a URL every special character is percent-encoded.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def sqlite_path(database_url: str) -> Path | None:
 
 
 def sqlite_uri(path: PurePath, mode: str) -> str:
-    """The address by which SQLite itself opens an absolute path. mode: "ro", "rw" or "rwc"."""
+    """The URI with which SQLite itself opens an absolute path. mode: "ro", "rw" or "rwc"."""
     if isinstance(path, PureWindowsPath):
-        # Of an address SQLite takes no host: \\server\share is a path that begins with two slashes.
+        # SQLite accepts no host in a URI, so \\server\share becomes a path that begins with two slashes.
         slash = "" if path.as_posix().startswith("//") else "/"
         return f"file://{slash}{quote(path.as_posix(), safe='/:')}?mode={mode}"
     return f"{path.as_uri()}?mode={mode}"

@@ -10,7 +10,7 @@ from alembic import op
 
 
 def widen_check(table: str, name: str, old: str, new: str) -> None:
-    """Replace the condition `old` of the constraint `name` with `new`, which every row fulfils that fulfils `old`."""
+    """Replace the condition `old` of the constraint `name` with `new`, which must hold wherever `old` holds."""
     if op.get_bind().dialect.name == "sqlite":
         _widen_sqlite(table, old, new)
         return
