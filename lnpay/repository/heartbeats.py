@@ -12,10 +12,10 @@ from lnpay.repository.sql import checked, read_rows, upsert
 from lnpay.repository.tables import heartbeats, host_heartbeats
 
 HOST_FORGOTTEN_AFTER = timedelta(days=1)
-"""A host on which no worker has made a pass for so long is switched off, if another one goes on."""
+"""A host on which no worker has made a pass for this long counts as switched off, if another host is active."""
 
 WORKER_FORGOTTEN_AFTER = timedelta(days=7)
-"""The same for one worker of a host whose others go on: perhaps it has died, so it is reported for longer."""
+"""The same for one worker of an active host: it may have died, so it is reported for longer."""
 
 _COLUMNS = ("worker", "ended_at", "trouble", "troubled_since", "unreadable")
 

@@ -74,8 +74,8 @@ class Limits:
     def count_call(self, bucket: str, at: datetime, slot_seconds: int) -> None:
         """Count one call in the slot of `at`, in the time of `now`.
 
-        A new slot lets those be forgotten that no window reaches any more, and those of before a restart of the
-        machine, once they are surely older than a window: their times are later than any that it has had since.
+        Starting a new slot deletes those older than any window. It also deletes those from before a restart of the
+        machine, recognisable by times later than any since then, once they are certainly older than a window.
         """
         key = {"bucket": bucket, "slot_at": _slot(at, slot_seconds)}
         change = {"calls": provider_calls.c.calls + 1}
@@ -92,7 +92,7 @@ class Limits:
     def calls_within(self, bucket: str, window: timedelta, slot_seconds: int) -> int:
         """Calls counted in the window that ends now: never fewer than were made in it.
 
-        In the first minutes after a start of the machine its window reaches back to before the start, of which the
+        In the first minutes after the machine has started, the window includes calls from before the start, whose
         times are later than now.
         """
         now = self.now()
@@ -115,7 +115,7 @@ class Limits:
     def mark_copied(self, at: datetime) -> None:
         """Mark this as a backup taken at `at`.
 
-        The mark is later than the last restore that was noticed, even if a clock was wrong then or is now: otherwise
+        The mark is later than the last restore that LNPay noticed, even if a clock was wrong then or is now: otherwise
         restoring this backup would not be noticed, and its refunds would be sent again.
         """
         restored_at = self.milestone(RESTORED)

@@ -26,12 +26,12 @@ from lnpay.repository.tables import (
 i, p = invoices.c, pruned_invoices.c
 
 DRAFT = "draft"
-"""In the totals, beside the states of invoices: an order that Strike never issued an invoice for."""
+"""In the totals, in addition to the invoice states: an order for which Strike never issued an invoice."""
 
 
 @dataclass(frozen=True)
 class PrunedInvoice:
-    """What is left of a deleted invoice. found_paid_at: when Strike said that it was paid after all."""
+    """The record that remains of a deleted invoice. found_paid_at: when Strike reported that it was paid after all."""
 
     strike_invoice_id: str
     correlation_id: str
@@ -66,8 +66,8 @@ class Pruned:
     def prune(self, before: datetime, at: datetime, limit: int) -> int:
         """Delete up to `limit` invoices and drafts that ended before `before`, and note what they were.
 
-        Nothing that was paid, that money was seen for, that a refund is owed for, or whose message the shop still has
-        to be told. Returns how many. A row that another transaction is changing is left for the next time.
+        Keeps any that was paid, for which money was seen or a refund is owed, or about which a message is still owed
+        to the shop. Returns how many were deleted. Rows that another transaction is changing wait for the next time.
         """
         found = [row for way, order in _over(before) for row in self._lock(way, order, limit)][:limit]
         ids = [row.id for row in found]
@@ -128,7 +128,7 @@ class Pruned:
         self._connection.execute(insert(pruned_totals), added)
 
     def totals(self, first: date, last: date) -> list[PrunedTotal]:
-        """What was deleted of the days from `first` to `last`, by day, currency and final state."""
+        """The totals of what was deleted from the days `first` to `last`, by day, currency and final state."""
         t = pruned_totals.c
         statement = select(pruned_totals).where(t.day >= first.isoformat(), t.day <= last.isoformat())
         sums: dict[tuple[date, str, str], PrunedTotal] = {}
@@ -153,14 +153,14 @@ class Pruned:
         return int(self._connection.execute(statement).scalar_one())
 
     def unpaid_among(self, strike_invoice_ids: Iterable[str]) -> list[str]:
-        """Which of these Strike ids are deleted invoices of ours of which no payment is known."""
+        """Those of these Strike ids that are deleted invoices of ours without a known payment."""
         # The ids come from outside, and PostgreSQL raises an error for a NUL. No id of ours has one.
         ids = [one for one in strike_invoice_ids if is_printable_ascii(one)]
         statement = select(p.strike_invoice_id).where(p.strike_invoice_id.in_(ids), p.found_paid_at.is_(None))
         return list(self._connection.execute(statement).scalars())
 
     def mark_paid(self, strike_invoice_id: str, *, received_sats: int | None, at: datetime) -> bool:
-        """Note that Strike says a deleted invoice was paid. False when it is none, or was noted before."""
+        """Record that Strike reports a deleted invoice as paid. False if it is not one, or was recorded before."""
         statement = (
             update(pruned_invoices)
             .where(p.strike_invoice_id == strike_invoice_id, p.found_paid_at.is_(None))
@@ -169,7 +169,7 @@ class Pruned:
         return self._connection.execute(statement).rowcount == 1
 
     def found_paid(self, since: datetime, limit: int) -> list[PrunedInvoice]:
-        """Deleted invoices that were found to be paid since `since`, the oldest first."""
+        """Deleted invoices that were found to be paid since `since`, oldest first."""
         statement = (
             select(pruned_invoices)
             .where(p.found_paid_at >= since)
@@ -179,7 +179,7 @@ class Pruned:
         return read_rows(self._connection, pruned_invoices, statement, _to_pruned)
 
     def read_through(self, newest: int) -> None:
-        """Read the newest of what is left of deleted invoices, to learn what cannot be read."""
+        """Read the newest records of deleted invoices, to find unreadable ones."""
         newest_first = select(pruned_invoices).order_by(p.pruned_at.desc()).limit(newest)
         read_rows(self._connection, pruned_invoices, newest_first, _to_pruned)
         totals = select(pruned_totals).order_by(pruned_totals.c.id.desc()).limit(newest)
@@ -196,7 +196,7 @@ def _to_total(row: Row[Any]) -> PrunedTotal:
 
 
 def _over(before: datetime) -> list[tuple[ColumnElement[bool], Column[datetime]]]:
-    """What can no longer be paid since before `before`, each kind with the order of its own index."""
+    """The conditions for what could last be paid before `before`, each with the sort column of its index."""
     return [
         *(((i.state == state) & (i.payable_until < before), i.payable_until) for state in UNWATCHED),
         # No customer has seen a draft.

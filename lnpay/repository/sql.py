@@ -194,7 +194,7 @@ def first_moment(
     *,
     is_newest: bool = False,
 ) -> datetime | None:
-    """The earliest (or newest) time in `moment` of the rows of which `condition` holds, of those that can be read."""
+    """The earliest (or newest) time in `moment` among the readable rows for which `condition` holds."""
     least = func.max(moment) if is_newest else func.min(moment)
     try:
         row = connection.execute(select(type_coerce(least, UtcDateTime).label("moment")).where(condition)).one()
@@ -217,17 +217,17 @@ def to_moment(row: Row[Any]) -> datetime:
 
 
 def sum_of(sats: ColumnElement[int]) -> ColumnElement[int]:
-    """The sum of amounts of sats; 0 of none. What is no amount does not count, nor make a database refuse to add."""
+    """The sum of amounts of sats; 0 for no rows. Invalid values are ignored, so that none makes the query fail."""
     amount = case((sats.between(0, literal(MAX_SATS, BigInteger)), sats), else_=0)
     # PostgreSQL returns a sum as a Decimal.
     return type_coerce(func.coalesce(func.sum(amount), 0), BigInteger)
 
 
 def is_about_a_row(error: Exception) -> bool:
-    """Whether `error` says that a row cannot be read, rather than that the database is away or that we are wrong."""
+    """Whether `error` means an unreadable row, rather than an unavailable database or a bug of ours."""
     if isinstance(error, OperationalError):
         return "decode" in str(error.orig).lower()
-    # What psycopg itself cannot turn into an object has no code of the server's.
+    # A value that psycopg itself cannot convert raises an error without an SQLSTATE.
     return not isinstance(error, DataError) or getattr(error.orig, "sqlstate", None) is None
 
 
@@ -238,7 +238,7 @@ def _read_one_by_one(
     to_record: Callable[[Row[Any]], _Record],
     sought: Sought,
 ) -> tuple[list[_Record], set[Any]]:
-    """The same, a query for each row. Rows that cannot be read make room for the next ones within a LIMIT."""
+    """The same with one query per row. Readable rows take the place of unreadable ones within a LIMIT."""
     key = _key_of(connection, table)
     one_row = statement.limit(None).order_by(None)
     unreadable: UnreadableRows | None = connection.get_execution_options().get(UNREADABLE_OPTION)
@@ -264,7 +264,7 @@ def _read_one_by_one(
 
 
 def _key_of(connection: Connection, table: Table) -> ColumnElement[Any]:
-    """What tells the rows of a table apart; on SQLite its own number of a row, as a name may be unreadable too."""
+    """The column that identifies a table's rows; on SQLite the rowid if there is no id, as a key may be unreadable."""
     if connection.dialect.name == "sqlite" and "id" not in table.c:
         rowid: ColumnClause[Any] = column("rowid")
         rowid.table = table
@@ -283,7 +283,7 @@ def insert_into(dialect: str, table: Table) -> postgresql.Insert | sqlite.Insert
 
 
 def by_column(table: Table, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same values, to execute a statement with. Raises KeyError for one without a column: SQLAlchemy ignores it."""
+    """The same values by column key. Raises KeyError for a name without a column, which SQLAlchemy would ignore."""
     return {table.c[name].key: value for name, value in values.items()}
 
 
@@ -298,10 +298,10 @@ def _insert_unless_there(dialect: str, table: Table) -> Executable:
 
 
 def unless_locked(connection: Connection, table: Table, condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    """`condition`, for an UPDATE that claims a row of `table`, but without waiting for others that are claiming it.
+    """`condition`, for an UPDATE that claims a row of `table` without waiting for other transactions that claim it.
 
-    On PostgreSQL a row that another transaction has locked counts as one that does not meet the condition. SQLite has
-    one writer at a time, and no rows that are locked.
+    On PostgreSQL a row that another transaction has locked does not match. SQLite has one writer at a time and no row
+    locks.
     """
     if connection.dialect.name != "postgresql":
         return condition
@@ -317,6 +317,6 @@ def upsert(
     change: dict[str, Any],
     where: ColumnElement[bool] | None = None,
 ) -> postgresql.Insert | sqlite.Insert:
-    """An INSERT of `key` and `new` that makes `change` instead where there is a row of that key, if `where` holds."""
+    """An INSERT of `key` and `new`; if a row with that key exists and `where` holds, it gets `change` instead."""
     statement = insert_into(connection.dialect.name, table).values({**key, **new})
     return statement.on_conflict_do_update(index_elements=list(key), set_=change, where=where)

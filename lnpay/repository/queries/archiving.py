@@ -31,12 +31,12 @@ OLDEST_CODE = "0029"
 """Code of earlier versions cannot read an invoice that is archived."""
 
 EMPTY: Mapping[str, Any] = {"bolt11": "", "strike_invoice": {}, "strike_quote": {}}
-"""What stays in the columns: NULL would make a draft of the row."""
+"""Values left in the emptied columns. NULL would turn the row into a draft."""
 
 
 @dataclass(frozen=True)
 class ArchiveTotals:
-    """How many invoices are archived, and the bytes of what was moved: as it was, and compressed."""
+    """How many invoices are archived, and the size of their archived columns before and after compression."""
 
     invoices: int = 0
     source_bytes: int = 0
@@ -50,13 +50,13 @@ class Archive:
         self._connection = connection
 
     def move(self, before: datetime, at: datetime, limit: int) -> int:
-        """Archive up to `limit` invoices with which all was done before `before`. Returns how many.
+        """Archive up to `limit` invoices that were completely finished before `before`. Returns how many.
 
-        1. Lock invoices that are paid and told, with nothing open. Those that another transaction holds are left.
-        2. Write their texts to the archive, and read them back as they were written.
+        1. Lock invoices that are paid, whose shop is notified, and that have nothing open. Skip locked ones.
+        2. Write their texts to the archive, read them back and compare.
         3. Only then empty the columns. No other code writes these columns of an issued invoice.
 
-        Raises StorageUnavailable when the archive does not hold what was written. Then nothing may be committed.
+        Raises StorageUnavailable if the archive differs from what was written. The caller must then roll back.
         """
         found = self._lock(before, limit)
         if not found:
@@ -79,7 +79,7 @@ class Archive:
             .order_by(i.paid_at)
             .limit(limit)
         )
-        # One that cannot be read stays, and does not keep the others.
+        # An unreadable one is skipped and does not hold up the others.
         locking = statement.with_for_update(skip_locked=True, of=invoices)
         return dict(read_rows(self._connection, invoices, locking, _to_texts))
 
@@ -90,7 +90,7 @@ class Archive:
             for invoice_id, (body, digest) in packed.items()
         ]
         new = insert_into(self._connection.dialect.name, invoice_archive)
-        # What the columns still hold is the truth, not an archive row from elsewhere.
+        # The columns are authoritative; an archive row that exists already is overwritten.
         change = {name: new.excluded[name] for name in ("form", "body", "digest", "archived_at")}
         self._connection.execute(new.on_conflict_do_update(index_elements=["invoice_id"], set_=change), rows)
         return sum(len(body) for body, _ in packed.values())
@@ -103,7 +103,7 @@ class Archive:
         except (ValueError, TypeError) as error:
             raise StorageUnavailable("the archive cannot be read back; nothing was moved") from error
         if kept != found:
-            raise StorageUnavailable("the archive is not what was written; nothing was moved")
+            raise StorageUnavailable("the archive differs from what was written; nothing was moved")
 
     def _add_up(self, new: ArchiveTotals) -> None:
         change = {name: archive_totals.c[name] + value for name, value in vars(new).items()}
@@ -115,7 +115,7 @@ class Archive:
         return found[0] if found else ArchiveTotals()
 
     def read_through(self, newest: int) -> None:
-        """Read the newest of the archive, to learn what cannot be read."""
+        """Read the newest archive rows, to find unreadable ones."""
         read_through(self._connection, newest)
         self.totals()
 
@@ -131,14 +131,14 @@ def _to_texts(row: Row[Any]) -> tuple[int, dict[str, str]]:
 
 
 def _is_done(before: datetime) -> list[ColumnElement[bool]]:
-    """Nothing about the invoice is open, or happened since `before`."""
+    """Whether nothing about the invoice is open, and nothing about it has happened since `before`."""
     d, r = deliveries.c, refunds.c
     is_refunded = exists().where(r.invoice_id == i.id, r.state == RefundState.SENT)
     is_accepted = d.state.in_((DeliveryState.DELIVERED, DeliveryState.WITHDRAWN))
     is_new_message = or_(~is_accepted, d.delivered_at >= before, d.created_at >= before)
     is_new_refund = or_(r.state.in_(OPEN_REFUNDS), r.sent_at >= before, r.created_at >= before, r.canceled_at >= before)
     return [
-        # Of the many that are settled, only the index of those still to be archived leads to few.
+        # Most invoices are settled, so only the index of those still to be archived selects few rows.
         without_index(i.state).in_(PAID),
         (without_index(i.state) == InvoiceState.SETTLED) | is_refunded,
         i.settled_at.is_(None) | (i.settled_at < before),

@@ -15,18 +15,18 @@ from lnpay.repository.tables import refunds as r
 
 
 class Backlog:
-    """Queries about what is not done inside one transaction."""
+    """Queries about overdue work, inside one transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def abandoned_since(self, since: datetime) -> int:
-        """Messages of events after `since` that are not sent any more."""
+        """Abandoned messages about events after `since`."""
         statement = select(func.count()).where(d.c.state == DeliveryState.ABANDONED, d.c.created_at >= since)
         return int(self._connection.execute(statement).scalar_one())
 
     def last_refusal(self) -> str | None:
-        """Why the shop did not take the youngest of the messages that it is still owed, or that were given up."""
+        """Why the shop did not accept the newest pending or abandoned message."""
         statement = (
             select(d.c.last_error)
             .where(d.c.state.in_((DeliveryState.PENDING, DeliveryState.ABANDONED)), d.c.last_error.is_not(None))
@@ -37,7 +37,7 @@ class Backlog:
         return found[0] if found else None
 
     def last_delivered_at(self) -> datetime | None:
-        """When the shop took the youngest of the messages that it has taken."""
+        """When the shop last accepted a message."""
         statement = (
             select(d.c.delivered_at.label("moment"))
             .where(d.c.state == DeliveryState.DELIVERED)

@@ -22,30 +22,30 @@ from lnpay.repository.tables import (
 _State = TypeVar("_State", bound=StrEnum)
 
 MOVING_REFUNDS = (RefundState.REQUESTED, RefundState.QUOTED, RefundState.IN_FLIGHT, RefundState.FAILED)
-"""The states that time alone should end; the others wait for a person or for the customer."""
+"""The states that LNPay should leave by itself; the others wait for the operator or the customer."""
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """How many rows wait for the same thing, and since when the oldest of them does."""
+    """How many rows wait for the same thing, and since when the oldest has waited."""
 
     count: int
     since: datetime
 
 
 class Figures:
-    """Counts inside one transaction. What has no row is in no answer."""
+    """Counts inside one transaction. States without any row are missing from the results."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def invoices(self, states: Collection[InvoiceState]) -> dict[InvoiceState, int]:
         """How many issued invoices are in each of `states`."""
-        # opened_at is there once Strike has issued it, and stands in an index beside the state.
+        # opened_at is set once Strike has issued it, and one index covers it together with the state.
         return self._by_state(invoices.c.state, func.count(invoices.c.opened_at), states)
 
     def unsettled(self) -> int:
-        """How many invoices Strike has listed as paid that are not settled."""
+        """How many invoices are listed as paid by Strike but not settled."""
         listed = invoices.c.listed_paid_at.is_not(None)
         statement = select(func.count()).where(listed, invoices.c.state.not_in(PAID))
         return int(self._connection.execute(statement).scalar_one())
@@ -66,9 +66,9 @@ class Figures:
         return {state: found[state] for state in states if state in found}
 
     def waiting_refunds(self, states: Collection[RefundState]) -> dict[RefundState, Waiting]:
-        """Refunds in each of `states`, since they are owed; those in flight, since they were started.
+        """Refunds waiting in each of `states`: since they are owed or, for those in flight, since they were started.
 
-        Reads these rows: for states that money leaves again.
+        Reads every such row, so use it only for states that refunds leave again.
         """
         r = refunds.c
         since = {state: r.started_at if state is RefundState.IN_FLIGHT else r.created_at for state in states}
@@ -79,7 +79,7 @@ class Figures:
         return {state: one for state, one in waiting.items() if one is not None}
 
     def pending_deliveries(self) -> dict[str, Waiting]:
-        """Messages that the shop has not taken yet, by type of event, since they are owed. Reads these rows."""
+        """Messages that the shop has not accepted yet, by event type, since they are owed. Reads every such row."""
         d = deliveries.c
         is_pending = d.state == DeliveryState.PENDING
         waiting = {
@@ -88,19 +88,19 @@ class Figures:
         return {event_type: one for event_type, one in waiting.items() if one is not None}
 
     def unread_unpaid(self, before: datetime) -> Waiting | None:
-        """Unpaid invoices whose time to pay ended before `before`. Money that Strike has seen keeps others."""
+        """Unpaid invoices whose deadline was before `before`, unless Strike has seen money for them."""
         i = invoices.c
         is_unread = (i.state == InvoiceState.UNPAID) & (i.expires_at < before) & i.seen_at.is_(None)
         return self._waiting(invoices, i.expires_at, is_unread)
 
     def unread_expired(self, before: datetime) -> Waiting | None:
-        """Expired invoices whose payment request died before `before`. Money that Strike has seen keeps others."""
+        """Expired invoices whose payment request ended before `before`, unless Strike has seen money for them."""
         i = invoices.c
         is_unread = (i.state == InvoiceState.EXPIRED) & (i.payable_until < before) & i.seen_at.is_(None)
         return self._waiting(invoices, i.payable_until, is_unread)
 
     def stalled_refunds(self, before: datetime) -> Waiting | None:
-        """Refunds owed, or in flight, since before `before`, which were tried in vain or are not worked on at all."""
+        """Refunds owed or in flight since before `before` that have failed, or that no worker has tried."""
         r = refunds.c
         since = case((r.state == RefundState.IN_FLIGHT, r.started_at), else_=r.created_at)
         is_in_vain = (r.failures + r.looks > 0) | (r.next_attempt_at < before)
@@ -116,9 +116,9 @@ class Figures:
     def _waiting(self, table: Table, since: ColumnElement[datetime], condition: ColumnElement[bool]) -> Waiting | None:
         count = int(self._connection.execute(select(func.count()).select_from(table).where(condition)).scalar_one())
         oldest = first_moment(self._connection, table, since, condition) if count else None
-        # Where no row says since when, all of them are named as unreadable.
+        # If no row has a readable time, all of them are reported as unreadable.
         return None if oldest is None else Waiting(count, oldest)
 
     def schema_version(self) -> str:
-        """The newest migration that was made here."""
+        """The newest migration that this database has."""
         return str(self._connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())

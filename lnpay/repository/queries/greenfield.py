@@ -18,7 +18,7 @@ from lnpay.repository.tables import IS_ACCEPTED, IS_MARKED_INVALID, IS_SEEN_UNPA
 from lnpay.repository.tables import invoices as t
 
 _MOST_IN_ONE_QUERY = 12
-"""Every status has fewer ways in all. SQLite takes 500 in one query."""
+"""More than the queries needed for all statuses together. SQLite permits 500 in one statement."""
 
 _ENDED = (InvoiceState.EXPIRED, InvoiceState.LAPSED, InvoiceState.CANCELLED)
 
@@ -28,10 +28,10 @@ Conditions = list[ColumnElement[bool] | TextClause]
 
 @dataclass(frozen=True)
 class ListFilter:
-    """Which invoices to list: those of which everything holds that is given.
+    """Which invoices to list: those that match every given field.
 
-    order_ids: any of these. statuses: any of these words of Greenfield, in lower case; an unknown word fits none.
-    text: the whole id of an invoice or of an order. opened_from, opened_until: when it was created, both included.
+    order_ids: any of these. statuses: any of these Greenfield statuses, in lower case; an unknown one matches nothing.
+    text: the whole id of an invoice or order. opened_from, opened_until: when it was created, both inclusive.
     """
 
     order_ids: frozenset[str] | None = None
@@ -48,8 +48,8 @@ class GreenfieldInvoices:
         self._connection = connection
 
     def newest(self, wanted: ListFilter, now: datetime, skip: int, limit: int) -> list[Invoice]:
-        """The wanted invoices, the newest first, without the first `skip`, at most `limit`."""
-        # A query for each way to be wanted, so that each has its index.
+        """The matching invoices, newest first: at most `limit`, after the first `skip`."""
+        # One query for each way to match, so that each can use its index.
         queries = [
             select(t.c.id, t.c.opened_at).where(t.c.opened_at.is_not(None), *way, *_dates(wanted))
             for way in _ways(wanted, now)
@@ -64,9 +64,9 @@ class GreenfieldInvoices:
         return sorted(rows, key=lambda one: (one.issue.opened_at, one.id), reverse=True)
 
     def _page(self, queries: list[Select[Any]], skip: int, limit: int, *, may_overlap: bool) -> list[int]:
-        """The ids of a page, found by the database: what is left out is never read into this process.
+        """The ids of a page, selected by the database, so that skipped rows are never read into this process.
 
-        may_overlap: an invoice may be wanted in more than one way, so the ways must be compared.
+        may_overlap: an invoice may match more than one query, so duplicates must be removed.
         """
         newest = [one.order_by(t.c.opened_at.desc(), t.c.id.desc()) for one in queries]
         if len(queries) == 1:
@@ -83,7 +83,7 @@ class GreenfieldInvoices:
         return read_rows(self._connection, t, page, lambda row: int(row.id))
 
     def _merged_page(self, queries: list[Select[Any]], skip: int, limit: int) -> list[int]:
-        """The same for more queries than a database takes in one. Each is about one order, so it finds few rows."""
+        """The same for more queries than fit into one statement. Each is about one order, so it finds few rows."""
         found: dict[int, datetime] = {}
         for one in queries:
             statement = one.order_by(t.c.opened_at.desc(), t.c.id.desc()).limit(skip + limit)
@@ -105,13 +105,13 @@ class GreenfieldInvoices:
         return self._connection.execute(statement).rowcount == 1
 
     def change_metadata(self, invoice: Invoice, metadata: dict[str, Any], order_id: str | None) -> None:
-        """Keep other metadata, and the order that it names."""
+        """Replace the metadata and the order id."""
         values = {"metadata": metadata, "order_id": order_id}
         self._connection.execute(update(t).where(t.c.id == invoice.id).values(values))
 
 
 def _ways(wanted: ListFilter, now: datetime) -> Iterable[Conditions]:
-    """Every way to be wanted, each with conditions that an index answers."""
+    """The conditions of each way to match. An index can answer each."""
     for name in _names(wanted):
         if wanted.statuses is None:
             yield name
@@ -140,7 +140,7 @@ def _storable(names: Iterable[str]) -> list[str]:
 
 
 def _ways_of_status(status: str, now: datetime) -> Iterable[Conditions]:
-    """The conditions of `lnpay.web.greenfield.status.derive_status`, in SQL. A test holds the two together."""
+    """The conditions of `lnpay.web.greenfield.status.derive_status`, in SQL. A test compares the two."""
     is_not_processing = t.c.seen_at.is_(None) | (t.c.seen_at > t.c.expires_at)
     is_unmarked = t.c.marked_invalid_at.is_(None)
     if status == "settled":

@@ -1,6 +1,6 @@
-"""Invoices as the shop's API lists them: the newest first, filtered, each page after the last row of the one before.
+"""Invoices as the shop's API lists them: newest first, filtered, each page after the last row of the previous one.
 
-Each filter has an index, so that a page of a million invoices is as quick as one of a hundred.
+Each filter has an index, so a page is as fast with a million invoices as with a hundred.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ i = invoices.c
 
 @dataclass(frozen=True)
 class ListFilter:
-    """Which invoices to list: those for which everything holds that is given.
+    """Which invoices to list: those that match every given field.
 
     opened_from, opened_before: when the invoice was made at Strike.
     """
@@ -41,7 +41,7 @@ class InvoiceList:
         self._connection = connection
 
     def newest(self, wanted: ListFilter, limit: int, before: ListPosition | None) -> list[Invoice]:
-        """The newest invoices that are wanted, of those that stand after the place `before` in the list."""
+        """The newest matching invoices that come after the position `before` in the list."""
         if not all(is_storable(name or "") for name in (wanted.correlation_id, wanted.order_id)):
             return []
         conditions = _conditions(wanted, before)
@@ -63,7 +63,7 @@ def place_of(invoice: Invoice) -> ListPosition:
 
 
 def _ways(wanted: ListFilter) -> list[list[ColumnElement[bool]]]:
-    """Queries that together find the names that are wanted, each with its own index."""
+    """The conditions of the queries that together find the given ids. Each has its own index."""
     names = [] if wanted.correlation_id is None else [i.correlation_id == wanted.correlation_id]
     if wanted.order_id is None:
         return [names]
@@ -76,7 +76,7 @@ def _ways(wanted: ListFilter) -> list[list[ColumnElement[bool]]]:
 def _conditions(wanted: ListFilter, before: ListPosition | None) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if wanted.state is not None:
-        # Few invoices have a name: to begin with the many of one state would take seconds.
+        # An id matches few invoices, a state very many: starting with the state's index would take seconds.
         is_named = wanted.correlation_id is not None or wanted.order_id is not None
         conditions.append((without_index(i.state) if is_named else i.state) == wanted.state)
     if wanted.opened_from is not None:

@@ -37,7 +37,7 @@ PageEnd = tuple[datetime, int]
 
 @dataclass(frozen=True, slots=True)
 class LedgerInvoice:
-    """An issued invoice as books see it. paid_at, received_sats: None until it is paid.
+    """An issued invoice, as accounting needs it. paid_at, received_sats: None until it is paid.
 
     credited_amount, credited_currency: what Strike credited for it in all; None where it did not say.
 
@@ -66,7 +66,7 @@ class LedgerInvoice:
 
 @dataclass(frozen=True, slots=True)
 class LedgerOrder:
-    """What an order has at Strike. strike_invoice_id: None where no invoice was issued."""
+    """An order's names at Strike. strike_invoice_id: None if no invoice was issued."""
 
     strike_invoice_id: str | None
     strike_correlation_id: str
@@ -76,7 +76,7 @@ class LedgerOrder:
 class LedgerRefund:
     """A refund and its invoice. `at`: when it was sent; while it is not sent, since when it is owed.
 
-    closed_by: on whose word it counts as sent.
+    closed_by: who determined that it was sent.
     """
 
     id: int
@@ -103,17 +103,17 @@ _REFUND_COLUMNS = 9
 
 
 class LedgerQueries:
-    """Queries about money over a time, inside one transaction. A page of fewer than PAGE rows is the last."""
+    """Queries about the money of a period, inside one transaction. A page of fewer than PAGE rows is the last."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def paid(self, start: datetime, end: datetime, after: PageEnd | None) -> list[LedgerInvoice]:
-        """Invoices paid from `start` on and before `end`, in time or late, by the time of payment."""
+        """Invoices paid from `start` until before `end`, in time or late, in order of payment."""
         return self._invoices(invoices.c.paid_at, start, end, after)
 
     def opened(self, start: datetime, end: datetime, after: PageEnd | None) -> list[LedgerInvoice]:
-        """Invoices made at Strike from `start` on and before `end`, by that time, in any state."""
+        """Invoices created at Strike from `start` until before `end`, in that order, in any state."""
         return self._invoices(invoices.c.opened_at, start, end, after)
 
     def _invoices(
@@ -123,11 +123,11 @@ class LedgerQueries:
         return read_rows(self._connection, invoices, statement, _to_invoice)
 
     def refunds_sent(self, start: datetime, end: datetime, after: PageEnd | None) -> list[LedgerRefund]:
-        """Refunds sent from `start` on and before `end`, by that time."""
+        """Refunds sent from `start` until before `end`, in that order."""
         return self._refunds(refunds.c.sent_at, refunds.c.state == RefundState.SENT, start, end, after)
 
     def refunds_waiting(self, start: datetime, end: datetime, after: PageEnd | None) -> list[LedgerRefund]:
-        """Refunds owed since a time from `start` on and before `end`, and not sent as of now."""
+        """Unsent refunds that became owed from `start` until before `end`."""
         return self._refunds(refunds.c.created_at, refunds.c.state.in_(OPEN_REFUNDS), start, end, after)
 
     def _refunds(
@@ -145,7 +145,7 @@ class LedgerQueries:
         return read_rows(self._connection, refunds, statement, _to_refund)
 
     def by_strike_ids(self, strike_invoice_ids: Iterable[str]) -> dict[str, LedgerInvoice]:
-        """Those of these Strike ids that are invoices of ours. At most IDS_AT_ONCE are asked for."""
+        """Our invoices among these Strike ids, at most IDS_AT_ONCE ids per call."""
         statement = select(*_INVOICE_COLUMNS).where(invoices.c.strike_invoice_id.in_(list(strike_invoice_ids)))
         found = read_rows(self._connection, invoices, statement, _to_invoice)
         return {invoice.strike_invoice_id: invoice for invoice in found}
@@ -157,7 +157,7 @@ class LedgerQueries:
         return self._connection.execute(statement).scalar() is not None
 
     def orders_among(self, correlation_ids: Iterable[str]) -> dict[str, LedgerOrder]:
-        """Those of these that are orders of ours."""
+        """Our orders among these names."""
         i = invoices.c
         columns = (i.correlation_id, i.strike_invoice_id, i.strike_correlation_id)
         statement = select(*columns).where(i.correlation_id.in_(list(correlation_ids)))
@@ -174,7 +174,7 @@ class LedgerQueries:
         return set(self._connection.execute(statement).scalars())
 
     def notified_among(self, invoice_ids: Iterable[int], event_type: str) -> set[int]:
-        """Of which of these invoices the shop was told, or is yet to be told, by a message of `event_type`."""
+        """Those of these invoices for which a message of `event_type` exists, sent or not."""
         d = deliveries.c
         statement = select(d.invoice_id).where(d.invoice_id.in_(list(invoice_ids)), d.event_type == event_type)
         return set(self._connection.execute(statement).scalars())
@@ -194,7 +194,7 @@ def _page(
     end: datetime,
     after: PageEnd | None,
 ) -> Select[Any]:
-    # The first condition says no more than the second one, in a form for which every database has its index.
+    # The second condition implies the first, whose form lets every database use its index.
     first = column >= start if after is None else (column >= after[0]) & (tuple_(column, number) > after)
     return statement.where(first, column < end).order_by(column, number).limit(PAGE)
 

@@ -22,9 +22,9 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class PaymentStatus:
-    """Where one payment stands. seen_at: Strike saw money that is not final yet. held_because: why its refund waits.
+    """The status of one payment. seen_at: when Strike saw money that is not final. held_because: why its refund waits.
 
-    amount_sats: the price. partial_sats: what a receive request got in time that is less than the price; 0: nothing.
+    amount_sats: the price. partial_sats: what a receive request received in time, if less than the price; else 0.
     """
 
     state: InvoiceState
@@ -43,7 +43,7 @@ class PaymentStatuses:
         self._connection = connection
 
     def by_token(self, tokens: Iterable[str]) -> dict[str, PaymentStatus]:
-        """The status behind each checkout token that is one."""
+        """The status for each of these checkout tokens that exists."""
         # The tokens come from URLs, and PostgreSQL raises an error for a NUL. No token of ours has one.
         wanted = [token for token in tokens if is_printable_ascii(token)]
         found: dict[str, PaymentStatus] = {}
@@ -52,7 +52,7 @@ class PaymentStatuses:
         return found
 
     def partial_sats(self, invoice: Invoice) -> int:
-        """What an invoice that is not paid so far got of its price. A late payment is no part of it."""
+        """The part of its price that an unpaid invoice has received in time."""
         is_request = invoice.issue.receive_with is ReceiveWith.RECEIVE_REQUEST
         return self._partial([invoice.id]).get(invoice.id, 0) if is_request and invoice.state in PAYABLE else 0
 
@@ -78,7 +78,7 @@ class PaymentStatuses:
             .where(r.invoice_id.in_(invoice_ids), r.paid_at <= i.expires_at)
         )
         sums: dict[int, int] = {}
-        # Added up here: a database would add what is no number too, or overflow.
+        # Added up here: SQLite would also add values that are not numbers, and PostgreSQL could overflow.
         for part in read_rows(self._connection, receives, statement, _to_part):
             sums[part.invoice_id] = sums.get(part.invoice_id, 0) + part.sats
         return sums

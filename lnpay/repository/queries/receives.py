@@ -70,7 +70,7 @@ class Receives:
         return whole_sats(read_rows(self._connection, receives, statement, _to_receive))
 
     def every_of(self, invoice_id: int) -> list[Receive]:
-        """The same, to decide about money: one that is left out would change what is owed. Raises UnreadableRow."""
+        """The same, for decisions about money: a skipped payment would change the refund. Raises UnreadableRow."""
         statement = select(receives).where(r.invoice_id == invoice_id).order_by(r.id)
         return whole_sats(read_every(self._connection, receives, statement, _to_receive))
 
@@ -82,12 +82,12 @@ class Receives:
         return self._connection.execute(statement).scalar() is not None
 
     def owe(self, owed: Mapping[str, int]) -> None:
-        """Store what of each payment is owed back."""
+        """Store how much of each payment is owed back."""
         for receive_id, sats in owed.items():
             self._connection.execute(update(receives).where(r.receive_id == receive_id).values(owed_sats=sats))
 
     def store_total(self, invoice_id: int, total: ReceivedTotal) -> None:
-        """Store what a paid invoice got in all."""
+        """Store the total that a paid invoice has received."""
         credited = total.credited
         values = {
             "received_sats": total.sats,
@@ -134,7 +134,7 @@ class Receives:
         return self._oldest(ways, limit)
 
     def newest_paid_requests(self, limit: int) -> list[str]:
-        """The requests that the last payments were for: Strike shows a payment of each."""
+        """The requests of the newest known payments: Strike must list a payment of each."""
         statement = (
             select(i.strike_invoice_id)
             .where(i.id.in_(select(r.invoice_id).order_by(r.id.desc()).limit(10 * limit)))
@@ -144,7 +144,7 @@ class Receives:
         return list(self._connection.execute(statement).scalars())
 
     def read_through(self, newest: int) -> None:
-        """Read the newest payments, to learn which cannot be read."""
+        """Read the newest payments, to find unreadable ones."""
         read_rows(self._connection, receives, select(receives).order_by(r.id.desc()).limit(newest), _to_receive)
 
 

@@ -59,14 +59,14 @@ class RefundList:
         self._connection = connection
 
     def newest(self, wanted: RefundFilter, limit: int, before: int | None = None) -> list[RefundRow]:
-        """The newest refunds that are wanted, of those with an id below `before`."""
+        """The newest matching refunds with an id below `before`."""
         is_before = [] if before is None else [r.id < before]
         if wanted.text:
             ways = [[*way, *is_before] for way in _named(wanted)]
         elif wanted.state is None and wanted.kind is None:
             ways = [is_before]
         else:
-            # Their ids first: the index alone has them.
+            # First their ids, which the index alone can supply.
             ids = sorted(self._connection.execute(_ids_of(wanted, is_before, limit)).scalars(), reverse=True)
             ways = [[r.id.in_(ids[:limit])]]
         found: dict[int, RefundRow] = {}
@@ -81,7 +81,7 @@ def _named(wanted: RefundFilter) -> list[list[ColumnElement[bool]]]:
     # PostgreSQL raises an error for a NUL, and no name has one.
     if len(wanted.text) > MAX_TEXT_CHARACTERS or not wanted.text.isprintable():
         return []
-    # Few refunds have a name: to begin with the many of one state would take seconds.
+    # A name matches few refunds: starting with the many of one state would take seconds.
     filters = ((r.state, wanted.state), (r.kind, wanted.kind))
     rest = [without_index(column) == word for column, word in filters if word is not None]
     names = [column == wanted.text for column in (i.strike_invoice_id, i.correlation_id, i.order_id)]
@@ -89,7 +89,7 @@ def _named(wanted: RefundFilter) -> list[list[ColumnElement[bool]]]:
 
 
 def _ids_of(wanted: RefundFilter, is_before: list[ColumnElement[bool]], limit: int) -> CompoundSelect[tuple[int]]:
-    """The newest ids of each state and kind that is wanted: the index has those of each in their order."""
+    """The newest ids of each requested state and kind: the index holds each of these in order."""
     states = list(RefundState) if wanted.state is None else [wanted.state]
     kinds = list(RefundKind) if wanted.kind is None else [wanted.kind]
     newest = [

@@ -35,8 +35,8 @@ from lnpay.repository.tables import refunds as t
 class NewRefund:
     """A refund that is being added. See `Refund`.
 
-    received_sats: for its invoice, when it was asked for. wanted_at: when a person asked for it; it is then sent
-    however small it is. hold: why the operator decides about it first.
+    received_sats: for its invoice, at the time of the request. wanted_at: when the customer or the merchant asked for
+    it, in which case it is sent however small it is. hold: why the operator must decide first.
     """
 
     invoice_id: int
@@ -122,7 +122,7 @@ class RefundRequests:
         return read_rows(self._connection, t, statement, to_refund)
 
     def every_of(self, invoice_id: int) -> list[Refund]:
-        """The same, to decide about money: one that is left out would be owed again. Raises UnreadableRow."""
+        """The same, for decisions about money: a skipped refund would be owed again. Raises UnreadableRow."""
         statement = select(t).where(t.c.invoice_id == invoice_id).order_by(t.c.id)
         return read_every(self._connection, t, statement, to_refund)
 
@@ -202,7 +202,7 @@ def add_refund(connection: Connection, new: NewRefund) -> bool:
 
 
 def _reserve(connection: Connection, invoice_id: int, sats: int) -> bool:
-    """Change what an invoice's refunds add up to. False, and no change, if that would exceed what was received."""
+    """Change the sum of an invoice's refunds. False, without a change, if it would exceed what was received."""
     i = invoices.c
     after = i.refund_reserved_sats + sats
     statement = update(invoices).where(i.id == invoice_id, after <= func.coalesce(i.received_sats, 0))

@@ -1,7 +1,7 @@
 """The operator's list and search of invoices: newest first, page by page, filtered, or found by an id.
 
-A page goes on from the last row of the one before (not from a row number), and every question is answered by an index,
-so that the ten-thousandth page of a million invoices is as quick as the first.
+A page starts after the last row of the previous one (not at a row number), and every query uses an index, so the
+ten-thousandth page of a million invoices is as fast as the first.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _State = TypeVar("_State", bound=StrEnum)
 i, r, d = invoices.c, refunds.c, deliveries.c
 
 MAX_TEXT_CHARACTERS = 2_000
-"""The longest name anything has is a payment request."""
+"""The longest searchable name is a payment request."""
 
 USUAL_STATES: frozenset[str] = frozenset({RefundState.SENT, RefundState.CANCELED, DeliveryState.DELIVERED})
-"""What most refunds and messages end in; the other states have few rows."""
+"""The states in which most refunds and messages end; the others have few rows."""
 
 _BEST_FIRST = (DeliveryState.WITHDRAWN, DeliveryState.DELIVERED, DeliveryState.PENDING, DeliveryState.ABANDONED)
 
 
 @dataclass(frozen=True)
 class InvoiceFilter:
-    """Which invoices to list: those of which everything holds that is given.
+    """Which invoices to list: those that match every given field.
 
     text: the whole name of something: an invoice, an order, a payment, a message, an address, a payment request.
     opened_from, opened_before: when the invoice was made at Strike.
@@ -64,7 +64,7 @@ class ListPosition:
 
 @dataclass(frozen=True)
 class InvoiceRow:
-    """A row of the list. delivery_state: of its messages the one that is worst off; None when nothing was owed."""
+    """A row of the list. delivery_state: the worst state among its messages; None if there are none."""
 
     place: ListPosition
     strike_invoice_id: str
@@ -88,17 +88,17 @@ class InvoiceTotal:
 
 
 class Searches:
-    """Queries for people inside one transaction."""
+    """The operator's queries, inside one transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def newest(self, wanted: InvoiceFilter, limit: int, *, before: ListPosition | None = None) -> list[InvoiceRow]:
-        """The newest invoices that are wanted, of those that stand after the place `before` in the list."""
+        """The newest matching invoices that come after the position `before` in the list."""
         return self._list(wanted, limit, None if before is None else _place_of_row() < _tuple_of(before))
 
     def oldest(self, wanted: InvoiceFilter, limit: int, *, after: ListPosition) -> list[InvoiceRow]:
-        """The same in the other direction: the nearest ones that are newer than the place `after`; newest first."""
+        """The same upwards: the closest matching invoices that are newer than the position `after`, newest first."""
         return self._list(wanted, limit, _place_of_row() > _tuple_of(after), is_upward=True)
 
     def _list(
@@ -115,7 +115,7 @@ class Searches:
     def _completed(self, rows: list[InvoiceRow]) -> list[InvoiceRow]:
         ids = [row.place.id for row in rows]
         refund_states = dict(self._states_of(refunds, RefundState, ids))
-        # Of several messages the one that is worst off comes last, and so stays.
+        # The worst state comes last, so that it remains.
         told = self._states_of(deliveries, DeliveryState, ids)
         worst = dict(sorted(told, key=lambda one: _BEST_FIRST.index(one[1])))
         return [
@@ -128,7 +128,7 @@ class Searches:
         return read_rows(self._connection, table, statement, lambda row: (row.invoice_id, kind(row.state)))
 
     def paid_between(self, start: datetime, end: datetime) -> dict[InvoiceState, InvoiceTotal]:
-        """What was received from `start` on and before `end`, by what it was counted as: SETTLED, PAID_LATE."""
+        """What was received from `start` until before `end`, by state: SETTLED or PAID_LATE."""
         statement = (
             select(i.state, func.count(), sum_of(i.received_sats))
             .where(i.paid_at >= start, i.paid_at < end, i.state.in_(PAID))
@@ -183,11 +183,11 @@ def _list_of(wanted: InvoiceFilter, limit: int, *, is_upward: bool) -> Select[An
 def _filters(wanted: InvoiceFilter) -> list[ColumnElement[bool]]:
     filters = []
     if wanted.state is not None:
-        # Few messages are in an unusual state: to begin with those is quicker than with the invoices of one state.
+        # Few messages are in an unusual state, so starting with them is faster than with the invoices of one state.
         has_few = wanted.delivery_state is not None and wanted.delivery_state not in USUAL_STATES
         filters.append((without_index(i.state) if has_few else i.state) == wanted.state)
     if wanted.refund_state is not None:
-        # Every refund is one of a late payment, and the late ones stand together in an index.
+        # This filter is about the refunds of late payments, whose invoices are adjacent in an index.
         filters += [i.state == InvoiceState.PAID_LATE, _has_one_in(refunds, wanted.refund_state)]
     if wanted.delivery_state is not None:
         filters.append(_has_one_in(deliveries, wanted.delivery_state))
@@ -199,21 +199,21 @@ def _filters(wanted: InvoiceFilter) -> list[ColumnElement[bool]]:
 
 
 def _has_one_in(table: Table, state: str) -> ColumnElement[bool]:
-    """Whether an invoice has a row of `table` in that state, asked so that the few rows are read and not the many."""
+    """Whether an invoice has a row of `table` in that state, in a form that starts with whichever rows are few."""
     if state in USUAL_STATES:
         return exists().where(table.c.invoice_id == i.id, without_index(table.c.state) == state)
     return i.id.in_(select(table.c.invoice_id).where(table.c.state == state))
 
 
 def without_index(column: ColumnElement[str]) -> ColumnElement[str]:
-    """The same column in a form that keeps a database from choosing its index, which would be the slow one here."""
+    """The same column in a form that stops the database from using its index, which would be slow here."""
     return func.coalesce(column, "")
 
 
 def _names_in(words: str) -> list[list[ColumnElement[bool] | TextClause]]:
-    """Every way to read a text as the name of something. Each becomes a query of its own, so that each has an index.
+    """The conditions of each way to read a text as a name. Each becomes a separate query, so each can use an index.
 
-    Without a text there is one way, without a condition.
+    Without a text there is one query without a condition.
     """
     words = words.strip()
     if not words:

@@ -1,4 +1,4 @@
-"""The price of bitcoin that one server has read for all."""
+"""The price of bitcoin, which one server fetches for all."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from lnpay.repository.sql import checked, read_one, require, upsert
 from lnpay.repository.tables import shared_prices as t
 
 CLAIM_LENGTH = timedelta(seconds=20)
-"""For so long one server alone asks the sources: longer than three of them that do not answer take."""
+"""How long one server has the exclusive turn to ask the sources: longer than the timeouts of all three."""
 
 LOCK_TIMEOUT_MS = 2_000
-"""On PostgreSQL, how long a price waits for a row that another process has locked, and perhaps does not release."""
+"""On PostgreSQL, how long to wait for a row that another process has locked and may never release."""
 
 CLOCKS_DIFFER = timedelta(minutes=1)
 """On SQLite, by how much the machine's two clocks may differ about the age of a price."""
@@ -32,7 +32,7 @@ _SPREAD_DIGITS = Decimal("1e-9")
 
 @dataclass(frozen=True)
 class PriceReading:
-    """What a server has read for all. rate: the last believed, its time by that server's clock; None before the first.
+    """A price shared by all servers. rate: the last accepted one, timed by its server's clock; None before the first.
 
     is_usable: False once the sources disagreed. spread: between two sources; None if one answered alone. age: of the
     price, and read_age: since the sources were asked, both by the database's time.
@@ -81,20 +81,20 @@ class SharedPrices:
     def claim(self, currency: str, patience: timedelta | None = None) -> datetime | None:
         """Take the turn to ask the sources. Returns the database's time; None if another server has the turn.
 
-        patience: take over a turn that was taken so long ago, instead of waiting for its end.
+        patience: take over a turn that is at least this old, instead of waiting for its end.
         """
         self._wait_briefly()
         now = self._limits.now()
         until, change = t.c.claimed_until, {"claimed_until": now + CLAIM_LENGTH}
         over = now if patience is None else now + CLAIM_LENGTH - patience
-        # One that ends later than any can was made before a restart of the machine.
+        # A claim that ends implausibly late was made before the machine restarted.
         is_free = or_(until.is_(None), until <= over, until > now + CLAIM_LENGTH)
         new = {**change, "is_usable": False}
         statement = upsert(self._connection, t, {"currency": currency}, new, change, where=is_free)
         return None if self._connection.execute(statement.returning(t.c.currency)).scalar() is None else now
 
     def store(self, rate: Rate, age: timedelta, spread: Decimal | None, read_at: datetime) -> None:
-        """Share a price that is believed.
+        """Share an accepted price.
 
         read_at: before the sources were asked, in the database's time. age: of the price, not negative. Counted from
         then, so it looks older by the time that asking took. A later reading is kept. On SQLite a price of before the
@@ -120,11 +120,11 @@ class SharedPrices:
         self._wait_briefly()
         now = self._limits.now()
         change = {**found, "read_at": read_at, "machine_read_at": utc_now() - (now - read_at), "claimed_until": None}
-        # A reading from later was made before a restart of the machine.
+        # A reading from the future was made before the machine restarted.
         is_older = or_(t.c.read_at.is_(None), t.c.read_at <= read_at, t.c.read_at > now)
         self._connection.execute(upsert(self._connection, t, {"currency": currency}, change, change, where=is_older))
 
     def _wait_briefly(self) -> None:
-        """A process that was stopped while it held the row must not stop the others: each can ask for itself."""
+        """Do not wait long for a process that stalled while it held the row: each server can ask the sources itself."""
         if self._connection.dialect.name == "postgresql":
             self._connection.execute(text(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}"))

@@ -55,7 +55,7 @@ def unpack(form: int, body: bytes, digest: bytes) -> dict[str, str]:
     except zlib.error as error:
         raise ValueError("the archive cannot be decompressed") from error
     if hashlib.sha256(plain).digest() != digest:
-        raise ValueError("the archive is not what was written")
+        raise ValueError("the archive differs from what was written")
     texts = json.loads(plain)
     if not isinstance(texts, dict) or set(texts) != set(FIELDS):
         raise TypeError("the archive holds something else")
@@ -80,7 +80,7 @@ def read_archived(connection: Connection, invoice_ids: Iterable[int]) -> dict[in
 
 
 def read_through(connection: Connection, newest: int) -> None:
-    """Read the newest of the archive, to learn what cannot be read."""
+    """Read the newest archive rows, to find unreadable ones."""
     statement = select(invoice_archive).order_by(invoice_archive.c.invoice_id.desc()).limit(newest)
     read_rows(connection, invoice_archive, statement, _to_fields)
 
