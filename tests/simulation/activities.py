@@ -132,7 +132,7 @@ class Activities:
         wanted = f"{method} {path}"
         expected = next(statuses for start, statuses in EXPECTED_STATUSES.items() if wanted.startswith(start))
         if answer.status_code not in expected:
-            raise Violation(f"{method} {path} is answered {answer.status_code}: {answer.text[:200]}")
+            raise Violation(f"{method} {path} was answered {answer.status_code}: {answer.text[:200]}")
         return answer
 
     # Customers and shops.
@@ -174,7 +174,7 @@ class Activities:
         invoice, quote = data["invoice"], data["quote"]
         sats = parse_units(invoice["amount"]["amount"], "BTC") or 0
         if not quote["lnInvoice"].startswith(f"lnbc{format_amount(sats)}1"):
-            raise Violation(f"{customer} is shown a payment request that does not ask for {sats} sats")
+            raise Violation(f"{customer} was shown a payment request for an amount other than {sats} sats")
         expires_at = datetime.fromisoformat(data["expiration_time"])
         self.world.watch.check_deadline(customer, quote["lnInvoice"], expires_in, expires_at)
         self.show(customer, invoice["invoiceId"], quote["lnInvoice"], expires_at)
@@ -188,10 +188,10 @@ class Activities:
             is_same = known is not None and (known.home, known.order_id) == (customer.home, customer.order_id)
             customer = known if known is not None and is_same else self._show_another(customer)
         if customer.invoice_id is not None and (customer.invoice_id, customer.bolt11) != shown:
-            raise Violation(f"{customer} is shown two invoices for one order")
+            raise Violation(f"{customer} was shown two invoices for one order")
         self.receiving.check_shown(customer, invoice_id, bolt11)
         if watch.customers.get(invoice_id, customer) is not customer:
-            raise Violation(f"{customer} is shown the invoice of {watch.customers[invoice_id]}")
+            raise Violation(f"{customer} was shown the invoice of {watch.customers[invoice_id]}")
         customer.invoice_id, customer.bolt11 = shown
         if customer.expires_at is None:
             customer.expires_at = expires_at

@@ -195,7 +195,7 @@ def _say_what_is_true(world: SimulatedWorld, operator: LnpayProcess, refund: Ref
     if payment is not None and payment.state == "PENDING":
         return
     if world.simulator.now() < quote.expires_at and world.simulator.config.execute_again_failed == "payment":
-        raise Violation("a refund is stuck whose quote is still valid")
+        raise Violation("a refund is marked as stuck although its quote is still valid")
     try:
         if payment is not None and payment.state == "COMPLETED":
             settle_by_hand(
@@ -328,9 +328,9 @@ def _check(world: SimulatedWorld) -> None:
         if strike_id in _listed(world, customer.home):
             world.counts["paid, and in the operator's list"] += 1
         elif world.watch.is_late(customer):
-            raise Violation(f"{customer} paid late and got nothing back")
+            raise Violation(f"{customer} paid late, but was not refunded")
         else:
-            raise Violation(f"{customer} paid in time, and the shop was never notified")
+            raise Violation(f"{customer} paid in time, but the shop was never notified")
 
 
 def _check_plugin(world: SimulatedWorld, home: Installation) -> None:
@@ -340,11 +340,11 @@ def _check_plugin(world: SimulatedWorld, home: Installation) -> None:
     for strike_id in settled:
         heard = world.watch.plugins_heard[home.name, strike_id]
         if not home.is_copied and not set(SHIPPED_ON) <= set(heard):
-            raise Violation(f"the plugin of {home.name} heard only {heard} of an order that is settled")
+            raise Violation(f"the plugin of {home.name} received only {heard} for a settled order")
         if not (chances.pause or chances.stall) and [one for one in dict.fromkeys(heard) if one in SHIPPED_ON] != [
             *SHIPPED_ON
         ]:
-            raise Violation(f"the plugin of {home.name} heard of an order in this order: {heard}")
+            raise Violation(f"the plugin of {home.name} received the events of an order in the wrong sequence: {heard}")
 
 
 def _listed(world: SimulatedWorld, home: str) -> set[str]:

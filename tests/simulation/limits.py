@@ -23,13 +23,13 @@ def check_limits(watch: Watch, customer: Customer, payment: Payment) -> None:
     quote, rules = payment.quote, home.settings
     most = max(min(FREE_FEE_SATS, quote.sats // 10), int(quote.sats * rules.refund_max_fee_percent / 100))
     if quote.fee_sats > most:
-        raise Violation(f"a refund of {quote.sats} sats costs {quote.fee_sats}, and {most} are allowed")
+        raise Violation(f"a refund of {quote.sats} sats cost {quote.fee_sats} in fees, but only {most} are permitted")
     if _is_approved(watch, customer, payment):
         return
     if not rules.refunds_enabled:
-        raise Violation("a refund is sent that no person approved, and REFUNDS_ENABLED is off")
+        raise Violation("a refund was sent without approval, although REFUNDS_ENABLED is off")
     if rules.refund_max_sats is not None and quote.sats > rules.refund_max_sats:
-        raise Violation(f"a refund of {quote.sats} sats is sent, and REFUND_MAX_SATS is {rules.refund_max_sats}")
+        raise Violation(f"a refund of {quote.sats} sats was sent, but REFUND_MAX_SATS is {rules.refund_max_sats}")
     if rules.refund_daily_max_sats is not None and not home.is_copied:
         sent = sum(
             one.quote.sats + one.quote.fee_sats
@@ -42,7 +42,7 @@ def check_limits(watch: Watch, customer: Customer, payment: Payment) -> None:
             and not _is_approved(watch, other, one)
         )
         if sent > rules.refund_daily_max_sats:
-            raise Violation(f"{sent} sats are sent in a day, above REFUND_DAILY_MAX_SATS {rules.refund_daily_max_sats}")
+            raise Violation(f"{sent} sats sent in a day exceed REFUND_DAILY_MAX_SATS {rules.refund_daily_max_sats}")
 
 
 def _is_approved(watch: Watch, customer: Customer, payment: Payment) -> bool:

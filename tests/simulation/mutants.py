@@ -131,12 +131,12 @@ MUTANTS = (
         shows_in=lambda scene: scene.has_workers,
     ),
     Mutant(
-        "our clock, not the time of the payment, says whether it came late",
+        "our clock, not the time of the payment, decides whether it was late",
         (Change(settle._paid_at, "return seen.paid_at", "return now"),),
         known=(1, 3),
     ),
     Mutant(
-        "the message to the shop is owed in a transaction of its own",
+        "the message to the shop is recorded in a separate transaction",
         (Change(settle._settle_paid, "owe_settled(tx, context.events, paid, now)", "pass"),
          Change(settle._settle_paid, "    return Outcome(new.value)",
                 "    if new is InvoiceState.SETTLED:\n"
@@ -146,7 +146,7 @@ MUTANTS = (
         known=(99,),
     ),
     Mutant(
-        "the refund is owed in a transaction of its own",
+        "the refund is recorded in a separate transaction",
         (Change(settle._settle_paid, "owe_late_refund(context, tx, paid, verdict, now)", "pass"),
          Change(settle._settle_paid, "    return Outcome(new.value)",
                 "    if new is not InvoiceState.SETTLED:\n"
@@ -156,7 +156,7 @@ MUTANTS = (
         known=(120,),
     ),
     Mutant(
-        "a delivery is marked before the shop has answered",
+        "a message is marked as delivered before the shop has answered",
         (Change(deliveries._send, "    try:\n        outbox.deliver",
                 "    with outbox.repository.transaction() as tx:\n"
                 "        tx.deliveries.mark_delivered(delivery, outbox.clock())\n"
@@ -180,13 +180,13 @@ MUTANTS = (
         known=(19, 3),
     ),
     Mutant(
-        "a list is called without counting it",
+        "a call for a list is not counted",
         (Change(client.Strike._send, "self._budget.take(bucket)",
                 'if not (method == "GET" and path == "/invoices"):\n        self._budget.take(bucket)'),),
         known=(1, 0),
     ),
     Mutant(
-        "what was asked, not what was received, is refunded",
+        "the price, not the amount received, is refunded",
         (Change(settle._settle_paid, "seen.received_sats or invoice.amount_sats", "invoice.amount_sats"),),
         known=(5, 12),
     ),
@@ -230,14 +230,14 @@ MUTANTS = (
         known=(11, 79),
     ),
     Mutant(
-        "a plugin hears of a late payment",
+        "a plugin is notified of a late payment",
         (Change(btcpay_message.btcpay_events, "BTCPAY_EVENTS.get(event_type, ())",
                 "BTCPAY_EVENTS.get(EventType.INVOICE_SETTLED if event_type == EventType.INVOICE_PAID_LATE "
                 "else event_type, ())"),),
         known=(11, 32),
     ),
     Mutant(
-        "an event of an order is sent before the one that comes first",
+        "events of an order are sent out of order",
         (Change(message_queries._is_its_turn, "is_enabled & ~is_former_pending", "is_enabled"),),
         known=(68,),
     ),
@@ -253,7 +253,7 @@ MUTANTS = (
         shows_in=lambda scene: scene.has_cancelling,
     ),
     Mutant(
-        "an order's own time to pay is ignored",
+        "an order's own expiry is ignored",
         (Change(create.InvoiceIssuer.time_to_pay, "if order.expires_in is None else order.expires_in", ""),),
         known=(2, 3),
     ),
@@ -270,13 +270,13 @@ MUTANTS = (
         shows_in=lambda scene: scene.has_merchants,
     ),
     Mutant(
-        "the end of the time to claim a refund is ignored",
+        "the deadline for claiming a refund is ignored",
         (Change(by_hand.has_claim_ended, "return refund.claim_expires_at <= now", "return False"),),
         known=(825,), within=1_000,
         shows_in=lambda scene: scene.has_merchants,
     ),
     Mutant(
-        "a plugin reads that a late payment is settled",
+        "a late payment is shown to plugins as settled",
         (Change(status.derive_status, "return DerivedStatus(Status.EXPIRED)", "return DerivedStatus(Status.SETTLED)"),),
         known=(153, 174),
     ),
@@ -293,7 +293,7 @@ MUTANTS = (
         shows_in=lambda scene: scene.kind == "any",
     ),
     Mutant(
-        "what is left to refund is read outside the transaction",
+        "the refundable amount is read outside the transaction",
         (Change(merchant.create_refund, "    with issuer.repository.transaction() as tx:",
                 "    with issuer.repository.reading() as tx:\n"
                 "        left = tx.refund_requests.left_sats(invoice.id)\n"
@@ -313,13 +313,13 @@ MUTANTS = (
         known=(31, 74), needs_requests=True,
     ),
     Mutant(
-        "a receive is counted by payment hash alone: one without counts for nothing",
+        "a receive without a payment hash is not counted",
         (Change(receives.settle_receives, "if one.request_id == request_id]",
                 "if one.request_id == request_id and one.payment_hash is not None]"),),
         known=(0, 9), needs_requests=True,
     ),
     Mutant(
-        "a receive is counted by payment hash alone: two of one hash are one",
+        "two receives with the same payment hash count as one",
         (Change(receives.settle_receives, "if one.request_id == request_id]",
                 "if one.request_id == request_id]\n"
                 "    ours = list({one.payment_hash: one for one in ours}.values())"),),

@@ -91,17 +91,15 @@ def check_accepted(watch: Watch, home: str, row: sqlite3.Row) -> None:
     """A late payment is accepted only as the shop's settings permit, and never one that is refunded."""
     customer, rules = watch.customers[row["strike_invoice_id"]], watch.homes[home].settings
     if not watch.is_late(customer):
-        raise Violation(f"{customer} paid in time, and the payment is accepted as a late one")
+        raise Violation(f"{customer} paid in time, but the payment was accepted as a late one")
     is_request = watch.requests.find(customer.invoice_id) is not None  # further payments of one are refunded
     if not is_request and any(payment.state != "FAILED" for payment in watch.payments_of(customer)):
-        raise Violation(f"the payment of {customer} is accepted and refunded")
+        raise Violation(f"the payment of {customer} was accepted and also refunded")
     if watch.received(customer) < watch.price_of(customer):
-        raise Violation(f"{customer} paid less than was asked, and the late payment is accepted")
+        raise Violation(f"{customer} paid less than the price, but the late payment was accepted")
     needed = LatePayments.ACCEPT if row["accepted_by"] == "rule" else LatePayments.HOLD
     if rules.late_payments is not needed:
-        raise Violation(
-            f"LATE_PAYMENTS is {rules.late_payments}, and a late payment is accepted by {row['accepted_by']}"
-        )
+        raise Violation(f"LATE_PAYMENTS is {rules.late_payments}, but {row['accepted_by']} accepted a late payment")
     if needed is LatePayments.ACCEPT:
         _check_price(watch, rules.late_accept_percent, row)
 
@@ -109,8 +107,8 @@ def check_accepted(watch: Watch, home: str, row: sqlite3.Row) -> None:
 def _check_price(watch: Watch, percent: Decimal, row: sqlite3.Row) -> None:
     price, sold_at = Decimal(row["accepted_price"]), Decimal(row["rate_price"])
     if all(abs(price - told) > PRICE_DIGITS for told in watch.prices_told):
-        raise Violation(f"a late payment is accepted at {price}, which no source has told")
+        raise Violation(f"a late payment was accepted at {price}, a price that no source has quoted")
     if price < sold_at and (sold_at - price) * 100 >= sold_at * percent:
         raise Violation(
-            f"a late payment is accepted at {price}, sold at {sold_at}, above LATE_ACCEPT_PERCENT {percent}"
+            f"a late payment was accepted at {price}, sold at {sold_at}: more than LATE_ACCEPT_PERCENT {percent}"
         )

@@ -131,9 +131,9 @@ def check_refund(watch: Watch, customer: Customer, request: ReceiveRequest, paym
     sent = sum(one.quote.sats for one in watch.payments_of(customer) if one.state != "FAILED")
     owed, received = owed_sats(watch, customer, request), total_of(request)
     if sent > received:
-        raise Violation(f"{customer} paid {received} sats and gets {sent} back")
+        raise Violation(f"{customer} paid {received} sats and got {sent} back")
     if sent > owed and not customer.refunds_asked:
-        raise Violation(f"{customer} is owed {owed} sats and gets {sent} back")
+        raise Violation(f"{customer} is owed {owed} sats, but got {sent} back")
 
 
 def check_told(watch: Watch, customer: Customer, request: ReceiveRequest, body: dict[str, Any]) -> None:
@@ -144,15 +144,15 @@ def check_told(watch: Watch, customer: Customer, request: ReceiveRequest, body: 
     if kind == "invoice.underpaid":
         received = data["received_sats"]
         if not 0 < received < price_of(request) or received > total_of(request):
-            raise Violation(f"the shop gets {kind} for {customer} with {received} sats")
+            raise Violation(f"the shop got {kind} for {customer} with {received} sats")
     elif kind == "invoice.settled":
         if is_late and not is_accepted:
-            raise Violation(f"the shop gets {kind} for {customer}, which is not so")
+            raise Violation(f"the shop got {kind} for {customer}, which is untrue")
     elif kind == "invoice.paid_late":
         if not is_late:
-            raise Violation(f"the shop gets {kind} for {customer}, which is not so")
+            raise Violation(f"the shop got {kind} for {customer}, which is untrue")
     elif not (customer.refunds_asked or is_accepted or owed_sats(watch, customer, request)):
-        raise Violation(f"the shop gets {kind} for {customer}, to whom nothing is owed")
+        raise Violation(f"the shop got {kind} for {customer}, who is owed nothing")
 
 
 def check_end(watch: Watch, customer: Customer, request: ReceiveRequest, *, is_notified: bool, is_listed: bool) -> None:
@@ -161,10 +161,10 @@ def check_end(watch: Watch, customer: Customer, request: ReceiveRequest, *, is_n
         return
     owed = owed_sats(watch, customer, request)
     if owed < total_of(request) and not is_notified:
-        raise Violation(f"{customer} paid in time, and the shop was never notified")
+        raise Violation(f"{customer} paid in time, but the shop was never notified")
     sent = sum(one.quote.sats for one in watch.payments_of(customer) if one.state == "COMPLETED")
     if owed - sent > DUST_SATS and not customer.refunds_asked:
-        raise Violation(f"{customer} paid {total_of(request)} sats, is owed {owed} and got {sent} back")
+        raise Violation(f"{customer} paid {total_of(request)} sats and is owed {owed} back, but got {sent}")
 
 
 def unexplained(home: Installation, refund: Refund, payments: list[Payment]) -> list[Payment]:
@@ -206,7 +206,7 @@ class Receiving:
             "SELECT strike_invoice_id FROM invoices WHERE bolt11 = ?", bolt11
         )
         if [row[0] for row in known] != [request_id]:
-            raise Violation(f"{customer} is shown a receive request that the database does not know")
+            raise Violation(f"{customer} was shown a receive request that is not in the database")
 
     def add_fault(self, home: Installation) -> None:
         """Set a fault of the calls about receive requests."""

@@ -49,7 +49,7 @@ class Shop:
         if answer.status_code != 200:
             return
         if answer.get_json()["state"] != "cancelled":
-            raise Violation(f"cancelling the invoice of {customer} is answered by {answer.get_json()['state']}")
+            raise Violation(f"cancelling the invoice of {customer} was answered {answer.get_json()['state']}")
         self.world.counts["invoices cancelled"] += 1
         if not customer.is_given_up:
             customer.is_given_up = True
@@ -92,7 +92,7 @@ class Shop:
             seconds = customer.expires_in or int(DEFAULT_EXPIRATION_MINUTES * 60)
             expires_at = self.world.watch.deadline_of(bolt11, seconds)
             if answer["expirationTime"] != int(expires_at.timestamp()):
-                raise Violation(f"{customer} is shown another time to pay than was asked for")
+                raise Violation(f"{customer} was shown a deadline other than the one requested")
             self._activities.show(customer, answer["id"], bolt11, expires_at)
 
     def start_look(self, home: Installation) -> None:

@@ -58,7 +58,7 @@ class Trouble:
         answer = server.request("POST", "/webhook", data=body, headers=headers)
         self.world.counts["forged webhooks"] += 1
         if answer.status_code != 401:
-            raise Violation(f"a forged webhook is answered {answer.status_code}")
+            raise Violation(f"a forged webhook was answered {answer.status_code}")
         return answer.status_code
 
     def forge_webhook(self, home: Installation) -> None:

@@ -62,7 +62,7 @@ class Customer:
 
 
 class Watch:
-    """Knows what is true, and compares it with what LNPay does."""
+    """Keeps the true state of every payment, and compares it with what LNPay does."""
 
     def __init__(self, simulator: Simulator) -> None:
         self.homes: dict[str, Installation] = {}
@@ -131,7 +131,7 @@ class Watch:
         expected = self.deadline_of(bolt11, seconds)
         # The provider writes times with less precision than it keeps.
         if abs(expected - expires_at) > timedelta(milliseconds=1):
-            raise Violation(f"{customer} can pay until {expires_at}, not until {expected} as was asked for")
+            raise Violation(f"{customer} can pay until {expires_at}, but the requested deadline is {expected}")
 
     def is_paid(self, customer: Customer) -> bool:
         """Whether the customer's money has arrived."""
@@ -175,7 +175,7 @@ class Watch:
     def _owner_of(self, destination: str | None) -> Customer:
         owner = self.owners.get(destination or "")
         if owner is None:
-            raise Violation(f"money is sent to {destination}, an address that was never given")
+            raise Violation(f"money was sent to {destination}, an address that no customer gave")
         return owner
 
     # After each commit.
@@ -187,12 +187,12 @@ class Watch:
                 raise Violation(f"a row of {name} has vanished")
             strike_id = row["strike_invoice_id"]
             if strike_id is not None and self.state_of(strike_id) in ("PENDING", "PAID"):
-                raise Violation("an invoice that is paid has vanished")
+                raise Violation("a paid invoice has vanished")
 
     def check_invoice(self, home: str, strike_id: str, state: str) -> None:
         """An invoice has the right state, and belongs to the installation that sold it."""
         if state == "cancelled" and not self.is_cancelled(strike_id):
-            raise Violation("an invoice is cancelled that the provider has not cancelled")
+            raise Violation("an invoice is cancelled here, but not at the provider")
         if state not in ("settled", "paid_late", "lapsed"):
             return
         at_provider = self.state_of(strike_id)
@@ -201,18 +201,18 @@ class Watch:
             # A Strike user may pay a request at any time.
             may_be_seen = request is None or requests.is_any_in_time(request)
             if at_provider in ("PENDING", "PAID") and may_be_seen:
-                raise Violation(f"an invoice has lapsed, and is {at_provider} at the provider")
+                raise Violation(f"an invoice has lapsed here, but is {at_provider} at the provider")
             return
         if at_provider != "PAID":
-            raise Violation(f"an invoice is {state} and was not paid")
+            raise Violation(f"an invoice is {state}, but was not paid")
         customer = self.customers.get(strike_id)
         if customer is None:
-            raise Violation(f"an invoice is {state} that was never shown")
+            raise Violation(f"an invoice is {state}, but was never shown to a customer")
         if customer.home != home:
-            raise Violation(f"{home} calls {state} what {customer} has paid to {customer.home}")
+            raise Violation(f"{home} marked a payment of {customer} to {customer.home} as {state}")
         is_late = self.is_owed_back(customer)
         if is_late != (state == "paid_late"):
-            raise Violation(f"{customer} paid {'late' if is_late else 'in time'}, and the invoice is {state}")
+            raise Violation(f"{customer} paid {'late' if is_late else 'in time'}, but the invoice is {state}")
 
     def accept(self, home: str, row: sqlite3.Row) -> None:
         """A late payment was accepted: from now on only the merchant may refund it."""
@@ -223,7 +223,7 @@ class Watch:
         """Each shop is notified of its own orders."""
         customer = self.customers.get(strike_id)
         if customer is not None and customer.home != home:
-            raise Violation(f"{home} tells its shop of what {customer} has ordered from {customer.home}")
+            raise Violation(f"{home} notified its shop of an order that {customer} placed at {customer.home}")
 
     def tell_plugin(self, body: dict[str, Any], home: str) -> None:
         """A BTCPay Server plugin ships on any event that names a payment, so none may be about a refunded order."""
@@ -237,19 +237,19 @@ class Watch:
     def ship(self, customer: Customer) -> None:
         """A plugin ships an order, which must be paid in time and not refunded."""
         if not self.is_paid(customer):
-            raise Violation(f"a plugin ships the order of {customer}, who has not paid")
+            raise Violation(f"a plugin shipped the order of {customer}, who has not paid")
         may_be_refunded = customer.refunds_asked or self.requests.find(customer.invoice_id)
         if self.is_late(customer) or (self.payments_of(customer) and not may_be_refunded):
-            raise Violation(f"a plugin ships the order of {customer}, who is refunded")
+            raise Violation(f"a plugin shipped the order of {customer}, who is being refunded")
 
     def see_refund(self, customer: Customer, key: str, refund_id: int, sats: int) -> None:
         """A merchant's request was answered with a refund: always the same one for the same key."""
         seen = self._refunds.setdefault((customer.invoice_id, key), (refund_id, sats))
         if seen != (refund_id, sats):
-            raise Violation(f"one request to refund {customer} has created two refunds")
+            raise Violation(f"one request to refund {customer} created two refunds")
 
     def bar(self, address: str | None) -> None:
-        """Nothing may be sent to this address any more: its refund was canceled, or claimed too late."""
+        """Send nothing more to this address: its refund was canceled, or claimed too late."""
         if address is not None:
             self._barred.add(address)
 
@@ -259,7 +259,7 @@ class Watch:
         if customer is None or customer.expires_at is None:
             return
         if customer.given_up_at is None or ends_at < customer.given_up_at - CLOCK_SLACK:
-            raise Violation(f"the order of {customer} is invalid from {ends_at} on, before the plugin asked for that")
+            raise Violation(f"the order of {customer} is invalid from {ends_at} on, before the plugin requested it")
         customer.expires_at = min(ends_at, customer.expires_at)
 
     def call_off(self, strike_id: str, ends_at: datetime) -> None:
@@ -267,9 +267,9 @@ class Watch:
         self._cancelled.add(strike_id)
         customer = self.customers.get(strike_id)
         if customer is None or customer.expires_at is None or customer.cancel_asked_at is None:
-            raise Violation("a receive request is cancelled, and the shop has not asked for it")
+            raise Violation("a receive request was cancelled without a request of the shop")
         if ends_at < min(customer.cancel_asked_at, customer.expires_at) - CLOCK_SLACK:
-            raise Violation(f"the order of {customer} is cancelled from {ends_at} on, before the shop asked for that")
+            raise Violation(f"the order of {customer} is cancelled from {ends_at} on, before the shop requested it")
         customer.expires_at = min(ends_at, customer.expires_at)
 
     # After each step.
@@ -297,9 +297,9 @@ class Watch:
         for payment in payments[self._payments :]:
             customer = self._owner_of(payment.quote.destination)
             if not self.is_paid(customer):
-                raise Violation(f"{customer} gets money back and has not paid")
+                raise Violation(f"{customer} was refunded without having paid")
             if payment.quote.destination in self._barred:
-                raise Violation(f"{customer} gets a refund that was canceled or whose claim had ended")
+                raise Violation(f"{customer} got a refund that was canceled or claimed too late")
             request = self.requests.find(customer.invoice_id)
             if request is not None:
                 requests.check_refund(self, customer, request, payment)
@@ -309,26 +309,26 @@ class Watch:
                 continue
             received = self._sim.ledger.received(customer.invoice_id)
             if payment.quote.sats != received:
-                raise Violation(f"{customer} paid {received} sats and gets {payment.quote.sats} back")
+                raise Violation(f"{customer} paid {received} sats and got {payment.quote.sats} back")
             check_limits(self, customer, payment)
             alive = [one for one in self.payments_of(customer) if one.state != "FAILED"]
             if len(alive) > 1:
-                raise Violation(f"{customer} is paid back twice: {[one.quote.quote_id[:8] for one in alive]}")
+                raise Violation(f"{customer} was refunded twice: {[one.quote.quote_id[:8] for one in alive]}")
         self._payments = len(payments)
 
     def _check_merchants_refund(self, customer: Customer, payment: Payment) -> None:
         """The refunds of an order never add up to more than was received, and each is paid once."""
         if not customer.refunds_asked:
-            raise Violation(f"{customer} paid for the order and gets the money back")
+            raise Violation(f"{customer} paid in time, but was refunded")
         check_limits(self, customer, payment)
         alive = [one for one in self.payments_of(customer) if one.state != "FAILED"]
         received = self._sim.ledger.received(customer.invoice_id)
         if sum(one.quote.sats for one in alive) > received:
-            raise Violation(f"{customer} paid {received} sats and is refunded {[one.quote.sats for one in alive]}")
+            raise Violation(f"{customer} paid {received} sats and was refunded {[one.quote.sats for one in alive]}")
         if sum(one.quote.destination == payment.quote.destination for one in alive) > 1:
-            raise Violation(f"a refund of {customer} is paid twice")
+            raise Violation(f"a refund of {customer} was paid twice")
         if len(alive) > len(customer.refunds_asked):
-            raise Violation(f"{customer} gets more refunds than the merchant has asked for")
+            raise Violation(f"{customer} got more refunds than the merchant requested")
 
     def _check_entries(self) -> None:
         entries = self._sim.ledger.entries
@@ -339,7 +339,7 @@ class Watch:
                 if sum(one.sats for one in outs) > self._sim.ledger.received(customer.invoice_id) or (
                     len(outs) > 1 and not customer.refunds_asked and not self.requests.find(customer.invoice_id)
                 ):
-                    raise Violation(f"{customer} got more back than came in")
+                    raise Violation(f"{customer} got more back than was received")
         self._entries = len(entries)
 
     def _check_shop(self) -> None:
@@ -350,7 +350,7 @@ class Watch:
             what = f"{body['type']} {body['data'].get('refund', {}).get('id', '')}"
             key, said = (body["data"]["invoice_id"], what), (headers["webhook-id"], delivery.body)
             if self._webhook_ids.setdefault(key, said) != said:
-                raise Violation(f"{body['type']} was told under two ids or in two ways")
+                raise Violation(f"{body['type']} was sent under two ids or with two bodies")
             self._check_told(body)
         self._told = len(deliveries)
 
@@ -360,19 +360,19 @@ class Watch:
             return
         customer = self.customers[body["data"]["invoice_id"]]
         if not self.is_paid(customer):
-            raise Violation(f"the shop gets {kind}, and {customer} has not paid")
+            raise Violation(f"the shop got {kind}, but {customer} has not paid")
         is_merchants = kind.startswith("refund.") and bool(customer.refunds_asked)
         is_exempt = is_merchants or customer.invoice_id in self.accepted
         request = self.requests.find(customer.invoice_id)
         if request is not None:
             requests.check_told(self, customer, request, body)
         elif self.is_late(customer) == (kind == "invoice.settled") and not is_exempt:
-            raise Violation(f"the shop gets {kind} for {customer}, which is not so")
+            raise Violation(f"the shop got {kind} for {customer}, which is untrue")
         if body["status"] == "success" and kind != "invoice.settled":
             raise Violation(f"{kind} says success")
         is_sent = any(one.state == "COMPLETED" for one in self.payments_of(customer))
         if kind == "refund.sent" and not is_sent and not self.is_taken_for_sent(customer):
-            raise Violation(f"the shop is notified that {customer} was refunded, and nothing was sent")
+            raise Violation(f"the shop was notified of a refund to {customer}, but nothing was sent")
 
     def forget_told(self, webhook_ids: set[str], home: str) -> None:
         """The database was restored: only the messages that it knows must be repeated unchanged."""

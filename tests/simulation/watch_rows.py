@@ -106,7 +106,7 @@ class RowWatch:
         if until is None or until == old["claimed_until"]:
             return
         if row["claims"] <= old["claims"]:
-            raise Violation(f"a claim of {name} {row['id']} was taken, and its counter stands still")
+            raise Violation(f"a claim of {name} {row['id']} was taken without incrementing its counter")
         self._claims.add((self._scheduler.current, name, row["webhook_id" if name == "deliveries" else "id"]))
         if name == "deliveries":
             self._claimed_as[self._scheduler.current, row["webhook_id"]] = row["claims"]
@@ -116,17 +116,17 @@ class RowWatch:
         try:
             self._claims.remove((self._scheduler.current, "deliveries", webhook_id))
         except KeyError:
-            raise Violation("a message is sent by a task that has not claimed it") from None
+            raise Violation("a message was sent by a task that had not claimed it") from None
         row = self.eye.execute("SELECT state, claims FROM deliveries WHERE webhook_id = ?", (webhook_id,)).fetchone()
         if row["state"] != "pending" or row["claims"] != self._claimed_as[self._scheduler.current, webhook_id]:
-            raise Violation("a message is sent by a task that has lost its claim")
+            raise Violation("a message was sent by a task that had lost its claim")
 
     def _check_payout(self, path: str, key: str | None) -> None:
         quote_id = path.removesuffix("/execute").rpartition("/")[2]
         for row in self._rows["refunds"].values():
             is_this = row["idempotency_key"] == key if key is not None else row["payment_quote_id"] == quote_id
             if is_this and (self._scheduler.current, "refunds", row["id"]) not in self._claims:
-                raise Violation(f"refund {row['id']} is worked on by a task that has not claimed it")
+                raise Violation(f"refund {row['id']} was processed by a task that had not claimed it")
 
     # The count of calls.
 
@@ -144,4 +144,4 @@ class RowWatch:
             return
         self._calls_made += 1
         if self._calls_made > self._calls_counted:
-            raise Violation(f"{method} {path} is called, and the database has not counted it")
+            raise Violation(f"{method} {path} was called without being counted in the database")

@@ -294,7 +294,7 @@ class SimulatedWorld:
         self.watch.check_world()
         if self.host.errors.found:
             error = self.host.errors.found[0]
-            raise Violation(f"a mistake was caught and logged: {type(error).__name__}: {error}") from error
+            raise Violation(f"a bug was caught and logged: {type(error).__name__}: {error}") from error
 
     def _count(self) -> None:
         counts = self.counts + self.scheduler.counts
