@@ -65,7 +65,8 @@ def _doubt(tx: Transaction, refund: Refund, hold: Hold, now: datetime) -> None:
         if held is not None and refund.state is not RefundState.HELD:
             tx.refunds.note(held, now, RefundStep.RESTORE, hold.reason)
     elif refund.state is RefundState.IN_FLIGHT and refund.payment_id is None:
-        tx.refunds.rest_until(refund, now + QUOTES_LAST)
+        # By when the quote was made, which Strike's time dates: this machine's clock may be wrong.
+        tx.refunds.rest_until(refund, (refund.started_at or now) + QUOTES_LAST)
     else:
         tx.refunds.withdraw_approval(refund)
 
