@@ -46,7 +46,8 @@ def doubt_refunds(tx: Transaction, now: datetime, cause: HoldCause = HoldCause.R
     cause: RESTORED, or FORKED if Strike's answers revealed another copy of this database.
     """
     copied_at = tx.limits.milestone(COPIED) if tx.limits.is_new_copy() else None
-    noticed_at = _end_of_the_old(tx, now)
+    # A fork is noticed right after an answer of Strike's, by its time.
+    noticed_at = now if cause is HoldCause.FORKED else _end_of_the_old(tx, now)
     if cause is HoldCause.RESTORED:
         tx.limits.reach_milestone(RESTORED, noticed_at)
     hold = _hold(tx.restores.add(noticed_at, cause, copied_at))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from lnpay.domain.states import HoldCause
 from lnpay.domain.strike_names import read_strike_name
@@ -19,19 +19,23 @@ from lnpay.strike.invoices import StrikeInvoice
 
 log = logging.getLogger(__name__)
 
+CLOCKS_DIFFER = timedelta(seconds=60)
+"""How far the clock that dated a restore may be ahead of Strike's."""
+
 
 def notice_fork(repository: Repository, listed: Iterable[StrikeInvoice], now: datetime) -> bool:
     """Hold all open refunds if an invoice in `listed` shows that another copy is running. Returns whether it does.
 
     Invoices created before the last restore, or before the last such detection, are already explained and do not count.
+    But a restore that a clock ahead of Strike's has dated explains nothing: refunds are rather held once more.
     """
     listed = list(listed)
     with repository.reading() as tx:
-        strangers = _made_by_another_copy(tx, listed)
+        strangers = _made_by_another_copy(tx, listed, now)
     if not strangers:
         return False
     with repository.transaction() as tx:
-        strangers = _made_by_another_copy(tx, listed)  # another process may have detected it since
+        strangers = _made_by_another_copy(tx, listed, now)  # another process may have detected it since
         if strangers:
             doubt_refunds(tx, max(now, *(one.created_at for one in strangers)), HoldCause.FORKED)
     for one in strangers:
@@ -39,9 +43,11 @@ def notice_fork(repository: Repository, listed: Iterable[StrikeInvoice], now: da
     return bool(strangers)
 
 
-def _made_by_another_copy(tx: Transaction, listed: list[StrikeInvoice]) -> list[StrikeInvoice]:
+def _made_by_another_copy(tx: Transaction, listed: list[StrikeInvoice], now: datetime) -> list[StrikeInvoice]:
     installation = tx.installation.name()
     last = tx.restores.newest()
+    if last is not None and last.cause is HoldCause.RESTORED and last.noticed_at > now + CLOCKS_DIFFER:
+        last = None
     ours = {
         str(one.raw["correlationId"]): one
         for one in listed

@@ -9,6 +9,7 @@ import contextlib
 import shutil
 import sqlite3
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 
 from lnpay.domain.model import Invoice
 from lnpay.domain.states import HoldCause, RefundState
+from lnpay.refunds.after_restore import doubt_refunds
 from lnpay.refunds.by_hand import (
     approve,
     change_address,
@@ -254,6 +256,22 @@ class TestOneAnswerShowsIt:
         assert restores(world) == 1
         main_pass(world.backend)
         assert restores(world) == 1
+
+    def test_that_is_noticed_also_after_a_restore_by_a_clock_that_was_ahead(self, world: World) -> None:
+        with world.backend.repository.transaction() as tx:
+            doubt_refunds(tx, world.backend.clock() + timedelta(days=30))
+        invoice = world.sell(ln_address="alice@example.com")
+        copy = take_copy(world)
+        world.pay(world.sell(ln_address="carol@example.com"))
+        world.pay(invoice, late_seconds=180)
+        go_on_with(world, copy)
+
+        for _ in range(2):
+            main_pass(world.backend)
+        send(world)
+
+        assert refund_of(world, invoice).held_because is HoldCause.FORKED
+        assert restores(world) == 2
 
     def test_invoices_of_ours_and_of_others_show_nothing(self, world: World) -> None:
         for paid in (world.sell(), world.sell(ln_address="alice@example.com")):
