@@ -1,1 +1,1 @@
-"""Figures of this machine, each beside a floor that is measured in the same run: python -m bench [name ...]."""
+"""Measurements of this machine, each compared with a floor measured in the same run: python -m bench [name ...]."""

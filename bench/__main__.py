@@ -1,4 +1,4 @@
-"""Measure everything, or what is named: python -m bench create qr."""
+"""Run all benchmarks, or the named ones: python -m bench create qr."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ BENCHES: dict[str, Callable[[], Iterator[Figure]]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the benches one after the other."""
+    """Run the benchmarks one after another."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(BENCHES)}; all when absent")
+    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(BENCHES)}; default: all")
     names = parser.parse_args(arguments).names or list(BENCHES)
     if unknown := set(names) - set(BENCHES):
-        parser.error(f"no such bench: {', '.join(sorted(unknown))}")
+        parser.error(f"no such benchmark: {', '.join(sorted(unknown))}")
     show(figure for name in names for figure in BENCHES[name]())
 
 

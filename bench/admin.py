@@ -1,4 +1,4 @@
-"""What the operator waits for when a million invoices lie in the database: whole pages, over HTTP."""
+"""How long the operator waits for whole pages over HTTP, with a million invoices in the database."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ class Desk:
         return answer.text
 
     def turn_page(self) -> None:
-        """Load the page of older invoices that the page before leads to."""
+        """Follow the last page's link to older invoices."""
         page = self.open(f"/admin/invoices{self._older}")
         found = re.search(r'admin/invoices(\?[^"]*)" rel="next"', page)
         assert found is not None
         self._older = unescape(found[1])
 
     def jump(self, day: str) -> None:
-        """Let the next turn begin at the end of `day`, far back in the list."""
+        """Make the next turn_page start at the end of `day`, far back in the list."""
         self._older = f"?to={day}"
 
 
 def names_in(database: Path, column: str, count: int) -> list[str]:
-    """Some of what a column holds, from all over the table."""
+    """Some values of a column, spread over the whole table."""
     with closing(sqlite3.connect(database)) as connection:
         (most,) = connection.execute("SELECT max(id) FROM invoices").fetchone()
         numbers = random.Random(1).sample(range(1, most), count * 2)
@@ -75,7 +75,7 @@ def middle_day(database: Path) -> str:
 
 
 def measure(invoices: int = MILLION) -> Iterator[Figure]:
-    """The list, its next pages here and in the middle, searches, filters, one invoice and the overview."""
+    """The list, its next pages at the start and in the middle, searches, filters, one invoice and the overview."""
     with tempfile.TemporaryDirectory() as name, provider() as provider_url:
         database = Path(name) / "invoices.sqlite"
         fill(f"sqlite:///{database.as_posix()}", invoices)
@@ -89,7 +89,7 @@ def measure(invoices: int = MILLION) -> Iterator[Figure]:
             )
     *pages, floor = values
     for title, value in zip(TITLES, pages, strict=True):
-        # The overview asks some hundred questions; it is opened once, not paged through.
+        # The overview runs about a hundred queries; it is opened once, not paged through.
         is_met = None if title == "overview" else value * 1000 < AIM_MS
         yield Figure(
             f"/admin: {title}", value * 1000, "ms", floor * 1000, "GET /healthz",

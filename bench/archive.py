@@ -1,7 +1,7 @@
-"""What ARCHIVE_AFTER saves: bytes of the database for each invoice before and after, and how long a batch takes.
+"""What ARCHIVE_AFTER saves: database bytes per invoice before and after, and how long a batch takes.
 
 On SQLite, and on the PostgreSQL server that BENCH_POSTGRES_URL names: an empty database there gets the same rows. The
-payment requests are random, as real ones are: a compressor finds nothing in them.
+payment requests are random, as real ones are, so that they cannot be compressed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REQUEST_CHARACTERS = 260
 
 
 def measure(count: int = INVOICES) -> Iterator[Figure]:
-    """Both engines, everything that is old enough archived in batches."""
+    """On both engines, archive everything that is old enough, in batches."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "invoices.sqlite"
         url = f"sqlite:///{file.as_posix()}"
@@ -47,7 +47,7 @@ def measure(count: int = INVOICES) -> Iterator[Figure]:
 
 
 def make_requests_random(file: Path) -> None:
-    """Give each invoice a payment request of its own, in the column and in the quote."""
+    """Give each invoice a different payment request, in the column and in the quote."""
     chance = random.Random(1)
 
     def request(number: int) -> str:
@@ -60,7 +60,7 @@ def make_requests_random(file: Path) -> None:
 
 
 def measure_engine(engine: str, url: str, count: int) -> Iterator[Figure]:
-    """The sizes of one database, and the milliseconds of its batches."""
+    """The sizes of one database, and the durations of its batches."""
     compact(url)
     before = size_of(url)
     milliseconds, moved, source, kept = archive_everything(url, utc_now())
@@ -80,7 +80,7 @@ def measure_engine(engine: str, url: str, count: int) -> Iterator[Figure]:
 
 
 def archive_everything(url: str, now: datetime) -> tuple[list[float], int, int, int]:
-    """Archive what is older than 30 days: the milliseconds of each transaction, and the totals."""
+    """Archive what is older than 30 days. Returns each transaction's milliseconds, and the totals."""
     repository = Repository(url)
     milliseconds: list[float] = []
     done = BATCH
@@ -96,7 +96,7 @@ def archive_everything(url: str, now: datetime) -> tuple[list[float], int, int, 
 
 
 def compact(url: str) -> None:
-    """Give back the room that was freed."""
+    """Return the freed space to the disk."""
     engine = create_engine(url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":

@@ -1,4 +1,4 @@
-"""How much LNPay adds to what the provider takes to make an invoice."""
+"""How much time LNPay adds to the provider's when it creates an invoice."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ KEY = {"Authorization": "Bearer a-key-of-the-bench"}
 
 
 def make_invoice(session: requests.Session, url: str) -> None:
-    """What a shop does."""
+    """Create an invoice, as a shop does."""
     session.post(f"{url}/generate-invoice", json=ORDER, timeout=10).raise_for_status()
 
 
 def make_two_calls(session: requests.Session, url: str) -> None:
-    """What no backend can do without."""
+    """The two calls that no backend can avoid."""
     invoice = session.post(f"{url}/v1/invoices", json=AMOUNT, headers=KEY, timeout=10).json()
     path = f"{url}/v1/invoices/{invoice['invoiceId']}/quote"
     session.post(path, headers=KEY, timeout=10).raise_for_status()
@@ -47,6 +47,6 @@ def measure() -> Iterator[Figure]:
         with delayed(provider_url, "/v1/invoices*", DELAY_SECONDS):
             value, least = take_turns(ROUNDS, partial(seconds_of, ours), partial(seconds_of, floor))
     yield Figure(
-        "create an invoice (p50)", value * 1000, "ms", least * 1000, "the same two provider calls, made raw",
+        "create an invoice (p50)", value * 1000, "ms", least * 1000, "the same two provider calls alone",
         f"<= {AIM_RATIO} floors, +8 ms", value <= least * AIM_RATIO or value <= least + 0.008,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a bench gives, and how it is shown."""
+"""The results of a benchmark, and their table."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Figure:
 
     @property
     def ratio(self) -> float:
-        """The figure in floors: unlike the figure, much the same on every machine."""
+        """The figure divided by its floor: unlike the figure itself, it varies little between machines."""
         return self.value / self.floor
 
 
 def take_turns(rounds: int, *tasks: Callable[[], float]) -> list[float]:
-    """The median of what each task gives; they take turns, so that what disturbs one disturbs all."""
+    """The median result of each task. They take turns, so that other load affects all of them alike."""
     results = [[task() for task in tasks] for _ in range(rounds)]
     return [median(column) for column in zip(*results, strict=True)]
 

@@ -1,4 +1,4 @@
-"""How long a newcomer takes from the clone to a shop that was notified of a payment, in the README's two commands."""
+"""How long the README's two commands take, from the clone to a shop that was notified of a payment."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ PIP = "-m", "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-
 
 
 def install(folder: Path) -> None:
-    """The least that any installation does: an environment with the packages."""
+    """The minimum of any installation: a virtual environment with the packages."""
     python = folder / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     subprocess.run([str(python), *PIP, "-r", str(ROOT / "requirements.txt")], check=True)
 
 
 def measure() -> Iterator[Figure]:
-    """One sale. The floor fills pip's cache first, so that the second figure holds no download either."""
+    """One sale. The floor is measured first and fills pip's cache, so neither figure includes downloads."""
     with tempfile.TemporaryDirectory() as folder:
         install(Path(folder) / "first")
         floor = seconds_of(lambda: install(Path(folder) / "floor"))

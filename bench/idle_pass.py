@@ -1,4 +1,4 @@
-"""How long a worker's pass takes that finds nothing to do."""
+"""How long a worker's pass takes if there is nothing to do."""
 
 from __future__ import annotations
 

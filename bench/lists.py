@@ -1,4 +1,4 @@
-"""The lists that shops page through when a million invoices lie in the database: GET /invoices, and Greenfield's.
+"""The lists that shops page through, with a million invoices in the database: GET /invoices, and Greenfield's.
 
 On SQLite, and on the PostgreSQL server that BENCH_POSTGRES_URL names: an empty database there is filled with the same
 rows. Each figure is the median of ROUNDS requests that take turns.
@@ -47,7 +47,7 @@ def measure(count: int = MILLION) -> Iterator[Figure]:
 
 
 def measure_lists(folder: Path, engine: str, url: str, orders: list[str]) -> Iterator[Figure]:
-    """The figures of one database that is filled."""
+    """The figures of one filled database."""
     repository = Repository(url)
     created = create_key(repository, KeyPurpose.CUSTOM, "Bench", utc_now())
     repository.close()
@@ -70,7 +70,7 @@ def measure_lists(folder: Path, engine: str, url: str, orders: list[str]) -> Ite
 def requests_of(
     session: requests.Session, address: str, store: str, orders: list[str]
 ) -> Iterator[tuple[str, Callable[[], object]]]:
-    """Each list with each filter, and what asks for it."""
+    """A request for each list with each filter, by description."""
     draw = random.Random(2)
 
     def ask(path: str, query: Callable[[], dict[str, str]]) -> Callable[[], object]:
@@ -95,7 +95,7 @@ def requests_of(
 
 
 def orders_in(database: Path) -> list[str]:
-    """The names of some orders, from all over the table."""
+    """The ids of some orders, spread over the whole table."""
     with closing(sqlite3.connect(database)) as connection:
         found = connection.execute("SELECT correlation_id FROM invoices WHERE id % 997 = 0")
         return [name for (name,) in found]

@@ -1,4 +1,4 @@
-"""How much memory the server holds."""
+"""How much memory the server uses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INVOICES = 300
 
 
 def measure() -> Iterator[Figure]:
-    """Resident memory of the server: before the first request, and after some hundred invoices."""
+    """The server's resident memory before the first request, and after some hundreds of invoices."""
     port = free_port()
     with running("-c", BARE_SERVER, str(port), port=port) as bare_pid:
         bare = resident_mib(bare_pid)

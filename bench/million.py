@@ -1,4 +1,4 @@
-"""A year of a busy shop: as many invoices as wanted, in a minute for a million. SQLite alone.
+"""Fill an SQLite database with a year of a busy shop: any number of invoices, a million per minute.
 
 Of a hundred: 92 settled, 3 paid late, 5 lapsed; the newest of those are still expired or unpaid. Most late payments
 were sent back; of 10,000 invoices one refund is held, one wants an address, one has failed and one is in flight. Every
@@ -18,9 +18,9 @@ MILLION = 1_000_000
 YEAR = timedelta(days=365)
 
 _QUICK = ("journal_mode = MEMORY", "synchronous = OFF", "cache_size = -200000", "temp_store = MEMORY")
-"""A bench's database needs to survive no power cut while it is made."""
+"""A benchmark's database need not survive a power cut while it is filled."""
 
-# Each row follows from its number: times are `step` seconds apart, prices and amounts wander a little.
+# Each row is computed from its number: times are `step` seconds apart, prices and amounts vary a little.
 _INVOICES = """
 INSERT INTO invoices (
     id, correlation_id, strike_correlation_id, token, amount_fiat, currency, description, ln_address, metadata,

@@ -1,4 +1,4 @@
-"""The programs that are measured, each in a process of its own as in real life."""
+"""The measured programs, each in a separate process as in production."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def provider() -> Iterator[str]:
 
 @contextmanager
 def delayed(provider_url: str, path_pattern: str, seconds: float) -> Iterator[None]:
-    """Make the provider wait before it answers calls whose path fits."""
+    """Make the provider wait before it answers calls whose path matches."""
     fault = {"kind": "delay", "path_pattern": path_pattern, "seconds": seconds, "times": None}
     requests.post(f"{provider_url}/_control/faults", json=fault, timeout=5).raise_for_status()
     try:
@@ -104,6 +104,6 @@ def lnpay(provider_url: str, folder: Path, **changes: str) -> Iterator[tuple[str
 
 
 def resident_mib(pid: int) -> float:
-    """Memory that a process holds."""
+    """The resident memory of a process."""
     answer = subprocess.run(["ps", "-o", "rss=", "-p", str(pid)], capture_output=True, check=True, text=True)  # noqa: S607
     return int(answer.stdout) / 1024

@@ -1,4 +1,4 @@
-"""How long the picture takes that is in every answer."""
+"""How long it takes to draw the QR code that every answer contains."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A report over a million invoices: how much memory it takes, and how long.
 
-`python main.py report --csv` runs in a process of its own. Its floors: for the memory, the same command where there is
-nothing to report; for the time, the same payments read and written with nothing but Python's sqlite3 and csv.
+`python main.py report --csv` runs in a separate process. Its floors: for memory, the same command with nothing to
+report; for time, reading and writing the same payments with only Python's sqlite3 and csv.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _, status, usage = os.wait4(process.pid, 0)
 print(usage.ru_maxrss, file=sys.stderr)
 sys.exit(os.waitstatus_to_exitcode(status))
 """
-"""Tells what a process took at most. A small process in between: a new one begins with the peak of who started it."""
+"""Prints a process's peak memory. Run in between because a new process inherits the peak of the one that started it."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one process took."""
+    """The peak memory and the time of one process."""
 
     seconds: float
     peak_mib: float
@@ -59,14 +59,14 @@ def run(*command: str, environ: dict[str, str] | None = None) -> Run:
 
 
 def report(folder: Path, name: str, first: date, last: date) -> Run:
-    """Write the CSV of some days out of the database of that folder."""
+    """Write the CSV report of some days from the database in that folder."""
     environ = environment("http://127.0.0.1:1", folder, 5000)
     days = ("--from", str(first), "--to", str(last))
     return run("main.py", "report", *days, "--csv", str(folder / name), "--no-reconcile", environ=environ)
 
 
 def measure(invoices: int = MILLION) -> Iterator[Figure]:
-    """Fill a database, and report all of it, and nothing of it."""
+    """Fill a database, then report all of it, and an empty period."""
     today = datetime.now(UTC).date()
     year_ago, long_ago = today - timedelta(days=366), date(2009, 1, 3)
     with tempfile.TemporaryDirectory() as name:

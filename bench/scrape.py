@@ -1,4 +1,4 @@
-"""What Prometheus waits for when a million invoices lie in the database."""
+"""How long Prometheus waits for /metrics, with a million invoices in the database."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def ask(session: requests.Session, url: str) -> None:
 
 
 def count_all(database: Path) -> None:
-    """What cannot be had for less: every row of the two large tables, once."""
+    """The minimum: count every row of the two large tables once."""
     with closing(sqlite3.connect(database)) as connection:
         for table in ("invoices", "deliveries"):
             connection.execute(f"SELECT state, count(*) FROM {table} GROUP BY state").fetchall()  # noqa: S608
 
 
 def measure(invoices: int = MILLION) -> Iterator[Figure]:
-    """GET /metrics as it is nearly always, and as it is once a minute, when all that is done with is counted again."""
+    """GET /metrics as usual, and as once a minute, when finished rows are counted again."""
     with tempfile.TemporaryDirectory() as name, provider() as provider_url, requests.Session() as session:
         database = Path(name) / "invoices.sqlite"
         fill(f"sqlite:///{database.as_posix()}", invoices)

@@ -1,4 +1,4 @@
-"""How long the server takes from its start to its first answer."""
+"""How long the server takes from start to first answer."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ def start_server(provider_url: str, folder: Path) -> float:
 
 
 def start_on_new_database(provider_url: str) -> float:
-    """The same, with tables to make."""
+    """The same with tables to create."""
     with tempfile.TemporaryDirectory() as folder:
         return start_server(provider_url, Path(folder))
 
 
 def import_flask() -> None:
-    """What every Flask program pays."""
+    """The import that every Flask program needs."""
     subprocess.run([sys.executable, "-c", "import flask"], check=True)
 
 
 def measure() -> Iterator[Figure]:
-    """Start to first answer, with the tables there, and with a new database."""
+    """Start to first answer, with existing tables and with a new database."""
     with tempfile.TemporaryDirectory() as folder, provider() as provider_url:
         start_server(provider_url, Path(folder))
         again, first, floor = take_turns(

@@ -1,7 +1,7 @@
 """2,000 open payment pages, each asking for its status every two seconds: python -m bench status
 
-Server (`python main.py`) and load are processes of their own. Beside the status, GET /healthz is asked of the same
-server in the same seconds: the ratio of the two gives the status's relative cost on any machine.
+The server (`python main.py`) and the load run in separate processes. GET /healthz is measured on the same server in the
+same seconds: the ratio of the two gives the relative cost of the status on any machine.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from tests.scenarios.live import ask, main_process, subscribe
 PAGES = 2_000
 ASK_EVERY_SECONDS = 2.0
 WARM_UP_SECONDS = 8.0
-"""Until 2,000 pages that were opened within two seconds have all had their first answer."""
+"""Long enough for 2,000 pages opened within two seconds to get their first answers."""
 PAYMENTS = 5
 P99_LIMIT_MS = 250
 SHOWN_LIMIT_SECONDS = 3.0
 
 
 def measure(pages: int = PAGES, seconds: float = 28.0) -> Iterator[Figure]:
-    """Open the pages, pay for a few of them, and see how long the answers take."""
+    """Open the pages, pay a few of them, and measure how long the answers take."""
     _allow_many_connections()
     found = _measure(pages, seconds)
     status, health = found["status_ms"], found["healthz_ms"]
@@ -48,7 +48,7 @@ def measure(pages: int = PAGES, seconds: float = 28.0) -> Iterator[Figure]:
     p99, aim = _percentile(status, 99), f"< {P99_LIMIT_MS} ms, no errors"
     is_met = p99 < P99_LIMIT_MS and not found["errors"]
     yield Figure(f"{name}: p99", p99, "ms", _percentile(health, 99), floor, aim, is_met)
-    # Unlike the others, this one is much the same on a busy machine.
+    # Unlike the others, this figure hardly changes on a busy machine.
     cpu_ms = found["server_cpu_ms"] / found["asked"]
     yield Figure("status: the server's CPU time", cpu_ms, "ms", 1.0, "a whole core, at a thousand questions a second")
     shown = max(found["shown_after"])
@@ -81,7 +81,7 @@ def _measure(pages: int, seconds: float) -> dict[str, Any]:
 
 
 def _add_copies(database_url: str, count: int, tokens: list[str]) -> None:
-    """Open invoices that differ only in their names: a page cannot tell them from real ones."""
+    """Add copies of an open invoice that differ only in their ids, which is enough for their pages."""
     repository = Repository(database_url)
     with repository.engine.begin() as connection:
         row = dict(connection.execute(select(tables.invoices).limit(1)).mappings().one())
@@ -123,7 +123,7 @@ def _allow_many_connections() -> None:
 
 
 class _Page:
-    """One open page: one connection that is kept, as a browser's is, and asked at its own pace."""
+    """One open page, which polls at its own pace over one kept-alive connection, as a browser does."""
 
     def __init__(self, host: str, port: int, path: str, found: dict[str, Any], times: list[float]) -> None:
         self._host, self._port, self._path = host, port, path

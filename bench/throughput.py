@@ -1,4 +1,4 @@
-"""How many invoices a second, when the provider takes no time."""
+"""How many invoices a second LNPay creates if the provider answers at once."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ ROUNDS = 3
 
 
 def check_health(session: requests.Session, url: str) -> None:
-    """The least that the server can be asked."""
+    """The cheapest request to the server."""
     session.get(f"{url}/healthz", timeout=10).raise_for_status()
 
 
 def per_second(call: Callable[[requests.Session, str], None], url: str) -> float:
-    """Calls a second that several clients get answered."""
+    """How many calls a second the server answers to several clients."""
 
     def be_client(_: int) -> None:
         with requests.Session() as session:
