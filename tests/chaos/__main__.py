@@ -1,4 +1,4 @@
-"""Run the chaos: `python -m tests.chaos --orders 2000 --seed 1`."""
+"""Run the chaos test: `python -m tests.chaos --orders 2000 --seed 1`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.chaos.postgres import Cluster, Programs
 def main() -> int:
     """The command line. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--orders", type=int, default=2000, help="at least so many")
+    parser.add_argument("--orders", type=int, default=2000, help="the minimum number of orders")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--failovers", type=int, default=1, help="how often the primary is killed")
     parser.add_argument("--keep-logs", type=Path, metavar="FOLDER", help="copy every program's log there")

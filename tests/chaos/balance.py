@@ -1,4 +1,4 @@
-"""Every payment held against the provider's ledger and the shop's memory, after all that was left to do was done."""
+"""Compares every payment with the provider's ledger and the shop's records, once all remaining work is done."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ MOST_ROUNDS = 300
 
 
 def forget_calls(engine: Engine) -> None:
-    """Let the ten minutes pass in which Strike counts calls: here more is sold than it would allow."""
+    """Forget the calls counted for Strike's limit, because these runs sell more than it would permit."""
     with engine.begin() as connection:
         connection.execute(delete(provider_calls))
 
 
 @dataclass
 class Sale:
-    """An invoice as the shop saw it, and where its money would be refunded to."""
+    """An invoice as the shop saw it, with its refund address."""
 
     address: str
     invoice_id: str
@@ -52,7 +52,7 @@ class Books:
         return [sale for sale in self.paid if sale.invoice_id not in late]
 
     def violations(self) -> list[str]:
-        """What is wrong. Each late payment is owed one refund, each in time one message id; nothing else may happen."""
+        """What is wrong. Each late payment needs exactly one refund, each timely one exactly one message id."""
         ledger = self.simulator.ledger
         owed = {sale.address: ledger.received(sale.invoice_id) for sale in self.late()}
         for address, (sale, sats) in self.refunded.items():
@@ -60,7 +60,7 @@ class Books:
         payouts = ledger.payouts_per_destination()
         found = [f"{address}: {payouts[address]} payments" for address in {*owed, *payouts}
                  if payouts[address] != (address in owed)]  # fmt: skip
-        found += [f"{address}: {ledger.sent(address)} sats of {sats}" for address, sats in owed.items()
+        found += [f"{address}: {ledger.sent(address)} of {sats} sats sent" for address, sats in owed.items()
                   if ledger.sent(address) != sats]  # fmt: skip
         ids: dict[str, set[str]] = defaultdict(set)
         for delivery in self.simulator.shop.accepted():
@@ -71,7 +71,7 @@ class Books:
         return sorted(found)
 
     def drain(self, provider: SandboxServer, database_url: str, time_offset_seconds: int) -> int:
-        """One process does what is left, in a world without obstacles whose time runs faster. Returns its rounds."""
+        """Have one process finish all remaining work, without faults and with time sped up. Returns its rounds."""
         self.simulator.faults.remove()
         self.simulator.config.payout_behaviours = {"*": "complete"}
         backend = build_live_backend(

@@ -1,4 +1,4 @@
-"""The course of a run: what fails and in which order, what a shop notices of it, and how it is counted in the end."""
+"""A run: what fails and in which order, what a shop notices of it, and the final count."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Step:
 
 @dataclass
 class Result:
-    """What a run found. violations: what is wrong, in sentences."""
+    """The result of a run. violations: a sentence for everything that is wrong."""
 
     books: Books
     shop: Shop
@@ -71,7 +71,7 @@ class Result:
             f"{self.shop.orders:,} orders, {len(books.in_time()):,} paid in time, {len(books.late()):,} late, "
             f"{len(books.refunded):,} refunded by the merchant",
             *[f"WRONG: {one}" for one in self.violations],
-            *([] if self.violations else ["nothing lost, nothing doubled, no answer 500"]),
+            *([] if self.violations else ["nothing lost or duplicated, no answer 500"]),
         ]
 
 
@@ -86,7 +86,7 @@ class Chaos:
         self._pooler = pooler
 
     def run(self, orders: int, failovers: int = 1, *, is_rolled: bool = True) -> Result:
-        """Sell at least so many orders, break things meanwhile, drain and count. is_rolled: also roll a version."""
+        """Sell at least this many orders while things fail, then drain and count. is_rolled: also upgrade LNPay."""
         config = SimulatorConfig(rate_limits="off", payment_quote_seconds=3600, start_balance_sats=1_000_000_000)
         simulator = Simulator(seed=self._seed, config=config)
         with ExitStack() as stack:
@@ -151,7 +151,7 @@ class Chaos:
 
 @contextmanager
 def _strike_counts_faster(database_url: str) -> Iterator[None]:
-    """Forget every few seconds how many calls were counted, as in a quieter shop."""
+    """Reset the count of calls to Strike every few seconds, as if the shop were less busy."""
     engine = create_engine(database_url, connect_args={"prepare_threshold": None}, poolclass=NullPool)
     over = threading.Event()
 
@@ -170,11 +170,11 @@ def _strike_counts_faster(database_url: str) -> Iterator[None]:
 
 
 def _wait_for_orders(shop: Shop, orders: int) -> None:
-    assert wait_until(lambda: shop.orders >= orders, 120 + orders), "orders are not answered any more"
+    assert wait_until(lambda: shop.orders >= orders, 120 + orders), "orders are no longer answered"
 
 
 def _faults_of(shop: Shop, fleet: Fleet) -> list[str]:
-    """Answers that are a bug, and a program that ended in another way than killed or in one sentence."""
+    """Answers that indicate a bug, and programs that ended neither by our signal nor with an expected exit code."""
     found = [f"{number} answers {status}" for status, number in shop.answers.items() if status == "500"]
     for program in (*fleet.servers, *fleet.workers):
         found += [f"{program.name} ended with exit code {code}" for code in program.ended if code not in (-9, 1)]

@@ -1,4 +1,4 @@
-"""LNPay's programs, started again when they end, as a supervisor does it, and replaced by a newer version."""
+"""LNPay's programs, restarted when they end, as by a supervisor, and replaced by a newer version."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Program:
     process: subprocess.Popen[bytes] | None = None
     is_wanted: bool = True
     ended: Counter[int] = field(default_factory=Counter)
-    """Exit codes that nothing here caused."""
+    """Exit codes that this test did not cause."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def start(self) -> None:
@@ -64,7 +64,7 @@ class Program:
             self.process.kill()
 
     def supervise(self, stopping: threading.Event) -> None:
-        """Start it again, with a pause, whenever it ends."""
+        """Restart it, after a pause, whenever it ends."""
         while not stopping.wait(0.1):
             process = self.process
             code = process.poll() if process is not None and self.is_wanted else None

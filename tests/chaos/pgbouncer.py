@@ -1,4 +1,4 @@
-"""PgBouncer with the settings of deploy/cluster, as a process of its own."""
+"""PgBouncer with the settings of deploy/cluster, in a separate process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def find_pgbouncer() -> str:
 
 
 class PgBouncer:
-    """Stands in front of the member at a port."""
+    """A pooler for the cluster member at a port."""
 
     def __init__(self, programs: Programs, folder: Path) -> None:
         self.port = free_port()
@@ -60,7 +60,7 @@ class PgBouncer:
             self._process = None
 
     def point_at(self, port: int) -> None:
-        """Use the member at `port` from now on, as a failover tool tells it."""
+        """Use the member at `port` from now on, as when a failover tool reconfigures it."""
         settings = ConfigParser(interpolation=None)
         settings.read(SETTINGS)
         settings["databases"]["lnpay"] = f"host=127.0.0.1 port={port} dbname=lnpay user=postgres"

@@ -19,12 +19,12 @@ from tests.scenarios.live import free_port
 
 DEBIAN = Path("/usr/lib/postgresql")
 SECONDS = 60.0
-"""For a member to start or to catch up, on a machine that does other things too."""
+"""How long a member may take to start or catch up on a busy machine."""
 
 
 @dataclass(frozen=True)
 class Programs:
-    """Where PostgreSQL's programs are, and the user that runs them: None for our own, as they refuse root."""
+    """Where PostgreSQL's programs are, and the user that runs them, because they refuse root; None: this user."""
 
     folder: Path
     user: str | None
@@ -96,7 +96,7 @@ class Member:
         self.execute("CREATE DATABASE lnpay")
 
     def follow(self, primary: Member) -> None:
-        """Become a standby of another one, which waits for it with every commit from then on."""
+        """Become a standby of another member, whose commits wait for this one from then on."""
         address = ("-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres")
         self.programs.run("pg_basebackup", *address, "-D", self.data, "-R", "-c", "fast", log=self.log)
         self.start()
@@ -148,7 +148,7 @@ class Member:
 
 
 class Cluster:
-    """A primary and a synchronous standby; a new standby takes the place of each that was promoted."""
+    """A primary and a synchronous standby; each promoted standby is replaced by a new one."""
 
     def __init__(self, programs: Programs, folder: Path) -> None:
         self._programs = programs
@@ -164,7 +164,7 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        """LNPay's database at whichever of both is the primary."""
+        """LNPay's database, at whichever of the two members is the primary."""
         hosts = "&".join(f"host=127.0.0.1:{member.port}" for member in (self.primary, self.standby))
         return f"postgresql+psycopg://postgres@/lnpay?{hosts}&target_session_attrs=read-write"
 

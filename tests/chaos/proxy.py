@@ -17,7 +17,7 @@ OF_THE_CONNECTION = ("connection", "keep-alive", "transfer-encoding", "date", "s
 
 @dataclass
 class Upstream:
-    """One server. is_drained: it is taken out by hand."""
+    """One server. is_drained: it was taken out of service."""
 
     port: int
     is_ready: bool = False
@@ -51,7 +51,7 @@ class Proxy:
         self._server.server_close()
 
     def drain(self, upstream: Upstream) -> None:
-        """Send a server no more requests, and wait for those in hand."""
+        """Send a server no more requests, and wait for those in progress."""
         upstream.is_drained = True
         assert wait_until(lambda: not upstream.in_hand, TIMEOUT_SECONDS)
 
@@ -79,7 +79,7 @@ class Proxy:
                 kept = [pair for pair in answer.getheaders() if pair[0].lower() not in OF_THE_CONNECTION]
                 return answer.status, kept, answer.read()
             except (OSError, http.client.HTTPException):
-                # It may have done what was asked: only the caller knows whether to repeat.
+                # The server may have processed the request: only the caller knows whether to repeat it.
                 return 502, [], b"the server broke off"
             finally:
                 connection.close()

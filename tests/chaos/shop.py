@@ -18,15 +18,15 @@ from tests.chaos.fleet import KEY
 
 CUSTOMERS = 4
 LATE_OF = 6
-"""One order of so many is paid late."""
+"""One in this many orders is paid late."""
 REFUNDED_OF = 8
 PAUSE_SECONDS = 0.2
 FATES = ("complete", "complete", "pending3", "pendingfail3", "fail")
 PARTLY_SATS = 1_000
 WELL_IN_TIME_SECONDS = 3
-"""What is paid closer to its deadline is paid late: which of two instants was the first is not tested here."""
+"""Payments closer to the deadline are made late instead: these runs do not test which of two instants came first."""
 PATIENCE_SECONDS = 180
-"""For everything that is left when the shop closes."""
+"""Time for everything that remains when the shop closes."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Shop:
             thread.start()
 
     def close(self) -> list[str]:
-        """Take no more orders; pay and refund what is left. Returns what was never answered."""
+        """Take no more orders; pay and refund the rest. Returns the requests that were never answered."""
         self._closed.set()
         end = time.monotonic() + PATIENCE_SECONDS
         for thread in (*self._threads, *self._others):
@@ -129,7 +129,7 @@ class Shop:
         return any(thread.is_alive() for thread in self._threads)
 
     def _pay_late(self) -> None:
-        """Pay what is too late by now."""
+        """Make the payments whose deadline has passed."""
         while self._late or self._is_selling():
             for sale in [one for one in self._late if self.books.simulator.now() > one.expires_at]:
                 self.books.simulator.pay_invoice(sale.payment_request)
@@ -139,7 +139,7 @@ class Shop:
             time.sleep(PAUSE_SECONDS)
 
     def _refund_some(self) -> None:
-        """Refund what was paid in time a while ago."""
+        """Refund some orders that were paid in time a while ago."""
         with requests.Session() as session:
             session.trust_env = False
             while self._to_refund or self._is_selling():

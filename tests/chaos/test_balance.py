@@ -1,4 +1,4 @@
-"""The counting at the end of a run: it must notice what is lost, and what is done twice."""
+"""The count at the end of a run must detect anything that is lost or done twice."""
 
 from __future__ import annotations
 

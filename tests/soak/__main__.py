@@ -14,7 +14,7 @@ from tests.soak.soak import HOURS_OFF, Soak
 def main() -> int:
     """The command line. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__)
-    parser.add_argument("--hours", type=float, default=24.0, help="of the shop's time")
+    parser.add_argument("--hours", type=float, default=24.0, help="hours of the shop's time")
     parser.add_argument("--seed", type=int, default=time.time_ns() // 86_400_000_000_000, help="default: today's")
     options = parser.parse_args()
     print(f"{options.hours:g} hours, clocks up to {HOURS_OFF:g} hours off, seed {options.seed}", flush=True)
@@ -24,11 +24,11 @@ def main() -> int:
         try:
             soak.run()
         except AssertionError as error:
-            print(f"LOST OR DOUBLED: {error}")
+            print(f"LOST OR DUPLICATED: {error}")
             return 1
     for name, count in sorted(soak.counts.items()):
         print(f"{count:>9,} {name}")
-    print(f"nothing lost, nothing doubled, in {time.monotonic() - started:.0f} s")
+    print(f"nothing lost or duplicated, in {time.monotonic() - started:.0f} s")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""The time of a soak, shared by all of its processes through a small file: it moves on for all of them at once."""
+"""The time of a soak test, shared by all its processes through a small file, so that it advances for all at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lnpay.sandbox.clock import VirtualClock
 _NUMBER = struct.Struct("d")
 
 SLOTS = 16
-"""The first says by how much the time is ahead of this machine's; each other one how far a process's clock is off."""
+"""The first number is how far the time is ahead of this machine's; each other one, how far a process's clock is off."""
 
 
 class SharedTime:
@@ -47,7 +47,7 @@ class SharedTime:
 
 
 class ProviderClock(VirtualClock):
-    """The provider's clock: the true time. Moving it on moves it on for everybody."""
+    """The provider's clock: the true time. Advancing it advances the time of all processes."""
 
     def __init__(self, shared: SharedTime) -> None:
         super().__init__()
@@ -60,5 +60,5 @@ class ProviderClock(VirtualClock):
     def advance(self, seconds: float) -> None:
         """Move forward."""
         if seconds < 0:
-            raise ValueError("a clock does not go back")
+            raise ValueError("a clock does not run backwards")
         self._shared.write(0, self._shared.read(0) + seconds)

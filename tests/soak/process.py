@@ -1,6 +1,6 @@
 """Run one of LNPay's programs with a clock that is off: `python -m tests.soak.process FILE SLOT main.py ...`.
 
-Only the clock is replaced. FILE is that of `SharedTime`; SLOT says which of its numbers this process's clock is off by.
+Only the clock is replaced. FILE is that of `SharedTime`; SLOT selects the number by which this clock is off.
 """
 
 from __future__ import annotations

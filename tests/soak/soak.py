@@ -26,20 +26,20 @@ from tests.scenarios.live import ROOT, environment, free_port, is_up, subscribe
 from tests.soak.clocks import ProviderClock, SharedTime
 
 HOURS_OFF = 3.0
-"""How far clocks are off at most, to either side."""
+"""How far a clock may be off, in either direction."""
 
 STEP_SECONDS = 30.0
-"""So much passes at once, while everybody works."""
+"""How far the time jumps in one step, while all processes work."""
 
 PAUSE_SECONDS = 0.2
-"""And so long, in real seconds, everybody works between two steps."""
+"""How many real seconds all processes work between two steps."""
 
 TIME_TO_PAY_SECONDS = 300
 
 WORKERS = ("main_worker", "expired_worker", "refund_failure_worker")
 
 REST_HOURS = 30.0
-"""In so many hours after the last sale everything must have come to rest."""
+"""All work must be done within this many hours of the last sale."""
 
 
 @dataclass
@@ -60,7 +60,7 @@ class Program:
 
 @dataclass
 class Sale:
-    """What a customer was shown, and what happened then. pays_at: None if the customer never pays."""
+    """The invoice that a customer was shown. pays_at: None if the customer never pays."""
 
     invoice_id: str
     address: str
@@ -94,7 +94,7 @@ class Soak:
         self.servers, self.programs = servers, [*servers, *workers]
 
     def run(self) -> None:
-        """Let the hours pass, then come to rest. Raises AssertionError for what is lost or doubled."""
+        """Let the hours pass, then come to rest. Raises AssertionError if anything is lost or duplicated."""
         with SandboxServer(self.simulator) as provider, self._running(provider):
             subscribe(provider, self.servers[0].url, ("invoice.updated", "payment.updated"))
             for slot, hours in enumerate((1, -1, -0.8, 0.6, -0.4), start=1):
@@ -216,7 +216,7 @@ class Soak:
             try:
                 self.simulator.pay_invoice(sale.bolt11, pending_seconds=sale.pending_seconds)
             except PaymentRefused:
-                self.counts["payments that came too late for Strike"] += 1
+                self.counts["payments that Strike refused as too late"] += 1
 
     def _move_a_clock(self) -> None:
         hours = self.random.choice((0.0, self.random.uniform(-HOURS_OFF, HOURS_OFF)))
@@ -225,7 +225,7 @@ class Soak:
 
     def _go_wrong(self) -> None:
         kind = self.random.choice(("shop", "execute", "read", "webhook"))
-        self.counts["things that went wrong"] += 1
+        self.counts["faults injected"] += 1
         if kind == "shop":
             self.simulator.shop.answer_with(500, 5)
             return
@@ -251,9 +251,9 @@ class Soak:
             time.sleep(PAUSE_SECONDS)
 
     def _decide_what_is_unclear(self, provider: SandboxServer) -> None:
-        """The operator's part: say of refunds that Strike cannot tell about what its ledger, the dashboard, shows.
+        """Decide unclear refunds as an operator does, by the provider's ledger, which stands for Strike's dashboard.
 
-        An hour after the last execution by whichever clock: before that a person may not.
+        Only an hour after the last execution by any clock: LNPay refuses an earlier decision.
         """
         with closing(sqlite3.connect(self.folder / "invoices.sqlite")) as database:
             unclear = database.execute(
@@ -270,18 +270,18 @@ class Soak:
             self._start(provider, operator)
             assert operator.process is not None
             # Refused while a worker has it; then the next round tries again.
-            self.counts["unclear refunds, decided by a person"] += operator.process.wait(60) == 0
+            self.counts["unclear refunds, decided by the operator"] += operator.process.wait(60) == 0
 
     # What must hold.
 
     def check(self) -> None:
-        """Nothing is lost and nothing doubled. Raises AssertionError."""
+        """Raise AssertionError unless nothing is lost or duplicated."""
         wrong = list(self.wrong())
         assert not wrong, "; ".join(wrong[:10])
         self.counts["sales"] = len(self.sales)
 
     def wrong(self) -> Iterator[str]:
-        """What is lost or doubled, in words."""
+        """A sentence for everything that is lost or duplicated."""
         told: dict[str, set[str]] = {}
         for one in self.simulator.shop.accepted():
             if one.json()["type"] == "invoice.settled":
@@ -302,10 +302,10 @@ class Soak:
         refunded = sent[sale.address]
         if invoice.state != "PAID":
             if told or refunded:
-                yield f"{sale.invoice_id} was not paid, told {told}, refunded {refunded}"
+                yield f"{sale.invoice_id} was not paid: notified {told}, refunded {refunded}"
             return
         self.counts["paid late" if is_late else "paid in time"] += 1
         if is_late and (told or refunded != received):
-            yield f"{sale.invoice_id} was paid late with {received}, told {told}, refunded {refunded}"
+            yield f"{sale.invoice_id} was paid late with {received}: notified {told}, refunded {refunded}"
         if not is_late and (len(told) != 1 or refunded):
-            yield f"{sale.invoice_id} was paid in time, told {told}, refunded {refunded}"
+            yield f"{sale.invoice_id} was paid in time: notified {told}, refunded {refunded}"
