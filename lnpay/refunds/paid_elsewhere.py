@@ -1,8 +1,12 @@
 """Use case: before a refund gets a new quote, check whether another copy of this database has already sent it.
 
-Strike answers DUPLICATE_PAYMENT_QUOTE, and one of this database's own requests had no answer. Then the quote may be
-that request's, or one that another copy requested under the same key and has executed since. Strike documents neither
-a way to read a quote nor a list of payments, but it keeps an event for each payment, and each payment can be read.
+There are two cases:
+- Strike answers DUPLICATE_PAYMENT_QUOTE, and one of this database's own requests had no answer. Then the quote may be
+  that request's, or one that another copy requested under the same key and has executed since.
+- Strike refuses a quote whose executions here did nothing so far. Another copy may have executed it in between, and
+  Strike may only say that it has expired.
+Strike documents neither a way to read a quote nor a list of payments, but it keeps an event for each payment, and each
+payment can be read.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ All of this relies on the database remembering what was sent. A restore from a b
 `after_restore`. A copy of the database that continues without the backup's mark is detected from Strike's answers:
 every copy derives the same keys (`keys`), so a quote that none of this database's requests can have created belongs to
 a refund that another copy may have sent. If the answer to one of the requests is unknown (lost, or its process
-stopped), that request may have created the quote; then the account's payments decide (`paid_elsewhere`).
+stopped), that request may have created the quote; then the account's payments decide (`paid_elsewhere`). They also do
+when a quote is refused that was executed before to no effect: a copy may have executed it since.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ from lnpay.refunds.policy import why_held, why_held_before_quote, why_too_dear, 
 from lnpay.refunds.received import status_at_strike
 from lnpay.strike.answers import PaymentQuote
 from lnpay.strike.client import DEFAULT_TIMEOUT
-from lnpay.strike.failures import named_in
+from lnpay.strike.failures import is_word_of_strike, named_in
 from lnpay.strike.invoices import InvoiceStatus
 
 log = logging.getLogger(__name__)
@@ -266,7 +267,7 @@ def _start(sender: RefundSender, refund: Refund, quote: PaymentQuote) -> Refund 
         return fail(sender, quoted, RefundStep.QUOTE, too_dear)
     if held is not None:
         return hold(sender, quoted, held)
-    return None if started is None else _execute(sender, started, was_in_doubt=False)
+    return None if started is None else _execute(sender, started)
 
 
 def _look_again(sender: RefundSender, refund: Refund) -> Refund | None:
@@ -282,7 +283,7 @@ def _look_again(sender: RefundSender, refund: Refund) -> Refund | None:
     was_in_doubt = refund.is_in_doubt or is_long_ago
     with sender.repository.transaction() as tx:
         doubted = tx.refunds.doubt(refund, _last_execution(refund, sender.clock()))
-    return None if doubted is None else _execute(sender, doubted, was_in_doubt=was_in_doubt)
+    return None if doubted is None else _execute(sender, doubted, was_in_doubt=was_in_doubt, is_repeated=True)
 
 
 def _last_execution(refund: Refund, now: datetime) -> datetime | None:
@@ -293,8 +294,10 @@ def _last_execution(refund: Refund, now: datetime) -> datetime | None:
     return refund.executed_at if is_too_old else now
 
 
-def _execute(sender: RefundSender, refund: Refund, *, was_in_doubt: bool) -> Refund | None:
-    """Execute the quote. was_in_doubt: an earlier execution of this quote may have reached Strike."""
+def _execute(
+    sender: RefundSender, refund: Refund, *, was_in_doubt: bool = False, is_repeated: bool = False
+) -> Refund | None:
+    """Execute the quote. was_in_doubt: an earlier execution may have reached Strike. is_repeated: there was one."""
     assert refund.payment_quote_id is not None  # noqa: S101 - the database has no IN_FLIGHT refund without one
     for _ in range(EXECUTIONS_AT_ONCE):
         try:
@@ -304,7 +307,7 @@ def _execute(sender: RefundSender, refund: Refund, *, was_in_doubt: bool) -> Ref
         except StrikeUnavailable as error:
             return _not_reached(sender, refund, error, was_in_doubt=was_in_doubt)
         except StrikeRejected as error:
-            return _execution_refused(sender, refund, error, was_in_doubt=was_in_doubt)
+            return _execution_refused(sender, refund, error, was_in_doubt=was_in_doubt, is_repeated=is_repeated)
         else:
             return record(sender, refund, payment, RefundStep.EXECUTE)
     return put_off(sender, refund, RefundStep.EXECUTE, reason_of(lost), lost)
@@ -319,24 +322,24 @@ def _not_reached(
 
 
 def _execution_refused(
-    sender: RefundSender, refund: Refund, error: StrikeRejected, *, was_in_doubt: bool
+    sender: RefundSender, refund: Refund, error: StrikeRejected, *, was_in_doubt: bool, is_repeated: bool
 ) -> Refund | None:
     if error.strike_code in _PROCESSED_CODES:
         return _processed(sender, refund, error)
     if error.strike_code in _IN_PROGRESS_CODES:
         return put_off(sender, refund, RefundStep.EXECUTE, reason_of(error), error)
-    if was_in_doubt or not _is_word_of_strike(error):
+    if is_repeated and not was_in_doubt:
+        # A copy of this database may have executed it in between.
+        try:
+            was_in_doubt = may_be_paid_elsewhere(sender, refund)
+        except StrikeError as unread:
+            return put_off(sender, refund, RefundStep.EXECUTE, reason_of(unread), unread, is_in_doubt=False)
+    if was_in_doubt or not is_word_of_strike(error):
         # An earlier execution may have emptied the balance or outlived the quote: this refusal says nothing about it.
         is_stuck = error.strike_code == "PAYMENT_QUOTE_EXPIRED"
         reason = STUCK if is_stuck else reason_of(error)
         return put_off(sender, refund, RefundStep.EXECUTE, reason, error, is_stuck=is_stuck)
     return fail(sender, refund, RefundStep.EXECUTE, reason_of(error), error)
-
-
-def _is_word_of_strike(error: StrikeRejected) -> bool:
-    """Whether Strike itself gave the reason. A truncated refusal, or one from a proxy, may hide PAYMENT_PROCESSED."""
-    is_front_door = error.status in (401, 403)
-    return bool(error.strike_code) or is_front_door
 
 
 def _processed(sender: RefundSender, refund: Refund, error: StrikeRejected) -> Refund | None:

@@ -94,6 +94,12 @@ def retry_after_seconds(header: str | None, now: datetime) -> int | None:
     return None if moment is None else math.ceil(min(max(0.0, (moment - now).total_seconds()), LONGEST_WAIT_SECONDS))
 
 
+def is_word_of_strike(error: StrikeRejected) -> bool:
+    """Whether Strike itself gave the reason. A truncated refusal, or one from a proxy, may hide PAYMENT_PROCESSED."""
+    is_front_door = error.status in (401, 403)
+    return bool(error.strike_code) or is_front_door
+
+
 def named_in(error: StrikeError, name: str) -> str | None:
     """An id in the `values` of Strike's error, such as paymentQuoteId or paymentId."""
     value = error.values.get(name)

@@ -176,6 +176,26 @@ class TestWhatTheOriginalHasSentSince:
 
         assert len(payouts(world)) == 1
 
+    @pytest.mark.parametrize("is_expiry_first", [False, True])
+    def test_a_refund_whose_execution_was_put_off(self, make_world: Make, *, is_expiry_first: bool) -> None:
+        """Nothing was sent before the copy, and soon afterwards Strike may say no more than that the quote is old."""
+        config = SimulatorConfig(is_quote_expiry_checked_first=is_expiry_first, payment_quote_seconds=300)
+        world = make_world(config=config)
+        invoice = owe(world)
+        world.fault("PATCH", EXECUTE, "error", status=429, code="TOO_MANY_ATTEMPTS", times=1)
+        send(world)
+        assert not refund_of(world, invoice).is_in_doubt
+        copy = take_copy(world)
+        send_from_the_original(world)
+        world.wait(config.payment_quote_seconds)
+
+        go_on_with(world, copy)
+        work(world)
+
+        assert len(payouts(world)) == 1
+        after = refund_of(world, invoice)
+        assert after.state is RefundState.SENT or after.stuck_at is not None
+
 
 class TestAtAnyMoment:
     @READS

@@ -21,7 +21,7 @@ from lnpay.refunds.send import CLAIM, FORGOTTEN_AFTER
 from lnpay.runtime.worker_passes import main_pass
 from lnpay.sandbox.config import SimulatorConfig
 from tests.integration.refunds.refund_steps import CLAIM_SECONDS, POST_QUOTE, after_call, before_call, oversleep
-from tests.owing import ADDRESS, PAYMENT, QUOTE, drain, history, owe, payouts, refund_of, send, twin
+from tests.owing import ADDRESS, EXECUTE, PAYMENT, QUOTE, drain, history, owe, payouts, refund_of, send, twin
 from tests.refunding import refund, refunds_of, sell_paid
 from tests.world import World
 
@@ -278,3 +278,43 @@ class TestPaymentsOfTheAccount:
         drain(world)
 
         assert refund_of(world, asked).state is RefundState.SENT
+
+
+class TestAQuoteThatExpiredUnused:
+    """Its only execution was put off by Strike. A new quote is requested unless a copy may have executed this one."""
+
+    @pytest.fixture
+    def put_off(self, world: World) -> Invoice:
+        """Its refund is in flight, and the quote has expired."""
+        invoice = owe(world)
+        world.fault("PATCH", EXECUTE, "error", status=429, code="TOO_MANY_ATTEMPTS", times=1)
+        send(world)
+        world.wait(600)
+        return invoice
+
+    def test_is_replaced(self, world: World, put_off: Invoice) -> None:
+        drain(world)
+
+        assert refund_of(world, put_off).state is RefundState.SENT
+        assert len(payouts(world)) == 1
+
+    def test_is_not_replaced_before_strike_shows_the_payments(self, world: World, put_off: Invoice) -> None:
+        world.fault("GET", EVENTS, "unreachable", times=1)
+
+        send(world)
+
+        refund = refund_of(world, put_off)
+        assert (refund.state, refund.is_in_doubt) == (RefundState.IN_FLIGHT, False)
+        drain(world)
+        assert refund_of(world, put_off).state is RefundState.SENT
+
+    def test_is_left_to_the_operator_if_a_payment_may_be_its_own(self, world: World, put_off: Invoice) -> None:
+        key = str(uuid.uuid4())
+        quote = world.backend.strike.create_payment_quote(ADDRESS, refund_of(world, put_off).amount_sats, key)
+        world.backend.strike.execute_payment_quote(quote.quote_id)
+
+        drain(world)
+
+        refund = refund_of(world, put_off)
+        assert (refund.state, refund.stuck_at is not None) == (RefundState.IN_FLIGHT, True)
+        assert len(payouts(world)) == 1
