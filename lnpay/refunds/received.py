@@ -18,7 +18,7 @@ def status_at_strike(sender: RefundSender, refund: Refund) -> InvoiceStatus:
     with sender.repository.reading() as tx:
         invoice = tx.invoices.find(refund.invoice_id)
         assert invoice is not None  # noqa: S101 - refunds.invoice_id is a foreign key to an issued invoice
-        stored = {one.receive_id for one in tx.receives.of(invoice.id)}
+        stored = tx.receives.ids_of(invoice.id)
     if invoice.issue.receive_with is ReceiveWith.RECEIVE_REQUEST:
         return InvoiceStatus.PAID if stored <= _completed(sender, invoice) else InvoiceStatus.PENDING
     return sender.strike.get_invoice(invoice.strike_invoice_id, timeout=WEBHOOK_TIMEOUT).status

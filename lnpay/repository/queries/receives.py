@@ -74,6 +74,10 @@ class Receives:
         statement = select(receives).where(r.invoice_id == invoice_id).order_by(r.id)
         return whole_sats(read_every(self._connection, receives, statement, _to_receive))
 
+    def ids_of(self, invoice_id: int) -> set[str]:
+        """Strike's ids of the payments of an invoice, also of those that cannot be read."""
+        return set(self._connection.execute(select(r.receive_id).where(r.invoice_id == invoice_id)).scalars())
+
     def is_known(self, receive_id: str) -> bool:
         """Whether this payment is stored. Accepts any text."""
         if not (receive_id.isascii() and receive_id.isprintable()):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sqlalchemy import text
+
 from lnpay.domain.model import Invoice, Refund
 from lnpay.domain.states import RefundAsker, RefundKind, RefundState
 from lnpay.invoices.receives import reconcile_request
@@ -64,3 +66,15 @@ def test_what_strike_no_longer_shows_is_not_sent(shop: World) -> None:
     receives.update(hidden)
     drain(shop)
     assert [one.sats for one in payouts(shop)] == [invoice.amount_sats]
+
+
+def test_what_strike_no_longer_shows_is_not_sent_although_its_row_cannot_be_read(shop: World) -> None:
+    invoice = sell_and_pay(shop)
+    request = RefundRequest(request_key="r1", asked_by=RefundAsker.OPERATOR, address=ADDRESS)
+    create_refund(shop.backend.refund_issuer, invoice.strike_invoice_id, request)
+    shop.simulator.receive_requests.receives.clear()
+    with shop.backend.repository.engine.begin() as connection:
+        connection.execute(text("UPDATE receives SET received_amount = 'much'"))
+
+    assert send(shop) == {RefundState.REQUESTED: 1}
+    assert payouts(shop) == []
