@@ -1,4 +1,4 @@
-"""What Greenfield clients are answered. Money goes out as text, times as whole Unix seconds."""
+"""The answers to Greenfield clients. Amounts are strings, times are whole Unix seconds."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ Btc = Annotated[str, Field(description="Bitcoin.", examples=["0.00019207"])]
 
 
 class Health(TypedDict):
-    """LNPay answers."""
+    """LNPay is up."""
 
     synchronized: Annotated[bool, Field(examples=[True])]
 
 
 class ServerInfo(TypedDict):
-    """What this server speaks."""
+    """The API of this server."""
 
     version: Annotated[str, Field(description="Of BTCPay Server, whose API this follows.", examples=[VERSION])]
     onion: Annotated[str, Field(description="There is none.", examples=[""])]
@@ -55,7 +55,7 @@ class ServerInfo(TypedDict):
 
 
 class CurrentKey(TypedDict):
-    """The key of the request, and what it may do."""
+    """The key of the request, and its permissions."""
 
     apiKey: Annotated[str, Field(examples=["TheKeyThatTheRequestWasSentWith"])]
     label: Annotated[str, Field(examples=["WooCommerce"])]
@@ -69,13 +69,13 @@ class CurrentKey(TypedDict):
 
 
 class StoreSettings(TypedDict):
-    """What cannot be set here."""
+    """Settings that cannot be changed here."""
 
     invoiceExpiration: Annotated[
         int, Field(description="Seconds to pay, unless an invoice says otherwise.", examples=[900])
     ]
     monitoringExpiration: Annotated[
-        int, Field(description="Seconds for which a late payment is watched for.", examples=[900])
+        int, Field(description="For how many seconds LNPay watches for a late payment.", examples=[900])
     ]
     speedPolicy: Annotated[str, Field(examples=["HighSpeed"])]
     paymentTolerance: Literal[0]
@@ -131,7 +131,7 @@ class CheckoutData(TypedDict):
 
 
 class ReceiptData(TypedDict):
-    """Receipts are the shop's own."""
+    """LNPay issues no receipts."""
 
     enabled: Annotated[bool, Field(examples=[True])]
     showQR: Nothing
@@ -154,7 +154,7 @@ class InvoiceData(TypedDict):
     expirationTime: Seconds
     monitoringExpiration: Seconds
     monitoringTime: Annotated[
-        int, Field(description="The same: the PHP client reads this name.", examples=[1_767_230_400])
+        int, Field(description="The same address, under the name that the PHP client reads.", examples=[1_767_230_400])
     ]
     status: Annotated[
         Status,
@@ -166,8 +166,8 @@ class InvoiceData(TypedDict):
     additionalStatus: Annotated[
         AdditionalStatus,
         Field(
-            description="`PaidLate`, which plugins take for paid, only if the late payment is accepted and not "
-            "refunded.",
+            description="`PaidLate`, which plugins treat as paid, only if the late payment is accepted instead "
+            "of refunded.",
             examples=["None"],
         ),
     ]
@@ -211,7 +211,7 @@ class PaymentMethodData(TypedDict):
 
 
 class AuthorizedEvents(TypedDict):
-    """Which events a webhook hears."""
+    """The events that a webhook receives."""
 
     everything: Annotated[bool, Field(examples=[True])]
     specificEvents: Annotated[list[str], Field(description="Where `everything` is false.", examples=[[]])]
@@ -236,7 +236,7 @@ class CreatedWebhook(WebhookAnswer):
 
 
 class Empty(TypedDict):
-    """Nothing more to say."""
+    """An empty answer."""
 
 
 class Refusal(TypedDict):
@@ -253,14 +253,14 @@ class PermissionRefusal(Refusal):
 
 
 class FieldRefusal(TypedDict):
-    """A field that is wrong."""
+    """An invalid field."""
 
     path: Annotated[str, Field(examples=["amount"])]
     message: Annotated[str, Field(examples=["amount must be more than zero"])]
 
 
 def invoice_text(invoice: Invoice, store_id: str, now: datetime) -> str:
-    """An invoice as JSON text; numbers in its metadata stand there as the shop wrote them."""
+    """An invoice as JSON text; numbers in its metadata are written as the shop sent them."""
     fields = {**_invoice_fields(invoice, store_id, now), "metadata": invoice.order.metadata}
     return write_json_text(fields, ensure_ascii=False, separators=(",", ":"))
 
@@ -297,7 +297,7 @@ def _invoice_fields(invoice: Invoice, store_id: str, now: datetime) -> Json:
 
 
 def checkout_link(invoice_id: str) -> str:
-    """Where the customer pays. Plugins build it themselves, too: the address of LNPay, then /i/ and the id."""
+    """Where the customer pays. Plugins also build this URL themselves: the address of LNPay, then /i/ and the id."""
     public_url = current_backend().access.public_url
     if public_url is not None:
         return public_url + url_for("greenfield_pages.show_invoice", invoice_id=invoice_id)
@@ -322,7 +322,7 @@ def _checkout_of(invoice: Invoice) -> Json:
 
 
 def payment_methods_of(invoice: Invoice, now: datetime) -> list[Json]:
-    """How an invoice is or was paid. Plugins book what is listed as paid, so a payment that is refunded is not."""
+    """How an invoice is or was paid. Plugins book listed payments as paid, so refunded ones are not listed."""
     is_settled = derive_status(invoice, now).is_paid
     amount = sats_to_btc(invoice.amount_sats)
     return [
@@ -352,6 +352,6 @@ def _seconds(moment: datetime) -> int:
 
 
 def _plain(number: Any) -> int | float:  # noqa: ANN401 - as JSON had it
-    """A number of minutes or percent as JSON writes it. No money is among them."""
+    """A number of minutes or percent for JSON; never an amount of money."""
     value = Decimal(str(number))
     return int(value) if value == value.to_integral_value() else float(value)

@@ -1,4 +1,4 @@
-"""What was sent to a plugin's webhook, and sending it again."""
+"""The messages to a plugin's webhook: list them, and send one again."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class WebhookEvent(TypedDict):
     deliveryId: Annotated[str, Field(examples=[DELIVERY_ID])]
     webhookId: Annotated[str, Field(examples=[WEBHOOK_ID])]
     originalDeliveryId: Annotated[
-        str, Field(description="Of a redelivery: the first delivery of this event.", examples=[DELIVERY_ID])
+        str, Field(description="For a redelivery: the first delivery of this event.", examples=[DELIVERY_ID])
     ]
     isRedelivery: Annotated[bool, Field(examples=[False])]
     type: Annotated[BtcpayEventType, Field(examples=[BtcpayEventType.INVOICE_SETTLED])]
@@ -93,14 +93,14 @@ def show_delivery(store_id: str, webhook_id: str, delivery_id: str) -> Response:
 
 @blueprint.get(f"{PATH}/<delivery_id>/request")
 def show_request(store_id: str, webhook_id: str, delivery_id: str) -> Response:
-    """The very body that is sent."""
+    """The exact body that is sent."""
     body = _find(_webhook(store_id, webhook_id), delivery_id).body
     return Response(body, content_type="application/json")
 
 
 @blueprint.post(f"{PATH}/<delivery_id>/redeliver")
 def redeliver_delivery(store_id: str, webhook_id: str, delivery_id: str) -> Response:
-    """Send a delivery again. The answer is the id under which that happens, soon."""
+    """Send a delivery again, soon. Answers the id of the new delivery."""
     webhook = _webhook(store_id, webhook_id)
     backend = current_backend()
     try:

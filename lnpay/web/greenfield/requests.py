@@ -37,7 +37,7 @@ _LIGHTNING = {"BTC", "BTC-LN", "BTC-LIGHTNINGNETWORK", "BTC-LIGHTNINGLIKE", "BTC
 
 
 def _present(value: object) -> object:
-    """An amount or a number: no bool, and no text that is empty."""
+    """An amount or a number. Refuses booleans and empty text."""
     if isinstance(value, bool) or not isinstance(value, str | int | Decimal):
         raise ValueError('must be a string such as "12.34", or a number')
     return value
@@ -163,7 +163,7 @@ class CheckoutRequest(Lenient):
             examples=["https://shop.example/orders/%7BOrderId%7D"],
         ),
     ] = None
-    redirectAutomatically: Annotated[Flag | None, Field(description="Go there as soon as it is paid.")] = None
+    redirectAutomatically: Annotated[Flag | None, Field(description="Redirect there as soon as it is paid.")] = None
     defaultLanguage: Annotated[
         Text | None, Field(description="Language of the payment page; an unknown one is ignored.", examples=["de"])
     ] = None
@@ -173,7 +173,7 @@ class CheckoutRequest(Lenient):
     defaultPaymentMethod: Annotated[Text | None, Field(description="Ignored.")] = None
     speedPolicy: Annotated[Text | None, Field(description="Ignored: Lightning payments are final.")] = None
     monitoringMinutes: Annotated[Number | None, Field(description="Ignored.")] = None
-    paymentTolerance: Annotated[Number | None, Field(description="Ignored: a payment is always whole.")] = None
+    paymentTolerance: Annotated[Number | None, Field(description="Ignored: there are no partial payments.")] = None
     lazyPaymentMethods: Annotated[Flag | None, Field(description="Ignored.")] = None
 
 
@@ -213,7 +213,7 @@ class ChangeInvoiceRequest(Lenient):
 
 
 class AuthorizedEventsRequest(Lenient):
-    """Which events a webhook hears."""
+    """The events that a webhook receives."""
 
     everything: Annotated[Flag | None, Field(description="Every event; true if no events are named.")] = None
     specificEvents: Annotated[
@@ -222,12 +222,12 @@ class AuthorizedEventsRequest(Lenient):
 
 
 class ChangeWebhookRequest(Lenient):
-    """What to change of a webhook; what is left out stays."""
+    """The fields of a webhook to change; omitted ones stay as they are."""
 
     url: Annotated[WebhookUrl | None, Field(description="An absolute address.")] = None
-    enabled: Annotated[Flag | None, Field(description="Whether it is sent anything.")] = None
+    enabled: Annotated[Flag | None, Field(description="Whether any messages are sent to it.")] = None
     automaticRedelivery: Annotated[
-        Flag | None, Field(description="Whether a message that is not accepted is sent again.")
+        Flag | None, Field(description="Whether messages that it does not accept are retried.")
     ] = None
     authorizedEvents: AuthorizedEventsRequest | None = None
     secret: Annotated[Secret | None, Field(description="Signs the messages; kept if omitted.")] = None
@@ -248,7 +248,7 @@ class CreateWebhookRequest(ChangeWebhookRequest):
 
 
 def read_model(body: bytes, model: type[Lenient]) -> Any:  # noqa: ANN401 - an instance of `model`
-    """The request's body as `model`. Raises InvalidRequest for no JSON object, FieldsRefused for wrong fields."""
+    """A body as `model`. Raises InvalidRequest unless it is a JSON object, FieldsRefused for invalid fields."""
     return check_model(read_object(body), model)
 
 
@@ -282,7 +282,7 @@ def order_id_of(metadata: Json) -> str | None:
 
 
 def searchable(order_id: str | None) -> str | None:
-    """An order id as it is stored: a long one is cut and ends with its hash. None if no database can store it."""
+    """An order id as stored: a long one is cut and ends with its hash. None if databases cannot store it."""
     if order_id is None or not is_storable(order_id):
         return None
     if len(order_id) <= MAX_ORDER_ID_CHARACTERS:
@@ -300,7 +300,7 @@ def description_of(metadata: Json) -> str | None:
 
 
 def _without_nulls(fields: Json) -> Json:
-    """The same without members that are null, also inside those that are ours; metadata keeps its own."""
+    """The same without null members, including nested ones; metadata keeps its nulls."""
     kept = {name: value for name, value in fields.items() if value is not None}
     for name in ("checkout", "authorizedEvents"):
         if isinstance(kept.get(name), dict):
@@ -319,7 +319,7 @@ def _sentence(error: dict[str, Any]) -> str:
 
 
 def whole_number(name: str, default: int, most: int) -> int:
-    """A number among the request's parameters. Raises FieldsRefused unless it is a whole one from 0 to `most`."""
+    """A numeric query parameter. Raises FieldsRefused unless it is a whole number from 0 to `most`."""
     text = request.args.get(name, "").strip()
     if not text:
         return default

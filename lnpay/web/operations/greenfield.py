@@ -73,12 +73,12 @@ _IDS = {
 
 
 def request_models() -> list[Any]:
-    """Models of what clients send."""
+    """The models of requests."""
     return list(dict.fromkeys(one.request for one in OPERATIONS if one.request is not None))
 
 
 def answer_models() -> list[Any]:
-    """Models of what clients are answered."""
+    """The models of answers."""
     answers = dict.fromkeys(one.answer for one in OPERATIONS if one.answer is not str)
     return [*answers, a.Refusal, a.PermissionRefusal, a.FieldRefusal]
 
@@ -102,7 +102,7 @@ def _describe(one: GreenfieldOperation) -> Json:
         described["parameters"] = parameters
     if one.request is not None:
         schema = {"$ref": _REF.format(model=one.request.__name__)}
-        # No body is read as an empty object, which is refused only where a field is missing in it.
+        # A missing body counts as an empty object, which is refused only if a field is required.
         is_needed = any(field.is_required() for field in one.request.model_fields.values())
         described["requestBody"] = {"required": is_needed, "content": {"application/json": {"schema": schema}}}
     if not one.is_open:

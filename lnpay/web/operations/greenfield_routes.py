@@ -20,10 +20,10 @@ _TEXTS = {"type": "array", "items": {"type": "string"}, "maxItems": MAX_ORDER_ID
 QUERY = {
     "orderId": (_TEXTS, "Any of these orders; may be repeated."),
     "status": (_TEXTS, f"Any of {', '.join(Status)}; may be repeated."),
-    "textSearch": ({"type": "string"}, "The whole id of an invoice or of an order."),
+    "textSearch": ({"type": "string"}, "The complete id of an invoice or order."),
     "startDate": (_UNIX_TIME, "Created at this Unix time or later."),
     "endDate": (_UNIX_TIME, "Created at this Unix time or earlier."),
-    "skip": (_COUNT, "So many of the newest are left out."),
+    "skip": (_COUNT, "Skips this many of the newest invoices."),
     "take": (_COUNT, "At most so many: 100 if omitted, never over 250."),
     "count": (_COUNT, "At most so many: 100 if omitted, never over 250."),
 }
@@ -60,9 +60,9 @@ _DELIVERY = f"{_DELIVERIES}/{{delivery_id}}"
 
 OPERATIONS = (
     GreenfieldOperation("get", "/health", "greenfieldHealth", "LNPay answers", a.Health, is_open=True),
-    GreenfieldOperation("get", "/server/info", "greenfieldServerInfo", "Which API this is", a.ServerInfo),
+    GreenfieldOperation("get", "/server/info", "greenfieldServerInfo", "The API and its version", a.ServerInfo),
     GreenfieldOperation(
-        "get", "/api-keys/current", "greenfieldCurrentKey", "What the key of the request may do", a.CurrentKey
+        "get", "/api-keys/current", "greenfieldCurrentKey", "The permissions of the request's key", a.CurrentKey
     ),
     GreenfieldOperation(
         "delete",
@@ -70,7 +70,7 @@ OPERATIONS = (
         "greenfieldRevokeKey",
         "Revoke the key of the request",
         a.Empty,
-        description="A key of the setting API_KEYS is refused with 400: the operator removes it there.",
+        description="A key from the setting API_KEYS is refused with 400: only the operator can remove it there.",
         errors=(400,),
     ),
     GreenfieldOperation(
@@ -101,7 +101,7 @@ OPERATIONS = (
         "Create an invoice",
         a.InvoiceData,
         Permission.CREATE_INVOICE,
-        description="Each call creates another invoice, also for the same order.",
+        description="Each call creates another invoice, even for the same order.",
         request=r.CreateInvoiceRequest,
         errors=(400, 413, 422),
     ),
@@ -149,10 +149,10 @@ OPERATIONS = (
         "post",
         f"{_INVOICE}/status",
         "greenfieldMarkInvoice",
-        "Give an open invoice up",
+        "Mark an open invoice as invalid",
         a.InvoiceData,
         Permission.MODIFY_INVOICES,
-        description="Its deadline ends at once. A payment that still comes is late, and refunded.",
+        description="Its deadline ends at once. A payment that still arrives is late and will be refunded.",
         request=r.MarkStatusRequest,
         errors=(400, 404, 413, 422),
     ),
@@ -164,7 +164,7 @@ OPERATIONS = (
             "Refused: no key can refund",
             a.Empty,
             Permission.CREATE_PULL_PAYMENTS,
-            description="LNPay never grants it to a key, and plugins then say that they cannot refund.",
+            description="LNPay never grants this permission; plugins then report that they cannot refund.",
             is_refused=True,
         )
         for method, path, name in (
@@ -250,7 +250,7 @@ OPERATIONS = (
         "Read the message of a delivery",
         d.WebhookEvent,
         Permission.MODIFY_WEBHOOKS,
-        description="The very body that is sent.",
+        description="The exact body that is sent.",
         errors=(404,),
     ),
     GreenfieldOperation(

@@ -54,8 +54,8 @@ WEBHOOK_OUTCOMES = (
 )  # fmt: skip
 """The outcomes of a webhook call.
 
-refund: about one. ignored: known before, or not ours. put_off: answered 503, for Strike to call again, as what it is
-about is not final yet or could not be read. not_configured: WEBHOOK_SECRET is not set.
+refund: the event was about a refund. ignored: already known, or not ours. put_off: answered 503, so that Strike calls
+again, because its object is not final yet or could not be read. not_configured: WEBHOOK_SECRET is not set.
 """
 
 
@@ -164,7 +164,7 @@ class _RateCollector(Collector):
         age: dict[str, float] = (
             {} if rate is None else {rate.source: (self._backend.clock() - rate.as_of).total_seconds()}
         )
-        yield _gauge("lnpay_rate_age_seconds", "Age of the last price that was believed.", "source", age)
+        yield _gauge("lnpay_rate_age_seconds", "Age of the last accepted price.", "source", age)
         yield GaugeMetricFamily(
             "lnpay_rate_max_age_seconds", "RATE_MAX_AGE: an older price is not used.", standing.max_age.total_seconds()
         )
@@ -172,7 +172,7 @@ class _RateCollector(Collector):
             yield GaugeMetricFamily(
                 "lnpay_rate_spread_ratio", "How far apart two sources were, when last asked.", float(spread)
             )
-        refreshes = CounterMetricFamily("lnpay_rate_refreshes", "Times the price was asked for.", labels=("result",))
+        refreshes = CounterMetricFamily("lnpay_rate_refreshes", "How often prices were requested.", labels=("result",))
         for result, count in standing.refreshes.items():
             refreshes.add_metric((str(result),), count)
         yield refreshes
@@ -196,34 +196,34 @@ class _ClockCollector(Collector):
         )
         yield GaugeMetricFamily(
             "lnpay_clock_offset_uncertainty_seconds",
-            "How far that may be off in either direction; it grows until Strike answers again.",
+            "The uncertainty of that offset in either direction; it grows until Strike answers again.",
             offset.uncertainty.total_seconds(),
         )
 
 
 def _is_database_up(value: int) -> Metric:
-    return GaugeMetricFamily("lnpay_database_up", "Whether the database answered; the figures of it follow.", value)
+    return GaugeMetricFamily("lnpay_database_up", "Whether the database answered; if so, its metrics follow.", value)
 
 
 def _money_waiting(figures: Snapshot) -> Iterator[Metric]:
-    yield _gauge("lnpay_invoices", "Invoices; those done with are counted once a minute.", "state", figures.invoices)
+    yield _gauge("lnpay_invoices", "Invoices; finished ones are counted once a minute.", "state", figures.invoices)
     yield GaugeMetricFamily(
         "lnpay_unsettled_payments", "Payments that Strike lists and that could not be settled.", figures.unsettled
     )
-    yield _gauge("lnpay_refunds", "Refunds; those sent are counted once a minute.", "state", figures.refunds)
+    yield _gauge("lnpay_refunds", "Refunds; sent ones are counted once a minute.", "state", figures.refunds)
     yield _gauge(
         "lnpay_refund_oldest_age_seconds",
-        "Since the oldest refund of each open state is owed, or in flight; 0 when there is none.",
+        "Age of the oldest refund in each open state, from when it was owed or started; 0 if there is none.",
         "state",
         figures.refund_seconds,
     )
     yield _gauge(
-        "lnpay_deliveries", "Messages to the shop; those done with are counted once a minute.", "state",
+        "lnpay_deliveries", "Messages to the shop; finished ones are counted once a minute.", "state",
         figures.deliveries,
     )  # fmt: skip
     yield _gauge(
         "lnpay_delivery_oldest_age_seconds",
-        "Since the oldest message of each type is owed that the shop has not taken; 0 when there is none.",
+        "Age of the oldest message of each type that the shop has not accepted; 0 if there is none.",
         "event",
         figures.undelivered_seconds,
     )
@@ -244,14 +244,14 @@ def _workers(figures: Snapshot) -> Iterator[Metric]:
     ages = {name: inf if one.age_seconds is None else one.age_seconds for name, one in figures.workers.items()}
     trouble = {name: one.is_in_trouble for name, one in figures.workers.items()}
     yield _worker_gauge(
-        "lnpay_worker_last_run_age_seconds", "Since its last pass ended; +Inf when there was none.", ages
+        "lnpay_worker_last_run_age_seconds", "Time since its last pass ended; +Inf if there was none.", ages
     )
-    yield _worker_gauge("lnpay_worker_trouble", "Whether its last pass found trouble that needs a person.", trouble)
+    yield _worker_gauge("lnpay_worker_trouble", "Whether its last pass found trouble that needs the operator.", trouble)
     seconds = {name: one.trouble_seconds for name, one in figures.workers.items()}
     yield _worker_gauge("lnpay_worker_trouble_seconds", "How long its passes have found trouble; 0: none.", seconds)
     unreadable = {name: one.unreadable for name, one in figures.workers.items()}
     yield _worker_gauge(
-        "lnpay_worker_unreadable_rows", "Rows of Strike and of the database that its last pass could not read.",
+        "lnpay_worker_unreadable_rows", "Rows of Strike's lists and of the database that its last pass could not read.",
         unreadable,
     )  # fmt: skip
     yield _gauge("lnpay_stalled", "Work that has not moved for an hour.", "kind", figures.stalled)
@@ -259,9 +259,9 @@ def _workers(figures: Snapshot) -> Iterator[Metric]:
 
 def _archived(figures: Snapshot) -> Iterator[Metric]:
     totals = figures.archived
-    yield GaugeMetricFamily("lnpay_archived_invoices", "Invoices of which the bulk is archived.", totals.invoices)
+    yield GaugeMetricFamily("lnpay_archived_invoices", "Invoices whose bulk is archived.", totals.invoices)
     yield _gauge(
-        "lnpay_archived_bytes", "The bytes of that bulk: as they were, and as they are kept.", "kind",
+        "lnpay_archived_bytes", "The size of that bulk in bytes, before and after compression.", "kind",
         {"moved": totals.source_bytes, "kept": totals.kept_bytes},
     )  # fmt: skip
 

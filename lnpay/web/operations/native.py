@@ -41,17 +41,17 @@ _LIST_QUERY: dict[str, Json] = {
     "correlation_id": {"type": "string"},
     "order_id": {"type": "string"},
     "state": {"type": "string", "enum": list(InvoiceState)},
-    "from": {"type": "string", "format": "date-time", "description": "Made at this time or later."},
-    "to": {"type": "string", "format": "date-time", "description": "Made before this time."},
+    "from": {"type": "string", "format": "date-time", "description": "Created at this time or later."},
+    "to": {"type": "string", "format": "date-time", "description": "Created before this time."},
     "limit": {"type": "integer", "minimum": 1, "maximum": MAX_PAGE_SIZE, "default": DEFAULT_PAGE_SIZE},
-    "cursor": {"type": "string", "description": "`next_cursor` of the page before."},
+    "cursor": {"type": "string", "description": "`next_cursor` of the previous page."},
 }
 
 _IDEMPOTENCY_KEY: dict[str, Json] = {
     IDEMPOTENCY_KEY: {
         "type": "string",
         "pattern": f"^{KEY_PATTERN}$",
-        "description": "Where you send no `correlation_id`: the same key with the same request gives the same invoice.",
+        "description": "Without a `correlation_id`: the same key with the same request returns the same invoice.",
     }
 }
 
@@ -68,7 +68,7 @@ _PICTURE = ("not_found", "storage_unavailable", "unreadable_row")
 
 _STRIKE_EVENT = {
     "required": True,
-    "description": "Strike's event. It is only a hint: what it names is read back from Strike.",
+    "description": "Strike's event. It is only a hint: LNPay reads the object that it names from Strike.",
     "content": {
         "application/json": {
             "schema": {"type": "object"},
@@ -178,7 +178,7 @@ OPERATIONS = (
         SHOP,
         "Read an invoice",
         a.InvoiceStanding,
-        description="You need not poll it: LNPay notifies your shop of every payment.",
+        description="There is no need to poll it: LNPay notifies your shop of every payment.",
         errors=("unauthorized", "permission_missing", "not_found", "storage_unavailable", "unreadable_row"),
         security="apiKey",
     ),
@@ -199,7 +199,7 @@ OPERATIONS = (
         "/invoices/{invoice_id}/refunds",
         "createRefund",
         SHOP,
-        "Refund a paid order, whole or in part",
+        "Refund a paid order, in full or in part",
         RefundAnswer,
         description="The refund is sent automatically, within the limits of the operator. Several are possible; "
         "together, those that are not canceled never exceed what was received. Repeat a request with the same "
@@ -235,7 +235,7 @@ OPERATIONS = (
         SHOP,
         "Every refund of an invoice",
         RefundList,
-        description="Those of late payments too.",
+        description="Includes refunds of late payments.",
         errors=("unauthorized", "permission_missing", "not_found", "storage_unavailable", "unreadable_row"),
         security="requiredApiKey",
     ),
@@ -254,7 +254,7 @@ OPERATIONS = (
         "/refunds/{refund_id}/cancel",
         "cancelRefund",
         SHOP,
-        "Withdraw a refund that is not sent",
+        "Cancel a refund that has not been sent",
         RefundAnswer,
         description="Safe to repeat. If it is already being sent, the answer is a 409. The amount of a canceled refund "
         "can be refunded again. A refund that LNPay owes by its rules, such as that of a late payment, cannot be "
@@ -314,7 +314,7 @@ OPERATIONS = (
         SHOP,
         "Remove an address",
         a.EndpointDeleted,
-        description="What it is still owed is withdrawn.",
+        description="Its undelivered messages are withdrawn.",
         errors=("unauthorized", "permission_missing", "webhook_endpoint_not_found", "storage_unavailable"),
         security="requiredApiKey",
     ),

@@ -69,7 +69,7 @@ _REF = "#/components/schemas/{model}"
 
 
 class _WithoutTitles(GenerateJsonSchema):
-    """JSON Schema without a title for each field, which says the field's name once more."""
+    """JSON Schema without field titles, which only repeat the field names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ANN401 - pydantic's own signature
         return False
@@ -155,7 +155,7 @@ def _schemas(currency: str, is_greenfield_on: bool) -> Json:
 
 
 def _describe_amounts(request: Json, currency: str) -> None:
-    """Say how amounts are written: it depends on the decimals of the currency that goes with them."""
+    """Describe how amounts are written, which depends on the decimals of their currency."""
     by_decimals: dict[int, list[str | None]] = {}
     for code in sorted(INVOICE_CURRENCIES):
         by_decimals.setdefault(decimals_of(code), []).extend((code, code.upper()))
@@ -181,7 +181,7 @@ def _answer_models() -> Iterable[Any]:
 
 
 def _answers_of(one: Operation) -> tuple[Any, ...]:
-    """The models that a success may have."""
+    """The models of a successful answer."""
     if one.answer is None:
         return ()
     return one.answer if isinstance(one.answer, tuple) else (one.answer,)
@@ -288,7 +288,7 @@ def _webhook(event_type: EventType) -> Json:
             "description": description,
             "parameters": [
                 {"name": "webhook-id", "in": "header", "required": True, "schema": text,
-                 "description": "The same on every attempt: drop what you have seen."},
+                 "description": "The same on every attempt: ignore a message whose id you have seen."},
                 {"name": "webhook-timestamp", "in": "header", "required": True, "schema": text,
                  "description": "Seconds since 1970, of this attempt."},
                 {"name": "webhook-signature", "in": "header", "required": False, "schema": text,
@@ -305,7 +305,7 @@ def _webhook(event_type: EventType) -> Json:
             },
             "responses": {
                 "2XX": {"description": "You have it."},
-                "410": {"description": "You do not want it: it is never sent again."},
+                "410": {"description": "You refuse it permanently: it is never sent again."},
                 "default": {"description": "Sent again later; redirects are not followed."},
             },
         }
