@@ -61,6 +61,9 @@ LAPSED_SWEEP_EVERY = timedelta(hours=1)
 LAPSED_SWEEP = "lapsed_sweep"
 """Milestone: when any process last did this."""
 
+LONGEST_GAP = timedelta(days=7)
+"""If no worker ran for longer, payments of lapsed and cancelled invoices in the time before are left to webhooks."""
+
 CANCELLED_AFTER = timedelta(seconds=60)
 """Younger unpaid invoices are not checked for cancellations without a webhook, to save calls."""
 
@@ -87,7 +90,7 @@ def sweep(context: SettlementContext, calls_left: Callable[[], int], *, is_deep:
             is_deep = _is_due(tx, DEEP_SWEEP, DEEP_SWEEP_EVERY, found.started_at)
         since = tx.invoices.oldest_opened_at(WATCHED if is_deep else (InvoiceState.UNPAID,))
         is_for_lapsed = is_deep and _is_due(tx, LAPSED_SWEEP, LAPSED_SWEEP_EVERY, found.started_at)
-        found.lapsed_since = found.started_at - LAPSED_FOR if is_for_lapsed else None
+        found.lapsed_since = _lapsed_since(tx, found.started_at) if is_for_lapsed else None
         unwatched = None
         if found.lapsed_since is not None:
             unwatched = tx.invoices.oldest_unwatched_opened_at(found.lapsed_since)
@@ -124,6 +127,13 @@ def _is_due(tx: Transaction, milestone: str, every: timedelta, now: datetime) ->
     """Whether a periodic task is due. A milestone in the future was written by a wrong clock."""
     last = tx.limits.milestone(milestone)
     return last is None or not timedelta() <= now - last < every
+
+
+def _lapsed_since(tx: Transaction, now: datetime) -> datetime:
+    """Unwatched invoices that were payable after this time are looked at: also those of a time without workers."""
+    earliest, last = now - LONGEST_GAP, tx.limits.milestone(LAPSED_SWEEP)
+    # One in the future was written by a wrong clock.
+    return min(now, max(earliest, last or earliest)) - LAPSED_FOR
 
 
 class _ListUnavailable(Exception):

@@ -183,6 +183,16 @@ class TestAPaymentAllTheSame:
 
         assert state(world, invoice) is InvoiceState.SETTLED
 
+    def test_is_found_when_no_worker_has_run_for_days(self, world: World) -> None:
+        expired_pass(world.backend)
+        invoice = cancelled(world)
+        world.pay(invoice)
+        world.wait(3 * 86_400)
+
+        expired_pass(world.backend)
+
+        assert state(world, invoice) is InvoiceState.SETTLED
+
     def test_that_is_final_hours_later_is_found_without_its_webhook(self, world: World) -> None:
         invoice = cancelled(world)
         world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=8 * 3600)
