@@ -54,15 +54,15 @@ STOP_NOTICED_SECONDS = 0.5
 """How often an idle server checks `stop`."""
 
 FINISH_SECONDS = 35.0
-"""How long a server that stops goes on with requests that have arrived. Calls to Strike end before."""
+"""How long a stopping server continues with requests that have arrived; longer than calls to Strike take."""
 
 ARRIVE_SECONDS = 2.0
-"""How long it waits for the rest of a request that is arriving."""
+"""How long it waits for the rest of a request that is still arriving."""
 
 FINISHED_NOTICED_SECONDS = 0.05
 
 FIRST_REQUEST_SECONDS = 1.0
-"""So long after it connected, a client is still expected to send its first request to a server that stops."""
+"""How long after connecting a client may still send its first request to a stopping server."""
 
 
 def make_server(
@@ -108,8 +108,8 @@ def run_until(server: Any, stop: threading.Event) -> None:  # noqa: ANN401 - unt
     while not stop.is_set():
         wasyncore.loop(STOP_NOTICED_SECONDS, use_poll=True, map=sockets, count=1)
     for listener in [one for one in sockets.values() if hasattr(one, "active_channels")]:
-        # Clients that the system has connected already would lose their requests with the socket; those that are
-        # refused, a proxy sends to another server.
+        # Closing the socket would lose the requests of clients that the system has already connected, so accept those
+        # first. Later clients are refused, and a proxy sends their requests to another server.
         known = -1
         while known != len(listener.active_channels):
             known = len(listener.active_channels)
@@ -145,8 +145,8 @@ class _Parser(HTTPRequestParser):
     def received(self, data: bytes) -> int:
         """Consume the bytes of this request. Returns how many there were."""
         consumed: int = super().received(data)
-        # To a request that is refused or has no body, "100 Continue" is no answer; Waitress would send it, and forget
-        # the request.
+        # A request that is refused or has no body must not get "100 Continue"; Waitress would send it, and forget the
+        # request.
         if self.completed:
             self.expect_continue = False
         return consumed

@@ -30,7 +30,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing `width` wide and HEIGHT high. line: where nothing is. most: what the highest bar stands for."""
+    """A drawing `width` wide and HEIGHT high. line: the height of zero. most: the value of the highest bar."""
 
     width: int
     line: int
@@ -39,11 +39,11 @@ class Chart:
 
 
 def draw(days: Sequence[Day], measure: Callable[[InvoiceTotal], int]) -> Chart:
-    """Draw `days`; `measure` picks what is drawn: counts or sats."""
+    """Draw `days`; `measure` selects counts or sats."""
     most_in = max((measure(day.paid) + measure(day.late) for day in days), default=0)
     most_out = max((measure(day.refunded) for day in days), default=0)
     total = max(1, most_in + most_out)
-    # A little room above and below, for bars that are drawn higher than they are.
+    # A little room above and below, because the smallest bars are drawn higher than their value.
     room = HEIGHT - 4 * SMALLEST
     line = 3 * SMALLEST + room * most_in // total if most_out else HEIGHT - SMALLEST
 

@@ -108,7 +108,7 @@ def show_connect() -> Response:
 
 
 def _keys_of_the_same_shop(asked: ConnectRequest) -> list[ApiKey]:
-    """The active keys that the same plugin at the same host has already: the operator may want to revoke them."""
+    """The active keys that the same plugin at the same host already has; the operator may want to revoke them."""
     if asked.host is None:
         return []
     known = list_keys(current_backend().repository)
@@ -142,7 +142,7 @@ def submit_connect() -> Response:
 
 def _handover_page(created: CreatedKey, asked: ConnectRequest) -> Response:
     """A form for the shop, which submits itself; without JavaScript it has a button."""
-    # See `protect`: this page alone may send a form to another host, and to this one only.
+    # See `protect`: only this page may send a form to another host, and only to this one.
     g.form_target = asked.origin
     scoped = [f"{one}:{created.store_id}" for one in created.key.permissions]
     page = render_template("admin/handover.html", created=created, asked=asked, scoped=scoped)

@@ -29,13 +29,13 @@ _WORDS = {
 
 @blueprint.errorhandler(HTTPException)
 def show_http_error(error: HTTPException) -> Response:
-    """What Flask refuses."""
+    """Errors that Flask raises."""
     return _page(error.code or 500)
 
 
 @blueprint.errorhandler(LnpayError)
 def show_lnpay_error(error: LnpayError) -> Response:
-    """What the use cases refuse, apart from what a page says itself."""
+    """Errors that use cases raise and that the page does not show itself."""
     if isinstance(error, NotFound):
         return _page(404)
     if isinstance(error, UnreadableRow):

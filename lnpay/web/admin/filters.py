@@ -22,7 +22,7 @@ _State = TypeVar("_State", bound=StrEnum)
 
 @dataclass(frozen=True)
 class Question:
-    """What is listed. fields: what the form shows, by name; only what is understood is in it."""
+    """Which invoices to list. fields: the values that the form shows, by name, without invalid ones."""
 
     wanted: InvoiceFilter
     before: ListPosition | None
@@ -31,7 +31,7 @@ class Question:
 
 
 def read_question(arguments: Mapping[str, str]) -> Question:
-    """Read the arguments of an address."""
+    """Read the filters from the query parameters."""
     first, last = (_day(arguments.get(name, "")) for name in ("from", "to"))
     wanted = InvoiceFilter(
         text=arguments.get("q", "").strip()[:MAX_TEXT_CHARACTERS],
@@ -39,7 +39,7 @@ def read_question(arguments: Mapping[str, str]) -> Question:
         refund_state=_word(RefundState, arguments.get("refund")),
         delivery_state=_word(DeliveryState, arguments.get("delivery")),
         opened_from=first,
-        # To the end of that day.
+        # Includes the whole of that day.
         opened_before=None if last is None else last + timedelta(days=1),
     )
     fields = {
@@ -56,7 +56,7 @@ def read_question(arguments: Mapping[str, str]) -> Question:
 
 
 def read_refund_question(arguments: Mapping[str, str]) -> tuple[RefundFilter, int | None, dict[str, str]]:
-    """The refunds that an address asks for, the id that they stand below, and what the form shows."""
+    """The requested refunds, the id below which the page starts, and the values that the form shows."""
     wanted = RefundFilter(
         arguments.get("q", "").strip()[:MAX_TEXT_CHARACTERS],
         _word(RefundState, arguments.get("state")),
@@ -69,7 +69,7 @@ def read_refund_question(arguments: Mapping[str, str]) -> tuple[RefundFilter, in
 
 
 def name_of(place: ListPosition) -> str:
-    """A place in the list, for an address."""
+    """A position in the list, as a query parameter."""
     return f"{(place.opened_at - _EPOCH) // _MICROSECOND}-{place.id}"
 
 
@@ -90,5 +90,5 @@ def _day(text: str) -> datetime | None:
         day = date.fromisoformat(text)
     except ValueError:
         return None
-    # No shop is older than bitcoin, and no time is later than the last.
+    # No shop is older than bitcoin, and later dates would overflow.
     return datetime(day.year, day.month, day.day, tzinfo=UTC) if 2009 <= day.year < 9999 else None

@@ -18,7 +18,7 @@ _UNITS = ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))
 
 
 def tone(state: str) -> str:
-    """The colour of a state: fine, wrong (look at it), over (its refund says more), or open."""
+    """The colour of a state: fine, wrong (needs attention), over (its refund has the details), or open."""
     if state in _FINE:
         return "fine"
     if state in _WRONG:
@@ -27,7 +27,7 @@ def tone(state: str) -> str:
 
 
 def plain(state: str) -> str:
-    """A state as people write it: "needs_address" is "needs address"."""
+    """A state in words: "needs_address" is "needs address"."""
     return state.replace("_", " ")
 
 
@@ -57,7 +57,7 @@ def fiat(amount: Decimal, currency: str) -> str:
 
 
 def price(amount: Decimal, currency: str) -> str:
-    """The price of one bitcoin, with no more decimals than money has."""
+    """The price of one bitcoin, with the decimals of an amount of money."""
     return format_currency(amount, currency.upper(), locale="en")
 
 
@@ -67,6 +67,6 @@ def sats(amount: int) -> str:
 
 
 def metadata(value: Json) -> list[tuple[str, str]]:
-    """A shop's metadata as names and texts: what is no text is written as JSON."""
+    """A shop's metadata as names and texts: values other than texts are written as JSON."""
     named = value.items() if isinstance(value, dict) else [("Metadata", value)]
     return [(name, one if isinstance(one, str) else write_json_text(one, ensure_ascii=False)) for name, one in named]

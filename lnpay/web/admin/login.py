@@ -49,8 +49,8 @@ def _to_login() -> AnyResponse:
     place = request.full_path.removesuffix("?").removeprefix("/admin").removeprefix("/")
     link = beside(_LOGIN, next=place) if _PLACES.fullmatch(place) else beside(_LOGIN)
     if request.headers.get("Sec-Fetch-Site") == "cross-site":
-        # A browser leaves a strict cookie out when a link of another site brings it here, through redirects too. The
-        # next step comes from a page of ours, so that an operator who is logged in is not asked again.
+        # A browser omits a strict cookie if a link on another site leads here, even through redirects. The next step
+        # comes from a page of ours, so that an operator who is logged in is not asked for the password again.
         return make_response(render_template("admin/continue.html", link=link))
     return redirect(link, 303)
 
@@ -65,7 +65,7 @@ def show_login() -> AnyResponse:
 
 @blueprint.post("/login")
 def submit_login() -> AnyResponse:
-    """Begin a session, if the password is right and the tries are not used up."""
+    """Begin a session if the password is right and this caller may try now."""
     backend = current_backend()
     try:
         log_in(
@@ -114,5 +114,5 @@ def _after_login() -> str:
 
 
 def say(text: str, *, is_good: bool = True) -> None:
-    """Show a sentence at the top of the next page."""
+    """Show this sentence at the top of the next page."""
     flash(text, "fine" if is_good else "wrong")

@@ -1,11 +1,11 @@
 """Use case: let the operator log in, and slow down guessing.
 
-Wrong passwords are counted in the database, for each address and for all strangers together, so that many processes do
-not give more guesses, and many addresses hardly any.
+Wrong passwords are counted in the database, for each address and for all strangers together, so that several processes
+permit no additional guesses, and several addresses only a few.
 
-Others cannot lock the operator out. One address adds only its first wrong tries to those of all strangers, and
-while these must wait, the right password from an address that has hardly been wrong is still accepted. A browser that
-has been in before is counted by itself.
+Others cannot lock the operator out. Each address adds only its first wrong tries to those of all strangers, and while
+strangers must wait, the right password is still accepted from an address with few wrong tries. A browser that has
+logged in before is counted separately.
 
 Addresses behind a proxy are distinguished if TRUSTED_PROXIES names that proxy.
 """
@@ -49,20 +49,20 @@ FORGET_AFTER = timedelta(hours=2)
 STRANGERS = "strangers"
 
 HARDLY_WRONG = 2
-"""So many wrong tries of an address are no reason to make its right password wait for other strangers."""
+"""With at most this many wrong tries, an address's right password does not have to wait because of other strangers."""
 
 
 def log_in(repository: Repository, password: str, given: str, address: str, browser: str | None, now: datetime) -> None:
     """Return when `given` is the password.
 
-    browser: the name of one that has been in before; None for a stranger, who comes from `address`.
+    browser: the name of one that has logged in before; None for a stranger, who comes from `address`.
     Raises Unauthorized, and TooManyTries while its address, or all strangers, must wait.
     """
     is_right = hmac.compare_digest(_digest(given), _digest(password))
     who = f"browser {browser}" if browser else place_of(address)
     with repository.transaction() as tx:
         tx.logins.forget_before(now - FORGET_AFTER)
-        # Always in this order, so that two never wait for each other.
+        # Always locked in this order, so that two logins cannot deadlock.
         wrong, free_at = tx.logins.tries(who, now)
         _refuse_before(free_at, now)
         must_wait_until = now if browser else _try_as_stranger(tx, wrong, now, is_right=is_right)
@@ -93,7 +93,7 @@ def _try_as_stranger(tx: Transaction, wrong: int, now: datetime, *, is_right: bo
 
 
 def _digest(text: str) -> bytes:
-    # Of one length, so that not even the length of the password can be measured.
+    # Compare hashes of equal length, so that the timing does not reveal the password's length.
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 

@@ -34,7 +34,7 @@ _MEASURES: dict[str, Callable[[InvoiceTotal], int]] = {"payments": lambda one: o
 
 @blueprint.get("")
 def show_overview() -> str:
-    """What needs a person first; then how things stand."""
+    """First what needs the operator, then the figures."""
     backend = current_backend()
     now = backend.clock()
     passes = last_passes(backend.repository)
@@ -104,7 +104,7 @@ def show_refunds() -> str:
 
 @blueprint.get("/invoices/<invoice_id>")
 def show_invoice(invoice_id: str) -> str:
-    """One invoice: everything that is known of it, and what can be done."""
+    """One invoice: everything known about it, and the actions available."""
     backend = current_backend()
     now = backend.clock()
     with backend.repository.reading() as tx:
@@ -120,7 +120,7 @@ def show_invoice(invoice_id: str) -> str:
         invoice=invoice,
         refunds=[one for one, _ in refunds],
         left_sats=left_sats,
-        # The same form sent twice, by a double click or a reload, asks for one refund.
+        # The same form sent twice, by a double click or a reload, creates one refund.
         request_key=str(uuid.uuid4()),
         deliveries=deliveries,
         moments=timeline(invoice, refunds, deliveries, now, endpoint_urls),
@@ -138,6 +138,6 @@ def refund_link(refund: Refund) -> str:
 
 
 def by_hand_from(refund: Refund) -> str | None:
-    """Until when a refund in flight is left to the workers; None when a person may decide."""
+    """Until when a refund in flight is left to the workers; None if the operator may decide now."""
     free_at = by_hand_at(refund)
     return f"{free_at:%H:%M}" if free_at is not None and free_at > current_backend().clock() else None

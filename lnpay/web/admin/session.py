@@ -23,7 +23,7 @@ SEEN_EVERY = timedelta(minutes=1)
 """The cookie is rewritten at most this often."""
 
 LOGGED_OUT = "admin logged out"
-"""The milestone that ends every session which began before it: a cookie that was copied, too."""
+"""The milestone that ends every session begun before it, including one in a copied cookie."""
 
 KNOWN_COOKIE = "lnpay_admin_known"
 KNOWN_FOR = timedelta(days=365)
@@ -32,7 +32,7 @@ KNOWN_FOR = timedelta(days=365)
 def set_up_sessions(app: Flask, access: Access) -> None:
     """Let `app` keep sessions for the operator only."""
     public = urlsplit(access.public_url or "")
-    # Slow on purpose: who gets hold of a cookie must not find the password by trying.
+    # Slow on purpose, so that a stolen cookie does not allow guessing the password.
     key = hashlib.scrypt(access.admin_password.encode(), salt=b"lnpay admin session", n=2**14, r=8, p=1)
     app.secret_key = key
     app.config.update(
@@ -74,17 +74,17 @@ def is_logged_in(now: datetime) -> bool:
 
 
 def form_token() -> str:
-    """What every form of this session carries."""
+    """The token that every form of this session contains."""
     return _signature("form", session["id"]) if "id" in session else ""
 
 
 def is_form_ours() -> bool:
-    """Whether the form of this request is one that we gave to this session."""
+    """Whether this request's form was issued to this session."""
     return hmac.compare_digest(request.form.get("form_token", "").encode(), form_token().encode())
 
 
 def is_from_here() -> bool:
-    """Whether this request comes from one of our pages, according to the browser. Programs do not say."""
+    """Whether this request comes from one of our pages, according to the browser; programs send no such header."""
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"
@@ -102,7 +102,7 @@ def known_browser() -> str | None:
 
 
 def remember_browser(response: Response) -> None:
-    """Know this browser again at its next login."""
+    """Recognise this browser at its next login."""
     name = known_browser() or secrets.token_urlsafe(16)
     response.set_cookie(
         KNOWN_COOKIE,

@@ -23,7 +23,7 @@ ROUTES = (actions, connections, login, errors, pages)
 
 
 def set_up_admin(app: Flask, backend: Backend) -> None:
-    """Give `app` the operator's page, if there is a password for it; without one its addresses are unknown."""
+    """Add the operator's pages to `app` if ADMIN_PASSWORD is set; otherwise their URLs are answered 404."""
     if not backend.access.admin_password:
         return
     set_up_sessions(app, backend.access)
@@ -44,16 +44,16 @@ def set_up_admin(app: Flask, backend: Backend) -> None:
 
 @blueprint.after_request
 def protect(response: Response) -> Response:
-    """Let a page of ours load nothing foreign, be in no frame and be kept nowhere.
+    """Forbid the page to load external resources, to be framed and to be cached.
 
-    It runs nothing and sends its forms here, but for the page that hands a key over to a shop: `g.form_target`.
+    It may run no scripts and send forms only here, except the page that hands a key to a shop: `g.form_target`.
     """
     target = g.get("form_target")
     if target is None:
         response.headers["Content-Security-Policy"] = f"{_POLICY}; form-action 'self'"
     else:
         response.headers["Content-Security-Policy"] = f"{_POLICY}; script-src 'self'; form-action {target}"
-    # Not "no-referrer": with that, browsers would not say where a form comes from.
+    # Not "no-referrer", with which browsers would not report where a form comes from.
     response.headers["Referrer-Policy"] = "same-origin"
     response.headers["Cache-Control"] = "no-store"
     response.headers["X-Robots-Tag"] = "noindex"

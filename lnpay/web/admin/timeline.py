@@ -27,7 +27,7 @@ from lnpay.web.customer.pages import SOURCE_NAMES
 
 @dataclass(frozen=True)
 class Moment:
-    """Something that happened, or will. facts: what is known of it, by name. tone: fine, wrong, or open."""
+    """Something that happened or will happen. facts: its details, by name. tone: fine, wrong, or open."""
 
     at: datetime
     title: str
@@ -43,7 +43,7 @@ def timeline(
     now: datetime,
     endpoint_urls: Mapping[int, str] | None = None,
 ) -> list[Moment]:
-    """Everything that is known to have happened, the oldest first; then what is due next.
+    """Everything that happened as far as is known, oldest first; then what is due next.
 
     refunds: each with its history. endpoint_urls: of webhook endpoints, by id; one that is missing was deleted.
     """
@@ -52,7 +52,7 @@ def timeline(
         moments += _of_refund(refund, attempts)
     for delivery in deliveries:
         moments += _of_delivery(delivery, endpoint_urls or {}, is_replaced=_is_replaced(delivery, deliveries))
-    # sorted() keeps what happened at one moment in the order of the code.
+    # sorted() is stable, so entries with the same time keep the order of the code.
     return sorted(moments, key=lambda one: one.at)
 
 

@@ -70,7 +70,7 @@ StrikeInvoiceObject = Annotated[dict[str, Any], WithJsonSchema(_STRIKE_INVOICE)]
 StrikeQuoteObject = Annotated[dict[str, Any], WithJsonSchema(_STRIKE_QUOTE)]
 
 InvoiceId = Annotated[str, Field(description="Strike's `invoiceId`.", examples=[INVOICE_ID])]
-CorrelationId = Annotated[str, Field(description="Your id for the invoice.", examples=["order-1042"])]
+CorrelationId = Annotated[str, Field(description="Your id for this invoice.", examples=["order-1042"])]
 OrderId = Annotated[
     str,
     Field(
@@ -92,7 +92,7 @@ Metadata = Annotated[
 Moment = Annotated[
     str, WithJsonSchema({"type": "string", "format": "date-time", "examples": ["2026-01-01T00:02:00+00:00"]})
 ]
-"""ISO 8601, with its offset."""
+"""ISO 8601, with an offset."""
 
 
 class OpenInvoice(TypedDict):
@@ -141,7 +141,7 @@ class InvoiceMade(TypedDict):
 
 
 class DeliveryStanding(TypedDict):
-    """Whether your shop was notified."""
+    """The status of the notification to your shop."""
 
     state: Annotated[DeliveryState, Field(examples=["delivered"])]
     attempts: Annotated[int, Field(ge=0, examples=[1])]
@@ -203,14 +203,14 @@ class InvoiceStanding(TypedDict):
 
 
 class OrderAttempts(TypedDict):
-    """The attempts to sell one order."""
+    """The attempts at one order."""
 
     order_id: OrderId
     invoices: Annotated[list[InvoiceStanding], Field(description="The newest first, at most 100.", examples=[[]])]
 
 
 class Home(TypedDict):
-    """What this server is."""
+    """About this server."""
 
     status: Literal["success"]
     service: Literal["LNPay"]
@@ -236,13 +236,13 @@ class EventTaken(TypedDict):
 
 
 class Alive(TypedDict):
-    """All is well."""
+    """The process, or the database, is available."""
 
     status: Literal["ok"]
 
 
 class Problem(TypedDict):
-    """Every error, everywhere."""
+    """The body of every error."""
 
     status: Literal["error"]
     code: Annotated[str, Field(description="A stable word, for programs.", examples=["invalid_request"])]
@@ -254,11 +254,9 @@ class Problem(TypedDict):
 
 
 class PermissionProblem(Problem):
-    """A 403: the key is good, but lacks a right."""
+    """A 403: the key is valid, but lacks a permission."""
 
-    permission: Annotated[
-        Permission, Field(description="The right that is needed.", examples=[Permission.VIEW_INVOICES])
-    ]
+    permission: Annotated[Permission, Field(description="The missing permission.", examples=[Permission.VIEW_INVOICES])]
 
 
 class OrderProblem(Problem):

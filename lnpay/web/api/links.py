@@ -1,4 +1,4 @@
-"""Links that a shop gives its customers to follow, validated."""
+"""Validates the links that a shop sets for its customers."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _reason(text: str) -> str:
     if not (parts.hostname or "").isascii():
         return _host_in_ascii(parts.hostname or "")
     if not re.fullmatch(f"{_CHARACTERS}*", text):
-        return "has characters that no URL has; write them as %20 and the like"
+        return "has characters that no URL has: percent-encode them, such as %20 for a space"
     if parts.scheme not in ("https", "http") or not parts.netloc:
         return "must be an https:// URL"
     if "@" in parts.netloc:

@@ -1,6 +1,6 @@
 """Refunds of paid orders: create, list, read and cancel them.
 
-Every route needs a key, also where no key was ever set up: refunds send money, and the link of a refund claims it.
+Every route needs a key, even if none was ever created: refunds send money, and anyone with its link can claim one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ KEY_MISSING = (
 
 
 def _given(value: object) -> object:
-    """A value that is not null: a shop that sends null by mistake must not refund the whole order."""
+    """Refuse null, because a shop that sends it by mistake must not refund the whole order."""
     if value is None:
         raise ValueError("must not be null: leave it out instead")
     return value
@@ -50,7 +50,7 @@ def _fiat_as_sent(value: object) -> object:
 
 
 def _without_null(schema: dict[str, Any]) -> None:
-    """A field that is left out has no value; null is refused."""
+    """An optional field: it may be omitted, but must not be null."""
     for one in schema["properties"].values():
         one.pop("default", None)
 
@@ -173,7 +173,7 @@ def create(invoice_id: str) -> Response:
     try:
         refund = create_refund(backend.refund_issuer, invoice_id, refund_request)
     except InvalidRequest as error:
-        # Only the price tells that an amount is less than a sat.
+        # Only the price shows that an amount is less than a sat.
         raise invalid_fields({"amount_fiat": error.message}) from error
     backend.refund_dispatcher.wake()
     backend.delivery_dispatcher.wake()
@@ -235,7 +235,7 @@ def cancel(refund_id: str) -> Response:
 
 
 def _read_id(text: str) -> int:
-    """The id in a URL; 0, which no refund has, for a text that is none."""
+    """The id in a URL; 0, which no refund has, if the text is not an id."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= MAX_ID_DIGITS else 0
 
 

@@ -1,6 +1,6 @@
-"""The shapes of requests, checked by pydantic.
+"""The shapes of requests, validated by pydantic.
 
-`GET /openapi.json` shows the same models, so what is checked by code is written beside it as JSON Schema.
+`GET /openapi.json` shows the same models, so what code validates is also stated as JSON Schema.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ _LINES_PATTERN = rf"^(?:[^{_NO_TEXT}]|[\t\n\r])*$"
 
 
 def _is(pattern: str, text: str) -> bool:
-    """Whether a pattern of JSON Schema fits the whole of `text`, and `text` is fit to be stored at all."""
-    # Python's $ would forgive a line break at the end; halves of characters cannot be written as UTF-8.
+    """Whether a pattern of JSON Schema matches the whole of `text`, and `text` can be stored."""
+    # Python's $ would also match before a line break at the end; lone surrogates cannot be written as UTF-8.
     fits = re.fullmatch(pattern.removeprefix("^").removesuffix("$"), text) is not None
     return fits and not has_lone_surrogate(text)
 
@@ -73,18 +73,18 @@ def _plain_text(text: str) -> str:
 
 
 def _printable(value: object) -> object:
-    """A text with spaces for what cannot be shown or stored; anything else as it is."""
+    """A text with spaces in place of characters that cannot be shown or stored; other values unchanged."""
     return blank_unprintable(value) if isinstance(value, str) else value
 
 
 def _description(text: str) -> str:
-    """On one line, shortened beyond Strike's limit. One of many bytes is shortened only in the wallet's copy."""
+    """One line, shortened to Strike's limit of characters. A limit in bytes applies only to the wallet's copy."""
     line = on_one_line(text)
     return line if len(line) <= DESCRIPTION_CHARACTERS else fit_description(line)
 
 
 def _storable(value: object) -> object:
-    """A text with spaces for halves of characters alone: what is wrong with it otherwise costs no sale."""
+    """A text with spaces in place of lone surrogates: nothing else in it can prevent the sale."""
     return blank_lone_surrogates(value) if isinstance(value, str) else value
 
 
@@ -106,7 +106,7 @@ def _link(text: str) -> str | None:
 
 
 def _metadata_as_text(value: object) -> object:
-    """Metadata with every value as the text that the shop will read again."""
+    """Metadata with every value as the text that is returned to the shop."""
     if not isinstance(value, dict):
         return value
     if len(value) > MAX_METADATA_KEYS:
@@ -176,9 +176,9 @@ def rounded_amount_schema(currency: str) -> dict[str, Any]:
 
 
 def amount_schema(currency: str) -> dict[str, Any]:
-    """JSON Schema of an amount in `currency`: what is surely taken, and how it is best written.
+    """JSON Schema of an amount in `currency`: what is certainly accepted, and how it is best written.
 
-    Code takes a little more: spaces around it, and exponents, which some languages write large numbers with.
+    The code accepts a little more: spaces around it, and exponents, with which some languages write large numbers.
     """
     decimals = decimals_of(currency)
     digits = len(str(AMOUNT_LIMIT - 1))
@@ -335,9 +335,9 @@ class GenerateInvoice(BaseModel):
     ] = None
 
     def invoice_name(self, idempotency_key: str | None = None, scope: str = "") -> str:
-        """The shop's name for this invoice. If it sent none: one for each key of each caller, or a generated one.
+        """The correlation id for this invoice: the shop's own, or one for this caller's key, or a random one.
 
-        scope: who calls. Two shops that number their keys alike must not receive each other's invoices.
+        scope: the caller, so that two shops that use the same keys do not receive each other's invoices.
         """
         if self.correlation_id or idempotency_key is None:
             return self.correlation_id or str(uuid.uuid4())

@@ -92,7 +92,7 @@ def customer_page(
     payment_status = payment_status_of(invoice, refund, partial_sats)
     stage, is_over = stage_of(payment_status, now), is_final(payment_status)
     if refund is not None and refund.kind is not RefundKind.LATE:
-        # The page polls for the payment, which is over long since.
+        # Do not poll: the page polls for the payment, which was made long ago.
         stage, is_over = refund_stage_of(refund, now), True
     page = render_template(
         "customer.html",
@@ -103,7 +103,7 @@ def customer_page(
         partial_sats=partial_sats,
         missing_sats=max(0, invoice.amount_sats - partial_sats),
         order_name=order_name_of(invoice),
-        # Empty where the archive of a paid invoice is damaged; its page has no link.
+        # Empty if the archive of a paid invoice is damaged; its page then has no link.
         payment_uri=payment_uri(invoice.issue.bolt11) if invoice.issue.bolt11 else "",
         seconds_left=_seconds_left(invoice.expires_at, now),
         seconds_in_all=_seconds_left(invoice.expires_at, invoice.issue.opened_at),

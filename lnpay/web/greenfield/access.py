@@ -12,8 +12,8 @@ from lnpay.web.context import current_backend
 def require_store(given: str, permission: Permission) -> str:
     """The store id, if the key of this request has `permission` for the store `given`.
 
-    Every call needs a key, also where native routes are open. Raises Unauthorized; PermissionMissing, for a store that
-    the key does not have too, as Greenfield has it.
+    Every call needs a key, even if native routes are open. Raises Unauthorized, or PermissionMissing, which Greenfield
+    also returns for a store that is not the key's.
     """
     require_key(permission)
     known = store_id(current_backend().repository)

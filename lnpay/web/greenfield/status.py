@@ -17,7 +17,7 @@ from lnpay.domain.states import InvoiceState
 
 
 class Status(StrEnum):
-    """Greenfield's status of an invoice. Clients parse it as an enum, so no other value may appear."""
+    """Greenfield's status of an invoice. Clients parse it as an enum, so only these values may appear."""
 
     NEW = "New"
     PROCESSING = "Processing"
@@ -27,7 +27,7 @@ class Status(StrEnum):
 
 
 class AdditionalStatus(StrEnum):
-    """The second word. Greenfield has more."""
+    """Greenfield's additional status of an invoice; it has more values than these."""
 
     NONE = "None"
     MARKED = "Marked"
@@ -57,7 +57,7 @@ def derive_status(invoice: Invoice, now: datetime) -> DerivedStatus:
         return DerivedStatus(Status.INVALID, AdditionalStatus.MARKED)
     if invoice.state is InvoiceState.PAID_LATE:
         return DerivedStatus(Status.EXPIRED)
-    # Money that was seen after the deadline may be late, so it is not shown before it is known to be in time.
+    # Money first seen after the deadline may be late, so it is not shown until LNPay knows that it was in time.
     if invoice.seen_at is not None and invoice.seen_at <= invoice.expires_at:
         return DerivedStatus(Status.PROCESSING)
     is_open = invoice.state is InvoiceState.UNPAID and now <= invoice.expires_at

@@ -49,7 +49,7 @@ _FIXED: StoreSettings = {
     "customCSS": "",
     "htmlTitle": "",
 }
-"""What cannot be set here. The PHP client fails where one is missing or null, as soon as a shop reads it."""
+"""Fixed settings. The PHP client fails if a shop reads one that is missing or null."""
 
 API_KEYS_LABEL = "API_KEYS"
 """The label of a key from API_KEYS."""
@@ -93,7 +93,7 @@ def show_current_key() -> Response:
 
 @blueprint.delete("/api-keys/current")
 def revoke_current_key() -> Response:
-    """Revoke the key of this request. One of API_KEYS stands in the settings, where only the operator removes it."""
+    """Revoke the key of this request. Keys from API_KEYS are refused: only the operator can remove them."""
     caller = require_key()
     if caller.key is None:
         return problem(400, GENERIC, "this key is in the setting API_KEYS: only the operator can remove it")
@@ -126,7 +126,7 @@ def show_payment_methods(store_id: str) -> Response:
 @blueprint.post("/stores/<store_id>/pull-payments")
 @blueprint.post("/stores/<store_id>/invoices/<invoice_id>/refund")
 def refuse_refund(store_id: str, invoice_id: str = "") -> NoReturn:
-    """Refused for every key: none is granted what refunds need. Plugins read from a 403 that they cannot refund."""
+    """Always refused: no key is granted what refunds need. A 403 tells plugins that they cannot refund."""
     del store_id, invoice_id
     require_key()
     raise PermissionMissing(Permission.CREATE_PULL_PAYMENTS)

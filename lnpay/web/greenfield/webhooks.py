@@ -1,4 +1,4 @@
-"""Webhooks of plugins. A key sees and changes only endpoints of the btcpay form."""
+"""Webhooks of plugins. Keys can see and change only endpoints of the btcpay form."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PATHS = {"events": "authorizedEvents.specificEvents"}
 
 @blueprint.post("/stores/<store_id>/webhooks")
 def create_webhook(store_id: str) -> Response:
-    """A new webhook, or a known one of the same address with a new secret. Only this answer has its secret."""
+    """Create a webhook, or give an existing one at this URL a new secret. Only this answer contains the secret."""
     require_store(store_id, Permission.MODIFY_WEBHOOKS)
     wanted = read_model(request.get_data(), CreateWebhookRequest)
     events, wants_everything = _events(wanted)
@@ -103,7 +103,7 @@ def delete_webhook(store_id: str, webhook_id: str) -> Response:
         delete_endpoint(current_backend().outbox, webhook_id, form=FORM)
     except NotFound as error:
         raise _unknown() from error
-    # 204 would be right, but the plugins' client treats everything but 200 as an error.
+    # 204 would be correct, but the plugins' client treats everything except 200 as an error.
     return jsonify({})
 
 
@@ -125,7 +125,7 @@ def _answer(endpoint: WebhookEndpoint) -> WebhookAnswer:
 
 
 def find_webhook(webhook_id: str) -> WebhookEndpoint:
-    """The webhook of that id. Raises UnknownHere, also for an endpoint of another form."""
+    """The webhook with this id. Raises UnknownHere, also for an endpoint of another form."""
     try:
         return get_endpoint(current_backend().outbox, webhook_id, form=FORM)
     except NotFound as error:

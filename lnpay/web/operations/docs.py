@@ -34,7 +34,7 @@ def openapi() -> Response:
 
 @blueprint.get("/docs")
 def page() -> Response:
-    """The API for people: one page without external resources. Without scripts only "Try it" is missing."""
+    """The API as a page without external resources. Without scripts, only "Try it" is missing."""
     response = make_response(
         render_template(
             "docs.html",
@@ -58,7 +58,7 @@ def _kept(response: Response) -> Response:
 
 
 def _document() -> dict[str, Any]:
-    """The document, built on first use, so that the start does not pay for it."""
+    """The document, built on first use to keep the start fast."""
     cache: dict[bool, dict[str, Any]] = current_app.extensions.setdefault(_CACHE, {})
     needs_key = _needs_key()
     known = cache.get(needs_key)
@@ -93,7 +93,7 @@ def sentence(text: str) -> Markup:
 
 
 def code(example: object) -> str:
-    """JSON for reading, with long strings cut."""
+    """Indented JSON with long strings cut."""
     return json.dumps(_shortened(example), indent=2, ensure_ascii=False)
 
 
@@ -113,7 +113,7 @@ def _shortened(example: object) -> object:
 
 
 def shape(schema: dict[str, Any]) -> dict[str, Any]:
-    """An object's schema, its fields and an example of it, wherever the document keeps them."""
+    """An object's schema, fields and example, resolving references into the document."""
     schema = _resolved(schema)
     if "anyOf" in schema and "properties" not in schema:
         return shape(schema["anyOf"][0])
