@@ -10,9 +10,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, select
 
 from lnpay.domain.model import Invoice
+from lnpay.domain.money import MSATS_PER_SAT, sats_to_msats
 from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import PAYABLE, HoldCause, InvoiceState, RefundKind, RefundState
 from lnpay.domain.text import is_printable_ascii
+from lnpay.repository.records.invoices import to_amount
 from lnpay.repository.sql import checked, read_rows
 from lnpay.repository.tables import invoices, receives, refunds
 
@@ -73,21 +75,22 @@ class PaymentStatuses:
     def _partial(self, invoice_ids: list[int]) -> dict[int, int]:
         r, i = receives.c, invoices.c
         statement = (
-            select(r.invoice_id, r.amount_sats)
+            select(r.invoice_id, r.amount_sats, r.received_amount, r.received_currency)
             .select_from(receives.join(invoices, r.invoice_id == i.id))
             .where(r.invoice_id.in_(invoice_ids), r.paid_at <= i.expires_at)
         )
         sums: dict[int, int] = {}
         # Added up here: SQLite would also add values that are not numbers, and PostgreSQL could overflow.
         for part in read_rows(self._connection, receives, statement, _to_part):
-            sums[part.invoice_id] = sums.get(part.invoice_id, 0) + part.sats
-        return sums
+            sums[part.invoice_id] = sums.get(part.invoice_id, 0) + part.msats
+        # Whole sats, as they count: the customer pays what the page says is missing.
+        return {invoice_id: msats // MSATS_PER_SAT for invoice_id, msats in sums.items()}
 
 
 @dataclass(frozen=True)
 class _Part:
     invoice_id: int
-    sats: int
+    msats: int
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,9 @@ class _Found:
 
 
 def _to_part(row: Row[Any]) -> _Part:
-    return checked(_Part(row.invoice_id, row.amount_sats))
+    received = to_amount(row.received_amount, row.received_currency)
+    msats = None if received is None else received.msats
+    return checked(_Part(row.invoice_id, sats_to_msats(row.amount_sats) if msats is None else msats))
 
 
 def _to_status(row: Row[Any]) -> _Found:

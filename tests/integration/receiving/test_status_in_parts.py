@@ -51,6 +51,21 @@ def test_parts_add_up_until_the_order_is_paid(shop: World) -> None:
     assert status(shop, invoice) == {"state": "paid", "is_final": True}
 
 
+def test_what_is_missing_settles_the_order_although_parts_have_fractions_of_a_sat(shop: World) -> None:
+    invoice = shop.sell()
+    for _ in range(2):
+        shop.simulator.pay_invoice(invoice.issue.bolt11, received_sats=1)
+        receive = list(shop.simulator.receive_requests.receives.values())[-1]
+        receive.oddities = {"amountReceived": {"amount": "0.00005000400", "currency": "BTC"}}
+    reconcile_request(shop.backend.settlement, invoice.strike_invoice_id)
+    shown = status(shop, invoice)
+
+    pay(shop, invoice, shown["missing_sats"])
+
+    assert shown["received_sats"] == 10_000
+    assert status(shop, invoice)["state"] == "paid"
+
+
 def test_the_end_is_shown_at_once_and_then_the_refund(shop: World) -> None:
     invoice = shop.sell(ln_address="")
     pay(shop, invoice, 700)
