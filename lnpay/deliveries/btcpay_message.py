@@ -1,6 +1,6 @@
-"""The messages of BTCPay Server, for shop plugins that speak its Greenfield API.
+"""The messages of BTCPay Server, for shop plugins that use its Greenfield API.
 
-Which events each of LNPay's own stands for, and the body of each. All fields are always present: plugins read them
+The BTCPay events for each of LNPay's own, and the body of each. All fields are always present: plugins read them
 without checking.
 """
 
@@ -21,11 +21,11 @@ from lnpay.domain.money import sats_to_btc
 BTCPAY_EVENTS: Mapping[EventType, tuple[B, ...]] = {
     EventType.INVOICE_SETTLED: (B.RECEIVED_PAYMENT, B.PROCESSING, B.PAYMENT_SETTLED, B.INVOICE_SETTLED),
     EventType.INVOICE_EXPIRED: (B.INVOICE_EXPIRED,),
-    # Plugins ship on any event that names a late payment, and this one is refunded, or undecided. All they hear is that
-    # the invoice is over, once.
+    # Plugins ship on any event that names a late payment, but this one is refunded, or undecided. They are only
+    # told, once, that the invoice is over.
     EventType.INVOICE_PAID_LATE: (B.INVOICE_EXPIRED,),
 }
-"""The events that an endpoint of that form receives, in this order. It receives none about refunds."""
+"""The events that an endpoint of the btcpay form receives, in this order. It receives none about refunds."""
 
 ACCEPTED_LATE_EVENTS = (B.RECEIVED_PAYMENT, B.PAYMENT_SETTLED)
 """What BTCPay Server sends when it keeps a late payment: both say `afterExpiration`, and the invoice stays expired."""
@@ -37,7 +37,7 @@ TEST_INVOICE = "__test__"
 
 
 def btcpay_events(event_type: EventType, invoice: Invoice) -> tuple[B, ...]:
-    """The BTCPay events, in order, that stand for one of LNPay's own about `invoice`."""
+    """The BTCPay events, in order, that correspond to one of LNPay's own about `invoice`."""
     if event_type is EventType.INVOICE_SETTLED and invoice.accepted_by is not None:
         return ACCEPTED_LATE_EVENTS
     return BTCPAY_EVENTS.get(event_type, ())

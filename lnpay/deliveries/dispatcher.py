@@ -1,4 +1,4 @@
-"""A thread of the server that sends what is owed: immediately when woken, otherwise when something is due."""
+"""A thread of the server that sends due messages and refunds: when woken, or when the next one is due."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONGEST_SLEEP = timedelta(seconds=30)
 """A fallback: another process may have created work that is due, although it normally sends that itself."""
 
 SHORTEST_SLEEP = timedelta(seconds=1)
-"""Work that is due right after a round was left for a reason: the other side rate-limits, or does not answer."""
+"""Work still due right after a round was left on purpose: the other side rate-limits, or does not answer."""
 
 
 class Dispatcher:

@@ -1,6 +1,6 @@
 """Put messages to the shop into the outbox, in the transaction that makes their event true.
 
-Each is owed to the delivery hook, if DELIVERY_EVENTS names it, and to every webhook endpoint that wants it.
+Each goes to the delivery hook, if DELIVERY_EVENTS names its type, and to every webhook endpoint subscribed to it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def owe_settled(tx: Transaction, events: frozenset[str], invoice: Invoice, now: 
 
 
 def owe_created(tx: Transaction, invoice: Invoice, now: datetime) -> bool:
-    """Owe endpoints the message that `invoice` is open; LNPay's own messages have none. False when none wants it."""
+    """Owe endpoints the message that `invoice` is open; LNPay's own messages have none. False if none wants it."""
     endpoints = [one for one in tx.webhook_endpoints.enabled() if one.form is EndpointForm.BTCPAY]
     owed = [_owe_btcpay(tx, one, BtcpayEventType.INVOICE_CREATED, invoice, now, now) for one in endpoints]
     return any(owed)

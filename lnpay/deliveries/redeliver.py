@@ -1,6 +1,6 @@
-"""Use case: look at the messages of one webhook endpoint, and send one again as a message of its own.
+"""Use case: list the messages to one webhook endpoint, and send one again as a new message.
 
-The repetition says which message it repeats, and what is true now: an event that is no longer true is not repeated.
+The new message names the one that it repeats. A message that is no longer true is not repeated.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def redeliver(outbox: Outbox, endpoint: WebhookEndpoint, delivery_id: str) -> st
     now = outbox.clock()
     with outbox.repository.transaction() as tx:
         invoice = tx.deliveries.lock_invoice(_find(tx, endpoint, delivery_id).invoice_id)
-        # Read again: only the lock keeps others from settling the invoice, or from sending it again.
+        # Read again under the lock, which keeps others from settling the invoice or requesting the same redelivery.
         wanted = _find(tx, endpoint, delivery_id)
         assert invoice is not None  # noqa: S101 - deliveries.invoice_id is a foreign key to an issued invoice
         if not is_true(wanted, invoice):
@@ -62,7 +62,7 @@ def redeliver(outbox: Outbox, endpoint: WebhookEndpoint, delivery_id: str) -> st
 
 
 def _make_room(tx: Transaction, same: list[Delivery], now: datetime) -> tuple[int | None, datetime]:
-    """Withdraw what a repetition replaces. Returns the place that this had in the order, and when it is out of the way.
+    """Withdraw the message that a redelivery replaces. Returns its place in the order, and when it is out of the way.
 
     A message that is being sent right now cannot be stopped: the repetition waits until that is over.
     """

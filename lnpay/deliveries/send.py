@@ -258,7 +258,7 @@ def send_again(repository: Repository, strike_invoice_id: str, now: datetime) ->
     """Make every message about an invoice due now, under its original id. Returns them. Raises NotFound."""
     with repository.transaction() as tx:
         found = tx.invoices.find_by_strike_id(strike_invoice_id)
-        # Settling it at the same time would find no expiry to withdraw, and the shop would be told of both.
+        # Locked: a concurrent settlement would find no expiry to withdraw, and the shop would get both messages.
         invoice = None if found is None else tx.deliveries.lock_invoice(found.id)
         known = [] if invoice is None else tx.deliveries.of_invoice(invoice.id)
         owed = [one for one in known if one.state is not DeliveryState.WITHDRAWN and invoice and is_true(one, invoice)]

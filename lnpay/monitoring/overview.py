@@ -56,7 +56,7 @@ class Owed:
 
 @dataclass(frozen=True)
 class Untold:
-    """A message that the shop does not accept, and its invoice."""
+    """A message that the shop does not accept, with its invoice."""
 
     delivery: Delivery
     invoice: Invoice
@@ -69,8 +69,8 @@ class Attention:
     unsettled: listed as paid by Strike, but could not be settled.
     pruned: deleted before Strike reported the payment.
     unclear: in flight, and Strike cannot say any more whether it was sent. has_more: there are more of some kind.
-    troubled: workers whose passes have wanted a person to look for TROUBLED_AFTER. stalled: a sentence for each kind
-    of work that does not move and is not in one of the lists, and one that names rows that cannot be read.
+    troubled: workers whose passes have needed the operator for TROUBLED_AFTER. stalled: a sentence for each kind of
+    stalled work that is not in one of the lists, and one that names unreadable rows.
     """
 
     unsettled: list[Invoice]

@@ -35,7 +35,7 @@ WORKERS = ("main", "expired", "refund")
 
 
 RECOUNT_SECONDS = 60.0
-"""How long a count of finished rows is reused: counting a million takes a good part of a second."""
+"""How long a count of finished rows is reused: counting a million takes most of a second."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class WorkerStatus:
     """age_seconds: since its last pass ended; None when there was none yet.
 
     trouble_seconds: for how long its passes have been in trouble; 0 when the last one was not. unreadable: rows that
-    the last one could not read and passed over.
+    the last one skipped because it could not read them.
     """
 
     age_seconds: float | None

@@ -20,7 +20,7 @@ class StalledWork:
     """Work that has not moved for STALLED_AFTER; None for a kind without such work.
 
     unpaid, expired: invoices long past their deadline, or past the end of their payment request, that are still
-    watched because they could not be checked at Strike. refunds: owed, and neither sent nor waiting for a person.
+    watched because they could not be checked at Strike. refunds: owed, but neither sent nor waiting for a decision.
     deliveries: messages that the shop has not accepted.
     """
 

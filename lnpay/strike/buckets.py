@@ -1,4 +1,4 @@
-"""Strike's call limits as a client meets them: what is counted together, and who is asked before each call."""
+"""Strike's call limits as a client meets them: which calls are counted together, and the budget asked before each."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Strike's refusals and silences mean: repeating helps, does not help, or it is unknown what was done."""
+"""What a refusal or a missing answer means: repeating helps, does not help, or the outcome is unknown."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Not LN_UNAVAILABLE: that is a 503, and a payment may have been sent before it.
 """
 
 _LATER = frozenset({425, 429})
-"""The same, expressed by the status alone: too early, too many requests."""
+"""The same for statuses: too early, too many requests."""
 
 _REQUEST_TIMEOUT = 408
 """Sent by a proxy that timed out, possibly after it had forwarded the request."""
@@ -88,7 +88,7 @@ def retry_after_seconds(header: str | None, now: datetime) -> int | None:
     text = (header or "").strip()
     if text.isdecimal():
         seconds = float(text)
-        # A number of so many digits is no time to wait.
+        # Too many digits for a waiting time.
         return None if seconds == math.inf else math.ceil(min(seconds, LONGEST_WAIT_SECONDS))
     moment = read_date(text)
     return None if moment is None else math.ceil(min(max(0.0, (moment - now).total_seconds()), LONGEST_WAIT_SECONDS))

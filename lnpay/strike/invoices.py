@@ -65,7 +65,7 @@ class StrikeInvoice:
 
 @dataclass(frozen=True)
 class InvoicePage:
-    """One page of Strike's list, newest first if Strike orders it as it was asked to.
+    """One page of Strike's list, newest first if Strike orders it as requested.
 
     rows: their number, readable or not. invoices: the readable ones. ids: of every row that has one, whether
     or not the rest of it is readable. nameless: rows without an id; each may be any invoice. created_at: plausible
@@ -105,7 +105,7 @@ class InvoicePage:
         return older * 2 > len(self.created_at) and self._is_newest_first()
 
     def _is_newest_first(self) -> bool:
-        """Whether Strike has ordered the page. Up to a third of the dates may be wrong."""
+        """Whether the page is ordered newest first, although up to a third of the dates may be wrong."""
         rises = sum(later > one for one, later in pairwise(self.created_at))
         return rises * 3 <= len(self.created_at)
 
@@ -182,7 +182,7 @@ def _time_or_none(value: object) -> datetime | None:
 
 
 def _transactions(raw: dict[str, Any]) -> list[dict[str, Any]]:
-    """The completed transactions, each once even if it is listed twice. Others are not final and may still fail."""
+    """The completed transactions, without duplicates. Others are not final and may still fail."""
     value = raw.get("transactions")
     rows = value if isinstance(value, list) else []
     found: dict[str, dict[str, Any]] = {}

@@ -79,8 +79,8 @@ def read_total(value: object) -> int | None:
 def is_last_page(rows: int, skip: int, total: int | None) -> bool:
     """Whether a page of so many rows, read from `skip` on, ends the list.
 
-    total: of the whole list. A page may be shorter than was asked for: then `total` shows that more follows. It proves
-    no end, because it is 0 where Strike does not count.
+    total: of the whole list. A page may be shorter than requested; then `total` shows that more follows. It never
+    proves the end, because it is 0 if Strike does not count.
     """
     return rows == 0 or (rows < PAGE_SIZE and (total is None or total <= skip + rows))
 

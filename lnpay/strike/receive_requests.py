@@ -1,6 +1,6 @@
 """Strike's receive requests: payment requests whose expiry the caller chooses, created in one call.
 
-Unlike an invoice, a request has no name of ours, so creating one is not safe to repeat: a repeat makes another one. It
+Unlike an invoice, a request has no correlation id, so creating one is not safe to repeat: each call creates another. It
 has no state either; its receives show what was paid. Source: Strike API, "Receive requests".
 """
 
@@ -30,7 +30,7 @@ MAX_PAGES = 10
 """How many pages of one request's receives are read."""
 
 SMALLEST_PAGE = 10
-"""A page of fewer rows is the last. How many rows a page has if none are asked for is not documented."""
+"""A page with fewer rows is the last. Strike does not document the default page size."""
 
 
 class ArrayForm(StrEnum):
@@ -94,7 +94,7 @@ class ReceiveRequests:
             receives.update((one.receive_id, one) for one in page.receives)
             rows, unreadable = rows + page.rows, unreadable + page.unreadable
             missing = _missing_after(page, rows)
-            # A page that repeats the one before brings nothing; nor would the next.
+            # A page that repeats the previous one shows that the next would too.
             if not missing or len(receives) == known:
                 break
         unread = unreadable + missing
@@ -123,7 +123,7 @@ class ReceiveRequests:
 
 
 def _missing_after(page: ReceivePage, rows: int) -> int:
-    """How many receives further pages have, at least. rows: of this page and all before it."""
+    """The minimum number of receives on further pages. rows: of this page and all before it."""
     if page.total:
         return max(0, page.total - rows)
     return 0 if page.rows < SMALLEST_PAGE else 1

@@ -26,7 +26,7 @@ from lnpay.strike.reading import (
 log = logging.getLogger(__name__)
 
 MAX_WORD_CHARACTERS = 20
-"""Longer than any type of Strike's, and the width of our column."""
+"""Longer than any type that Strike uses, and the width of our column."""
 
 
 class ReceiveStatus(StrEnum):
@@ -40,9 +40,9 @@ class ReceiveStatus(StrEnum):
 class StrikeReceive:
     """One payment of a receive request.
 
-    kind: LIGHTNING, ONCHAIN, P2P (a Strike user paid), or a word of Strike's that is new.
+    kind: LIGHTNING, ONCHAIN, P2P (a Strike user paid), or a new kind.
     received: what the payer paid, which is bitcoin unless a Strike user pays from a balance in another currency.
-    credited: what it became in the currency that the request named, only of a completed one. conversion_rate: Strike's.
+    credited: the amount in the request's currency, only if it is completed. conversion_rate: Strike's.
     paid_at: when it reached Strike.
     """
 
@@ -130,7 +130,7 @@ def _read_receive(value: object) -> StrikeReceive:
 
 def _paid_at(raw: dict[str, Any]) -> datetime:
     moment = parse_time(raw.get("created") or raw.get("completed"))
-    # It decides between a sale and a refund, so one that cannot be true decides nothing.
+    # It decides between a sale and a refund, so an impossible time must decide nothing.
     if not PLAUSIBLE[0] <= moment <= PLAUSIBLE[1]:
         raise ValueError("an implausible time")
     return moment
@@ -146,10 +146,10 @@ def read_id(value: object) -> str:
 
 
 def _amount(money: object) -> CurrencyAmount:
-    """An amount of more than nothing. Raises one of ODD, or StrikeAmbiguous."""
+    """A positive amount. Raises one of ODD, or StrikeAmbiguous."""
     raw = read_object(money)
     currency = read_text(raw["currency"])[:MAX_WORD_CHARACTERS]
-    # Not more precise than a millisat, nor more than all the bitcoin there is.
+    # At most the precision of a millisat, and at most all existing bitcoin.
     is_nothing = read_sats(money) == 0 if currency == BTC else not parse_decimal(read_text(raw["amount"]))
     if is_nothing:
         raise ValueError("nothing was received")
@@ -157,7 +157,7 @@ def _amount(money: object) -> CurrencyAmount:
 
 
 def _amount_or_none(money: object) -> CurrencyAmount | None:
-    """For the books, as the rate: the payment counts without it."""
+    """An amount that only reports need: the payment counts without it."""
     try:
         return _amount(money)
     except (*ODD, StrikeAmbiguous):
@@ -172,6 +172,6 @@ def _rate(rate: object) -> Decimal | None:
 
 
 def _payment_hash(lightning: object) -> str | None:
-    """For people who look for a payment: nothing is matched by it, because a Strike user's payment has none."""
+    """Only shown, to help the operator find a payment. Nothing is matched by it: a Strike user's payment has none."""
     found = lightning.get("paymentHash") if isinstance(lightning, dict) else None
     return found if isinstance(found, str) and found.isascii() and found.isalnum() and len(found) == 64 else None

@@ -1,4 +1,4 @@
-"""The Strike account: is it reachable, is the key valid, has it the scopes, is there money for refunds?"""
+"""The Strike account: is it reachable, is the key valid, does it have the scopes, is there money for refunds?"""
 
 from __future__ import annotations
 

@@ -135,7 +135,7 @@ def _check_workers(target: Target) -> Iterator[Finding]:
 
 
 def _never_passed(target: Target, worker: str, *, is_any_ending: bool) -> Finding:
-    """A warning, as webhooks report payments too. But none reports that the time to pay the rest is over."""
+    """A warning, as webhooks also report payments. But no webhook reports that an underpaid invoice has expired."""
     name, text, start = f"worker_{worker}", "it has never made a pass", START.format(name=FILES[worker])
     is_by_request = target.settings.receive_with is ReceiveWith.RECEIVE_REQUEST
     if is_by_request and worker in ENDING and not is_any_ending:
