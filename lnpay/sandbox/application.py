@@ -35,7 +35,7 @@ MARK = ("X-LNPay-Simulator", "1")
 """A header of every answer, so that it cannot be mistaken for Strike's or a shop's."""
 
 READ_TIMEOUT = "sandbox.read_timeout"
-"""Environ key set by a transport inside the process: seconds its caller waits. No one really sleeps then."""
+"""Environ key set by an in-process transport: how many seconds its caller waits. Nothing really sleeps then."""
 RESUMED = "sandbox.resumed"
 """Environ key of a call repeated after its delay."""
 

@@ -1,4 +1,4 @@
-"""A clock that tests and people can move: real time plus an offset, or frozen."""
+"""A clock that tests and the pages can move: real time plus an offset, or frozen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ FROZEN_START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 class VirtualClock:
-    """The time everything in the sandbox happens at.
+    """The time of the whole sandbox.
 
     running=True follows real time, shifted; running=False stands still until `advance` moves it.
     """

@@ -1,4 +1,4 @@
-"""The simulator's options, above all where Strike's behaviour is not known for certain."""
+"""The simulator's options, most of them where Strike's behaviour is uncertain."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class SimulatorConfig:
     invoice_pending_seconds: float = 0
     """How long a paid invoice stays PENDING before it is PAID."""
     invoice_read_lag_seconds: float = 0
-    """For so long after an invoice changed, reading it by id still shows its state before."""
+    """For how long after an invoice has changed, reading it by id still shows its previous state."""
     transactions: str = "present"
     """ "present", "empty" (an empty list) or "missing" (no such field) with includeTransactions."""
     transaction_fields_missing: list[str] = field(default_factory=list)
@@ -68,11 +68,11 @@ class SimulatorConfig:
 
     # Receive requests.
     receive_expiry_seconds: int = 3600
-    """How long a payment request is valid when its maker does not say."""
+    """How long a payment request is valid by default."""
     max_receive_expiry_seconds: int = 31_536_000
     """A longer expiry is refused."""
     receive_grace_seconds: float = 0
-    """For so long after its expiry a payment request can still be paid."""
+    """For how long after its expiry a payment request can still be paid."""
     is_strike_user_held_to_expiry: bool = True
     """False: a Strike user can pay a request that has expired."""
     strike_user_currency: str = "BTC"
@@ -82,15 +82,15 @@ class SimulatorConfig:
     receive_amounts: str = "any"
     """What may arrive for a request of a fixed amount: "any", "not_less" or "exact"."""
     receive_read_lag_seconds: float = 0
-    """For so long after a receive arrived or completed, reads do not show it yet."""
+    """For how long after a receive has arrived or completed, reads do not show that yet."""
     onchain_pending_seconds: float = 600
     """How long an on-chain receive stays PENDING."""
     receive_fields_missing: list[str] = field(default_factory=list)
-    """Left out of receives, for example ["amountCredited"] or ["completed"]."""
+    """Fields omitted from receives, for example ["amountCredited"] or ["completed"]."""
     empty_receive_fields: str = "null"
     """Fields without a value are "null" or "absent"."""
     has_conversion_rate_of_one: bool = False
-    """Whether a receive that was not converted has a conversionRate too."""
+    """Whether an unconverted receive also has a conversionRate."""
     has_receive_id_in_events: bool = True
     array_filters: str = "both"
     """Which form of an array filter is understood: "both", "comma" (a,b) or "repeated" (the key again); or the
@@ -101,7 +101,7 @@ class SimulatorConfig:
     array_refusal_status: int = 400
     most_array_values: int = 100
     most_query_bytes: int | None = None
-    """A longer query string is 414."""
+    """A longer query string is answered 414."""
     receive_default_top: int = 50
 
     # Paying out.
@@ -139,7 +139,7 @@ class SimulatorConfig:
     signature_case: str = "upper"
     """ "upper" or "lower" hexadecimal digits."""
     webhook_jitter_seconds: float = 0
-    """The first attempt of each webhook comes up to this much later."""
+    """The first attempt of each webhook is delayed by up to this much."""
     webhook_retries: int = 12
     event_days: int = 30
     """How long the events API shows an event."""
@@ -148,7 +148,7 @@ class SimulatorConfig:
     backend_url: str = "http://127.0.0.1:5000"
     """LNPay's URL, which the demo shop calls."""
     backend_api_key: str = ""
-    """Sent by the demo shop as bearer key when LNPay wants one."""
+    """The API key that the demo shop sends if LNPay requires one."""
     shop_currency: str = "usd"
     late_seconds: int = 180
     """How far "pay late" moves the clock."""
@@ -171,7 +171,7 @@ class SimulatorConfig:
 
 
 def _fits(value: object, hint: str) -> bool:
-    """Whether a JSON value can stand where a field of this type hint, as text, is declared."""
+    """Whether a JSON value is valid for a field with this type hint, given as text."""
     if value is None:
         return "None" in hint
     if isinstance(value, bool):

@@ -22,7 +22,7 @@ from lnpay.sandbox.world import World
 
 Json = dict[str, Any]
 Action = Callable[[World, Json, Json], Any]
-"""(simulator, JSON body, values of the path) gives what is answered as JSON."""
+"""Takes the simulator, the JSON body and the path's values; returns the JSON answer."""
 
 ROUTER: Router[Action] = Router()
 

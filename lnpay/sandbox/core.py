@@ -1,6 +1,6 @@
 """What every part of the simulated world shares: clock, randomness, settings, faults and the provider's ledger.
 
-A part takes the core and the peers it acts on; the core knows no part. world.py puts them together.
+Each part receives the core and the parts it acts on; the core knows none of them. world.py assembles everything.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Reply:
 
 def json_reply(status: int, value: object, headers: Headers | None = None) -> Reply:
     """An answer of `value` as JSON."""
-    # Halves of characters come in through JSON and are no UTF-8: "?" stands for them.
+    # JSON lets lone surrogates in, which UTF-8 cannot encode: they become "?".
     body = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
     return Reply(status, body, [("Content-Type", JSON_TYPE), *(headers or [])])
 
@@ -100,7 +100,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Match(Generic[T]):
-    """A route that fits, with what stood in its places."""
+    """A matching route, with the values of its placeholders."""
 
     target: T
     values: Mapping[str, str]
@@ -113,12 +113,12 @@ class Router(Generic[T]):
         self._routes: dict[tuple[str, int], list[tuple[tuple[str, ...], T]]] = {}
 
     def add(self, method: str, pattern: str, target: T) -> None:
-        """Register; of two patterns that fit, the one added first is found."""
+        """Register a route; if two patterns match, the one added first wins."""
         parts = tuple(pattern.strip("/").split("/"))
         self._routes.setdefault((method, len(parts)), []).append((parts, target))
 
     def find(self, method: str, segments: tuple[str, ...]) -> Match[T] | None:
-        """The first route that fits."""
+        """The first matching route."""
         for parts, target in self._routes.get((method, len(segments)), ()):
             values = _fit(parts, segments)
             if values is not None:

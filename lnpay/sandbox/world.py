@@ -78,13 +78,13 @@ class World(Core):
             )
 
     def complete_payment(self, payment_id: str) -> bool:
-        """End a pending payout well. False when it had ended; KeyError when there is none."""
+        """Complete a pending payout. False if it had already ended; KeyError if there is none."""
         with self.lock:
             self.tick()
             return self.payments.complete(self.payments.payments[payment_id])
 
     def fail_payment(self, payment_id: str) -> bool:
-        """End a pending payout badly. False when it had ended; KeyError when there is none."""
+        """Fail a pending payout. False if it had already ended; KeyError if there is none."""
         with self.lock:
             self.tick()
             return self.payments.fail(self.payments.payments[payment_id])

@@ -94,7 +94,7 @@ def _when(moment: datetime) -> str:
 
 
 def _moment(text: str) -> str:
-    """A moment as LNPay writes it, for people."""
+    """A time in LNPay's display format."""
     return _when(datetime.fromisoformat(text).astimezone(UTC))
 
 

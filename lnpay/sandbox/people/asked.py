@@ -19,13 +19,13 @@ class Asked:
     payable_until: datetime | None
     takes_other_amounts: bool
     paid_sats: int
-    """What arrived for it already and does not keep it from being paid again."""
+    """What has already been paid to it, if it can be paid again."""
     closes_with_expiry: bool = False
-    """Whether the shop's time to pay ends with it: a receive request says so itself."""
+    """Whether the shop's deadline is that of the payment request, as it is for a receive request."""
 
 
 def look_at(sim: World, payment_request: str) -> Asked | None:
-    """What a payment request or an address asks for, when it is one of this sandbox."""
+    """What a payment request or an address of this sandbox asks for; None for any other."""
     text = plain_request(payment_request)
     quote = sim.invoices.quotes_by_request.get(text)
     if quote is not None:

@@ -11,7 +11,7 @@ from lnpay.sandbox.world import World
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A fault with a name for people. apply sets it."""
+    """A fault with a label. apply sets it."""
 
     title: str
     apply: Callable[[World], object]

@@ -56,9 +56,9 @@ def _links(shop_url: str, order_id: str) -> dict[str, str]:
 
 
 def refresh_state(simulator: World, order: ShopOrder) -> None:
-    """Ask LNPay where the invoice stands: of a late payment the webhook is not told unless DELIVERY_EVENTS says so.
+    """Read the invoice's state from LNPay, because the webhook reports a late payment only if DELIVERY_EVENTS names it.
 
-    When there is no answer, what is known stays.
+    Without an answer, the known state is kept.
     """
     if order.is_final or not order.invoice_id:
         return

@@ -1,6 +1,6 @@
-"""The demo shop as one that sells through a plugin for BTCPay Server: it knows the Greenfield API, and nothing else.
+"""The demo shop as one that sells through a BTCPay Server plugin: it uses only the Greenfield API.
 
-It connects, creates invoices and reads them as such plugins do, and ships on the events on which they ship.
+It connects, creates and reads invoices as such plugins do, and ships on the same events.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ EXPIRATION_MINUTES = 2
 def connect(simulator: World, shop_address: str) -> None:
     """Find the store and create the shop's webhook, as a plugin does when its settings are saved. Raises BackendFailed.
 
-    Nothing changes where both are known to LNPay: another secret would refuse events that are on their way.
+    If LNPay knows both, nothing changes: with a new secret, the shop would refuse events that are on their way.
     shop_address: where LNPay reaches the shop.
     """
     if _is_connected(simulator):
@@ -99,9 +99,9 @@ def _is_signed(connection: Connection | None, request: Request) -> bool:
 
 
 def _is_reason_to_ship(told: dict[str, Any]) -> bool:
-    """Plugins ship when the invoice is settled, and when a payment is that came after its expiration.
+    """Plugins ship when the invoice is settled, and when a payment after its expiration is settled.
 
-    LNPay sends the second only of a late payment that it has accepted, never of one that it refunds.
+    LNPay sends the latter only for a late payment that it has accepted, never for one that it refunds.
     """
     is_late_payment = told.get("type") == "InvoicePaymentSettled" and told.get("afterExpiration") is True
     return told.get("type") == "InvoiceSettled" or is_late_payment
@@ -125,7 +125,7 @@ def _invoices(simulator: World, invoice_id: str = "") -> str:
 
 
 def _ask(simulator: World, method: str, path: str, body: object = None, **more: Any) -> Any:  # noqa: ANN401 - JSON
-    """What LNPay answers, by exactly 200: plugins take everything else for an error."""
+    """LNPay's answer, which must be a 200: plugins treat every other status as an error."""
     status, told = ask_backend(simulator, method, path, body, scheme="token", **more)
     if status != 200:
         raise BackendFailed(_reason(told) or f"LNPay answered {status}.")

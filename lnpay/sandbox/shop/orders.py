@@ -44,9 +44,9 @@ class ShopOrder:
     address: str = ""
     way: Way = Way.NATIVE
     is_paid: bool = False
-    """What the shop was told at its webhook."""
+    """Whether a message to the shop's webhook has reported the payment."""
     standing: Mapping[str, Any] = field(default_factory=dict)
-    """What LNPay said when it was asked last."""
+    """The state in LNPay's latest answer."""
 
     @property
     def payment_request(self) -> str:
@@ -90,10 +90,10 @@ STAGES = (
     "held",
     "refunded",
 )
-"""settled: LNPay knows of the payment, and the shop's webhook has not been reached yet."""
+"""settled: LNPay knows of the payment, but its message has not reached the shop's webhook yet."""
 
 _PLUGIN_STAGES = {"Settled": "settled", "Expired": "expired", "Invalid": "cancelled"}
-"""Of a late payment that is refunded a plugin learns nothing: its invoice stays expired."""
+"""A plugin is not informed of a late payment that is refunded: its invoice stays expired."""
 
 _REFUND_STAGES = {"sent": "refunded", "needs_address": "needs_address", "held": "held"}
 
@@ -121,7 +121,7 @@ class ShopDelivery:
         return str(told.get("type", "")) if isinstance(told, dict) else ""
 
     def is_about(self, order: ShopOrder) -> bool:
-        """Whether it is about an order, and came the way in which this was placed."""
+        """Whether it is about this order, and came in the way in which the order was placed."""
         told = self.json()
         if not isinstance(told, dict):
             return False
@@ -190,5 +190,5 @@ class Shop:
 def _is_amount(told: object, ordered: str) -> bool:
     try:
         return isinstance(told, str) and Decimal(told) == Decimal(ordered.strip().replace(",", "."))
-    except ArithmeticError:  # one of them is no number
+    except ArithmeticError:  # one of them is not a number
         return False

@@ -9,14 +9,14 @@ from lnpay.sandbox.strike.models import Money
 
 
 class Balances:
-    """What is there, and what is on its way out."""
+    """The available and the reserved amounts."""
 
     def __init__(self, sats: int) -> None:
         self.available: Counter[str] = Counter({"BTC": sats})
         self.outgoing: Counter[str] = Counter()
 
     def text(self, currency: str) -> str:
-        """What is there of a currency, with thousands separators."""
+        """The available amount of a currency, with thousands separators."""
         whole, _, rest = Money(self.available[currency], currency).text().partition(".")
         return f"{int(whole):,}.{rest}"
 
@@ -36,7 +36,7 @@ class Balances:
         self.outgoing[amount.currency] += amount.units
 
     def release(self, amount: Money, is_spent: bool) -> None:
-        """It has left, or it comes back."""
+        """End a reservation: the money has left, or comes back."""
         self.outgoing[amount.currency] -= amount.units
         if not is_spent:
             self.available[amount.currency] += amount.units

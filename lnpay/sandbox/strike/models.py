@@ -165,7 +165,7 @@ class PaymentQuote:
     description: str | None = None
     payment: Payment | None = None
     rate: Decimal = Decimal(1)
-    """Units of the currency that leaves the account for one bitcoin."""
+    """Units of the currency paid with, for one bitcoin."""
 
     @property
     def total(self) -> Money:
@@ -200,7 +200,7 @@ class Subscription:
 
 @dataclass(slots=True)
 class AccountEvent:
-    """Something that happened, and how telling of it goes: counts of webhooks."""
+    """Something that happened, with counts of the webhooks about it."""
 
     event_id: str
     event_type: str

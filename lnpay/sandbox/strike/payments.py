@@ -131,7 +131,7 @@ class PaymentService:
         raise ApiError(answer, values={"paymentId": payment.payment_id} if has_id else None)
 
     def complete(self, payment: Payment) -> bool:
-        """The receiver got it. False when the payment was finished before."""
+        """Complete the payment. False if it had already ended."""
         if payment.state != "PENDING":
             return False
         core, quote = self._core, payment.quote
@@ -147,7 +147,7 @@ class PaymentService:
         return True
 
     def fail(self, payment: Payment) -> bool:
-        """It came back. False when the payment was finished before."""
+        """Fail the payment. False if it had already ended."""
         if payment.state != "PENDING":
             return False
         self._finish(payment, "FAILED")

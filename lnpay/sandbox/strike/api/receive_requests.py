@@ -118,7 +118,7 @@ def _keys_of_request(request: ReceiveRequest) -> Keys:
 
 
 def _keys_of_receive(receive: Receive) -> Keys:
-    """What a receive is found by. A Strike user's is found by neither payment request nor hash."""
+    """The values that find a receive. That of a Strike user has neither a payment request nor a hash."""
     found = _keys_of_request(receive.request)
     return {
         "$receiveId": receive.receive_id,
@@ -169,7 +169,7 @@ def _wanted(call: Call, name: str) -> frozenset[str] | None:
     if not is_understood and config.unknown_array_form == "refused":
         raise _refusal(call, f"The value of '{name}' is not valid.")
     if not is_understood:
-        # A parser that knows one form only: of repeated keys it sees the first, a comma is a letter to it.
+        # A parser that knows only one form sees only the first of repeated keys, or takes a comma as part of the value.
         return frozenset((given[0].strip().lower(),))
     values = [part.strip().lower() for text in given for part in text.split(",") if part.strip()]
     if len(values) > config.most_array_values:

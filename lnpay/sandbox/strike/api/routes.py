@@ -31,7 +31,7 @@ class Blocked(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of an endpoint: who holds the state, what was asked, what stood in the path."""
+    """One call of an endpoint: the simulated world, the request and the values in its path."""
 
     sim: World
     request: Request
@@ -52,7 +52,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What answers a route, the scope it wants and the bucket it counts in."""
+    """The function behind a route, its required scope and its rate limit bucket."""
 
     handler: Callable[[Call], Reply]
     scope: str
