@@ -1,6 +1,6 @@
 """Use case: send the shop the messages it is owed, at least once, under one id, for more than three days.
 
-They go through the delivery hook, and to every webhook endpoint; each has messages of its own.
+They go through the delivery hook, and to every webhook endpoint. Each of these has separate messages.
 
 An outbox row is written in the commit that makes its event true. The server's dispatcher and every worker pass send
 what is due. A claim keeps two of them from sending the same message at the same time.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 
 def run_parallel(tasks: Sequence[Callable[[], object]], seconds: float) -> None:
-    """Run every task in a thread of its own. A task that misses the deadline is abandoned and ends with the process."""
+    """Run every task in a separate thread. A task that misses the deadline is abandoned and ends with the process."""
     # Not a thread pool: its threads would keep the process alive until they finish.
     threads = [threading.Thread(target=task, name="doctor", daemon=True) for task in tasks]
     for thread in threads:

@@ -314,7 +314,7 @@ def _latest(of_attempts: Sequence[datetime]) -> ColumnElement[datetime]:
 
 def _to_delivery(row: Row[Any]) -> Delivery:
     delivery = checked(Delivery(**{**row._mapping, "state": DeliveryState(row.state)}))
-    # The shop gets these bytes: they are checked before anything is sent.
+    # The shop receives exactly this text, so it is checked before it is sent.
     require(isinstance(json.loads(delivery.body), dict))
     require((delivery.state is DeliveryState.DELIVERED) == (delivery.delivered_at is not None))
     return delivery

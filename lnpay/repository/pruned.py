@@ -112,7 +112,7 @@ class Pruned:
             is_draft = row.strike_invoice_id is None
             day = (row.created_at if is_draft else row.opened_at).astimezone(UTC).date().isoformat()
             totals.setdefault((day, row.currency, DRAFT if is_draft else row.state), []).append(row)
-        # Each time adds rows of its own, so that no two workers change the same one.
+        # Each call adds new rows, so that no two workers change the same one.
         added = [
             {
                 "day": day,

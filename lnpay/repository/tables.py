@@ -58,7 +58,7 @@ invoices = Table(
     # The shop's request, stored before Strike is asked.
     Column("correlation_id", String(40), nullable=False, unique=True),
     Column("order_id", String(40)),
-    # What the shop calls a cancelled invoice that has given its correlation_id to the next one.
+    # The former correlation_id of a cancelled invoice, which the next invoice now has.
     Column("former_correlation_id", String(40)),
     Column("strike_correlation_id", String(40), nullable=False),
     Column("token", String(64), nullable=False, unique=True),
@@ -68,7 +68,7 @@ invoices = Table(
     Column("ln_address", Text),
     Column("return_url", Text),
     Column("retry_url", Text),
-    # What a Greenfield client chose for the payment page; NULL: the invoice came another way.
+    # A Greenfield client's options for the payment page; NULL: the invoice was not created through Greenfield.
     Column("checkout_options", JsonText),
     Column("metadata", AnyJson, nullable=False),
     # Seconds to pay; NULL: the installation's default at that time.
@@ -96,7 +96,7 @@ invoices = Table(
     Column("seen_at", UtcDateTime),
     Column("paid_at", UtcDateTime),
     Column("received_sats", WholeSats),
-    # What refunds that are not canceled add up to; moved in the transaction that adds or cancels one.
+    # The sum of the refunds that are not canceled; changed in the transaction that adds or cancels one.
     Column("refund_reserved_sats", WholeSats, nullable=False, default=0, server_default="0"),
     # What Strike credited for it, and at which rate; NULL where Strike did not say, or was not asked.
     Column("credited_amount", ExactDecimal),
@@ -104,14 +104,14 @@ invoices = Table(
     Column("conversion_rate", ExactDecimal),
     Column("settled_at", UtcDateTime),
     Column("checked_at", UtcDateTime),
-    # Strike lists it as paid, and it could not be settled then.
+    # When Strike first listed it as paid although it could not be settled.
     Column("listed_paid_at", UtcDateTime),
-    # The shop gave it up; expires_at is not later.
+    # When the shop marked it as invalid; expires_at is not later.
     Column("marked_invalid_at", UtcDateTime),
     # Who accepted a late payment, and at which price the rule did.
     Column("accepted_by", String(10)),
     Column("accepted_price", ExactDecimal),
-    # Since when bolt11, strike_invoice and strike_quote are in invoice_archive; here they are empty since then.
+    # When bolt11, strike_invoice and strike_quote were moved to invoice_archive; since then they are empty here.
     Column("archived_at", UtcDateTime),
     CheckConstraint("accepted_by IS NULL OR state = 'settled'", name="ck_invoices_accepted_is_settled"),
     CheckConstraint("amount_sats > 0", name="ck_invoices_amount_positive"),
@@ -154,7 +154,7 @@ invoices = Table(
 SHOWN_CORRELATION_ID = func.coalesce(invoices.c.former_correlation_id, invoices.c.correlation_id).label(
     "correlation_id"
 )
-"""What the shop calls an invoice, whether or not the next one is called so by now."""
+"""The shop's id for an invoice, even if a later invoice has taken it over."""
 
 webhook_endpoints = Table(
     "webhook_endpoints",
@@ -344,7 +344,7 @@ pruned_totals = Table(
     Column("currency", String(10), nullable=False),
     Column("state", String(10), nullable=False),
     Column("invoices", Integer, nullable=False),
-    # Strangers' requests may add up to more than a database integer holds.
+    # The amounts of strangers' requests may add up to more than a database integer can hold.
     Column("amount_sats", ExactDecimal, nullable=False),
     Column("amount_fiat", ExactDecimal, nullable=False),
     Column("pruned_at", UtcDateTime, nullable=False),

@@ -1,4 +1,4 @@
-"""Rows of webhook_endpoints: the shop's endpoints, in addition to the delivery hook."""
+"""Rows of webhook_endpoints: the shop's endpoints, which are notified in addition to the delivery hook."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def _check_proxy(target: Target) -> Iterator[Finding]:
 
 
 def _is_for_plugins(target: Target) -> bool:
-    """Whether plugins may call: there is a key for one, which a shop of its own may have too."""
+    """Whether plugins may call: there is a key for one. A shop without a plugin may use such a key too."""
     if not target.settings.greenfield:
         return False
     try:

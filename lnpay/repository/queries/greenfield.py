@@ -73,7 +73,7 @@ class GreenfieldInvoices:
             page = newest[0].offset(skip).limit(limit)
         else:
             # SQLite reads the indexes side by side, in their order, up to the page. PostgreSQL would read and sort all
-            # of each part, unless each has a limit of its own, which SQLite would put between the index and the merge.
+            # of each part, unless each has its own limit, which SQLite would put between the index and the merge.
             if self._connection.dialect.name == "postgresql":
                 queries = [select(one.limit(skip + limit).subquery()) for one in newest]
             every = (union if may_overlap else union_all)(*queries)

@@ -11,7 +11,7 @@ invoice_archive = Table(
     "invoice_archive",
     metadata,
     Column("invoice_id", BigId, ForeignKey("invoices.id"), primary_key=True, autoincrement=False),
-    # How the body is written; see `lnpay.repository.records.archive`.
+    # The format of the body; see `lnpay.repository.records.archive`.
     Column("form", Integer, nullable=False),
     Column("body", LargeBinary, nullable=False),
     # SHA-256 of what was compressed.
@@ -19,7 +19,7 @@ invoice_archive = Table(
     Column("archived_at", UtcDateTime, nullable=False),
 )
 
-# To count millions of archived invoices would take minutes.
+# Counting millions of archived invoices would take minutes.
 archive_totals = Table(
     "archive_totals",
     metadata,

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Integer, MetaData, text
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
-"""SQLite counts rows only in a column of the type INTEGER."""
+"""SQLite numbers new rows only in a column of the type INTEGER."""
 
 metadata = MetaData()
 

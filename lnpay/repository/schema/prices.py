@@ -11,7 +11,7 @@ shared_prices = Table(
     "shared_prices",
     metadata,
     Column("currency", String(10), primary_key=True),
-    # The last price that was believed; it stays, for comparison, when the sources disagree later.
+    # The last accepted price; it is kept for comparison when the sources disagree later.
     Column("price", ExactDecimal),
     Column("source", String(20)),
     # Its time by the clock of the server that read it.
@@ -24,6 +24,6 @@ shared_prices = Table(
     Column("read_at", UtcDateTime),
     # The same moment by the machine's clock: on SQLite the database's time begins again with the machine.
     Column("machine_read_at", UtcDateTime),
-    # Until then one server asks the sources for all.
+    # Until then, one server asks the sources on behalf of all.
     Column("claimed_until", UtcDateTime),
 )

@@ -12,13 +12,13 @@ receives = Table(
     metadata,
     Column("id", BigId, primary_key=True),
     Column("invoice_id", ForeignKey("invoices.id"), nullable=False, index=True),
-    # Strike's id of the payment: one that is reported twice counts once.
+    # Strike's id of the payment, so that one that is reported twice counts once.
     Column("receive_id", String(64), nullable=False, unique=True),
     Column("kind", String(20), nullable=False),
     Column("amount_sats", WholeSats, nullable=False),
-    # What of it does not pay for the order, and is owed back.
+    # The part that does not pay for the order and is owed back.
     Column("owed_sats", WholeSats, nullable=False, default=0, server_default="0"),
-    # As Strike says it.
+    # As reported by Strike.
     Column("received_amount", ExactDecimal, nullable=False),
     Column("received_currency", String(20), nullable=False),
     Column("credited_amount", ExactDecimal),

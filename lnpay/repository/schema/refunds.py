@@ -35,22 +35,22 @@ refunds = Table(
     Column("started_at", UtcDateTime),
     Column("sent_at", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
-    # What each of these says is decided by the column alone; `reason` is for people.
+    # Code decides by these columns alone; `reason` is only for people.
     Column("executed_at", UtcDateTime),
     Column("stuck_at", UtcDateTime),
-    # Which of the keys of `refunds_keys` this is; 0: one of before them. Each begins with asked_at NULL: Strike was
-    # never asked for a quote under it, as far as this database knows.
+    # Which of the keys in `refunds_keys` this is; 0: an older one. Each begins with asked_at NULL: as far as this
+    # database knows, Strike was never asked for a quote under it.
     Column("key_number", Integer, nullable=False, default=0, server_default="0"),
     Column("asked_at", UtcDateTime),
     Column("unanswered_quotes", Integer, nullable=False, default=0, server_default="0"),
-    # Since when a person, mostly the customer, asks for it; small refunds wait for that.
+    # When someone, mostly the customer, requested it; small refunds are sent only after that.
     Column("wanted_at", UtcDateTime),
     Column("held_because", String(20)),
     Column("closed_by", String(10)),
     Column("kind", String(10), nullable=False, default=RefundKind.LATE, server_default="late"),
     # Which refund of its invoice it is.
     Column("sequence", Integer, nullable=False, default=1, server_default="1"),
-    # How its amount was given, and the price that made sats of an amount in the invoice's currency.
+    # How its amount was given, and the price that converted an amount in the invoice's currency to sats.
     Column("basis", String(15), nullable=False, default=AmountBasis.WHOLE, server_default="whole"),
     Column("amount_fiat", ExactDecimal),
     Column("price", ExactDecimal),
@@ -110,6 +110,6 @@ refund_attempts = Table(
     Column("payment_id", String(64)),
     Column("strike_code", Text),
     Column("trace_id", Text),
-    # What the refund was after this line; NULL in lines of older versions that did not end it.
+    # The refund's state after this entry; NULL in older versions' entries that did not end it.
     Column("state", String(15)),
 )

@@ -56,7 +56,7 @@ class DeliveryAnswer(TypedDict):
 
 
 class WebhookEvent(TypedDict):
-    """What is sent to a webhook. Each type has fields of its own."""
+    """The message to a webhook. Each type has additional fields."""
 
     deliveryId: Annotated[str, Field(examples=[DELIVERY_ID])]
     webhookId: Annotated[str, Field(examples=[WEBHOOK_ID])]
