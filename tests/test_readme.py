@@ -166,6 +166,11 @@ class TestCommands:
         arguments = [PLACEHOLDERS.get(word, word) for word in shlex.split(line)]
         if arguments[1:] == ["ACTION"]:
             return
+        if arguments == ["--version"]:
+            with pytest.raises(SystemExit) as ended:
+                main._parse(arguments)
+            assert ended.value.code == 0
+            return
 
         assert vars(main._parse(arguments))
 
