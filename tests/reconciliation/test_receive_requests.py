@@ -156,7 +156,7 @@ def pending(month: Month) -> tuple[DiscrepancyKind, str]:
 
 def received_differs(month: Month) -> tuple[DiscrepancyKind, str]:
     invoice = by_request(month, None)
-    month.spoil(update(receives).values(received_amount=Decimal("0.00000001")))
+    month.spoil(update(receives).values(received_amount=Decimal("0.5")))
     return K.AMOUNT_DIFFERS, invoice.strike_invoice_id
 
 
