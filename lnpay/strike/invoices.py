@@ -14,6 +14,7 @@ from lnpay.domain.money import MSATS_PER_SAT
 from lnpay.domain.text import is_printable_ascii
 from lnpay.strike.reading import (
     ODD,
+    check_not_cut,
     is_last_page,
     parse_time,
     read_items,
@@ -131,9 +132,10 @@ def read_invoice(value: object) -> StrikeInvoice:
 def read_page(value: object, skip: int) -> InvoicePage:
     """Parse one page of the list, read from `skip` on. Unreadable rows are logged.
 
-    Raises StrikeAmbiguous if it is not a list.
+    Raises StrikeAmbiguous if it is not a list, or is cut (see `check_not_cut`).
     """
-    rows = read_items(value)
+    rows, total = read_items(value), read_total(value)
+    check_not_cut(len(rows), skip, total)
     invoices = [one for one in map(_invoice_or_none, rows) if one is not None]
     if len(invoices) < len(rows):
         log.warning("strike's list has unreadable rows count=%d rows=%d", len(rows) - len(invoices), len(rows))
@@ -146,7 +148,7 @@ def read_page(value: object, skip: int) -> InvoicePage:
         nameless=len(rows) - len(ids),
         created_at=created_at,
         skip=skip,
-        total=read_total(value),
+        total=total,
     )
 
 

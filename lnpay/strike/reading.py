@@ -76,6 +76,15 @@ def read_total(value: object) -> int | None:
     return total if is_known else None
 
 
+def check_not_cut(rows: int, skip: int, total: int | None) -> None:
+    """Raise StrikeAmbiguous for a page without rows after full ones, if the list goes on: Strike gives no more of it.
+
+    After pages that were not full, `total` may count other rows too.
+    """
+    if rows == 0 and skip and skip % PAGE_SIZE == 0 and total is not None and total > skip:
+        raise StrikeAmbiguous("Strike's list ends before all of its rows")
+
+
 def is_last_page(rows: int, skip: int, total: int | None) -> bool:
     """Whether a page of so many rows, read from `skip` on, ends the list.
 

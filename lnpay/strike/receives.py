@@ -14,6 +14,7 @@ from lnpay.domain.money import BTC, CurrencyAmount, parse_decimal
 from lnpay.strike.invoices import MAX_ID_CHARACTERS, PLAUSIBLE
 from lnpay.strike.reading import (
     ODD,
+    check_not_cut,
     is_last_page,
     parse_time,
     read_items,
@@ -94,8 +95,9 @@ class ReceivePage:
 
 
 def read_receive_page(value: object, skip: int = 0) -> ReceivePage:
-    """Parse a list of receives, read from `skip` on. Raises StrikeAmbiguous if it is not a list."""
-    rows = read_items(value)
+    """Parse a list of receives, read from `skip` on. Raises StrikeAmbiguous if it is none or cut (`check_not_cut`)."""
+    rows, total = read_items(value), read_total(value)
+    check_not_cut(len(rows), skip, total)
     receives: list[StrikeReceive] = []
     unreadable_ids: set[str] = set()
     nameless = 0
@@ -110,7 +112,7 @@ def read_receive_page(value: object, skip: int = 0) -> ReceivePage:
                 nameless += 1
     if len(receives) < len(rows):
         log.warning("strike's list has unreadable receives count=%d rows=%d", len(rows) - len(receives), len(rows))
-    return ReceivePage(len(rows), receives, frozenset(unreadable_ids), nameless, skip, read_total(value))
+    return ReceivePage(len(rows), receives, frozenset(unreadable_ids), nameless, skip, total)
 
 
 def _read_receive(value: object) -> StrikeReceive:

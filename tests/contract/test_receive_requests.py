@@ -179,6 +179,24 @@ class TestReceives:
         assert page.is_last
         assert page.request_ids == {ID}
 
+    @pytest.mark.parametrize(
+        ("skip", "envelope"), [(100, {"count": 100}), (100, {}), (90, {"count": 200}), (0, {"count": 200})]
+    )
+    def test_a_page_without_rows_ends_the_list(
+        self, fake: FakeStrike, strike: Strike, skip: int, envelope: dict[str, int]
+    ) -> None:
+        fake.answer(200, {"items": [], **envelope})
+
+        assert strike.receive_requests.list_all(skip).is_last
+
+    def test_after_full_pages_that_are_not_all_of_it_the_list_is_no_answer(
+        self, fake: FakeStrike, strike: Strike
+    ) -> None:
+        fake.answer(200, {"items": [], "count": 101})
+
+        with pytest.raises(StrikeAmbiguous, match="before all of its rows"):
+            strike.receive_requests.list_all(100)
+
 
 def rows(first: int, count: int) -> list[dict[str, Any]]:
     return [{**RECEIVE, "receiveId": f"receive-{number}"} for number in range(first, first + count)]

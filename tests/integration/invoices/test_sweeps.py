@@ -307,6 +307,16 @@ class TestWithoutTheList:
         assert isinstance(first.stopped_by, StrikeUnavailable)
         assert (second.settled, state(world, good)) == (1, "settled")
 
+    def test_a_list_that_ends_before_its_count_clears_nothing(self, roomy: World) -> None:
+        oldest = roomy.sell()
+        roomy.pay(oldest)
+        others_sell_and_are_paid(roomy, PAGE_SIZE)
+        roomy.fault("GET", LIST, "field_changed", field="items", value=[], skip=1, times=None)
+
+        found = look(roomy)
+
+        assert (found.since, found.settled, state(roomy, oldest)) == (None, 1, "settled")
+
     def test_a_wrong_key_is_not_tried_one_by_one(self, world: World) -> None:
         world.sell()
         world.simulator.config.api_keys = {"another": ["*"]}
