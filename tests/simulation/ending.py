@@ -47,10 +47,10 @@ LONGEST = timedelta(days=14)
 MOST_ROUNDS = 300
 
 DOUBT_ROUNDS = 6
-"""In "failing" and "aged" worlds, executions fail for this many more rounds, as most refunds are sent only now."""
+"""In "failing" and "aged" worlds, executions keep failing for this many rounds, as most refunds are sent only now."""
 
 LONGEST_AWAKE = 50
-"""After this many rounds, the remaining work is waiting for hours, for a pending payment."""
+"""After this many rounds, the remaining work may have to wait hours for a pending payment."""
 
 TOGETHER = timedelta(minutes=20)
 """One round does everything that is due within this time: speed does not matter here."""
@@ -139,10 +139,10 @@ def _round_of(world: SimulatedWorld, home: Installation) -> None:
     else:
         send_due_refunds(server.backend.refund_sender, WAITING)
         if home.is_copied and is_first:
-            # No webhook repeats what a restored database has forgotten, so the operator runs a pass.
+            # No webhook reports again what a restored database has lost, so the operator runs a pass.
             main_pass(home.processes["operator"].backend)
         if _is_any_incomplete(world, home):
-            # No webhook reports that the rest of a price is never paid, so the operator runs a pass now and then.
+            # No webhook reports that an underpaid invoice has expired, so the operator runs a pass now and then.
             expired_pass(home.processes["operator"].backend)
     if query("SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1"):
         send_due(server.backend.outbox, senders=1)
@@ -150,7 +150,7 @@ def _round_of(world: SimulatedWorld, home: Installation) -> None:
 
 
 def _help(world: SimulatedWorld, home: Installation) -> None:
-    """What people do: give addresses, approve refunds, and resolve stuck ones by the provider's ledger."""
+    """What customers and operators do: give addresses, approve refunds, and resolve stuck ones by the ledger."""
     operator, activities = home.processes["operator"], world.activities
     repository, now = operator.backend.repository, operator.backend.clock()
     with repository.reading() as tx:

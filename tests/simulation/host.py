@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 RAM_DISK = Path("/dev/shm")  # noqa: S108 - only the parent of a folder with a random name
 
 BUSY_TIMEOUT_MS = 1
-"""Waiting is useless: tasks take turns, so the holder of the lock cannot release it meanwhile."""
+"""Minimal, because waiting is useless: tasks take turns, so the holder cannot release the lock meanwhile."""
 
 RATE_PATHS = ("/coingecko/", "/coinbase/", "/v1/rates/")
 
@@ -226,7 +226,7 @@ class Host:
     """The machines of one world."""
 
     is_running = False
-    """The transport's clock: it stands still until a task waits."""
+    """The transport's clock: it advances only when a task waits."""
 
     def __init__(self, simulator: Simulator, scheduler: Scheduler) -> None:
         self.simulator = simulator

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from tests.simulation.world import SimulatedWorld
 
 LONG_AFTER = timedelta(hours=11)
-"""More than any clock is off, so that the time to claim a refund is over by all of them."""
+"""More than any clock is off, so that the claim deadline has passed by all of them."""
 
 
 class Merchants:
-    """Starts what merchants and the customers whom they refund ask of LNPay."""
+    """Starts the requests of merchants, and of the customers whom they refund."""
 
     def __init__(self, world: SimulatedWorld, activities: Activities) -> None:
         self.world = world
@@ -82,7 +82,7 @@ class Merchants:
             self.world.watch.bar(answer.get_json()["ln_address"])
 
     def start_late_claim(self, home: Installation) -> None:
-        """A customer gives an address long after the time to claim a refund is over."""
+        """A customer gives an address long after the deadline for claiming the refund."""
         rows = home.rows.query(
             "SELECT r.token, i.strike_invoice_id, r.claim_expires_at FROM refunds r JOIN invoices i "
             "ON i.id = r.invoice_id WHERE r.state = 'needs_address' AND r.claim_expires_at IS NOT NULL"

@@ -50,7 +50,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Mutant:
-    """A safeguard that is switched off. within: how many seeds must be enough to detect it.
+    """A safeguard that is switched off. within: how many seeds must suffice to detect it.
 
     known: seeds that noticed it when this was written, to try first. They are only hints: what a seed does depends on
     the product's code. shows_in: the worlds that can detect it; the others are skipped. needs_requests: only worlds

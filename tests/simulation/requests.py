@@ -82,7 +82,7 @@ class Requests:
         return "PENDING" if request.receives else "UNPAID"
 
     def deadline_of(self, bolt11: str, seconds: int) -> datetime | None:
-        """Until when a payment is in time if the customer has this many seconds; None if it is not a request."""
+        """The payment deadline, if the customer has this many seconds; None if it is not a receive request."""
         request = self._sim.receive_requests.by_payment_request.get(bolt11)
         if request is None or request.bolt11 is None:
             return None

@@ -24,7 +24,7 @@ STALLS = ("-> PATCH", "-> POST /v1/payment-quotes", "-> POST /shop")
 """The points before which a task may stall: an execution, a payment quote, a message to the shop."""
 
 STALLS_AT_BEGIN = 0.4
-"""How much less likely a stall is before a transaction, when earlier reads may become outdated."""
+"""How much rarer stalls are before a transaction, where earlier reads may become outdated."""
 
 
 HALT_SECONDS = 20.0

@@ -153,5 +153,5 @@ class Trouble:
             if customer.home == home.name and customer.invoice_id is not None and customer.invoice_id not in known:
                 customer.is_forgotten = True
             elif customer.home == home.name and customer.invoice_id is not None:
-                # Forgotten is also that the shop has given the order up since.
+                # The copy also does not know that the shop has since given the order up.
                 customer.expires_at = known[customer.invoice_id]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tests.simulation.world import SimulatedWorld
 
 LONG_PENDING_SECONDS = (4_000.0, 9_000.0, 20_000.0)
-"""Longer than a payment request lives, and than LNPay looks for its payment afterwards."""
+"""Longer than a payment request is valid and LNPay looks for its payment afterwards."""
 
 
 class Wallets:
@@ -71,7 +71,7 @@ class Wallets:
         assert customer.expires_at is not None
         world.watch.unpaid.discard(customer.invoice_id or "")
         if customer.plan == "late" and world.simulator.clock.now() <= customer.expires_at:
-            # By the time the customer comes back, it is late enough.
+            # When the customer comes back, the deadline has passed.
             left = (customer.expires_at - world.simulator.clock.now()).total_seconds()
             world.advance(left + chance.choice((0.001, 1.0, 60.0)))
         if customer.plan == "last second" and world.simulator.clock.now() < customer.expires_at:

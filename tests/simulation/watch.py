@@ -100,7 +100,7 @@ class Watch:
         return self._sim.invoices.by_id[customer.invoice_id]
 
     def state_of(self, strike_id: str) -> str:
-        """The state of an invoice at the provider. A receive request is PAID once anything has come in for good."""
+        """The state of an invoice at the provider. A receive request is PAID once any payment is final."""
         request = self.requests.find(strike_id)
         return self._sim.invoices.by_id[strike_id].state if request is None else self.requests.state_of(request)
 
@@ -117,7 +117,7 @@ class Watch:
         return strike_id in self._cancelled or "CANCELLED" in (invoice.state, invoice.state_before)
 
     def deadline_of(self, bolt11: str, seconds: int) -> datetime:
-        """Until when a payment counts as in time, if the shop gives the customer this many seconds."""
+        """The payment deadline, if the shop gives the customer this many seconds."""
         deadline = self.requests.deadline_of(bolt11, seconds)
         if deadline is not None:
             return deadline
@@ -382,8 +382,8 @@ class Watch:
                 del self._webhook_ids[key]
 
     def is_taken_for_sent(self, customer: Customer) -> bool:
-        """Whether the provider calls this customer's failed payment processed, and does not name it: who has only the
-        API cannot know better.
+        """Whether the provider calls this customer's failed payment processed without naming it: from its API alone,
+        LNPay cannot know better.
         """
         config = self._sim.config
         is_unnamed = config.execute_again_failed == "PAYMENT_PROCESSED" and config.execute_again_done != "with_id"
