@@ -180,14 +180,16 @@ def choose_refund(tx: Transaction, strike_invoice_id: str, refund_id: int | None
     """An invoice's refund with this id. Without an id: the only refund that is not sent or canceled, or else the
     newest.
 
-    Raises NotFound if there is no such invoice; Conflict if it has no such refund, or several match.
+    Raises NotFound if there is no such invoice; Conflict if it has no such refund, or several match; UnreadableRow.
     """
     invoice = tx.invoices.find_by_strike_id(strike_invoice_id)
     if invoice is None:
         raise NotFound("there is no invoice with this id; `refunds list` shows all refunds")
-    refunds = tx.refund_requests.of_invoice(invoice.id)
-    if refund_id is not None:
-        refunds = [one for one in refunds if one.id == refund_id]
+    if refund_id is None:
+        # Without those that cannot be read, another one might seem to be the only one.
+        refunds = tx.refund_requests.every_of(invoice.id)
+    else:
+        refunds = [one for one in tx.refund_requests.of_invoice(invoice.id) if one.id == refund_id]
     if not refunds:
         raise Conflict("no such refund is owed for this invoice", code="refund_state")
     open_ones = [one for one in refunds if one.state in OPEN_REFUNDS]

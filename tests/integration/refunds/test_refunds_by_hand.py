@@ -7,12 +7,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from lnpay.domain.errors import (
     Conflict,
     InvalidRequest,
     LnpayError,
     NotFound,
+    UnreadableRow,
 )
 from lnpay.domain.model import Invoice
 from lnpay.domain.states import CancelCause, Closer, RefundState
@@ -27,6 +29,7 @@ from lnpay.refunds.by_hand import (
 from lnpay.refunds.send import CLAIM
 from lnpay.sandbox.config import SimulatorConfig
 from tests.owing import ADDRESS, EXECUTE, QUOTE, drain, executions, history, owe, payouts, refund_of, send
+from tests.refunding import refund, sell_paid
 from tests.world import ALL_EVENTS, World
 
 MakeWorld = Callable[..., World]
@@ -393,3 +396,18 @@ def test_a_retry_of_a_refund_whose_quote_was_lost_leads_to_one_payment(world: Wo
     drain(world)
 
     assert len(payouts(world)) == 1
+
+
+def test_without_its_id_a_refund_is_not_chosen_beside_one_that_cannot_be_read(world: World) -> None:
+    invoice = sell_paid(world)
+    first, second = (refund(world, invoice, key, amount_sats=100, address=None) for key in ("a", "b"))
+    with world.backend.repository.engine.begin() as connection:
+        connection.execute(text("UPDATE refunds SET amount_fiat = 'much' WHERE id = :id"), {"id": first.id})
+
+    with pytest.raises(UnreadableRow):
+        act(world, invoice, "settle")
+    settled = settle_by_hand(
+        world.backend.repository, invoice.strike_invoice_id, "paid", frozenset(), world.backend.clock(), second.id
+    )
+
+    assert settled.id == second.id
