@@ -34,7 +34,7 @@ def may_be_paid_elsewhere(sender: RefundSender, refund: Refund) -> bool:
     except StrikeRejected:
         return False
     with sender.repository.reading() as tx:
-        unknown = [one for one in made.payment_ids if tx.refunds.find_by_payment(one) is None]
+        unknown = [one for one in made.payment_ids if not tx.refunds.is_payment_known(one)]
     if not made.is_complete or len(unknown) > MOST_PAYMENTS:
         return True
     return any(_may_be(sender, refund, payment_id) for payment_id in unknown)

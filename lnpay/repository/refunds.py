@@ -66,6 +66,11 @@ class Refunds(RefundHistory):
         """The refund that Strike sends as payment `payment_id`."""
         return self._one(t.c.payment_id == payment_id) if is_printable_ascii(payment_id) else None
 
+    def is_payment_known(self, payment_id: str) -> bool:
+        """Whether a refund was sent as payment `payment_id`, also one that cannot be read. Accepts any text."""
+        statement = select(t.c.id).where(t.c.payment_id == payment_id)
+        return is_printable_ascii(payment_id) and self._connection.execute(statement).first() is not None
+
     def _one(self, condition: ColumnElement[bool]) -> Refund | None:
         return read_one(self._connection, t, select(t).where(condition), to_refund)
 

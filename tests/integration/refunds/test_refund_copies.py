@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from lnpay.domain.errors import StrikeRejected
 from lnpay.domain.model import Invoice
@@ -233,6 +234,18 @@ class TestPaymentsOfTheAccount:
             self.pay_out(world, sats + 1)
         if kind == "failed":
             self.pay_out(world, sats, "fail@example.com")
+
+        drain(world)
+
+        assert refund_of(world, invoice).state is RefundState.SENT
+
+    def test_of_a_refund_that_cannot_be_read_does_not_stop_the_refund(self, world: World) -> None:
+        owe(world, "bob@example.com")
+        send(world)
+        with world.backend.repository.engine.begin() as connection:
+            connection.execute(text("UPDATE refunds SET amount_fiat = 'much'"))
+        invoice = owe(world)
+        world.fault("POST", QUOTE, "lost_answer", times=1)
 
         drain(world)
 
