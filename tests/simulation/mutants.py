@@ -79,6 +79,9 @@ _RESERVED_UNCHECKED = (
     Change(refund_requests._reserve, ", after <= func.coalesce(i.received_sats, 0)", ""),
 )  # fmt: skip
 
+_PAYMENTS_UNREAD = Change(refunds._execution_refused, "if is_repeated and not was_in_doubt:", "if False:")
+"""The account's payments would show what these faults forget, so they are noticed only without that check."""
+
 MUTANTS = (
     Mutant(
         "an execution without an answer counts as not sent, and gets a new key and quote",
@@ -106,7 +109,8 @@ MUTANTS = (
     Mutant(
         "the doubt is not stored before the execution",
         (Change(Refunds.start, '"is_in_doubt": True', '"is_in_doubt": False'),
-         Change(Refunds.doubt, '"is_in_doubt": True', '"is_in_doubt": False')),
+         Change(Refunds.doubt, '"is_in_doubt": True', '"is_in_doubt": False'),
+         _PAYMENTS_UNREAD),
         known=(5, 19),
     ),
     Mutant(
@@ -115,6 +119,7 @@ MUTANTS = (
             Change(
                 failures.kind_of, "code in _SAFE_TO_REPEAT", 'code in (*_SAFE_TO_REPEAT, "LN_UNAVAILABLE")'
             ),
+            _PAYMENTS_UNREAD,
         ),
         known=(5, 37),
         shows_in=lambda scene: scene.kind == "aged",
