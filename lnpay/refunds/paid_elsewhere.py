@@ -11,8 +11,9 @@ payment can be read.
 
 from __future__ import annotations
 
-from lnpay.domain.errors import StrikeRejected
+from lnpay.domain.errors import StrikeError, StrikeRejected
 from lnpay.domain.model import Refund
+from lnpay.domain.states import RefundState
 from lnpay.refunds.outcomes import RefundSender
 from lnpay.strike.answers import PaymentStatus
 
@@ -23,8 +24,8 @@ MOST_PAYMENTS = 20
 def may_be_paid_elsewhere(sender: RefundSender, refund: Refund) -> bool:
     """Whether the account made a payment of this amount, unknown here, since Strike created the refund's invoice.
 
-    Also true if there are too many payments to tell; false if the API key may not read events. Raises StrikeUnavailable
-    or StrikeAmbiguous if Strike cannot say now.
+    Also true if there are too many payments to tell; false if the API key may not read events. Raises StrikeError if it
+    cannot be known yet: Strike does not answer, or another refund of this amount is still in flight.
     """
     with sender.repository.reading() as tx:
         invoice = tx.invoices.find(refund.invoice_id)
@@ -35,9 +36,13 @@ def may_be_paid_elsewhere(sender: RefundSender, refund: Refund) -> bool:
         return False
     with sender.repository.reading() as tx:
         unknown = [one for one in made.payment_ids if not tx.refunds.is_payment_known(one)]
+        others = tx.refunds.without_payment_id(refund)
     if not made.is_complete or len(unknown) > MOST_PAYMENTS:
         return True
-    return any(_may_be(sender, refund, payment_id) for payment_id in unknown)
+    suspects = sum(_may_be(sender, refund, payment_id) for payment_id in unknown)
+    if suspects > others.count(RefundState.SENT) and RefundState.IN_FLIGHT in others:
+        raise StrikeError("a payment may be this refund's, or that of another one in flight: this shows later")
+    return suspects > others.count(RefundState.SENT)
 
 
 def _may_be(sender: RefundSender, refund: Refund, payment_id: str) -> bool:

@@ -71,6 +71,19 @@ class Refunds(RefundHistory):
         statement = select(t.c.id).where(t.c.payment_id == payment_id)
         return is_printable_ascii(payment_id) and self._connection.execute(statement).first() is not None
 
+    def without_payment_id(self, refund: Refund) -> list[RefundState]:
+        """The states of other refunds of the same amount that Strike may have sent, as a payment that it has not named.
+
+        IN_FLIGHT ones that are stuck are left out: what became of them may never be known.
+        """
+        is_resolving = (t.c.state == RefundState.IN_FLIGHT) & t.c.stuck_at.is_(None)
+        is_inferred = (t.c.state == RefundState.SENT) & (t.c.closed_by == Closer.INFERRED)
+        statement = select(t.c.state).where(
+            t.c.id != refund.id, t.c.amount_sats == refund.amount_sats, t.c.payment_id.is_(None),
+            is_resolving | is_inferred,
+        )  # fmt: skip
+        return [RefundState(state) for state in self._connection.execute(statement).scalars()]
+
     def _one(self, condition: ColumnElement[bool]) -> Refund | None:
         return read_one(self._connection, t, select(t).where(condition), to_refund)
 

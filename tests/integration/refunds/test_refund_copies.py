@@ -251,6 +251,23 @@ class TestPaymentsOfTheAccount:
 
         assert refund_of(world, invoice).state is RefundState.SENT
 
+    @pytest.mark.parametrize("done", ["with_id", "without_id"])
+    def test_that_another_refund_of_the_amount_explains(self, world: World, done: str) -> None:
+        world.simulator.config.execute_again_done = done
+        other = owe(world, "bob@example.com")
+        world.fault("PATCH", EXECUTE, "lost_answer", times=12)
+        send(world)
+        invoice = owe(world)
+        world.fault("POST", QUOTE, "lost_answer", times=1)
+        drain(world, hours=0.005)
+        assert refund_of(world, other).state is RefundState.IN_FLIGHT
+        assert refund_of(world, invoice).state is RefundState.REQUESTED
+
+        drain(world)
+
+        assert [refund_of(world, one).state for one in (other, invoice)] == [RefundState.SENT] * 2
+        assert len(payouts(world)) == 2
+
     def test_too_many_to_read_holds_the_refund(self, world: World, asked: Invoice) -> None:
         for _ in range(MOST_PAYMENTS + 1):
             self.pay_out(world, 1_000)
