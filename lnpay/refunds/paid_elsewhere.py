@@ -24,8 +24,8 @@ MOST_PAYMENTS = 20
 def may_be_paid_elsewhere(sender: RefundSender, refund: Refund) -> bool:
     """Whether the account made a payment of this amount, unknown here, since Strike created the refund's invoice.
 
-    Also true if there are too many payments to tell; false if the API key may not read events. Raises StrikeError if it
-    cannot be known yet: Strike does not answer, or another refund of this amount is still in flight.
+    Also true if there are too many payments, or unreadable ones; false if the API key may not read events. Raises
+    StrikeError if it cannot be known yet: Strike does not answer, or another refund of this amount is in flight.
     """
     with sender.repository.reading() as tx:
         invoice = tx.invoices.find(refund.invoice_id)

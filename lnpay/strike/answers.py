@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from lnpay.domain.errors import StrikeAmbiguous
-from lnpay.strike.reading import ODD, PAGE_SIZE, parse_time, read_object, read_sats, read_sats_or_none, read_text
+from lnpay.strike.reading import (
+    ODD,
+    is_last_page,
+    parse_time,
+    read_array,
+    read_items,
+    read_object,
+    read_sats,
+    read_sats_or_none,
+    read_text,
+    read_total,
+)
 
 PAYMENT_CREATED = "payment.created"
 """The event of a new outgoing payment."""
@@ -57,7 +68,7 @@ class Payment:
 
 @dataclass(frozen=True)
 class PaymentsMade:
-    """Ids of the account's outgoing payments since some moment. is_complete: Strike showed all of them."""
+    """Ids of the account's outgoing payments since some moment. is_complete: all of them were shown and readable."""
 
     payment_ids: list[str]
     is_complete: bool
@@ -101,17 +112,32 @@ def read_payment(value: object) -> Payment:
     return Payment(payment_id, status, amount, None if amount is None or total is None else total - amount)
 
 
-def read_payments_made(events: Sequence[Mapping[str, Any]], since: datetime) -> PaymentsMade:
+def read_payments_made(value: object, since: datetime) -> PaymentsMade:
     """The payments in a page of events, newest first. An event whose time cannot be read counts as recent."""
-    recent = [event for event in events if _is_since(event, since)]
-    data = [event.get("data") for event in recent if event.get("eventType") == PAYMENT_CREATED]
-    ids = [one.get("entityId") for one in data if isinstance(one, dict)]
-    is_complete = len(events) < PAGE_SIZE or len(recent) < len(events)
-    return PaymentsMade([one for one in ids if isinstance(one, str) and one], is_complete)
+    rows = read_items(value)
+    events = read_array(rows)
+    times = [_created_at(event) for event in events]
+    ids = [
+        _payment_id(event)
+        for event, created_at in zip(events, times, strict=True)
+        if event.get("eventType") == PAYMENT_CREATED and (created_at is None or created_at >= since)
+    ]
+    known_ids = [one for one in ids if one is not None]
+    is_readable = len(known_ids) == len(ids) and len(events) == len(rows)
+    known_times = [one for one in times if one is not None]
+    is_newest_first = known_times == sorted(known_times, reverse=True)
+    is_reached = bool(known_times) and known_times[-1] < since and is_newest_first
+    return PaymentsMade(known_ids, is_readable and (is_reached or is_last_page(len(rows), 0, read_total(value))))
 
 
-def _is_since(event: Mapping[str, Any], since: datetime) -> bool:
+def _created_at(event: Mapping[str, Any]) -> datetime | None:
     try:
-        return parse_time(event.get("created")) >= since
+        return parse_time(event.get("created"))
     except ODD:
-        return True
+        return None
+
+
+def _payment_id(event: Mapping[str, Any]) -> str | None:
+    data = event.get("data")
+    payment_id = data.get("entityId") if isinstance(data, dict) else None
+    return payment_id if isinstance(payment_id, str) and payment_id else None

@@ -235,22 +235,23 @@ class Strike:
         """Delete a subscription. Source: "Delete subscription"."""
         self._call("DELETE", f"/subscriptions/{segment(subscription_id)}", Bucket.OTHER)
 
-    def list_events(self, event_type: str | None = None) -> list[dict[str, Any]]:
-        """The newest hundred events of the account, newest first; `deliverySuccess` says whether they were delivered.
-
-        event_type: only these; Strike's edge proxy may refuse that filter (StrikeRejected). Source: "Get events".
-        """
-        params = {"$orderby": "created desc", "$top": str(PAGE_SIZE)}
-        if event_type is not None:
-            params["$filter"] = f"eventType eq {literal(event_type)}"
-        return read_array(read_items(self._call("GET", "/events", Bucket.OTHER, params=params)))
+    def list_events(self) -> list[dict[str, Any]]:
+        """The newest hundred events of the account, newest first; `deliverySuccess` says whether they arrived."""
+        return read_array(read_items(self._newest_events()))
 
     def list_payments_since(self, since: datetime) -> PaymentsMade:
         """The account's outgoing payments since `since`, whichever program made them, by their events."""
         try:
-            return read_payments_made(self.list_events(PAYMENT_CREATED), since)
+            return read_payments_made(self._newest_events(PAYMENT_CREATED), since)
         except StrikeRejected:
-            return read_payments_made(self.list_events(), since)
+            return read_payments_made(self._newest_events(), since)
+
+    def _newest_events(self, event_type: str | None = None) -> object:
+        """event_type: only these; Strike's edge proxy may refuse that filter (StrikeRejected). Source: "Get events"."""
+        params = {"$orderby": "created desc", "$top": str(PAGE_SIZE)}
+        if event_type is not None:
+            params["$filter"] = f"eventType eq {literal(event_type)}"
+        return self._call("GET", "/events", Bucket.OTHER, params=params)
 
     def newest_invoice(self) -> StrikeInvoice | None:
         """The account's newest invoice, whichever program created it; None if there is none. Source: "Get invoices"."""

@@ -1314,6 +1314,13 @@ def read_paid(fake: FakeStrike, strike: Strike, transactions: list[Any] | None) 
     return strike.get_invoice(INVOICE_ID)
 
 
+NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def payment_event(payment_id: str, created: str = "2026-01-01T00:00:00Z") -> dict[str, Any]:
+    return {"eventType": "payment.created", "created": created, "data": {"entityId": payment_id}}
+
+
 class TestLookingAtAnAccount:
     def test_the_events_are_the_newest_and_asked_for_without_a_filter(self, fake: FakeStrike, strike: Strike) -> None:
         fake.answer(200, {"items": [{"id": "e1"}, "nonsense"], "count": 2})
@@ -1323,23 +1330,44 @@ class TestLookingAtAnAccount:
         assert fake.asked[0].params == {"$orderby": "created desc", "$top": "100"}
 
     def test_the_payments_since_a_moment_are_those_of_events(self, fake: FakeStrike, strike: Strike) -> None:
-        since = datetime(2026, 1, 1, tzinfo=UTC)
-        rows: list[dict[str, Any]] = [
-            {"eventType": "payment.created", "created": "2026-01-01T00:00:00Z", "data": {"entityId": "p1"}},
-            {"eventType": "payment.created", "created": "yesterday", "data": {"entityId": "p2"}},
-            {"eventType": "payment.created", "created": "2026-01-01T00:00:00Z", "data": None},
-            {"eventType": "payment.created", "created": "2026-01-01T00:00:00Z", "data": {"entityId": 7}},
-            {"eventType": "invoice.updated", "created": "2026-01-01T00:00:00Z", "data": {"entityId": "i1"}},
-            {"eventType": "payment.created", "created": "2025-12-31T23:59:59Z", "data": {"entityId": "p0"}},
+        rows = [
+            payment_event("p1"),
+            payment_event("p2", "yesterday"),
+            {**payment_event("i1"), "eventType": "invoice.updated"},
+            payment_event("p0", "2025-12-31T23:59:59Z"),
         ]
         fake.answer(200, {"items": rows})
 
-        assert strike.list_payments_since(since) == PaymentsMade(["p1", "p2"], is_complete=True)
+        assert strike.list_payments_since(NEW_YEAR) == PaymentsMade(["p1", "p2"], is_complete=True)
 
         assert fake.asked[0].params["$filter"] == "eventType eq 'payment.created'"
-        fake.answers.clear()
-        fake.answer(200, {"items": rows[:1] * 100})
-        assert not strike.list_payments_since(since).is_complete
+
+    @pytest.mark.parametrize(
+        ("rows", "total", "is_complete"),
+        [
+            (["2026-01-02"] * 100, None, False),
+            (["2026-01-02"] * 100, 100, False),
+            (["2026-01-02"] * 50, 51, False),
+            (["2026-01-02"] * 50, None, True),
+            (["2026-01-02"] * 99 + ["2025-12-31"], None, True),
+            (["2025-12-31"] + ["2026-01-02"] * 99, None, False),
+            ([], 0, True),
+        ],
+        ids=["full", "full and counted", "short", "all", "older ones too", "in another order", "none"],
+    )
+    def test_a_page_shows_whether_it_has_all_payments_since_then(
+        self, fake: FakeStrike, strike: Strike, rows: list[str], total: int | None, *, is_complete: bool
+    ) -> None:
+        fake.answer(200, {"items": [payment_event("p", f"{day}T00:00:00Z") for day in rows], "count": total})
+
+        assert strike.list_payments_since(NEW_YEAR).is_complete == is_complete
+
+    @pytest.mark.parametrize("row", ["nonsense", {"data": None}, {"data": {"entityId": 7}}, {"data": {"entityId": ""}}])
+    def test_a_payment_that_cannot_be_read_is_missing(self, fake: FakeStrike, strike: Strike, row: Any) -> None:
+        odd = {**payment_event("p2"), **row} if isinstance(row, dict) else row
+        fake.answer(200, {"items": [payment_event("p1"), odd]})
+
+        assert strike.list_payments_since(NEW_YEAR) == PaymentsMade(["p1"], is_complete=False)
 
     def test_the_newest_invoice_is_the_only_one_asked_for(self, fake: FakeStrike, strike: Strike) -> None:
         fake.answer(200, {"items": [INVOICE]})
