@@ -27,7 +27,7 @@ def notice_fork(repository: Repository, listed: Iterable[StrikeInvoice], now: da
     """Hold all open refunds if an invoice in `listed` shows that another copy is running. Returns whether it does.
 
     Invoices created before the last restore, or before the last such detection, are already explained and do not count.
-    But a restore that a clock ahead of Strike's has dated explains nothing: refunds are rather held once more.
+    A restore that is dated later than Strike's time explains nothing: a clock was wrong, and to hold refunds is safer.
     """
     listed = list(listed)
     with repository.reading() as tx:

@@ -13,8 +13,8 @@ All of this relies on the database remembering what was sent. A restore from a b
 `after_restore`. A copy of the database that continues without the backup's mark is detected from Strike's answers:
 every copy derives the same keys (`keys`), so a quote that none of this database's requests can have created belongs to
 a refund that another copy may have sent. If the answer to one of the requests is unknown (lost, or its process
-stopped), that request may have created the quote; then the account's payments decide (`paid_elsewhere`). They also do
-when a quote is refused that was executed before to no effect: a copy may have executed it since.
+stopped), that request may have created the quote; then the account's payments decide (`paid_elsewhere`). They also
+decide when Strike refuses a quote whose earlier executions did nothing: a copy may have executed it since.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class Attempts:
         return self._first(_SETTLED_ATTEMPTS, order_id)
 
     def settled_of_any(self, order_id: str) -> Invoice | None:
-        """The same, those of Greenfield clients included: where doubt costs a sale, but two payments a customer."""
+        """The same, including those of Greenfield clients. If two shops number orders alike, another's may match."""
         return self._first(_SETTLED_OF_ANY, order_id)
 
     def _first(self, ways: list[Select[Any]], order_id: str) -> Invoice | None:
