@@ -49,6 +49,21 @@ def test_order_ids_may_be_repeated(plugin: Plugin, made: list[Any]) -> None:
     assert ids(plugin, ("orderId", "7")) == []
 
 
+@pytest.mark.parametrize("name", ["orderId[0]", "orderId[7]", "orderid", "OrderId", "ORDERID[]"])
+def test_a_filter_is_applied_however_a_client_writes_its_name(plugin: Plugin, made: list[Any], name: str) -> None:
+    assert ids(plugin, (name, "1001")) == [made[2]["id"]]
+    assert ids(plugin, (name, "1001"), ("orderId", "1002")) == [one["id"] for one in made]
+
+
+def test_every_filter_is_applied_in_any_case(plugin: Plugin, made: list[Any]) -> None:
+    newest, oldest = made[0], made[2]
+
+    assert ids(plugin, ("Status[0]", "Settled")) == [oldest["id"]]
+    assert ids(plugin, ("textsearch", "1001")) == [oldest["id"]]
+    assert ids(plugin, ("STARTDATE", newest["createdTime"])) == [newest["id"]]
+    assert ids(plugin, ("Skip", 1), ("Take", 1)) == [made[1]["id"]]
+
+
 @pytest.mark.parametrize("order_id", ["x" * 41, "ä" * 200, "a b/c?d&e", "1" * 5_000])
 def test_an_order_id_of_any_length_finds_its_invoice_alone(plugin: Plugin, order_id: str) -> None:
     made, other = (plugin.create(metadata={"orderId": one}) for one in (order_id, f"{order_id}y"))

@@ -28,6 +28,8 @@ from lnpay.web.greenfield.requests import (
     MarkStatusRequest,
     description_of,
     order_id_of,
+    query_value,
+    query_values,
     read_model,
     searchable,
     whole_number,
@@ -111,7 +113,7 @@ def list_all(store_id: str) -> Response:
 def _wanted() -> ListFilter:
     order_ids = _list_of("orderId")
     statuses = _list_of("status")
-    text = request.args.get("textSearch", "").strip()
+    text = query_value("textSearch")
     return ListFilter(
         None if order_ids is None else frozenset(one for one in map(searchable, order_ids) if one),
         None if statuses is None else frozenset(one.lower() for one in statuses),
@@ -123,7 +125,7 @@ def _wanted() -> ListFilter:
 
 def _list_of(name: str) -> list[str] | None:
     """The values of a repeatable parameter; None if it is absent or empty."""
-    given = [one for key in (name, f"{name}[]") for one in request.args.getlist(key)]
+    given = query_values(name)
     if len(given) > MAX_ORDER_IDS:
         raise FieldsRefused({name: f"may be given at most {MAX_ORDER_IDS} times"})
     return [one for one in given if one.strip()] or None
@@ -131,7 +133,7 @@ def _list_of(name: str) -> list[str] | None:
 
 def _moment(name: str) -> datetime | None:
     """A time in Unix seconds."""
-    if not request.args.get(name, "").strip():
+    if not query_value(name):
         return None
     return datetime.fromtimestamp(whole_number(name, 0, MAX_UNIX_TIME), UTC)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -34,6 +35,8 @@ MAX_ORDER_ID_CHARACTERS = 40
 
 _LIGHTNING = {"BTC", "BTC-LN", "BTC-LIGHTNINGNETWORK", "BTC-LIGHTNINGLIKE", "BTC-LNURL", "BTC-LNURLPAY"}
 """Every name that clients use for Lightning, in upper case, with - for _."""
+
+_LIST_INDEX = re.compile(r"\[[0-9]*\]\Z")
 
 
 def _present(value: object) -> object:
@@ -318,9 +321,24 @@ def _sentence(error: dict[str, Any]) -> str:
     return {"missing": "is missing", "model_type": "must be an object"}.get(error["type"], "is not valid")
 
 
+def query_values(name: str) -> list[str]:
+    """The values of a query parameter that is written `name`, `name[]` or `name[0]`, in any case.
+
+    BTCPay Server reads the name in any case too, and PHP numbers the values of a list. A filter that is not recognized
+    would list the invoices of every order.
+    """
+    found = request.args.items(multi=True)
+    return [value for key, value in found if _LIST_INDEX.sub("", key).lower() == name.lower()]
+
+
+def query_value(name: str) -> str:
+    """The first value of a query parameter; empty if there is none."""
+    return next(iter(query_values(name)), "").strip()
+
+
 def whole_number(name: str, default: int, most: int) -> int:
     """A numeric query parameter. Raises FieldsRefused unless it is a whole number from 0 to `most`."""
-    text = request.args.get(name, "").strip()
+    text = query_value(name)
     if not text:
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= 15 and int(text) <= most):
