@@ -19,6 +19,7 @@ from lnpay.domain.text import utc_minute
 from lnpay.invoices.late import accept_late_payment
 from lnpay.refunds.by_hand import (
     approve,
+    ask_strike,
     change_address,
     choose_refund,
     retry,
@@ -192,19 +193,16 @@ def _accept(backend: Backend, options: argparse.Namespace) -> int:
 
 
 def _retry(backend: Backend, options: argparse.Namespace) -> int:
-    invoice_id, is_time_known = _invoice_id(backend, options), backend.strike.measure_time()
-    now = backend.clock()
-    return _say(retry(backend.repository, invoice_id, options.note, now, options.refund, is_time_known=is_time_known))
+    invoice_id = _invoice_id(backend, options)
+    at_strike = ask_strike(backend.repository, backend.strike, invoice_id, options.refund)
+    return _say(retry(backend.repository, invoice_id, options.note, backend.clock(), options.refund, at_strike))
 
 
 def _settle(backend: Backend, options: argparse.Namespace) -> int:
-    events = backend.refund_sender.events
-    invoice_id, is_time_known = _invoice_id(backend, options), backend.strike.measure_time()
-    now, known = backend.clock(), options.refund
-    settled = settle_by_hand(
-        backend.repository, invoice_id, options.note, events, now, known, is_time_known=is_time_known
-    )
-    return _say(settled)
+    events, invoice_id = backend.refund_sender.events, _invoice_id(backend, options)
+    at_strike = ask_strike(backend.repository, backend.strike, invoice_id, options.refund)
+    now = backend.clock()
+    return _say(settle_by_hand(backend.repository, invoice_id, options.note, events, now, options.refund, at_strike))
 
 
 def _cancel(backend: Backend, options: argparse.Namespace) -> int:

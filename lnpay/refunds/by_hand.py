@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from lnpay.deliveries.owe import owe_refund_message
@@ -12,6 +13,8 @@ from lnpay.domain.errors import (
     Conflict,
     InvalidRequest,
     NotFound,
+    StrikeError,
+    StrikeRejected,
     TooManyTries,
 )
 from lnpay.domain.events import EventType
@@ -20,6 +23,8 @@ from lnpay.domain.states import OPEN_REFUNDS, RefundState, RefundStep
 from lnpay.refunds.destinations import parse_destination
 from lnpay.refunds.keys import next_key
 from lnpay.repository import Repository, Transaction
+from lnpay.strike.answers import PaymentStatus
+from lnpay.strike.client import Strike
 
 BY_HAND_AFTER = timedelta(hours=1)
 """After this time no worker can still be sending a refund, so the operator may decide it. It covers the longest life of
@@ -126,24 +131,50 @@ def _ask_for_address(tx: Transaction, refund: Refund, events: frozenset[str], no
     return waiting
 
 
+@dataclass(frozen=True)
+class AtStrike:
+    """What Strike says about a refund in flight before an operator decides it.
+
+    is_time_known: our clock follows Strike's time. Otherwise such a refund cannot be decided: by a clock that is ahead,
+    the hour of BY_HAND_AFTER may seem to be over. payment_id: None if no payment is known here. status: the payment's;
+    None if Strike does not know that payment.
+    """
+
+    is_time_known: bool = True
+    payment_id: str | None = None
+    status: PaymentStatus | None = None
+
+
+def ask_strike(repository: Repository, strike: Strike, strike_invoice_id: str, refund_id: int | None) -> AtStrike:
+    """Ask Strike for its time and for the refund's payment, if one is known. Raises NotFound, Conflict."""
+    is_time_known = strike.measure_time()
+    with repository.reading() as tx:
+        refund = choose_refund(tx, strike_invoice_id, refund_id)
+    if refund.state is not RefundState.IN_FLIGHT or refund.payment_id is None:
+        return AtStrike(is_time_known)
+    try:
+        status = strike.get_payment(refund.payment_id).status
+    except StrikeRejected:
+        status = None
+    except StrikeError as error:
+        raise _not_now(refund, "Strike cannot say at the moment what became of its payment: try again later") from error
+    return AtStrike(is_time_known, refund.payment_id, status)
+
+
 def retry(
     repository: Repository,
     strike_invoice_id: str,
     note: str,
     now: datetime,
     refund_id: int | None = None,
-    *,
-    is_time_known: bool = True,
+    at_strike: AtStrike = AtStrike(),
 ) -> Refund:
-    """The operator confirms that it was not sent: try again.
-
-    is_time_known: `now` is Strike's time. Otherwise a refund in flight is refused: by a clock that is ahead, the hour
-    of BY_HAND_AFTER may seem to be over. Raises NotFound, Conflict.
-    """
+    """The operator confirms that it was not sent: try again. at_strike: see `ask_strike`. Raises NotFound, Conflict."""
     with repository.transaction() as tx:
         refund = choose_refund(tx, strike_invoice_id, refund_id)
         if refund.state is RefundState.IN_FLIGHT:
-            _refuse_while_moving(refund, now, is_time_known=is_time_known)
+            _refuse_while_moving(refund, now, at_strike)
+            _refuse_if_sent(refund, at_strike)
             refund = _kept(tx.refunds.fail_by_hand(refund))
         if refund.state is not RefundState.FAILED:
             raise _not_now(refund, "only a refund that has failed, or is in flight, can be retried")
@@ -157,19 +188,18 @@ def settle_by_hand(
     events: frozenset[str],
     now: datetime,
     refund_id: int | None = None,
-    *,
-    is_time_known: bool = True,
+    at_strike: AtStrike = AtStrike(),
 ) -> Refund:
     """The operator has refunded it elsewhere, or confirms that Strike sent it.
 
-    is_time_known: see `retry`. Raises NotFound, Conflict.
+    at_strike: see `ask_strike`. Raises NotFound, Conflict.
     """
     with repository.transaction() as tx:
         refund = choose_refund(tx, strike_invoice_id, refund_id)
         if refund.state in (RefundState.SENT, RefundState.QUOTED, RefundState.CANCELED):
             raise _not_now(refund, "it cannot be settled by hand")
         if refund.state is RefundState.IN_FLIGHT:
-            _refuse_while_moving(refund, now, is_time_known=is_time_known)
+            _refuse_while_moving(refund, now, at_strike)
         settled = _kept(tx.refunds.close_by_hand(refund, now, f"by hand: {note}"))
         tx.refunds.note(settled, now, RefundStep.BY_HAND, f"the operator settled it: {note}")
         owe_refund_message(tx, events, EventType.REFUND_SENT, settled, now)
@@ -225,12 +255,20 @@ def by_hand_at(refund: Refund) -> datetime | None:
     return None if refund.state is not RefundState.IN_FLIGHT or executed_at is None else executed_at + BY_HAND_AFTER
 
 
-def _refuse_while_moving(refund: Refund, now: datetime, *, is_time_known: bool) -> None:
-    if not is_time_known:
+def _refuse_while_moving(refund: Refund, now: datetime, at_strike: AtStrike) -> None:
+    if not at_strike.is_time_known:
         raise _not_now(refund, "a worker may still be sending it, and Strike's time is unknown: try again later")
     free_at = by_hand_at(refund)
     if free_at is None or now < free_at or (refund.claimed_until is not None and refund.claimed_until > now):
         raise _not_now(refund, "a worker may still be sending it: try again an hour after its last execution")
+
+
+def _refuse_if_sent(refund: Refund, at_strike: AtStrike) -> None:
+    """A payment that has not failed may still arrive, even if the operator did not see it in the dashboard."""
+    if refund.payment_id != at_strike.payment_id:
+        raise _not_now(refund, "a worker has just found its payment: look at it again")
+    if at_strike.status in (PaymentStatus.PENDING, PaymentStatus.COMPLETED):
+        raise _not_now(refund, f"Strike says that its payment {refund.payment_id} is {at_strike.status}")
 
 
 def _not_now(refund: Refund, why: str) -> Conflict:

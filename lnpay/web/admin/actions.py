@@ -16,6 +16,7 @@ from lnpay.domain.errors import Conflict, InvalidRequest, NotFound, RateUnavaila
 from lnpay.invoices.late import accept_late_payment
 from lnpay.refunds.by_hand import (
     approve,
+    ask_strike,
     change_address,
     retry,
     settle_by_hand,
@@ -77,19 +78,17 @@ def _address(backend: Backend, invoice_id: str) -> str:
 
 
 def _retry(backend: Backend, invoice_id: str) -> str:
-    note, is_time_known = _note(), backend.strike.measure_time()
-    now = backend.clock()
-    refund = retry(backend.repository, invoice_id, note, now, _refund_id(), is_time_known=is_time_known)
+    note, refund_id = _note(), _refund_id()
+    at_strike = ask_strike(backend.repository, backend.strike, invoice_id, refund_id)
+    refund = retry(backend.repository, invoice_id, note, backend.clock(), refund_id, at_strike)
     backend.refund_dispatcher.wake()
     return f"Tried again: {refund.amount_sats:,} sats are being sent to {refund.address}."
 
 
 def _settle(backend: Backend, invoice_id: str) -> str:
-    note, is_time_known = _note(), backend.strike.measure_time()
-    events, now = backend.refund_sender.events, backend.clock()
-    refund = settle_by_hand(
-        backend.repository, invoice_id, note, events, now, _refund_id(), is_time_known=is_time_known
-    )
+    note, refund_id, events = _note(), _refund_id(), backend.refund_sender.events
+    at_strike = ask_strike(backend.repository, backend.strike, invoice_id, refund_id)
+    refund = settle_by_hand(backend.repository, invoice_id, note, events, backend.clock(), refund_id, at_strike)
     backend.delivery_dispatcher.wake()
     return f"Closed: the refund of {refund.amount_sats:,} sats counts as sent."
 

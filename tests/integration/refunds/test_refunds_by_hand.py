@@ -20,7 +20,10 @@ from lnpay.domain.model import Invoice
 from lnpay.domain.states import CancelCause, Closer, RefundState
 from lnpay.refunds.by_hand import (
     BY_HAND_AFTER,
+    AtStrike,
     approve,
+    ask_strike,
+    by_hand_at,
     change_address,
     give_address,
     retry,
@@ -39,7 +42,6 @@ def in_state(make_world: MakeWorld, state: RefundState) -> tuple[World, Invoice]
     """A world with one refund in `state`, in which everything goes well from now on."""
     world = make_world(refunds_enabled=state is not RefundState.HELD, delivery_events=ALL_EVENTS)
     addresses = {
-        RefundState.IN_FLIGHT: "pending@example.com",
         RefundState.FAILED: "fail@example.com",
         RefundState.NEEDS_ADDRESS: None,
     }
@@ -49,6 +51,8 @@ def in_state(make_world: MakeWorld, state: RefundState) -> tuple[World, Invoice]
     elif state is RefundState.CANCELED:
         cancel(world, invoice)
     elif state is not RefundState.REQUESTED:
+        if state is RefundState.IN_FLIGHT:
+            world.fault("PATCH", EXECUTE, "lost_request", times=3)
         send(world)
     world.simulator.config.payout_behaviours = {"*": "complete"}
     assert refund_of(world, invoice).state is state
@@ -75,7 +79,8 @@ def act(world: World, invoice: Invoice, verb: str) -> Any:
     if verb == "approve":
         return approve(repository, strike_id, now)
     if verb == "retry":
-        return retry(repository, strike_id, "not in the list", now)
+        at_strike = ask_strike(repository, world.backend.strike, strike_id, None)
+        return retry(repository, strike_id, "not in the list", now, at_strike=at_strike)
     if verb == "settle":
         return settle_by_hand(repository, strike_id, "paid in cash", ALL_EVENTS, now)
     if verb == "address":
@@ -185,7 +190,9 @@ class TestTheHour:
     @pytest.mark.parametrize(("seconds", "is_believed"), [(-1, False), (0, True)])
     def test_it_has_to_be_over(self, make_world: MakeWorld, verb: str, seconds: int, is_believed: bool) -> None:
         world, invoice = in_state(make_world, RefundState.IN_FLIGHT)
-        world.wait(BY_HAND_AFTER.total_seconds() + seconds)
+        free_at = by_hand_at(refund_of(world, invoice))
+        assert free_at is not None
+        world.wait((free_at - world.backend.clock()).total_seconds() + seconds)
 
         if is_believed:
             assert act(world, invoice, verb).state is (RefundState.SENT if verb == "settle" else RefundState.REQUESTED)
@@ -214,7 +221,7 @@ class TestTheHour:
     def test_a_refund_owed_long_ago_but_sent_off_a_minute_ago_is_left_alone(self, world: World, verb: str) -> None:
         invoice = owe(world, "fail@example.com")
         drain(world, hours=9)
-        world.simulator.config.payout_behaviours = {"*": "pending"}
+        world.fault("PATCH", EXECUTE, "lost_request", times=3)
         send_when_due(world, invoice)
         world.wait(60)
         refund = refund_of(world, invoice)
@@ -272,6 +279,58 @@ class TestTheHour:
 
         assert len(payouts(world)) == 1
         assert executions(world).count("COMPLETED") == 1
+
+
+class TestRetryAsksStrike:
+    """A payment that Strike may still complete is never replaced by another one."""
+
+    @pytest.mark.parametrize("outcome", ["pending", "completed"])
+    def test_of_a_payment_that_did_not_fail(self, world: World, outcome: str) -> None:
+        invoice = owe(world, "pending@example.com")
+        send(world)
+        refund = refund_of(world, invoice)
+        if outcome == "completed":
+            world.simulator.complete_payment(str(refund.payment_id))
+        world.wait(BY_HAND_AFTER.total_seconds())
+
+        with pytest.raises(Conflict, match=f"Strike says that its payment {refund.payment_id} is {outcome.upper()}$"):
+            act(world, invoice, "retry")
+
+        world.simulator.complete_payment(str(refund.payment_id))
+        drain(world)
+        assert len(payouts(world)) == 1
+        assert refund_of(world, invoice).state is RefundState.SENT
+
+    def test_which_cannot_answer(self, world: World) -> None:
+        invoice = owe(world, "pending@example.com")
+        send(world)
+        world.wait(BY_HAND_AFTER.total_seconds())
+        world.fault("GET", "/v1/payments/*", "error")
+
+        with pytest.raises(Conflict, match="cannot say at the moment what became of its payment: try again later"):
+            act(world, invoice, "retry")
+
+    def test_which_does_not_know_its_payment(self, world: World) -> None:
+        invoice = owe(world, "pending@example.com")
+        send(world)
+        world.simulator.payments.payments.clear()
+        world.wait(BY_HAND_AFTER.total_seconds())
+
+        assert act(world, invoice, "retry").state is RefundState.REQUESTED
+
+    def test_before_a_worker_found_its_payment(self, world: World) -> None:
+        invoice = owe(world, "pending@example.com")
+        send(world)
+        world.wait(BY_HAND_AFTER.total_seconds())
+
+        with pytest.raises(Conflict, match="a worker has just found its payment: look at it again"):
+            retry(
+                world.backend.repository,
+                invoice.strike_invoice_id,
+                "not in the list",
+                world.backend.clock(),
+                at_strike=AtStrike(is_time_known=True),
+            )
 
 
 def send_when_due(world: World, invoice: Invoice) -> None:
