@@ -189,10 +189,15 @@ def _transactions(raw: dict[str, Any]) -> list[dict[str, Any]]:
     rows = value if isinstance(value, list) else []
     found: dict[str, dict[str, Any]] = {}
     for one in rows:
-        if isinstance(one, dict) and one.get("state") == COMPLETED:
+        if isinstance(one, dict) and _is_completed(one.get("state")):
             name = one.get("transactionId")
             found.setdefault(name if isinstance(name, str) and name else repr(one), one)
     return list(found.values())
+
+
+def _is_completed(state: object) -> bool:
+    # In any case: a payment without a known transaction would count as on time.
+    return isinstance(state, str) and state.upper() == COMPLETED
 
 
 def _earliest(transactions: list[dict[str, Any]]) -> datetime | None:

@@ -530,6 +530,16 @@ class TestTransactions:
         assert (invoice.paid_at, invoice.received_sats) == (datetime(2022, 11, 5, 15, 40, tzinfo=UTC), 51_636)
         assert read_paid(fake, strike, [pending]).paid_at is None
 
+    @pytest.mark.parametrize("state", ["completed", "Completed"])
+    def test_a_final_transaction_dates_a_payment_in_any_case(
+        self, fake: FakeStrike, strike: Strike, state: str
+    ) -> None:
+        late = {**transaction("0.00051636", created="T15:40:00"), "state": state}
+
+        invoice = read_paid(fake, strike, [late])
+
+        assert (invoice.paid_at, invoice.received_sats) == (datetime(2022, 11, 5, 15, 40, tzinfo=UTC), 51_636)
+
     @pytest.mark.parametrize("created", ["soon", 5, {}, "0001-01-01T00:00:00+05:00", "9999-12-31T23:59:59-05:00"])
     def test_a_transaction_that_cannot_be_dated_hides_no_other(
         self, fake: FakeStrike, strike: Strike, created: object
