@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urljoin
 
 import pytest
 
@@ -23,11 +24,11 @@ class TestPaymentPage:
     def test_the_link_leads_to_the_payment_page(self, plugin: Plugin, world: World) -> None:
         made = plugin.create()
 
-        for path in (f"/i/{made['id']}", f"/i/{made['id']}/BTC-LN"):
+        for path in (f"/i/{made['id']}", f"/i/{made['id']}/", f"/i/{made['id']}/BTC-LN", f"/i/{made['id']}/BTC-LN/"):
             answer = world.client.get(path)
 
             assert answer.status_code == 302
-            assert answer.headers["Location"].endswith(f"checkout/{plugin.row(made).token}")
+            assert urljoin(path, answer.headers["Location"]) == f"/checkout/{plugin.row(made).token}"
 
     def test_the_shop_of_the_invoice_and_the_origins_of_the_settings_may_frame_it(
         self, make_world: Callable[..., World]

@@ -51,6 +51,20 @@ def test_the_servers_onion_address_is_text(plugin: Plugin) -> None:
     assert plugin.get("server/info")["onion"] == ""
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "server/info", "api-keys/current", "stores", "stores/{store}", "stores/{store}/payment-methods",
+        "stores/{store}/invoices", "stores/{store}/invoices/{invoice}",
+        "stores/{store}/invoices/{invoice}/payment-methods", "stores/{store}/webhooks",
+    ],
+)  # fmt: skip
+def test_a_slash_at_the_end_changes_nothing(plugin: Plugin, path: str) -> None:
+    path = path.replace("{invoice}", plugin.create()["id"])
+
+    assert plugin.get(f"{path}/") == plugin.get(path)
+
+
 class TestRefunds:
     @pytest.mark.parametrize(("method", "path"), REFUNDS)
     def test_they_lack_a_permission_regardless_of_the_key(self, plugin: Plugin, method: str, path: str) -> None:

@@ -43,7 +43,7 @@ MAX_UNIX_TIME = 253_402_300_799
 """The last second of the year 9999."""
 
 
-@blueprint.post("/stores/<store_id>/invoices", strict_slashes=False)
+@blueprint.post("/stores/<store_id>/invoices")
 def create_new(store_id: str) -> Response:
     """Create an invoice. Greenfield has no idempotency: each call creates another one."""
     store = require_store(store_id, Permission.CREATE_INVOICE)
@@ -97,7 +97,7 @@ def show_one(store_id: str, invoice_id: str) -> Response:
     return _json(invoice_text(_find(invoice_id), store, current_backend().clock()))
 
 
-@blueprint.get("/stores/<store_id>/invoices", strict_slashes=False)
+@blueprint.get("/stores/<store_id>/invoices")
 def list_all(store_id: str) -> Response:
     """Invoices, the newest first."""
     store = require_store(store_id, Permission.VIEW_INVOICES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, current_app, redirect, request
+from flask import Response, current_app, redirect, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from lnpay.domain.errors import NotFound
@@ -12,9 +12,10 @@ from lnpay.web.customer.languages import chosen_language, known_language
 from lnpay.web.customer.links import origin_of
 from lnpay.web.customer.pages import MODAL_PATH, ModalView, beside, customer_page
 from lnpay.web.customer.script import MAX_AGE_SECONDS
+from lnpay.web.greenfield.blueprint import SlashBlueprint
 from lnpay.web.greenfield.status import derive_status
 
-blueprint = Blueprint("greenfield_pages", __name__)
+blueprint = SlashBlueprint("greenfield_pages", __name__)
 
 
 @blueprint.get("/i/<invoice_id>")
