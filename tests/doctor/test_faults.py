@@ -333,7 +333,7 @@ class TestWebhook:
     def test_the_address_leads_elsewhere(self, shop: Installation) -> None:
         shop.set(WEBHOOK_URL=f"{shop.world.url}/shop/webhook")
 
-        assert_among(shop.troubles(), "webhook_url", FAIL, "which is not what LNPay's own")
+        assert_among(shop.troubles(), "webhook_url", FAIL, "so it is not LNPay's /webhook")
 
     def test_the_address_cannot_be_reached_and_lnpay_does_not_run(self, shop: Installation) -> None:
         shop.stop()

@@ -96,10 +96,9 @@ def _trouble(url: str, subscriptions: Sequence[Json], record: Record) -> str | N
         return None
     others = " The refusals may come from another subscriber on the account." if len(subscriptions) > 1 else ""
     return (
-        f"Strike's newest call did not arrive ({record.arrived} of the last {record.judged} did). Check that LNPay "
-        f"runs "
-        f"and that {url} reaches it from outside; `subscribe` gives Strike the WEBHOOK_SECRET that is set here. "
-        f"`python main.py doctor` checks all of this.{others}"
+        f"Strike's newest call did not arrive ({record.arrived} of the last {record.judged} did). Check that LNPay is "
+        f"running and that {url} reaches it from outside; `subscribe` sends Strike the WEBHOOK_SECRET that is set "
+        f"here. `python main.py doctor` checks all of this.{others}"
     )
 
 

@@ -29,7 +29,7 @@ from lnpay.monitoring.subscriptions import (
 )
 from lnpay.strike.receive_requests import RECEIVE_COMPLETED
 
-WITHOUT = "payments are found by workers/main_worker.py alone, up to a minute later"
+WITHOUT_WEBHOOKS = "only workers/main_worker.py finds payments, up to a minute later"
 SUBSCRIBE = "python webhook_settings.py subscribe"
 LOOK_AT_SERVER = (
     "check that LNPay runs and that your web server passes this address on to it, without login or redirect"
@@ -40,14 +40,15 @@ def _check_address(target: Target) -> Iterator[Finding]:
     """Check the address, then the secret."""
     url, secret = target.settings.webhook_url, target.settings.webhook_secret
     if not url:
-        yield warn("webhook_url", f"WEBHOOK_URL is not set: {WITHOUT}", "set it, then: " + SUBSCRIBE)
+        yield warn("webhook_url", f"WEBHOOK_URL is not set: {WITHOUT_WEBHOOKS}", "set it, then: " + SUBSCRIBE)
         yield cannot_tell("webhook_secret", "WEBHOOK_URL is not set", "set it, and WEBHOOK_SECRET")
         return
     unsigned = send_probe("POST", url, body=b"{}")
     yield _address(target, unsigned)
     if not secret:
-        advice = "python key_generator.py makes one; put it into config/.env, restart, then: " + SUBSCRIBE
-        yield fail("webhook_secret", f"WEBHOOK_SECRET is not set, so every call is refused: {WITHOUT}", advice)
+        advice = "python key_generator.py generates one; put it into config/.env, restart, then: " + SUBSCRIBE
+        message = f"WEBHOOK_SECRET is not set, so every call is refused: {WITHOUT_WEBHOOKS}"
+        yield fail("webhook_secret", message, advice)
     elif unsigned.code not in ("signature_mismatch", "webhook_not_configured"):
         yield cannot_tell("webhook_secret", "LNPay does not answer at WEBHOOK_URL", "see webhook_url")
     else:
@@ -65,9 +66,7 @@ def _address(target: Target, answer: Answer) -> Finding:
     if answer.code == "webhook_not_configured":
         return ok(name, f"{url} answers")
     if answer.status is not None:
-        return fail(
-            name, f"{url} answers {answer.status}, which is not what LNPay's own /webhook answers", LOOK_AT_SERVER
-        )
+        return fail(name, f"{url} answers {answer.status}, so it is not LNPay's /webhook", LOOK_AT_SERVER)
     if is_server_here(target) and _do_calls_arrive(target):
         return warn(
             name,
@@ -142,7 +141,7 @@ def _check_events(target: Target) -> Iterator[Finding]:
             name,
             f"{text}, and the newest did not",
             f"{SUBSCRIBE} sends WEBHOOK_SECRET to Strike again; then python webhook_settings.py test shows each call. "
-            "The refusals may come from another subscriber of the account",
+            "The refusals may come from another subscriber on the account",
         )
 
 
