@@ -136,8 +136,8 @@ class TestProxy:
         [
             ("real", ("127.0.0.0/8",), None),
             ("says", ("127.0.0.0/8",), "callers can forge their address"),
-            ("nothing", ("127.0.0.0/8",), "does not name its clients"),
-            ("real", ("10.0.0.0/8",), "takes every caller for 127.0.0.1"),
+            ("nothing", ("127.0.0.0/8",), "does not forward client addresses"),
+            ("real", ("10.0.0.0/8",), "sees every caller as 127.0.0.1"),
         ],
     )
     def test_callers_are_distinguished_behind_a_proxy(

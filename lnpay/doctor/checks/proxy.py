@@ -24,17 +24,20 @@ from lnpay.monitoring.exposure import is_this_machine
 FORGED = "203.0.113.7"
 """An address reserved for documentation, which no caller has."""
 
-NOTHING = "the-doctor-s-probe"
+UNKNOWN = "the-doctor-s-probe"
 """A token that does not exist: LNPay answers 404, which proves that the request arrived."""
 
-PATHS = ("/lnpay.js", f"/checkout/{NOTHING}", f"/refund/{NOTHING}", f"/static/{NOTHING}", f"/invoices/{NOTHING}/qr.png")
+PATHS = (
+    "/lnpay.js", f"/checkout/{UNKNOWN}", f"/refund/{UNKNOWN}", f"/static/{UNKNOWN}",
+    f"/invoices/{UNKNOWN}/qr.png",
+)  # fmt: skip
 """One path of each kind that customers need."""
 
-PLUGIN_PATHS = ("/api/v1/health", f"/i/{NOTHING}", "/modal/btcpay.js")
-"""What plugins of BTCPay Server call, and where they lead customers."""
+PLUGIN_PATHS = ("/api/v1/health", f"/i/{UNKNOWN}", "/modal/btcpay.js")
+"""What plugins for BTCPay Server call, and where they send customers."""
 
 MARK = "X-Request-Id"
-"""LNPay echoes it in its answer; another server does not."""
+"""LNPay echoes it in its answer; other servers do not."""
 
 PUBLISH = "have your web server pass {paths} to LNPay, as the files in deploy/proxy do, without login or redirect"
 
@@ -52,17 +55,17 @@ def _check_proxy(target: Target) -> Iterator[Finding]:
     hidden = [first] if not is_ours else []
     hidden += [path for path in others if not _ask(public + path)[1]]
     if hidden:
-        kinds = ", ".join(path.replace(NOTHING, "...") for path in hidden)
+        kinds = ", ".join(path.replace(UNKNOWN, "...") for path in hidden)
         yield fail(name, f"customers cannot reach {kinds} of LNPay at {public}", PUBLISH.format(paths=kinds))
         return
     if _is_for_plugins(target):
         hidden = [path for path in PLUGIN_PATHS if not _ask(public + path)[1]]
     if hidden:
-        kinds = ", ".join(path.replace(NOTHING, "...").replace("health", "...") for path in hidden)
-        advice = f"{PUBLISH.format(paths=kinds)}; if no shop uses a plugin of BTCPay Server, set GREENFIELD=off"
+        kinds = ", ".join(path.replace(UNKNOWN, "...").replace("health", "...") for path in hidden)
+        advice = f"{PUBLISH.format(paths=kinds)}; if no shop uses a plugin for BTCPay Server, set GREENFIELD=off"
         yield warn(name, f"shop plugins and their customers cannot reach {kinds} of LNPay at {public}", advice)
         return
-    trouble = _misnames_callers(target)
+    trouble = _caller_trouble(target)
     if trouble is None:
         yield ok(name, f"customers reach LNPay at {public}, {_through(answer)}")
     else:
@@ -70,18 +73,18 @@ def _check_proxy(target: Target) -> Iterator[Finding]:
 
 
 def _is_for_plugins(target: Target) -> bool:
-    """Whether plugins may call: there is a key for one. A shop without a plugin may use such a key too."""
+    """Whether plugins may call: Greenfield is on, and there is a key, which may also be that of a shop without one."""
     if not target.settings.greenfield:
         return False
     try:
         with target.reading() as tx:
             return any(key.revoked_at is None for key in tx.api_keys.every())
-    except StorageUnavailable:  # `database` says so
+    except StorageUnavailable:  # the finding `database` reports it
         return False
 
 
-def _misnames_callers(target: Target) -> tuple[str, str] | None:
-    """How the proxy misidentifies callers and how to fix it; None if it does not."""
+def _caller_trouble(target: Target) -> tuple[str, str] | None:
+    """How LNPay misidentifies callers behind the proxy, and how to fix it; None if it does not."""
     settings = target.settings
     # A local address needs no proxy, and no stranger can call it.
     if not settings.webhook_secret or is_this_machine(urlsplit(settings.webhook_url).hostname or ""):
@@ -100,11 +103,11 @@ def _misnames_callers(target: Target) -> tuple[str, str] | None:
         return None
     if seen["named"] == "yes":
         return (
-            f"LNPay takes every caller for {seen['peer']}, so one who guesses passwords slows down everyone",
+            f"LNPay sees every caller as {seen['peer']}, so one caller guessing passwords slows down all of them",
             f"if that is your proxy's address, add it to TRUSTED_PROXIES (now {','.join(settings.trusted_proxies)})",
         )
     return (
-        f"the proxy at {seen['peer']} does not name its clients, so LNPay takes every caller for the proxy",
+        f"the proxy at {seen['peer']} does not forward client addresses, so LNPay sees every caller as the proxy",
         "configure it to set X-Forwarded-For to the caller's address, as the files in deploy/proxy do",
     )
 
