@@ -52,7 +52,7 @@ class Target:
         return self._repository.unreadable.in_words()
 
     def calls_left(self) -> int:
-        """How many of Strike's "other" calls may still be made in these ten minutes. Raises StorageUnavailable."""
+        """How many calls in the bucket "other" are left in the current ten minutes. Raises StorageUnavailable."""
         with self.reading():
             return Budget(self._repository).remaining()
 

@@ -226,7 +226,7 @@ class TestStrike:
         troubles = shop.troubles()
 
         assert_among(troubles, "strike_budget", FAIL, "locked us out (other) until")
-        assert_among(troubles, "strike", FAIL, "refuses our calls")
+        assert_among(troubles, "strike", FAIL, "rate limiting")
 
 
 class TestPrices:

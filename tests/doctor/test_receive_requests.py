@@ -54,7 +54,7 @@ def test_an_account_that_cannot_invoice_bitcoin_is_good_enough(by_request: Insta
     by_request.simulator.config.invoiceable_currencies = ["USD"]
 
     assert by_request.troubles() == {}
-    assert "it cannot issue invoices in bitcoin, and needs none" in message_of(by_request, "strike_invoicing")
+    assert "it cannot issue invoices in bitcoin, and need not" in message_of(by_request, "strike_invoicing")
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_without_an_invoice_only_another_currency_cannot_be_judged(
 
     assert set(troubles) == names
     if names:
-        assert_only(troubles, "strike_invoicing", WARN, "Strike names the account only in invoices")
+        assert_only(troubles, "strike_invoicing", WARN, "Strike identifies the account only in its invoices")
         assert "EUR" in (troubles["strike_invoicing"].advice or "")
 
 

@@ -38,7 +38,7 @@ OWED = (
 NO_SUCH_ID = "00000000-0000-0000-0000-000000000000"
 """An id that does not exist, so a call about it has no effect."""
 
-NEW_KEY = "make a key at https://dashboard.strike.me with the scopes that README.md names, and put it into config/.env"
+NEW_KEY = "create a key at https://dashboard.strike.me with the scopes listed in README.md, and put it into config/.env"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ REQUESTS = (
     ),
     _Probe("partner.receive-request.read", "GET", f"/receive-requests/{NO_SUCH_ID}/receives", Bucket.OTHER),
 )  # fmt: skip
-"""An expiry that is refused: without one, a request would be created."""
+"""The create call sends an expiry that Strike refuses: without it, a receive request would be created."""
 
 SELLING = (
     _Probe("partner.rates.ticker", "GET", "/rates/ticker", Bucket.RATES, is_vital=False),
@@ -96,7 +96,7 @@ def _check_key(target: Target) -> Iterator[Finding]:
     if answer.status == 401:
         yield fail("strike_key", "Strike rejects STRIKE_API_KEY", NEW_KEY)
         yield cannot_tell("strike_scopes", "Strike rejects the key", "see strike_key")
-    elif _is_telling(answer):
+    elif _was_key_checked(answer):
         yield ok("strike_key", "Strike accepts STRIKE_API_KEY")
         yield _scopes(target)
     else:
@@ -106,7 +106,7 @@ def _check_key(target: Target) -> Iterator[Finding]:
 
 def _no_answer(error: StrikeError) -> Iterator[Finding]:
     if error.status == 429:
-        yield fail("strike", "Strike refuses our calls for now", "wait: it ends automatically; see strike_budget")
+        yield fail("strike", "Strike is rate limiting LNPay", "wait: it ends automatically; see strike_budget")
     # If our own budget stopped the call, nothing is known about Strike, and `strike_budget` says so.
     elif error.retry_after_seconds is None:
         yield fail("strike", error.message, "check this machine's network, DNS and firewall, and STRIKE_API_URL")
@@ -124,7 +124,7 @@ def _reach(answer: StrikeAnswer) -> Finding:
     return ok("strike", "Strike answers")
 
 
-def _is_telling(answer: StrikeAnswer) -> bool:
+def _was_key_checked(answer: StrikeAnswer) -> bool:
     """Whether Strike has evaluated the key."""
     return answer.status < 500 and (answer.status != 403 or answer.code is not None)
 
@@ -141,7 +141,7 @@ def _clock(offset: ClockOffset | None) -> Finding:
         name,
         f"this machine's clock is {in_words(offset.ahead)} {side} Strike's ({offset.in_words})",
         "let the system set it (timedatectl set-ntp true; on Windows w32tm /resync): "
-        "retries, reports and the daily limit of refunds follow it, and shops refuse messages from another time",
+        "retries, reports and the daily refund limit rely on it, and shops refuse messages with a wrong timestamp",
     )
 
 
@@ -150,7 +150,7 @@ def _scopes(target: Target) -> Finding:
     probes = receiving + SELLING + (REFUNDING if target.settings.refunds_enabled else ())
     answers = [(probe, target.strike.ask(probe.method, probe.path, probe.bucket, body=probe.body)) for probe in probes]
     missing = [probe for probe, answer in answers if answer.status == 403 and answer.code is not None]
-    unknown = [probe.scope for probe, answer in answers if not _is_telling(answer)]
+    unknown = [probe.scope for probe, answer in answers if not _was_key_checked(answer)]
     if missing:
         say = fail if any(probe.is_vital for probe in missing) else warn
         return say("strike_scopes", f"the key lacks {', '.join(probe.scope for probe in missing)}", NEW_KEY)
@@ -184,7 +184,7 @@ def _check_invoicing(target: Target) -> Iterator[Finding]:
 
 
 def _newest_invoice(target: Target) -> StrikeInvoice | None:
-    """None without one, or if the key may not read invoices and needs not."""
+    """None if there is none, or if the key may not read invoices and does not need to."""
     try:
         return target.strike.newest_invoice()
     except StrikeRejected as error:
@@ -196,9 +196,9 @@ def _newest_invoice(target: Target) -> StrikeInvoice | None:
 def _without_invoices(name: str, target: Target) -> Finding:
     if _is_by_request(target):
         currency = target.settings.settle_in
-        advice = f"make sure in Strike's app that the account holds {currency}"
-        return cannot_tell(name, "Strike names the account only in invoices, and there are none", advice)
-    return cannot_tell(name, "the account has no invoice yet", "make one for a small amount, then run this again")
+        advice = f"make sure in Strike's app that the account can hold {currency}"
+        return cannot_tell(name, "Strike identifies the account only in its invoices, and there are none", advice)
+    return cannot_tell(name, "the account has no invoice yet", "create one for a small amount, then run this again")
 
 
 def _profile(name: str, profile: dict[str, Any]) -> Finding:
@@ -219,14 +219,14 @@ def _is_by_request(target: Target) -> bool:
 def _target_profile(name: str, profile: dict[str, Any], settle_in: str) -> Finding:
     """Whether payments of receive requests can be credited in SETTLE_IN."""
     currencies = [one for one in profile.get("currencies") or () if isinstance(one, dict)]
-    there = sorted(str(one.get("currency")) for one in currencies if one.get("isAvailable") is True)
-    can_invoice = "" if _can_invoice_bitcoin(profile) else "; it cannot issue invoices in bitcoin, and needs none"
-    if settle_in in there:
-        return ok(name, f"the account can be credited in {settle_in}{can_invoice}")
+    available = sorted(str(one.get("currency")) for one in currencies if one.get("isAvailable") is True)
+    no_invoices = "" if _can_invoice_bitcoin(profile) else "; it cannot issue invoices in bitcoin, and need not"
+    if settle_in in available:
+        return ok(name, f"the account can be credited in {settle_in}{no_invoices}")
     return fail(
         name,
         f"SETTLE_IN is {settle_in}, which the account does not have, so payments cannot be credited in it",
-        f"set SETTLE_IN to one of {', '.join(there)}" if there else "ask Strike's support",
+        f"set SETTLE_IN to one of {', '.join(available)}" if available else "ask Strike's support",
     )
 
 
@@ -280,13 +280,13 @@ def _check_budget(target: Target) -> Iterator[Finding]:
     elif left <= FEW_CALLS:
         yield warn(name, *_spent(left))
     else:
-        yield ok(name, f"{left} calls are left in these ten minutes")
+        yield ok(name, f"{left} calls are left in the current ten minutes")
 
 
 def _spent(left: int) -> tuple[str, str]:
     return (
-        f"{left or 'no'} calls to Strike are left in these ten minutes",
-        "wait ten minutes; if it happens again, let the workers run less often, and see what else uses this database",
+        f"{left or 'no'} calls to Strike are left in the current ten minutes",
+        "wait ten minutes; if it happens again, run the workers less often, and find out what else uses this database",
     )
 
 
