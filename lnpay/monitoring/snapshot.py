@@ -68,7 +68,7 @@ class Snapshot:
     unsettled: payments that Strike lists and that could not be settled.
     refund_seconds: since the oldest refund of each open state is owed, or in flight.
     blocked_seconds: how long Strike still refuses calls of a bucket.
-    workers: by worker and host; a worker that has never made a pass is there without a host.
+    workers: by worker and host; a worker that has never run is there without a host.
     stalled: how much work of each kind has not moved for an hour; see `lnpay.monitoring.stalled`.
     archived: what ARCHIVE_AFTER has archived so far.
     """

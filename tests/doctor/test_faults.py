@@ -535,7 +535,7 @@ class TestDatabase:
             with shop.rows() as tx:
                 counted = tx.limits.calls_since(Bucket.OTHER, shop.now() - HOUR, 60)
 
-        assert {finding.message for finding in troubles.values()} == {"it has never made a pass"}
+        assert {finding.message for finding in troubles.values()} == {"it has never run"}
         assert counted > 0
 
 
@@ -568,7 +568,7 @@ class TestWork:
     def test_a_worker_was_never_started(self, shop: Installation) -> None:
         shop.execute("DELETE FROM heartbeats WHERE worker = 'expired'")
 
-        assert_only(shop.troubles(), "worker_expired", WARN, "never made a pass")
+        assert_only(shop.troubles(), "worker_expired", WARN, "never run")
         assert "--with-workers" in shop.troubles()["worker_expired"].advice
 
     def test_a_worker_is_in_trouble(self, shop: Installation) -> None:
@@ -583,7 +583,7 @@ class TestWork:
             tx.heartbeats.beat(Heartbeat("main", shop.now() - hours * HOUR, "Strike does not answer"))
             tx.heartbeats.beat(Heartbeat("main", shop.now(), "Strike does not answer"))
 
-        assert_only(shop.troubles(), "worker_main", verdict, "in trouble, as for ")
+        assert_only(shop.troubles(), "worker_main", verdict, "with an error, as has every pass for ")
 
     def test_strike_could_not_be_asked_about_an_invoice_for_long(self, shop: Installation) -> None:
         overdue = f"{shop.now() - 2 * HOUR:%Y-%m-%d %H:%M:%S.%f}"
@@ -613,7 +613,7 @@ class TestWork:
         owe(shop)
         fly(shop, since=age)
 
-        assert_only(shop.troubles(), "refunds_in_flight", verdict, "1 under way, the oldest for")
+        assert_only(shop.troubles(), "refunds_in_flight", verdict, "1 in flight, the oldest for")
 
     def test_a_refund_of_which_strike_cannot_tell(self, shop: Installation) -> None:
         owe(shop)

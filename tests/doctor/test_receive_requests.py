@@ -130,4 +130,4 @@ def test_workers_that_were_never_started_are_a_failure(by_request: Installation)
 def test_either_worker_is_enough_to_refund_an_incomplete_payment(by_request: Installation) -> None:
     by_request.execute("DELETE FROM heartbeats WHERE worker = 'main'")
 
-    assert_only(by_request.troubles(), "worker_main", WARN, "never made a pass")
+    assert_only(by_request.troubles(), "worker_main", WARN, "never run")

@@ -654,7 +654,7 @@ class TestOverview:
         page = shop.client.get("/admin").text
 
         assert "Nothing needs your attention" in page
-        assert page.count("has never made a pass") == 3
+        assert page.count("has never run") == 3
 
     def test_it_says_how_workers_provider_and_price_stand(self, shop: World) -> None:
         shop.sell()
@@ -668,7 +668,7 @@ class TestOverview:
 
         assert "last ran 1 minute ago" in page
         assert "the price is not known" in page
-        assert page.count("has never made a pass") == 1
+        assert page.count("has never run") == 1
         assert "Strike asks to wait until" in page
         assert "by CoinGecko" in page
         assert "of 1,000 in ten minutes" in page

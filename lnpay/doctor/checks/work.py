@@ -29,10 +29,10 @@ MOST_LISTED = 5
 LATE = timedelta(minutes=15)
 VERY_LATE = timedelta(hours=1)
 
-ENDING = ("main", "expired")
-"""The workers that end unpaid invoices: either is enough to refund an incomplete payment."""
+EXPIRING_WORKERS = ("main", "expired")
+"""The workers that expire unpaid invoices: either is enough to refund an incomplete payment."""
 
-WAITING_FOR_A_PERSON = (RefundState.HELD, RefundState.NEEDS_ADDRESS)
+WAITING_FOR_OPERATOR = (RefundState.HELD, RefundState.NEEDS_ADDRESS)
 UNSENT = (RefundState.REQUESTED, RefundState.QUOTED, RefundState.FAILED)
 
 SEE = "python main.py refunds list"
@@ -51,15 +51,15 @@ def _check_refunds(target: Target) -> Iterator[Finding]:
         stuck = tx.refunds.count_stuck()
     yield _in_flight(target, open_ones.get(RefundState.IN_FLIGHT), stuck)
     yield _unsent(target, [open_ones[state] for state in UNSENT if state in open_ones])
-    yield _for_a_person(open_ones)
+    yield _waiting(open_ones)
 
 
-def _in_flight(target: Target, flying: Waiting | None, stuck: int) -> Finding:
+def _in_flight(target: Target, refunds: Waiting | None, stuck: int) -> Finding:
     name = "refunds_in_flight"
-    if flying is None:
+    if refunds is None:
         return ok(name, "none")
-    age = target.clock() - flying.since
-    text = f"{flying.count} under way, the oldest for {in_words(age)}"
+    age = target.clock() - refunds.since
+    text = f"{refunds.count} in flight, the oldest for {in_words(age)}"
     if stuck:
         return fail(
             name,
@@ -80,12 +80,12 @@ def _unsent(target: Target, waiting: list[Waiting]) -> Finding:
     text = f"{sum(one.count for one in waiting)} to be sent, the oldest for {in_words(age)}"
     if age <= VERY_LATE:
         return ok(name, text)
-    return warn(name, text, f"{SEE} says why: usually a wallet that does not answer, a high fee, or too little money")
+    return warn(name, text, f"{SEE} says why: usually an unreachable wallet, a high fee, or a low balance")
 
 
-def _for_a_person(open_ones: Mapping[RefundState, Waiting]) -> Finding:
+def _waiting(open_ones: Mapping[RefundState, Waiting]) -> Finding:
     name = "refunds_waiting"
-    counts = {state: open_ones[state].count for state in WAITING_FOR_A_PERSON if state in open_ones}
+    counts = {state: open_ones[state].count for state in WAITING_FOR_OPERATOR if state in open_ones}
     if not counts:
         return ok(name, "none is waiting for you")
     text = ", ".join(f"{count} {state}" for state, count in counts.items())
@@ -102,7 +102,7 @@ def _check_late_payments(target: Target) -> Iterator[Finding]:
         text = f"{len(held)} held for your decision, the oldest for {age}"
         yield warn(name, text, f"{SEE}, then: refunds accept if you still deliver the order, refunds approve if not")
     elif settings.late_payments is LatePayments.ACCEPT and not settings.rate_max_spread_percent:
-        text = "accepted by the price of one source alone, as RATE_MAX_SPREAD_PERCENT is 0"
+        text = "accepted on the price of a single source, because RATE_MAX_SPREAD_PERCENT is 0"
         yield warn(name, text, "set RATE_MAX_SPREAD_PERCENT, or LATE_PAYMENTS to hold or refund")
     else:
         yield ok(name, _LATE_WORDS[settings.late_payments].format(settings.late_accept_percent))
@@ -125,20 +125,20 @@ def _check_workers(target: Target) -> Iterator[Finding]:
     with target.reading() as tx:
         beats = tx.heartbeats.every()
     has_several = len({beat.host for beat in beats}) > 1
-    is_any_ending = any(beat.worker in ENDING for beat in beats)
+    is_any_expiring = any(beat.worker in EXPIRING_WORKERS for beat in beats)
     for worker in WORKER_INTERVALS:
         own = [beat for beat in beats if beat.worker == worker]
         if not own:
-            yield _never_passed(target, worker, is_any_ending=is_any_ending)
+            yield _never_ran(target, worker, is_any_expiring=is_any_expiring)
         for beat in own:
             yield _worker(target, beat, f"on {beat.host or 'a host without a name'}: " if has_several else "")
 
 
-def _never_passed(target: Target, worker: str, *, is_any_ending: bool) -> Finding:
-    """A warning, as webhooks also report payments. But no webhook reports that an underpaid invoice has expired."""
-    name, text, start = f"worker_{worker}", "it has never made a pass", START.format(name=FILES[worker])
+def _never_ran(target: Target, worker: str, *, is_any_expiring: bool) -> Finding:
+    """A warning, because webhooks also report payments. But no webhook says that an underpaid invoice has expired."""
+    name, text, start = f"worker_{worker}", "it has never run", START.format(name=FILES[worker])
     is_by_request = target.settings.receive_with is ReceiveWith.RECEIVE_REQUEST
-    if is_by_request and worker in ENDING and not is_any_ending:
+    if is_by_request and worker in EXPIRING_WORKERS and not is_any_expiring:
         return fail(name, f"{text}: without it a customer who paid less than the price is not refunded", start)
     return warn(name, text, start)
 
@@ -151,9 +151,9 @@ def _worker(target: Target, beat: Heartbeat, where: str) -> Finding:
         return (fail if age > VERY_LATE else warn)(name, text, f"check that it is started: {start}")
     if beat.trouble is not None:
         troubled = target.clock() - (beat.troubled_since or beat.ended_at)
-        lasting = f", as for {in_words(troubled)}" if troubled > LATE else ""
+        lasting = f", as has every pass for {in_words(troubled)}" if troubled > LATE else ""
         say = fail if troubled > VERY_LATE else warn
-        return say(name, f"{text} in trouble{lasting}: {beat.trouble}", "do what it says; the log has more")
+        return say(name, f"{text} with an error{lasting}: {beat.trouble}", "do what it says; the log has more")
     return ok(name, text)
 
 
@@ -166,7 +166,7 @@ def _check_invoices(target: Target) -> Iterator[Finding]:
         advice = "check that the workers run and what they report, and that this machine reaches Strike"
         yield fail("invoices_unread", "; ".join(words), advice)
     else:
-        yield ok("invoices_unread", "none: every invoice past its deadline was checked at Strike")
+        yield ok("invoices_unread", "none: every invoice past its deadline was checked with Strike")
 
 
 def _check_payments(target: Target) -> Iterator[Finding]:
