@@ -50,8 +50,8 @@ def send_probe(
     return Answer(answer.status_code, _code(answer.content), headers=named)
 
 
-def place_of(url: str) -> str:
-    """Scheme, host and port of a URL. The other parts may hold a secret and are not shown."""
+def origin_of(url: str) -> str:
+    """A URL's scheme, host and port. Its other parts may contain a secret and are not shown."""
     parts = urlsplit(url)
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{parts.hostname}{port}"

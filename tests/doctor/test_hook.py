@@ -30,7 +30,7 @@ def examine_hook(shop: Installation, files: HookFiles) -> Finding:
         (OWN, SHIPPED, OK, "own.py is used"),
         ("def deliver(event)\n", SHIPPED, FAIL, "line 1"),
         (None, OWN, WARN, "the next upgrade overwrites it"),
-        (OWN, OWN, WARN, "has no effect beside"),
+        (OWN, OWN, WARN, "it is not used, because"),
         (SHIPPED, SHIPPED, WARN, "is an unchanged default"),
     ],
 )

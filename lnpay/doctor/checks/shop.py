@@ -16,7 +16,7 @@ from lnpay.doctor.findings import (
     warn,
 )
 from lnpay.doctor.formatting import in_words
-from lnpay.doctor.http_probe import Answer, place_of, send_probe
+from lnpay.doctor.http_probe import Answer, origin_of, send_probe
 from lnpay.doctor.target import Target
 from lnpay.domain.errors import HookUnusable, LnpayError, ShopRefused
 from lnpay.repository.queries.figures import Waiting
@@ -36,7 +36,7 @@ PROBE_TIMEOUT = (3.0, 6.0)
 FIX = "check that the shop runs and that DELIVERY_URL in config/.env is its exact address; redirects are not followed"
 """What to do about an address that does not accept messages."""
 
-_SAYS_NOTHING = (405, 501)
+_OPTIONS_UNSUPPORTED = (405, 501)
 """Statuses with which servers reject OPTIONS although they accept other methods."""
 
 
@@ -45,22 +45,22 @@ def _check_address(target: Target) -> Iterator[Finding]:
     if not target.settings.delivery_events:
         yield ok("delivery_url", "not used: DELIVERY_EVENTS is none")
         return
-    place = place_of(target.settings.delivery_url)
+    origin = origin_of(target.settings.delivery_url)
     answer = send_probe("OPTIONS", target.settings.delivery_url, timeout=PROBE_TIMEOUT)
-    seen = f"the shop at {place}"
+    shop = f"the shop at {origin}"
     if answer.status is None:
-        yield _unreachable(target, seen, answer)
-    elif answer.status in _SAYS_NOTHING:
-        yield _unclear(target, f"{seen} answers {answer.status} to OPTIONS", answer)
+        yield _unreachable(target, shop, answer)
+    elif answer.status in _OPTIONS_UNSUPPORTED:
+        yield _unclear(target, f"{shop} answers {answer.status} to OPTIONS", answer)
     elif trouble := _trouble_of(answer):
-        yield _refused(target, f"{seen}: {trouble}, and a message would be refused in the same way", FIX)
+        yield _refused(target, f"{shop}: {trouble}, and a message would be refused in the same way", FIX)
     else:
-        yield ok("delivery_url", f"{seen} answers")
+        yield ok("delivery_url", f"{shop} answers")
 
 
 def _trouble_of(answer: Answer) -> str:
     """Why a delivery with this answer would fail; empty if it would not."""
-    assert answer.status is not None  # noqa: S101 - the caller has looked
+    assert answer.status is not None  # noqa: S101 - the caller has checked
     try:
         require_accepted(answer.status)
     except ShopRefused:
@@ -74,31 +74,31 @@ def _does_allow_post(answer: Answer) -> bool | None:
     return None if allowed is None else "POST" in (method.strip().upper() for method in allowed.split(","))
 
 
-def _unreachable(target: Target, seen: str, answer: Answer) -> Finding:
+def _unreachable(target: Target, shop: str, answer: Answer) -> Finding:
     if answer.is_slow:
-        slow = f"{seen}: {answer.trouble}; a delivery fails after {ANSWER_SECONDS} seconds"
+        slow = f"{shop}: {answer.trouble}; a delivery fails after {ANSWER_SECONDS} seconds"
         return warn("delivery_url", slow, "have the shop answer first and process the message later")
-    return _refused(target, f"{seen}: {answer.trouble}", FIX)
+    return _refused(target, f"{shop}: {answer.trouble}", FIX)
 
 
 def _unclear(target: Target, seen: str, answer: Answer) -> Finding:
     allows = _does_allow_post(answer)
     if allows is False:
-        return _refused(target, f"{seen} and allows no POST", FIX)
-    if allows or _took_something(target):
+        return _refused(target, f"{seen} and does not allow POST", FIX)
+    if allows or _has_recent_delivery(target):
         return ok("delivery_url", f"{seen}; {'it allows POST' if allows else 'it accepted a message in the last hour'}")
     advice = "make a small payment and run this again within an hour, or have the shop answer OPTIONS with Allow: POST"
     return cannot_tell("delivery_url", f"{seen}, which does not show whether it accepts messages", advice)
 
 
 def _refused(target: Target, seen: str, advice: str) -> Finding:
-    if _took_something(target):
+    if _has_recent_delivery(target):
         return warn("delivery_url", f"{seen}; yet a message was accepted in the last hour", advice)
     return fail("delivery_url", seen, advice)
 
 
-def _took_something(target: Target) -> bool:
-    """A delivery succeeded lately. The merchant's own hook may not use DELIVERY_URL at all."""
+def _has_recent_delivery(target: Target) -> bool:
+    """Whether a delivery succeeded recently. The merchant's own hook may not use DELIVERY_URL at all."""
     try:
         with target.reading() as tx:
             last = tx.backlog.last_delivered_at()
@@ -148,13 +148,13 @@ def _check_hook(target: Target) -> Iterator[Finding]:
         yield fail(name, error.message, "fix the file: LNPay does not start with it")
         return
     if is_shipped_changed(files):
-        used = "" if hook_in_use(files) == shipped else f", and has no effect beside {own}"
-        advice = (
-            f"copy it to {own} and restore the original" if hook_in_use(files) == shipped else "restore the original"
-        )
-        yield warn(name, f"{shipped} was changed: the next upgrade overwrites it{used}", advice)
+        if hook_in_use(files) == shipped:
+            unused, advice = "", f"copy it to {own} and restore the original"
+        else:
+            unused, advice = f", and it is not used, because {own} replaces it", "restore the original"
+        yield warn(name, f"{shipped} was changed: the next upgrade overwrites it{unused}", advice)
     elif is_own_a_default(files):
-        yield warn(name, f"{own} is an unchanged default", "remove it, so that upgrades can improve the default")
+        yield warn(name, f"{own} is an unchanged default", "remove it: the default is updated by upgrades")
     else:
         yield ok(name, f"{hook_in_use(files)} is used")
 
