@@ -29,7 +29,7 @@ def test_tables_that_were_only_added_to_are_used_and_left_as_they_are(repository
 
     condition = look(str(repository.engine.url.render_as_string(hide_password=False)))
     assert (condition.version, condition.serves(SCHEMA_VERSION), condition.serves("0001")) == (NEWER, True, False)
-    assert "can use it meanwhile" in str(database_checks._schema(condition))
+    assert "can still use it" in str(database_checks._schema(condition))
 
 
 def test_tables_that_need_newer_code_are_refused_with_its_version(repository: Repository) -> None:

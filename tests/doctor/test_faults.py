@@ -243,7 +243,7 @@ class TestPrices:
         for path in ("/coingecko/*", "/coinbase/*", "/v1/rates/*"):
             shop.fault("GET", path, "error", status=500)
 
-        assert_among(shop.troubles(), "rates", FAIL, "no invoice can be made")
+        assert_among(shop.troubles(), "rates", FAIL, "no invoice can be created")
 
     def test_one_is_left(self, shop: Installation) -> None:
         for path in ("/coingecko/*", "/v1/rates/*"):

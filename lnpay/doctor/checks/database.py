@@ -25,7 +25,7 @@ FIRST_START = "python main.py creates the tables when it starts"
 def _check_database(target: Target) -> Iterator[Finding]:
     condition = target.condition
     if condition.trouble is not None:
-        yield fail(NAMES[0], f"{_place(condition)}: {condition.trouble}", _way_in(condition))
+        yield fail(NAMES[0], f"{_place(condition)}: {condition.trouble}", _access_advice(condition))
         for name in NAMES[1:]:
             yield cannot_tell(name, "the database cannot be read", "see database")
         return
@@ -42,12 +42,12 @@ def _place(condition: Condition) -> str:
     return "PostgreSQL" if condition.path is None else str(condition.path)
 
 
-def _way_in(condition: Condition) -> str:
+def _access_advice(condition: Condition) -> str:
     if condition.path is None:
         return "check that PostgreSQL runs and accepts the user, password and database in DATABASE_URL"
     if not condition.path.exists():
         return f"if LNPay was never started here: {FIRST_START}. Otherwise DATABASE_URL names the wrong file"
-    return "run this as LNPay's user; if you did, make the file readable for it, or restore a backup"
+    return "run this as LNPay's user; if you did, give that user access to the file, or restore a backup"
 
 
 def _schema(condition: Condition) -> Finding:
@@ -57,12 +57,12 @@ def _schema(condition: Condition) -> Finding:
     if version is None:
         return fail(name, "there are no tables", FIRST_START)
     if condition.serves(SCHEMA_VERSION):
-        message = f"version {version} was created by a newer LNPay; this one ({SCHEMA_VERSION}) can use it meanwhile"
+        message = f"version {version} was created by a newer LNPay; this one ({SCHEMA_VERSION}) can still use it"
         return warn(name, message, "finish the upgrade: install the newer LNPay here too")
     if version > SCHEMA_VERSION:
         advice = "install that version, or restore the backup made before the upgrade"
         return fail(name, f"version {version} was created by a newer LNPay; this one needs {SCHEMA_VERSION}", advice)
-    advice = "make a backup (python main.py backup FILE), then restart LNPay: it brings the tables up to date"
+    advice = "make a backup (python main.py backup FILE), then restart LNPay: it upgrades the tables"
     return fail(name, f"version {version} is older than the {SCHEMA_VERSION} that this LNPay needs", advice)
 
 
@@ -114,7 +114,7 @@ def _rows(target: Target) -> Finding:
     unreadable = target.unreadable_rows()
     if unreadable is None:
         return ok(name, "the newest rows of every table, and all that need work, can be read")
-    advice = "stop LNPay, make a backup, and repair these rows or restore them; until then they are not worked on"
+    advice = "stop LNPay, make a backup, and repair or restore these rows; until then LNPay skips them"
     return fail(name, unreadable, advice)
 
 

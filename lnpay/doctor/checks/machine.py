@@ -17,8 +17,8 @@ from lnpay.doctor.findings import (
 from lnpay.doctor.target import Target
 
 MEGABYTE = 1_000_000
-LITTLE_ROOM = 1_000 * MEGABYTE
-NO_ROOM = 100 * MEGABYTE
+WARN_BELOW = 1_000 * MEGABYTE
+FAIL_BELOW = 100 * MEGABYTE
 
 
 def settings_are_wrong(problems: Sequence[str]) -> Finding:
@@ -34,7 +34,7 @@ def settings_are_wrong(problems: Sequence[str]) -> Finding:
 def _check_settings(target: Target) -> Iterator[Finding]:
     file = target.settings.env_file
     if not file.is_file():
-        yield ok("settings", f"read from the environment alone: there is no {file}")
+        yield ok("settings", f"read from the environment only: there is no {file}")
         yield ok("settings_file", "there is none")
         return
     yield ok("settings", f"read from {file} and the environment")
@@ -51,11 +51,11 @@ def _check_disk(target: Target) -> Iterator[Finding]:
     path = target.condition.path or target.settings.env_file
     folder = next(one for one in path.absolute().parents if one.exists())
     free = shutil.disk_usage(folder).free
-    text = f"{free // MEGABYTE:,} MB are free where {folder} is"
-    if free >= LITTLE_ROOM:
+    text = f"{free // MEGABYTE:,} MB are free on the disk of {folder}"
+    if free >= WARN_BELOW:
         yield ok("disk", text)
     else:
-        yield (fail if free < NO_ROOM else warn)(
+        yield (fail if free < FAIL_BELOW else warn)(
             "disk", text, "free some space: on a full disk no payment can be recorded"
         )
 

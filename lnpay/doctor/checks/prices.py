@@ -25,7 +25,7 @@ SOURCES = ("coingecko", "coinbase", "strike")
 ANSWER_SECONDS = 8.0
 """Deadline for all sources together; a slower source would also keep customers waiting."""
 
-REACH = "check this machine's network and firewall; invoices are still created while another source answers"
+CHECK_NETWORK = "check this machine's network and firewall; invoices are still created while another source answers"
 
 Answer = Rate | RateSourceError | None
 """A price, the reason why there is none, or None if the source does not know the currency."""
@@ -58,7 +58,7 @@ def _source_finding(target: Target, source: str, answer: Answer) -> Finding:
     name, currency = f"rate_{source}", target.settings.currency
     if isinstance(answer, RateSourceError):
         # Without the library's error class, which follows the colon.
-        return warn(name, f"{source} {answer.message.partition(':')[0]}", REACH)
+        return warn(name, f"{source} {answer.message.partition(':')[0]}", CHECK_NETWORK)
     if answer is None:
         return ok(name, f"{source} does not have {currency}: the other sources are used")
     age = in_words(target.clock() - answer.as_of)
@@ -75,26 +75,27 @@ def _agreement(target: Target, rates: Mapping[str, Rate], *, has_others: bool) -
     """has_others: whether a second source knows the currency, or did not say that it does not."""
     name, most = "rates", target.settings.rate_max_spread_percent
     if not rates:
-        return fail(name, "there is no price: no invoice can be made", "check the three sources above")
+        return fail(name, "there is no price: no invoice can be created", "check the three sources above")
     if not most:
         return ok(name, "RATE_MAX_SPREAD_PERCENT is 0: prices are not compared")
     if len(rates) == 1:
-        return _lonely(name, next(iter(rates)), has_others=has_others)
+        return _single_source(name, next(iter(rates)), has_others=has_others)
     # LNPay compares the first two sources that answer, in this order.
     spreads = {pair: _spread_percent(*(rates[one] for one in pair)) for pair in combinations(rates, 2)}
     widest = max(spreads, key=lambda pair: spreads[pair])
     text = f"{widest[0]} and {widest[1]} differ by {spreads[widest]:.2f} percent"
     if spreads[widest] <= most:
         return ok(name, text)
-    say, then = (fail, "no invoice can be made") if next(iter(spreads.values())) > most else (warn, "one is wrong")
+    say, then = (fail, "no invoice can be created") if next(iter(spreads.values())) > most else (warn, "one is wrong")
     return say(
         name,
         f"{text}, more than RATE_MAX_SPREAD_PERCENT={most}: {then}",
-        "wait, and compare both with a third price. If your currency has two markets, raise RATE_MAX_SPREAD_PERCENT",
+        "wait, and compare both with a third price. If markets differ that much in your currency, raise "
+        "RATE_MAX_SPREAD_PERCENT",
     )
 
 
-def _lonely(name: str, source: str, *, has_others: bool) -> Finding:
+def _single_source(name: str, source: str, *, has_others: bool) -> Finding:
     if not has_others:
         return ok(name, f"only {source} has this currency: its price is trusted")
     advice = "it is trusted for now; check the other sources above"
