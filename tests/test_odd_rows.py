@@ -15,7 +15,7 @@ from sqlalchemy.exc import DataError, DBAPIError, ProgrammingError
 
 from lnpay.commands import add_commands
 from lnpay.doctor.checks import work
-from lnpay.doctor.runner import make_checks
+from lnpay.doctor.runner import run_checks
 from lnpay.doctor.target import Target
 from lnpay.domain.errors import LnpayError
 from lnpay.domain.model import Heartbeat, Invoice
@@ -290,7 +290,7 @@ class Walk:
         target = Target(settings, backend.clock, condition, backend.strike, [], backend.repository)
         if target.unreadable_rows() is None:
             self.wrong.append("the doctor finds no row that cannot be read")
-        for finding in make_checks(work.CHECKS, target):
+        for finding in run_checks(work.CHECKS, target):
             if "the check itself failed" in finding.message:
                 self.wrong.append(f"doctor {finding.name}: {finding.message}")
 

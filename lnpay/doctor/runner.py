@@ -58,17 +58,17 @@ class _Notes:
 def examine(settings: Settings, clock: Clock = utc_now) -> list[Finding]:
     """Run every check. Returns at least one finding of each name, in a fixed order, even if everything is broken."""
     with open_target(settings, clock) as target:
-        return make_checks(CHECKS, target)
+        return run_checks(CHECKS, target)
 
 
-def make_checks(checks: Sequence[Check], target: Target) -> list[Finding]:
+def run_checks(checks: Sequence[Check], target: Target) -> list[Finding]:
     """Run `checks` in parallel. One that fails or hangs does not hide the findings of the others."""
     notes = [_Notes() for _ in checks]
-    run_parallel([partial(_make, *one, target) for one in zip(checks, notes, strict=True)], LIMIT_SECONDS)
+    run_parallel([partial(_run, *one, target) for one in zip(checks, notes, strict=True)], LIMIT_SECONDS)
     return [finding for one in zip(checks, notes, strict=True) for finding in _complete(*one)]
 
 
-def _make(check: Check, notes: _Notes, target: Target) -> None:
+def _run(check: Check, notes: _Notes, target: Target) -> None:
     try:
         for finding in check.run(target):
             notes.findings.append(finding)
@@ -84,5 +84,5 @@ def _make(check: Check, notes: _Notes, target: Target) -> None:
 def _complete(check: Check, notes: _Notes) -> list[Finding]:
     """The findings, with "cannot tell" for each missing one."""
     found = list(notes.findings)
-    told = {finding.name for finding in found}
-    return found + [cannot_tell(name, notes.trouble, notes.advice) for name in check.names if name not in told]
+    names = {finding.name for finding in found}
+    return found + [cannot_tell(name, notes.trouble, notes.advice) for name in check.names if name not in names]

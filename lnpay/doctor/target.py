@@ -61,11 +61,11 @@ class Target:
 def open_target(settings: Settings, clock: Clock) -> Iterator[Target]:
     """Inspect the database first, because it decides whether calls to Strike can be counted; then open the rest."""
     condition = look(settings.database_url)
-    counted = Repository(settings.database_url, can_write=_can_count(condition), steady=injected_seconds(clock))
-    looking = Repository(settings.database_url, can_write=False, steady=injected_seconds(clock))
+    writable = Repository(settings.database_url, can_write=_can_count(condition), steady=injected_seconds(clock))
+    read_only = Repository(settings.database_url, can_write=False, steady=injected_seconds(clock))
     try:
         with pooled_session() as session:
-            budget = _CarefulBudget(Budget(counted) if _can_count(condition) else None)
+            budget = _OptionalBudget(Budget(writable) if _can_count(condition) else None)
             strike = Strike(
                 settings.strike_api_key,
                 settings.strike_api_url,
@@ -75,10 +75,10 @@ def open_target(settings: Settings, clock: Clock) -> Iterator[Target]:
                 timeout=CHECK_TIMEOUT,
             )
             sources = bootstrap.rate_sources(settings, strike, session, clock)
-            yield Target(settings, clock, condition, strike, sources, looking)
+            yield Target(settings, clock, condition, strike, sources, read_only)
     finally:
-        counted.close()
-        looking.close()
+        writable.close()
+        read_only.close()
 
 
 def _can_count(condition: Condition) -> bool:
@@ -87,8 +87,8 @@ def _can_count(condition: Condition) -> bool:
     return is_ours and condition.write_trouble is None and condition.journal_mode in (None, "wal")
 
 
-class _CarefulBudget:
-    """The shared budget, if the database can keep it. If not, the doctor's dozen calls are made uncounted."""
+class _OptionalBudget:
+    """The shared budget, if the database can store it. If not, the doctor's dozen calls are not counted."""
 
     def __init__(self, budget: CallBudget | None) -> None:
         self._budget = budget

@@ -13,7 +13,7 @@ from lnpay.doctor import Finding, Verdict, runner
 from lnpay.doctor.check import Check
 from lnpay.doctor.findings import ok
 from lnpay.doctor.formatting import in_words
-from lnpay.doctor.runner import CHECKS, make_checks
+from lnpay.doctor.runner import CHECKS, run_checks
 from lnpay.doctor.target import Target, open_target
 from lnpay.domain.errors import StorageUnavailable
 from tests.doctor.installation import Installation
@@ -43,9 +43,9 @@ def hanging(_: Target) -> Iterator[Finding]:
     threading.Event().wait(30)
 
 
-class TestMakeChecks:
+class TestRunChecks:
     def test_what_a_check_has_seen_counts_when_it_fails_later(self, target: Target) -> None:
-        findings = make_checks([Check(("seen", "unseen"), half_seen), Check(("healthy",), healthy)], target)
+        findings = run_checks([Check(("seen", "unseen"), half_seen), Check(("healthy",), healthy)], target)
 
         assert [(one.name, one.verdict, one.message) for one in findings] == [
             ("seen", Verdict.OK, "well"),
@@ -54,7 +54,7 @@ class TestMakeChecks:
         ]
 
     def test_a_check_that_is_broken_hides_no_other_and_shows_no_text_of_its_own(self, target: Target) -> None:
-        findings = make_checks([Check(("broken",), broken), Check(("healthy",), healthy)], target)
+        findings = run_checks([Check(("broken",), broken), Check(("healthy",), healthy)], target)
 
         assert [one.name for one in findings] == ["broken", "healthy"]
         assert findings[0].message == "cannot tell: the check itself failed (ZeroDivisionError)"
@@ -62,7 +62,7 @@ class TestMakeChecks:
     def test_a_check_that_hangs_is_left_behind(self, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(runner, "LIMIT_SECONDS", 1.0)
 
-        findings = make_checks([Check(("quick", "slow"), hanging), Check(("healthy",), healthy)], target)
+        findings = run_checks([Check(("quick", "slow"), hanging), Check(("healthy",), healthy)], target)
 
         assert [(one.name, one.verdict) for one in findings] == [
             ("quick", Verdict.OK),
