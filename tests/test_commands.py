@@ -74,6 +74,20 @@ def operator(world: World, capsys: pytest.CaptureFixture[str]) -> Operator:
     return Operator(world, capsys)
 
 
+class TestHelp:
+    @pytest.mark.parametrize("command", [("doctor",), ("refunds",), ("refunds", "settle"), ("webhooks", "disable")])
+    def test_a_command_says_what_it_does(self, command: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+        parser = argparse.ArgumentParser()
+        add_commands(parser.add_subparsers())
+
+        with pytest.raises(SystemExit):
+            parser.parse_args((*command, "--help"))
+
+        usage, words, *_ = capsys.readouterr().out.split("\n\n")
+        assert command[-1] in usage
+        assert not words.startswith(("options:", "positional arguments:"))
+
+
 class TestRedeliver:
     def test_tells_the_shop_once_more_under_the_same_id(self, operator: Operator) -> None:
         invoice = operator.world.sell()

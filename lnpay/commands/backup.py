@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lnpay.commands.base import Subparsers
+from lnpay.commands.base import Subparsers, add_command
 from lnpay.domain.errors import InvalidRequest
 from lnpay.domain.model import utc_now
 from lnpay.domain.settings import Settings
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 def add_backup(commands: Subparsers) -> None:
     """Add `backup`."""
-    parser = commands.add_parser(
-        "backup", help="copy the database into a file, even while it is in use, and check the copy"
+    parser = add_command(
+        commands, "backup", "copy the database into a file, even while it is in use, and check the copy"
     )
     parser.add_argument(
         "file", type=Path, metavar="FILE", help="the new file, or a folder for a file with a dated name"
@@ -31,7 +31,7 @@ def add_backup(commands: Subparsers) -> None:
 
 def add_restore(commands: Subparsers) -> None:
     """Add `restore`."""
-    parser = commands.add_parser("restore", help="replace the database with a backup; stop everything first")
+    parser = add_command(commands, "restore", "replace the database with a backup; stop everything first")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a file written by `backup`")
     what.add_argument("--mark", action="store_true", help="after restoring an older database by other means: "

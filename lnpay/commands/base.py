@@ -22,9 +22,14 @@ A command that needs no backend, or must not migrate the database, takes the set
 class Subparsers(Protocol):
     """What argparse's add_subparsers returns; its own class is private."""
 
-    def add_parser(self, name: str, *, help: str) -> argparse.ArgumentParser:
+    def add_parser(self, name: str, *, help: str, description: str) -> argparse.ArgumentParser:
         """Add a command."""
         ...
+
+
+def add_command(commands: Subparsers, name: str, words: str) -> argparse.ArgumentParser:
+    """Add a command. words: what it does, for the list of commands and for its own --help."""
+    return commands.add_parser(name, help=words, description=words)
 
 
 def add_invoice_id(parser: argparse.ArgumentParser, *, is_optional: bool = False) -> None:

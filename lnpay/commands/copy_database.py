@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 
-from lnpay.commands.base import Subparsers
+from lnpay.commands.base import Subparsers, add_command
 from lnpay.domain.model import utc_now
 from lnpay.domain.settings import Settings
 
 
 def add_copy_database(commands: Subparsers) -> None:
     """Add `copy-database`."""
-    parser = commands.add_parser("copy-database", help="copy an SQLite database into PostgreSQL; stop everything first")
+    parser = add_command(commands, "copy-database", "copy an SQLite database into PostgreSQL; stop everything first")
     parser.add_argument(
         "url", metavar="URL", help="the new, empty database: postgresql+psycopg://user@host/name (PGPASSWORD is used)"
     )

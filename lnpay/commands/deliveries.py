@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Mapping
 from datetime import datetime
 
-from lnpay.commands.base import Subparsers, add_invoice_id, find_named_invoice
+from lnpay.commands.base import Subparsers, add_command, add_invoice_id, find_named_invoice
 from lnpay.commands.tables import new_table, print_table
 from lnpay.domain.model import Delivery, Invoice
 from lnpay.domain.states import DeliveryState
@@ -20,13 +20,13 @@ OPEN = (DeliveryState.ABANDONED, DeliveryState.PENDING)
 
 def add_deliveries(commands: Subparsers) -> None:
     """Add `deliveries` and its actions."""
-    deliveries = commands.add_parser("deliveries", help="list messages to the shop, and why any was not accepted")
+    deliveries = add_command(commands, "deliveries", "list messages to the shop, and why any was not accepted")
     actions = deliveries.add_subparsers(required=True, metavar="ACTION")
-    listing = actions.add_parser("list", help="messages by state; without a state, all undelivered ones")
+    listing = add_command(actions, "list", "messages by state; without a state, all undelivered ones")
     add_invoice_id(listing, is_optional=True)
     listing.add_argument("--state", choices=[str(state) for state in DeliveryState])
     listing.set_defaults(command=_list)
-    showing = actions.add_parser("show", help="all messages about one order")
+    showing = add_command(actions, "show", "all messages about one order")
     add_invoice_id(showing)
     showing.set_defaults(command=_show, state=None)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 
-from lnpay.commands.base import Subparsers
+from lnpay.commands.base import Subparsers, add_command
 from lnpay.doctor import Finding, Verdict, examine
 from lnpay.doctor.checks.machine import settings_are_wrong
 from lnpay.domain.settings import Settings
@@ -23,7 +23,7 @@ STYLES = {Verdict.OK: "green", Verdict.WARN: "yellow", Verdict.FAIL: "bold red"}
 def add_doctor(commands: Subparsers) -> None:
     """Add `doctor`."""
     words = "check the whole installation and say what to do; changes nothing; exit code 1 if anything fails"
-    parser = commands.add_parser("doctor", help=words)
+    parser = add_command(commands, "doctor", words)
     parser.add_argument("--json", action="store_true", help="answer as JSON, for programs")
     parser.set_defaults(on_settings=_look, on_wrong_settings=_refuse)
 

@@ -8,7 +8,7 @@ import sys
 from datetime import datetime
 
 from lnpay.access.api_keys import CreatedKey, create_key, has_keys, list_keys, revoke_key, store_id
-from lnpay.commands.base import Subparsers
+from lnpay.commands.base import Subparsers, add_command
 from lnpay.commands.tables import new_table, print_table
 from lnpay.domain.errors import InvalidRequest
 from lnpay.domain.model import ApiKey
@@ -25,10 +25,10 @@ FIRST_KEY_WARNING = (
 
 def add_keys(commands: Subparsers) -> None:
     """Add `keys` and its actions."""
-    actions = commands.add_parser("keys", help="create, list and revoke API keys").add_subparsers(
+    actions = add_command(commands, "keys", "create, list and revoke API keys").add_subparsers(
         required=True, metavar="ACTION"
     )
-    creating = actions.add_parser("create", help="create a key and print it; it cannot be printed again")
+    creating = add_command(actions, "create", "create a key and print it; it cannot be printed again")
     creating.add_argument(
         "--for", dest="made_for", required=True, choices=[str(one) for one in KeyPurpose], help="who will use it"
     )
@@ -42,10 +42,10 @@ def add_keys(commands: Subparsers) -> None:
     )
     _add_json(creating)
     creating.set_defaults(command=_create)
-    listing = actions.add_parser("list", help="list every key, without its secret")
+    listing = add_command(actions, "list", "list every key, without its secret")
     _add_json(listing)
     listing.set_defaults(command=_list)
-    revoking = actions.add_parser("revoke", help="revoke a key at once, on every server")
+    revoking = add_command(actions, "revoke", "revoke a key at once, on every server")
     revoking.add_argument("key_id", metavar="ID", help="as `keys list` shows it")
     revoking.set_defaults(command=_revoke)
 

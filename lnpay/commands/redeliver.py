@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from lnpay.commands.base import Subparsers, add_invoice_id, find_named_invoice
+from lnpay.commands.base import Subparsers, add_command, add_invoice_id, find_named_invoice
 from lnpay.deliveries.send import send_again, send_due_and_wait
 from lnpay.domain.states import DeliveryState
 from lnpay.runtime.backend import Backend
@@ -12,9 +12,7 @@ from lnpay.runtime.backend import Backend
 
 def add_redeliver(commands: Subparsers) -> None:
     """Add `redeliver`."""
-    parser = commands.add_parser(
-        "redeliver", help="send the shop an invoice's messages again, with the same webhook-id"
-    )
+    parser = add_command(commands, "redeliver", "send the shop an invoice's messages again, with the same webhook-id")
     add_invoice_id(parser)
     parser.set_defaults(command=_redeliver)
 

@@ -9,6 +9,7 @@ import uuid
 from lnpay.commands.base import (
     Command,
     Subparsers,
+    add_command,
     add_invoice_id,
     find_named_invoice,
 )
@@ -34,10 +35,10 @@ LONGEST_LIST = 1_000
 
 def add_refunds(commands: Subparsers) -> None:
     """Add `refunds` and its actions."""
-    refunds = commands.add_parser("refunds", help="list refunds, and decide those that need you").add_subparsers(
+    refunds = add_command(commands, "refunds", "list refunds, and decide those that need you").add_subparsers(
         required=True, metavar="ACTION"
     )
-    listing = refunds.add_parser("list", help="refunds by state; without a state, all that are owed")
+    listing = add_command(refunds, "list", "refunds by state; without a state, all that are owed")
     listing.add_argument("--state", choices=[str(state) for state in RefundState])
     listing.set_defaults(command=_list)
     _add_create(refunds)
@@ -52,7 +53,7 @@ def add_refunds(commands: Subparsers) -> None:
 
 
 def _add_create(commands: Subparsers) -> None:
-    parser = commands.add_parser("create", help="refund a paid order, in full or in part")
+    parser = add_command(commands, "create", "refund a paid order, in full or in part")
     add_invoice_id(parser)
     how_much = parser.add_mutually_exclusive_group()
     how_much.add_argument("--amount", help="in the order's currency; without an amount, everything that is left")
@@ -113,7 +114,7 @@ def _as_json(refund: Refund, invoice: Invoice, link: str) -> dict[str, object]:
 def _add(
     commands: Subparsers, name: str, command: Command, words: str, *, with_note: bool = False
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=words)
+    parser = add_command(commands, name, words)
     add_invoice_id(parser)
     parser.add_argument("--refund", type=int, metavar="ID", help="which refund, if the invoice has several")
     if with_note:

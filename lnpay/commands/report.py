@@ -25,7 +25,7 @@ from lnpay.accounting.report import (
     make_period,
     report_lines,
 )
-from lnpay.commands.base import Subparsers
+from lnpay.commands.base import Subparsers, add_command
 from lnpay.commands.report_output import (
     LONGEST_TABLE,
     print_lines,
@@ -49,7 +49,7 @@ TELL_EVERY = 1_000
 
 def add_report(commands: Subparsers) -> None:
     """Add `report`."""
-    parser = commands.add_parser("report", help="all payments and refunds of a month, compared with Strike")
+    parser = add_command(commands, "report", "all payments and refunds of a month, compared with Strike")
     parser.add_argument("--from", dest="first", type=_day, metavar="DATE", help="first day (default: last month)")
     parser.add_argument("--to", dest="last", type=_day, metavar="DATE", help="last day, inclusive (default: today)")
     parser.add_argument(

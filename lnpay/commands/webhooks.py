@@ -6,7 +6,7 @@ import argparse
 import json
 from functools import partial
 
-from lnpay.commands.base import Subparsers
+from lnpay.commands.base import Subparsers, add_command
 from lnpay.commands.tables import new_table, print_table
 from lnpay.deliveries.endpoints import (
     create_endpoint,
@@ -22,11 +22,11 @@ from lnpay.runtime.backend import Backend
 
 def add_webhooks(commands: Subparsers) -> None:
     """Add `webhooks` and its actions."""
-    actions = commands.add_parser(
-        "webhooks", help="manage the webhook endpoints notified in addition to DELIVERY_URL"
+    actions = add_command(
+        commands, "webhooks", "manage the webhook endpoints notified in addition to DELIVERY_URL"
     ).add_subparsers(required=True, metavar="ACTION")
     _add_create(actions)
-    listing = actions.add_parser("list", help="list every endpoint and its last answer, without its secret")
+    listing = add_command(actions, "list", "list every endpoint and its last answer, without its secret")
     _add_json(listing)
     listing.set_defaults(command=_list)
     _add_action(actions, "delete", "delete an endpoint; its undelivered messages are not sent", _delete)
@@ -37,7 +37,7 @@ def add_webhooks(commands: Subparsers) -> None:
 
 
 def _add_create(actions: Subparsers) -> None:
-    creating = actions.add_parser("create", help="create an endpoint and print its id and secret")
+    creating = add_command(actions, "create", "create an endpoint and print its id and secret")
     creating.add_argument("url", metavar="URL", help="where messages are sent; it may be in a private network")
     creating.add_argument(
         "--form",
@@ -54,7 +54,7 @@ def _add_create(actions: Subparsers) -> None:
 
 
 def _add_action(actions: Subparsers, name: str, words: str, command: object) -> argparse.ArgumentParser:
-    parser = actions.add_parser(name, help=words)
+    parser = add_command(actions, name, words)
     parser.add_argument("endpoint_id", metavar="ID", help="as `webhooks list` shows it")
     parser.set_defaults(command=command)
     return parser
