@@ -2,7 +2,7 @@
 
 python main.py                          serve, with the settings of config/.env
 python main.py --with-workers           the same, and run the workers' passes in this process (without cron)
-python main.py --sandbox                without key or account: with a simulated Strike, a demo shop and a wallet
+python main.py --sandbox                without an API key or account: a simulated Strike, a demo shop and a wallet
 python main.py deliveries list          messages that the shop has not accepted, and why
 python main.py redeliver ORDER          send the messages about an order to the shop again
 python main.py doctor                   check every part, and say what is wrong and what to do
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
             has_log_file = options.log_file is not None
             return serve_in_processes(settings, with_workers=options.with_workers, has_log_file=has_log_file)
         if options.command is not None:
-            # A person waits for a command, and a report of years takes its time.
+            # The operator is waiting for the command, and a report over years takes long.
             settings = replace(settings, db_statement_timeout_seconds=0)
         backend = build_backend(settings, load_deliver(settings.hook_files))
     except SettingsError as error:
@@ -90,7 +90,7 @@ def run() -> int:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="LNPay: Lightning payments for a shop, through Strike.")
     parser.add_argument("--version", action="version", version=f"LNPay {version()}")
-    parser.add_argument("--sandbox", action="store_true", help="try LNPay without key, account or money")
+    parser.add_argument("--sandbox", action="store_true", help="try LNPay without an API key, an account or money")
     parser.add_argument("--with-workers", action="store_true", help="run the workers inside this process")
     add_log_file(parser)
     parser.set_defaults(command=None, on_settings=None, on_wrong_settings=None)

@@ -22,11 +22,11 @@ def add_deliveries(commands: Subparsers) -> None:
     """Add `deliveries` and its actions."""
     deliveries = add_command(commands, "deliveries", "list messages to the shop, and why any was not accepted")
     actions = deliveries.add_subparsers(required=True, metavar="ACTION")
-    listing = add_command(actions, "list", "messages by state; without a state, all undelivered ones")
+    listing = add_command(actions, "list", "list messages by state; without a state, all undelivered ones")
     add_invoice_id(listing, is_optional=True)
     listing.add_argument("--state", choices=[str(state) for state in DeliveryState])
     listing.set_defaults(command=_list)
-    showing = add_command(actions, "show", "all messages about one order")
+    showing = add_command(actions, "show", "show all messages about an order")
     add_invoice_id(showing)
     showing.set_defaults(command=_show, state=None)
 

@@ -35,20 +35,20 @@ LONGEST_LIST = 1_000
 
 def add_refunds(commands: Subparsers) -> None:
     """Add `refunds` and its actions."""
-    refunds = add_command(commands, "refunds", "list refunds, and decide those that need you").add_subparsers(
-        required=True, metavar="ACTION"
-    )
-    listing = add_command(refunds, "list", "refunds by state; without a state, all that are owed")
+    refunds = add_command(
+        commands, "refunds", "list refunds, create them, and act on those that need your decision"
+    ).add_subparsers(required=True, metavar="ACTION")
+    listing = add_command(refunds, "list", "list refunds by state; without a state, all that are owed")
     listing.add_argument("--state", choices=[str(state) for state in RefundState])
     listing.set_defaults(command=_list)
     _add_create(refunds)
-    _add(refunds, "show", _show, "one refund and everything that was tried")
+    _add(refunds, "show", _show, "show a refund and every attempt to send it")
     _add(refunds, "approve", _approve, "send a held refund despite the limits, or refund a held late payment")
     _add(refunds, "accept", _accept, "accept a held late payment instead of refunding it")
-    _add(refunds, "retry", _retry, "it was not sent, as Strike's dashboard shows: try it again", with_note=True)
-    _add(refunds, "settle", _settle, "it was sent, or you refunded it yourself: close it", with_note=True)
-    _add(refunds, "cancel", _cancel, "withdraw a refund of a paid order, of which nothing was sent")
-    address = _add(refunds, "address", _address, "send it to this address")
+    _add(refunds, "retry", _retry, "retry a refund that was not sent, according to Strike's dashboard", with_note=True)
+    _add(refunds, "settle", _settle, "close a refund that was sent, or that you paid yourself", with_note=True)
+    _add(refunds, "cancel", _cancel, "cancel a refund of a paid order before it is sent")
+    address = _add(refunds, "address", _address, "set the address that a refund is sent to")
     address.add_argument("ln_address", help="Lightning address (name@host) or LNURL")
 
 
@@ -56,7 +56,7 @@ def _add_create(commands: Subparsers) -> None:
     parser = add_command(commands, "create", "refund a paid order, in full or in part")
     add_invoice_id(parser)
     how_much = parser.add_mutually_exclusive_group()
-    how_much.add_argument("--amount", help="in the order's currency; without an amount, everything that is left")
+    how_much.add_argument("--amount", help="in the order's currency; default: all that is left to refund")
     how_much.add_argument("--sats", help="the amount in sats")
     parser.add_argument(
         "--price", choices=("sale", "today"), default="sale", help="the price that converts --amount to sats"
@@ -64,7 +64,7 @@ def _add_create(commands: Subparsers) -> None:
     where_to = parser.add_mutually_exclusive_group(required=True)
     where_to.add_argument("--to", metavar="ADDRESS", help="Lightning address (name@host) or LNURL")
     where_to.add_argument("--claim", action="store_true", help="print a link on which the customer enters an address")
-    parser.add_argument("--key", help="repeating a request with the same key sends nothing twice")
+    parser.add_argument("--key", help="idempotency key: repeating the command with the same key sends nothing twice")
     parser.add_argument("--json", action="store_true", help="answer as JSON, for programs")
     parser.set_defaults(command=_create)
 
@@ -79,7 +79,7 @@ def _create(backend: Backend, options: argparse.Namespace) -> int:
         address=options.to,
         is_todays_price=options.price == "today",
     )
-    # Its claim ends by Strike's time, not by this machine's clock.
+    # The claim expires by Strike's time, not by this machine's clock.
     backend.strike.measure_time()
     refund = create_refund(backend.refund_issuer, invoice.strike_invoice_id, request)
     link = f"{backend.access.public_url or ''}/refund/{refund.token}"
@@ -128,7 +128,7 @@ def _list(backend: Backend, options: argparse.Namespace) -> int:
     with backend.repository.reading() as tx:
         refunds = tx.refunds.in_states(states, LONGEST_LIST)
         names = {refund.id: _names(tx.invoices.find(refund.invoice_id)) for refund in refunds}
-    # The id is whole in every window, because the next command needs it.
+    # The id is never cut, because the next command needs it.
     table = new_table("invoice", "order", "refund", "state", "sats", "address", "why it waits")
     table.columns[0].no_wrap, table.columns[0].min_width = True, 36
     for refund in refunds:

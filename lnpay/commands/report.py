@@ -49,9 +49,13 @@ TELL_EVERY = 1_000
 
 def add_report(commands: Subparsers) -> None:
     """Add `report`."""
-    parser = add_command(commands, "report", "all payments and refunds of a month, compared with Strike")
-    parser.add_argument("--from", dest="first", type=_day, metavar="DATE", help="first day (default: last month)")
-    parser.add_argument("--to", dest="last", type=_day, metavar="DATE", help="last day, inclusive (default: today)")
+    parser = add_command(commands, "report", "report all payments and refunds of a month, reconciled with Strike")
+    parser.add_argument(
+        "--from", dest="first", type=_day, metavar="DATE", help="first day (default: all of last month)"
+    )
+    parser.add_argument(
+        "--to", dest="last", type=_day, metavar="DATE", help="last day, inclusive; needs --from (default: today)"
+    )
     parser.add_argument(
         "--timezone",
         type=_zone,
