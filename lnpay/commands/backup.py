@@ -35,7 +35,7 @@ def add_restore(commands: Subparsers) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("file", nargs="?", type=Path, metavar="FILE", help="a file written by `backup`")
     what.add_argument("--mark", action="store_true", help="after restoring an older database by other means: "
-                      "hold the refunds that may have been sent since then")  # fmt: skip
+                      "hold the refunds that may have been sent since")  # fmt: skip
     parser.add_argument(
         "--force",
         action="store_true",
@@ -59,15 +59,15 @@ def _back_up(settings: Settings, options: argparse.Namespace) -> int:
     made = dump(settings.database_url, target) if database is None else back_up(database, target, now)
     print(f"backup written and checked: {made.path} ({made.size_bytes:,} bytes)")
     print(_describe(made.contents))
-    print("It holds customers' addresses and the links of their pages: keep it where only you can read it.")
+    print("It contains customers' addresses and the links to their pages: keep it where only you can read it.")
     return 0
 
 
 def _describe(contents: Contents) -> str:
     rows = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in contents.rows.items())
     newest = contents.newest_invoice_at
-    when = "there is no invoice yet" if newest is None else f"newest invoice made at {utc_second(newest)}"
-    return f"It has {rows}; {when}; tables of version {contents.schema}."
+    when = "there is no invoice yet" if newest is None else f"newest invoice created at {utc_second(newest)}"
+    return f"It has {rows}; {when}; schema version {contents.schema}."
 
 
 def _restore(settings: Settings, options: argparse.Namespace) -> int:
@@ -111,13 +111,13 @@ def _explain(restored: Restore, database: Path) -> None:
     print(f"restored: {database} is as it was at {taken}")
     print(_describe(contents))
     if restored.aside is not None:
-        print(f"The database before it is kept: {restored.aside}")
+        print(f"The previous database is kept: {restored.aside}")
     print(
         "What happened since the backup is lost:\n"
-        "- Refunds may have been sent. Each refund of an order from before the next start is held until you have\n"
+        "- Refunds may have been sent. LNPay holds each refund of an order from before the next start until you have\n"
         "  looked for it in Strike's dashboard: python main.py refunds list, then refunds settle or refunds approve.\n"
-        "- Orders made since then are unknown here: python main.py report --from DAY names those that were paid.\n"
-        "- Orders in the backup that were paid since then are found again, and your shop is notified again, with a\n"
-        "  new webhook-id: recognise them by correlation_id.\n"
+        "- Orders created since are missing here: python main.py report --from DATE lists those that were paid.\n"
+        "- LNPay finds payments made since for orders in the backup, and notifies your shop again, with a new\n"
+        "  webhook-id: recognise the orders by correlation_id.\n"
         "Now start LNPay again."
     )

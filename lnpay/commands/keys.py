@@ -18,8 +18,7 @@ from lnpay.runtime.backend import Backend
 MAX_ID_DIGITS = 40
 
 FIRST_KEY_WARNING = (
-    "This is the first key: from now on every call to the API needs one. "
-    "A shop that calls LNPay without a key is refused."
+    "This is the first key: from now on the API refuses calls without one, including those of a shop that has none."
 )
 
 
@@ -133,7 +132,7 @@ def _revoke(backend: Backend, options: argparse.Namespace) -> int:
             f"{text[:MAX_ID_DIGITS]!r} is not the id of a key: `python main.py keys list` shows the ids"
         )
     key = revoke_key(backend.repository, int(text), backend.clock())
-    print(f"key {key.id} ({key.label}) is revoked since {_minute(key.revoked_at)} UTC; every server refuses it")
+    print(f"key {key.id} ({key.label}) was revoked at {_minute(key.revoked_at)} UTC; every server refuses it")
     return 0
 
 

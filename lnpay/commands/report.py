@@ -43,7 +43,7 @@ STANDARD_OUTPUT = "-"
 BALANCED, BROKEN, UNFINISHED = 0, 1, 2
 """Exit codes. 2 also means that nothing could be compared, or that the command line is wrong."""
 
-TELL_EVERY = 1_000
+PROGRESS_EVERY = 1_000
 """Lines between two progress updates."""
 
 
@@ -183,7 +183,7 @@ class _Report:
     def _lines(self, tell: Progress) -> Iterator[ReportLine]:
         """Yield every line, adding each to the totals."""
         for number, line in enumerate(counted(report_lines(self._backend.repository, self._period), self._totals)):
-            if number % TELL_EVERY == 0:
+            if number % PROGRESS_EVERY == 0:
                 tell("reading the database", number)
             yield line
 

@@ -33,7 +33,7 @@ def add_webhooks(commands: Subparsers) -> None:
     testing = _add_action(actions, "test", "send a test message now, and print the answer", _test)
     _add_json(testing)
     _add_action(actions, "enable", "enable an endpoint; messages waiting for it are sent", partial(_switch, True))
-    _add_action(actions, "disable", "disable an endpoint; messages it is already owed wait", partial(_switch, False))
+    _add_action(actions, "disable", "disable an endpoint; messages already due to it wait", partial(_switch, False))
 
 
 def _add_create(actions: Subparsers) -> None:
@@ -104,13 +104,13 @@ def _list(backend: Backend, options: argparse.Namespace) -> int:
 
 def _delete(backend: Backend, options: argparse.Namespace) -> int:
     delete_endpoint(backend.outbox, options.endpoint_id)
-    print(f"the endpoint {options.endpoint_id} is deleted; nothing more is sent to it")
+    print(f"endpoint {options.endpoint_id} deleted; nothing more is sent to it")
     return 0
 
 
 def _switch(is_enabled: bool, backend: Backend, options: argparse.Namespace) -> int:
     endpoint = update_endpoint(backend.outbox, options.endpoint_id, by=EndpointSetter.OPERATOR, is_enabled=is_enabled)
-    print(f"the endpoint {endpoint.public_id} is {'enabled' if is_enabled else 'disabled'}")
+    print(f"endpoint {endpoint.public_id} {'enabled' if is_enabled else 'disabled'}")
     return 0
 
 

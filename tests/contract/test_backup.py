@@ -71,7 +71,7 @@ class TestBackup:
         text = capsys.readouterr().out
         assert f"{target} ({target.stat().st_size:,} bytes)" in text
         assert "It has 2 invoices, 1 refunds, 0 refund attempts, 0 deliveries; " in text
-        assert f"newest invoice made at 2026-01-01 00:03:00 UTC; tables of version {SCHEMA_VERSION}." in text
+        assert f"newest invoice created at 2026-01-01 00:03:00 UTC; schema version {SCHEMA_VERSION}." in text
         assert execute(target, "SELECT * FROM invoices") == execute(file_of(world), "SELECT * FROM invoices")
         assert execute(target, "SELECT * FROM refunds") == execute(file_of(world), "SELECT * FROM refunds")
 
@@ -291,7 +291,7 @@ class TestRestore:
 
         assert run(world, "restore", str(backup)) == 0
 
-        assert "before it is kept" not in capsys.readouterr().out
+        assert "previous database is kept" not in capsys.readouterr().out
         assert sorted(os.listdir(file_of(world).parent)) == ["backup.sqlite", "invoices.sqlite"]
 
     def test_a_copy_that_another_tool_made_while_nothing_ran_will_do(self, world: World, tmp_path: Path) -> None:
