@@ -167,7 +167,7 @@ def test_look_an_order_up_and_read_its_history(desk: Stand) -> None:
     page.get_by_role("link", name="order-1042").click()
 
     titles = page.locator(".timeline h3").all_text_contents()
-    assert titles[:4] == ["Ordered", "Issued", "Time to pay over", "Paid late"]
+    assert titles[:4] == ["Ordered", "Issued", "Payment deadline", "Paid late"]
     assert titles[-1] == "Refund sent"
     expect(page.get_by_text("ann@wallet.test").first).to_be_visible()
     assert invoice.strike_invoice_id in page.url

@@ -143,7 +143,7 @@ def test_create_a_key_by_hand_and_revoke_it(desk: Stand) -> None:
     assert key is not None
     assert key.made_for is KeyPurpose.MAGENTO
 
-    page.get_by_role("link", name="To the connections").click()
+    page.get_by_role("link", name="Back to the connections").click()
     page.get_by_text("Revoke…").click()
     page.get_by_role("button", name="Revoke My shop").click()
 

@@ -626,7 +626,7 @@ class TestButtons:
         send_due(shop.backend.outbox)
         log_in(shop)
         assert "Messages that the shop has not accepted" in shop.client.get("/admin").text
-        assert "invoice.settled was given up after 1 attempt: the shop answered 410." in page_of(shop, invoice)
+        assert "LNPay stopped sending invoice.settled after 1 attempt: the shop answered 410." in page_of(shop, invoice)
         shop.deliver = shop.post_to_shop
 
         assert press(shop, invoice, "redeliver") == "1 message is being sent to the shop again."
@@ -904,7 +904,7 @@ class TestInvoice:
         page = page_of(shop, invoice)
 
         titles = re.findall("<h3>(.*?)</h3>", page)
-        assert titles[:4] == ["Ordered", "Issued", "Time to pay over", "Paid late"]
+        assert titles[:4] == ["Ordered", "Issued", "Payment deadline", "Paid late"]
         assert set(titles[4:7]) == {"Refund owed", "Message owed", "Refund: hold"}
         assert [one for one in titles if "Refund" in one][-2:] == ["Refund: by hand", "Refund sent"]
         assert titles.count("Shop notified") == 2
@@ -989,7 +989,7 @@ class TestAnAddressThatHasNoPage:
 
         assert answer.status_code in (404, 405)
         assert answer.mimetype == "text/html"
-        assert "To the overview" in answer.text
+        assert "Back to the overview" in answer.text
         assert answer.headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'")
 
     def test_its_link_leads_to_the_overview(self, shop: World) -> None:
@@ -997,7 +997,7 @@ class TestAnAddressThatHasNoPage:
 
         page = shop.client.get("/admin/some/where/deep").text
 
-        link = re.search(r'<a href="([^"]+)">To the overview', page)
+        link = re.search(r'<a href="([^"]+)">Back to the overview', page)
         assert link is not None
         assert urljoin("/admin/some/where/deep", link[1]) == "/admin"
 

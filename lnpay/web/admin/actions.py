@@ -74,7 +74,7 @@ def _address(backend: Backend, invoice_id: str) -> str:
         backend.repository, invoice_id, request.form.get("ln_address", ""), backend.clock(), _refund_id()
     )
     backend.refund_dispatcher.wake()
-    return f"The refund goes to {refund.address} now."
+    return f"The refund is now sent to {refund.address}."
 
 
 def _retry(backend: Backend, invoice_id: str) -> str:
@@ -130,10 +130,10 @@ def _refund_id() -> int | None:
 
 
 def _note() -> str:
-    """How the operator knows. Money depends on it, so there is one, and the box beside it is ticked."""
+    """How the operator knows what happened to the money. Required, as is the checkbox beside it."""
     note = " ".join(request.form.get("note", "").split())
     if "sure" not in request.form or not note or len(note) > MAX_NOTE_CHARACTERS or not note.isprintable():
-        raise InvalidRequest(f"tick the box and write how you know it, in at most {MAX_NOTE_CHARACTERS} letters")
+        raise InvalidRequest(f"tick the box and write how you know, in at most {MAX_NOTE_CHARACTERS} characters")
     return note
 
 

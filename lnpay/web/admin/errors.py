@@ -17,13 +17,13 @@ log = logging.getLogger(__name__)
 AGAIN_AFTER_SECONDS = 5
 
 _WORDS = {
-    400: ("This cannot be read", "Go back and try it again."),
+    400: ("This request is invalid", "Go back and try again."),
     403: ("This form has expired", "Nothing was done. Go back to the overview and try again from there."),
-    404: ("There is no such invoice", "Look for it in the list of invoices, by the id of the order for example."),
-    405: ("This link does nothing by itself", "Open the overview and use its buttons."),
-    413: ("This is too long", "Nothing was done. Go back and write less."),
+    404: ("There is no such invoice", "Look for it in the list of invoices, for example by the id of the order."),
+    405: ("This link cannot be opened on its own", "Open the overview and use its buttons."),
+    413: ("This is too long", "Nothing was done. Go back and shorten it."),
     500: ("Something went wrong here", "The log has the details. Check whether it was done before you try again."),
-    503: ("The database does not answer", "Nothing was done. Try it again in a moment."),
+    503: ("The database does not answer", "Nothing was done. Try again in a moment."),
 }
 
 

@@ -68,12 +68,14 @@ def _of_invoice(invoice: Invoice, now: datetime) -> Iterator[Moment]:
             ("Price is", f"{length(invoice.created_at - rate.as_of)} old"),
         )
     )
-    yield Moment(invoice.created_at, "Ordered", f"The shop asked for it; it became {sats(invoice.amount_sats)}.", facts)
-    yield Moment(invoice.issue.opened_at, "Issued", "Strike made the Lightning invoice.")
+    yield Moment(
+        invoice.created_at, "Ordered", f"The shop requested it; its amount is {sats(invoice.amount_sats)}.", facts
+    )
+    yield Moment(invoice.issue.opened_at, "Issued", "Strike created the Lightning invoice.")
     if invoice.seen_at is not None:
         yield Moment(invoice.seen_at, "Money seen", "Strike saw a payment that was not final yet.")
     if invoice.expires_at <= now and invoice.state is not InvoiceState.SETTLED:
-        yield Moment(invoice.expires_at, "Time to pay over", "A payment from now on is late.")
+        yield Moment(invoice.expires_at, "Payment deadline", "A payment after this is late.")
     if invoice.paid_at is not None:
         yield _payment(invoice, invoice.paid_at)
     if invoice.settled_at is not None:
@@ -84,7 +86,7 @@ def _of_invoice(invoice: Invoice, now: datetime) -> Iterator[Moment]:
         yield Moment(
             invoice.issue.payable_until,
             "Lapsed",
-            "The payment request has ended. A payment that Strike still reports counts.",
+            "The payment request has expired. If Strike still reports a payment, it counts.",
         )
 
 
@@ -110,10 +112,10 @@ def _of_refund(refund: Refund, attempts: Sequence[RefundAttempt]) -> Iterator[Mo
     for attempt in attempts:
         yield _attempt(attempt)
     if refund.closed_by is Closer.INFERRED and refund.sent_at is not None:
-        text = "Strike says that it was processed before, and names no payment. Look for it in Strike's dashboard."
+        text = "Strike says that it was already processed, but names no payment. Look for it in Strike's dashboard."
         yield Moment(refund.sent_at, "Refund inferred", text, tone="wrong")
     if refund.state in (RefundState.REQUESTED, RefundState.QUOTED, RefundState.FAILED, RefundState.IN_FLIGHT):
-        title = "Next look" if refund.state is RefundState.IN_FLIGHT else "Next try"
+        title = "Next check" if refund.state is RefundState.IN_FLIGHT else "Next attempt"
         yield Moment(refund.next_attempt_at, title, "By the server, or by the next pass of a worker.")
 
 
@@ -128,7 +130,7 @@ def _attempt(attempt: RefundAttempt) -> Moment:
     )
     facts = tuple((name, value) for name, value in known if value)
     if attempt.state is RefundState.SENT and attempt.step not in (RefundStep.BY_HAND, RefundStep.CUSTOMER):
-        return Moment(attempt.at, "Refund sent", "Strike says that it is paid.", facts, "fine")
+        return Moment(attempt.at, "Refund sent", "Strike reports it as paid.", facts, "fine")
     quiet = (RefundStep.BY_HAND, RefundStep.CUSTOMER, RefundStep.LOOK, RefundStep.POLICY, RefundStep.REQUEST)
     tone = "open" if attempt.step in quiet else "wrong"
     outcome = attempt.outcome[:1].upper() + attempt.outcome[1:]
@@ -157,7 +159,7 @@ def _of_delivery(delivery: Delivery, endpoint_urls: Mapping[int, str], *, is_rep
         why = "is not retried: the shop has requested it again" if is_replaced else why
         yield Moment(delivery.next_attempt_at, "Message withdrawn", f"{name} {why}.")
     elif delivery.state is DeliveryState.ABANDONED:
-        text = f"{name} was given up after {tries}: {delivery.last_error}."
+        text = f"LNPay stopped sending {name} after {tries}: {delivery.last_error}."
         yield Moment(delivery.next_attempt_at, "Message abandoned", text, tone="wrong")
     elif delivery.attempts:
         text = f"{name} was refused {tries.replace('attempt', 'time')}, the last time: {delivery.last_error}."
