@@ -21,7 +21,7 @@ _State = TypeVar("_State", bound=StrEnum)
 
 
 @dataclass(frozen=True)
-class Question:
+class InvoiceQuery:
     """Which invoices to list. fields: the values that the form shows, by name, without invalid ones."""
 
     wanted: InvoiceFilter
@@ -30,7 +30,7 @@ class Question:
     fields: dict[str, str]
 
 
-def read_question(arguments: Mapping[str, str]) -> Question:
+def read_invoice_query(arguments: Mapping[str, str]) -> InvoiceQuery:
     """Read the filters from the query parameters."""
     first, last = (_day(arguments.get(name, "")) for name in ("from", "to"))
     wanted = InvoiceFilter(
@@ -50,12 +50,12 @@ def read_question(arguments: Mapping[str, str]) -> Question:
         "from": f"{first:%Y-%m-%d}" if first else "",
         "to": f"{last:%Y-%m-%d}" if last else "",
     }
-    understood = {name: str(value) for name, value in fields.items() if value}
+    shown = {name: str(value) for name, value in fields.items() if value}
     before, after = (_place(arguments.get(name, "")) for name in ("before", "after"))
-    return Question(wanted, before, after, understood)
+    return InvoiceQuery(wanted, before, after, shown)
 
 
-def read_refund_question(arguments: Mapping[str, str]) -> tuple[RefundFilter, int | None, dict[str, str]]:
+def read_refund_query(arguments: Mapping[str, str]) -> tuple[RefundFilter, int | None, dict[str, str]]:
     """The requested refunds, the id below which the page starts, and the values that the form shows."""
     wanted = RefundFilter(
         arguments.get("q", "").strip()[:MAX_TEXT_CHARACTERS],
@@ -64,11 +64,11 @@ def read_refund_question(arguments: Mapping[str, str]) -> tuple[RefundFilter, in
     )
     fields = {"q": wanted.text, "state": wanted.state or "", "kind": wanted.kind or ""}
     before = re.fullmatch(r"\d{1,18}", arguments.get("before", ""), re.ASCII)
-    understood = {name: str(value) for name, value in fields.items() if value}
-    return wanted, int(before[0]) if before else None, understood
+    shown = {name: str(value) for name, value in fields.items() if value}
+    return wanted, int(before[0]) if before else None, shown
 
 
-def name_of(place: ListPosition) -> str:
+def position_text(place: ListPosition) -> str:
     """A position in the list, as a query parameter."""
     return f"{(place.opened_at - _EPOCH) // _MICROSECOND}-{place.id}"
 

@@ -22,7 +22,7 @@ from lnpay.repository.queries.searches import InvoiceRow, InvoiceTotal
 from lnpay.runtime.backend import Backend
 from lnpay.web.admin.blueprint import blueprint
 from lnpay.web.admin.chart import draw
-from lnpay.web.admin.filters import Question, name_of, read_question, read_refund_question
+from lnpay.web.admin.filters import InvoiceQuery, position_text, read_invoice_query, read_refund_query
 from lnpay.web.admin.timeline import timeline
 from lnpay.web.context import current_backend
 
@@ -60,34 +60,34 @@ def show_overview() -> str:
 @blueprint.get("/invoices")
 def show_invoices() -> str:
     """A page of invoices, the newest first."""
-    question = read_question(request.args)
-    rows, has_newer, has_older = _page(current_backend(), question)
+    query = read_invoice_query(request.args)
+    rows, has_newer, has_older = _page(current_backend(), query)
     return render_template(
         "admin/invoices.html",
         rows=rows,
-        fields=question.fields,
-        newer=name_of(rows[0].place) if rows and has_newer else None,
-        older=name_of(rows[-1].place) if rows and has_older else None,
+        fields=query.fields,
+        newer=position_text(rows[0].place) if rows and has_newer else None,
+        older=position_text(rows[-1].place) if rows and has_older else None,
         invoice_states=InvoiceState,
         refund_states=RefundState,
         delivery_states=DeliveryState,
     )
 
 
-def _page(backend: Backend, question: Question) -> tuple[list[InvoiceRow], bool, bool]:
+def _page(backend: Backend, query: InvoiceQuery) -> tuple[list[InvoiceRow], bool, bool]:
     """The rows of a page, and whether there are newer and older ones."""
     with backend.repository.reading() as tx:
-        if question.after is not None:
-            rows = tx.searches.oldest(question.wanted, PAGE + 1, after=question.after)
+        if query.after is not None:
+            rows = tx.searches.oldest(query.wanted, PAGE + 1, after=query.after)
             return rows[-PAGE:], len(rows) > PAGE, True
-        rows = tx.searches.newest(question.wanted, PAGE + 1, before=question.before)
-        return rows[:PAGE], question.before is not None, len(rows) > PAGE
+        rows = tx.searches.newest(query.wanted, PAGE + 1, before=query.before)
+        return rows[:PAGE], query.before is not None, len(rows) > PAGE
 
 
 @blueprint.get("/refunds")
 def show_refunds() -> str:
     """A page of refunds of every kind, the newest first."""
-    wanted, before, fields = read_refund_question(request.args)
+    wanted, before, fields = read_refund_query(request.args)
     with current_backend().repository.reading() as tx:
         found = tx.refund_list.newest(wanted, PAGE + 1, before)
     rows = found[:PAGE]
