@@ -58,7 +58,7 @@ def test_log_in_and_out_with_the_keyboard_alone(desk: Stand) -> None:
     picture(page, "admin-login")
     page.keyboard.type("wrong")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("alert")).to_have_text("This is not the password.")
+    expect(page.get_by_role("alert")).to_have_text("Wrong password.")
     assert_accessible(page)
 
     page.keyboard.type(PASSWORD)

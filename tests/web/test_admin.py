@@ -130,7 +130,7 @@ class TestLogin:
         answer = log_in(shop, password)
 
         assert answer.status_code == 401
-        assert "This is not the password" in answer.text
+        assert "Wrong password" in answer.text
         assert "Set-Cookie" not in answer.headers
         assert shop.client.get("/admin").status_code == 303
 

@@ -28,35 +28,35 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LoginBackoff:
-    """This many wrong tries are free; then each one doubles the pause, from `first` up to `longest`."""
+    """`free` wrong tries cost nothing; then each one doubles the pause, from `first` up to `longest`."""
 
     free: int
     first: timedelta
     longest: timedelta
 
     def pause_after(self, wrong: int) -> timedelta:
-        """How long the next try has to wait after this many wrong ones."""
+        """How long the next try must wait after this many wrong ones."""
         over = wrong - self.free
         return timedelta(0) if over < 0 else min(self.longest, self.first * 2 ** min(over, 10))
 
 
-WITH_ONE = LoginBackoff(5, timedelta(seconds=10), timedelta(minutes=5))
-WITH_STRANGERS = LoginBackoff(50, timedelta(seconds=2), timedelta(minutes=1))
+PER_CLIENT = LoginBackoff(5, timedelta(seconds=10), timedelta(minutes=5))
+ALL_STRANGERS = LoginBackoff(50, timedelta(seconds=2), timedelta(minutes=1))
 
 FORGET_AFTER = timedelta(hours=2)
 """Wrong tries are forgotten once this much time has passed since the last pause."""
 
 STRANGERS = "strangers"
 
-HARDLY_WRONG = 2
+FEW_WRONG_TRIES = 2
 """With at most this many wrong tries, an address's right password does not have to wait because of other strangers."""
 
 
 def log_in(repository: Repository, password: str, given: str, address: str, browser: str | None, now: datetime) -> None:
-    """Return when `given` is the password.
+    """Return if `given` is the password.
 
-    browser: the name of one that has logged in before; None for a stranger, who comes from `address`.
-    Raises Unauthorized, and TooManyTries while its address, or all strangers, must wait.
+    browser: the id of one that has logged in before; None for a stranger, who is identified by `address`.
+    Raises Unauthorized, or TooManyTries while this client, or every stranger, must wait.
     """
     is_right = hmac.compare_digest(_digest(given), _digest(password))
     who = f"browser {browser}" if browser else place_of(address)
@@ -69,26 +69,26 @@ def log_in(repository: Repository, password: str, given: str, address: str, brow
         if is_right and must_wait_until <= now:
             tx.logins.forget(who)
         elif not is_right:
-            tx.logins.set_tries(who, wrong + 1, now + WITH_ONE.pause_after(wrong + 1))
-    # After the commit: a wrong try counts although it is refused.
+            tx.logins.set_tries(who, wrong + 1, now + PER_CLIENT.pause_after(wrong + 1))
+    # After the commit, so that a try that is refused still counts.
     _refuse_before(must_wait_until, now)
     if not is_right:
         log.warning("admin login failed address=%s", address)
-        raise Unauthorized("this is not the password")
+        raise Unauthorized("the password is wrong")
     log.info("admin login address=%s", address)
 
 
 def _try_as_stranger(tx: Transaction, wrong: int, now: datetime, *, is_right: bool) -> datetime:
-    """Count a try among those of all strangers. Gives the time until which it must wait, at least `now`.
+    """Count a try towards the limit of all strangers. Returns when it may be made: `now`, or later.
 
-    wrong: how often its own address was wrong before. Only the tries that are free for an address count for all, so
-    that one address alone never makes the others wait.
+    wrong: earlier wrong tries from the same address. Only the free tries of an address count, so that one address
+    alone never makes the others wait.
     """
     wrong_of_all, free_at = tx.logins.tries(STRANGERS, now)
     if free_at > now:
-        return now if is_right and wrong <= HARDLY_WRONG else free_at
-    if not is_right and wrong < WITH_ONE.free:
-        tx.logins.set_tries(STRANGERS, wrong_of_all + 1, now + WITH_STRANGERS.pause_after(wrong_of_all + 1))
+        return now if is_right and wrong <= FEW_WRONG_TRIES else free_at
+    if not is_right and wrong < PER_CLIENT.free:
+        tx.logins.set_tries(STRANGERS, wrong_of_all + 1, now + ALL_STRANGERS.pause_after(wrong_of_all + 1))
     return now
 
 
