@@ -44,7 +44,7 @@ def parse_destination(text: str, refund: Refund, now: datetime) -> str:
     except bolt11.Bolt11Error:
         raise _refused("bolt11_invalid", "is damaged: copy all of it again from your wallet") from None
     if asked.network != MAINNET:
-        raise _refused("bolt11_network", "is for a test network: create one for bitcoin itself")
+        raise _refused("bolt11_network", "is for a test network: create one for the main bitcoin network")
     if asked.amount_msats != sats_to_msats(refund.amount_sats):
         raise _refused("bolt11_amount", f"must ask for exactly {refund.amount_sats:,} sats: create another one")
     if asked.expires_at < now + LEAST_TIME:

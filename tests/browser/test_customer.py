@@ -116,7 +116,7 @@ def test_a_refund_that_waits_for_the_shop_goes_out_when_the_shop_agrees(make_sta
     invoice = make_late(stand, "ann@wallet.test", RefundState.HELD)
     page = stand.open(invoice)
     assert_stage(page, "refund_held")
-    expect(page.get_by_text("As soon as the shop agrees")).to_be_visible()
+    expect(page.get_by_text("as soon as the shop approves it")).to_be_visible()
     assert stand.simulator.wallet.receipts == []
 
     approve(stand.backend.repository, invoice.strike_invoice_id, stand.backend.clock())

@@ -247,7 +247,7 @@ class TestPage:
         made = owed(world)
 
         form = world.client.get(f"/refund/{made.token}").text
-        assert "The shop refunds 5,000 sats to you." in form
+        assert "The shop is refunding you 5,000 sats." in form
         assert "an invoice of exactly 5,000 sats" in form
         assert "too late" not in form
         text = wallet_invoice(world, 5_000)
@@ -267,7 +267,10 @@ class TestPage:
         claim(world, made, wallet_invoice(world, 5_000))
         send(world)
 
-        assert "As soon as the shop agrees, your refund is sent." in world.client.get(f"/refund/{made.token}").text
+        assert (
+            "Your refund will be sent as soon as the shop approves it."
+            in world.client.get(f"/refund/{made.token}").text
+        )
 
     def test_after_the_end_the_page_says_so_and_takes_nothing(self, world: World) -> None:
         made = owed(world)
