@@ -61,7 +61,7 @@ class World(Core):
         """Pay a BOLT11 payment request or an address (any case, as a link or not) from the wallet.
 
         late_seconds: the clock moves forward that much first. pending_seconds: the payment takes that long
-        (None: as configured); with `reverts` it then comes to nothing. received_sats: what arrives for an invoice in
+        (None: as configured); with `reverts` it then fails. received_sats: what arrives for an invoice in
         bitcoin or a receive request, when it is not what was asked. is_strike_user: the customer pays with Strike's
         app, which a receive request shows. Raises PaymentRefused.
         """
@@ -101,7 +101,7 @@ class World(Core):
             return self.webhooks.next_at()
 
     def pump_webhooks(self, send: Send) -> int:
-        """Make every attempt that is due now through `send`; gives their number. Plan the repeats of failures."""
+        """Make every attempt due now with `send`, and schedule retries of those that fail. Returns their number."""
         count = 0
         while self._send_one(send):
             count += 1

@@ -1,4 +1,4 @@
-"""The account's money, per currency, in whole units."""
+"""The account's balances, by currency, in its smallest units."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Balances:
         return f"{int(whole):,}.{rest}"
 
     def credit(self, amount: Money) -> None:
-        """Money came in."""
+        """Add received money."""
         self.available[amount.currency] += amount.units
 
     def require(self, amount: Money) -> None:
@@ -30,13 +30,13 @@ class Balances:
             raise ApiError("BALANCE_TOO_LOW")
 
     def reserve(self, amount: Money) -> None:
-        """Money starts to leave."""
+        """Reserve money for a payment."""
         self.require(amount)
         self.available[amount.currency] -= amount.units
         self.outgoing[amount.currency] += amount.units
 
     def release(self, amount: Money, is_spent: bool) -> None:
-        """End a reservation: the money has left, or comes back."""
+        """End a reservation: the money was sent, or is available again."""
         self.outgoing[amount.currency] -= amount.units
         if not is_spent:
             self.available[amount.currency] += amount.units

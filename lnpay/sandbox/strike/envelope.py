@@ -47,7 +47,7 @@ ValidationErrors = dict[str, list[dict[str, object]]]
 
 
 class ApiError(Exception):
-    """A refusal in Strike's words."""
+    """An error with one of Strike's codes."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ def invalid(field: str, code: str, message: str, **values: object) -> ApiError:
 
 
 class Body:
-    """Reads the fields of a request body, collects what is wrong with them, and raises it all at once."""
+    """Reads the fields of a request body, collects the errors, and raises them together."""
 
     def __init__(self, fields: dict[str, Any], prefix: str = "", errors: ValidationErrors | None = None) -> None:
         self.fields = fields
@@ -108,7 +108,7 @@ class Body:
         self._errors.setdefault(field, []).append(problem)
 
     def check(self) -> None:
-        """Raise what was found so far."""
+        """Raise an error for everything found so far."""
         if self._errors:
             raise ApiError("INVALID_DATA", validation=self._errors)
 
@@ -184,7 +184,7 @@ class Body:
 
 
 def _is_text(value: str) -> bool:
-    """Whether it can be written at all: JSON lets half a surrogate pair through."""
+    """Whether it can be encoded: JSON permits lone surrogates."""
     return not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 

@@ -108,7 +108,7 @@ class InvoiceService:
     ) -> Transaction:
         """Receive a payment now. Raises PaymentRefused.
 
-        pending_seconds: how long it stays PENDING; reverts: it then comes to nothing. received_sats: what arrives for
+        pending_seconds: how long it stays PENDING; reverts: it then fails. received_sats: what arrives for
         an invoice in bitcoin (None: what it asks for).
         """
         quote = self._payable_quote(payment_request)

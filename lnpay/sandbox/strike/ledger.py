@@ -11,7 +11,7 @@ from lnpay.sandbox.strike.models import Money
 
 @dataclass(frozen=True, slots=True)
 class LedgerEntry:
-    """Money that moved for good. kind is "in" or "out"; sats is what the receiver got, fee_sats beside it."""
+    """Money that has moved, finally. kind is "in" or "out"; sats is what the receiver got, fee_sats beside it."""
 
     at: datetime
     kind: str

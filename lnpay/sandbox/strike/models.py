@@ -150,7 +150,7 @@ class Receive:
 
 @dataclass(slots=True)
 class PaymentQuote:
-    """A price for sending. `sats` is what the receiver gets."""
+    """A price for a payment. `sats` is what the receiver gets."""
 
     quote_id: str
     destination: str
@@ -169,13 +169,13 @@ class PaymentQuote:
 
     @property
     def total(self) -> Money:
-        """What leaves the account."""
+        """Amount plus fee: what leaves the account."""
         return Money(self.amount.units + self.fee.units, self.amount.currency)
 
 
 @dataclass(slots=True)
 class Payment:
-    """A sending that was started."""
+    """A payment that was started."""
 
     payment_id: str
     quote: PaymentQuote

@@ -21,7 +21,7 @@ STRIKE_USER = str(uuid.uuid5(uuid.NAMESPACE_URL, "https://sandbox.example/a-stri
 
 
 class Bolt11Terms(NamedTuple):
-    """What a payment request is asked to be. amount: None leaves it to the payer."""
+    """Terms of a payment request. amount: None leaves it to the payer."""
 
     amount: Money | None
     description: str | None
@@ -30,7 +30,7 @@ class Bolt11Terms(NamedTuple):
 
 
 class OnchainTerms(NamedTuple):
-    """What an address is asked for. amount: None leaves it to the payer."""
+    """Terms of an on-chain address. amount: None leaves it to the payer."""
 
     amount: Money | None
 
@@ -94,7 +94,7 @@ class ReceiveRequestService:
         """Receive a payment now. Raises PaymentRefused.
 
         text: the payment request or the address. sats: what arrives (None: what is asked for). pending_seconds: how
-        long it stays PENDING; reverts: it then comes to nothing. is_strike_user: the payer is one, which moves the
+        long it stays PENDING; reverts: it then fails. is_strike_user: the payer is one, which moves the
         money inside Strike.
         """
         request = self.find(text)

@@ -123,7 +123,7 @@ def _sending_rate(quote: PaymentQuote) -> Json:
 
 
 def payment_json(payment: Payment, config: SimulatorConfig) -> Json:
-    """A sending and how it stands, in the configured form."""
+    """A payment and its state, in the configured form."""
     view = _full_payment(payment, config)
     if config.payment_form == "recorded":
         names = _RECORDED_FIELDS["COMPLETED" if payment.state == "COMPLETED" else "PENDING"]

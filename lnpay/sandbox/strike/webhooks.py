@@ -41,7 +41,7 @@ Send = Callable[[str, bytes, dict[str, str]], int]
 
 @dataclass(order=True, slots=True)
 class Attempt:
-    """One sending that is to come. number 0 is the first, then the retries."""
+    """A webhook attempt to make. number: 0 for the first, then the retries."""
 
     due_at: datetime
     order: int
@@ -87,7 +87,7 @@ class WebhookService:
         changes: list[str] | None = None,
         details: Mapping[str, str] | None = None,
     ) -> AccountEvent:
-        """Record that something happened and owe a webhook to every subscription that wants it.
+        """Record an event and schedule a webhook to every subscription that wants it.
 
         details: more ids that its data names.
         """
@@ -140,7 +140,7 @@ class WebhookService:
         )
 
     def send_again(self, event: AccountEvent, subscription: Subscription, *, is_forged: bool = False) -> None:
-        """Owe a duplicate now: the same bytes, or an unsigned forgery under another id."""
+        """Schedule a duplicate now: the same bytes, or an unsigned forgery with another id."""
         if is_forged:
             event = replace(event, event_id=self._core.new_id())
         self._add(self._core.now(), subscription, event, is_extra=True, is_forged=is_forged)
@@ -158,7 +158,7 @@ class WebhookService:
         return self._attempts[0].due_at if self._attempts else None
 
     def claim(self, now: datetime) -> Attempt | None:
-        """Take the next due attempt out, for the caller to make; unwanted ones are dropped."""
+        """Remove and return the next due attempt, for the caller to make; drop unwanted ones."""
         while self._attempts and self._attempts[0].due_at <= now:
             attempt = heapq.heappop(self._attempts)
             subscription = attempt.subscription
@@ -180,7 +180,7 @@ class WebhookService:
         }
 
     def record(self, attempt: Attempt, status: int | None) -> None:
-        """Note how an attempt went; retry k is due 3**k seconds after the failure before it."""
+        """Record how an attempt went; retry k is due 3**k seconds after the failure before it."""
         now, event = self._core.now(), attempt.event
         self.sent.append(
             SentWebhook(

@@ -1,4 +1,4 @@
-"""The part of OData that Strike's lists understand: `$filter`, `$orderby`, `$skip`, `$top`.
+"""The subset of OData that Strike's lists support: `$filter`, `$orderby`, `$skip`, `$top`.
 
 expression = and-chains joined by `or`; comparisons joined by `and`; parentheses
 comparison = field (eq | gt | ge | lt | le) literal, or field in (literal, ...)
@@ -31,12 +31,12 @@ _OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 class BadQuery(ValueError):
-    """The query is not understood; the text says why."""
+    """The query is invalid or unsupported; the message says why."""
 
 
 @dataclass(slots=True)
 class Filter:
-    """A parsed `$filter`, with what a firewall looks at."""
+    """A parsed `$filter`, and what a firewall sees of it."""
 
     matches: Predicate
     comparisons: int = 0
