@@ -20,7 +20,7 @@ class SimulatorConfig:
     Values are plain JSON values, so that the control API can set any of them.
     """
 
-    # Who may call.
+    # Authentication and rate limits.
     api_keys: dict[str, list[str]] | None = None
     """None: any non-empty bearer key with all scopes. Else key to scopes; "*" stands for all."""
     rate_limits: str = "production"
@@ -33,7 +33,7 @@ class SimulatorConfig:
     """ "seconds" or "date"."""
     invoice_reads_share_creation_bucket: bool = False
 
-    # Money of the account.
+    # The account and its currencies.
     currencies: list[str] = field(default_factory=lambda: ["BTC", "USD", "EUR", "USDT", "GBP", "AUD"])
     available_currencies: list[str] | None = None
     """What the account can hold; None: all of them."""
@@ -104,7 +104,7 @@ class SimulatorConfig:
     """A longer query string is answered 414."""
     receive_default_top: int = 50
 
-    # Paying out.
+    # Payouts.
     payment_quote_seconds: int = 60
     has_valid_until: bool = True
     has_payment_quote_read: bool = False
@@ -144,7 +144,7 @@ class SimulatorConfig:
     event_days: int = 30
     """How long the events API shows an event."""
 
-    # People.
+    # The demo shop and the pages.
     backend_url: str = "http://127.0.0.1:5000"
     """LNPay's URL, which the demo shop calls."""
     backend_api_key: str = ""

@@ -10,25 +10,25 @@ from functools import cache
 from typing import Any
 
 REQUEST_KINDS = (
-    "error",  # an error envelope, nothing happened
+    "error",  # an error envelope; nothing happened
     "error_after",  # it happened, but the answer is an error
-    "unreachable",  # the connection is never made, nothing happened
-    "lost_request",  # sent, swallowed: nothing happened, no answer within any timeout
-    "lost_answer",  # it happened, the connection ends without an answer
+    "unreachable",  # the connection fails; nothing happened
+    "lost_request",  # sent but never processed; no answer within any timeout
+    "lost_answer",  # it happened, but the connection closes without an answer
     "timeout_after",  # it happened, and no answer comes within any timeout
-    "repeated",  # it happens twice, as when a proxy sends it again, and the second answer comes
-    "delay",  # waits, then it happens (also when the caller has gone by then), then answers
+    "repeated",  # it happens twice, as if a proxy had retried it; the second answer is returned
+    "delay",  # waits, processes the request even if the caller has given up, then answers
     "delay_after",  # it happens, then the answer waits
-    "html403",  # Cloudflare's page, nothing happened
-    "rate_limited",  # 429 with Retry-After, nothing happened
-    "garbage",  # it happened, the answer is 200 and not JSON
-    "truncated",  # it happened, the answer's JSON ends in the middle
+    "html403",  # Cloudflare's page; nothing happened
+    "rate_limited",  # 429 with Retry-After; nothing happened
+    "garbage",  # it happened, but the answer is a 200 that is not JSON
+    "truncated",  # it happened, but the answer's JSON is cut off
     "field_missing",  # it happened, `field` (dotted) is left out of the answer
     "field_changed",  # it happened, `field` (dotted) of the answer is `value`
     "date",  # it happened, the answer's Date is `value`, or (None) `seconds` off
 )
 WEBHOOK_KINDS = (
-    "webhook_drop",  # never sent, and the provider believes it was
+    "webhook_drop",  # never sent, although the provider records it as sent
     "webhook_duplicate",  # sent once more, `seconds` later
     "webhook_delay",  # sent `seconds` later
     "webhook_reorder",  # sent after everything that is emitted within `seconds`

@@ -116,7 +116,7 @@ class SandboxServer:
                 self.simulator.pump_webhooks(send)
 
     def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer a request, and obey the private headers of its answer."""
+        """Answer a request as the private headers of the response demand."""
         try:
             body = read_body(environ)
         except ApiError as error:

@@ -1,6 +1,6 @@
 """A WSGI application as a `requests` transport, inside the process: no sockets, no waiting.
 
-What the simulator marks as dropped or delayed becomes the exception `requests` would raise in real life.
+A response marked as dropped or delayed becomes the exception that `requests` would raise.
 """
 
 from __future__ import annotations

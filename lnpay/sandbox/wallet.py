@@ -13,7 +13,7 @@ START_SATS = 100_000_000
 
 
 def plain_request(text: str) -> str:
-    """A payment request or an address without what a link puts around it, in lower case."""
+    """A payment request or address in lower case, without the prefix and parameters of a link."""
     return text.strip().lower().removeprefix("lightning:").removeprefix("bitcoin:").partition("?")[0]
 
 
@@ -49,7 +49,7 @@ class Wallet:
     paid: set[str] = field(default_factory=set)
 
     def receive(self, receipt: Receipt) -> None:
-        """Take in a payment."""
+        """Receive a payment."""
         self.sats += receipt.sats
         self.receipts.append(receipt)
         if receipt.destination in self.requests:

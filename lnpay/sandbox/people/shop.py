@@ -149,7 +149,7 @@ def _find(order_id: str) -> ShopOrder:
 
 @pages.get("/orders/<order_id>")
 def show_order(order_id: str) -> Page:
-    """One order: how to pay it, and where it stands."""
+    """One order: how to pay it, and its state."""
     found = _find(order_id)
     refresh_state(simulator(), found)
     return show("order.html", order=found, refresh_seconds=None if found.is_final else REFRESH_SECONDS)

@@ -28,7 +28,7 @@ def place_order(
     cart: Cart | None = None,
     shop_url: str = "",
 ) -> ShopOrder:
-    """Ask LNPay for an invoice and remember the order. Raises BackendFailed.
+    """Request an invoice from LNPay and store the order. Raises BackendFailed.
 
     shop_url: where the shop's customer sees it, so that the payment page can lead back.
     """

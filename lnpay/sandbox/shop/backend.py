@@ -14,7 +14,7 @@ STANDING_TIMEOUT_SECONDS = 3
 
 
 class BackendFailed(Exception):
-    """LNPay did not do what the shop asked for; the message says why."""
+    """LNPay refused or did not answer the shop's request; the message says why."""
 
 
 def ask_backend(

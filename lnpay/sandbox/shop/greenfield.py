@@ -74,7 +74,7 @@ def create_invoice(simulator: World, order: ShopOrder, return_url: str) -> None:
 
 
 def read_invoice(simulator: World, order: ShopOrder) -> Any:  # noqa: ANN401 - JSON
-    """The invoice of an order as it stands. Raises BackendFailed."""
+    """The current invoice of an order. Raises BackendFailed."""
     return _ask(simulator, "GET", _invoices(simulator, order.invoice_id), timeout_seconds=STANDING_TIMEOUT_SECONDS)
 
 

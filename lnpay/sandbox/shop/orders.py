@@ -60,7 +60,7 @@ class ShopOrder:
 
     @property
     def stage(self) -> str:
-        """Where it stands: one of STAGES. Only the webhook makes it paid."""
+        """The order's stage: one of STAGES. Only a webhook marks it paid."""
         if self.is_paid:
             return "paid"
         if self.way is Way.GREENFIELD:
@@ -133,7 +133,7 @@ class ShopDelivery:
 
 @dataclass(slots=True)
 class Shop:
-    """The shop's memory. answers: the statuses of the next calls, 200 when there are none left.
+    """The shop's state. answers: the statuses of the next calls, 200 when there are none left.
 
     way: of new orders. connection: once it has sold as a plugin does.
     """
