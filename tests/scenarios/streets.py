@@ -18,7 +18,7 @@ from lnpay.domain.states import DeliveryState, InvoiceState
 from lnpay.repository import Repository
 from lnpay.runtime.backend import Backend
 from lnpay.sandbox import SandboxServer, Simulator, SimulatorConfig
-from tests.scenarios.doomed import start
+from tests.scenarios.crash_points import start
 from tests.scenarios.live import START_SECONDS, ask, build_live_backend, environment, free_port
 
 CHUNKS = 4
@@ -59,7 +59,7 @@ class Street:
     def doomed(self, program: str) -> Iterator[BaseProcess]:
         """Run a program that dies at the fatal point. At the end of the block it must have died, or it is ended."""
         settings = environment(self.provider.url, self.database_url, self.port)
-        process = start(program, settings, self.folder, fatal=self.fatal)
+        process = start(program, settings, self.folder, crash_at=self.fatal)
         try:
             yield process
             if not self.fatal and program == "main.py":
