@@ -1,4 +1,4 @@
-"""What scenarios begin with: a fresh database on each engine, or streets in which programs are killed."""
+"""What scenarios begin with: a fresh database on each engine, or a simulator for scenarios with crashes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from tests.scenarios.streets import Streets
+from tests.scenarios.crash_scenarios import CrashScenarios
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -30,8 +30,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
 
 
 @pytest.fixture(scope="module")
-def streets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streets]:
-    """Streets beside one simulator."""
-    made = Streets(tmp_path_factory.mktemp("streets"))
+def scenarios(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CrashScenarios]:
+    """Builds scenarios in which programs are killed."""
+    made = CrashScenarios(tmp_path_factory.mktemp("scenarios"))
     yield made
     made.close()

@@ -18,58 +18,58 @@ from lnpay.invoices.settle import Outcome, reconcile_invoice
 from lnpay.repository import Repository
 from lnpay.runtime.worker_passes import refund_pass
 from lnpay.sandbox.server import wait_until
+from tests.scenarios.crash_scenarios import CHUNKS, CrashScenario, CrashScenarios, walk
 from tests.scenarios.live import START_SECONDS, build_live_backend, is_up, serving
-from tests.scenarios.streets import CHUNKS, Street, Streets, walk
 
 ADDRESS = "customer@wallet.example"
 AMOUNT_SATS = 1_000
 ROUNDS = 6
 
 
-def serve_until_death(street: Street) -> None:
+def serve_until_death(scenario: CrashScenario) -> None:
     """The server dies that takes the request and sends the refund."""
-    sell_paid(street)
-    with street.doomed("main.py") as process:
-        wait_until(lambda: not process.is_alive() or is_up(street.url), START_SECONDS)
-        if process.is_alive() and ask(street) and not street.fatal:
-            assert wait_until(lambda: street.simulator.ledger.payouts_per_destination() != {}, START_SECONDS)
+    sell_paid(scenario)
+    with scenario.doomed("main.py") as process:
+        wait_until(lambda: not process.is_alive() or is_up(scenario.url), START_SECONDS)
+        if process.is_alive() and ask(scenario) and not scenario.fatal:
+            assert wait_until(lambda: scenario.simulator.ledger.payouts_per_destination() != {}, START_SECONDS)
 
 
-def work_until_death(street: Street) -> None:
+def work_until_death(scenario: CrashScenario) -> None:
     """The worker dies that sends what the server has taken."""
-    sell_paid(street)
-    with serving(street.open_up(), street.port, is_sending=False):
-        assert ask(street)
-    street.simulator.clock.advance(5)  # two processes know Strike's time to a second or so
-    with street.doomed("workers/refund_failure_worker.py"):
+    sell_paid(scenario)
+    with serving(scenario.open_up(), scenario.port, is_sending=False):
+        assert ask(scenario)
+    scenario.simulator.clock.advance(5)  # two processes know Strike's time to a second or so
+    with scenario.doomed("workers/refund_failure_worker.py"):
         pass
 
 
-def sell_paid(street: Street) -> None:
+def sell_paid(scenario: CrashScenario) -> None:
     """An order that was paid in time, and a key that may refund it."""
-    with serving(street.open_up(), street.port, is_sending=False):
-        assert street.buy()
-    street.pay()
-    backend = build_live_backend(street.provider.url, street.database_url, utc_now)
-    assert reconcile_invoice(backend.settlement, invoice_id(street)) is Outcome.SETTLED
+    with serving(scenario.open_up(), scenario.port, is_sending=False):
+        assert scenario.buy()
+    scenario.pay()
+    backend = build_live_backend(scenario.provider.url, scenario.database_url, utc_now)
+    assert reconcile_invoice(backend.settlement, invoice_id(scenario)) is Outcome.SETTLED
     permissions = (Permission.REFUND_INVOICES,)
     key = create_key(backend.repository, KeyPurpose.CUSTOM, "shop", backend.clock(), permissions=permissions)
-    (street.folder / "key").write_text(key.secret)
+    (scenario.folder / "key").write_text(key.secret)
     backend.close()
 
 
-def invoice_id(street: Street) -> str:
-    return next(entry.invoice_id or "" for entry in street.simulator.ledger.entries)
+def invoice_id(scenario: CrashScenario) -> str:
+    return next(entry.invoice_id or "" for entry in scenario.simulator.ledger.entries)
 
 
-def ask(street: Street) -> bool:
+def ask(scenario: CrashScenario) -> bool:
     """The shop's request, always the same. False if there is no answer."""
     try:
         answer = requests.post(
-            f"{street.url}/invoices/{invoice_id(street)}/refunds",
+            f"{scenario.url}/invoices/{invoice_id(scenario)}/refunds",
             json={"amount_sats": AMOUNT_SATS, "ln_address": ADDRESS},
             headers={
-                "Authorization": f"Bearer {(street.folder / 'key').read_text()}",
+                "Authorization": f"Bearer {(scenario.folder / 'key').read_text()}",
                 "Idempotency-Key": "the-refund",
                 "Connection": "close",
             },
@@ -81,22 +81,22 @@ def ask(street: Street) -> bool:
     return True
 
 
-def come_back(street: Street) -> None:
+def come_back(scenario: CrashScenario) -> None:
     """The shop repeats its request, and cron starts workers."""
-    with serving(street.wake_up(), street.port, is_sending=False):
-        assert ask(street)
+    with serving(scenario.wake_up(), scenario.port, is_sending=False):
+        assert ask(scenario)
     for _ in range(ROUNDS):
-        backend = street.wake_up()
+        backend = scenario.wake_up()
         refund_pass(backend)
         backend.close()
 
 
-def check_refund(street: Street) -> None:
+def check_refund(scenario: CrashScenario) -> None:
     """One payment out, of exactly what was asked for, and we know it."""
-    ledger = street.simulator.ledger
-    assert ledger.payouts_per_destination() == {ADDRESS: 1}, street.log
+    ledger = scenario.simulator.ledger
+    assert ledger.payouts_per_destination() == {ADDRESS: 1}, scenario.log
     assert ledger.sent(ADDRESS) == AMOUNT_SATS
-    repository = Repository(street.database_url)
+    repository = Repository(scenario.database_url)
     with repository.reading() as tx:
         (refund,) = tx.refunds.in_states(list(RefundState), limit=10)
         left_sats = tx.refund_requests.left_sats(refund.invoice_id)
@@ -105,17 +105,19 @@ def check_refund(street: Street) -> None:
     assert left_sats == ledger.received() - AMOUNT_SATS
 
 
-def check_paid(street: Street) -> None:
+def check_paid(scenario: CrashScenario) -> None:
     """The life without death: it may have ended between the payment and our note of it."""
-    assert street.simulator.ledger.payouts_per_destination() == {ADDRESS: 1}, street.log
+    assert scenario.simulator.ledger.payouts_per_destination() == {ADDRESS: 1}, scenario.log
 
 
 @pytest.mark.parametrize("live", [serve_until_death, work_until_death])
-def test_the_walk_passes_every_step_of_a_refund(streets: Streets, live: Callable[[Street], None]) -> None:
-    street = streets.build(fatal=0)
-    live(street)
+def test_the_walk_passes_every_step_of_a_refund(
+    scenarios: CrashScenarios, live: Callable[[CrashScenario], None]
+) -> None:
+    scenario = scenarios.build(fatal=0)
+    live(scenario)
 
-    points = iter(street.trace)
+    points = iter(scenario.trace)
     steps = ("commit", "POST /v1/payment-quotes/lightning/lnurl", "commit", "PATCH /v1/payment-quotes/*/execute")
     assert all(f"after {step}" in points for step in (*steps, "commit"))
 
@@ -123,8 +125,8 @@ def test_the_walk_passes_every_step_of_a_refund(streets: Streets, live: Callable
 @pytest.mark.parametrize("live", [serve_until_death, work_until_death])
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_a_process_killed_anywhere_leaves_one_payment_out(
-    streets: Streets, live: Callable[[Street], None], chunk: int
+    scenarios: CrashScenarios, live: Callable[[CrashScenario], None], chunk: int
 ) -> None:
-    for street in walk(streets, live, chunk, check_paid):
-        come_back(street)
-        check_refund(street)
+    for scenario in walk(scenarios, live, chunk, check_paid):
+        come_back(scenario)
+        check_refund(scenario)

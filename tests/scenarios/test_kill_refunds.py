@@ -13,8 +13,8 @@ from lnpay.domain.model import utc_now
 from lnpay.domain.states import RefundState
 from lnpay.repository import Repository
 from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
+from tests.scenarios.crash_scenarios import CHUNKS, CrashScenario, CrashScenarios, walk
 from tests.scenarios.live import build_live_backend, serving
-from tests.scenarios.streets import CHUNKS, Street, Streets, walk
 
 ADDRESS = "customer@wallet.example"
 LATE_SECONDS = 600
@@ -22,47 +22,47 @@ ROUNDS = 10
 TIME_IS_KNOWN_TO_SECONDS = 5
 
 
-def find_until_death(street: Street) -> None:
+def find_until_death(scenario: CrashScenario) -> None:
     """The worker dies that finds a late payment and starts to pay it back."""
-    pay_late(street)
-    with street.doomed("workers/expired_worker.py"):
+    pay_late(scenario)
+    with scenario.doomed("workers/expired_worker.py"):
         pass
 
 
-def refund_until_death(street: Street) -> None:
+def refund_until_death(scenario: CrashScenario) -> None:
     """The worker dies that sends what another one has found."""
-    pay_late(street)
-    finder = build_live_backend(street.provider.url, street.database_url, utc_now)
+    pay_late(scenario)
+    finder = build_live_backend(scenario.provider.url, scenario.database_url, utc_now)
     main_pass(finder)
     finder.close()
     # Two processes know Strike's time to a second or so: by then, the refund is due for both.
-    street.simulator.clock.advance(TIME_IS_KNOWN_TO_SECONDS)
-    with street.doomed("workers/refund_failure_worker.py"):
+    scenario.simulator.clock.advance(TIME_IS_KNOWN_TO_SECONDS)
+    with scenario.doomed("workers/refund_failure_worker.py"):
         pass
 
 
-def pay_late(street: Street) -> None:
+def pay_late(scenario: CrashScenario) -> None:
     """A customer with an address pays too late, and no webhook tells of it."""
-    with serving(street.open_up(), street.port, is_sending=False):
-        assert street.buy(ln_address=ADDRESS)
-    street.simulator.pay_invoice(street.shown[0], late_seconds=LATE_SECONDS)
+    with serving(scenario.open_up(), scenario.port, is_sending=False):
+        assert scenario.buy(ln_address=ADDRESS)
+    scenario.simulator.pay_invoice(scenario.shown[0], late_seconds=LATE_SECONDS)
 
 
-def come_back(street: Street) -> None:
+def come_back(scenario: CrashScenario) -> None:
     """What cron starts in the minutes after a death."""
     for _ in range(ROUNDS):
-        backend = street.wake_up()
+        backend = scenario.wake_up()
         expired_pass(backend)
         refund_pass(backend)
         backend.close()
 
 
-def check_refund(street: Street) -> None:
+def check_refund(scenario: CrashScenario) -> None:
     """The ledger shows one payment out, of what came in, and we know it."""
-    ledger = street.simulator.ledger
-    assert ledger.payouts_per_destination() == {ADDRESS: 1}, street.log
+    ledger = scenario.simulator.ledger
+    assert ledger.payouts_per_destination() == {ADDRESS: 1}, scenario.log
     assert ledger.sent(ADDRESS) == ledger.received() > 0
-    repository = Repository(street.database_url)
+    repository = Repository(scenario.database_url)
     with repository.reading() as tx:
         (refund,) = tx.refunds.in_states(list(RefundState), limit=10)
     repository.close()
@@ -70,11 +70,13 @@ def check_refund(street: Street) -> None:
 
 
 @pytest.mark.parametrize("live", [find_until_death, refund_until_death])
-def test_the_walk_passes_every_step_of_a_refund(streets: Streets, live: Callable[[Street], None]) -> None:
-    street = streets.build(fatal=0)
-    live(street)
+def test_the_walk_passes_every_step_of_a_refund(
+    scenarios: CrashScenarios, live: Callable[[CrashScenario], None]
+) -> None:
+    scenario = scenarios.build(fatal=0)
+    live(scenario)
 
-    points = iter(street.trace)
+    points = iter(scenario.trace)
     steps = ("commit", "POST /v1/payment-quotes/lightning/lnurl", "commit", "PATCH /v1/payment-quotes/*/execute")
     assert all(f"after {step}" in points for step in (*steps, "commit"))
 
@@ -82,8 +84,8 @@ def test_the_walk_passes_every_step_of_a_refund(streets: Streets, live: Callable
 @pytest.mark.parametrize("live", [find_until_death, refund_until_death])
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_a_worker_killed_anywhere_leaves_one_payment_out(
-    streets: Streets, live: Callable[[Street], None], chunk: int
+    scenarios: CrashScenarios, live: Callable[[CrashScenario], None], chunk: int
 ) -> None:
-    for street in walk(streets, live, chunk, check_refund):
-        come_back(street)
-        check_refund(street)
+    for scenario in walk(scenarios, live, chunk, check_refund):
+        come_back(scenario)
+        check_refund(scenario)

@@ -1,4 +1,4 @@
-"""Streets: worlds in which a program of ours is killed at one of its crash points and restarted afterwards."""
+"""Scenarios in which a program of ours is killed at one of its crash points and restarted afterwards."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from tests.scenarios.crash_points import start
 from tests.scenarios.live import START_SECONDS, ask, build_live_backend, environment, free_port
 
 CHUNKS = 4
-"""A walk is cut into so many tests, for machines with several cores."""
+"""The crash points of a program are split over this many tests, for machines with several cores."""
 
 PAUSE_SECONDS = CLAIM.total_seconds() + 1
-"""From a crash to the restart: any claim of a sender to the shop has expired by then."""
+"""From a crash to the restart: long enough for the claim on any delivery to expire."""
 
 
 @dataclass
-class Street:
-    """One shop, one customer, one provider, and an LNPay that may die."""
+class CrashScenario:
+    """One shop, one customer, one provider, and an LNPay that may be killed."""
 
     provider: SandboxServer
     simulator: Simulator
@@ -42,12 +42,12 @@ class Street:
 
     @property
     def url(self) -> str:
-        """Where LNPay listens, whenever it is alive."""
+        """Where LNPay listens while it runs."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def database_url(self) -> str:
-        """LNPay's database, which survives it."""
+        """LNPay's database, which survives a crash."""
         return f"sqlite:///{self.folder}/invoices.sqlite"
 
     @property
@@ -137,20 +137,20 @@ class Street:
         return invoice, [delivery.state for delivery in deliveries]
 
 
-class Streets:
-    """Builds streets beside one listening simulator, each with a world of its own."""
+class CrashScenarios:
+    """Builds scenarios with one listening simulator, each with a simulated world of its own."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._provider = SandboxServer(Simulator()).start()
 
-    def build(self, fatal: int) -> Street:
-        """A street where a doomed program dies at crash point `fatal` (0: never)."""
+    def build(self, fatal: int) -> CrashScenario:
+        """A scenario where a doomed program dies at crash point `fatal` (0: never)."""
         simulator = Simulator(config=SimulatorConfig(rate_limits="off"))
         self._provider.simulator = simulator
-        folder = self._folder / f"street{len(list(self._folder.iterdir()))}"
+        folder = self._folder / f"scenario{len(list(self._folder.iterdir()))}"
         folder.mkdir()
-        return Street(self._provider, simulator, folder, fatal)
+        return CrashScenario(self._provider, simulator, folder, fatal)
 
     def close(self) -> None:
         """End the simulator."""
@@ -158,13 +158,16 @@ class Streets:
 
 
 def walk(
-    streets: Streets, live: Callable[[Street], None], chunk: int, check: Callable[[Street], None] = Street.check
-) -> Iterator[Street]:
-    """Streets after a death, one for each crash point of a chunk. A life without death must end well by `check`."""
-    whole = streets.build(fatal=0)
+    scenarios: CrashScenarios,
+    live: Callable[[CrashScenario], None],
+    chunk: int,
+    check: Callable[[CrashScenario], None] = CrashScenario.check,
+) -> Iterator[CrashScenario]:
+    """Scenarios after a crash, one for each crash point of a chunk. Without a crash, `check` must pass too."""
+    whole = scenarios.build(fatal=0)
     live(whole)
     check(whole)
     for fatal in range(chunk + 1, len(whole.trace) + 1, CHUNKS):
-        street = streets.build(fatal)
-        live(street)
-        yield street
+        scenario = scenarios.build(fatal)
+        live(scenario)
+        yield scenario
