@@ -35,7 +35,7 @@ class CrashScenario:
     provider: SandboxServer
     simulator: Simulator
     folder: Path
-    fatal: int
+    crash_at: int
     port: int = field(default_factory=free_port)
     shown: list[str] = field(default_factory=list)
     """Payment requests that the customer saw."""
@@ -52,34 +52,34 @@ class CrashScenario:
 
     @property
     def trace(self) -> list[str]:
-        """The crash points that were passed."""
+        """The crash points that the program reached."""
         return (self.folder / "trace").read_text().splitlines()
 
     @contextmanager
-    def doomed(self, program: str) -> Iterator[BaseProcess]:
-        """Run a program that dies at the fatal point. At the end of the block it must have died, or it is ended."""
+    def run_until_crash(self, program: str) -> Iterator[BaseProcess]:
+        """Run a program that is killed at the crash point `crash_at`. The block ends once it has ended."""
         settings = environment(self.provider.url, self.database_url, self.port)
-        process = start(program, settings, self.folder, crash_at=self.fatal)
+        process = start(program, settings, self.folder, crash_at=self.crash_at)
         try:
             yield process
-            if not self.fatal and program == "main.py":
+            if not self.crash_at and program == "main.py":
                 process.terminate()
             process.join(START_SECONDS)
-            # The walks move the provider's clock. A worker says that this machine's differs, which is trouble.
+            # The tests move the provider's clock, so a worker reports that this machine's differs, and exits with 1.
             is_clock_trouble = process.exitcode == 1 and "trouble: this machine's clock is " in self.log
-            assert is_clock_trouble or process.exitcode == (-signal.SIGKILL if self.fatal else 0), self.log
-            assert not self.fatal or len(self.trace) == self.fatal
+            assert is_clock_trouble or process.exitcode == (-signal.SIGKILL if self.crash_at else 0), self.log
+            assert not self.crash_at or len(self.trace) == self.crash_at
         finally:
             process.kill()
             process.join()
 
     @property
     def log(self) -> str:
-        """What the doomed program said."""
+        """What the program printed and logged."""
         return (self.folder / "log").read_text()
 
     def buy(self, ln_address: str | None = None) -> bool:
-        """The shop asks for its order, and the customer sees the answer. False when there is none."""
+        """The shop requests its invoice, and the customer sees it. False if there was no answer."""
         try:
             answer = ask(self.url, correlation_id="the-order", ln_address=ln_address)
         except requests.ConnectionError:
@@ -93,17 +93,17 @@ class CrashScenario:
         if not self.simulator.ledger.entries:
             self.simulator.pay_invoice(self.shown[0])
 
-    def wake_up(self) -> Backend:
+    def restart(self) -> Backend:
         """LNPay starts again, some time later."""
         self.simulator.clock.advance(PAUSE_SECONDS)
-        return self.open_up()
+        return self.open_backend()
 
-    def open_up(self) -> Backend:
-        """LNPay in this process."""
+    def open_backend(self) -> Backend:
+        """LNPay in this process. The caller closes it."""
         return build_live_backend(self.provider.url, self.database_url, self.simulator.clock.now)
 
     def buy_and_pay(self) -> None:
-        """What is left to do for shop and customer when LNPay is back."""
+        """What the shop and the customer still do once LNPay runs again."""
         if not self.simulator.ledger.entries:
             assert self.buy()
             self.pay()
@@ -114,7 +114,7 @@ class CrashScenario:
         return bool(paid) and all(self.states_of(one)[1] == [DeliveryState.DELIVERED] for one in paid)
 
     def check(self) -> None:
-        """The shop was told of what was paid, under one id; we know all that was shown; the books agree."""
+        """The shop got the payment under one id, LNPay knows every request shown, and the ledger agrees."""
         ids = Counter(delivery.headers["webhook-id"] for delivery in self.simulator.shop.accepted())
         assert len(ids) == 1
         assert {delivery.json()["invoice"] for delivery in self.simulator.shop.accepted()} == {self.shown[0]}
@@ -144,30 +144,30 @@ class CrashScenarios:
         self._folder = folder
         self._provider = SandboxServer(Simulator()).start()
 
-    def build(self, fatal: int) -> CrashScenario:
-        """A scenario where a doomed program dies at crash point `fatal` (0: never)."""
+    def build(self, crash_at: int) -> CrashScenario:
+        """A scenario whose program is killed at crash point `crash_at` (0: never)."""
         simulator = Simulator(config=SimulatorConfig(rate_limits="off"))
         self._provider.simulator = simulator
         folder = self._folder / f"scenario{len(list(self._folder.iterdir()))}"
         folder.mkdir()
-        return CrashScenario(self._provider, simulator, folder, fatal)
+        return CrashScenario(self._provider, simulator, folder, crash_at)
 
     def close(self) -> None:
         """End the simulator."""
         self._provider.stop()
 
 
-def walk(
+def crash_everywhere(
     scenarios: CrashScenarios,
     live: Callable[[CrashScenario], None],
     chunk: int,
     check: Callable[[CrashScenario], None] = CrashScenario.check,
 ) -> Iterator[CrashScenario]:
     """Scenarios after a crash, one for each crash point of a chunk. Without a crash, `check` must pass too."""
-    whole = scenarios.build(fatal=0)
-    live(whole)
-    check(whole)
-    for fatal in range(chunk + 1, len(whole.trace) + 1, CHUNKS):
-        scenario = scenarios.build(fatal)
+    uninterrupted = scenarios.build(crash_at=0)
+    live(uninterrupted)
+    check(uninterrupted)
+    for crash_at in range(chunk + 1, len(uninterrupted.trace) + 1, CHUNKS):
+        scenario = scenarios.build(crash_at)
         live(scenario)
         yield scenario

@@ -18,7 +18,7 @@ from lnpay.invoices.settle import Outcome, reconcile_invoice
 from lnpay.repository import Repository
 from lnpay.runtime.worker_passes import refund_pass
 from lnpay.sandbox.server import wait_until
-from tests.scenarios.crash_scenarios import CHUNKS, CrashScenario, CrashScenarios, walk
+from tests.scenarios.crash_scenarios import CHUNKS, CrashScenario, CrashScenarios, crash_everywhere
 from tests.scenarios.live import START_SECONDS, build_live_backend, is_up, serving
 
 ADDRESS = "customer@wallet.example"
@@ -26,28 +26,28 @@ AMOUNT_SATS = 1_000
 ROUNDS = 6
 
 
-def serve_until_death(scenario: CrashScenario) -> None:
-    """The server dies that takes the request and sends the refund."""
+def serve_until_crash(scenario: CrashScenario) -> None:
+    """The server that receives the request and sends the refund is killed."""
     sell_paid(scenario)
-    with scenario.doomed("main.py") as process:
+    with scenario.run_until_crash("main.py") as process:
         wait_until(lambda: not process.is_alive() or is_up(scenario.url), START_SECONDS)
-        if process.is_alive() and ask(scenario) and not scenario.fatal:
+        if process.is_alive() and ask(scenario) and not scenario.crash_at:
             assert wait_until(lambda: scenario.simulator.ledger.payouts_per_destination() != {}, START_SECONDS)
 
 
-def work_until_death(scenario: CrashScenario) -> None:
-    """The worker dies that sends what the server has taken."""
+def work_until_crash(scenario: CrashScenario) -> None:
+    """The worker that sends the refund that the server accepted is killed."""
     sell_paid(scenario)
-    with serving(scenario.open_up(), scenario.port, is_sending=False):
+    with serving(scenario.open_backend(), scenario.port, is_sending=False):
         assert ask(scenario)
     scenario.simulator.clock.advance(5)  # two processes know Strike's time to a second or so
-    with scenario.doomed("workers/refund_failure_worker.py"):
+    with scenario.run_until_crash("workers/refund_failure_worker.py"):
         pass
 
 
 def sell_paid(scenario: CrashScenario) -> None:
     """An order that was paid in time, and a key that may refund it."""
-    with serving(scenario.open_up(), scenario.port, is_sending=False):
+    with serving(scenario.open_backend(), scenario.port, is_sending=False):
         assert scenario.buy()
     scenario.pay()
     backend = build_live_backend(scenario.provider.url, scenario.database_url, utc_now)
@@ -81,18 +81,18 @@ def ask(scenario: CrashScenario) -> bool:
     return True
 
 
-def come_back(scenario: CrashScenario) -> None:
+def recover(scenario: CrashScenario) -> None:
     """The shop repeats its request, and cron starts workers."""
-    with serving(scenario.wake_up(), scenario.port, is_sending=False):
+    with serving(scenario.restart(), scenario.port, is_sending=False):
         assert ask(scenario)
     for _ in range(ROUNDS):
-        backend = scenario.wake_up()
+        backend = scenario.restart()
         refund_pass(backend)
         backend.close()
 
 
 def check_refund(scenario: CrashScenario) -> None:
-    """One payment out, of exactly what was asked for, and we know it."""
+    """One outgoing payment of exactly the amount requested, and LNPay knows it."""
     ledger = scenario.simulator.ledger
     assert ledger.payouts_per_destination() == {ADDRESS: 1}, scenario.log
     assert ledger.sent(ADDRESS) == AMOUNT_SATS
@@ -106,15 +106,15 @@ def check_refund(scenario: CrashScenario) -> None:
 
 
 def check_paid(scenario: CrashScenario) -> None:
-    """The life without death: it may have ended between the payment and our note of it."""
+    """Without a crash: the run may have ended between the payment and our record of it."""
     assert scenario.simulator.ledger.payouts_per_destination() == {ADDRESS: 1}, scenario.log
 
 
-@pytest.mark.parametrize("live", [serve_until_death, work_until_death])
-def test_the_walk_passes_every_step_of_a_refund(
+@pytest.mark.parametrize("live", [serve_until_crash, work_until_crash])
+def test_the_crash_points_cover_every_step_of_a_refund(
     scenarios: CrashScenarios, live: Callable[[CrashScenario], None]
 ) -> None:
-    scenario = scenarios.build(fatal=0)
+    scenario = scenarios.build(crash_at=0)
     live(scenario)
 
     points = iter(scenario.trace)
@@ -122,11 +122,11 @@ def test_the_walk_passes_every_step_of_a_refund(
     assert all(f"after {step}" in points for step in (*steps, "commit"))
 
 
-@pytest.mark.parametrize("live", [serve_until_death, work_until_death])
+@pytest.mark.parametrize("live", [serve_until_crash, work_until_crash])
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_a_process_killed_anywhere_leaves_one_payment_out(
     scenarios: CrashScenarios, live: Callable[[CrashScenario], None], chunk: int
 ) -> None:
-    for scenario in walk(scenarios, live, chunk, check_paid):
-        come_back(scenario)
+    for scenario in crash_everywhere(scenarios, live, chunk, check_paid):
+        recover(scenario)
         check_refund(scenario)
