@@ -15,10 +15,10 @@ from playwright.sync_api import Page, expect
 from lnpay.access.api_keys import create_key, find_key, list_keys, revoke_key, store_id
 from lnpay.domain.permissions import PERMISSIONS_FOR, KeyPurpose
 from tests.browser.conftest import PHONE, Stand, assert_accessible, assert_fits, picture
-from tests.browser.test_admin import PASSWORD, desk, log_in
+from tests.browser.test_admin import PASSWORD, admin, log_in
 from tests.web.test_connections import WOOCOMMERCE
 
-__all__ = ["desk"]
+__all__ = ["admin"]
 
 
 @dataclass
@@ -93,53 +93,53 @@ def check_taken(stand: Stand, plugin: Plugin) -> None:
     assert used.status_code == 200
 
 
-def test_an_operator_who_is_logged_in_is_back_in_the_shop_after_one_click(desk: Stand, plugin: Plugin) -> None:
-    page = log_in(desk)
+def test_an_operator_who_is_logged_in_is_back_in_the_shop_after_one_click(admin: Stand, plugin: Plugin) -> None:
+    page = log_in(admin)
 
-    come_from_plugin(page, plugin, desk.url)
+    come_from_plugin(page, plugin, admin.url)
     expect(page.get_by_role("heading", name="Authorize WooCommerce?")).to_be_visible()
-    assert list_keys(desk.backend.repository) == []
+    assert list_keys(admin.backend.repository) == []
     page.get_by_role("button", name="Authorize").click()
 
     expect(page.get_by_role("heading", name="Connected")).to_be_visible()
-    check_taken(desk, plugin)
+    check_taken(admin, plugin)
 
 
-def test_without_javascript_and_login_it_takes_a_password_and_two_buttons(desk: Stand, plugin: Plugin) -> None:
-    page = desk.new_context(java_script_enabled=False).new_page()
+def test_without_javascript_and_login_it_takes_a_password_and_two_buttons(admin: Stand, plugin: Plugin) -> None:
+    page = admin.new_context(java_script_enabled=False).new_page()
 
-    come_from_plugin(page, plugin, desk.url)
+    come_from_plugin(page, plugin, admin.url)
     page.get_by_label("Password").fill(PASSWORD)
     page.get_by_role("button", name="Log in").click()
     page.get_by_role("button", name="Authorize").click()
     page.get_by_role("button", name="Send the key to localhost:").click()
 
     expect(page.get_by_role("heading", name="Connected")).to_be_visible()
-    check_taken(desk, plugin)
+    check_taken(admin, plugin)
 
 
-def test_no_page_of_another_site_can_have_a_key_made(desk: Stand, plugin: Plugin) -> None:
-    page = log_in(desk)
+def test_no_page_of_another_site_can_have_a_key_made(admin: Stand, plugin: Plugin) -> None:
+    page = log_in(admin)
     page.goto(f"{plugin.url}/")
     page.set_content(
-        f'<form method="post" action="{desk.url}/admin/connect">'
+        f'<form method="post" action="{admin.url}/admin/connect">'
         '<input name="permissions" value="btcpay.store.canviewinvoices"><button>Win a prize</button></form>'
     )
 
     page.get_by_role("button", name="Win a prize").click()
 
     expect(page.get_by_role("heading", name="This form has expired")).to_be_visible()
-    assert list_keys(desk.backend.repository) == []
+    assert list_keys(admin.backend.repository) == []
 
 
-def test_create_a_key_by_hand_and_revoke_it(desk: Stand) -> None:
-    page = log_in(desk, "/connections", viewport=PHONE)
+def test_create_a_key_by_hand_and_revoke_it(admin: Stand) -> None:
+    page = log_in(admin, "/connections", viewport=PHONE)
     page.get_by_label("For").select_option("Magento")
     page.get_by_label("Label").fill("My shop")
     page.get_by_role("button", name="Create key").click()
     expect(page.get_by_text("Copy the key now.")).to_be_visible()
     secret = page.get_by_label("API key").input_value()
-    key = find_key(desk.backend.repository, secret, desk.backend.clock())
+    key = find_key(admin.backend.repository, secret, admin.backend.clock())
     assert key is not None
     assert key.made_for is KeyPurpose.MAGENTO
 
@@ -148,13 +148,13 @@ def test_create_a_key_by_hand_and_revoke_it(desk: Stand) -> None:
     page.get_by_role("button", name="Revoke My shop").click()
 
     expect(page.get_by_role("status")).to_have_text("Revoked: My shop is refused from now on.")
-    assert find_key(desk.backend.repository, secret, desk.backend.clock()) is None
+    assert find_key(admin.backend.repository, secret, admin.backend.clock()) is None
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(320, "light"), (320, "dark"), (1280, "light"), (1280, "dark")])
-def test_every_page_is_for_everybody_in_every_window(desk: Stand, plugin: Plugin, width: int, scheme: str) -> None:
-    repository, now = desk.backend.repository, desk.backend.clock()
-    page = log_in(desk, "/connections", viewport={"width": width, "height": 900}, color_scheme=scheme)
+def test_every_page_is_for_everybody_in_every_window(admin: Stand, plugin: Plugin, width: int, scheme: str) -> None:
+    repository, now = admin.backend.repository, admin.backend.clock()
+    page = log_in(admin, "/connections", viewport={"width": width, "height": 900}, color_scheme=scheme)
 
     def check(name: str) -> None:
         picture(page, f"connections-{name}-{width}-{scheme}")
@@ -176,12 +176,12 @@ def test_every_page_is_for_everybody_in_every_window(desk: Stand, plugin: Plugin
     page.get_by_label("Label").fill("My shop")
     page.get_by_role("button", name="Create key").click()
     check("created")
-    page.goto(plugin.link(desk.url))
+    page.goto(plugin.link(admin.url))
     check("authorize")
     # The page that hands the key over, held before its script runs.
     page.route("**/connect.js*", lambda route: route.abort())
     page.get_by_role("button", name="Authorize").click()
     expect(page.get_by_role("button", name="Send the key to")).to_be_visible()
     check("handover")
-    page.goto(f"{desk.url}/api-keys/authorize?permissions=unrestricted")
+    page.goto(f"{admin.url}/api-keys/authorize?permissions=unrestricted")
     check("refused")

@@ -18,7 +18,7 @@ WEBHOOK = {"url": "https://shop.example/wc-api/btcpaygf_default/", "secret": "b7
 
 
 @pytest.fixture
-def desk(make_world: Callable[..., World]) -> World:
+def admin(make_world: Callable[..., World]) -> World:
     """A world whose operator is logged in."""
     world = make_world(admin_password=PASSWORD)
     log_in(world)
@@ -41,9 +41,9 @@ def connect(world: World, text: str) -> Plugin:
     ],
 )
 def test_a_plugin_that_connects_can_sell_with_exactly_its_permissions(
-    desk: World, name: str, made_for: KeyPurpose
+    admin: World, name: str, made_for: KeyPurpose
 ) -> None:
-    plugin = connect(desk, query(name=name, permissions=list(PERMISSIONS_FOR[made_for])))
+    plugin = connect(admin, query(name=name, permissions=list(PERMISSIONS_FOR[made_for])))
 
     current = plugin.get("api-keys/current")
 
@@ -54,40 +54,40 @@ def test_a_plugin_that_connects_can_sell_with_exactly_its_permissions(
     assert plugin.create()["status"] == "New"
 
 
-def test_woocommerce_asks_for_refunds_and_works_without(desk: World) -> None:
-    plugin = connect(desk, query())
+def test_woocommerce_asks_for_refunds_and_works_without(admin: World) -> None:
+    plugin = connect(admin, query())
 
     current = plugin.get("api-keys/current")
 
     assert set(current["permissions"]) == {f"{one}:{plugin.store}" for one in PERMISSIONS_FOR[KeyPurpose.WOOCOMMERCE]}
 
 
-def test_a_key_that_is_revoked_is_refused_at_once_on_another_server(desk: World) -> None:
-    plugin = connect(desk, query())
-    second = create_app(desk.neighbour(skew_seconds=0)).test_client()
+def test_a_key_that_is_revoked_is_refused_at_once_on_another_server(admin: World) -> None:
+    plugin = connect(admin, query())
+    second = create_app(admin.neighbour(skew_seconds=0)).test_client()
     headers = {"Authorization": f"token {plugin.key}"}
     assert second.get("/api/v1/api-keys/current", headers=headers).status_code == 200
 
-    revoke_key(desk.backend.repository, 1, desk.backend.clock())
+    revoke_key(admin.backend.repository, 1, admin.backend.clock())
 
     answer = second.get("/api/v1/api-keys/current", headers=headers)
     assert (answer.status_code, answer.get_json()["code"]) == (401, "unauthenticated")
 
 
-def test_the_operator_sees_that_a_shop_has_been_connected_before(desk: World) -> None:
+def test_the_operator_sees_that_a_shop_has_been_connected_before(admin: World) -> None:
     page = f"/admin/connect?{query()}"
-    assert "has been connected before" not in desk.client.get(page).text
+    assert "has been connected before" not in admin.client.get(page).text
 
-    first, second = connect(desk, query()), connect(desk, query())
+    first, second = connect(admin, query()), connect(admin, query())
 
-    assert "the earlier keys keep working" in desk.client.get(page).text
-    assert "has been connected before" not in desk.client.get(f"/admin/connect?{query(name='Magento')}").text
+    assert "the earlier keys keep working" in admin.client.get(page).text
+    assert "has been connected before" not in admin.client.get(f"/admin/connect?{query(name='Magento')}").text
     webhooks = [one.succeed("POST", "stores/{store}/webhooks", WEBHOOK)["id"] for one in (first, second)]
     assert webhooks[0] == webhooks[1]
 
 
-def test_a_revoked_key_is_no_earlier_connection(desk: World) -> None:
-    connect(desk, query())
-    revoke_key(desk.backend.repository, 1, desk.backend.clock())
+def test_a_revoked_key_is_no_earlier_connection(admin: World) -> None:
+    connect(admin, query())
+    revoke_key(admin.backend.repository, 1, admin.backend.clock())
 
-    assert "has been connected before" not in desk.client.get(f"/admin/connect?{query()}").text
+    assert "has been connected before" not in admin.client.get(f"/admin/connect?{query()}").text

@@ -219,12 +219,12 @@ class SimulatedWorld:
         return self.random.uniform(-self.scene.skew_seconds, self.scene.skew_seconds)
 
     def _subscribe(self, home: Installation) -> None:
-        desk = self.simulator.webhooks
+        webhooks = self.simulator.webhooks
         subscription = Subscription(
             self.simulator.new_id(), f"https://{home.name}.test/webhook", "v1", WEBHOOK_SECRET, True,
             list(SUBSCRIBED_EVENTS), self.simulator.now(),
         )  # fmt: skip
-        desk.subscriptions[subscription.subscription_id] = subscription
+        webhooks.subscriptions[subscription.subscription_id] = subscription
 
     def _one_step(self, may_start: bool) -> bool:
         """Take one step. Returns whether something new was started."""

@@ -74,7 +74,7 @@ def count(world: World) -> int:
 
 
 @pytest.fixture
-def desk(shop: World) -> World:
+def admin(shop: World) -> World:
     """A shop whose operator is logged in."""
     log_in(shop)
     return shop
@@ -107,11 +107,11 @@ class TestList:
 
         assert warned == [(True, False), (False, True)]
 
-    def test_when_a_key_was_last_used_is_shown(self, desk: World) -> None:
-        created = create_key(desk.backend.repository, KeyPurpose.CUSTOM, "My shop", desk.backend.clock())
-        find_key(desk.backend.repository, created.secret, desk.backend.clock())
+    def test_when_a_key_was_last_used_is_shown(self, admin: World) -> None:
+        created = create_key(admin.backend.repository, KeyPurpose.CUSTOM, "My shop", admin.backend.clock())
+        find_key(admin.backend.repository, created.secret, admin.backend.clock())
 
-        assert "Last used <time" in desk.client.get("/admin/connections").text
+        assert "Last used <time" in admin.client.get("/admin/connections").text
 
 
 class TestCreate:
@@ -120,21 +120,21 @@ class TestCreate:
         return world.client.post("/admin/connections", data=data)
 
     @pytest.mark.parametrize("made_for", [str(one) for one in KeyPurpose])
-    def test_the_key_is_shown_once_and_kept_nowhere(self, desk: World, made_for: str) -> None:
-        answer = self.create(desk, made_for=made_for)
+    def test_the_key_is_shown_once_and_kept_nowhere(self, admin: World, made_for: str) -> None:
+        answer = self.create(admin, made_for=made_for)
 
         found = re.search(r'<input id="key" class="link" readonly value="(\w+)">', answer.text)
         assert found is not None
-        key = find_key(desk.backend.repository, found[1], desk.backend.clock())
+        key = find_key(admin.backend.repository, found[1], admin.backend.clock())
         assert key is not None
         assert (key.made_for, key.label, key.permissions) == (
             made_for,
             "My shop",
             PERMISSIONS_FOR[KeyPurpose(made_for)],
         )
-        assert store_id(desk.backend.repository) in answer.text
+        assert store_id(admin.backend.repository) in answer.text
         assert answer.headers["Cache-Control"] == "no-store"
-        for later in (answer.headers.getlist("Set-Cookie"), desk.client.get("/admin/connections").text):
+        for later in (answer.headers.getlist("Set-Cookie"), admin.client.get("/admin/connections").text):
             assert found[1] not in str(later)
 
     @pytest.mark.parametrize(
@@ -148,34 +148,34 @@ class TestCreate:
         ],
     )
     def test_a_mistake_is_said_and_what_was_typed_is_kept(
-        self, desk: World, fields: dict[str, str], words: str
+        self, admin: World, fields: dict[str, str], words: str
     ) -> None:
-        answer = self.create(desk, **fields)
+        answer = self.create(admin, **fields)
 
         assert answer.status_code == 400
         assert f"No key was created: {words}" in html.unescape(answer.text)
         assert f'value="{fields.get("label", "My shop")}"' in answer.text
-        assert count(desk) == 0
+        assert count(admin) == 0
 
     @pytest.mark.parametrize("path", ["/admin/connections", "/admin/connections/1/revoke", "/admin/connect"])
-    def test_a_form_of_another_page_does_nothing(self, desk: World, path: str) -> None:
-        create_key(desk.backend.repository, KeyPurpose.CUSTOM, "My shop", desk.backend.clock())
+    def test_a_form_of_another_page_does_nothing(self, admin: World, path: str) -> None:
+        create_key(admin.backend.repository, KeyPurpose.CUSTOM, "My shop", admin.backend.clock())
         fields = [*parse_qsl(query()), ("made_for", "custom"), ("label", "x")]
         for token, headers in (
             ("", {}),
             ("0" * 64, {}),
-            (form_token(desk.client), {"Origin": "https://shop.example"}),
-            (form_token(desk.client), {"Sec-Fetch-Site": "cross-site"}),
-            (form_token(desk.client), {"Sec-Fetch-Site": "same-site"}),
+            (form_token(admin.client), {"Origin": "https://shop.example"}),
+            (form_token(admin.client), {"Sec-Fetch-Site": "cross-site"}),
+            (form_token(admin.client), {"Sec-Fetch-Site": "same-site"}),
         ):
-            answer = desk.client.post(
+            answer = admin.client.post(
                 path,
                 data=urlencode([*fields, ("form_token", token)]),
                 content_type="application/x-www-form-urlencoded",
                 headers=headers,
             )
             assert answer.status_code == 403
-        (key,) = list_keys(desk.backend.repository)
+        (key,) = list_keys(admin.backend.repository)
         assert key.revoked_at is None
 
     @pytest.mark.parametrize("path", ["/admin/connections", "/admin/connections/1/revoke", "/admin/connect"])
@@ -193,24 +193,24 @@ class TestRevoke:
         assert (answer.status_code, answer.location) == (303, "../../../admin/connections")
         return said(world.client.get("/admin/connections").text)
 
-    def test_it_is_refused_from_now_on(self, desk: World) -> None:
-        created = create_key(desk.backend.repository, KeyPurpose.CUSTOM, "My shop", desk.backend.clock())
+    def test_it_is_refused_from_now_on(self, admin: World) -> None:
+        created = create_key(admin.backend.repository, KeyPurpose.CUSTOM, "My shop", admin.backend.clock())
 
-        assert self.press(desk, created.key.id) == "Revoked: My shop is refused from now on."
+        assert self.press(admin, created.key.id) == "Revoked: My shop is refused from now on."
 
-        assert find_key(desk.backend.repository, created.secret, desk.backend.clock()) is None
-        page = desk.client.get("/admin/connections").text
+        assert find_key(admin.backend.repository, created.secret, admin.backend.clock()) is None
+        page = admin.client.get("/admin/connections").text
         assert "Revoked <time" in page
         assert "Revoke…" not in page
 
     @pytest.mark.parametrize("key_id", [0, 7, 2**63, 10**40])
-    def test_a_key_that_there_is_not_is_said(self, desk: World, key_id: int) -> None:
-        assert self.press(desk, key_id) == f"Nothing was done: there is no API key with the id {key_id}."
+    def test_a_key_that_there_is_not_is_said(self, admin: World, key_id: int) -> None:
+        assert self.press(admin, key_id) == f"Nothing was done: there is no API key with the id {key_id}."
 
 
 class TestAsking:
-    def test_who_asks_and_for_what_is_shown(self, desk: World) -> None:
-        answer = ask(desk, query(applicationIdentifier="wc"))
+    def test_who_asks_and_for_what_is_shown(self, admin: World) -> None:
+        answer = ask(admin, query(applicationIdentifier="wc"))
 
         assert answer.status_code == 200
         page = html.unescape(answer.text)
@@ -222,7 +222,7 @@ class TestAsking:
         ]
         assert "<code>btcpay.store.cancreatenonapprovedpullpayments</code>" in left_out
         assert "not encrypted" not in page
-        assert count(desk) == 0
+        assert count(admin) == 0
 
     def test_an_operator_who_is_not_logged_in_gets_there_after_the_login(self, shop: World) -> None:
         login = ask(shop, query())
@@ -235,12 +235,12 @@ class TestAsking:
         assert "<b>shop.example</b> asks for an API key" in html.unescape(page)
         assert ("redirect", RETURN) in hidden(page)
 
-    def test_a_browser_that_another_site_sends_is_not_asked_to_log_in_again(self, desk: World) -> None:
+    def test_a_browser_that_another_site_sends_is_not_asked_to_log_in_again(self, admin: World) -> None:
         """It leaves the strict cookie out on the way from the shop, and brings it with the next step."""
-        from_shop = follow(stranger(desk), f"/api-keys/authorize?{query()}", Sec_Fetch_Site="cross-site")
+        from_shop = follow(stranger(admin), f"/api-keys/authorize?{query()}", Sec_Fetch_Site="cross-site")
         link = html.unescape(re.findall('content="0; url=(.*?)"', from_shop.text)[0])
 
-        page = follow(desk.client, urljoin("/admin/connect", link))
+        page = follow(admin.client, urljoin("/admin/connect", link))
 
         assert from_shop.status_code == 200
         assert f'<a class="main" href="{html.escape(link)}">Continue</a>' in from_shop.text
@@ -259,21 +259,21 @@ class TestAsking:
         assert world.client.get(f"/api-keys/authorize?{query()}").status_code == 404
         assert "GREENFIELD is off" in world.client.get("/admin/connections").text
 
-    def test_an_address_without_encryption_is_said(self, desk: World) -> None:
+    def test_an_address_without_encryption_is_said(self, admin: World) -> None:
         said = "not encrypted (http)"
 
-        assert said in ask(desk, query("http://192.168.1.7:8080/back")).text
-        assert said not in ask(desk, query("http://localhost:8080/back")).text
+        assert said in ask(admin, query("http://192.168.1.7:8080/back")).text
+        assert said not in ask(admin, query("http://localhost:8080/back")).text
 
-    def test_hostile_words_are_only_text(self, desk: World) -> None:
-        page = ask(desk, query(name=HOSTILE, applicationIdentifier=HOSTILE)).text
+    def test_hostile_words_are_only_text(self, admin: World) -> None:
+        page = ask(admin, query(name=HOSTILE, applicationIdentifier=HOSTILE)).text
 
         assert "<script" not in page
         assert "49" not in page.partition("<h1>")[2].partition("</h1>")[0]
         assert HOSTILE[:60] in html.unescape(page)
 
-    def test_characters_that_hide_others_are_left_out(self, desk: World) -> None:
-        page = ask(desk, query(name="Woo\u202e\x00\nCommerce")).text
+    def test_characters_that_hide_others_are_left_out(self, admin: World) -> None:
+        page = ask(admin, query(name="Woo\u202e\x00\nCommerce")).text
 
         assert "<h1>Authorize Woo Commerce?</h1>" in page
 
@@ -289,19 +289,19 @@ class TestAsking:
             "java\nscript:alert(1)", "blob:https://shop.example/x", "view-source:https://shop.example/",
         ],
     )  # fmt: skip
-    def test_a_redirect_that_leads_nowhere_fit_is_refused_with_words(self, desk: World, redirect: str) -> None:
-        answer = ask(desk, query(redirect))
+    def test_a_redirect_that_leads_nowhere_fit_is_refused_with_words(self, admin: World, redirect: str) -> None:
+        answer = ask(admin, query(redirect))
 
         assert answer.status_code == 400
         assert "This shop cannot be connected" in answer.text
         assert "the address to return to" in html.unescape(answer.text)
         # Nor by a form that was changed on the way.
-        fields = [*parse_qsl(query(redirect)), ("form_token", form_token(desk.client))]
-        forged = desk.client.post(
+        fields = [*parse_qsl(query(redirect)), ("form_token", form_token(admin.client))]
+        forged = admin.client.post(
             "/admin/connect", data=urlencode(fields), content_type="application/x-www-form-urlencoded"
         )
         assert forged.status_code == 400
-        assert count(desk) == 0
+        assert count(admin) == 0
 
     @pytest.mark.parametrize(
         ("permissions", "strict", "words"),
@@ -317,36 +317,36 @@ class TestAsking:
         ],
     )
     def test_what_is_never_granted_is_refused_with_words(
-        self, desk: World, permissions: list[str], strict: str, words: str
+        self, admin: World, permissions: list[str], strict: str, words: str
     ) -> None:
-        answer = ask(desk, query(permissions=permissions, strict=strict))
+        answer = ask(admin, query(permissions=permissions, strict=strict))
 
         assert answer.status_code == 400
         assert words in html.unescape(answer.text)
 
-    def test_a_request_that_is_not_strict_gets_what_can_be_granted(self, desk: World) -> None:
+    def test_a_request_that_is_not_strict_gets_what_can_be_granted(self, admin: World) -> None:
         text = query(permissions=["btcpay.store.canviewinvoices", "btcpay.user.candeleteuser"], strict="false")
 
-        page = ask(desk, text).text
+        page = ask(admin, text).text
 
         assert "an unknown permission: <code>btcpay.user.candeleteuser</code>" in page
 
 
 class TestAuthorizing:
-    def test_woocommerce_gets_exactly_what_it_accepts(self, desk: World) -> None:
-        answer = authorize(desk, query())
+    def test_woocommerce_gets_exactly_what_it_accepts(self, admin: World) -> None:
+        answer = authorize(admin, query())
 
         assert answer.status_code == 200
         fields = hidden(answer.text)
         (secret,) = [value for name, value in fields if name == "apiKey"]
-        key = find_key(desk.backend.repository, secret, desk.backend.clock())
+        key = find_key(admin.backend.repository, secret, admin.backend.clock())
         assert key is not None
         assert (key.made_for, key.label, key.redirect_host) == (
             KeyPurpose.WOOCOMMERCE,
             "WooCommerce (shop.example)",
             "shop.example",
         )
-        store = store_id(desk.backend.repository)
+        store = store_id(admin.backend.repository)
         scoped = [value for name, value in fields if name == "permissions[]"]
         assert set(scoped) == {f"{one}:{store}" for one in WOOCOMMERCE if "pullpayments" not in one}
         assert dict(fields)["userId"]
@@ -360,8 +360,8 @@ class TestAuthorizing:
             ("http://127.0.0.1:8000/x", "http://127.0.0.1:8000"),
         ],
     )
-    def test_the_browser_may_send_the_key_to_that_host_alone(self, desk: World, redirect: str, target: str) -> None:
-        answer = authorize(desk, query(redirect))
+    def test_the_browser_may_send_the_key_to_that_host_alone(self, admin: World, redirect: str, target: str) -> None:
+        answer = authorize(admin, query(redirect))
 
         policy = answer.headers["Content-Security-Policy"].split("; ")
         assert f"form-action {target}" in policy
@@ -370,20 +370,20 @@ class TestAuthorizing:
         assert "frame-ancestors 'none'" in policy
         assert answer.headers["Cache-Control"] == "no-store"
         # Every other page keeps its forms to itself.
-        assert "form-action 'self'" in desk.client.get("/admin/connections").headers["Content-Security-Policy"]
+        assert "form-action 'self'" in admin.client.get("/admin/connections").headers["Content-Security-Policy"]
 
-    def test_without_javascript_there_is_a_button(self, desk: World) -> None:
-        page = authorize(desk, query()).text
+    def test_without_javascript_there_is_a_button(self, admin: World) -> None:
+        page = authorize(admin, query()).text
 
         assert '<button type="submit" class="main">Send the key to shop.example</button>' in page
         assert re.search(r'<script src="\.\./static/connect\.js\?v=\w+" defer></script>', page)
-        assert desk.client.get("/static/connect.js").status_code == 200
+        assert admin.client.get("/static/connect.js").status_code == 200
 
-    def test_without_a_redirect_the_key_is_shown(self, desk: World) -> None:
-        answer = authorize(desk, query(None, name="", permissions=["btcpay.store.canviewinvoices"]))
+    def test_without_a_redirect_the_key_is_shown(self, admin: World) -> None:
+        answer = authorize(admin, query(None, name="", permissions=["btcpay.store.canviewinvoices"]))
 
         (secret,) = re.findall(r'<input id="key" class="link" readonly value="(\w+)">', answer.text)
-        key = find_key(desk.backend.repository, secret, desk.backend.clock())
+        key = find_key(admin.backend.repository, secret, admin.backend.clock())
         assert key is not None
         assert (key.label, key.permissions, key.made_for) == (
             "A shop",
@@ -401,32 +401,32 @@ class TestAuthorizing:
         ],
     )
     def test_the_key_says_which_plugin_it_is_for_where_the_rights_are_its_own(
-        self, desk: World, name: str, made_for: KeyPurpose
+        self, admin: World, name: str, made_for: KeyPurpose
     ) -> None:
-        authorize(desk, query(name=name, permissions=list(PERMISSIONS_FOR[KeyPurpose.PRESTASHOP])))
+        authorize(admin, query(name=name, permissions=list(PERMISSIONS_FOR[KeyPurpose.PRESTASHOP])))
 
-        (key,) = list_keys(desk.backend.repository)
+        (key,) = list_keys(admin.backend.repository)
         assert (key.made_for, key.permissions) == (made_for, PERMISSIONS_FOR[KeyPurpose.PRESTASHOP])
 
-    def test_a_right_of_this_store_alone_is_the_same_right(self, desk: World) -> None:
-        scoped = [f"btcpay.store.canviewinvoices:{store_id(desk.backend.repository)}"]
+    def test_a_right_of_this_store_alone_is_the_same_right(self, admin: World) -> None:
+        scoped = [f"btcpay.store.canviewinvoices:{store_id(admin.backend.repository)}"]
 
-        authorize(desk, query(permissions=scoped))
+        authorize(admin, query(permissions=scoped))
 
-        assert list_keys(desk.backend.repository)[0].permissions == ("btcpay.store.canviewinvoices",)
+        assert list_keys(admin.backend.repository)[0].permissions == ("btcpay.store.canviewinvoices",)
 
-    def test_permissions_may_be_sent_as_php_sends_lists(self, desk: World) -> None:
+    def test_permissions_may_be_sent_as_php_sends_lists(self, admin: World) -> None:
         text = urlencode([("permissions[]", one) for one in WOOCOMMERCE])
 
-        authorize(desk, text)
+        authorize(admin, text)
 
-        assert list_keys(desk.backend.repository)[0].permissions == PERMISSIONS_FOR[KeyPurpose.WOOCOMMERCE]
+        assert list_keys(admin.backend.repository)[0].permissions == PERMISSIONS_FOR[KeyPurpose.WOOCOMMERCE]
 
-    def test_a_very_long_name_and_host_make_a_label_that_fits(self, desk: World) -> None:
+    def test_a_very_long_name_and_host_make_a_label_that_fits(self, admin: World) -> None:
         host = ".".join(["x" * 60] * 4)
 
-        authorize(desk, query(f"https://{host}/", name="n" * 500, applicationIdentifier="i" * 500))
+        authorize(admin, query(f"https://{host}/", name="n" * 500, applicationIdentifier="i" * 500))
 
-        (key,) = list_keys(desk.backend.repository)
+        (key,) = list_keys(admin.backend.repository)
         assert len(key.label) == 100
         assert (key.redirect_host, len(key.application_id or "")) == (host, 200)

@@ -16,7 +16,7 @@ PASSWORD = "a-password-of-the-tests"
 
 
 @pytest.fixture
-def desk(tmp_path: Path) -> World:
+def admin(tmp_path: Path) -> World:
     """A shop with three late payments, whose operator is logged in."""
     world = World.make(tmp_path, admin_password=PASSWORD, delivery_secret="")
     for number in range(3):
@@ -25,9 +25,9 @@ def desk(tmp_path: Path) -> World:
     return world
 
 
-def orders(desk: World, query: str = "") -> list[str]:
+def orders(admin: World, query: str = "") -> list[str]:
     """The orders of a page of the list, from the top."""
-    page = desk.client.get(f"/admin/refunds{query}")
+    page = admin.client.get(f"/admin/refunds{query}")
     assert page.status_code == 200
     return [part.split("<")[0] for part in page.text.split('class="order"><b>')[1:]]
 
@@ -45,18 +45,18 @@ def orders(desk: World, query: str = "") -> list[str]:
         ("?before=x&state=nonsense", ["order-2", "order-1", "order-0"]),
     ],
 )
-def test_it_is_filtered_and_searched(desk: World, query: str, found: list[str]) -> None:
-    assert orders(desk, query) == found
+def test_it_is_filtered_and_searched(admin: World, query: str, found: list[str]) -> None:
+    assert orders(admin, query) == found
 
 
-def test_it_goes_on_page_by_page(desk: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_goes_on_page_by_page(admin: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "PAGE", 2)
-    first = desk.client.get("/admin/refunds")
+    first = admin.client.get("/admin/refunds")
     older = first.text.split("before=")[1].split('"')[0].split("&")[0]
 
-    assert orders(desk) == ["order-2", "order-1"]
-    assert orders(desk, f"?before={older}") == ["order-0"]
-    assert 'rel="next"' not in desk.client.get(f"/admin/refunds?before={older}").text
+    assert orders(admin) == ["order-2", "order-1"]
+    assert orders(admin, f"?before={older}") == ["order-0"]
+    assert 'rel="next"' not in admin.client.get(f"/admin/refunds?before={older}").text
 
 
 def test_a_cancelled_attempt_keeps_the_name_of_its_order(tmp_path: Path) -> None:
@@ -72,21 +72,21 @@ def test_a_cancelled_attempt_keeps_the_name_of_its_order(tmp_path: Path) -> None
     assert orders(world) == orders(world, "?q=order-7") == ["order-7"]
 
 
-def test_no_claim_token_is_shown(desk: World) -> None:
-    with desk.backend.repository.reading() as tx:
+def test_no_claim_token_is_shown(admin: World) -> None:
+    with admin.backend.repository.reading() as tx:
         invoice = tx.invoices.find_invoice_by_correlation_id("order-0")
         assert invoice is not None
         refund = tx.refunds.find_late(invoice.id)
     assert refund is not None
-    page = desk.client.get("/admin/refunds").text
+    page = admin.client.get("/admin/refunds").text
 
     assert refund.token not in page
     assert f"/invoices/{invoice.strike_invoice_id}" in page
 
 
-def test_only_the_operator_sees_it(desk: World) -> None:
-    desk.client.delete_cookie("lnpay_admin")
-    with desk.client.session_transaction() as session:
+def test_only_the_operator_sees_it(admin: World) -> None:
+    admin.client.delete_cookie("lnpay_admin")
+    with admin.client.session_transaction() as session:
         session.clear()
 
-    assert "order-0" not in desk.client.get("/admin/refunds").text
+    assert "order-0" not in admin.client.get("/admin/refunds").text
