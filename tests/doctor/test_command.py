@@ -49,7 +49,7 @@ def answer(ended: subprocess.CompletedProcess[str]) -> list[Any]:
 
 
 class TestAnswer:
-    def test_healthy_is_exit_0_one_plain_line_for_each_finding_and_a_sum(self, doctor: Doctor) -> None:
+    def test_healthy_is_exit_0_one_plain_line_for_each_finding_and_a_summary(self, doctor: Doctor) -> None:
         ended = doctor()
 
         *lines, total = ended.stdout.splitlines()
@@ -76,7 +76,7 @@ class TestAnswer:
         assert "worker_main" in line
         assert "-> put workers/main_worker.py into cron" in line
 
-    def test_a_failure_is_exit_1_and_nothing_is_logged_beside_it(self, doctor: Doctor) -> None:
+    def test_a_failure_is_exit_1_and_nothing_is_logged(self, doctor: Doctor) -> None:
         ended = doctor(STRIKE_API_URL="http://127.0.0.1:1/v1", LOG_LEVEL="debug")
 
         assert (ended.returncode, ended.stderr) == (1, "")
@@ -99,7 +99,7 @@ class TestAnswer:
         assert "\x1b[32mok" in shown
         assert "-> python webhook_settings.py subscribe" in shown
 
-    def test_an_odd_letter_reaches_no_terminal(self, doctor: Doctor, shop: Installation) -> None:
+    def test_control_characters_never_reach_the_terminal(self, doctor: Doctor, shop: Installation) -> None:
         shop.execute("UPDATE heartbeats SET trouble = 'caf\u00e9 \x1b[2J' WHERE worker = 'main'")
 
         out = doctor().stdout

@@ -44,7 +44,7 @@ def hanging(_: Target) -> Iterator[Finding]:
 
 
 class TestRunChecks:
-    def test_what_a_check_has_seen_counts_when_it_fails_later(self, target: Target) -> None:
+    def test_findings_made_before_a_check_fails_are_kept(self, target: Target) -> None:
         findings = run_checks([Check(("seen", "unseen"), half_seen), Check(("healthy",), healthy)], target)
 
         assert [(one.name, one.verdict, one.message) for one in findings] == [
@@ -53,13 +53,13 @@ class TestRunChecks:
             ("healthy", Verdict.OK, "well"),
         ]
 
-    def test_a_check_that_is_broken_hides_no_other_and_shows_no_text_of_its_own(self, target: Target) -> None:
+    def test_a_broken_check_hides_no_other_and_shows_no_exception_text(self, target: Target) -> None:
         findings = run_checks([Check(("broken",), broken), Check(("healthy",), healthy)], target)
 
         assert [one.name for one in findings] == ["broken", "healthy"]
         assert findings[0].message == "cannot tell: the check itself failed (ZeroDivisionError)"
 
-    def test_a_check_that_hangs_is_left_behind(self, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_hanging_check_is_abandoned(self, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(runner, "LIMIT_SECONDS", 1.0)
 
         findings = run_checks([Check(("quick", "slow"), hanging), Check(("healthy",), healthy)], target)
@@ -73,7 +73,7 @@ class TestRunChecks:
 
 
 class TestNames:
-    def test_every_name_is_given_once_and_in_order_even_if_all_is_broken(self, shop: Installation) -> None:
+    def test_every_finding_appears_once_and_in_order_even_if_all_is_broken(self, shop: Installation) -> None:
         names = [name for check in CHECKS for name in check.names]
         well = [finding.name for finding in shop.examine()]
         shop.stop()
@@ -95,5 +95,5 @@ class TestWords:
             (timedelta(days=9), "9 days"),
         ],
     )
-    def test_a_length_of_time_as_people_say_it(self, length: timedelta, words: str) -> None:
+    def test_a_duration_in_words(self, length: timedelta, words: str) -> None:
         assert in_words(length) == words

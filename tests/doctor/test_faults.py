@@ -57,13 +57,13 @@ def assert_among(troubles: dict[str, Finding], name: str, verdict: Verdict, word
 
 
 class TestHealthy:
-    def test_everything_is_ok_and_nothing_is_to_be_done(self, shop: Installation) -> None:
+    def test_everything_is_ok_and_there_is_no_advice(self, shop: Installation) -> None:
         findings = shop.examine()
 
         assert [finding for finding in findings if finding.verdict is not Verdict.OK or finding.advice] == []
         assert len({finding.name for finding in findings}) == len(findings)
 
-    def test_it_makes_no_invoice_no_quote_and_no_payment(self, shop: Installation) -> None:
+    def test_it_creates_no_invoice_no_quote_and_no_payment(self, shop: Installation) -> None:
         sold = len(shop.simulator.invoices.by_id)
         quotes = sum(len(invoice.quotes) for invoice in shop.simulator.invoices.by_id.values())
 
@@ -74,7 +74,7 @@ class TestHealthy:
         assert (shop.simulator.payments.quotes, shop.simulator.payments.payments) == ({}, {})
         assert len(shop.simulator.shop.deliveries) == 2  # the one message, and one OPTIONS
 
-    def test_its_calls_are_counted_with_everybody_s(self, shop: Installation) -> None:
+    def test_its_calls_count_towards_the_shared_budget(self, shop: Installation) -> None:
         with shop.rows() as tx:
             before = tx.limits.calls_since(Bucket.OTHER, shop.now() - HOUR, 60)
 
@@ -100,7 +100,7 @@ class TestStrike:
 
         assert_among(shop.troubles(), "strike_scopes", FAIL, scope)
 
-    def test_a_missing_scope_that_money_does_not_need(self, shop: Installation) -> None:
+    def test_a_missing_scope_that_is_not_vital(self, shop: Installation) -> None:
         shop.simulator.config.api_keys = without("partner.webhooks.manage", "partner.rates.ticker")
 
         assert_among(shop.troubles(), "strike_scopes", WARN, "partner.rates.ticker, partner.webhooks.manage")
@@ -110,24 +110,24 @@ class TestStrike:
 
         assert_only(shop.troubles(), "strike_scopes", WARN, "partner.invoice.cancel")
 
-    def test_the_scopes_for_refunds_are_not_asked_for_where_refunds_are_off(self, shop: Installation) -> None:
+    def test_refund_scopes_are_not_required_if_refunds_are_off(self, shop: Installation) -> None:
         shop.simulator.config.api_keys = without(*(probe.scope for probe in REFUNDING))
         shop.set(REFUNDS_ENABLED="off")
 
         assert shop.troubles() == {}
 
-    def test_scopes_that_only_the_doctor_uses_are_not_asked_for(self, shop: Installation) -> None:
+    def test_scopes_that_only_the_doctor_uses_are_not_required(self, shop: Installation) -> None:
         shop.simulator.config.api_keys = without("partner.balances.read", "partner.account.profile.read")
 
         assert shop.troubles() == {}
 
-    def test_an_account_that_cannot_ask_for_bitcoin(self, shop: Installation) -> None:
+    def test_an_account_that_cannot_invoice_in_bitcoin(self, shop: Installation) -> None:
         shop.simulator.config.invoiceable_currencies = ["USD"]
 
         assert_only(shop.troubles(), "strike_invoicing", FAIL, "cannot issue invoices in bitcoin")
 
     @pytest.mark.parametrize(("currencies", "troubles"), [(["BTC"], set()), (["USD"], {"strike_invoicing"})])
-    def test_an_account_is_read_by_receiver_where_accounts_share_an_issuer(
+    def test_an_account_is_found_by_receiver_if_accounts_share_an_issuer(
         self, shop: Installation, currencies: list[str], troubles: set[str]
     ) -> None:
         shop.simulator.config.invoiceable_currencies = currencies
@@ -139,13 +139,13 @@ class TestStrike:
         assert set(found) == troubles
         assert not [finding for finding in found.values() if finding.verdict is not FAIL]
 
-    def test_an_account_without_any_invoice_cannot_be_judged(self, shop: Installation) -> None:
+    def test_an_account_without_any_invoice_cannot_be_checked(self, shop: Installation) -> None:
         shop.simulator.invoices.by_id.clear()
 
         assert_only(shop.troubles(), "strike_invoicing", WARN, "no invoice yet")
 
     def test_too_little_money_for_refunds(self, shop: Installation) -> None:
-        owed = owe(shop)
+        owed = owe_refund(shop)
         shop.simulator.balances.available["BTC"] = 5
 
         troubles = shop.troubles()
@@ -154,7 +154,7 @@ class TestStrike:
         assert set(troubles) == {"strike_balance", "refunds_waiting"}
 
     def test_money_for_refunds_that_the_key_may_not_see(self, shop: Installation) -> None:
-        owed = owe(shop)
+        owed = owe_refund(shop)
         shop.simulator.config.api_keys = without("partner.balances.read")
 
         troubles = shop.troubles()
@@ -185,7 +185,7 @@ class TestStrike:
 
         assert_among(shop.troubles(), "clock", verdict, words)
 
-    def test_strike_is_not_there(self, shop: Installation) -> None:
+    def test_strike_cannot_be_reached(self, shop: Installation) -> None:
         shop.set(STRIKE_API_URL=f"http://127.0.0.1:{free_port()}/v1")
 
         troubles = shop.troubles()
@@ -201,7 +201,7 @@ class TestStrike:
         assert_among(troubles, "strike", FAIL, "answers 503")
         assert_among(troubles, "strike_key", WARN, "cannot tell: Strike did not evaluate the key")
 
-    def test_strike_s_front_door_is_shut(self, shop: Installation) -> None:
+    def test_strikes_edge_proxy_refuses_calls(self, shop: Installation) -> None:
         shop.fault("*", "/v1/*", "html403")
 
         troubles = shop.troubles()
@@ -210,12 +210,12 @@ class TestStrike:
         assert troubles["strike_scopes"].advice == "see strike"
 
     def test_the_calls_are_used_up(self, shop: Installation) -> None:
-        spend(shop, 950)
+        use_up_calls(shop, 950)
 
         assert_among(shop.troubles(), "strike_budget", FAIL, "no calls to Strike are left")
 
     def test_few_calls_are_left(self, shop: Installation) -> None:
-        spend(shop, 850)
+        use_up_calls(shop, 850)
 
         assert_only(shop.troubles(), "strike_budget", WARN, "calls to Strike are left")
 
@@ -233,35 +233,35 @@ class TestPrices:
     @pytest.mark.parametrize(
         ("source", "path"), [("coingecko", "/coingecko/*"), ("coinbase", "/coinbase/*"), ("strike", "/v1/rates/*")]
     )
-    def test_one_source_is_dead(self, shop: Installation, source: str, path: str) -> None:
+    def test_one_source_is_down(self, shop: Installation, source: str, path: str) -> None:
         shop.fault("GET", path, "error", status=500)
 
         assert_among(shop.troubles(), f"rate_{source}", WARN, source)
         assert "rates" not in shop.troubles()
 
-    def test_all_are_dead(self, shop: Installation) -> None:
+    def test_all_sources_are_down(self, shop: Installation) -> None:
         for path in ("/coingecko/*", "/coinbase/*", "/v1/rates/*"):
             shop.fault("GET", path, "error", status=500)
 
         assert_among(shop.troubles(), "rates", FAIL, "no invoice can be created")
 
-    def test_one_is_left(self, shop: Installation) -> None:
+    def test_only_one_source_is_left(self, shop: Installation) -> None:
         for path in ("/coingecko/*", "/v1/rates/*"):
             shop.fault("GET", path, "error", status=500)
 
         assert_among(shop.troubles(), "rates", WARN, "only coinbase has a usable price")
 
-    def test_the_two_that_count_disagree(self, shop: Installation) -> None:
+    def test_the_two_sources_in_use_disagree(self, shop: Installation) -> None:
         shop.simulator.rates.factors["coinbase"] *= 2
 
         assert_only(shop.troubles(), "rates", FAIL, "coingecko and coinbase differ by 100.00 percent")
 
-    def test_the_third_disagrees(self, shop: Installation) -> None:
+    def test_the_third_source_disagrees(self, shop: Installation) -> None:
         shop.simulator.rates.factors["strike"] *= 2
 
         assert_only(shop.troubles(), "rates", WARN, "strike differ by 100.00 percent")
 
-    def test_a_disagreement_that_is_allowed(self, shop: Installation) -> None:
+    def test_a_disagreement_within_the_limit(self, shop: Installation) -> None:
         shop.simulator.rates.factors["coinbase"] *= 2
         shop.set(RATE_MAX_SPREAD_PERCENT="0")
 
@@ -272,7 +272,7 @@ class TestPrices:
 
         assert_only(shop.troubles(), "rate_coingecko", WARN, "15 minutes old, more than RATE_MAX_AGE")
 
-    def test_a_currency_that_one_does_not_know_is_no_fault(self, shop: Installation) -> None:
+    def test_a_currency_that_one_source_does_not_have_is_ok(self, shop: Installation) -> None:
         shop.set(CURRENCY="zar")
         shop.simulator.rates.set_price("zar", None, "coinbase")
 
@@ -330,7 +330,7 @@ class TestWebhook:
         assert_among(troubles, "webhook_url", WARN, "WEBHOOK_URL is not set")
         assert {finding.verdict for finding in troubles.values()} == {WARN}
 
-    def test_the_address_leads_elsewhere(self, shop: Installation) -> None:
+    def test_another_server_answers_at_the_address(self, shop: Installation) -> None:
         shop.set(WEBHOOK_URL=f"{shop.world.url}/shop/webhook")
 
         assert_among(shop.troubles(), "webhook_url", FAIL, "so it is not LNPay's /webhook")
@@ -352,32 +352,32 @@ class TestWebhook:
 
 
 class TestServer:
-    def test_its_port_is_another_program_s(self, shop: Installation) -> None:
+    def test_another_program_uses_its_port(self, shop: Installation) -> None:
         shop.set(PORT=shop.world.url.rpartition(":")[2])
 
         assert_only(shop.troubles(), "server", FAIL, "is not LNPay")
 
-    def test_it_runs_over_other_tables(self, shop: Installation) -> None:
+    def test_it_runs_on_tables_of_another_version(self, shop: Installation) -> None:
         shop.execute("UPDATE alembic_version SET version_num = '9999'")
 
         assert_among(shop.troubles(), "server", FAIL, "cannot use its database")
 
-    def test_strangers_can_make_invoices(self, shop: Installation) -> None:
+    def test_strangers_can_create_invoices(self, shop: Installation) -> None:
         shop.set(API_KEYS="", HOST="0.0.0.0")  # noqa: S104
 
         assert_only(shop.troubles(), "api_keys", FAIL, "/generate-invoice asks for no key")
 
-    def test_strangers_may_be_able_to_make_invoices(self, shop: Installation) -> None:
+    def test_strangers_may_be_able_to_create_invoices(self, shop: Installation) -> None:
         shop.set(API_KEYS="", WEBHOOK_URL="https://pay.shop.invalid/webhook")
 
         assert_among(shop.troubles(), "api_keys", WARN, "LNPay is public at pay.shop.invalid")
 
-    def test_other_machines_may_be_able_to_make_invoices(self, shop: Installation) -> None:
+    def test_other_machines_may_be_able_to_create_invoices(self, shop: Installation) -> None:
         shop.set(API_KEYS="", HOST="0.0.0.0", WEBHOOK_URL="")  # noqa: S104
 
         assert_among(shop.troubles(), "api_keys", WARN, "HOST=0.0.0.0 lets other machines call LNPay")
 
-    def test_a_key_in_the_database_closes_the_api_too(self, shop: Installation) -> None:
+    def test_a_key_in_the_database_also_closes_the_api(self, shop: Installation) -> None:
         shop.set(API_KEYS="", HOST="0.0.0.0")  # noqa: S104
         created = "INSERT INTO api_keys (key_hash, label, permissions, made_for, created_at)"
         shop.execute(f"{created} VALUES ('{'0' * 64}', 'x', '', 'custom', '2026-01-01')")
@@ -391,18 +391,18 @@ class TestServer:
 
 
 class TestShop:
-    def test_the_shop_is_not_there(self, shop: Installation) -> None:
+    def test_the_shop_cannot_be_reached(self, shop: Installation) -> None:
         shop.let_pass(2 * HOUR)
         shop.set(DELIVERY_URL=f"http://127.0.0.1:{free_port()}/webhook")
 
         assert_only(shop.troubles(), "delivery_url", FAIL, "the connection was refused")
 
-    def test_a_shop_that_is_not_notified_here_is_not_asked(self, shop: Installation) -> None:
+    def test_a_shop_without_delivery_events_is_not_probed(self, shop: Installation) -> None:
         shop.set(DELIVERY_URL=f"http://127.0.0.1:{free_port()}/webhook", DELIVERY_EVENTS="none")
 
         assert "delivery_url" not in shop.troubles()
 
-    def test_the_shop_s_name_is_not_known(self, shop: Installation) -> None:
+    def test_the_shops_host_name_cannot_be_resolved(self, shop: Installation) -> None:
         shop.let_pass(2 * HOUR)
         shop.set(DELIVERY_URL="http://shop.invalid/webhook")
 
@@ -414,7 +414,7 @@ class TestShop:
 
         assert_only(shop.troubles(), "delivery_url", FAIL, "it answers 500")
 
-    def test_the_shop_answers_500_and_yet_takes_messages(self, shop: Installation) -> None:
+    def test_the_shop_answers_500_but_accepts_messages(self, shop: Installation) -> None:
         shop.fault("OPTIONS", "/shop/webhook", "error", status=500)
 
         assert_only(shop.troubles(), "delivery_url", WARN, "yet a message was accepted in the last hour")
@@ -427,7 +427,7 @@ class TestShop:
     @pytest.mark.parametrize(
         ("age", "verdict"), [(timedelta(minutes=10), WARN), (timedelta(hours=2), FAIL)], ids=["minutes", "hours"]
     )
-    def test_a_message_is_refused_for_long(self, shop: Installation, age: timedelta, verdict: Verdict) -> None:
+    def test_a_message_has_been_refused_for_long(self, shop: Installation, age: timedelta, verdict: Verdict) -> None:
         shop.simulator.shop.answer_with(500, None)
         shop.sell_and_pay()
         wait_for(lambda: shop.simulator.shop.deliveries[-1].status == 500)
@@ -436,7 +436,7 @@ class TestShop:
         assert_only(shop.troubles(), "deliveries", verdict, "messages waiting for the shop: 1, the oldest for")
         assert "the shop answered 500" in shop.troubles()["deliveries"].message
 
-    def test_a_message_was_given_up(self, shop: Installation) -> None:
+    def test_a_message_was_abandoned(self, shop: Installation) -> None:
         shop.simulator.shop.answer_with(410, None)
         shop.sell_and_pay()
         wait_for(lambda: shop.simulator.shop.deliveries[-1].status == 410)
@@ -522,12 +522,12 @@ class TestDatabase:
 
         assert damaged
 
-    def test_postgresql_is_not_there_and_its_password_stays_hidden(self, shop: Installation) -> None:
+    def test_an_unreachable_postgresql_does_not_reveal_its_password(self, shop: Installation) -> None:
         shop.set(DATABASE_URL="postgresql+psycopg://lnpay:shop-password@127.0.0.1:1/lnpay")
 
         assert_among(shop.troubles(), "database", FAIL, "the server cannot be reached")
 
-    def test_postgresql_is_looked_at_in_the_same_way(self, shop: Installation, postgres_server: str) -> None:
+    def test_postgresql_is_checked_in_the_same_way(self, shop: Installation, postgres_server: str) -> None:
         with synced(postgres_server), migrated_postgres(postgres_server) as url:
             shop.set(DATABASE_URL=url)
 
@@ -571,21 +571,23 @@ class TestWork:
         assert_only(shop.troubles(), "worker_expired", WARN, "never run")
         assert "--with-workers" in shop.troubles()["worker_expired"].advice
 
-    def test_a_worker_is_in_trouble(self, shop: Installation) -> None:
+    def test_the_last_pass_of_a_worker_failed(self, shop: Installation) -> None:
         with shop.rows() as tx:
             tx.heartbeats.beat(Heartbeat("main", shop.now(), "3 invoices could not be reconciled: see the log"))
 
         assert_only(shop.troubles(), "worker_main", WARN, "3 invoices could not be reconciled")
 
     @pytest.mark.parametrize(("hours", "verdict"), [(0.5, WARN), (2, FAIL)])
-    def test_a_worker_is_in_trouble_for_long(self, shop: Installation, hours: float, verdict: Verdict) -> None:
+    def test_every_pass_of_a_worker_has_failed_for_long(
+        self, shop: Installation, hours: float, verdict: Verdict
+    ) -> None:
         with shop.rows() as tx:
             tx.heartbeats.beat(Heartbeat("main", shop.now() - hours * HOUR, "Strike does not answer"))
             tx.heartbeats.beat(Heartbeat("main", shop.now(), "Strike does not answer"))
 
         assert_only(shop.troubles(), "worker_main", verdict, "with an error, as has every pass for ")
 
-    def test_strike_could_not_be_asked_about_an_invoice_for_long(self, shop: Installation) -> None:
+    def test_an_invoice_could_not_be_checked_with_strike_for_long(self, shop: Installation) -> None:
         overdue = f"{shop.now() - 2 * HOUR:%Y-%m-%d %H:%M:%S.%f}"
         columns = "state = 'unpaid', paid_at = NULL, received_sats = NULL, settled_at = NULL"
         shop.execute(f"UPDATE invoices SET {columns}, expires_at = '{overdue}'")  # noqa: S608
@@ -609,25 +611,25 @@ class TestWork:
         assert_only(shop.troubles(), "payments_unsettled", FAIL, "invoice-of-old (deleted here before")
 
     @pytest.mark.parametrize(("age", "verdict"), [(timedelta(minutes=30), WARN), (timedelta(hours=2), FAIL)])
-    def test_a_refund_hangs(self, shop: Installation, age: timedelta, verdict: Verdict) -> None:
-        owe(shop)
-        fly(shop, since=age)
+    def test_a_refund_has_been_in_flight_for_long(self, shop: Installation, age: timedelta, verdict: Verdict) -> None:
+        owe_refund(shop)
+        put_in_flight(shop, since=age)
 
         assert_only(shop.troubles(), "refunds_in_flight", verdict, "1 in flight, the oldest for")
 
-    def test_a_refund_of_which_strike_cannot_tell(self, shop: Installation) -> None:
-        owe(shop)
-        fly(shop, since=timedelta(minutes=1), is_stuck=True)
+    def test_a_refund_whose_outcome_strike_no_longer_knows(self, shop: Installation) -> None:
+        owe_refund(shop)
+        put_in_flight(shop, since=timedelta(minutes=1), is_stuck=True)
 
         assert_only(shop.troubles(), "refunds_in_flight", FAIL, "for 1 of them Strike can no longer say")
 
-    def test_refunds_wait_for_a_person(self, shop: Installation) -> None:
-        owe(shop)
+    def test_refunds_wait_for_the_operator(self, shop: Installation) -> None:
+        owe_refund(shop)
 
         assert_only(shop.troubles(), "refunds_waiting", WARN, "1 needs_address")
 
     def test_a_late_payment_waits_for_a_decision(self, shop: Installation) -> None:
-        owe(shop)
+        owe_refund(shop)
         shop.execute("UPDATE refunds SET state = 'held', held_because = 'late_payment'")
         shop.let_pass(2 * HOUR)
 
@@ -635,13 +637,13 @@ class TestWork:
         assert set(troubles) == {"late_payments", "refunds_waiting"}
         assert_among(troubles, "late_payments", WARN, "1 held for your decision, the oldest for 2 hours")
 
-    def test_one_price_alone_accepts_late_payments(self, shop: Installation) -> None:
+    def test_late_payments_are_accepted_on_a_single_price(self, shop: Installation) -> None:
         shop.set(LATE_PAYMENTS="accept", RATE_MAX_SPREAD_PERCENT="0")
 
         assert_only(shop.troubles(), "late_payments", WARN, "the price of one source alone")
 
-    def test_a_refund_fails_for_long(self, shop: Installation) -> None:
-        owe(shop)
+    def test_a_refund_has_been_failing_for_long(self, shop: Installation) -> None:
+        owe_refund(shop)
         shop.execute("UPDATE refunds SET state = 'failed', address = 'a@b.example'")
         shop.let_pass(2 * HOUR)
 
@@ -649,7 +651,7 @@ class TestWork:
 
 
 class TestMachine:
-    def test_settings_may_stand_in_the_environment_alone(self, shop: Installation) -> None:
+    def test_settings_may_come_from_the_environment_only(self, shop: Installation) -> None:
         settings = replace(load_settings({}, shop.env_file), env_file=shop.env_file.with_name("none.env"))
 
         found = {finding.name: finding for finding in examine(settings, shop.now)}
@@ -695,7 +697,7 @@ def wait_for(is_true: Callable[[], object]) -> None:
     assert wait_until(is_true, WAIT_SECONDS)
 
 
-def spend(shop: Installation, calls: int) -> None:
+def use_up_calls(shop: Installation, calls: int) -> None:
     """So many calls were made just now."""
     with shop.rows() as tx:
         made = tx.limits.calls_since(Bucket.OTHER, shop.now() - timedelta(minutes=10), 60)
@@ -703,7 +705,7 @@ def spend(shop: Installation, calls: int) -> None:
             tx.limits.count_call(Bucket.OTHER, shop.now(), 60)
 
 
-def owe(shop: Installation) -> int:
+def owe_refund(shop: Installation) -> int:
     """A refund for which the customer has given no address. Gives its sats."""
     invoice = shop.pay(late_seconds=200)
     wait_for(lambda: shop.invoice(invoice.strike_invoice_id).state is InvoiceState.PAID_LATE)
@@ -713,7 +715,7 @@ def owe(shop: Installation) -> int:
     return refund.amount_sats
 
 
-def fly(shop: Installation, *, since: timedelta, is_stuck: bool = False) -> None:
+def put_in_flight(shop: Installation, *, since: timedelta, is_stuck: bool = False) -> None:
     """Have the refund be in flight."""
     with shop.rows() as tx:
         [refund] = tx.refunds.in_states((RefundState.NEEDS_ADDRESS,), 10)

@@ -88,7 +88,7 @@ def found(shop: Installation, name: str) -> Finding:
 
 
 class TestProxy:
-    def test_what_stands_in_front_is_named(self, shop: Installation) -> None:
+    def test_the_proxy_in_front_is_named(self, shop: Installation) -> None:
         with a_proxy(f"http://127.0.0.1:{shop.values['PORT']}", lambda path: True) as url:
             shop.set(WEBHOOK_URL=f"{url}/webhook")
 
@@ -97,7 +97,7 @@ class TestProxy:
         assert (finding.verdict, "through nginx" in finding.message) == (Verdict.OK, True)
 
     @pytest.mark.parametrize("hidden", ["/lnpay.js", "/checkout/", "/refund/", "/static/", "/invoices/"])
-    def test_a_path_that_customers_do_not_reach_is_named(self, shop: Installation, hidden: str) -> None:
+    def test_a_path_that_customers_cannot_reach_is_named(self, shop: Installation, hidden: str) -> None:
         backend = f"http://127.0.0.1:{shop.values['PORT']}"
         with a_proxy(backend, lambda path: not path.startswith(hidden)) as url:
             shop.set(WEBHOOK_URL=f"{url}/webhook")
@@ -109,7 +109,7 @@ class TestProxy:
         assert hidden in finding.advice
 
     @pytest.mark.parametrize("hidden", ["/api/v1/", "/i/", "/modal/"])
-    def test_a_path_that_plugins_do_not_reach_is_named_once_there_is_a_key(
+    def test_a_path_that_plugins_cannot_reach_is_named_once_there_is_a_key(
         self, shop: Installation, hidden: str
     ) -> None:
         backend = f"http://127.0.0.1:{shop.values['PORT']}"
@@ -155,7 +155,7 @@ class TestProxy:
         assert finding.verdict is (Verdict.OK if words is None else Verdict.WARN)
         assert words is None or words in finding.message
 
-    def test_an_address_where_nothing_answers_cannot_be_judged(self, shop: Installation) -> None:
+    def test_an_address_where_nothing_answers_cannot_be_checked(self, shop: Installation) -> None:
         shop.set(WEBHOOK_URL=f"http://127.0.0.1:{free_port()}/webhook")
 
         assert found(shop, "proxy").verdict is Verdict.WARN
@@ -175,7 +175,7 @@ class TestSimulator:
         assert (finding.verdict, "pay no real money" in finding.message) == (Verdict.FAIL, True)
 
     @pytest.mark.parametrize("name", ["COINGECKO_API_URL", "COINBASE_API_URL", "DELIVERY_URL"])
-    def test_one_line_of_the_trial_was_left_in_the_settings(self, shop: Installation, name: str) -> None:
+    def test_one_simulator_address_was_left_in_the_settings(self, shop: Installation, name: str) -> None:
         left = {name: shop.values[name]}
         shop.set(WEBHOOK_URL=PUBLIC, **{**REAL, **left})
 
@@ -186,14 +186,14 @@ class TestSimulator:
         assert name in finding.advice
 
     @pytest.mark.parametrize("host", ["api.dev.strike.me", "strike.shop.example"])
-    def test_another_host_than_strike_s_is_a_warning(self, shop: Installation, host: str) -> None:
+    def test_a_host_other_than_strikes_is_a_warning(self, shop: Installation, host: str) -> None:
         shop.set(**{**REAL, "STRIKE_API_URL": f"https://{host}/v1"})
 
         finding = found(shop, "simulator")
 
         assert (finding.verdict, host in finding.message) == (Verdict.WARN, True)
 
-    def test_every_answer_of_the_simulator_says_what_it_is(self, shop: Installation) -> None:
+    def test_every_response_of_the_simulator_identifies_it(self, shop: Installation) -> None:
         for path in ("/v1/invoices", "/shop/webhook", "/coinbase/v2/exchange-rates", "/_control/clock"):
             assert requests.get(shop.world.url + path, timeout=10).headers["X-LNPay-Simulator"] == "1"
 

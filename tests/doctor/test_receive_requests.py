@@ -38,19 +38,19 @@ def test_a_scope_that_receive_requests_need_is_named(by_request: Installation, s
     assert_among(by_request.troubles(), "strike_scopes", FAIL, scope)
 
 
-def test_scopes_of_receive_requests_are_not_asked_for_where_invoices_are_made(shop: Installation) -> None:
+def test_receive_request_scopes_are_not_required_with_invoices(shop: Installation) -> None:
     shop.simulator.config.api_keys = without(*REQUEST_SCOPES)
 
     assert shop.troubles() == {}
 
 
-def test_scopes_of_invoices_are_not_asked_for_where_receive_requests_are_made(by_request: Installation) -> None:
+def test_invoice_scopes_are_not_required_with_receive_requests(by_request: Installation) -> None:
     by_request.simulator.config.api_keys = without(*INVOICE_SCOPES)
 
     assert by_request.troubles() == {}
 
 
-def test_an_account_that_cannot_invoice_bitcoin_is_good_enough(by_request: Installation) -> None:
+def test_an_account_that_cannot_invoice_bitcoin_is_ok(by_request: Installation) -> None:
     by_request.simulator.config.invoiceable_currencies = ["USD"]
 
     assert by_request.troubles() == {}
@@ -79,7 +79,7 @@ def test_a_currency_that_the_account_has_is_fine(by_request: Installation) -> No
 
 
 @pytest.mark.parametrize(("currency", "names"), [("BTC", set()), ("EUR", {"strike_invoicing"})])
-def test_without_an_invoice_only_another_currency_cannot_be_judged(
+def test_without_an_invoice_only_another_currency_cannot_be_checked(
     by_request: Installation, currency: str, names: set[str]
 ) -> None:
     by_request.set(SETTLE_IN=currency)
@@ -119,7 +119,7 @@ def test_a_subscription_without_their_event_is_named_only_where_it_is_needed(
         assert RECEIVE_COMPLETED in found.message
 
 
-def test_workers_that_were_never_started_are_a_failure(by_request: Installation) -> None:
+def test_workers_that_never_ran_are_a_failure(by_request: Installation) -> None:
     by_request.execute("DELETE FROM heartbeats")
 
     for name in ("worker_main", "worker_expired"):

@@ -82,7 +82,7 @@ def quiet_shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installatio
 
 
 @pytest.mark.parametrize("status", STATUSES)
-def test_it_is_ok_exactly_where_a_delivery_would_be_accepted(quiet_shop: Installation, status: int) -> None:
+def test_it_is_ok_exactly_if_a_delivery_would_be_accepted(quiet_shop: Installation, status: int) -> None:
     with a_shop(status) as url:
         found = probe(quiet_shop, url)
 
@@ -90,7 +90,7 @@ def test_it_is_ok_exactly_where_a_delivery_would_be_accepted(quiet_shop: Install
     assert found.verdict in (Verdict.OK, Verdict.FAIL)
 
 
-def test_an_address_that_takes_no_post_is_refused(quiet_shop: Installation) -> None:
+def test_an_address_that_does_not_allow_post_fails(quiet_shop: Installation) -> None:
     with a_shop(200, allow="GET, HEAD, OPTIONS") as url:
         found = probe(quiet_shop, url)
 
@@ -114,12 +114,12 @@ def test_an_accepted_message_shows_what_options_does_not(shop: Installation) -> 
 
 
 @pytest.mark.parametrize("status", [302, 401, 404, 500])
-def test_what_refuses_the_probe_and_accepted_a_message_lately_is_a_warning(shop: Installation, status: int) -> None:
+def test_a_refused_probe_after_a_recent_delivery_is_a_warning(shop: Installation, status: int) -> None:
     with a_shop(status) as url:
         assert probe(shop, url).verdict is Verdict.WARN
 
 
-def test_a_shop_that_takes_seven_seconds_is_answered_as_slow_and_not_as_gone(quiet_shop: Installation) -> None:
+def test_a_shop_that_takes_seven_seconds_is_reported_as_slow(quiet_shop: Installation) -> None:
     with a_shop(204, seconds=8) as url:
         found = probe(quiet_shop, url)
 
