@@ -1,4 +1,4 @@
-"""What every test of the doctor may ask for."""
+"""Fixtures for the tests of the doctor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole healthy installation over real HTTP, for a test to break one thing of it."""
+"""A complete, healthy installation over real HTTP, in which a test breaks one thing."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ HIDDEN_IN_DELIVERY_URL = ("shop-user", "shop-password", "shop-token")
 
 
 class Installation:
-    """LNPay, its settings in a file, a provider and a shop, with one order already paid."""
+    """LNPay with its settings file, a provider and a shop; one order is already paid."""
 
     def __init__(self, folder: Path, world: SandboxServer, port: int) -> None:
         self.world = world
@@ -63,14 +63,14 @@ class Installation:
         self._running = ExitStack()
 
     def set(self, **changes: str) -> None:
-        """Write the settings, with `changes`, as the next examination reads them."""
+        """Write the settings, with `changes`, for the next run of the doctor."""
         self.values.update(changes)
         text = "".join(f"{name}={value}\n" for name, value in self.values.items())
         self.env_file.write_text(text)
         self.env_file.chmod(0o600)
 
     def start(self, **changes: Any) -> None:
-        """Run the server; `changes` are settings of its own."""
+        """Run the server; `changes` apply to it alone."""
         backend = build_live_backend(
             self.world.url,
             self.values["DATABASE_URL"],
@@ -83,11 +83,11 @@ class Installation:
         self._running.enter_context(serving(backend, int(self.values["PORT"])))
 
     def stop(self) -> None:
-        """End the server."""
+        """Stop the server."""
         self._running.close()
 
     def sell_and_pay(self, **fields: Any) -> Invoice:
-        """An invoice that was paid in time, as LNPay knows and Strike knows that LNPay knows."""
+        """Sell an invoice that is paid in time; LNPay settles it, and Strike's webhook about it arrives."""
         invoice = self.pay(**fields)
         state = InvoiceState.SETTLED
         assert wait_until(lambda: self.invoice(invoice.strike_invoice_id).state is state, WAIT_SECONDS)
@@ -95,7 +95,7 @@ class Installation:
         return self.invoice(invoice.strike_invoice_id)
 
     def pay(self, *, late_seconds: float = 0, **fields: Any) -> Invoice:
-        """An invoice that the customer has paid; LNPay need not know yet."""
+        """Sell an invoice and pay it; LNPay may not know yet."""
         url = self.values["WEBHOOK_URL"].removesuffix("/webhook")
         answer = ask(url, **fields)
         assert answer.status_code == 200, answer.text
@@ -104,7 +104,7 @@ class Installation:
         return invoice
 
     def was_delivered(self) -> bool:
-        """Whether the shop has taken a message, as LNPay knows."""
+        """Whether LNPay has recorded that the shop accepted a message."""
         with self.rows() as tx:
             return tx.backlog.last_delivered_at() is not None
 
@@ -141,18 +141,18 @@ class Installation:
         return self.simulator.clock.now() + self.clock_is_ahead
 
     def let_pass(self, length: timedelta) -> None:
-        """Let time pass; the workers make their passes all the same."""
+        """Let time pass, while the workers keep making their passes."""
         self.simulator.clock.advance(length.total_seconds())
         with self.rows() as tx:
             for worker in WORKER_INTERVALS:
                 tx.heartbeats.beat(Heartbeat(worker, self.now(), None))
 
     def fault(self, method: str, path: str, kind: str, **more: Any) -> None:
-        """Have something go wrong at the provider or the shop from now on."""
+        """Set a fault at the provider or the shop."""
         self.simulator.faults.add(Fault(method, path, kind, times=None, **more))
 
     def examine(self) -> list[Finding]:
-        """What the doctor finds; it never shows a secret."""
+        """The doctor's findings, after checking that they show no secret."""
         findings = examine(load_settings({}, self.env_file), self.now)
         text = json.dumps([asdict(finding) for finding in findings])
         for secret in (*",".join(SECRETS.values()).split(","), *HIDDEN_IN_DELIVERY_URL):
@@ -160,7 +160,7 @@ class Installation:
         return findings
 
     def troubles(self) -> dict[str, Finding]:
-        """Everything that is not ok, by its name."""
+        """The findings that are not ok, by name."""
         return {finding.name: finding for finding in self.examine() if finding.verdict is not Verdict.OK}
 
 

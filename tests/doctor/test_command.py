@@ -1,4 +1,4 @@
-"""`python main.py doctor` as a process of its own: what is printed where, and the exit code."""
+"""`python main.py doctor` in its own process: its output and exit code."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BARE = {name: value for name, value in os.environ.items() if name in ("PATH", "H
 
 
 def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
-    """What a script gets. No secret is in it."""
+    """Run the doctor as a script does, and check that it prints no secret."""
     ended = subprocess.run(
         [sys.executable, str(ROOT / "main.py"), "doctor", *arguments],
         env={**BARE, **environ},
@@ -35,7 +35,7 @@ def run(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def doctor(shop: Installation) -> Doctor:
-    """The doctor of a healthy installation; what is given is added to its environment."""
+    """The doctor of a healthy installation, with the given variables added to its environment."""
 
     def call(*arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
         return run(*arguments, LNPAY_ENV_FILE=str(shop.env_file), **environ)
@@ -130,7 +130,7 @@ class TestWrongSettings:
 
 
 def read_all(descriptor: int) -> str:
-    """What a process writes to a terminal until it ends."""
+    """Everything a process writes to a terminal until it ends."""
     pieces: list[bytes] = []
     while True:
         try:

@@ -1,4 +1,4 @@
-"""The checks together: each is independent of the others, and the list of findings is always whole."""
+"""The checks together: each is independent of the others, and the list of findings is always complete."""
 
 from __future__ import annotations
 

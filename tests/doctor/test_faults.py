@@ -1,4 +1,4 @@
-"""One planted fault each: the doctor names it, says what to do, and blames nothing else."""
+"""Each test plants one fault: the doctor names it, says what to do, and reports nothing else."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def assert_only(troubles: dict[str, Finding], name: str, verdict: Verdict, words
 
 
 def assert_among(troubles: dict[str, Finding], name: str, verdict: Verdict, words: str) -> None:
-    """`name` is wrong, as `words` say, and there is something to do."""
+    """`name` has this verdict, `words` in its message, and advice."""
     found = troubles[name]
     assert found.verdict is verdict, found
     assert words in found.message
@@ -698,7 +698,7 @@ def wait_for(is_true: Callable[[], object]) -> None:
 
 
 def use_up_calls(shop: Installation, calls: int) -> None:
-    """So many calls were made just now."""
+    """Count this many calls to Strike as made just now."""
     with shop.rows() as tx:
         made = tx.limits.calls_since(Bucket.OTHER, shop.now() - timedelta(minutes=10), 60)
         for _ in range(calls - made):
@@ -706,7 +706,7 @@ def use_up_calls(shop: Installation, calls: int) -> None:
 
 
 def owe_refund(shop: Installation) -> int:
-    """A refund for which the customer has given no address. Gives its sats."""
+    """Owe a refund for which the customer has given no address. Returns its sats."""
     invoice = shop.pay(late_seconds=200)
     wait_for(lambda: shop.invoice(invoice.strike_invoice_id).state is InvoiceState.PAID_LATE)
     shop.let_pass(timedelta())
@@ -716,7 +716,7 @@ def owe_refund(shop: Installation) -> int:
 
 
 def put_in_flight(shop: Installation, *, since: timedelta, is_stuck: bool = False) -> None:
-    """Have the refund be in flight."""
+    """Put the refund in flight."""
     with shop.rows() as tx:
         [refund] = tx.refunds.in_states((RefundState.NEEDS_ADDRESS,), 10)
         began_at = shop.now() - since

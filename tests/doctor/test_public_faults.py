@@ -1,4 +1,4 @@
-"""What the doctor says of the way from the world to LNPay, and of simulators where real money is paid."""
+"""What the doctor says about the public route to LNPay, and about simulators mixed with real money."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def a_proxy(backend: str, passes: Callable[[str], bool], forwards: str = "real")
 
 
 def found(shop: Installation, name: str) -> Finding:
-    """One check alone, so that nothing is asked of the real Strike."""
+    """Run one check only, so that the real Strike is not called."""
     [check] = [one for one in (*proxy.CHECKS, *simulated.CHECKS) if one.names == (name,)]
     with open_target(load_settings({}, shop.env_file), shop.now) as target:
         [finding] = check.run(target)

@@ -1,4 +1,4 @@
-"""An installation whose customers pay receive requests: what the doctor asks for then, and what it no longer does."""
+"""An installation that uses receive requests: what the doctor requires then, and what it no longer does."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REQUEST_SCOPES = [probe.scope for probe in REQUESTS]
 
 @pytest.fixture
 def by_request(shop: Installation) -> Installation:
-    """A healthy installation that makes receive requests."""
+    """A healthy installation that creates receive requests."""
     shop.set(RECEIVE_WITH="receive-request")
     return shop
 

@@ -23,7 +23,7 @@ STATUSES = (200, 202, 204, 301, 302, 303, 307, 308, 400, 401, 403, 404, 409, 410
 
 @contextmanager
 def a_shop(status: int, *, allow: str | None = None, seconds: float = 0) -> Iterator[str]:
-    """A server that answers everything alike. Gives its URL."""
+    """A server that gives every request the same answer. Yields its URL."""
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
@@ -57,13 +57,13 @@ def a_shop(status: int, *, allow: str | None = None, seconds: float = 0) -> Iter
 
 
 def probe(shop: Installation, url: str) -> Finding:
-    """What the doctor says of a shop there."""
+    """The doctor's finding about a shop at this URL."""
     shop.set(DELIVERY_URL=url)
     return {finding.name: finding for finding in shop.examine()}["delivery_url"]
 
 
 def is_accepted(url: str) -> bool:
-    """Whether the hook as shipped takes the shop's answer for a delivery."""
+    """Whether the shipped hook accepts the shop's answer as a delivery."""
     try:
         deliver(Event("msg_1", "invoice.settled", {}, b"{}", {}, url))
     except ShopRefused:
