@@ -102,7 +102,7 @@ def paid(world: World, **fields: object) -> Invoice:
 
 class TestOff:
     @pytest.mark.parametrize("path", ["/admin", "/admin/login", "/admin/invoices", "/admin/invoices/x"])
-    def test_without_a_password_there_is_no_such_page(self, world: World, path: str) -> None:
+    def test_without_a_password_the_page_does_not_exist(self, world: World, path: str) -> None:
         assert world.client.get(path).status_code == 404
         assert world.client.post(path, data={"password": ""}).status_code == 404
 
@@ -113,20 +113,20 @@ class TestOff:
 
 class TestLogin:
     @pytest.mark.parametrize("path", ["/admin", "/admin/invoices", "/admin/invoices/x?y=z"])
-    def test_who_is_not_logged_in_is_asked_to(self, shop: World, path: str) -> None:
+    def test_a_stranger_is_asked_to_log_in(self, shop: World, path: str) -> None:
         answer = shop.client.get(path)
 
         assert answer.status_code == 303
         assert answer.location.partition("?")[0].endswith("admin/login")
 
-    def test_the_right_password_opens_the_page(self, shop: World) -> None:
+    def test_the_right_password_logs_in(self, shop: World) -> None:
         answer = log_in(shop)
 
         assert (answer.status_code, answer.location) == (303, "../admin")
         assert shop.client.get("/admin").status_code == 200
 
     @pytest.mark.parametrize("password", ["", "wrong", PASSWORD[:-1], PASSWORD + " ", "pässwörd", "\x00", "x" * 9_000])
-    def test_another_one_does_not(self, shop: World, password: str) -> None:
+    def test_a_wrong_password_does_not(self, shop: World, password: str) -> None:
         answer = log_in(shop, password)
 
         assert answer.status_code == 401
@@ -134,7 +134,7 @@ class TestLogin:
         assert "Set-Cookie" not in answer.headers
         assert shop.client.get("/admin").status_code == 303
 
-    def test_the_cookie_is_for_this_page_alone(self, make_shop: Callable[..., World]) -> None:
+    def test_the_cookie_is_limited_to_the_admin_pages(self, make_shop: Callable[..., World]) -> None:
         shop = make_shop(webhook_url="https://pay.shop.example/lnpay/webhook")
 
         cookies = log_in(shop).headers.getlist("Set-Cookie")
@@ -144,7 +144,7 @@ class TestLogin:
             words = set(cookie.split("; "))
             assert {"HttpOnly", "Secure", "SameSite=Strict", "Path=/lnpay/admin"} <= words
 
-    def test_without_https_it_can_be_used_too(self, shop: World) -> None:
+    def test_it_also_works_without_https(self, shop: World) -> None:
         assert not any("Secure" in cookie for cookie in log_in(shop).headers.getlist("Set-Cookie"))
 
     def test_each_login_has_an_id_of_its_own(self, shop: World) -> None:
@@ -156,7 +156,7 @@ class TestLogin:
         assert form_token(shop.client) != first
 
     @pytest.mark.parametrize("place", ["invoices", "invoices/0f2b7c1e-93d4", "invoices?state=paid_late&q=a%40b"])
-    def test_it_leads_to_where_one_wanted(self, shop: World, place: str) -> None:
+    def test_it_leads_to_the_page_that_was_requested(self, shop: World, place: str) -> None:
         asked = shop.client.get(f"/admin/{place}").location
         page = shop.client.get("/admin/" + asked.partition("admin/")[2]).text
         found = re.search('name="next" value="(.*?)"', page)
@@ -169,12 +169,12 @@ class TestLogin:
         ["https://evil.example", "//evil.example", "/\\evil.example", "../..//evil.example", "javascript:alert(1)",
          "invoices/../../evil", "invoices\r\nX: y", "%0d%0a", "invoices//evil.example", HOSTILE, "logout"],
     )  # fmt: skip
-    def test_it_leads_nowhere_else(self, shop: World, place: str) -> None:
+    def test_it_leads_to_no_other_site(self, shop: World, place: str) -> None:
         assert html.escape(place) not in shop.client.get("/admin/login", query_string={"next": place}).text
 
         assert log_in(shop, next=place).location == "../admin"
 
-    def test_who_is_in_is_not_asked_again(self, shop: World) -> None:
+    def test_a_logged_in_operator_is_not_asked_again(self, shop: World) -> None:
         log_in(shop)
 
         assert shop.client.get("/admin/login").location == "../admin"
@@ -192,7 +192,7 @@ class TestSession:
 
         assert shop.client.get("/admin").status_code == 303
 
-    def test_it_ends_after_a_day_s_work(self, shop: World) -> None:
+    def test_it_ends_after_twelve_hours(self, shop: World) -> None:
         log_in(shop)
         for _ in range(int(LONGEST / timedelta(minutes=20)) - 1):
             shop.wait(20 * 60)
@@ -202,7 +202,7 @@ class TestSession:
 
         assert shop.client.get("/admin").status_code == 303
 
-    def test_another_password_ends_it(self, shop: World) -> None:
+    def test_a_changed_password_ends_it(self, shop: World) -> None:
         log_in(shop)
         cookie = shop.client.get_cookie("lnpay_admin", path="/admin")
         assert cookie is not None
@@ -212,7 +212,7 @@ class TestSession:
 
         assert shop.client.get("/admin").status_code == 303
 
-    def test_a_copied_cookie_is_worth_nothing_after_the_logout(self, shop: World) -> None:
+    def test_a_copied_cookie_is_worthless_after_the_logout(self, shop: World) -> None:
         log_in(shop)
         cookie = shop.client.get_cookie("lnpay_admin", path="/admin")
         assert cookie is not None
@@ -229,7 +229,7 @@ class TestSession:
         assert shop.client.get("/admin").status_code == 200
 
     @pytest.mark.parametrize("value", ["", "x", "e30.x.y", "eyJpZCI6IngifQ.awPXKQ.NcMO6lPPM7i5fIDkObDeMvhljwA", "ü"])
-    def test_a_cookie_that_is_not_ours_is_none(self, shop: World, value: str) -> None:
+    def test_a_forged_cookie_is_ignored(self, shop: World, value: str) -> None:
         shop.client.set_cookie("lnpay_admin", value, path="/admin")
 
         assert shop.client.get("/admin").status_code == 303
@@ -254,7 +254,7 @@ class TestGuessing:
 
         assert waits == [10, 20, 40, 80, 160, 300, 300, 300]
 
-    def test_meanwhile_the_right_one_must_wait_too_but_not_for_long(self, shop: World) -> None:
+    def test_meanwhile_the_right_password_must_wait_too_but_not_for_long(self, shop: World) -> None:
         for _ in range(5):
             log_in(shop, "wrong")
         refused = log_in(shop)
@@ -266,7 +266,7 @@ class TestGuessing:
         assert log_in(shop).status_code == 303
         assert [log_in(shop, "wrong").status_code for _ in range(5)] == [401] * 5
 
-    def test_every_process_counts_together(self, shop: World) -> None:
+    def test_processes_share_one_count(self, shop: World) -> None:
         for _ in range(5):
             log_in(shop, "wrong")
 
@@ -274,7 +274,7 @@ class TestGuessing:
 
         assert log_in(shop).status_code == 429
 
-    def test_many_addresses_give_no_more_guesses(self, shop: World) -> None:
+    def test_many_addresses_allow_no_more_guesses(self, shop: World) -> None:
         def guess(number: int) -> int:
             origin = {"REMOTE_ADDR": f"10.0.0.{number}"}
             return stranger(shop).post("/admin/login", data={"password": "x"}, environ_base=origin).status_code
@@ -291,7 +291,7 @@ class TestGuessing:
         assert guess_from(shop, "198.51.100.7", PASSWORD) == 303
         assert guess_from(shop, "203.0.113.66", "wrong") == 429
 
-    def test_a_hundred_addresses_do_not_keep_out_the_right_one(self, shop: World) -> None:
+    def test_a_hundred_addresses_do_not_lock_out_the_right_password(self, shop: World) -> None:
         answers = [guess_from(shop, f"203.0.113.{number}", "wrong") for number in range(100)]
         assert answers == [401] * 50 + [429] * 50
 
@@ -313,7 +313,7 @@ class TestGuessing:
 
         assert [guess(number) for number in range(6)] == [401] * 5 + [429]
 
-    def test_strangers_do_not_keep_out_a_browser_that_has_been_in(self, shop: World) -> None:
+    def test_strangers_do_not_lock_out_a_browser_that_logged_in_before(self, shop: World) -> None:
         log_in(shop)
         for _ in range(6):
             log_in(shop, "wrong", stranger(shop))
@@ -321,14 +321,14 @@ class TestGuessing:
 
         assert log_in(shop).status_code == 303
 
-    def test_such_a_browser_cannot_be_forged(self, shop: World) -> None:
+    def test_a_known_browser_cannot_be_forged(self, shop: World) -> None:
         for _ in range(5):
             log_in(shop, "wrong")
         shop.client.set_cookie("lnpay_admin_known", "me.0123", path="/admin")
 
         assert log_in(shop, "wrong").status_code == 429
 
-    def test_it_is_forgotten_after_some_hours(self, shop: World) -> None:
+    def test_wrong_tries_are_forgotten_after_some_hours(self, shop: World) -> None:
         for _ in range(5):
             log_in(shop, "wrong")
 
@@ -339,7 +339,7 @@ class TestGuessing:
 
 class TestForms:
     @pytest.mark.parametrize("token", [None, "", "x", "ü", "0" * 64])
-    def test_one_that_is_not_ours_does_nothing(self, make_shop: Callable[..., World], token: str | None) -> None:
+    def test_a_form_without_our_token_does_nothing(self, make_shop: Callable[..., World], token: str | None) -> None:
         shop = make_shop(refund_max_sats=1)
         invoice = held(shop)
         log_in(shop)
@@ -351,7 +351,7 @@ class TestForms:
         assert answer.status_code == 403
         assert refund_of(shop, invoice).state is RefundState.HELD
 
-    def test_one_of_another_session_does_nothing(self, make_shop: Callable[..., World]) -> None:
+    def test_a_form_of_another_session_does_nothing(self, make_shop: Callable[..., World]) -> None:
         shop = make_shop(refund_max_sats=1)
         invoice = held(shop)
         other = stranger(shop)
@@ -368,7 +368,7 @@ class TestForms:
          {"Sec-Fetch-Site": "same-site", "Origin": "http://localhost"}],
     )  # fmt: skip
     @pytest.mark.parametrize("path", ["/admin/login", "/admin/logout"])
-    def test_one_that_another_site_sends_does_nothing(self, shop: World, path: str, headers: dict[str, str]) -> None:
+    def test_a_form_sent_by_another_site_does_nothing(self, shop: World, path: str, headers: dict[str, str]) -> None:
         log_in(shop)
         fields = {"form_token": form_token(shop.client), "password": PASSWORD}
 
@@ -376,14 +376,14 @@ class TestForms:
         assert shop.client.get("/admin").status_code == 200
 
     @pytest.mark.parametrize("origin", ["http://localhost", "https://pay.shop.example"])
-    def test_one_of_ours_is_taken_behind_a_proxy_too(self, make_shop: Callable[..., World], origin: str) -> None:
+    def test_a_form_of_ours_is_also_accepted_behind_a_proxy(self, make_shop: Callable[..., World], origin: str) -> None:
         shop = make_shop(webhook_url="https://pay.shop.example/webhook")
 
         answer = shop.client.post("/admin/login", data={"password": PASSWORD}, headers={"Origin": origin})
 
         assert answer.status_code == 303
 
-    def test_one_whose_session_has_ended_does_nothing_and_says_so(self, make_shop: Callable[..., World]) -> None:
+    def test_a_form_of_an_ended_session_does_nothing_and_says_so(self, make_shop: Callable[..., World]) -> None:
         shop = make_shop(refund_max_sats=1)
         invoice = held(shop)
         log_in(shop)
@@ -407,7 +407,7 @@ class TestForms:
         assert getattr(shop.client, method)(path).status_code == 405
 
     @pytest.mark.parametrize("path", ["x/nonsense", "x/approve", "%00/approve", "%C3%BC/settle"])
-    def test_a_button_that_there_is_not_does_nothing(self, shop: World, path: str) -> None:
+    def test_a_button_that_does_not_exist_does_nothing(self, shop: World, path: str) -> None:
         log_in(shop)
 
         answer = shop.client.post(
@@ -420,7 +420,7 @@ class TestForms:
 
 class TestButtons:
     @pytest.mark.parametrize("action", ["approve", "address", "retry", "settle"])
-    def test_one_about_a_refund_that_there_is_not_says_so(self, shop: World, action: str) -> None:
+    def test_a_button_for_a_missing_refund_says_so(self, shop: World, action: str) -> None:
         invoice = shop.sell()
         log_in(shop)
 
@@ -473,7 +473,7 @@ class TestButtons:
         assert len(payouts(shop)) == 1
         assert "everything that is left: 14,207 sats" in page_of(shop, invoice)
 
-    def test_a_link_for_the_customer_and_its_cancellation(self, shop: World) -> None:
+    def test_a_claim_link_for_the_customer_and_its_cancellation(self, shop: World) -> None:
         invoice = sell_paid(shop)
         log_in(shop)
 
@@ -494,7 +494,7 @@ class TestButtons:
             {"ln_address": "nonsense"},
         ],
     )
-    def test_a_refund_that_cannot_be_is_not_created(self, shop: World, fields: dict[str, Any]) -> None:
+    def test_an_impossible_refund_is_not_created(self, shop: World, fields: dict[str, Any]) -> None:
         invoice = sell_paid(shop)
         log_in(shop)
 
@@ -510,7 +510,7 @@ class TestButtons:
         form = {"form_token": form_token(shop.client), "request_key": "k"}
         assert shop.client.post("/admin/invoices/none/refund", data=form).status_code == 404
 
-    def test_of_two_refunds_the_button_means_its_own(self, make_shop: Callable[..., World]) -> None:
+    def test_each_of_two_refunds_has_its_own_button(self, make_shop: Callable[..., World]) -> None:
         shop = make_shop(refund_max_sats=1)
         invoice = sell_paid(shop)
         log_in(shop)
@@ -573,7 +573,7 @@ class TestButtons:
         assert send(shop) == {RefundState.SENT: 1}
         assert [entry.destination for entry in payouts(shop)] == [ADDRESS]
 
-    def test_an_unclear_refund_waits_an_hour_and_is_then_decided(self, shop: World) -> None:
+    def test_an_unclear_refund_can_be_decided_after_an_hour(self, shop: World) -> None:
         invoice = owe(shop, "pending@example.com")
         send(shop)
         assert refund_of(shop, invoice).state is RefundState.IN_FLIGHT
@@ -617,7 +617,7 @@ class TestButtons:
 
         assert refund_of(shop, invoice).state is RefundState.IN_FLIGHT
 
-    def test_tell_the_shop_again(self, shop: World) -> None:
+    def test_redeliver(self, shop: World) -> None:
         def gone(event: Event) -> None:
             raise ShopGone("the shop answered 410")
 
@@ -635,7 +635,7 @@ class TestButtons:
         assert len(shop.told()) == 1
         assert "Nothing needs your attention" in shop.client.get("/admin").text
 
-    def test_one_leads_back_to_where_it_was_pressed(self, shop: World) -> None:
+    def test_a_button_leads_back_to_its_page(self, shop: World) -> None:
         invoice = owe(shop, None)
         log_in(shop)
         path = f"/admin/invoices/{invoice.strike_invoice_id}/address"
@@ -648,7 +648,7 @@ class TestButtons:
 
 
 class TestOverview:
-    def test_when_all_is_well_it_says_so(self, shop: World) -> None:
+    def test_it_says_if_nothing_needs_attention(self, shop: World) -> None:
         log_in(shop)
 
         page = shop.client.get("/admin").text
@@ -656,7 +656,7 @@ class TestOverview:
         assert "Nothing needs your attention" in page
         assert page.count("has never run") == 3
 
-    def test_it_says_how_workers_provider_and_price_stand(self, shop: World) -> None:
+    def test_it_shows_the_status_of_workers_provider_and_price(self, shop: World) -> None:
         shop.sell()
         make_pass(shop.backend, "main", lambda _: Summary({}))
         shop.backend.sweep_budget.block(Bucket.OTHER, 3_600)
@@ -688,7 +688,7 @@ class TestOverview:
         make_pass(shop.backend, "main", lambda _: Summary({}))
         assert "Nothing needs your attention" in shop.client.get("/admin").text
 
-    def test_a_machine_is_named_where_there_are_several(self, shop: World) -> None:
+    def test_hosts_are_named_if_there_are_several(self, shop: World) -> None:
         log_in(shop)
         shown = {}
         for host in ("web-1", "web-2"):
@@ -770,7 +770,7 @@ class TestOverview:
         assert page.count('<th scope="row">') == 30
         assert 'class="paid"' in shop.client.get("/admin?chart=sats").text
 
-    def test_no_more_than_is_needed_is_shown_of_each_kind(self, shop: World) -> None:
+    def test_each_kind_shows_only_the_oldest_items(self, shop: World) -> None:
         for number in range(12):
             owe(shop, None, correlation_id=f"order-{number}")
         log_in(shop)
@@ -839,7 +839,7 @@ class TestList:
     def test_it_is_filtered_and_searched(self, full: World, query: str, orders: list[str]) -> None:
         assert self.orders(full, query) == orders
 
-    def test_an_invoice_is_found_by_each_of_its_names(self, full: World) -> None:
+    def test_an_invoice_is_found_by_each_of_its_ids(self, full: World) -> None:
         with full.backend.repository.reading() as tx:
             (found,) = [one for one in tx.searches.newest(InvoiceFilter(), 9) if one.correlation_id == "late"]
         invoice = full.invoice(found.strike_invoice_id)
@@ -877,7 +877,7 @@ class TestList:
         assert newer is not None
         assert self.orders(shop, html.unescape(newer[1])) == ["order-2", "order-1"]
 
-    def test_a_page_keeps_what_was_asked(self, shop: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_page_keeps_its_filters(self, shop: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("lnpay.web.admin.pages.PAGE", 1)
         for _ in range(2):
             shop.sell(ln_address="bob@example.com")
@@ -911,7 +911,7 @@ class TestInvoice:
         assert "1 minute too late" in page
         assert "by CoinGecko" in page
 
-    def test_what_strike_has_said_is_shown(self, shop: World) -> None:
+    def test_strikes_answers_are_shown(self, shop: World) -> None:
         invoice = owe(shop, "unknown@example.com")
         send(shop)
         log_in(shop)
@@ -921,7 +921,7 @@ class TestInvoice:
         assert "Strike's code" in page
         assert "Trace id" in page
 
-    def test_what_a_settled_one_had_is_shown(self, shop: World) -> None:
+    def test_the_details_of_a_settled_invoice_are_shown(self, shop: World) -> None:
         invoice = paid(shop, description="Two coffees", metadata={"table": "7"})
         log_in(shop)
 
@@ -941,7 +941,7 @@ class TestInvoice:
         assert "Money seen" in page_of(shop, seen)
         assert "Lapsed" in page_of(shop, lapsed)
 
-    def test_hostile_words_are_only_text(self, shop: World) -> None:
+    def test_markup_in_an_order_is_escaped(self, shop: World) -> None:
         invoice = owe(shop, HOSTILE, description=HOSTILE, correlation_id='"><script>x', metadata={"<b>": HOSTILE})
         log_in(shop)
 
@@ -954,7 +954,7 @@ class TestInvoice:
         assert "<script" not in page
         assert html.escape(HOSTILE, quote=False)[2:20] in page
 
-    def test_a_hostile_refusal_of_the_shop_is_only_text(self, shop: World) -> None:
+    def test_markup_in_the_shops_answer_is_escaped(self, shop: World) -> None:
         def refuse(event: Event) -> None:
             raise ShopRefused(HOSTILE)
 
@@ -970,7 +970,7 @@ class TestInvoice:
             assert "<script" not in page
 
     @pytest.mark.parametrize("name", ["no-such-invoice", "%00", "%C3%BC", "a" * 3000])
-    def test_one_that_there_is_not_is_a_page_too(self, shop: World, name: str) -> None:
+    def test_a_missing_invoice_is_a_page_too(self, shop: World, name: str) -> None:
         log_in(shop)
 
         answer = shop.client.get(f"/admin/invoices/{name}")
@@ -978,7 +978,7 @@ class TestInvoice:
         assert (answer.status_code, answer.mimetype) == (404, "text/html")
 
 
-class TestAnAddressThatHasNoPage:
+class TestAddressesWithoutAPage:
     @pytest.mark.parametrize(
         "path", ["nothing", "nothing/at/all", "invoices/x/y/z", "login/", "%00", "%C3%BC", "logout", "a" * 3000]
     )
@@ -1024,7 +1024,9 @@ class TestEveryPage:
 
     @pytest.mark.parametrize("path", PATHS)
     @pytest.mark.parametrize("is_in", [True, False])
-    def test_it_runs_loads_and_keeps_nothing(self, shop: World, path: str, is_in: bool) -> None:
+    def test_it_runs_no_script_loads_nothing_foreign_and_is_not_cached(
+        self, shop: World, path: str, is_in: bool
+    ) -> None:
         invoice = owe(shop, None)
         if is_in:
             log_in(shop)
@@ -1063,7 +1065,7 @@ class TestEveryPage:
                 answer = shop.client.get("/" + html.unescape(link).replace("../", ""))
                 assert (answer.status_code, answer.mimetype) == (200, "text/css")
 
-    def test_a_database_that_is_away_is_said(self, shop: World) -> None:
+    def test_an_unavailable_database_is_reported(self, shop: World) -> None:
         log_in(shop)
         with shop.backend.repository.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE heartbeats RENAME TO away")
@@ -1074,7 +1076,7 @@ class TestEveryPage:
         assert "The database does not answer" in answer.text
         assert "heartbeats" not in answer.text
 
-    def test_a_bug_is_said_and_nothing_of_it(self, shop: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_bug_is_reported_without_its_text(self, shop: World, monkeypatch: pytest.MonkeyPatch) -> None:
         log_in(shop)
         monkeypatch.setattr(shop.backend.refund_sender.repository, "reading", None)
 
