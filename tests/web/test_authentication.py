@@ -33,7 +33,7 @@ def call(client: FlaskClient, method: str, path: str, authorization: str | None)
 
 class TestKeys:
     @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "token", "Token", "TOKEN"])
-    def test_a_key_opens_every_route_that_it_has_the_right_for(self, world: World, scheme: str) -> None:
+    def test_a_key_opens_every_route_that_its_permissions_cover(self, world: World, scheme: str) -> None:
         authorization = f"{scheme} {key_of(world).secret}"
 
         made = call(world.client, "POST", "/generate-invoice", authorization)
@@ -50,7 +50,7 @@ class TestKeys:
             ("GET", "/invoices/none", Permission.VIEW_INVOICES),
         ],
     )
-    def test_a_key_without_the_right_gets_a_403_with_its_name(
+    def test_a_key_without_the_permission_gets_a_403_that_names_it(
         self, world: World, method: str, path: str, needed: Permission
     ) -> None:
         others = tuple(one for one in GRANTABLE if one is not needed)
@@ -84,7 +84,7 @@ class TestKeys:
 
 
 class TestWhoNeedsOne:
-    def test_where_no_key_was_ever_set_up_everyone_may_call(self, world: World) -> None:
+    def test_if_no_key_was_ever_created_everyone_may_call(self, world: World) -> None:
         for authorization in (None, "Bearer anything"):
             assert call(world.client, "POST", "/generate-invoice", authorization).status_code == 200
 
@@ -100,7 +100,7 @@ class TestWhoNeedsOne:
             assert answer.headers["WWW-Authenticate"] == "Bearer"
         assert world.count_rows() == 0
 
-    def test_a_key_of_the_settings_keeps_every_right_beside_others(self, make_world: Callable[..., World]) -> None:
+    def test_a_key_of_the_settings_keeps_every_permission(self, make_world: Callable[..., World]) -> None:
         world = make_world(api_keys=(SETTINGS_KEY,))
         other = key_of(world, Permission.VIEW_INVOICES)
 
@@ -128,7 +128,7 @@ class TestTheApiDocument:
         assert found["paths"]["/invoices"]["get"]["security"] == [{"apiKey": []}]
         assert {"401", "403"} <= found["paths"]["/invoices"]["get"]["responses"].keys()
 
-    def test_it_is_there_while_the_database_is_not(self, world: World) -> None:
+    def test_it_is_served_without_the_database(self, world: World) -> None:
         world.backend.repository.close()
         with world.backend.repository.engine.begin() as connection:
             connection.exec_driver_sql("ALTER TABLE api_keys RENAME TO elsewhere")
@@ -146,11 +146,11 @@ class TestGreenfieldCallers:
         app.add_url_rule("/probe", "probe", lambda: {"who": require_key(permission).secret})
         return call(app.test_client(), "GET", "/probe", authorization).status_code
 
-    def test_a_key_is_needed_even_where_none_was_ever_set_up(self, world: World) -> None:
+    def test_a_key_is_required_even_if_none_was_ever_created(self, world: World) -> None:
         assert self.status(world, None, None) == 401
         assert self.status(world, "token anything", Permission.VIEW_INVOICES) == 401
 
-    def test_any_key_will_do_where_no_right_is_asked_for(self, world: World) -> None:
+    def test_any_key_is_enough_if_no_permission_is_required(self, world: World) -> None:
         key = key_of(world, Permission.VIEW_INVOICES)
 
         assert self.status(world, f"token {key.secret}", None) == 200
@@ -168,7 +168,7 @@ class TestGreenfieldCallers:
         assert answer.get_json() == {"same": True}
         assert len([one for one in looked_up if "key_hash" in one]) == 1
 
-    def test_a_key_whose_use_cannot_be_written_is_good_all_the_same(self, world: World) -> None:
+    def test_a_key_whose_use_cannot_be_recorded_still_works(self, world: World) -> None:
         key = key_of(world)
         event.listen(
             world.backend.repository.engine, "begin", lambda one: one.exec_driver_sql("PRAGMA query_only = ON")

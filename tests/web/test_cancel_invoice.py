@@ -89,7 +89,7 @@ class TestCancelling:
         assert shop.sell(correlation_id="order-1").strike_invoice_id != invoice.strike_invoice_id
 
 
-class TestAPaymentThatIsQuicker:
+class TestAFasterPayment:
     def test_it_wins_when_it_is_not_known_yet(self, shop: World) -> None:
         invoice = shop.sell()
         shop.pay(invoice)
@@ -117,7 +117,7 @@ class TestAPaymentThatIsQuicker:
         assert_conflict(cancel(shop, invoice), "paid_late")
         assert shop.refund(invoice) is not None
 
-    def test_one_that_is_on_its_way_holds_the_cancelling_back(self, shop: World) -> None:
+    def test_a_pending_payment_prevents_the_cancellation(self, shop: World) -> None:
         invoice = shop.sell()
         shop.fault("PATCH", CANCEL, "error", status=422, code="PROCESSING_PAYMENT")
 
@@ -125,7 +125,7 @@ class TestAPaymentThatIsQuicker:
         assert state(shop, invoice) is S.UNPAID
 
     @pytest.mark.parametrize(("late", "outcome"), [(0, Outcome.SETTLED), (121, Outcome.PAID_LATE)])
-    def test_one_that_comes_all_the_same_counts(self, shop: World, late: float, outcome: Outcome) -> None:
+    def test_a_payment_after_the_cancellation_counts(self, shop: World, late: float, outcome: Outcome) -> None:
         invoice = shop.sell(ln_address="alice@example.com")
         cancel(shop, invoice)
         shop.wait(late)
@@ -137,14 +137,14 @@ class TestAPaymentThatIsQuicker:
 
 class TestLostAnswers:
     @pytest.mark.parametrize("kind", ["lost_answer", "timeout_after", "error_after", "garbage", "truncated"])
-    def test_an_answer_that_is_lost_is_read_back(self, shop: World, kind: str) -> None:
+    def test_after_a_lost_answer_the_invoice_is_read_back(self, shop: World, kind: str) -> None:
         invoice = shop.sell()
         shop.fault("PATCH", CANCEL, kind)
 
         assert cancel(shop, invoice).get_json()["state"] == "cancelled"
         assert events(shop, invoice) == ["invoice.expired"]
 
-    def test_a_cancelling_that_did_not_arrive_is_a_503_and_can_be_repeated(self, shop: World) -> None:
+    def test_a_cancellation_that_did_not_reach_strike_is_a_503_and_can_be_repeated(self, shop: World) -> None:
         invoice = shop.sell()
         shop.fault("PATCH", CANCEL, "error", status=500)
 
@@ -183,7 +183,7 @@ class TestLostAnswers:
         assert state(shop, invoice) is S.CANCELLED
         assert events(shop, invoice) == ["invoice.expired"]
 
-    def test_strike_that_answers_with_an_open_invoice_is_not_believed(
+    def test_an_open_invoice_in_strikes_answer_is_not_trusted(
         self, shop: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         invoice = shop.sell()

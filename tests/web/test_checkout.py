@@ -21,7 +21,7 @@ class TestThePage:
         assert invoice.issue.bolt11.lower() in page.text.lower()
 
     @pytest.mark.parametrize("late_seconds", [0, 200])
-    def test_what_is_paid_is_not_offered_again(self, world: World, late_seconds: int) -> None:
+    def test_a_paid_invoice_is_not_offered_again(self, world: World, late_seconds: int) -> None:
         invoice = world.sell()
         world.pay(invoice, late_seconds=late_seconds)
         reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
@@ -31,7 +31,7 @@ class TestThePage:
         assert page.status_code == 200
         assert invoice.issue.bolt11.lower() not in page.text.lower()
 
-    def test_what_is_over_is_not_offered_although_no_worker_has_said_so(self, world: World) -> None:
+    def test_an_expired_invoice_is_not_offered_before_any_worker_has_run(self, world: World) -> None:
         invoice = world.sell()
         world.wait(121)
 
@@ -39,7 +39,7 @@ class TestThePage:
 
         assert invoice.issue.bolt11.lower() not in page.text.lower()
 
-    def test_what_a_shop_writes_is_text_and_never_code(self, world: World) -> None:
+    def test_the_shops_text_is_escaped(self, world: World) -> None:
         invoice = world.sell(description="<script>alert(1)</script><img src=x onerror=alert(1)>")
 
         page = world.client.get(f"/checkout/{invoice.token}").text
@@ -48,7 +48,7 @@ class TestThePage:
         assert "<img src=x" not in page
         assert "&lt;script&gt;alert" in page
 
-    def test_its_policy_lets_nothing_in_that_is_not_ours(self, world: World) -> None:
+    def test_its_policy_allows_only_our_own_resources(self, world: World) -> None:
         invoice = world.sell()
 
         policy = world.client.get(f"/checkout/{invoice.token}").headers["Content-Security-Policy"]

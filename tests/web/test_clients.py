@@ -41,7 +41,7 @@ def test_only_a_trusted_proxy_names_the_client(peer: str, forwarded: str | None,
     assert client_address(Request(environ), HERE) == client
 
 
-def test_behind_our_proxy_a_flood_of_one_client_keeps_no_other_out(make_world: Callable[..., World]) -> None:
+def test_behind_our_proxy_a_flood_of_one_client_blocks_no_other(make_world: Callable[..., World]) -> None:
     with serving(make_world(admin_password=PASSWORD)) as live:
 
         def log_in(client: str, password: str) -> int:

@@ -147,7 +147,7 @@ class TestCreate:
             ({"made_for": ""}, "choose what the key is for"),
         ],
     )
-    def test_a_mistake_is_said_and_what_was_typed_is_kept(
+    def test_a_mistake_is_reported_and_the_input_is_kept(
         self, admin: World, fields: dict[str, str], words: str
     ) -> None:
         answer = self.create(admin, **fields)
@@ -193,7 +193,7 @@ class TestRevoke:
         assert (answer.status_code, answer.location) == (303, "../../../admin/connections")
         return said(world.client.get("/admin/connections").text)
 
-    def test_it_is_refused_from_now_on(self, admin: World) -> None:
+    def test_a_revoked_key_is_refused_from_now_on(self, admin: World) -> None:
         created = create_key(admin.backend.repository, KeyPurpose.CUSTOM, "My shop", admin.backend.clock())
 
         assert self.press(admin, created.key.id) == "Revoked: My shop is refused from now on."
@@ -204,12 +204,12 @@ class TestRevoke:
         assert "Revoke…" not in page
 
     @pytest.mark.parametrize("key_id", [0, 7, 2**63, 10**40])
-    def test_a_key_that_there_is_not_is_said(self, admin: World, key_id: int) -> None:
+    def test_a_missing_key_is_reported(self, admin: World, key_id: int) -> None:
         assert self.press(admin, key_id) == f"Nothing was done: there is no API key with the id {key_id}."
 
 
 class TestAsking:
-    def test_who_asks_and_for_what_is_shown(self, admin: World) -> None:
+    def test_the_page_shows_who_asks_and_for_what(self, admin: World) -> None:
         answer = ask(admin, query(applicationIdentifier="wc"))
 
         assert answer.status_code == 200
@@ -235,7 +235,7 @@ class TestAsking:
         assert "<b>shop.example</b> asks for an API key" in html.unescape(page)
         assert ("redirect", RETURN) in hidden(page)
 
-    def test_a_browser_that_another_site_sends_is_not_asked_to_log_in_again(self, admin: World) -> None:
+    def test_a_browser_from_another_site_is_not_asked_to_log_in_again(self, admin: World) -> None:
         """It leaves the strict cookie out on the way from the shop, and brings it with the next step."""
         from_shop = follow(stranger(admin), f"/api-keys/authorize?{query()}", Sec_Fetch_Site="cross-site")
         link = html.unescape(re.findall('content="0; url=(.*?)"', from_shop.text)[0])
@@ -246,20 +246,20 @@ class TestAsking:
         assert f'<a class="main" href="{html.escape(link)}">Continue</a>' in from_shop.text
         assert "<b>shop.example</b> asks for an API key" in html.unescape(page.text)
 
-    def test_without_a_password_it_says_what_to_set(self, world: World) -> None:
+    def test_without_an_admin_password_it_says_what_to_set(self, world: World) -> None:
         answer = world.client.get(f"/api-keys/authorize?{query()}")
 
         assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found")
         assert "set ADMIN_PASSWORD" in answer.get_json()["message"]
 
-    def test_without_greenfield_there_is_no_such_address(self, make_shop: Callable[..., World]) -> None:
+    def test_without_greenfield_the_address_does_not_exist(self, make_shop: Callable[..., World]) -> None:
         world = make_shop(greenfield=False)
         log_in(world)
 
         assert world.client.get(f"/api-keys/authorize?{query()}").status_code == 404
         assert "GREENFIELD is off" in world.client.get("/admin/connections").text
 
-    def test_an_address_without_encryption_is_said(self, admin: World) -> None:
+    def test_an_unencrypted_address_is_pointed_out(self, admin: World) -> None:
         said = "not encrypted (http)"
 
         assert said in ask(admin, query("http://192.168.1.7:8080/back")).text
@@ -272,7 +272,7 @@ class TestAsking:
         assert "49" not in page.partition("<h1>")[2].partition("</h1>")[0]
         assert HOSTILE[:60] in html.unescape(page)
 
-    def test_characters_that_hide_others_are_left_out(self, admin: World) -> None:
+    def test_invisible_characters_are_removed(self, admin: World) -> None:
         page = ask(admin, query(name="Woo\u202e\x00\nCommerce")).text
 
         assert "<h1>Authorize Woo Commerce?</h1>" in page
@@ -289,7 +289,7 @@ class TestAsking:
             "java\nscript:alert(1)", "blob:https://shop.example/x", "view-source:https://shop.example/",
         ],
     )  # fmt: skip
-    def test_a_redirect_that_leads_nowhere_fit_is_refused_with_words(self, admin: World, redirect: str) -> None:
+    def test_an_invalid_redirect_is_refused_with_a_reason(self, admin: World, redirect: str) -> None:
         answer = ask(admin, query(redirect))
 
         assert answer.status_code == 400
@@ -316,7 +316,7 @@ class TestAsking:
             ([f"x{number}" for number in range(60)], "false", "more than 50 permissions"),
         ],
     )
-    def test_what_is_never_granted_is_refused_with_words(
+    def test_a_permission_that_is_never_granted_is_refused_with_a_reason(
         self, admin: World, permissions: list[str], strict: str, words: str
     ) -> None:
         answer = ask(admin, query(permissions=permissions, strict=strict))
@@ -360,7 +360,7 @@ class TestAuthorizing:
             ("http://127.0.0.1:8000/x", "http://127.0.0.1:8000"),
         ],
     )
-    def test_the_browser_may_send_the_key_to_that_host_alone(self, admin: World, redirect: str, target: str) -> None:
+    def test_the_browser_may_send_the_key_to_that_host_only(self, admin: World, redirect: str, target: str) -> None:
         answer = authorize(admin, query(redirect))
 
         policy = answer.headers["Content-Security-Policy"].split("; ")
@@ -400,7 +400,7 @@ class TestAuthorizing:
             ("nopCommerce", KeyPurpose.CUSTOM),
         ],
     )
-    def test_the_key_says_which_plugin_it_is_for_where_the_rights_are_its_own(
+    def test_a_key_with_a_plugins_own_permissions_names_that_plugin(
         self, admin: World, name: str, made_for: KeyPurpose
     ) -> None:
         authorize(admin, query(name=name, permissions=list(PERMISSIONS_FOR[KeyPurpose.PRESTASHOP])))
@@ -408,7 +408,7 @@ class TestAuthorizing:
         (key,) = list_keys(admin.backend.repository)
         assert (key.made_for, key.permissions) == (made_for, PERMISSIONS_FOR[KeyPurpose.PRESTASHOP])
 
-    def test_a_right_of_this_store_alone_is_the_same_right(self, admin: World) -> None:
+    def test_a_permission_for_this_store_is_the_same_permission(self, admin: World) -> None:
         scoped = [f"btcpay.store.canviewinvoices:{store_id(admin.backend.repository)}"]
 
         authorize(admin, query(permissions=scoped))

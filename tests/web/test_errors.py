@@ -15,7 +15,7 @@ from tests.world import World
 
 
 @pytest.mark.parametrize("path", ["/unknown", "/generate-invoice/", "/invoices/", "/%00", "/..%2f..%2f"])
-def test_an_address_that_leads_nowhere_is_a_404(world: World, path: str) -> None:
+def test_an_unknown_path_is_a_404(world: World, path: str) -> None:
     assert_error(world.client.get(path), 404, "not_found")
 
 
@@ -38,7 +38,7 @@ def test_a_bug_is_a_500_without_its_text(
     assert "a very secret detail" in caplog.text
 
 
-def test_an_error_of_ours_that_no_status_is_known_for_is_a_bug(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_class_without_a_status_is_a_bug(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def buggy(*_: object) -> None:
         raise LnpayError("never meant for anybody outside")
 
@@ -51,7 +51,7 @@ def test_an_error_of_ours_that_no_status_is_known_for_is_a_bug(world: World, mon
 
 
 @pytest.mark.parametrize("kind", [errors.StrikeUnavailable, errors.StrikeError])
-def test_a_kind_of_error_that_is_new_is_answered_like_the_one_above_it(
+def test_a_new_error_class_is_answered_like_its_parent(
     world: World, monkeypatch: pytest.MonkeyPatch, kind: type[errors.StrikeError]
 ) -> None:
     new_kind = type("StrikeOnHoliday", (kind,), {})
@@ -68,7 +68,7 @@ def test_a_kind_of_error_that_is_new_is_answered_like_the_one_above_it(
     assert "a text of the provider's" not in answer.text
 
 
-def test_a_database_that_is_away_is_a_503(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unavailable_database_is_a_503(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def away(self: Repository) -> None:
         raise StorageUnavailable("the database is not available right now")
 
@@ -90,7 +90,7 @@ def test_a_database_that_is_locked_is_a_503(world: World, monkeypatch: pytest.Mo
     other.close()
 
 
-def test_what_the_database_says_stays_inside(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_databases_message_is_not_disclosed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(*_: object) -> None:
         with world.backend.repository.reading():
             raise OperationalError("SELECT secret FROM sqlite_master", {}, Exception("disk I/O error"))
@@ -104,7 +104,7 @@ def test_what_the_database_says_stays_inside(world: World, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/unknown", "/webhook", "/invoices/x", "/checkout/x"])
-def test_every_answer_is_protected(world: World, path: str) -> None:
+def test_every_answer_has_security_headers(world: World, path: str) -> None:
     headers = world.client.get(path).headers
 
     assert headers["X-Content-Type-Options"] == "nosniff"
@@ -113,7 +113,7 @@ def test_every_answer_is_protected(world: World, path: str) -> None:
     assert headers["Cache-Control"] == "no-store"
 
 
-def test_every_error_of_ours_names_a_stable_word() -> None:
+def test_every_error_class_has_a_stable_code() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, LnpayError)]
 
     assert len(kinds) > 10
@@ -137,14 +137,14 @@ class TestACustomersBrowser:
         assert page.headers["Cache-Control"] == "no-store"
         assert "Refresh" not in page.headers
 
-    def test_the_page_speaks_the_customers_language(self, world: World) -> None:
+    def test_the_page_is_in_the_customers_language(self, world: World) -> None:
         page = world.client.get("/checkout/unknown?lang=ar", headers=BROWSER)
 
         assert '<html lang="ar" dir="rtl">' in page.text
         assert page.headers["Content-Language"] == "ar"
         assert {"Accept", "Accept-Language"} <= set(page.headers["Vary"].split(", "))
 
-    def test_a_database_that_is_away_is_a_page_that_comes_again(
+    def test_an_unavailable_database_is_a_page_that_reloads(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def away(self: Repository) -> None:
@@ -185,7 +185,7 @@ class TestACustomersBrowser:
         assert "Traceback" not in page.text
         assert "Refresh" not in page.headers
 
-    def test_a_method_that_the_page_does_not_take(self, world: World) -> None:
+    def test_a_method_that_the_page_does_not_support(self, world: World) -> None:
         page = world.client.post("/checkout/x", headers=BROWSER)
 
         assert (page.status_code, page.mimetype) == (405, "text/html")
@@ -196,5 +196,5 @@ class TestACustomersBrowser:
         assert_error(world.client.get("/checkout/unknown", headers={"Accept": accept}), 404, "not_found")
 
     @pytest.mark.parametrize("path", ["/invoices/x", "/checkout/x/status", "/checkout/x/y", "/checkouts/x"])
-    def test_only_the_customers_pages_have_pages_for_errors(self, world: World, path: str) -> None:
+    def test_only_the_customers_routes_answer_errors_with_a_page(self, world: World, path: str) -> None:
         assert_error(world.client.get(path, headers=BROWSER), 404, "not_found")
