@@ -35,7 +35,7 @@ def scrape(world: World, **request: str) -> Samples:
     return {(one.name, *one.labels.values()): one.value for family in families for one in family.samples}
 
 
-class TestDoor:
+class TestAccess:
     def test_without_a_token_it_is_open(self, world: World) -> None:
         answer = world.client.get("/metrics")
 
@@ -46,7 +46,7 @@ class TestDoor:
     @pytest.mark.parametrize(
         "given", [None, "", "Bearer", "Bearer wrong", f"Basic {TOKEN}", f"Bearer {TOKEN}x", "Bearer ä"]
     )
-    def test_with_a_token_others_see_nothing(self, make_world: Callable[..., World], given: str | None) -> None:
+    def test_with_a_token_other_callers_are_refused(self, make_world: Callable[..., World], given: str | None) -> None:
         world = make_world(metrics_token=TOKEN)
 
         answer = world.client.get("/metrics", headers={} if given is None else {"Authorization": given})
@@ -55,12 +55,12 @@ class TestDoor:
         assert answer.headers["WWW-Authenticate"] == "Bearer"
         assert "lnpay_" not in answer.text
 
-    def test_the_tokens_holder_sees_them(self, make_world: Callable[..., World]) -> None:
+    def test_the_holder_of_the_token_sees_the_metrics(self, make_world: Callable[..., World]) -> None:
         world = make_world(metrics_token=TOKEN, api_keys=("a-shop-key-for-the-tests",))
 
         assert scrape(world, Authorization=f"Bearer {TOKEN}")["lnpay_database_up",] == 1
 
-    def test_a_key_of_the_shop_is_no_token(self, make_world: Callable[..., World]) -> None:
+    def test_an_api_key_is_not_a_metrics_token(self, make_world: Callable[..., World]) -> None:
         world = make_world(metrics_token=TOKEN, api_keys=("a-shop-key-for-the-tests",))
 
         answer = world.client.get("/metrics", headers={"Authorization": "Bearer a-shop-key-for-the-tests"})
@@ -69,7 +69,7 @@ class TestDoor:
 
 
 class TestMoney:
-    def test_a_paid_order_that_the_shop_does_not_take(self, world: World) -> None:
+    def test_a_paid_order_that_the_shop_refuses(self, world: World) -> None:
         world.simulator.shop.answer_with(500)
         world.pay(world.sell())
         main_pass(world.backend)
@@ -96,7 +96,7 @@ class TestMoney:
         for name, states in (("invoices", InvoiceState), ("refunds", RefundState), ("deliveries", DeliveryState)):
             assert {state: samples[f"lnpay_{name}", state] for state in states} == dict.fromkeys(states, 0)
 
-    def test_two_processes_tell_the_same(self, world: World) -> None:
+    def test_two_processes_report_the_same(self, world: World) -> None:
         before = scrape(world)
         owe(world)
         send(world)
@@ -106,7 +106,7 @@ class TestMoney:
 
         assert (before["lnpay_refunds", "sent"], after["lnpay_refunds", "sent"]) == (0, 1)
 
-    def test_a_database_that_is_away_is_said_and_the_rest_is_still_told(
+    def test_an_unavailable_database_is_reported_and_the_rest_is_still_shown(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         def away(_: FiguresReader) -> None:
@@ -154,7 +154,7 @@ class TestProviderAndWorkers:
         assert samples["lnpay_worker_last_run_age_seconds", "web-2", "main"] == 60
         assert samples["lnpay_worker_last_run_age_seconds", "refund"] == float("inf")
 
-    def test_rows_that_were_passed_over_and_work_that_does_not_move(self, world: World) -> None:
+    def test_unreadable_rows_and_stalled_work(self, world: World) -> None:
         world.sell()
         world.wait(5_000)
         with world.backend.repository.transaction() as tx:
@@ -175,7 +175,7 @@ class TestProviderAndWorkers:
 
 
 class TestPrice:
-    def test_its_age_and_source_and_how_far_apart_the_sources_are(self, world: World) -> None:
+    def test_its_age_and_source_and_the_spread_between_sources(self, world: World) -> None:
         world.sell()
         world.wait(50)
 
@@ -263,7 +263,9 @@ class TestWebhooks:
 
         assert counted() == {"refused_signature": 2, "refused_body": 1}
 
-    def test_what_is_put_off_and_what_is_not_ours(self, world: World, counted: Callable[[], dict[str, float]]) -> None:
+    def test_what_is_postponed_and_what_is_not_ours(
+        self, world: World, counted: Callable[[], dict[str, float]]
+    ) -> None:
         invoice = world.sell()
         signed(world, updated(invoice))
         signed(world, updated(invoice, data={"entityId": "unknown"}))
@@ -278,7 +280,7 @@ class TestWebhooks:
 
         assert counted() == {"error": 1}
 
-    def test_a_door_without_a_secret(self, make_world: Callable[..., World]) -> None:
+    def test_a_server_without_a_webhook_secret(self, make_world: Callable[..., World]) -> None:
         world = make_world(webhook_secret="")
         signed(world, {})
 
@@ -286,7 +288,7 @@ class TestWebhooks:
 
 
 class TestDiscretion:
-    def test_no_secret_id_or_address_is_in_it_after_a_whole_story(self, make_world: Callable[..., World]) -> None:
+    def test_it_never_contains_a_secret_an_id_or_an_address(self, make_world: Callable[..., World]) -> None:
         world = make_world(metrics_token=TOKEN, api_keys=(), delivery_secret="whsec_" + "A" * 32)
         world.subscribe()
         paid, late = world.sell(correlation_id="order-17"), world.sell(ln_address="alice@example.com")

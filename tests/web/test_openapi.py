@@ -120,26 +120,26 @@ class TestDocument:
             (code, known.status) for code, known in ERRORS.items()
         }
 
-    def test_every_word_that_the_code_gives_an_error_is_in_it(self) -> None:
+    def test_every_error_code_of_the_source_is_in_it(self) -> None:
         packages = {"lnpay.invoices", "lnpay.web.api", "lnpay.web.operations.health", "lnpay.deliveries"}
         said = {word for name in FILES if is_under(name, packages) for word in error_words(name)}
 
         assert said
         assert said - {"invoice_ended"} <= ERRORS.keys()  # this one is raised for Greenfield clients alone
 
-    def test_every_error_of_it_belongs_to_a_route(self) -> None:
+    def test_every_error_code_is_used_by_a_route(self) -> None:
         native = {path: one for path, one in DOCUMENT["paths"].items() if not path.startswith(API_PREFIX)}
 
         assert set(re.findall(r'"code": "(\w+)"', json.dumps(native))) == ERRORS.keys()
 
-    def test_a_key_is_asked_for_only_where_keys_are_set(self) -> None:
+    def test_a_key_is_required_only_if_keys_are_set(self) -> None:
         without = openapi_document("usd", needs_key=False)["paths"]["/generate-invoice"]["post"]
 
         assert DOCUMENT["paths"]["/generate-invoice"]["post"]["security"] == [{"apiKey": []}]
         assert "security" not in without
         assert "401" not in without["responses"]
 
-    def test_a_token_for_the_figures_is_asked_for_only_where_one_is_set(self) -> None:
+    def test_a_metrics_token_is_required_only_if_one_is_set(self) -> None:
         with_one = openapi_document("usd", needs_key=False, needs_token=True)["paths"]["/metrics"]["get"]
 
         assert with_one["security"] == [{"metricsToken": []}]
@@ -147,21 +147,21 @@ class TestDocument:
         assert "security" not in DOCUMENT["paths"]["/metrics"]["get"]
         assert "401" not in DOCUMENT["paths"]["/metrics"]["get"]["responses"]
 
-    def test_every_example_is_what_it_is_an_example_of(self) -> None:
+    def test_every_example_matches_its_schema(self) -> None:
         for name, schema in DOCUMENT["components"]["schemas"].items():
             for field, one in schema.get("properties", {}).items():
                 for example in one.get("examples", []):
                     check(example, one)
                 assert one.get("examples") or one.keys() & {"const", "$ref", "anyOf", "properties"}, f"{name}.{field}"
 
-    def test_it_is_served_and_need_not_be_sent_twice(self, shop: World) -> None:
+    def test_it_is_served_and_can_be_cached(self, shop: World) -> None:
         first = shop.client.get("/openapi.json")
         again = shop.client.get("/openapi.json", headers={"If-None-Match": first.headers["ETag"]})
 
         assert (first.get_json(), first.mimetype) == (DOCUMENT, "application/json")
         assert (again.status_code, again.data) == (304, b"")
 
-    def test_it_names_the_address_that_the_world_knows(self, make_world: Callable[..., World]) -> None:
+    def test_it_names_the_public_address(self, make_world: Callable[..., World]) -> None:
         world = make_world(webhook_url="https://pay.shop.example/webhook")
 
         assert world.client.get("/openapi.json").get_json()["servers"] == [{"url": "https://pay.shop.example"}]
@@ -169,7 +169,7 @@ class TestDocument:
 
 class TestAmounts:
     @pytest.mark.parametrize("currency", ["usd", "jpy", "kwd"])
-    def test_everything_its_pattern_accepts_is_accepted(self, currency: str) -> None:
+    def test_every_amount_its_pattern_matches_is_accepted(self, currency: str) -> None:
         pattern = amount_schema(currency)["anyOf"][0]["pattern"].replace("$", r"\Z")
 
         @settings(max_examples=100, deadline=None)
@@ -184,7 +184,7 @@ class TestAmounts:
 
         assert (status, body["errors"]) == (400, {"amount_fiat": "must be less than 100,000,000,000"})
 
-    def test_an_amount_that_only_the_price_refuses_names_its_field_too(self, make_world: Callable[..., World]) -> None:
+    def test_an_amount_below_one_sat_names_its_field_too(self, make_world: Callable[..., World]) -> None:
         world = make_world(currency="idr", api_keys=(KEY,))
         world.simulator.rates.bitcoin_usd = Decimal(1_000_000)
 
@@ -194,7 +194,7 @@ class TestAmounts:
 
 
 class TestAnswers:
-    def test_an_invoice_from_its_making_to_the_refund(self, shop: World) -> None:
+    def test_an_invoice_from_its_creation_to_the_refund(self, shop: World) -> None:
         shop.subscribe()
         key = {"headers": order()["headers"]}
         for late_seconds, state in ((0, "settled"), (200, "paid_late")):
@@ -252,7 +252,7 @@ class TestAnswers:
             assert check_answer(shop, "get", f"/invoices?{query}", "/invoices", **key)[0] == status
         assert check_answer(shop, "get", "/invoices?order_id=1042", "/invoices")[0] == 401
 
-    def test_orders_that_contradict(self, shop: World) -> None:
+    def test_conflicting_orders(self, shop: World) -> None:
         check_answer(shop, "post", "/generate-invoice", **order(correlation_id="order-1"))
 
         taken = check_answer(shop, "post", "/generate-invoice", **order(correlation_id="order-1", amount_fiat=1))
@@ -329,7 +329,7 @@ class TestPage:
         assert answer.status_code == 200
         return _Page(answer.text)
 
-    def test_it_tells_everything_that_the_document_does(self, page: _Page) -> None:
+    def test_it_shows_everything_in_the_document(self, page: _Page) -> None:
         said = [*DOCUMENT["paths"], *DOCUMENT["webhooks"], *ERRORS]
         for schema in DOCUMENT["components"]["schemas"].values():
             said += schema.get("properties", {})
@@ -343,7 +343,7 @@ class TestPage:
         assert len(ids) == len(set(ids))
         assert {link[1:] for link in page.values("href") if link.startswith("#")} <= set(ids)
 
-    def test_it_asks_nothing_of_anybody_else_and_runs_its_own_script_alone(self, shop: World, page: _Page) -> None:
+    def test_it_loads_nothing_foreign_and_runs_only_its_own_script(self, shop: World, page: _Page) -> None:
         headers = shop.client.get("/docs").headers
 
         assert {name for tag, name, _ in page.attributes if tag == "script"} == {"src", "defer"}

@@ -133,7 +133,7 @@ def test_http_1_0_that_keeps_its_connection_is_answered_in_order(pages: Pages) -
     ],
 )
 @pytest.mark.parametrize("kind", ["status", "post"])
-def test_an_error_in_the_middle_is_answered_in_its_turn_and_ends_the_connection(
+def test_an_error_in_the_middle_is_answered_in_order_and_closes_the_connection(
     pages: Pages, kind: str, wrong: bytes, status: int
 ) -> None:
     with connect(pages.live.port) as connection:
@@ -156,7 +156,7 @@ def test_a_request_without_a_body_that_expects_to_continue_is_answered(pages: Pa
         assert [answers.next().number for _ in range(2)] == ["0", "1"]
 
 
-def test_a_client_that_ends_its_side_still_gets_every_answer(pages: Pages) -> None:
+def test_a_client_that_closes_its_sending_side_still_gets_every_answer(pages: Pages) -> None:
     with connect(pages.live.port) as connection:
         connection.sendall(pages.request("status", 0) + pages.request("post", 1) + pages.request("status", 2))
         connection.shutdown(socket.SHUT_WR)
@@ -167,7 +167,7 @@ def test_a_client_that_ends_its_side_still_gets_every_answer(pages: Pages) -> No
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_two_hundred_connections_that_are_dropped_leave_nothing_open(pages: Pages, seed: int) -> None:
+def test_two_hundred_dropped_connections_leave_nothing_open(pages: Pages, seed: int) -> None:
     chosen = random.Random(seed)
     connections = [connect(pages.live.port) for _ in range(CONNECTIONS)]
     for connection in connections:
@@ -207,7 +207,7 @@ def is_closed_while_sending(connection: socket.socket) -> bool:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit")
-def test_a_server_with_320_descriptors_outlives_two_hundred_such_connections(tmp_path: Path) -> None:
+def test_a_server_with_320_descriptors_survives_two_hundred_such_connections(tmp_path: Path) -> None:
     """A process of its own, because the limit is one of processes: it is not raised, and it is reached."""
     with running_sandbox(tmp_path, ROOT, 320) as sandbox:
         made = requests.post(f"{sandbox.url}/generate-invoice", json={"amount_fiat": "1"}, timeout=30).json()

@@ -45,13 +45,13 @@ def test_the_page_says_where_the_money_is(world: World, address: str | None, sta
     assert ('name="ln_address"' in page.text) is is_form
 
 
-def test_what_is_just_owed_is_on_its_way(world: World) -> None:
+def test_a_new_refund_is_on_its_way(world: World) -> None:
     page = world.client.get(url(world, owe(world)))
 
     assert 'data-stage="refunding"' in page.text
 
 
-def test_a_held_refund_says_that_the_shop_looks_at_it(make_world: Callable[..., World]) -> None:
+def test_a_held_refund_says_that_the_shop_is_reviewing_it(make_world: Callable[..., World]) -> None:
     world = make_world(refunds_enabled=False)
     invoice = owe(world)
     send(world)
@@ -62,7 +62,7 @@ def test_a_held_refund_says_that_the_shop_looks_at_it(make_world: Callable[..., 
     assert "REFUNDS_ENABLED" not in page.text
 
 
-def test_an_address_is_taken_and_the_money_is_sent_there(world: World) -> None:
+def test_an_address_is_accepted_and_the_refund_is_sent_there(world: World) -> None:
     invoice = owe(world, None)
 
     answer = world.client.post(url(world, invoice), data={"ln_address": " Alice@Example.com "})
@@ -74,7 +74,7 @@ def test_an_address_is_taken_and_the_money_is_sent_there(world: World) -> None:
 
 
 @pytest.mark.parametrize("address", ["", "alice", "alice@", "not an address", "a" * 5000])
-def test_what_is_no_address_is_said_beside_the_field(world: World, address: str) -> None:
+def test_an_invalid_address_is_reported_next_to_the_field(world: World, address: str) -> None:
     invoice = owe(world, None)
 
     answer = world.client.post(url(world, invoice), data={"ln_address": address})
@@ -122,7 +122,7 @@ class TestFloods:
     def quote_calls(self, world: World) -> int:
         return sum(call == "POST /v1/payment-quotes/lightning/lnurl" for call in world.adapter.calls)
 
-    def test_one_link_costs_only_so_many_calls_to_strike(self, world: World) -> None:
+    def test_one_link_causes_a_limited_number_of_calls_to_strike(self, world: World) -> None:
         invoice = owe(world, None)
 
         answers = self.flood(world, invoice, 120)
@@ -130,7 +130,7 @@ class TestFloods:
         assert answers == [303] * 5 + [429] * 115
         assert self.quote_calls(world) == 5
 
-    def test_it_may_go_on_after_a_while_and_is_bounded_for_the_day(self, world: World) -> None:
+    def test_a_link_works_again_later_and_is_limited_for_the_day(self, world: World) -> None:
         invoice = owe(world, None)
         taken = 0
         for _ in range(40):
@@ -139,7 +139,7 @@ class TestFloods:
 
         assert taken == self.quote_calls(world) == 20
 
-    def test_the_answer_says_when_in_the_look_of_the_page(self, world: World) -> None:
+    def test_the_error_page_says_when_to_retry(self, world: World) -> None:
         invoice = owe(world, None)
         self.flood(world, invoice, 5)
 
@@ -166,7 +166,7 @@ class TestFloods:
         assert give(world, other, ADDRESS) == 303
         assert send(world)[RefundState.SENT] == 1
 
-    def test_the_operator_is_not_bounded(self, world: World) -> None:
+    def test_the_operator_is_not_limited(self, world: World) -> None:
         invoice = owe(world, None)
         self.flood(world, invoice, 10)
 
@@ -195,7 +195,7 @@ def test_an_unknown_token_is_not_found(world: World, method: str, token: str) ->
     assert answer.get_json()["code"] == "not_found"
 
 
-def test_the_token_of_the_checkout_page_opens_no_refund(world: World) -> None:
+def test_the_token_of_the_checkout_page_does_not_open_the_refund(world: World) -> None:
     invoice = owe(world, None)
 
     assert invoice.token != refund_of(world, invoice).token
@@ -205,7 +205,7 @@ def test_the_token_of_the_checkout_page_opens_no_refund(world: World) -> None:
 HOSTILE = "\"><script>alert('x')</script>&{{7*7}}"
 
 
-def test_a_hostile_address_in_the_form_is_only_text(world: World) -> None:
+def test_markup_in_the_form_is_escaped(world: World) -> None:
     invoice = owe(world, None)
 
     page = world.client.post(url(world, invoice), data={"ln_address": HOSTILE}).text
@@ -215,13 +215,13 @@ def test_a_hostile_address_in_the_form_is_only_text(world: World) -> None:
     assert ">49" not in page
 
 
-def test_a_hostile_address_in_the_order_is_only_text(world: World) -> None:
+def test_markup_in_the_orders_address_is_escaped(world: World) -> None:
     page = world.client.get(url(world, owe(world, HOSTILE))).text
 
     assert "<script>alert" not in page
 
 
-def test_the_page_runs_and_loads_nothing_foreign(world: World) -> None:
+def test_the_page_loads_and_runs_only_our_own_files(world: World) -> None:
     policy = world.client.get(url(world, owe(world, None))).headers["Content-Security-Policy"]
 
     assert policy.startswith("default-src 'none'; ")
@@ -247,12 +247,12 @@ class TestFloodsOfOneClient:
         answer = world.client.post(path, data={"ln_address": address}, headers={"X-Forwarded-For": client})
         return answer.status_code
 
-    def test_made_up_links_cost_only_so_many_looks(self, world: World) -> None:
+    def test_invented_links_cause_a_limited_number_of_lookups(self, world: World) -> None:
         answers = [self.post(world, f"/refund/made-up-{number}", "203.0.113.7") for number in range(60)]
 
         assert answers == [404] * 20 + [429] * 40
 
-    def test_it_goes_on_slowly_so_that_a_customer_with_the_same_address_gets_through(self, world: World) -> None:
+    def test_it_recovers_slowly_so_that_a_customer_with_the_same_address_gets_through(self, world: World) -> None:
         invoice = owe(world, None)
         for number in range(100):
             self.post(world, f"/refund/made-up-{number}", "203.0.113.7")
@@ -275,7 +275,7 @@ class TestFloodsOfOneClient:
 
         assert answers.count(429) == 20
 
-    def test_many_real_links_cost_only_so_many_calls_to_strike(self, world: World) -> None:
+    def test_many_real_links_cause_a_limited_number_of_calls_to_strike(self, world: World) -> None:
         invoices = [owe(world, None) for _ in range(7)]
         links = [url(world, invoice) for invoice in invoices]
         answers = []
@@ -287,7 +287,7 @@ class TestFloodsOfOneClient:
         assert answers.count(303) == 20
         assert answers.count(429) == 15
 
-    def test_a_clock_that_was_ahead_holds_up_nothing_for_longer(self, world: World) -> None:
+    def test_a_clock_that_was_ahead_does_not_extend_the_limit(self, world: World) -> None:
         world.skew_seconds = 7_200
         for number in range(30):
             self.post(world, f"/refund/made-up-{number}", "203.0.113.7")

@@ -49,7 +49,7 @@ def test_it_is_filtered_and_searched(admin: World, query: str, found: list[str])
     assert orders(admin, query) == found
 
 
-def test_it_goes_on_page_by_page(admin: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_paginated(admin: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages, "PAGE", 2)
     first = admin.client.get("/admin/refunds")
     older = first.text.split("before=")[1].split('"')[0].split("&")[0]

@@ -80,7 +80,7 @@ def test_the_same_key_with_the_same_body_gives_the_same_refund(world: World) -> 
     assert first == again
 
 
-def test_an_amount_written_differently_is_the_same_body(world: World) -> None:
+def test_an_amount_written_differently_is_the_same_request(world: World) -> None:
     invoice_id = sell_paid(world)
 
     first = refund(world, invoice_id, {"amount_fiat": "2.00", "price": "sale"}, "key-1").get_json()
@@ -135,7 +135,7 @@ def test_a_key_that_cannot_be_one_is_refused(world: World, key: str) -> None:
         ({"amount": "5"}, "amount"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_and_names_the_field(world: World, body: object, field: str) -> None:
+def test_an_invalid_request_is_refused_and_names_the_field(world: World, body: object, field: str) -> None:
     invoice_id = sell_paid(world)
 
     wrong = assert_error(refund(world, invoice_id, body), 400, "invalid_request")
@@ -177,7 +177,7 @@ def test_an_amount_below_one_sat_is_refused(world: World) -> None:
 
 
 @pytest.mark.parametrize(("state", "words"), [("open", "not paid"), ("late", "paid late")])
-def test_what_was_not_paid_in_time_is_not_refundable(world: World, state: str, words: str) -> None:
+def test_an_invoice_not_paid_in_time_is_not_refundable(world: World, state: str, words: str) -> None:
     if state == "late":
         world.restart(api_keys=())
         invoice_id = owe(world).strike_invoice_id
@@ -204,7 +204,7 @@ def test_a_refund_is_canceled_and_its_amount_is_free_again(world: World) -> None
     assert refund(world, invoice_id).get_json()["amount_sats"] == made["amount_sats"]
 
 
-def test_what_was_sent_cannot_be_canceled(world: World) -> None:
+def test_a_sent_refund_cannot_be_canceled(world: World) -> None:
     made = refund(world, sell_paid(world)).get_json()
     send(world)
 
@@ -231,7 +231,7 @@ ROUTES = [
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_each_route_needs_a_key_also_where_none_was_ever_set_up(
+def test_each_route_needs_a_key_even_if_none_was_ever_created(
     make_world: Callable[..., World], method: str, path: str
 ) -> None:
     world = make_world(api_keys=())
@@ -252,7 +252,7 @@ def test_each_route_needs_the_permission_to_refund(world: World, method: str, pa
     assert answer.get_json()["permission"] == "lnpay.store.canrefundinvoices"
 
 
-def test_no_key_has_the_permission_unless_it_was_chosen(world: World) -> None:
+def test_no_key_has_the_permission_by_default(world: World) -> None:
     for purpose in KeyPurpose:
         key = create_key(world.backend.repository, purpose, "shop", world.backend.clock()).secret
         assert refund(world, "x", key=None, **{}).status_code == 404
@@ -260,7 +260,7 @@ def test_no_key_has_the_permission_unless_it_was_chosen(world: World) -> None:
         assert answer.status_code == 403
 
 
-def test_the_key_that_asked_is_on_the_refund(world: World) -> None:
+def test_the_refund_names_the_key_that_requested_it(world: World) -> None:
     created = create_key(
         world.backend.repository,
         KeyPurpose.CUSTOM,
