@@ -10,20 +10,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
-from lnpay.deliveries.owe import owe_delivery, owe_settled
+from lnpay.deliveries.owe import owe_delivery
 from lnpay.domain.errors import InvalidRequest, RateUnavailable, StrikeAmbiguous
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Invoice, Rate
 from lnpay.domain.money import CURRENCIES, MSATS_PER_SAT, CurrencyAmount, refund_sats
 from lnpay.domain.receives import Judgement, Receive, judge, total_of
-from lnpay.domain.states import PAYABLE, Accepter, InvoiceState, LatePayments
+from lnpay.domain.states import PAYABLE, InvoiceState
 from lnpay.http.outgoing import Timeout
 from lnpay.invoices.late import PRICE_SECONDS, judge_late, price_for_late
-from lnpay.invoices.settle import IN_TIME, Outcome, SettlementContext, owe_late_refund
+from lnpay.invoices.settle import IN_TIME, Outcome, SettlementContext, record_paid
 from lnpay.refunds.overpaid import owe_beyond_price
 from lnpay.repository import Transaction
 from lnpay.strike.client import DEFAULT_TIMEOUT
@@ -224,21 +223,12 @@ def _move(
     verdict = IN_TIME
     if judgement.state is InvoiceState.PAID_LATE:
         verdict = judge_late(tx, context.late, invoice, total.sats, price)
-    new = InvoiceState.SETTLED if verdict.decision is LatePayments.ACCEPT else InvoiceState.PAID_LATE
-    paid_at = judgement.paid_at
-    tx.invoices.mark_paid(
-        invoice.id, new, paid_at=paid_at, received_sats=total.sats, at=now, accepted_price=verdict.price
-    )
+    paid = record_paid(context, tx, invoice, verdict, paid_at=judgement.paid_at, received_sats=total.sats, at=now)
+    assert paid is not None  # noqa: S101 - its row is locked
     tx.receives.store_total(invoice.id, total)
-    accepter = None if verdict.price is None else Accepter.RULE
-    paid = replace(invoice, state=new, paid_at=paid_at, received_sats=total.sats, accepted_by=accepter)
-    if new is InvoiceState.SETTLED:
-        owe_settled(tx, context.events, paid, now)
-    else:
-        owe_late_refund(context, tx, paid, verdict, now)
     owe_beyond_price(tx, context.events, paid, receives, now)
-    log.info("invoice %s invoice_id=%s received_sats=%d", new, invoice.strike_invoice_id, total.sats)
-    return new
+    log.info("invoice %s invoice_id=%s received_sats=%d", paid.state, invoice.strike_invoice_id, total.sats)
+    return paid.state
 
 
 def _add_to_paid(context: SettlementContext, tx: Transaction, invoice: Invoice, now: datetime) -> None:

@@ -114,23 +114,44 @@ def _settle_paid(context: SettlementContext, seen: StrikeInvoice, price: Rate | 
             verdict = NOTHING_RECEIVED
         else:
             verdict = judge_late(tx, context.late, invoice, received_sats, price)
-        new = InvoiceState.SETTLED if verdict.decision is LatePayments.ACCEPT else InvoiceState.PAID_LATE
-        if not tx.invoices.mark_paid(
-            invoice.id, new, paid_at=paid_at, received_sats=received_sats, at=now, accepted_price=verdict.price
-        ):
+        paid = record_paid(context, tx, invoice, verdict, paid_at=paid_at, received_sats=received_sats, at=now)
+        if paid is None:
             # Another call settled it first, or the invoice was deleted in between.
             return _note_pruned(tx, seen, now)
-        accepter = None if verdict.price is None else Accepter.RULE
-        paid = replace(invoice, state=new, paid_at=paid_at, received_sats=received_sats, accepted_by=accepter)
-        if new is InvoiceState.SETTLED:
-            owe_settled(tx, context.events, paid, now)
-        else:
-            owe_late_refund(context, tx, paid, verdict, now)
     if invoice.state in UNWATCHED:
         log.warning("%s invoice was paid invoice_id=%s", invoice.state, invoice.strike_invoice_id)
-    how = "" if accepter is None else " accepted late"
-    log.info("invoice %s invoice_id=%s received_sats=%d%s", new, invoice.strike_invoice_id, received_sats, how)
-    return Outcome(new.value)
+    how = "" if paid.accepted_by is None else " accepted late"
+    log.info("invoice %s invoice_id=%s received_sats=%d%s", paid.state, invoice.strike_invoice_id, received_sats, how)
+    return Outcome(paid.state.value)
+
+
+def record_paid(
+    context: SettlementContext,
+    tx: Transaction,
+    invoice: Invoice,
+    verdict: LateVerdict,
+    *,
+    paid_at: datetime,
+    received_sats: int,
+    at: datetime,
+) -> Invoice | None:
+    """Move an invoice to SETTLED, or to PAID_LATE if `verdict` does not accept the payment, and store what that owes.
+
+    received_sats: of all its payments. at: when the payment was noticed. Returns the invoice as it is now, or None if
+    it is no longer in a payable state.
+    """
+    new = InvoiceState.SETTLED if verdict.decision is LatePayments.ACCEPT else InvoiceState.PAID_LATE
+    if not tx.invoices.mark_paid(
+        invoice.id, new, paid_at=paid_at, received_sats=received_sats, at=at, accepted_price=verdict.price
+    ):
+        return None
+    accepter = None if verdict.price is None else Accepter.RULE
+    paid = replace(invoice, state=new, paid_at=paid_at, received_sats=received_sats, accepted_by=accepter)
+    if new is InvoiceState.SETTLED:
+        owe_settled(tx, context.events, paid, at)
+    else:
+        _owe_late_refund(context, tx, paid, verdict, at)
+    return paid
 
 
 def _note_pruned(tx: Transaction, seen: StrikeInvoice, now: datetime) -> Outcome:
@@ -180,7 +201,7 @@ def _paid_at(invoice: Invoice, seen: StrikeInvoice, now: datetime) -> datetime:
     return min(now, invoice.expires_at)
 
 
-def owe_late_refund(
+def _owe_late_refund(
     context: SettlementContext, tx: Transaction, invoice: Invoice, verdict: LateVerdict, now: datetime
 ) -> None:
     """Owe the customer a refund of a late payment, or hold it for the operator, and owe the shop the message."""

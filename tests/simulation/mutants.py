@@ -53,15 +53,15 @@ class Mutant:
     """A safeguard that is switched off. within: how many seeds must suffice to detect it.
 
     known: seeds that noticed it when this was written, to try first. They are only hints: what a seed does depends on
-    the product's code. shows_in: the worlds that can detect it; the others are skipped. needs_requests: only worlds
-    with receive requests can.
+    the product's code. shows_in: the worlds that can detect it; the others are skipped. has_requests: only worlds
+    with receive requests can, or only those without any.
     """
 
     name: str
     changes: tuple[Change, ...]
     known: tuple[int, ...] = ()
     shows_in: Callable[[Scene], bool] = lambda scene: True
-    needs_requests: bool = False
+    has_requests: bool | None = None
     within: int = 300
 
 
@@ -142,23 +142,23 @@ MUTANTS = (
     ),
     Mutant(
         "the message to the shop is recorded in a separate transaction",
-        (Change(settle._settle_paid, "owe_settled(tx, context.events, paid, now)", "pass"),
-         Change(settle._settle_paid, "    return Outcome(new.value)",
-                "    if new is InvoiceState.SETTLED:\n"
+        (Change(settle.record_paid, "owe_settled(tx, context.events, paid, at)", "pass"),
+         Change(settle._settle_paid, "    return Outcome(paid.state.value)",
+                "    if paid.state is InvoiceState.SETTLED:\n"
                 "        with context.repository.transaction() as tx:\n"
                 "            owe_settled(tx, context.events, paid, now)\n"
-                "    return Outcome(new.value)")),
-        known=(99,),
+                "    return Outcome(paid.state.value)")),
+        known=(99,), has_requests=False,
     ),
     Mutant(
         "the refund is recorded in a separate transaction",
-        (Change(settle._settle_paid, "owe_late_refund(context, tx, paid, verdict, now)", "pass"),
-         Change(settle._settle_paid, "    return Outcome(new.value)",
-                "    if new is not InvoiceState.SETTLED:\n"
+        (Change(settle.record_paid, "_owe_late_refund(context, tx, paid, verdict, at)", "pass"),
+         Change(settle._settle_paid, "    return Outcome(paid.state.value)",
+                "    if paid.state is not InvoiceState.SETTLED:\n"
                 "        with context.repository.transaction() as tx:\n"
-                "            owe_late_refund(context, tx, paid, verdict, now)\n"
-                "    return Outcome(new.value)")),
-        known=(120,),
+                "            _owe_late_refund(context, tx, paid, verdict, now)\n"
+                "    return Outcome(paid.state.value)")),
+        known=(120,), has_requests=False,
     ),
     Mutant(
         "a message is marked as delivered before the shop has answered",
@@ -315,35 +315,35 @@ MUTANTS = (
         "an overpayment is refunded twice",
         (Change(overpaid.owe_overpaid, "min(owed_sats - by_rule, tx.refund_requests.left_sats(invoice.id))",
                 "owed_sats"), *_RESERVED_UNCHECKED),
-        known=(31, 74), needs_requests=True,
+        known=(31, 74), has_requests=True,
     ),
     Mutant(
         "a receive without a payment hash is not counted",
         (Change(receives.settle_receives, "if one.request_id == request_id]",
                 "if one.request_id == request_id and one.payment_hash is not None]"),),
-        known=(0, 9), needs_requests=True,
+        known=(0, 9), has_requests=True,
     ),
     Mutant(
         "two receives with the same payment hash count as one",
         (Change(receives.settle_receives, "if one.request_id == request_id]",
                 "if one.request_id == request_id]\n"
                 "    ours = list({one.payment_hash: one for one in ours}.values())"),),
-        known=(31, 46), needs_requests=True,
+        known=(31, 46), has_requests=True,
     ),
     Mutant(
         "an underpayment settles",
         (Change(receive_rules.judge, "if paid_sats >= amount_sats:", "if paid_sats > 0:"),),
-        known=(35, 39), needs_requests=True,
+        known=(35, 39), has_requests=True,
     ),
     Mutant(
         "a late payment of a receive request counts as one in time",
         (Change(receive_rules.judge, "if one.paid_at <= expires_at else 0", ""),),
-        known=(0, 9), needs_requests=True,
+        known=(0, 9), has_requests=True,
     ),
     Mutant(
         "a payment beyond the price is kept",
         (Change(receives._add_to_paid, "owe_beyond_price(tx, context.events, invoice, receives, now)", "pass"),),
-        known=(31, 78), needs_requests=True,
+        known=(31, 78), has_requests=True,
     ),
 )  # fmt: skip
 
@@ -390,7 +390,7 @@ def is_noticed(mutant: Mutant, disks: Disks) -> bool:
 def _may_show(mutant: Mutant, seed: int) -> bool:
     scene = draw_scene(random.Random(seed))
     has_requests = draw_receiving(seed, "shop", scene) is not None
-    return mutant.shows_in(scene) and (has_requests or not mutant.needs_requests)
+    return mutant.shows_in(scene) and mutant.has_requests in (None, has_requests)
 
 
 def _noticing(mutant: Mutant, disks: Disks, seeds: Iterable[int]) -> Iterator[tuple[int, str]]:
