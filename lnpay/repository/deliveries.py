@@ -15,8 +15,8 @@ from lnpay.domain.states import DeliveryState, check_delivery_move
 from lnpay.domain.text import is_printable_ascii
 from lnpay.repository.records.invoices import read_invoice
 from lnpay.repository.sql import (
+    FirstMoment,
     checked,
-    first_moment,
     insert_unless_there,
     read_one,
     read_rows,
@@ -115,9 +115,7 @@ class Deliveries:
 
     def next_due_at(self) -> datetime | None:
         """When the next message may be sent, or the next claim expires; None if nothing waits for a time."""
-        due_at = func.coalesce(t.c.claimed_until, t.c.next_attempt_at, type_=UtcDateTime)
-        is_next = and_(t.c.state == DeliveryState.PENDING, *_is_its_turn())
-        return first_moment(self._connection, t, due_at, is_next)
+        return _NEXT_DUE_AT.find(self._connection)
 
     def is_any_claimed(self) -> bool:
         """Whether a process is sending a message now, or was killed while doing so."""
@@ -304,6 +302,13 @@ def _is_its_turn() -> list[ColumnElement[bool]]:
     )
     is_enabled = exists().where(webhook_endpoints.c.id == t.c.endpoint_id, webhook_endpoints.c.is_enabled)
     return [t.c.endpoint_id.is_(None) | (is_enabled & ~is_former_pending)]
+
+
+_NEXT_DUE_AT = FirstMoment(
+    t,
+    func.coalesce(t.c.claimed_until, t.c.next_attempt_at, type_=UtcDateTime),
+    and_(t.c.state == DeliveryState.PENDING, *_is_its_turn()),
+)
 
 
 def _latest(of_attempts: Sequence[datetime]) -> ColumnElement[datetime]:

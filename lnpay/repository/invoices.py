@@ -34,7 +34,7 @@ from lnpay.repository.records.invoices import (
     to_rate,
     to_record,
 )  # fmt: skip
-from lnpay.repository.sql import by_column, first_moment, insert_unless_there, read_rows
+from lnpay.repository.sql import FirstMoment, by_column, insert_unless_there, read_rows
 from lnpay.repository.tables import invoices as t
 
 MAX_NAMESAKES = 50
@@ -56,6 +56,10 @@ _ISSUED = {
     for column in ("id", "strike_invoice_id", "token")
 }
 """An issued invoice, by the value of a column."""
+
+_OLDEST_OPENED_AT = FirstMoment(t, t.c.opened_at, (t.c.state == bindparam("sought")) & _IS_LISTED)
+
+_NEWEST_CREATED_AT = FirstMoment(t, t.c.created_at, true(), is_newest=True)
 
 _CHANGE_DRAFT = update(t).where(
     t.c.id == bindparam("draft_id"),
@@ -197,12 +201,12 @@ class Invoices:
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _oldest_opened_at(self, state: InvoiceState) -> datetime | None:
-        return first_moment(self._connection, t, t.c.opened_at, (t.c.state == state) & _IS_LISTED)
+        return _OLDEST_OPENED_AT.find(self._connection, {"sought": state})
 
     def oldest_unwatched_opened_at(self, payable_since: datetime) -> datetime | None:
         """When the oldest unwatched invoice was made that may yet be paid (see `_may_be_paid`); None: there is none."""
         is_one = t.c.state.in_(UNWATCHED) & _IS_LISTED & _may_be_paid(payable_since)
-        return first_moment(self._connection, t, t.c.opened_at, is_one)
+        return FirstMoment(t, t.c.opened_at, is_one).find(self._connection)
 
     def watched_among(self, strike_invoice_ids: Iterable[str]) -> list[Invoice]:
         """The invoices of ours among these Strike ids that are still watched for a payment."""
@@ -234,7 +238,7 @@ class Invoices:
 
     def newest_created_at(self) -> datetime | None:
         """When the newest order arrived, by our clock; None if there is none."""
-        return first_moment(self._connection, t, t.c.created_at, true(), is_newest=True)
+        return _NEWEST_CREATED_AT.find(self._connection)
 
     def newest_rate(self, currency: str) -> Rate | None:
         """The price of the newest order in `currency`; None if there is none."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import Connection, bindparam, delete, func, or_, select
 
 from lnpay.domain.strike_time import steady_seconds
-from lnpay.repository.sql import first_moment, read_rows, sum_of, to_moment, upsert
+from lnpay.repository.sql import FirstMoment, read_rows, sum_of, to_moment, upsert
 from lnpay.repository.tables import milestones, provider_blocks, provider_calls
 
 COPIED = "copied"
@@ -109,8 +109,7 @@ class Limits:
 
     def milestone(self, name: str) -> datetime | None:
         """When `name` was last done."""
-        m = milestones.c
-        return first_moment(self._connection, milestones, m.reached_at, m.name == name)
+        return _REACHED_AT.find(self._connection, {"sought": name})
 
     def mark_copied(self, at: datetime) -> None:
         """Mark this as a backup taken at `at`.
@@ -133,6 +132,8 @@ class Limits:
         change = {"reached_at": at}
         self._connection.execute(upsert(self._connection, milestones, {"name": name}, change, change))
 
+
+_REACHED_AT = FirstMoment(milestones, milestones.c.reached_at, milestones.c.name == bindparam("sought"))
 
 _BLOCKED_UNTIL = select(provider_blocks.c.blocked_until.label("moment")).where(
     provider_blocks.c.bucket == bindparam("sought")

@@ -7,7 +7,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, func, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, select, text, update
 
 from lnpay.domain.model import Hold, Refund, RefundKey
 from lnpay.domain.states import OPEN_REFUNDS, Closer, RefundKind, RefundState, check_refund_move
@@ -15,12 +15,17 @@ from lnpay.domain.text import is_printable_ascii
 from lnpay.repository.queries.refund_history import RefundHistory
 from lnpay.repository.queries.refund_requests import add_refund, late_refund
 from lnpay.repository.records.refunds import NOTHING_SENT, key_values, request_values, to_attempt, to_refund
-from lnpay.repository.sql import first_moment, read_one, read_rows, sum_of, unless_locked
+from lnpay.repository.sql import FirstMoment, read_one, read_rows, sum_of, unless_locked
 from lnpay.repository.tables import UtcDateTime, refund_attempts
 from lnpay.repository.tables import refunds as t
 
 DAILY_LIMIT_LOCK = 7_305_012_119
 """On PostgreSQL, workers take turns to check the day's total and start a payment, so that two cannot both fit in."""
+
+
+_IS_IN_STATES = t.c.state.in_(bindparam("states", expanding=True))
+
+_NEXT_DUE_AT = FirstMoment(t, func.coalesce(t.c.claimed_until, t.c.next_attempt_at, type_=UtcDateTime), _IS_IN_STATES)
 
 
 class Refunds(RefundHistory):
@@ -121,8 +126,7 @@ class Refunds(RefundHistory):
 
     def next_due_at(self, states: Collection[RefundState]) -> datetime | None:
         """When the next refund in any of `states` is due, or its claim expires; None if there is none."""
-        due_at = func.coalesce(t.c.claimed_until, t.c.next_attempt_at, type_=UtcDateTime)
-        return first_moment(self._connection, t, due_at, t.c.state.in_(states))
+        return _NEXT_DUE_AT.find(self._connection, {"states": list(states)})
 
     def unclear(self, started_before: datetime, limit: int) -> list[Refund]:
         """Refunds in flight whose outcome the operator must decide, oldest first.

@@ -186,27 +186,38 @@ def _read(
     return _read_one_by_one(connection, table, statement, to_record, sought)
 
 
-def first_moment(
-    connection: Connection,
-    table: Table,
-    moment: ColumnElement[datetime],
-    condition: ColumnElement[bool],
-    *,
-    is_newest: bool = False,
-) -> datetime | None:
-    """The earliest (or newest) time in `moment` among the readable rows for which `condition` holds."""
-    least = func.max(moment) if is_newest else func.min(moment)
-    try:
-        row = connection.execute(select(type_coerce(least, UtcDateTime).label("moment")).where(condition)).one()
-        return None if row.moment is None else to_moment(row)
-    except ODD_ANSWER as error:
-        if not is_about_a_row(error):
-            raise
-    # The first value is not a valid time: the next one counts.
-    order = moment.desc() if is_newest else moment
-    statement = select(moment.label("moment")).where(condition, moment.is_not(None)).order_by(order).limit(1)
-    found = read_rows(connection, table, statement, to_moment)
-    return found[0] if found else None
+class FirstMoment:
+    """The earliest (or newest) time in a column among the readable rows for which a condition holds.
+
+    Create it once: building its statements takes longer than running them. The condition may have bind parameters.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        moment: ColumnElement[datetime],
+        condition: ColumnElement[bool],
+        *,
+        is_newest: bool = False,
+    ) -> None:
+        self._table = table
+        least = func.max(moment) if is_newest else func.min(moment)
+        self._least = select(type_coerce(least, UtcDateTime).label("moment")).where(condition)
+        order = moment.desc() if is_newest else moment
+        in_order = select(moment.label("moment")).where(condition, moment.is_not(None)).order_by(order)
+        self._first_readable = in_order.limit(1)
+
+    def find(self, connection: Connection, sought: Sought = None) -> datetime | None:
+        """That time; None if there is none."""
+        try:
+            row = connection.execute(self._least, sought).one()
+            return None if row.moment is None else to_moment(row)
+        except ODD_ANSWER as error:
+            if not is_about_a_row(error):
+                raise
+        # The first value is not a valid time: the next one counts.
+        found = read_rows(connection, self._table, self._first_readable, to_moment, sought)
+        return found[0] if found else None
 
 
 def to_moment(row: Row[Any]) -> datetime:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, Table, case, func, select, tex
 
 from lnpay.domain.events import EventType
 from lnpay.domain.states import PAID, DeliveryState, InvoiceState, RefundState
-from lnpay.repository.sql import first_moment
+from lnpay.repository.sql import FirstMoment
 from lnpay.repository.tables import (
     deliveries,
     invoices,
@@ -115,7 +115,7 @@ class Figures:
 
     def _waiting(self, table: Table, since: ColumnElement[datetime], condition: ColumnElement[bool]) -> Waiting | None:
         count = int(self._connection.execute(select(func.count()).select_from(table).where(condition)).scalar_one())
-        oldest = first_moment(self._connection, table, since, condition) if count else None
+        oldest = FirstMoment(table, since, condition).find(self._connection) if count else None
         # If no row has a readable time, all of them are reported as unreadable.
         return None if oldest is None else Waiting(count, oldest)
 
