@@ -8,16 +8,12 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Table, case, func, select, text
+from sqlalchemy import BindParameter, ColumnElement, Connection, Table, bindparam, case, func, select, text
 
 from lnpay.domain.events import EventType
 from lnpay.domain.states import PAID, DeliveryState, InvoiceState, RefundState
-from lnpay.repository.sql import FirstMoment
-from lnpay.repository.tables import (
-    deliveries,
-    invoices,
-    refunds,
-)
+from lnpay.repository.sql import FirstMoment, Sought
+from lnpay.repository.tables import UtcDateTime, deliveries, invoices, refunds
 
 _State = TypeVar("_State", bound=StrEnum)
 
@@ -31,6 +27,63 @@ class Waiting:
 
     count: int
     since: datetime
+
+
+class _WaitingRows:
+    """The rows for which a condition holds: how many there are, and the earliest time in a column."""
+
+    def __init__(self, table: Table, since: ColumnElement[datetime], condition: ColumnElement[bool]) -> None:
+        self._count = select(func.count()).select_from(table).where(condition)
+        self._oldest = FirstMoment(table, since, condition)
+
+    def find(self, connection: Connection, sought: Sought) -> Waiting | None:
+        count = int(connection.execute(self._count, sought).scalar_one())
+        oldest = self._oldest.find(connection, sought) if count else None
+        # If no row has a readable time, all of them are reported as unreadable.
+        return None if oldest is None else Waiting(count, oldest)
+
+
+_i, _r, _d = invoices.c, refunds.c, deliveries.c
+
+_BEFORE: BindParameter[datetime] = bindparam("before", type_=UtcDateTime)
+
+_UNREAD_UNPAID = _WaitingRows(
+    invoices,
+    _i.expires_at,
+    (_i.state == InvoiceState.UNPAID) & (_i.expires_at < _BEFORE) & _i.seen_at.is_(None),
+)
+
+_UNREAD_EXPIRED = _WaitingRows(
+    invoices,
+    _i.payable_until,
+    (_i.state == InvoiceState.EXPIRED) & (_i.payable_until < _BEFORE) & _i.seen_at.is_(None),
+)
+
+_OWED_REFUNDS = _WaitingRows(refunds, _r.created_at, _r.state == bindparam("sought"))
+
+_STARTED_REFUNDS = _WaitingRows(refunds, func.coalesce(_r.started_at, _r.created_at), _r.state == bindparam("sought"))
+
+_IN_STATE_SINCE = case((_r.state == RefundState.IN_FLIGHT, _r.started_at), else_=_r.created_at)
+
+_STALLED_REFUNDS = _WaitingRows(
+    refunds,
+    _IN_STATE_SINCE,
+    _r.state.in_(MOVING_REFUNDS)
+    & (_IN_STATE_SINCE < _BEFORE)
+    & ((_r.failures + _r.looks > 0) | (_r.next_attempt_at < _BEFORE)),
+)
+
+_PENDING_DELIVERIES = _WaitingRows(
+    deliveries, _d.created_at, (_d.state == DeliveryState.PENDING) & (_d.event_type == bindparam("sought"))
+)
+
+_STALLED_DELIVERIES = _WaitingRows(
+    deliveries,
+    _d.created_at,
+    (_d.state == DeliveryState.PENDING)
+    & (_d.created_at < _BEFORE)
+    & ((_d.attempts > 0) | (_d.next_attempt_at < _BEFORE)),
+)
 
 
 class Figures:
@@ -70,54 +123,34 @@ class Figures:
 
         Reads every such row, so use it only for states that refunds leave again.
         """
-        r = refunds.c
-        since = {state: r.started_at if state is RefundState.IN_FLIGHT else r.created_at for state in states}
         waiting = {
-            state: self._waiting(refunds, func.coalesce(column, r.created_at), r.state == state)
-            for state, column in since.items()
+            state: (_STARTED_REFUNDS if state is RefundState.IN_FLIGHT else _OWED_REFUNDS).find(
+                self._connection, {"sought": state}
+            )
+            for state in states
         }
         return {state: one for state, one in waiting.items() if one is not None}
 
     def pending_deliveries(self) -> dict[str, Waiting]:
         """Messages that the shop has not accepted yet, by event type, since they are owed. Reads every such row."""
-        d = deliveries.c
-        is_pending = d.state == DeliveryState.PENDING
-        waiting = {
-            str(one): self._waiting(deliveries, d.created_at, is_pending & (d.event_type == one)) for one in EventType
-        }
+        waiting = {str(one): _PENDING_DELIVERIES.find(self._connection, {"sought": one}) for one in EventType}
         return {event_type: one for event_type, one in waiting.items() if one is not None}
 
     def unread_unpaid(self, before: datetime) -> Waiting | None:
         """Unpaid invoices whose deadline was before `before`, unless Strike has seen money for them."""
-        i = invoices.c
-        is_unread = (i.state == InvoiceState.UNPAID) & (i.expires_at < before) & i.seen_at.is_(None)
-        return self._waiting(invoices, i.expires_at, is_unread)
+        return _UNREAD_UNPAID.find(self._connection, {"before": before})
 
     def unread_expired(self, before: datetime) -> Waiting | None:
         """Expired invoices whose payment request ended before `before`, unless Strike has seen money for them."""
-        i = invoices.c
-        is_unread = (i.state == InvoiceState.EXPIRED) & (i.payable_until < before) & i.seen_at.is_(None)
-        return self._waiting(invoices, i.payable_until, is_unread)
+        return _UNREAD_EXPIRED.find(self._connection, {"before": before})
 
     def stalled_refunds(self, before: datetime) -> Waiting | None:
         """Refunds owed or in flight since before `before` that have failed, or that no worker has tried."""
-        r = refunds.c
-        since = case((r.state == RefundState.IN_FLIGHT, r.started_at), else_=r.created_at)
-        is_in_vain = (r.failures + r.looks > 0) | (r.next_attempt_at < before)
-        return self._waiting(refunds, since, r.state.in_(MOVING_REFUNDS) & (since < before) & is_in_vain)
+        return _STALLED_REFUNDS.find(self._connection, {"before": before})
 
     def stalled_deliveries(self, before: datetime) -> Waiting | None:
         """Messages owed since before `before` that the shop has refused, or that were never sent."""
-        d = deliveries.c
-        is_in_vain = (d.attempts > 0) | (d.next_attempt_at < before)
-        condition = (d.state == DeliveryState.PENDING) & (d.created_at < before) & is_in_vain
-        return self._waiting(deliveries, d.created_at, condition)
-
-    def _waiting(self, table: Table, since: ColumnElement[datetime], condition: ColumnElement[bool]) -> Waiting | None:
-        count = int(self._connection.execute(select(func.count()).select_from(table).where(condition)).scalar_one())
-        oldest = FirstMoment(table, since, condition).find(self._connection) if count else None
-        # If no row has a readable time, all of them are reported as unreadable.
-        return None if oldest is None else Waiting(count, oldest)
+        return _STALLED_DELIVERIES.find(self._connection, {"before": before})
 
     def schema_version(self) -> str:
         """The newest migration that this database has."""
