@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 
-from sqlalchemy import Connection, bindparam, delete, func, or_, select
+from sqlalchemy import Connection, Executable, bindparam, delete, func, or_, select
 
 from lnpay.domain.strike_time import steady_seconds
-from lnpay.repository.sql import FirstMoment, read_rows, sum_of, to_moment, upsert
+from lnpay.repository.sql import FirstMoment, insert_into, read_rows, sum_of, to_moment, upsert
 from lnpay.repository.tables import milestones, provider_blocks, provider_calls
 
 COPIED = "copied"
@@ -77,17 +78,12 @@ class Limits:
         Starting a new slot deletes those older than any window. It also deletes those from before a restart of the
         machine, recognisable by times later than any since then, once they are certainly older than a window.
         """
-        key = {"bucket": bucket, "slot_at": _slot(at, slot_seconds)}
-        change = {"calls": provider_calls.c.calls + 1}
-        statement = upsert(self._connection, provider_calls, key, {"calls": 1}, change).returning(
-            provider_calls.c.calls
-        )
-        if self._connection.execute(statement).scalar_one() == 1:
-            slot_at = provider_calls.c.slot_at
-            is_over = slot_at < at - KEPT
+        values = {"bucket": bucket, "slot_at": _slot(at, slot_seconds), "calls": 1}
+        statement = _count_call(self._connection.dialect.name)
+        if self._connection.execute(statement, values).scalar_one() == 1:
+            self._connection.execute(_DELETE_BEFORE, {"before": at - KEPT})
             if at - BOOT > KEPT:
-                is_over = or_(is_over, slot_at > at + KEPT)
-            self._connection.execute(delete(provider_calls).where(is_over))
+                self._connection.execute(_DELETE_AFTER, {"after": at + KEPT})
 
     def calls_within(self, bucket: str, window: timedelta, slot_seconds: int) -> int:
         """Calls counted in the window that ends now: never fewer than were made in it.
@@ -101,11 +97,9 @@ class Limits:
 
     def calls_since(self, bucket: str, since: datetime, slot_seconds: int, until: datetime | None = None) -> int:
         """Calls counted from the slot of `since` to that of `until`: never fewer than were made between them."""
-        c = provider_calls.c
-        statement = select(sum_of(c.calls)).where(c.bucket == bucket, c.slot_at >= _slot(since, slot_seconds))
-        if until is not None:
-            statement = statement.where(c.slot_at <= until)
-        return int(self._connection.execute(statement).scalar_one())
+        statement = _CALLS_SINCE if until is None else _CALLS_BETWEEN
+        sought = {"sought": bucket, "since": _slot(since, slot_seconds), "until": until}
+        return int(self._connection.execute(statement, sought).scalar_one())
 
     def milestone(self, name: str) -> datetime | None:
         """When `name` was last done."""
@@ -129,8 +123,7 @@ class Limits:
 
     def reach_milestone(self, name: str, at: datetime) -> None:
         """Record that `name` was done at `at`."""
-        change = {"reached_at": at}
-        self._connection.execute(upsert(self._connection, milestones, {"name": name}, change, change))
+        self._connection.execute(_reach(self._connection.dialect.name), {"name": name, "reached_at": at})
 
 
 _REACHED_AT = FirstMoment(milestones, milestones.c.reached_at, milestones.c.name == bindparam("sought"))
@@ -138,6 +131,32 @@ _REACHED_AT = FirstMoment(milestones, milestones.c.reached_at, milestones.c.name
 _BLOCKED_UNTIL = select(provider_blocks.c.blocked_until.label("moment")).where(
     provider_blocks.c.bucket == bindparam("sought")
 )
+
+_c = provider_calls.c
+
+_CALLS_SINCE = select(sum_of(_c.calls)).where(_c.bucket == bindparam("sought"), _c.slot_at >= bindparam("since"))
+
+_CALLS_BETWEEN = _CALLS_SINCE.where(_c.slot_at <= bindparam("until"))
+
+_DELETE_BEFORE = delete(provider_calls).where(_c.slot_at < bindparam("before"))
+
+_DELETE_AFTER = delete(provider_calls).where(_c.slot_at > bindparam("after"))
+
+
+@cache
+def _count_call(dialect: str) -> Executable:
+    """Stores the first call of a slot, or counts one more; returns the slot's calls."""
+    statement = insert_into(dialect, provider_calls)
+    change = {"calls": _c.calls + 1}
+    return statement.on_conflict_do_update(index_elements=[_c.bucket, _c.slot_at], set_=change).returning(_c.calls)
+
+
+@cache
+def _reach(dialect: str) -> Executable:
+    """Stores when a milestone was reached, or replaces it."""
+    statement = insert_into(dialect, milestones)
+    change = {"reached_at": statement.excluded.reached_at}
+    return statement.on_conflict_do_update(index_elements=[milestones.c.name], set_=change)
 
 
 def _slot(at: datetime, seconds: int) -> datetime:
