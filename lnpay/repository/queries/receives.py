@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, select, update
 
 from lnpay.domain.model import Invoice
 from lnpay.domain.money import CurrencyAmount
@@ -109,33 +109,29 @@ class Receives:
 
     def requests_in(self, states: Collection[InvoiceState], limit: int) -> list[str]:
         """Requests of invoices in any of `states`, least recently checked first."""
-        # One query per state, so that each uses the index.
-        return self._oldest([_requests().where(i.state == state) for state in states], limit)
+        return self._oldest(_IN_STATE, [{"sought": state} for state in states], limit)
 
     def requests_payable_since(self, states: Collection[InvoiceState], since: datetime, limit: int) -> list[str]:
         """The same, of invoices that could be paid after `since`."""
-        return self._oldest([_requests().where(i.state == state, i.payable_until > since) for state in states], limit)
+        return self._oldest(_PAYABLE_SINCE, [{"sought": state, "since": since} for state in states], limit)
 
     def requests_unchecked_since_end(self, states: Collection[InvoiceState], since: datetime, limit: int) -> list[str]:
         """The same, but only those that were last checked while they could still be paid."""
-        is_unchecked = i.checked_at.is_(None) | (i.checked_at < i.payable_until)
-        ways = [_requests().where(i.state == state, i.payable_until > since, is_unchecked) for state in states]
-        return self._oldest(ways, limit)
-
-    def _oldest(self, ways: list[Select[Any]], limit: int) -> list[str]:
-        found: list[tuple[bool, datetime, str]] = []
-        for way in ways:
-            statement = way.order_by(i.checked_at.nulls_first(), i.id).limit(limit)
-            found += read_rows(self._connection, invoices, statement, to_checked)
-        return [request_id for _, _, request_id in sorted(found)[:limit]]
+        return self._oldest(_UNCHECKED_SINCE_END, [{"sought": state, "since": since} for state in states], limit)
 
     def requests_to_end(self, expire_before: datetime, lapse_before: datetime, limit: int) -> list[str]:
         """Requests of invoices that are due to expire or to lapse."""
-        ways = [
-            _requests().where(i.state == InvoiceState.UNPAID, i.expires_at < expire_before),
-            _requests().where(i.state == InvoiceState.EXPIRED, i.payable_until < lapse_before),
-        ]
-        return self._oldest(ways, limit)
+        found = self._read(_TO_EXPIRE, {"before": expire_before, "most": limit})
+        found += self._read(_TO_LAPSE, {"before": lapse_before, "most": limit})
+        return _first(found, limit)
+
+    def _oldest(self, statement: Select[Any], ways: list[dict[str, object]], limit: int) -> list[str]:
+        # One query per state, so that each uses the index.
+        found = [one for way in ways for one in self._read(statement, {**way, "most": limit})]
+        return _first(found, limit)
+
+    def _read(self, statement: Select[Any], sought: dict[str, object]) -> list[tuple[bool, datetime, str]]:
+        return read_rows(self._connection, invoices, statement, to_checked, sought)
 
     def newest_paid_requests(self, limit: int) -> list[str]:
         """The requests of the newest known payments: Strike must list a payment of each."""
@@ -152,8 +148,27 @@ class Receives:
         read_rows(self._connection, receives, select(receives).order_by(r.id.desc()).limit(newest), _to_receive)
 
 
-def _requests() -> Select[Any]:
-    return select(i.strike_invoice_id, i.checked_at).where(_IS_REQUEST, i.strike_invoice_id.is_not(None))
+_REQUESTS = (
+    select(i.strike_invoice_id, i.checked_at)
+    .where(_IS_REQUEST, i.strike_invoice_id.is_not(None))
+    .order_by(i.checked_at.nulls_first(), i.id)
+    .limit(bindparam("most"))
+)
+"""Receive requests, least recently checked first."""
+
+_IN_STATE = _REQUESTS.where(i.state == bindparam("sought"))
+
+_PAYABLE_SINCE = _IN_STATE.where(i.payable_until > bindparam("since"))
+
+_UNCHECKED_SINCE_END = _PAYABLE_SINCE.where(i.checked_at.is_(None) | (i.checked_at < i.payable_until))
+
+_TO_EXPIRE = _REQUESTS.where(i.state == InvoiceState.UNPAID, i.expires_at < bindparam("before"))
+
+_TO_LAPSE = _REQUESTS.where(i.state == InvoiceState.EXPIRED, i.payable_until < bindparam("before"))
+
+
+def _first(found: list[tuple[bool, datetime, str]], limit: int) -> list[str]:
+    return [request_id for _, _, request_id in sorted(found)[:limit]]
 
 
 def _to_receive(row: Row[Any]) -> Receive:
