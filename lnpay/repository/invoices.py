@@ -12,6 +12,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Select,
     bindparam,
     func,
     select,
@@ -61,12 +62,25 @@ _OLDEST_OPENED_AT = FirstMoment(t, t.c.opened_at, (t.c.state == bindparam("sough
 
 _NEWEST_CREATED_AT = FirstMoment(t, t.c.created_at, true(), is_newest=True)
 
+_PAYABLE_AMONG = select(t.c.strike_invoice_id).where(
+    t.c.strike_invoice_id.in_(bindparam("ids", expanding=True)), t.c.state.in_(PAYABLE)
+)
+
 _CHANGE_DRAFT = update(t).where(
     t.c.id == bindparam("draft_id"),
     t.c.strike_invoice_id.is_(None),
     t.c.strike_correlation_id == bindparam("draft_name"),
 )
 """Sets the columns whose values it is executed with."""
+
+
+def _ending(state: InvoiceState, ends_at: Column[datetime]) -> Select[Any]:
+    return select(t).where(t.c.state == state, ends_at < bindparam("before")).order_by(ends_at).limit(bindparam("most"))
+
+
+_TO_EXPIRE = _ending(InvoiceState.UNPAID, t.c.expires_at)
+
+_TO_LAPSE = _ending(InvoiceState.EXPIRED, t.c.payable_until)
 
 
 def _may_be_paid(payable_since: datetime) -> ColumnElement[bool]:
@@ -190,10 +204,8 @@ class Invoices:
 
     def payable_among(self, strike_invoice_ids: Iterable[str]) -> list[str]:
         """Which of these Strike ids are invoices of ours that a payment would still count for."""
-        statement = select(t.c.strike_invoice_id).where(
-            t.c.strike_invoice_id.in_(list(strike_invoice_ids)), t.c.state.in_(PAYABLE)
-        )
-        return [row.strike_invoice_id for row in self._connection.execute(statement)]
+        ids = {"ids": list(strike_invoice_ids)}
+        return list(self._connection.execute(_PAYABLE_AMONG, ids).scalars())
 
     def oldest_opened_at(self, states: Iterable[InvoiceState]) -> datetime | None:
         """When the oldest of Strike's invoices in any of `states` was made; None if there is none."""
@@ -360,15 +372,11 @@ class Invoices:
 
     def to_expire(self, before: datetime, limit: int) -> list[Invoice]:
         """Unpaid invoices whose payment deadline was before `before`, oldest first."""
-        return self._ending(InvoiceState.UNPAID, t.c.expires_at, before, limit)
+        return read_invoices(self._connection, _TO_EXPIRE, {"before": before, "most": limit})
 
     def to_lapse(self, before: datetime, limit: int) -> list[Invoice]:
         """Expired invoices whose payment request ended before `before`, oldest first."""
-        return self._ending(InvoiceState.EXPIRED, t.c.payable_until, before, limit)
-
-    def _ending(self, state: InvoiceState, column: Column[datetime], before: datetime, limit: int) -> list[Invoice]:
-        statement = select(t).where(t.c.state == state, column < before).order_by(column).limit(limit)
-        return read_invoices(self._connection, statement)
+        return read_invoices(self._connection, _TO_LAPSE, {"before": before, "most": limit})
 
     def read_through(self, newest: int) -> None:
         """Read the newest orders, and every one that is watched, to learn which cannot be read."""
