@@ -7,7 +7,7 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, func, select, text, update
+from sqlalchemy import ColumnElement, and_, bindparam, func, or_, select, text, update
 
 from lnpay.domain.model import Hold, Refund, RefundKey
 from lnpay.domain.states import OPEN_REFUNDS, Closer, RefundKind, RefundState, check_refund_move
@@ -26,6 +26,25 @@ DAILY_LIMIT_LOCK = 7_305_012_119
 _IS_IN_STATES = t.c.state.in_(bindparam("states", expanding=True))
 
 _NEXT_DUE_AT = FirstMoment(t, func.coalesce(t.c.claimed_until, t.c.next_attempt_at, type_=UtcDateTime), _IS_IN_STATES)
+
+_IN_STATES = select(t).where(_IS_IN_STATES).order_by(t.c.id).limit(bindparam("most"))
+
+_COUNT_STUCK = select(func.count()).select_from(t).where(t.c.state == RefundState.IN_FLIGHT, t.c.stuck_at.is_not(None))
+
+# A comparison with NULL is never true, so None ignores no claim and no next attempt.
+_IS_FREE = or_(
+    t.c.claimed_until.is_(None),
+    t.c.claimed_until <= bindparam("now"),
+    t.c.claimed_until > bindparam("claims_end_by"),
+)
+
+_IS_TIME = or_(
+    t.c.next_attempt_at <= bindparam("now"),
+    (t.c.next_attempt_at > bindparam("rests_end_by"))
+    & ((t.c.state != RefundState.IN_FLIGHT) | t.c.payment_id.is_not(None)),
+)
+
+_DUE = select(t).where(_IS_IN_STATES, _IS_TIME, _IS_FREE).order_by(t.c.next_attempt_at, t.c.id).limit(bindparam("most"))
 
 
 class Refunds(RefundHistory):
@@ -94,8 +113,7 @@ class Refunds(RefundHistory):
 
     def in_states(self, states: Collection[RefundState], limit: int) -> list[Refund]:
         """Refunds in any of `states`, oldest first."""
-        statement = select(t).where(t.c.state.in_(states)).order_by(t.c.id).limit(limit)
-        return read_rows(self._connection, t, statement, to_refund)
+        return read_rows(self._connection, t, _IN_STATES, to_refund, {"states": list(states), "most": limit})
 
     def due(
         self,
@@ -112,17 +130,14 @@ class Refunds(RefundHistory):
         have written it. None: ignore none. The next attempt of a quote to be executed again is never ignored: after
         a restore the quote must first be too old to send anything.
         """
-        is_free = t.c.claimed_until.is_(None) | (t.c.claimed_until <= now)
-        is_time = t.c.next_attempt_at <= now
-        if claims_end_by is not None:
-            is_free |= t.c.claimed_until > claims_end_by
-        if rests_end_by is not None:
-            is_harmless = (t.c.state != RefundState.IN_FLIGHT) | t.c.payment_id.is_not(None)
-            is_time |= (t.c.next_attempt_at > rests_end_by) & is_harmless
-        statement = (
-            select(t).where(t.c.state.in_(states), is_time, is_free).order_by(t.c.next_attempt_at, t.c.id).limit(limit)
-        )
-        return read_rows(self._connection, t, statement, to_refund)
+        sought = {
+            "states": list(states),
+            "now": now,
+            "claims_end_by": claims_end_by,
+            "rests_end_by": rests_end_by,
+            "most": limit,
+        }
+        return read_rows(self._connection, t, _DUE, to_refund, sought)
 
     def next_due_at(self, states: Collection[RefundState]) -> datetime | None:
         """When the next refund in any of `states` is due, or its claim expires; None if there is none."""
@@ -140,10 +155,7 @@ class Refunds(RefundHistory):
 
     def count_stuck(self) -> int:
         """How many refunds in flight Strike's answers can no longer resolve."""
-        statement = (
-            select(func.count()).select_from(t).where(t.c.state == RefundState.IN_FLIGHT, t.c.stuck_at.is_not(None))
-        )
-        return int(self._connection.execute(statement).scalar_one())
+        return int(self._connection.execute(_COUNT_STUCK).scalar_one())
 
     # Verbs of the claim's holder. Each returns None if the row has changed since the caller read it.
     # Those that end an attempt restore the caller's requests: a definite refusal leaves no quote under the key.

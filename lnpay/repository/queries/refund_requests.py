@@ -12,7 +12,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, select, true, update
+from sqlalchemy import ColumnElement, Connection, bindparam, func, select, true, update
 
 from lnpay.domain.errors import RefundExceedsReceived
 from lnpay.domain.model import Hold, Refund, RefundKey
@@ -83,6 +83,14 @@ def late_refund(
         created_at=created_at,
         hold=hold,
     )
+
+
+_OVERDUE_CLAIMS = (
+    select(t)
+    .where(t.c.claim_expires_at <= bindparam("now"), t.c.state == RefundState.NEEDS_ADDRESS)
+    .order_by(t.c.claim_expires_at, t.c.id)
+    .limit(bindparam("most"))
+)
 
 
 class RefundRequests:
@@ -169,13 +177,7 @@ class RefundRequests:
 
     def overdue_claims(self, now: datetime, limit: int) -> list[Refund]:
         """Refunds that still need an address although the time to give one is over, longest first."""
-        statement = (
-            select(t)
-            .where(t.c.claim_expires_at <= now, t.c.state == RefundState.NEEDS_ADDRESS)
-            .order_by(t.c.claim_expires_at, t.c.id)
-            .limit(limit)
-        )
-        return read_rows(self._connection, t, statement, to_refund)
+        return read_rows(self._connection, t, _OVERDUE_CLAIMS, to_refund, {"now": now, "most": limit})
 
     def is_destination_used(self, refund: Refund, address: str) -> bool:
         """Whether another refund is, or was, sent to `address`."""
