@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, case, exists, func, literal, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, case, exists, func, literal, select, update
 
 from lnpay.domain.model import Delivery, Invoice
 from lnpay.domain.states import DeliveryState, check_delivery_move
@@ -30,6 +30,10 @@ HOOK_LANE = 0
 """Stands for the delivery hook among endpoint ids, which begin at 1."""
 
 _earlier = t.alias("earlier")
+
+_CLAIMED = select(t.c.id).where(
+    t.c.id == bindparam("sought"), t.c.state == DeliveryState.PENDING, t.c.claims == bindparam("claims")
+)
 
 
 @dataclass(frozen=True)
@@ -136,8 +140,8 @@ class Deliveries:
 
     def is_held(self, delivery: Delivery) -> bool:
         """Whether the claim of the caller, who has read `delivery` before claiming it, still holds."""
-        is_ours = (t.c.id == delivery.id) & (t.c.state == DeliveryState.PENDING) & (t.c.claims == delivery.claims + 1)
-        return self._connection.execute(select(t.c.id).where(is_ours)).first() is not None
+        ours = {"sought": delivery.id, "claims": delivery.claims + 1}
+        return self._connection.execute(_CLAIMED, ours).first() is not None
 
     def withdraw(self, invoice_id: int, event_types: Collection[str]) -> dict[int | None, datetime]:
         """Withdraw pending messages of these types, to the delivery hook and to every endpoint.

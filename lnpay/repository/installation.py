@@ -15,6 +15,10 @@ _ONLY = 1
 
 _STORE_ID_CHARACTERS = 24
 
+_NAME = select(installation.c.name)
+
+_STORE_ID = select(installation.c.store_id)
+
 
 class Installation:
     """The one row about the database itself, inside one transaction."""
@@ -24,7 +28,7 @@ class Installation:
 
     def name(self) -> str | None:
         """The part that all of this database's names at Strike share; None before its first order."""
-        return self._connection.execute(select(installation.c.name)).scalar()
+        return self._connection.execute(_NAME).scalar()
 
     def make_name(self) -> str:
         """Like `name`, created if missing. Two processes at once get the same one."""
@@ -38,7 +42,7 @@ class Installation:
 
     def store_id(self) -> str | None:
         """The store id for Greenfield clients; None before the first API key."""
-        return self._connection.execute(select(installation.c.store_id)).scalar()
+        return self._connection.execute(_STORE_ID).scalar()
 
     def make_store_id(self) -> str:
         """Like `store_id`, created if missing. Two processes at once get the same one."""

@@ -6,17 +6,19 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, insert, select, update
+from sqlalchemy import Connection, Row, Select, bindparam, insert, select, update
 
 from lnpay.domain.model import EndpointSettings, WebhookEndpoint
 from lnpay.domain.states import EndpointForm, EndpointSetter
 from lnpay.domain.text import is_printable_ascii
-from lnpay.repository.sql import checked, read_rows
+from lnpay.repository.sql import Sought, checked, read_rows
 from lnpay.repository.tables import webhook_endpoints as t
 
 _COLUMNS = tuple(t.c[one.name] for one in fields(WebhookEndpoint))
 
 _EVERY = select(*_COLUMNS).where(t.c.deleted_at.is_(None)).order_by(t.c.id)
+
+_BY_ID = select(*_COLUMNS).where(t.c.id == bindparam("sought"), t.c.deleted_at.is_(None))
 
 
 class WebhookEndpoints:
@@ -40,8 +42,7 @@ class WebhookEndpoints:
 
     def find(self, endpoint_id: int) -> WebhookEndpoint | None:
         """The endpoint that a message is for; None if it was deleted."""
-        statement = select(*_COLUMNS).where(t.c.id == endpoint_id, t.c.deleted_at.is_(None))
-        return next(iter(self._read(statement)), None)
+        return next(iter(self._read(_BY_ID, {"sought": endpoint_id})), None)
 
     def find_by_public_id(self, public_id: str) -> WebhookEndpoint | None:
         """The endpoint with that public id."""
@@ -70,8 +71,8 @@ class WebhookEndpoints:
         values = {"last_answer_at": at, "last_status": status, "last_error": error}
         self._connection.execute(update(t).where(t.c.id == endpoint_id).values(values))
 
-    def _read(self, statement: Select[Any]) -> list[WebhookEndpoint]:
-        return read_rows(self._connection, t, statement, _to_endpoint)
+    def _read(self, statement: Select[Any], sought: Sought = None) -> list[WebhookEndpoint]:
+        return read_rows(self._connection, t, statement, _to_endpoint, sought)
 
 
 def _values_of(settings: EndpointSettings) -> dict[str, Any]:

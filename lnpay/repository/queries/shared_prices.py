@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Row, or_, select, text
+from sqlalchemy import Connection, Row, bindparam, or_, select, text
 
 from lnpay.domain.model import Rate, utc_now
 from lnpay.repository.limits import BOOT, Limits
@@ -28,6 +28,12 @@ PRICES = (Decimal("1e-8"), Decimal("1e18"))
 """What a bitcoin may cost: the same bounds as for an answer of a source."""
 
 _SPREAD_DIGITS = Decimal("1e-9")
+
+_c = t.c
+
+_READ = select(
+    _c.currency, _c.price, _c.source, _c.as_of, _c.spread, _c.is_usable, _c.true_at, _c.read_at, _c.machine_read_at
+).where(_c.currency == bindparam("sought"), _c.read_at.is_not(None))
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,7 @@ class SharedPrices:
 
     def find(self, currency: str) -> PriceReading | None:
         """What was read last. None: nothing yet, or its age is unknown. Raises UnreadableRow."""
-        c = t.c
-        columns = (c.currency, c.price, c.source, c.as_of, c.spread, c.is_usable, c.true_at, c.read_at)
-        statement = select(*columns, c.machine_read_at).where(c.currency == currency, c.read_at.is_not(None))
-        return read_one(self._connection, t, statement, self._to_price)
+        return read_one(self._connection, t, _READ, self._to_price, {"sought": currency})
 
     def _to_price(self, row: Row[Any]) -> PriceReading | None:
         now = self._limits.now()
