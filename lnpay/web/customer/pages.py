@@ -89,11 +89,7 @@ def customer_page(
         parents = (*parents, modal.parent)
     return_url = return_link(invoice)
     options = invoice.order.checkout_options or {}
-    payment_status = payment_status_of(invoice, refund, partial_sats)
-    stage, is_over = stage_of(payment_status, now), is_final(payment_status)
-    if refund is not None and refund.kind is not RefundKind.LATE:
-        # Do not poll: the page polls for the payment, which was made long ago.
-        stage, is_over = refund_stage_of(refund, now), True
+    stage, is_over = _stage_of_page(invoice, refund, partial_sats, now)
     page = render_template(
         "customer.html",
         stage=stage,
@@ -119,6 +115,15 @@ def customer_page(
     if is_over and stage is Stage.REFUNDING:
         response.headers["Refresh"] = str(REFUND_REFRESH_SECONDS)
     return response
+
+
+def _stage_of_page(invoice: Invoice, refund: Refund | None, partial_sats: int, now: datetime) -> tuple[Stage, bool]:
+    """The stage to show, and whether the page need not poll."""
+    if refund is not None and refund.kind is not RefundKind.LATE:
+        # The page would poll for the payment, which was made long ago.
+        return refund_stage_of(refund, now), True
+    payment_status = payment_status_of(invoice, refund, partial_sats)
+    return stage_of(payment_status, now), is_final(payment_status)
 
 
 def order_name_of(invoice: Invoice) -> str | None:
