@@ -84,25 +84,7 @@ def openapi_document(
     is_greenfield_on: bool = True,
 ) -> Json:
     """The document for a shop in `currency`. needs_key: whether there are API keys. needs_token: METRICS_TOKEN."""
-    schemes: Json = {
-        "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key."},
-        "requiredApiKey": {
-            "type": "http",
-            "scheme": "bearer",
-            "description": "An API key; needed even where none was ever set up.",
-        },
-        "metricsToken": {"type": "http", "scheme": "bearer", "description": "METRICS_TOKEN, where it is set."},
-        "strikeSignature": {
-            "type": "apiKey",
-            "in": "header",
-            "name": "X-Webhook-Signature",
-            "description": "Hex HMAC-SHA256 of the body, keyed with WEBHOOK_SECRET.",
-        },
-    }
-    if not needs_key:
-        del schemes["apiKey"]
-    if not needs_token:
-        del schemes["metricsToken"]
+    schemes = _security_schemes(needs_key=needs_key, needs_token=needs_token)
     paths: dict[str, Json] = {}
     for one in OPERATIONS:
         paths.setdefault(one.path, {})[one.method] = _operation(one, schemes)
@@ -125,6 +107,30 @@ def openapi_document(
         "webhooks": {str(event_type): _webhook(event_type) for event_type in EventType},
         "components": {"schemas": _schemas(currency, is_greenfield_on), "securitySchemes": schemes},
     }
+
+
+def _security_schemes(*, needs_key: bool, needs_token: bool) -> Json:
+    """How a caller authenticates. Unused schemes are left out."""
+    schemes: Json = {
+        "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key."},
+        "requiredApiKey": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key; required even if none was ever created.",
+        },
+        "metricsToken": {"type": "http", "scheme": "bearer", "description": "The value of METRICS_TOKEN."},
+        "strikeSignature": {
+            "type": "apiKey",
+            "in": "header",
+            "name": "X-Webhook-Signature",
+            "description": "Hex HMAC-SHA256 of the body, keyed with WEBHOOK_SECRET.",
+        },
+    }
+    if not needs_key:
+        del schemes["apiKey"]
+    if not needs_token:
+        del schemes["metricsToken"]
+    return schemes
 
 
 def _schemas(currency: str, is_greenfield_on: bool) -> Json:
