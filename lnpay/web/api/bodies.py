@@ -15,7 +15,7 @@ from lnpay.domain.errors import InvalidRequest
 MAX_EXPONENT = 1_000
 """The furthest a number's first digit may be from its decimal point.
 
-To write out `1e9999999` as a whole number would occupy the process for minutes.
+Writing out `1e9999999` as a whole number would occupy the process for minutes.
 """
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -24,7 +24,7 @@ Model = TypeVar("Model", bound=BaseModel)
 def read_json(request: Request, model: type[Model]) -> Model:
     """The request's JSON body as `model`; numbers with a fraction become Decimal.
 
-    Raises UnsupportedMediaType when it is not sent as JSON, InvalidRequest, naming the fields, for what is wrong in it.
+    Raises UnsupportedMediaType if it is not sent as JSON, InvalidRequest if it is invalid, naming every wrong field.
     """
     if not request.is_json:
         raise UnsupportedMediaType
@@ -49,8 +49,8 @@ def read_json(request: Request, model: type[Model]) -> Model:
 
 def invalid_fields(fields: dict[str, str]) -> InvalidRequest:
     """An InvalidRequest that says what is wrong with each field."""
-    said = "; ".join(f"{field} {why}" for field, why in fields.items())
-    return InvalidRequest(said[:1000], errors=fields)
+    sentence = "; ".join(f"{field} {why}" for field, why in fields.items())
+    return InvalidRequest(sentence[:1000], errors=fields)
 
 
 def _invalid_json(why: str) -> InvalidRequest:
@@ -102,7 +102,7 @@ _SENTENCES = {
 
 
 def _sentence(error: dict[str, Any]) -> str:
-    if error["type"] in ("string_too_long", "too_long"):  # the second where a validator of ours runs before
+    if error["type"] in ("string_too_long", "too_long"):  # too_long: if one of our validators ran first
         return f"is longer than {error['ctx']['max_length']:,} characters"
     if error["type"] == "value_error":
         return str(error["ctx"]["error"])

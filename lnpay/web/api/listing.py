@@ -43,9 +43,9 @@ class ListQuery:
 def read_list_query(arguments: MultiDict[str, str]) -> ListQuery:
     """The page that a query asks for. Raises InvalidRequest naming every invalid parameter.
 
-    An unknown one is invalid: to ignore `status=settled` would list unpaid orders as if they were paid.
+    An unknown parameter is invalid: ignoring `status=settled` would list unpaid orders as if they were paid.
     """
-    wrong = _misnamed(arguments)
+    wrong = _wrong_names(arguments)
 
     def read(name: str, reader: Callable[[str], _Value]) -> _Value | None:
         text = arguments.get(name)
@@ -68,7 +68,7 @@ def read_list_query(arguments: MultiDict[str, str]) -> ListQuery:
     return ListQuery(wanted, limit or DEFAULT_PAGE_SIZE, before)
 
 
-def _misnamed(arguments: MultiDict[str, str]) -> dict[str, str]:
+def _wrong_names(arguments: MultiDict[str, str]) -> dict[str, str]:
     known = (*IDS, *PAGED)
     wrong = {}
     for name, values in arguments.lists():

@@ -168,7 +168,7 @@ def find_invoices() -> Response:
 
 
 def _page(tx: Transaction, query: ListQuery) -> InvoicePage:
-    # One more row than shown tells whether there is a next page.
+    # Read one row more than shown: if there is one, there is a next page.
     found = tx.invoice_list.newest(query.wanted, query.limit + 1, query.before)
     shown = found[: query.limit]
     return InvoicePage(
@@ -228,8 +228,8 @@ def _is_for_staff() -> bool:
 def _state_of(invoice: Invoice, refund: Refund | None, deliveries: list[Delivery]) -> InvoiceStanding:
     # Deliveries to DELIVERY_URL only; webhook endpoints have their own.
     deliveries = [one for one in deliveries if one.endpoint_id is None]
-    told = next((one for one in deliveries if one.event_type == EventType.INVOICE_SETTLED), None)
-    told = told or (deliveries[0] if deliveries else None)
+    delivery = next((one for one in deliveries if one.event_type == EventType.INVOICE_SETTLED), None)
+    delivery = delivery or (deliveries[0] if deliveries else None)
     return {
         "invoice_id": invoice.strike_invoice_id,
         "correlation_id": invoice.correlation_id,
@@ -241,7 +241,7 @@ def _state_of(invoice: Invoice, refund: Refund | None, deliveries: list[Delivery
         "expiration_time": invoice.expires_at.isoformat(),
         "settled_at": invoice.settled_at.isoformat() if invoice.settled_at else None,
         "accepted_late": invoice.accepted_by is not None,
-        "delivery": {"state": told.state, "attempts": told.attempts} if told else None,
+        "delivery": {"state": delivery.state, "attempts": delivery.attempts} if delivery else None,
         "refund": {"state": refund.state} if refund else None,
         "metadata": invoice.order.metadata,
     }

@@ -37,7 +37,7 @@ from lnpay.web.api.bodies import invalid_fields
 from lnpay.web.api.links import LINK_PATTERN, MAX_LINK_CHARACTERS, customer_link
 
 AMOUNT_LIMIT = 10**11
-"""In any currency, an amount from here on is a mistake."""
+"""In any currency, an amount this large is a mistake."""
 
 MAX_ID_CHARACTERS = 40
 
@@ -51,7 +51,7 @@ MAX_KEY_CHARACTERS = 255
 KEY_PATTERN = rf"[!-~]{{1,{MAX_KEY_CHARACTERS}}}"
 
 _NO_TEXT = r"\x00-\x1f\x7f-\x9f"
-"""Control characters, which no database and no Strike would take."""
+"""Control characters, which neither a database nor Strike would accept."""
 
 _TEXT_PATTERN = rf"^[\t-\r ]*[^{_NO_TEXT}]*[\t-\r ]*$"
 _KEY_PATTERN = rf"^[^{_NO_TEXT}]+$"
@@ -335,13 +335,13 @@ class GenerateInvoice(BaseModel):
     ] = None
 
     def invoice_name(self, idempotency_key: str | None = None, scope: str = "") -> str:
-        """The correlation id for this invoice: the shop's own, or one for this caller's key, or a random one.
+        """The correlation id for this invoice: the shop's own, one derived from the idempotency key, or a random one.
 
-        scope: the caller, so that two shops that use the same keys do not receive each other's invoices.
+        scope: the caller, so that two shops using the same key do not receive each other's invoices.
         """
         if self.correlation_id or idempotency_key is None:
             return self.correlation_id or str(uuid.uuid4())
-        # Keys may be longer than a name, and must not meet a correlation_id that happens to be the same text.
+        # Keys may be too long for an id, and must not collide with a correlation_id that has the same text.
         # No part can hold the NUL between the two: a key is visible ASCII.
         digest = hashlib.sha256(f"{scope}\0{idempotency_key}".encode("utf-8", "surrogatepass")).hexdigest()
         return f"key-{digest[:36]}"
