@@ -111,9 +111,9 @@ def _check_late_payments(target: Target) -> Iterator[Finding]:
 MOST_HELD = 1_000
 
 _LATE_WORDS = {
-    LatePayments.REFUND: "refunded",
-    LatePayments.ACCEPT: "accepted unless the price has fallen by {:f} percent since the sale",
-    LatePayments.HOLD: "held for your decision; none is waiting",
+    LatePayments.REFUND: "late payments are refunded",
+    LatePayments.ACCEPT: "late payments are accepted unless the price has fallen by {:f} percent since the sale",
+    LatePayments.HOLD: "late payments are held for your decision; none is waiting",
 }
 
 
