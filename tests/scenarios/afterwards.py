@@ -1,4 +1,4 @@
-"""What happens after a copy of the database was put in place: the workers go on, and the refunds are sent."""
+"""What happens after the database was replaced by a copy: the workers continue, and refunds are sent."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.world import World
 
 
 def work(world: World, hours: float = 3) -> None:
-    """Every worker makes its passes, while hours go by."""
+    """Let every worker make its passes over a number of hours."""
     for _ in range(4):
         for one_pass in (main_pass, expired_pass, refund_pass):
             one_pass(world.backend)

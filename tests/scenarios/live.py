@@ -1,4 +1,4 @@
-"""LNPay as other programs meet it: behind real sockets, in a thread of the test or in a process of its own."""
+"""LNPay as other programs see it: behind real sockets, in a thread of the test or in its own process."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class _Handler(WSGIRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def log(self, type: str, message: str, *args: object) -> None:
-        """Say nothing: what the backend has to say is in its own log."""
+        """Log nothing: the backend has its own log."""
 
 
 @contextmanager
@@ -105,7 +105,7 @@ def environment(provider_url: str, database_url: str, port: int, **changes: str)
 
 @contextmanager
 def main_process(provider_url: str, database_url: str, log: Path, **changes: str) -> Iterator[str]:
-    """Run `python main.py` until the end of the block; gives its URL. What it says goes to the file `log`."""
+    """Run `python main.py` until the end of the block; gives its URL. Its output goes to the file `log`."""
     with main_process_in(ROOT, provider_url, database_url, log, **changes) as url:
         yield url
 
@@ -144,7 +144,7 @@ def is_up(url: str) -> bool:
 
 
 def subscribe(server: SandboxServer, url: str, events: Iterable[str] = ("invoice.updated",)) -> None:
-    """Have the provider send its webhooks to LNPay at `url`, as a subscription made with the given secret does."""
+    """Subscribe LNPay at `url` to the provider's webhooks, with the given secret."""
     requests.post(
         f"{server.url}/v1/subscriptions",
         headers={"Authorization": "Bearer a-key-of-the-tests"},

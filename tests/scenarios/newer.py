@@ -1,4 +1,4 @@
-"""A newer LNPay: this one with one more migration on top."""
+"""A newer LNPay: this one with one more migration."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ WINDOW = timedelta(minutes=10)
 
 @dataclass
 class Crowd:
-    """A world with many open invoices, in which every call to the provider is written down."""
+    """A world with many open invoices that records every call to the provider."""
 
     world: World
     invoices: list[StrikeInvoice] = field(default_factory=list)
@@ -96,12 +96,12 @@ class Crowd:
         return max((bisect_left(times, at + WINDOW) - first for first, at in enumerate(times)), default=0)
 
     def statuses(self) -> set[int]:
-        """Every status that the provider answered."""
+        """Every status with which the provider answered."""
         return {status for _, _, status in self.calls}
 
 
 def issue_of(theirs: StrikeInvoice, seconds: int) -> Issue:
-    """What we remember of a provider's invoice. The payment request of these is never read again."""
+    """The issue that LNPay stores for a provider's invoice. These payment requests are never read again."""
     return Issue(
         strike_invoice_id=theirs.invoice_id,
         bolt11="lnbc1",
@@ -116,7 +116,7 @@ def issue_of(theirs: StrikeInvoice, seconds: int) -> Issue:
 
 @pytest.fixture
 def make_crowd(make_world: Callable[..., World]) -> Callable[..., Crowd]:
-    """A crowd with an hour and a half to pay; production's rate limits are on."""
+    """A crowd with an hour and a half to pay, under production's rate limits."""
 
     def make(**config: Any) -> Crowd:
         return Crowd(make_world(config=SimulatorConfig(**config), time_offset_seconds=5_400))
@@ -125,7 +125,7 @@ def make_crowd(make_world: Callable[..., World]) -> Callable[..., Crowd]:
 
 
 def watch(crowd: Crowd, *, every_seconds: float, seconds: float) -> Iterator[int]:
-    """Make passes as `--watch` does. Gives the number of each pass before it is made."""
+    """Make passes as `--watch` does. Yields the number of each pass before it is made."""
     for number in range(int(seconds / every_seconds)):
         yield number
         main_pass(crowd.world.backend)

@@ -42,7 +42,7 @@ FATES = ("complete", "complete", "pending3", "pendingfail3", "fail")
 
 @dataclass
 class Fleet:
-    """Two servers and the three workers, as processes of their own, each restarted when it is killed."""
+    """Two servers and the three workers, each in its own process and restarted after it is killed."""
 
     provider_url: str
     database_url: str
@@ -66,7 +66,7 @@ class Fleet:
             self._spawn(name)
 
     def kill_one(self, rng: random.Random) -> None:
-        """Kill one of them, wherever it is, and start it again."""
+        """Kill one of them at a random moment, and start it again."""
         name = rng.choice(sorted(self.running))
         self._kill(name)
         self.kills[name] += 1
@@ -98,7 +98,7 @@ class Fleet:
 
 
 class Customers:
-    """Threads that buy and pay, each other one too late, until the time is over."""
+    """Threads that buy and pay, every second time too late, until time is up."""
 
     def __init__(self, simulator: Simulator, urls: list[str]) -> None:
         self.late: list[Sale] = []
@@ -109,12 +109,12 @@ class Customers:
         self._threads = [threading.Thread(target=self._buy, args=(number,), daemon=True) for number in range(2)]
 
     def start(self) -> None:
-        """Begin to buy."""
+        """Start buying."""
         for thread in self._threads:
             thread.start()
 
     def stop(self) -> None:
-        """End, with the purchase in hand."""
+        """Stop after the current purchase."""
         self._over.set()
         for thread in self._threads:
             thread.join(60)
@@ -145,7 +145,7 @@ class Customers:
             self._over.wait(rng.uniform(0.05, 0.3))
 
     def _order(self, rng: random.Random, name: str) -> Sale | None:
-        """Ask one server or the other, for the same order, until one answers."""
+        """Request the same order from either server, until one answers."""
         address = f"{rng.choice(FATES)}@customer{name}.example.com"
         body = {"amount_fiat": "12.34", "correlation_id": f"order-{name}", "ln_address": address}
         while not self._over.is_set():

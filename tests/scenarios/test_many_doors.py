@@ -1,4 +1,4 @@
-"""The same payments seen through every door at once: webhooks, each of them twice, and workers in other processes."""
+"""The same payments detected in every way at once: webhooks, each sent twice, and workers in other processes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def sell(url: str, count: int) -> dict[str, str]:
 
 
 def poll_until(poller: Backend, ending: threading.Event) -> None:
-    """Make one pass after the other, as a worker of another process."""
+    """Make one pass after another, as a worker in another process does."""
     while not ending.wait(0.1):
         main_pass(poller)
 
@@ -83,7 +83,7 @@ def send_webhooks_until(simulator: Simulator, ending: threading.Event) -> None:
 
 
 def ids_at_shop(simulator: Simulator) -> dict[str, set[str]]:
-    """The webhook-ids that the shop took, by the invoice each was about."""
+    """The webhook-ids that the shop accepted, by invoice."""
     found: dict[str, set[str]] = defaultdict(set)
     for delivery in simulator.shop.accepted():
         found[delivery.json()["data"]["invoice_id"]].add(delivery.headers["webhook-id"])

@@ -15,7 +15,7 @@ PASS_EVERY_SECONDS = 900
 
 
 def ids_tried(world: World) -> dict[str, set[str]]:
-    """The webhook-ids of every call to the shop, taken or not, by the invoice each was about."""
+    """The webhook-ids of every call to the shop, accepted or not, by invoice."""
     found: dict[str, set[str]] = defaultdict(set)
     for delivery in world.simulator.shop.deliveries:
         found[delivery.json()["data"]["invoice_id"]].add(delivery.headers["webhook-id"])
@@ -23,7 +23,7 @@ def ids_tried(world: World) -> dict[str, set[str]]:
 
 
 def let_pass(world: World, hours: float, *, restart_every_hours: float = 6) -> Iterator[timedelta]:
-    """Let time pass: a pass every quarter of an hour, a restart every few hours. Gives the time since the start."""
+    """Let time pass: a pass every quarter of an hour, a restart every few hours. Yields the time since the start."""
     start = world.simulator.clock.now()
     end = start + timedelta(hours=hours)
     restart_at = start

@@ -1,4 +1,4 @@
-"""A copy of the database goes on without any mark: a snapshot of the disk, a standby, the old server started again.
+"""A copy of the database is used without being marked: a disk snapshot, a standby, the old server started again.
 
 What the original has sent since is not sent again: the provider's ledger says so.
 """
@@ -349,7 +349,7 @@ class TestAPersonDecides:
 
 
 class TestWithoutACopy:
-    """What looks alike and is none."""
+    """What looks like a copy but is none."""
 
     def test_a_lost_answer_is_no_copy(self, world: World) -> None:
         owe(world)

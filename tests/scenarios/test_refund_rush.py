@@ -64,7 +64,7 @@ class Rush:
         ).status_code
 
     def send(self) -> None:
-        """What workers of two processes do, as long as there is something to do."""
+        """Send refunds as the workers of two processes do, until there is nothing left to send."""
         while any(sum(send_due_refunds(server.refund_sender).values()) for server in self.servers):
             pass
 
@@ -73,7 +73,7 @@ class Rush:
             return Counter(one.state for one in tx.refunds.in_states(list(RefundState), 1_000))
 
     def sent(self) -> int:
-        """By the provider's book."""
+        """According to the provider's ledger."""
         return sum(entry.sats for entry in self.simulator.ledger.entries if entry.kind == "out")
 
     def left(self) -> int:

@@ -1,4 +1,4 @@
-"""What a customer who paid too late lives to see: the money comes back once. The provider's ledger says how often."""
+"""A customer who pays too late is refunded once. The provider's ledger shows how often."""
 
 from __future__ import annotations
 

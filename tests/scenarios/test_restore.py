@@ -52,14 +52,14 @@ def keep_backup(world: World) -> None:
 
 
 def put_back(world: World, backup: Path) -> None:
-    """Everything ends, the backup becomes the database, a new process starts."""
+    """Stop everything, make the backup the database, start a new process."""
     world.backend.close()
     restore(backup, database_of(world), world.backend.clock())
     world.restart()
 
 
 def pay_late(world: World) -> Invoice:
-    """The customer pays too late, and we do not know it yet."""
+    """The customer pays too late, and LNPay does not know yet."""
     invoice = world.sell(ln_address="alice@example.com")
     world.pay(invoice, late_seconds=180)
     return invoice

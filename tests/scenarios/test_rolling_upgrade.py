@@ -38,7 +38,7 @@ def provider() -> Iterator[SandboxServer]:
 
 @contextmanager
 def customers_at(url: str) -> Iterator[list[str]]:
-    """Customers who order again and again. Gives the status, or the code, of each answer so far."""
+    """Customers who order again and again. Yields the status, or the code, of each answer so far."""
     statuses: list[str] = []
     leaving = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Secrets stay secret: a day of a shop with real processes, whose entire output is searched for them."""
+"""Secrets stay secret: the entire output of a day's processes is searched for them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ PROGRAMS = (
 
 
 class Shop:
-    """One LNPay in real processes, and all that they say."""
+    """One LNPay in real processes, and all their output."""
 
     def __init__(self, provider: SandboxServer, url: str, settings: dict[str, str], folder: Path) -> None:
         self.provider = provider
@@ -80,7 +80,7 @@ class Shop:
 
 
 def live_through_a_day(shop: Shop) -> None:
-    """Good payments and bad ones, strangers at every door, a shop that fails, and a look at everything."""
+    """Payments in time and late, unauthorised callers at every route, a failing shop, and every page and command."""
     shop.run("webhook_settings.py", "subscribe")
     shop.pay(shop.sell())
     shop.provider.simulator.shop.answer_with(500, 1)

@@ -22,7 +22,7 @@ TOO_LATE_SECONDS = 600
 
 
 class Operator:
-    """Someone with a browser, logged in to one server."""
+    """An operator with a browser, logged in to one server."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -34,7 +34,7 @@ class Operator:
         self._form_token = found[1]
 
     def press(self, invoice_id: str, action: str) -> str:
-        """Press a button. Gives what the next page says."""
+        """Press a button. Returns the message on the next page."""
         answer = self._session.post(
             f"{self._url}/admin/invoices/{invoice_id}/{action}", data={"form_token": self._form_token}, timeout=60
         )
