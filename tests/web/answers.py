@@ -1,4 +1,4 @@
-"""What the tests of all routes look for in an answer."""
+"""What the tests of all routes check in an answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NEVER_SHOWN = (
 
 
 def assert_error(answer: TestResponse, status: int, code: str) -> dict[str, str]:
-    """Check that an answer is an error in the one shape. Returns its `errors`: field to what is wrong with it."""
+    """Check that an answer is an error in the standard shape. Returns its `errors`, by field."""
     assert (answer.status_code, answer.mimetype) == (status, "application/json"), answer.text
     body = answer.get_json()
     assert body.keys() == {"status", "code", "message", "errors"}

@@ -1,4 +1,4 @@
-"""Bytes to a server and the answers from it: what an HTTP library would not let a test send."""
+"""Raw bytes to a server and its answers: requests that an HTTP library would refuse to send."""
 
 from __future__ import annotations
 

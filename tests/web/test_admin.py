@@ -1,4 +1,4 @@
-"""/admin: who gets in, what is shown, and that every button does what it says, once."""
+"""/admin: access, what is shown, and that every button does what it says, once."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def log_in(world: World, password: str = PASSWORD, client: FlaskClient | None = 
 
 
 def stranger(world: World) -> FlaskClient:
-    """A browser that has never been here."""
+    """A browser that has never visited before."""
     app: Flask = world.client.application
     return app.test_client()
 

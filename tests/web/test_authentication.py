@@ -1,4 +1,4 @@
-"""API keys over HTTP: what each opens, on every server, from the moment it exists until it is revoked."""
+"""API keys over HTTP: what each permits, on every server, from its creation to its revocation."""
 
 from __future__ import annotations
 

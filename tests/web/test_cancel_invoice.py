@@ -1,4 +1,4 @@
-"""POST /invoices/<id>/cancel: Strike decides, a payment that was quicker wins, and a lost answer loses nothing."""
+"""POST /invoices/<id>/cancel: Strike decides, a faster payment wins, and a lost answer loses nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CANCEL = "/v1/invoices/*/cancel"
 
 @pytest.fixture
 def shop(make_world: Callable[..., World]) -> World:
-    """A world whose shop hears of everything and whose cancelled invoices stay payable."""
+    """A world whose shop receives every event and whose cancelled invoices stay payable."""
     return make_world(config=SimulatorConfig(is_payable_after_cancel=True), delivery_events=ALL_EVENTS)
 
 
@@ -45,7 +45,7 @@ def at_strike(world: World, invoice: Invoice) -> str:
 
 
 def assert_conflict(answer: TestResponse, code: str) -> None:
-    """Check for a 409 that says how the invoice stands."""
+    """Check for a 409 with the state of the invoice."""
     body = answer.get_json()
     assert (answer.status_code, body["code"]) == (409, code)
     assert body["invoice_id"]

@@ -1,4 +1,4 @@
-"""Which client sent a request, also behind a proxy, and that no client can pose as another."""
+"""Identifying the client of a request, also behind a proxy; no client can pose as another."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ RETURN = "https://shop.example/?btcpay-settings-callback"
 
 
 def query(redirect: str | None = RETURN, permissions: list[str] | None = None, **more: str) -> str:
-    """What a plugin sends its operator with."""
+    """The query string of a plugin's link to LNPay."""
     fields = [("permissions", one) for one in (WOOCOMMERCE if permissions is None else permissions)]
     fields += [("applicationName", more.pop("name", "WooCommerce")), ("strict", more.pop("strict", "true"))]
     fields += [("selectiveStores", "true"), *more.items()]
@@ -40,12 +40,12 @@ def query(redirect: str | None = RETURN, permissions: list[str] | None = None, *
 
 
 def ask(world: World, text: str, client: FlaskClient | None = None) -> TestResponse:
-    """Follow the plugin's link, as a browser that is logged in."""
+    """Follow the plugin's link in a logged-in browser."""
     return follow(client or world.client, f"/api-keys/authorize?{text}")
 
 
 def follow(client: FlaskClient, path: str, **headers: str) -> TestResponse:
-    """What a browser shows in the end."""
+    """The page that a browser ends up on."""
     for _ in range(5):
         answer = client.get(path, headers={name.replace("_", "-"): value for name, value in headers.items()})
         if answer.status_code not in (302, 303):

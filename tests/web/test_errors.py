@@ -1,4 +1,4 @@
-"""Every error has one shape, and tells a stranger nothing of the inside."""
+"""Every error has the same shape and discloses no internals."""
 
 from __future__ import annotations
 

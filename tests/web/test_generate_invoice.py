@@ -1,4 +1,4 @@
-"""POST /generate-invoice: the answer an existing shop reads, and a clear refusal of everything else."""
+"""POST /generate-invoice: the answer that existing shops read, and clear refusals of everything else."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ class TestBadFields:
 
 
 class TestTexts:
-    """No text that a shop's products or orders may be called costs the sale."""
+    """No text in the name of a product or order prevents the sale."""
 
     @pytest.mark.parametrize(
         "text",
@@ -516,7 +516,7 @@ def pay_and_tell(world: World, invoice: Invoice, *, late_seconds: float = 0) -> 
 
 
 def conflict(answer: TestResponse, code: str) -> dict[str, Any]:
-    """Check that an answer is a 409 with `code`. Returns what it says about the invoice in the way."""
+    """Check that an answer is a 409 with `code`. Returns what it says about the conflicting invoice."""
     assert (answer.status_code, answer.get_json()["code"]) == (409, code), answer.text
     names = ("state", "invoice_id", "correlation_id", "checkout_url")
     return {name: answer.get_json()[name] for name in names}

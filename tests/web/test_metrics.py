@@ -1,4 +1,4 @@
-"""GET /metrics: what it shows, whom it tells, and what it never says."""
+"""GET /metrics: what it shows, who may read it, and what it never discloses."""
 
 from __future__ import annotations
 
@@ -230,7 +230,7 @@ class TestRequests:
 class TestWebhooks:
     @pytest.fixture
     def counted(self, world: World) -> Callable[[], dict[str, float]]:
-        """What has been counted, without what has not."""
+        """The counters that are not zero."""
 
         def outcomes() -> dict[str, float]:
             return {key[1]: n for key, n in scrape(world).items() if key[0] == "lnpay_webhook_events_total" and n}

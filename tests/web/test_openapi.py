@@ -1,4 +1,4 @@
-"""The document and the page about the API: they say what the code does, all of it and nothing else."""
+"""The API document and its page: they describe all that the code does, and nothing else."""
 
 from __future__ import annotations
 

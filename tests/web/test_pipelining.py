@@ -1,4 +1,4 @@
-"""Several requests on one connection without waiting for the answers: each is answered, in order, and nothing stays."""
+"""Pipelined requests on one connection: each is answered, in order, and no connection leaks."""
 
 from __future__ import annotations
 

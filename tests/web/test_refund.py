@@ -1,4 +1,4 @@
-"""GET and POST /refund/<token>: where the money is, and where it should go."""
+"""GET and POST /refund/<token>: the refund's status, and the customer's address."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_the_shops_answer_tells_the_state_and_keeps_the_token(world: World) -> N
 
 
 class TestFloodsOfOneClient:
-    """Links that are made up, or many real ones, from one address; a trusted proxy names the others."""
+    """Invented links, or many real ones, from one address; a trusted proxy distinguishes the others."""
 
     def post(self, world: World, path: str, client: str, address: str = ADDRESS) -> int:
         answer = world.client.post(path, data={"ln_address": address}, headers={"X-Forwarded-For": client})

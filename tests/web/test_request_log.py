@@ -1,4 +1,4 @@
-"""Every request has an id, in its answer and its log lines, and one quiet line of its own."""
+"""Every request has an id, in its answer and log lines, and one debug log line."""
 
 from __future__ import annotations
 

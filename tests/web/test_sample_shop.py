@@ -1,4 +1,4 @@
-"""A shop of the first days, over real HTTP: it knows four fields of a request, a few of the answer, and one webhook.
+"""An early shop, over real HTTP: it knows four fields of the request, a few of the answer, and one webhook.
 
 It is written after the public sample shop's contract: the customer's page posts an order to the shop; the shop posts it
 on, shows the picture, amount and time of the answer, and asks itself whether its webhook was called for the invoice.
@@ -61,7 +61,7 @@ class OldShop:
         )
 
     def webhook(self) -> ResponseReturnValue:
-        """Believe what is posted, like the sample."""
+        """Trust what is posted, like the sample."""
         told = request.get_json()
         if not told or "invoice" not in told:
             return jsonify(status="error"), 400
@@ -71,7 +71,7 @@ class OldShop:
         return jsonify(status="success")
 
     def check(self) -> ResponseReturnValue:
-        """What the customer's page asks every few seconds."""
+        """Answer what the customer's page polls every few seconds."""
         return jsonify(success=self.is_paid.get(request.args["invoice"], False))
 
     def order(self, **changes: str) -> requests.Response:

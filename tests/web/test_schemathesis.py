@@ -1,4 +1,4 @@
-"""Schemathesis reads /openapi.json and tries to catch us at breaking it: every check of its, every phase."""
+"""Schemathesis reads /openapi.json and looks for violations: all checks, all phases."""
 
 from __future__ import annotations
 

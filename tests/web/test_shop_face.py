@@ -1,4 +1,4 @@
-"""The shop's face on the pages that customers see, and the page at /."""
+"""The shop's branding on the customer's pages, and the page at /."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def cache(world: World, seconds: Seconds) -> StatusCache:
 
 @pytest.fixture
 def queries(world: World) -> list[str]:
-    """Every statement that the database is given from now on."""
+    """Record every SQL statement from now on."""
     seen: list[str] = []
     event.listen(world.backend.repository.engine, "before_cursor_execute", lambda *given: seen.append(given[2]))
     return seen
@@ -59,7 +59,7 @@ def learn(world: World, invoice: Invoice) -> None:
 
 
 def said(world: World, invoice: Invoice) -> dict[str, Any]:
-    """The status as a customer sees it who has just opened the page."""
+    """The status shown to a customer who has just opened the page."""
     fresh = StatusCache(world.backend.repository, world.backend.clock)
     answer = fresh.answer(invoice.token)
     assert answer is not None

@@ -1,4 +1,4 @@
-"""A server that stops answers every request that has reached its machine."""
+"""A stopping server answers every request that has reached its machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""POST /webhook: the provider's door. Nothing is believed but that something may have changed."""
+"""POST /webhook: a call is only trusted to say that something may have changed."""
 
 from __future__ import annotations
 
@@ -248,7 +248,7 @@ LIMIT_BYTES = 64 * 1024
 
 
 def padded(size: int) -> bytes:
-    """A valid event about nothing of ours, of exactly so many bytes."""
+    """A valid event about an unknown object, of exactly this many bytes."""
     start, end = b'{"eventType": "invoice.updated", "data": {"entityId": "' + OTHERS_ID.encode() + b'"}, "x": "', b'"}'
     return start + b"x" * (size - len(start) - len(end)) + end
 
@@ -296,7 +296,7 @@ ODD_BODIES: dict[str, tuple[bytes, int]] = {
 
 
 class TestOddBodies:
-    """Signed, as by a provider that has changed, or by a thief of the secret."""
+    """Correctly signed bodies, as from a changed provider or a stolen secret."""
 
     @pytest.mark.parametrize(("body", "status"), ODD_BODIES.values(), ids=ODD_BODIES)
     def test_garbage_costs_no_call_and_no_payment(self, world: World, body: bytes, status: int) -> None:

@@ -1,4 +1,4 @@
-"""Webhook endpoints that a shop sets with its key, and messages that it asks for again."""
+"""Webhook endpoints that a shop creates with its key, and redelivery of messages."""
 
 from __future__ import annotations
 
