@@ -86,7 +86,7 @@ class TestTheAnswer:
         assert data["checkout_url"].startswith("http://localhost/checkout/")
         assert (page.status_code, page.mimetype) == (200, "text/html")
 
-    def test_the_checkout_url_is_where_the_world_reaches_us(self, make_world: Callable[..., World]) -> None:
+    def test_the_checkout_url_uses_the_public_address(self, make_world: Callable[..., World]) -> None:
         world = make_world(webhook_url="https://pay.shop.example/webhook")
 
         assert world.ask().get_json()["data"]["checkout_url"].startswith("https://pay.shop.example/checkout/")
@@ -96,12 +96,12 @@ class TestTheAnswer:
 
         assert first.get_json() == again.get_json()
 
-    def test_orders_without_an_id_are_each_another(self, world: World) -> None:
+    def test_each_order_without_an_id_is_a_new_invoice(self, world: World) -> None:
         ids = {world.ask().get_json()["data"]["invoice"]["invoiceId"] for _ in range(3)}
 
         assert len(ids) == 3
 
-    def test_an_answer_is_never_kept_by_a_cache(self, world: World) -> None:
+    def test_an_answer_is_never_cached(self, world: World) -> None:
         assert world.ask().headers["Cache-Control"] == "no-store"
 
     @pytest.mark.parametrize(
@@ -117,14 +117,14 @@ class TestTheAnswer:
     @pytest.mark.parametrize(
         "text", ["Grüße, 你好 🍕", "<script>alert(1)</script>", "' OR 1=1 --", "x" * 200, "%s {0}"]
     )
-    def test_a_description_is_passed_on_as_it_is(self, world: World, text: str) -> None:
+    def test_a_description_is_passed_on_unchanged(self, world: World, text: str) -> None:
         data = world.ask(description=text, correlation_id=text[:40]).get_json()["data"]
 
         assert (data["invoice"]["description"], data["invoice"]["correlationId"]) == (text, text[:40])
 
     @pytest.mark.parametrize("name", ["ln_address", "description", "correlation_id"])
     @pytest.mark.parametrize("nothing", [None, ""])
-    def test_an_empty_field_is_an_absent_one(self, world: World, name: str, nothing: str | None) -> None:
+    def test_an_empty_field_counts_as_absent(self, world: World, name: str, nothing: str | None) -> None:
         answer = world.ask(**{name: nothing})
 
         assert answer.status_code == 200
@@ -136,14 +136,14 @@ class TestRefundAddresses:
         "address",
         ["alice@example.com", "lightning:Alice@Example.com", "LNURL1DP68GURN8GHJ7URP0YHX27RPD4CXCEF0WQ7X0SKT"],
     )
-    def test_an_address_that_can_be_one_is_no_reason_to_warn(self, world: World, address: str) -> None:
+    def test_a_valid_address_causes_no_warning(self, world: World, address: str) -> None:
         assert "warnings" not in world.ask(ln_address=address).get_json()["data"]
 
     @pytest.mark.parametrize(
         "address",
         ["your_lightning_address", "alice@", "@example.com", "alice", "a b@c.de", "x" * 5000, "a\x00@b.de", "<>"],
     )
-    def test_one_that_cannot_be_one_never_costs_the_sale(self, world: World, address: str) -> None:
+    def test_an_invalid_address_never_prevents_the_sale(self, world: World, address: str) -> None:
         answer = world.ask(ln_address=address)
 
         (warning,) = answer.get_json()["data"]["warnings"]
@@ -177,11 +177,11 @@ class TestBadAmounts:
         assert (world.count_rows(), world.calls("POST")) == (0, [])
 
     @pytest.mark.parametrize("amount", BAD_AMOUNTS[:24], ids=lambda amount: ascii(amount)[:30])
-    def test_the_error_has_the_one_shape(self, world: World, amount: object) -> None:
+    def test_the_error_has_the_standard_shape(self, world: World, amount: object) -> None:
         assert_error(post(world, json.dumps({"amount_fiat": amount})), 400, "invalid_request")
 
     @pytest.mark.parametrize("number", ["1e99999999999999999999", "-1e99999999999999999999", "1e-99999999999999999999"])
-    def test_a_number_beyond_all_numbers_is_a_400(self, world: World, number: str) -> None:
+    def test_a_number_out_of_range_is_a_400(self, world: World, number: str) -> None:
         answer = post(world, f'{{"amount_fiat": {number}}}')
 
         assert_error(answer, 400, "invalid_json")
@@ -243,7 +243,7 @@ class TestBadFields:
         assert (world.count_rows(), world.calls()) == (0, [])
 
     @pytest.mark.parametrize("number", ["1042.5", "1042.0", "1e3", "true"])
-    def test_an_id_that_is_no_whole_number_says_what_is_taken(self, world: World, number: str) -> None:
+    def test_an_id_that_is_not_a_whole_number_says_what_is_accepted(self, world: World, number: str) -> None:
         answer = post(world, f'{{"amount_fiat": "5.00", "correlation_id": {number}}}')
 
         assert assert_error(answer, 400, "invalid_request") == {"correlation_id": "must be a string, or a whole number"}
@@ -270,10 +270,10 @@ class TestBadFields:
 
         assert assert_error(answer, 400, "invalid_request").keys() == {"amount_fiat", "description", "extra"}
 
-    def test_a_field_whose_name_is_no_text_is_a_400(self, world: World) -> None:
+    def test_a_field_name_with_a_lone_surrogate_is_a_400(self, world: World) -> None:
         assert_error(post(world, r'{"amount_fiat": "5.00", "\ud800": 1}'), 400, "invalid_request")
 
-    def test_of_a_field_that_is_given_twice_the_last_counts(self, world: World) -> None:
+    def test_the_last_value_of_a_repeated_field_counts(self, world: World) -> None:
         assert post(world, '{"amount_fiat": "x", "amount_fiat": "5.00"}').status_code == 200
 
 
@@ -310,13 +310,13 @@ class TestTexts:
         assert answer.status_code == 200, answer.text
 
     @pytest.mark.parametrize(("number", "text"), [(1042, "1042"), (0, "0"), (-7, "-7"), (10**39, "1" + "0" * 39)])
-    def test_a_whole_number_is_an_id_as_its_digits(self, world: World, number: int, text: str) -> None:
+    def test_a_whole_number_is_accepted_as_an_id(self, world: World, number: int, text: str) -> None:
         invoice = world.sell(correlation_id=number, order_id=number)
 
         assert (invoice.correlation_id, invoice.order_id) == (text, text)
         assert world.sell(correlation_id=text) == invoice
 
-    def test_half_a_character_in_an_address_does_not_cost_the_sale(self, world: World) -> None:
+    def test_a_lone_surrogate_in_an_address_does_not_prevent_the_sale(self, world: World) -> None:
         answer = world.ask(ln_address="alice\ud83d@example.com")
 
         assert answer.status_code == 200
@@ -335,7 +335,7 @@ class TestBadBodies:
         ],
         ids=lambda body: ascii(body)[:30],
     )  # fmt: skip
-    def test_what_is_no_json_object_is_a_400(self, world: World, body: bytes) -> None:
+    def test_a_body_that_is_not_a_json_object_is_a_400(self, world: World, body: bytes) -> None:
         assert_error(post(world, body), 400, "invalid_json")
         assert (world.count_rows(), world.calls()) == (0, [])
 
@@ -410,7 +410,7 @@ class TestConflicts:
             assert not re.search(r"another attempt|new correlation_id", answer.get_json()["message"])
 
     @pytest.mark.parametrize("has_pass", [False, True])
-    def test_an_order_whose_time_is_over_is_a_409(self, world: World, has_pass: bool) -> None:
+    def test_an_expired_order_is_a_409(self, world: World, has_pass: bool) -> None:
         invoice = world.sell(correlation_id="order-1")
         world.wait(300)
         if has_pass:
@@ -426,7 +426,7 @@ class TestConflicts:
 
         assert conflict(world.ask(correlation_id="order-1"), "paid_late")["state"] == "paid_late"
 
-    def test_a_late_payment_that_may_yet_be_accepted_is_no_reason_to_sell_again(self, world: World) -> None:
+    def test_an_undecided_late_payment_does_not_suggest_selling_again(self, world: World) -> None:
         world.restart(late_payments=LatePayments.HOLD)
         invoice = world.sell(correlation_id="order-1")
         pay_and_tell(world, invoice, late_seconds=200)
@@ -441,7 +441,7 @@ class TestConflicts:
         assert ["do not sell the order again" in one.get_json()["message"] for one in undecided] == [True, True]
         assert ["is, or will be, refunded" in one.get_json()["message"] for one in decided] == [True, True]
 
-    def test_a_payment_that_is_not_final_is_waited_for(self, world: World) -> None:
+    def test_an_order_with_a_pending_payment_is_not_sold_again(self, world: World) -> None:
         invoice = world.sell(correlation_id="order-1")
         world.simulator.invoices.by_id[invoice.strike_invoice_id].state = "PENDING"
         reconcile_invoice(world.backend.settlement, invoice.strike_invoice_id)
@@ -451,7 +451,7 @@ class TestConflicts:
         world.wait(300)
         assert conflict(world.ask(correlation_id="order-1"), "payment_pending")["state"] == "expired"
 
-    def test_an_open_invoice_over_another_amount_is_a_409(self, world: World) -> None:
+    def test_an_open_invoice_of_a_different_amount_is_a_409(self, world: World) -> None:
         invoice = world.sell(correlation_id="order-1")
 
         answer = world.ask(correlation_id="order-1", amount_fiat="99")
@@ -497,7 +497,7 @@ class TestAttempts:
         pay_and_tell(world, first)
         conflict(world.ask(correlation_id="4001-2", order_id="4001"), "already_paid")
 
-    def test_an_order_id_that_is_the_correlation_id_says_nothing_new(self, world: World) -> None:
+    def test_an_order_id_equal_to_the_correlation_id_is_ignored(self, world: World) -> None:
         first = world.ask(correlation_id="order-1")
 
         assert world.ask(correlation_id="order-1", order_id="order-1").get_json() == first.get_json()
@@ -537,7 +537,7 @@ class TestProviderTrouble:
         ],
         ids=lambda value: str(value.get("status", value["kind"])) if isinstance(value, dict) else "",
     )
-    def test_what_the_provider_says_stays_inside(
+    def test_the_providers_message_is_not_disclosed(
         self, world: World, fault: dict[str, Any], status: int, code: str
     ) -> None:
         world.fault("POST", "/v1/invoices", **fault)
@@ -564,7 +564,7 @@ class TestProviderTrouble:
 
         assert_error(world.ask(), 502, "provider_rejected")
 
-    def test_a_payment_request_over_another_amount_is_a_502(self, world: World) -> None:
+    def test_a_payment_request_of_a_different_amount_is_a_502(self, world: World) -> None:
         other = world.sell(amount_fiat="99.00").issue.bolt11
         world.fault("POST", "/v1/invoices/*/quote", "field_changed", field="lnInvoice", value=other)
 
@@ -587,7 +587,7 @@ class TestApiKeys:
             f"TOKEN {KEY}",
         ],
     )
-    def test_a_right_key_opens(self, locked: World, header: str) -> None:
+    def test_a_valid_key_is_accepted(self, locked: World, header: str) -> None:
         answer = locked.client.post(
             "/generate-invoice", json={"amount_fiat": "5.00"}, headers={"Authorization": header}
         )
@@ -659,7 +659,7 @@ class TestOrigins:
         assert_error(answer, 401, "unauthorized")
         assert answer.headers["Access-Control-Allow-Origin"] == "https://shop.example"
 
-    def test_pages_of_the_customer_are_for_no_other_origin(self, shop: World) -> None:
+    def test_the_customers_pages_allow_no_other_origin(self, shop: World) -> None:
         answer = shop.client.get("/checkout/unknown", headers={"Origin": "https://shop.example"})
 
         assert "Access-Control-Allow-Origin" not in answer.headers
@@ -688,7 +688,7 @@ BODIES = st.fixed_dictionaries(
 class TestFuzz:
     @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(body=BODIES | st.dictionaries(FIELDS | ANY_TEXT, ANY_JSON, max_size=4) | ANY_JSON)
-    def test_no_json_leads_to_more_than_a_refusal(self, world: World, body: object) -> None:
+    def test_any_json_is_at_most_refused(self, world: World, body: object) -> None:
         answer = post(world, json.dumps(body))
 
         assert answer.status_code in (200, 400, 409, 413), answer.text
@@ -696,7 +696,7 @@ class TestFuzz:
 
     @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(body=st.binary(max_size=200))
-    def test_no_bytes_lead_to_more_than_a_refusal(self, world: World, body: bytes) -> None:
+    def test_any_bytes_are_at_most_refused(self, world: World, body: bytes) -> None:
         answer = post(world, body)
 
         assert answer.status_code in (200, 400)

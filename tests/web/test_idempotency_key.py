@@ -42,13 +42,13 @@ class TestIdempotencyKey:
 
         assert (answer.status_code, answer.get_json()["code"]) == (409, "idempotency_key_reused")
 
-    def test_a_correlation_id_counts_rather_than_the_key(self, world: World) -> None:
+    def test_a_correlation_id_takes_precedence_over_the_key(self, world: World) -> None:
         first = invoice_id(ask(world, "k-1", correlation_id="order-1"))
 
         assert invoice_id(ask(world, "k-2", correlation_id="order-1")) == first
         assert invoice_id(ask(world, "k-1")) != first
 
-    def test_a_key_and_a_correlation_id_of_the_same_text_are_two_things(self, world: World) -> None:
+    def test_a_key_and_an_equal_correlation_id_are_distinct(self, world: World) -> None:
         assert invoice_id(ask(world, "same")) != invoice_id(ask(world, None, correlation_id="same"))
 
     def test_shops_with_api_keys_of_their_own_may_use_the_same_key(self, world: World) -> None:
@@ -77,7 +77,7 @@ class TestIdempotencyKey:
         assert len(world.simulator.invoices.by_id) == 1
 
     @pytest.mark.parametrize("key", ["", "x" * 256, "a b", "é"])
-    def test_what_cannot_be_a_key_is_a_400(self, world: World, key: str) -> None:
+    def test_an_invalid_key_is_a_400(self, world: World, key: str) -> None:
         assert "Idempotency-Key" in assert_error(ask(world, key), 400, "invalid_request")
 
     def test_the_longest_key_is_taken(self, world: World) -> None:
@@ -110,7 +110,7 @@ class TestCurrencyAndTime:
         assert ("1 bitcoin =" in page) == (currency == "jpy")
 
     @pytest.mark.parametrize("seconds", [30, 900, 3_600, 600.0])
-    def test_its_time_to_pay_is_the_one_asked_for(self, world: World, seconds: float) -> None:
+    def test_its_expiry_is_the_requested_one(self, world: World, seconds: float) -> None:
         data = ask(world, None, expires_in=seconds).get_json()["data"]
 
         length = datetime.fromisoformat(data["expiration_time"]) - datetime.fromisoformat(data["invoice"]["created"])

@@ -55,7 +55,7 @@ class TestPages:
         assert [names(one) for one in (first, second, third)] == [["i-4", "i-3"], ["i-2", "i-1"], ["i-0"]]
         assert third["next_cursor"] is None
 
-    def test_what_is_sold_meanwhile_moves_no_page(self, world: World) -> None:
+    def test_new_invoices_do_not_shift_the_pages(self, world: World) -> None:
         sell(world, 0, 1, 2)
         first = page(world, limit=2)
         sell(world, 3, 4)
@@ -81,7 +81,7 @@ class TestPages:
 
 
 class TestFilters:
-    def test_each_of_them_holds(self, world: World) -> None:
+    def test_each_filter_applies(self, world: World) -> None:
         sell(world, 0, 1, order_id="order-1")
         world.wait(200)
         expired_pass(world.backend)
@@ -103,7 +103,7 @@ class TestFilters:
         assert page(world, correlation_id="i-0")["state"] == "unpaid"
         assert page(world, order_id="order-1").keys() == {"order_id", "invoices"}
 
-    def test_names_that_no_database_takes_find_nothing(self, world: World) -> None:
+    def test_ids_that_no_database_can_store_find_nothing(self, world: World) -> None:
         assert page(world, correlation_id="a\0", limit=1)["invoices"] == []
 
 
@@ -153,7 +153,7 @@ def test_a_parameter_that_the_list_does_not_have_is_refused(make_world: Callable
     }
 
 
-def test_a_parameter_that_is_given_twice_is_refused(make_world: Callable[..., World]) -> None:
+def test_a_repeated_parameter_is_refused(make_world: Callable[..., World]) -> None:
     answer = make_world().client.get("/invoices?state=settled&state=expired")
 
     assert assert_error(answer, 400, "invalid_request") == {"state": "is given more than once"}

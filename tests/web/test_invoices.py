@@ -89,7 +89,7 @@ class TestTheState:
             "refund": None,
         }
 
-    def test_a_settled_invoice_whose_shop_is_not_told_yet(self, world: World) -> None:
+    def test_a_settled_invoice_whose_shop_is_not_yet_notified(self, world: World) -> None:
         invoice = world.sell()
         settle(world, invoice)
 
@@ -99,7 +99,7 @@ class TestTheState:
         assert told["delivery"] == {"state": "pending", "attempts": 0}
 
     @pytest.mark.parametrize(("status", "wanted"), [(200, "delivered"), (500, "pending"), (410, "abandoned")])
-    def test_how_telling_the_shop_went(self, world: World, status: int, wanted: str) -> None:
+    def test_the_outcome_of_the_delivery(self, world: World, status: int, wanted: str) -> None:
         invoice = world.sell()
         settle(world, invoice)
         world.simulator.shop.answer_with(status)
@@ -134,7 +134,7 @@ class TestTheState:
 
         assert answer.headers["Cache-Control"] == "no-store"
 
-    def test_asking_changes_nothing_and_makes_no_call(self, world: World) -> None:
+    def test_a_read_changes_nothing_and_makes_no_call(self, world: World) -> None:
         invoice = world.sell()
         made = len(world.calls())
 
@@ -155,7 +155,7 @@ class TestPictures:
         (code,) = zxingcpp.read_barcodes(Image.open(io.BytesIO(answer.data)))
         assert code.text.lower() == f"lightning:{invoice.issue.bolt11}".lower()
 
-    def test_the_svg_is_a_drawing_and_nothing_that_runs(self, world: World) -> None:
+    def test_the_svg_contains_no_script(self, world: World) -> None:
         invoice = world.sell()
 
         answer = world.client.get(f"/invoices/{invoice.strike_invoice_id}/qr.svg")
@@ -190,7 +190,7 @@ class TestUnknownIds:
         assert "X-Bad" not in answer.headers
 
     @pytest.mark.parametrize("name", ["token", "correlation_id"])
-    def test_other_names_of_an_invoice_do_not_find_it(self, world: World, name: str) -> None:
+    def test_other_ids_of_an_invoice_do_not_find_it(self, world: World, name: str) -> None:
         invoice = world.sell(correlation_id="order-1")
 
         assert_error(world.client.get(f"/invoices/{getattr(invoice, name)}"), 404, "not_found")
@@ -229,7 +229,7 @@ class TestFinding:
     def test_an_order_that_is_not_known_has_no_attempts(self, world: World) -> None:
         assert self.find(world, order_id="x").get_json() == {"order_id": "x", "invoices": []}
 
-    def test_both_names_must_fit(self, world: World) -> None:
+    def test_both_ids_must_match(self, world: World) -> None:
         invoice = world.sell(correlation_id="1042-1", order_id="1042")
 
         assert self.find(world, correlation_id="1042-1", order_id="1042").get_json() == state(world, invoice)

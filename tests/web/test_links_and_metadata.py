@@ -81,7 +81,7 @@ class TestLinks:
             customer_link(link)
 
     @given(st.text(max_size=40), st.sampled_from(["", "https://", "http://", "https://shop.example"]))
-    def test_no_text_is_taken_for_a_link_of_another_kind(self, text: str, start: str) -> None:
+    def test_no_text_passes_as_another_kind_of_link(self, text: str, start: str) -> None:
         try:
             link = customer_link(start + text)
         except ValueError:
@@ -142,7 +142,7 @@ class TestMetadata:
         metadata = world.invoice(made["data"]["invoice"]["invoiceId"]).order.metadata
         assert metadata == {"price": "0.10", "id": "12345678901234567890"}
 
-    def test_as_much_as_is_allowed_is_taken(self, world: World) -> None:
+    def test_metadata_at_the_limit_is_accepted(self, world: World) -> None:
         metadata = {f"{number:040}": "x" * 150 for number in range(20)}
 
         assert data_of(world, metadata=metadata)["metadata"] == metadata
@@ -183,7 +183,7 @@ class TestTheSameRequest:
         "metadata": {"a": "1", "b": "2"},
     }
 
-    def test_asked_again_it_gives_the_same_invoice(self, world: World) -> None:
+    def test_a_repeat_returns_the_same_invoice(self, world: World) -> None:
         first = world.sell(**self.ADDED)
         world.restart()
 

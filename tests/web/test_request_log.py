@@ -29,7 +29,7 @@ class TestId:
         assert id_of(world, **{"X-Request-Id": given}) == given
 
     @pytest.mark.parametrize("given", ["", "x" * 65, "two words", "a=b", "<b>", "ä", "a\tb", "a,b"])
-    def test_one_that_could_be_misread_is_not_taken(self, world: World, given: str) -> None:
+    def test_an_ambiguous_id_is_not_accepted(self, world: World, given: str) -> None:
         assert re.fullmatch(r"[0-9a-f]{32}", id_of(world, **{"X-Request-Id": given}))
 
     @pytest.mark.parametrize("path", ["/nothing", "/invoices/unknown", "/generate-invoice"])
@@ -67,7 +67,7 @@ class TestId:
 
 
 class TestLine:
-    def test_it_is_heard_at_debug_and_names_the_route_not_the_path(
+    def test_it_is_logged_at_debug_and_names_the_route_not_the_path(
         self, world: World, caplog: pytest.LogCaptureFixture
     ) -> None:
         invoice = world.sell()

@@ -131,13 +131,11 @@ def test_a_late_payment_is_never_told_as_paid(shop: OldShop, sandbox: RunningSan
     assert not shop.shows_paid(shown["invoice"])
 
 
-def test_the_placeholder_address_of_the_first_versions_curl_costs_no_sale(
-    shop: OldShop, sandbox: RunningSandbox
-) -> None:
+def test_the_placeholder_address_of_the_first_version_prevents_no_sale(shop: OldShop, sandbox: RunningSandbox) -> None:
     shown = shop.order(correlation_id="order-placeholder", ln_address="refund ln address here")
 
     assert shown.status_code == 200
 
 
-def test_an_amount_that_is_none_is_an_error_that_the_shop_can_show(shop: OldShop, sandbox: RunningSandbox) -> None:
+def test_an_invalid_amount_is_an_error_that_the_shop_can_show(shop: OldShop, sandbox: RunningSandbox) -> None:
     assert shop.order(correlation_id="order-bad", amount_fiat="-1").status_code == 500

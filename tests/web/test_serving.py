@@ -13,7 +13,7 @@ from tests.world import World
 
 
 @pytest.mark.parametrize("keeps_connection", [True, False])
-def test_what_the_board_knows_is_answered_by_the_loop(world: World, keeps_connection: bool) -> None:
+def test_a_cached_status_is_answered_by_the_loop(world: World, keeps_connection: bool) -> None:
     invoice = world.sell()
     with serving(world) as live, requests.Session() as session:
         session.headers["Connection"] = "keep-alive" if keeps_connection else "close"
@@ -46,7 +46,7 @@ def test_a_page_that_asks_again_and_again_keeps_its_connection(world: World) -> 
 
 
 @pytest.mark.parametrize(("version", "headers"), [("HTTP/1.1", {"Connection": "close"}), ("HTTP/1.0", {})])
-def test_who_wants_the_connection_closed_gets_it_closed(world: World, version: str, headers: dict[str, str]) -> None:
+def test_a_connection_is_closed_on_request(world: World, version: str, headers: dict[str, str]) -> None:
     path = f"/checkout/{world.sell().token}/status"
     with serving(world) as live, closing(http.client.HTTPConnection("127.0.0.1", live.port)) as connection:
         etag = ask(connection, path).headers["ETag"]

@@ -44,7 +44,7 @@ def test_without_settings_nothing_is_added(world: World) -> None:
         assert 'class="shop"' not in page
 
 
-def test_the_logo_is_served_as_what_it_is(shop: World) -> None:
+def test_the_logo_is_served_with_its_content_type(shop: World) -> None:
     answer = shop.client.get("/static/shop/logo")
 
     assert (answer.status_code, answer.mimetype, answer.data) == (200, "image/png", PNG.content)
@@ -108,7 +108,7 @@ def test_where_the_customer_pays_only_the_order_is_added(world: World) -> None:
     assert '<p class="about"><bdi>#1001</bdi></p>' in page
 
 
-def test_a_name_that_lnpay_made_up_is_not_shown(world: World) -> None:
+def test_a_generated_order_id_is_not_shown(world: World) -> None:
     page = world.client.get(f"/checkout/{world.sell().token}", headers=HTML).text
 
     assert 'class="about"' not in page

@@ -131,7 +131,7 @@ class TestHowItAnswers:
         assert len(by_flask.data) < 120
 
     @pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}'])
-    def test_who_knows_it_gets_no_body(self, world: World, form: str) -> None:
+    def test_an_unchanged_status_has_no_body(self, world: World, form: str) -> None:
         invoice = world.sell()
         path = f"/checkout/{invoice.token}/status"
         etag = world.client.get(path).headers["ETag"]
@@ -159,7 +159,7 @@ class TestHowItAnswers:
         assert_error(world.client.post("/checkout/x/status"), 405, "method_not_allowed")
 
 
-class TestTheBoard:
+class TestTheCache:
     def test_a_fresh_entry_is_not_read_again(self, world: World, cache: StatusCache, queries: list[str]) -> None:
         invoice = world.sell()
         cache.answer(invoice.token)
@@ -198,7 +198,7 @@ class TestTheBoard:
         assert answer is not None
         assert b'"paid"' in answer.body
 
-    def test_while_one_looks_the_others_get_what_is_not_old(
+    def test_during_a_refresh_other_pages_get_the_cached_status(
         self, world: World, cache: StatusCache, seconds: Seconds, queries: list[str]
     ) -> None:
         invoice = world.sell()

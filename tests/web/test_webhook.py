@@ -84,7 +84,7 @@ class TestSettling:
         assert len(world.deliveries(invoice)) == 1
 
     @pytest.mark.parametrize("kind", ["webhook_duplicate", "webhook_delay", "webhook_reorder", "webhook_forge"])
-    def test_duplicated_delayed_reordered_and_forged_calls_settle_once(self, world: World, kind: str) -> None:
+    def test_duplicate_delayed_reordered_and_forged_calls_settle_once(self, world: World, kind: str) -> None:
         world.subscribe()
         world.fault("POST", "*", kind, times=None, seconds=7)
         invoices = [world.sell() for _ in range(3)]
@@ -99,7 +99,7 @@ class TestSettling:
         assert [len(world.deliveries(invoice)) for invoice in invoices] == [1, 1, 1]
         assert set(statuses) == ({200, 401} if kind == "webhook_forge" else {200})
 
-    def test_lower_case_signatures_are_as_good(self, make_world: Callable[..., World]) -> None:
+    def test_lower_case_signatures_are_accepted(self, make_world: Callable[..., World]) -> None:
         world = make_world(config=SimulatorConfig(signature_case="lower"))
         world.subscribe()
         invoice = world.sell()
@@ -108,7 +108,7 @@ class TestSettling:
         assert world.pump()[-1] == 200
         assert state(world, invoice) is InvoiceState.SETTLED
 
-    def test_a_body_that_claims_a_payment_is_not_believed(self, world: World) -> None:
+    def test_a_body_that_claims_a_payment_is_not_trusted(self, world: World) -> None:
         invoice = world.sell()
         claim = {"entityId": invoice.strike_invoice_id, "state": "PAID", "changes": ["state"]}
 
@@ -175,7 +175,7 @@ class TestSignatures:
 
         assert send(world, body, signature(body)).status_code == 200
 
-    def test_while_secrets_are_exchanged_the_old_one_is_taken_too(self, make_world: Callable[..., World]) -> None:
+    def test_during_a_secret_rotation_the_old_one_is_accepted_too(self, make_world: Callable[..., World]) -> None:
         world = make_world(webhook_secret="the-new-secret", webhook_secret_old="the-old-secret")
         body = b"{}"
 
@@ -217,7 +217,7 @@ class TestOtherEvents:
         ],
         ids=lambda event: ascii(event)[:60],
     )  # fmt: skip
-    def test_what_does_not_concern_us_is_acknowledged(self, world: World, event: object) -> None:
+    def test_events_about_other_objects_are_acknowledged(self, world: World, event: object) -> None:
         answer = signed(world, event)
 
         assert (answer.status_code, answer.get_json()) == (200, {"status": "success", "outcome": "ignored"})
@@ -231,7 +231,7 @@ class TestOtherEvents:
         assert world.calls("GET /v1/invoices") == []
 
     @pytest.mark.parametrize("body", [b"", b"null", b"[]", b'"x"', b"not json", b"[" * 60_000, b"\xff", b"9" * 5_000])
-    def test_what_is_no_event_is_a_400(self, world: World, body: bytes) -> None:
+    def test_a_body_that_is_not_an_event_is_a_400(self, world: World, body: bytes) -> None:
         assert_error(signed(world, body), 400, "invalid_request")
 
     def test_a_body_that_is_too_large_is_a_413(self, world: World) -> None:
@@ -352,7 +352,7 @@ class TestProviderTrouble:
         ],
         ids=lambda fault: f"{fault['kind']}-{fault.get('status', '')}",
     )  # fmt: skip
-    def test_what_cannot_be_done_now_is_asked_to_be_repeated(self, world: World, fault: dict[str, Any]) -> None:
+    def test_an_event_that_cannot_be_processed_now_is_to_be_repeated(self, world: World, fault: dict[str, Any]) -> None:
         world.subscribe()
         invoice = world.sell()
         world.pump()
@@ -371,7 +371,7 @@ class TestProviderTrouble:
         assert_error(signed(world, updated(invoice)), 503, "provider_unavailable")
 
     @pytest.mark.parametrize("fault", [{"kind": "timeout_after"}, {"kind": "delay", "seconds": 9}])
-    def test_a_slow_provider_is_answered_well_inside_its_own_limit(self, world: World, fault: dict[str, Any]) -> None:
+    def test_a_slow_provider_is_answered_well_within_its_own_limit(self, world: World, fault: dict[str, Any]) -> None:
         invoice = world.sell()
         world.pay(invoice)
         world.fault("GET", "/v1/invoices/*", **fault)

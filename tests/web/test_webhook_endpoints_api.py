@@ -44,7 +44,7 @@ def settle_one(world: World) -> str:
     return invoice.strike_invoice_id
 
 
-def test_an_endpoint_is_made_listed_and_removed_and_its_secret_is_shown_once(world: World) -> None:
+def test_an_endpoint_is_created_listed_and_deleted_and_its_secret_shown_once(world: World) -> None:
     made = create(world, events=["invoice.settled"])
 
     listed = ask(world, "GET", "/webhook-endpoints").get_json()["webhook_endpoints"]
