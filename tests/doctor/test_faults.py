@@ -640,7 +640,7 @@ class TestWork:
     def test_late_payments_are_accepted_on_a_single_price(self, shop: Installation) -> None:
         shop.set(LATE_PAYMENTS="accept", RATE_MAX_SPREAD_PERCENT="0")
 
-        assert_only(shop.troubles(), "late_payments", WARN, "the price of one source alone")
+        assert_only(shop.troubles(), "late_payments", WARN, "the price of a single source")
 
     def test_a_refund_has_been_failing_for_long(self, shop: Installation) -> None:
         owe_refund(shop)
@@ -656,7 +656,7 @@ class TestMachine:
 
         found = {finding.name: finding for finding in examine(settings, shop.now)}
 
-        assert found["settings"].message.startswith("read from the environment alone")
+        assert found["settings"].message.startswith("read from the environment only")
         assert found["settings_file"].verdict is Verdict.OK
 
     def test_every_user_can_read_the_settings(self, shop: Installation) -> None:

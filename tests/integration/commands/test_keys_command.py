@@ -63,7 +63,7 @@ class TestCreate:
         warned = []
         for one in (world, world, make_world(api_keys=("a-shop-key-for-the-tests",))):
             run(one, "keys", "create", "--for", "custom", "--label", "x")
-            warned.append("every call to the API needs one" in capsys.readouterr().err)
+            warned.append("the API refuses calls without one" in capsys.readouterr().err)
 
         assert warned == [True, False, False]
 
