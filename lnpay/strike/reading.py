@@ -16,6 +16,9 @@ from lnpay.domain.money import btc_to_msats, btc_to_sats
 PAGE_SIZE = 100
 """The largest page that Strike returns."""
 
+SMALLEST_PAGE = 10
+"""A page with fewer rows is the last, even if Strike does not count the rows or returns pages of another size."""
+
 ODD = (KeyError, ValueError, TypeError, ArithmeticError)
 """What reading one invalid value may raise."""
 
@@ -88,10 +91,12 @@ def check_not_cut(rows: int, skip: int, total: int | None) -> None:
 def is_last_page(rows: int, skip: int, total: int | None) -> bool:
     """Whether a page of so many rows, read from `skip` on, ends the list.
 
-    total: of the whole list. A page may be shorter than requested; then `total` shows that more follows. It never
-    proves the end, because it is 0 if Strike does not count.
+    total: of the whole list; 0 or None if Strike does not count. A page may be shorter than requested, so without a
+    count only a very short one is the last.
     """
-    return rows == 0 or (rows < PAGE_SIZE and (total is None or total <= skip + rows))
+    if rows and total:
+        return rows < PAGE_SIZE and total <= skip + rows
+    return rows < SMALLEST_PAGE
 
 
 def read_text(value: object) -> str:

@@ -16,7 +16,7 @@ from lnpay.domain.errors import StrikeAmbiguous
 from lnpay.domain.money import sats_to_btc
 from lnpay.http.outgoing import Timeout
 from lnpay.strike.buckets import Bucket
-from lnpay.strike.reading import ODD, PAGE_SIZE, parse_time, read_object, read_text
+from lnpay.strike.reading import ODD, PAGE_SIZE, SMALLEST_PAGE, parse_time, read_object, read_text
 from lnpay.strike.receives import ReceivePage, StrikeReceive, read_id, read_receive_page
 from lnpay.strike.urls import segment
 
@@ -28,9 +28,6 @@ MOST_IDS = PAGE_SIZE
 
 MAX_PAGES = 10
 """How many pages of one request's receives are read."""
-
-SMALLEST_PAGE = 10
-"""A page with fewer rows is the last. Strike does not document the default page size."""
 
 
 class ArrayForm(StrEnum):

@@ -699,6 +699,25 @@ class TestLists:
         assert (page.rows, page.unreadable, page.nameless, page.is_last) == (3, 0, 0, True)
 
     @pytest.mark.parametrize(
+        ("rows", "envelope", "is_last"),
+        [
+            (9, {}, True),
+            (10, {}, False),
+            (99, {"count": 0}, False),
+            (99, {"count": 99}, True),
+            (100, {"count": 100}, False),
+            (50, {"count": 50, "isCountUnknown": True}, False),
+            (0, {"count": 7}, True),
+        ],
+    )
+    def test_a_short_page_is_the_last_if_it_is_counted_or_very_short(
+        self, fake: FakeStrike, strike: Strike, rows: int, envelope: dict[str, Any], is_last: bool
+    ) -> None:
+        fake.answer(200, {"items": [INVOICE] * rows, **envelope})
+
+        assert strike.list_invoices(InvoiceStatus.PAID, 0).is_last is is_last
+
+    @pytest.mark.parametrize(
         ("row", "ids", "nameless", "dated"),
         [
             (None, [], 1, 0),
@@ -1358,12 +1377,24 @@ class TestLookingAtAnAccount:
             (["2026-01-02"] * 100, None, False),
             (["2026-01-02"] * 100, 100, False),
             (["2026-01-02"] * 50, 51, False),
-            (["2026-01-02"] * 50, None, True),
+            (["2026-01-02"] * 50, None, False),
+            (["2026-01-02"] * 50, 50, True),
+            (["2026-01-02"] * 9, None, True),
             (["2026-01-02"] * 99 + ["2025-12-31"], None, True),
             (["2025-12-31"] + ["2026-01-02"] * 99, None, False),
             ([], 0, True),
         ],
-        ids=["full", "full and counted", "short", "all", "older ones too", "in another order", "none"],
+        ids=[
+            "full",
+            "full and counted",
+            "short",
+            "short and not counted",
+            "all",
+            "few",
+            "older ones too",
+            "in another order",
+            "none",
+        ],
     )
     def test_a_page_shows_whether_it_has_all_payments_since_then(
         self, fake: FakeStrike, strike: Strike, rows: list[str], total: int | None, *, is_complete: bool

@@ -486,6 +486,19 @@ class TestOddRows:
         assert (found.settled, len(lists(roomy)), single_reads(roomy)[1:]) == (1, 2, [])
         assert state(roomy, invoice) is InvoiceState.SETTLED
 
+    def test_a_list_of_short_pages_without_a_count_is_read_to_its_end(self, roomy: World) -> None:
+        """A provider that returns fewer rows than asked for, and does not say how many there are."""
+        roomy.simulator.config.is_count_unknown = True
+        invoice = roomy.sell()
+        roomy.pay(invoice)
+        others_sell_and_are_paid(roomy, 60, seconds=1)
+        self.change_list(roomy, **{"$top": "50"})
+
+        found = look(roomy)
+
+        assert (found.settled, found.since is not None, single_reads(roomy)[1:]) == (1, True, [])
+        assert state(roomy, invoice) is InvoiceState.SETTLED
+
     def test_a_list_in_no_order_is_read_to_its_end(self, roomy: World) -> None:
         others_sell_and_are_paid(roomy, PAGE_SIZE + 20, seconds=1)
         invoice = roomy.sell()
