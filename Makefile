@@ -4,6 +4,8 @@ PYTHON ?= $(shell for one in python3 python3.14 python3.13 python3.12 python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 # Python compiles what it imports by itself; to compile all of every package takes longer than the rest.
+# It must keep the result, which images of containers often forbid: every worker of the tests would compile it again.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
 MONEY := lnpay/domain/money.py,lnpay/domain/states.py,lnpay/invoices/settle.py,lnpay/invoices/receives.py,lnpay/invoices/receive_sweep.py,lnpay/invoices/issue_request.py,lnpay/refunds/overpaid.py,lnpay/domain/receives.py,lnpay/invoices/late.py,lnpay/invoices/cancel.py,lnpay/invoices/mark_invalid.py,lnpay/web/greenfield/status.py,lnpay/invoices/sweep.py,lnpay/refunds/send.py,lnpay/refunds/received.py,lnpay/refunds/by_hand.py,lnpay/refunds/merchant.py,lnpay/refunds/operator_request.py,lnpay/refunds/destinations.py,lnpay/repository/queries/refund_requests.py,lnpay/refunds/keys.py,lnpay/refunds/outcomes.py,lnpay/refunds/paid_elsewhere.py,lnpay/refunds/policy.py,lnpay/deliveries/send.py
 

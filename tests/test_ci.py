@@ -43,3 +43,19 @@ def test_otherwise_it_passes(tmp_path: Path, text: str, ci: str) -> None:
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "FAILED" not in ended.stdout
+
+
+def test_make_lets_python_keep_what_it_compiles() -> None:
+    """Otherwise every process of the tests compiles what it imports, although others have before it."""
+    ended = subprocess.run(
+        ["make", "-f", "-", "shown"],  # noqa: S607
+        input="include Makefile\nshown:\n\t@echo kept=$$PYTHONDONTWRITEBYTECODE\n",
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert ended.stdout == "kept=\n", ended.stderr
