@@ -356,11 +356,13 @@ class TestFields:
 
 
 class TestDamage:
+    @pytest.mark.untraced
     @given(st.text())
     def test_any_text_is_refused(self, text: str) -> None:
         with pytest.raises(Bolt11Error):
             decode(text)
 
+    @pytest.mark.untraced
     @given(st.sampled_from([text for text, _ in VALID]), st.data())
     def test_a_changed_character_is_refused(self, text: str, data: st.DataObject) -> None:
         position = data.draw(st.integers(0, len(text) - 1))
@@ -371,6 +373,7 @@ class TestDamage:
         with pytest.raises(Bolt11Error):
             decode(changed)
 
+    @pytest.mark.untraced
     @given(st.sampled_from([text for text, _ in VALID]), st.integers(0, 2000))
     def test_a_cut_end_is_refused(self, text: str, length: int) -> None:
         assume(length < len(text))
@@ -378,6 +381,7 @@ class TestDamage:
         with pytest.raises(Bolt11Error):
             decode(text[:length])
 
+    @pytest.mark.untraced
     @settings(max_examples=500)
     @given(
         st.sampled_from(["", "1", "10p", "2500u", "lnbc", "0n"]),
@@ -390,6 +394,7 @@ class TestDamage:
             return
         assert request.expires_at >= request.created_at
 
+    @pytest.mark.untraced
     @settings(max_examples=500)
     @given(st.lists(st.builds(field, st.sampled_from(CHARSET), st.text(CHARSET, max_size=60)), max_size=8))
     def test_any_fields_are_read_or_refused(self, fields: list[str]) -> None:
@@ -443,6 +448,7 @@ class TestIndependentReader:
 
         assert alike(decode(text), other)
 
+    @pytest.mark.untraced
     @settings(deadline=None)
     @given(
         network=st.sampled_from(["bc", "tb", "tbs", "bcrt"]),
