@@ -24,7 +24,7 @@ def run_tests(folder: Path, text: str, *arguments: str, ci: str) -> subprocess.C
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -48,13 +48,13 @@ def test_otherwise_it_passes(tmp_path: Path, text: str, ci: str) -> None:
 def test_make_lets_python_keep_what_it_compiles() -> None:
     """Otherwise every process of the tests compiles what it imports, although others have before it."""
     ended = subprocess.run(
-        ["make", "-f", "-", "shown"],  # noqa: S607
+        ["make", "--no-print-directory", "-f", "-", "shown"],  # noqa: S607
         input="include Makefile\nshown:\n\t@echo kept=$$PYTHONDONTWRITEBYTECODE\n",
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
