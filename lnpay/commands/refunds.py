@@ -200,10 +200,13 @@ def _retry(backend: Backend, options: argparse.Namespace) -> int:
 
 
 def _settle(backend: Backend, options: argparse.Namespace) -> int:
-    events, invoice_id = backend.refund_sender.events, _invoice_id(backend, options)
-    at_strike = ask_strike(backend.repository, backend.strike, invoice_id, options.refund)
-    now = backend.clock()
-    return _say(settle_by_hand(backend.repository, invoice_id, options.note, events, now, options.refund, at_strike))
+    events = backend.refund_sender.events
+    invoice_id, is_time_known = _invoice_id(backend, options), backend.strike.measure_time()
+    now, known = backend.clock(), options.refund
+    settled = settle_by_hand(
+        backend.repository, invoice_id, options.note, events, now, known, is_time_known=is_time_known
+    )
+    return _say(settled)
 
 
 def _cancel(backend: Backend, options: argparse.Namespace) -> int:

@@ -133,7 +133,7 @@ def _ask_for_address(tx: Transaction, refund: Refund, events: frozenset[str], no
 
 @dataclass(frozen=True)
 class AtStrike:
-    """What Strike says about a refund in flight before an operator decides it.
+    """What Strike says about a refund in flight before an operator has it sent again.
 
     is_time_known: our clock follows Strike's time. Otherwise such a refund cannot be decided: by a clock that is ahead,
     the hour of BY_HAND_AFTER may seem to be over. payment_id: None if no payment is known here. status: the payment's;
@@ -150,7 +150,7 @@ def ask_strike(repository: Repository, strike: Strike, strike_invoice_id: str, r
     is_time_known = strike.measure_time()
     with repository.reading() as tx:
         refund = choose_refund(tx, strike_invoice_id, refund_id)
-    if refund.state is not RefundState.IN_FLIGHT or refund.payment_id is None:
+    if not is_time_known or refund.state is not RefundState.IN_FLIGHT or refund.payment_id is None:
         return AtStrike(is_time_known)
     try:
         status = strike.get_payment(refund.payment_id).status
@@ -173,7 +173,7 @@ def retry(
     with repository.transaction() as tx:
         refund = choose_refund(tx, strike_invoice_id, refund_id)
         if refund.state is RefundState.IN_FLIGHT:
-            _refuse_while_moving(refund, now, at_strike)
+            _refuse_while_moving(refund, now, is_time_known=at_strike.is_time_known)
             _refuse_if_sent(refund, at_strike)
             refund = _kept(tx.refunds.fail_by_hand(refund))
         if refund.state is not RefundState.FAILED:
@@ -188,18 +188,19 @@ def settle_by_hand(
     events: frozenset[str],
     now: datetime,
     refund_id: int | None = None,
-    at_strike: AtStrike = AtStrike(),
+    *,
+    is_time_known: bool = True,
 ) -> Refund:
     """The operator has refunded it elsewhere, or confirms that Strike sent it.
 
-    at_strike: see `ask_strike`. Raises NotFound, Conflict.
+    is_time_known: see `AtStrike`. Raises NotFound, Conflict.
     """
     with repository.transaction() as tx:
         refund = choose_refund(tx, strike_invoice_id, refund_id)
         if refund.state in (RefundState.SENT, RefundState.QUOTED, RefundState.CANCELED):
             raise _not_now(refund, "it cannot be settled by hand")
         if refund.state is RefundState.IN_FLIGHT:
-            _refuse_while_moving(refund, now, at_strike)
+            _refuse_while_moving(refund, now, is_time_known=is_time_known)
         settled = _kept(tx.refunds.close_by_hand(refund, now, f"by hand: {note}"))
         tx.refunds.note(settled, now, RefundStep.BY_HAND, f"the operator settled it: {note}")
         owe_refund_message(tx, events, EventType.REFUND_SENT, settled, now)
@@ -255,8 +256,8 @@ def by_hand_at(refund: Refund) -> datetime | None:
     return None if refund.state is not RefundState.IN_FLIGHT or executed_at is None else executed_at + BY_HAND_AFTER
 
 
-def _refuse_while_moving(refund: Refund, now: datetime, at_strike: AtStrike) -> None:
-    if not at_strike.is_time_known:
+def _refuse_while_moving(refund: Refund, now: datetime, *, is_time_known: bool) -> None:
+    if not is_time_known:
         raise _not_now(refund, "a worker may still be sending it, and Strike's time is unknown: try again later")
     free_at = by_hand_at(refund)
     if free_at is None or now < free_at or (refund.claimed_until is not None and refund.claimed_until > now):

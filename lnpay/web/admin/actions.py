@@ -86,9 +86,11 @@ def _retry(backend: Backend, invoice_id: str) -> str:
 
 
 def _settle(backend: Backend, invoice_id: str) -> str:
-    note, refund_id, events = _note(), _refund_id(), backend.refund_sender.events
-    at_strike = ask_strike(backend.repository, backend.strike, invoice_id, refund_id)
-    refund = settle_by_hand(backend.repository, invoice_id, note, events, backend.clock(), refund_id, at_strike)
+    note, is_time_known = _note(), backend.strike.measure_time()
+    events, now = backend.refund_sender.events, backend.clock()
+    refund = settle_by_hand(
+        backend.repository, invoice_id, note, events, now, _refund_id(), is_time_known=is_time_known
+    )
     backend.delivery_dispatcher.wake()
     return f"Closed: the refund of {refund.amount_sats:,} sats counts as sent."
 
