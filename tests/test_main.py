@@ -74,7 +74,9 @@ def running(folder: Path, *arguments: str, **changes: str) -> Iterator[Running]:
 
 def sell_and_pay(main: Running) -> str:
     """Sell something, pay for it, and give Strike's id of the invoice."""
-    data = ask(main.url).json()["data"]
+    answer = ask(main.url)
+    assert answer.ok, answer.text
+    data = answer.json()["data"]
     main.simulator.pay_invoice(data["quote"]["lnInvoice"])
     return str(data["invoice"]["invoiceId"])
 

@@ -48,9 +48,16 @@ def is_writable(main: Running) -> bool:
     return True
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether every thread stands still. On a busy machine some go on for a moment after the signal."""
+    states = [one.read_text(encoding="ascii") for one in Path(f"/proc/{pid}/task").glob("*/status")]
+    return all("\nState:\tT" in one for one in states)
+
+
 def has_stopped_outside_of_a_write(main: Running, pid: int) -> bool:
     """Stop a process, unless it is just then in a transaction, which would keep the others from writing."""
     os.kill(pid, signal.SIGSTOP)
+    assert wait_until(lambda: is_stopped(pid), LIMIT_SECONDS)
     if is_writable(main):
         return True
     os.kill(pid, signal.SIGCONT)
