@@ -6,6 +6,7 @@ import dataclasses
 import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from http import HTTPStatus
 
 from lnpay.deliveries.owe import owe_refund_message
 from lnpay.domain.addresses import is_payment_request
@@ -154,9 +155,10 @@ def ask_strike(repository: Repository, strike: Strike, strike_invoice_id: str, r
         return AtStrike(is_time_known)
     try:
         status = strike.get_payment(refund.payment_id).status
-    except StrikeRejected:
-        status = None
     except StrikeError as error:
+        # Only this says that there is none; a key without the scope, say, does not.
+        if isinstance(error, StrikeRejected) and error.status == HTTPStatus.NOT_FOUND:
+            return AtStrike(is_time_known, refund.payment_id)
         raise _not_now(refund, "Strike cannot say at the moment what became of its payment: try again later") from error
     return AtStrike(is_time_known, refund.payment_id, status)
 

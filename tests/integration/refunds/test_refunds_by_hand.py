@@ -301,11 +301,12 @@ class TestRetryAsksStrike:
         assert len(payouts(world)) == 1
         assert refund_of(world, invoice).state is RefundState.SENT
 
-    def test_which_cannot_answer(self, world: World) -> None:
+    @pytest.mark.parametrize("status", [500, 403])
+    def test_which_cannot_answer(self, world: World, status: int) -> None:
         invoice = owe(world, "pending@example.com")
         send(world)
         world.wait(BY_HAND_AFTER.total_seconds())
-        world.fault("GET", "/v1/payments/*", "error")
+        world.fault("GET", "/v1/payments/*", "error", status=status)
 
         with pytest.raises(Conflict, match="cannot say at the moment what became of its payment: try again later"):
             act(world, invoice, "retry")
