@@ -105,6 +105,7 @@ def check_accepted(watch: Watch, home: str, row: sqlite3.Row) -> None:
 
 
 def _check_price(watch: Watch, percent: Decimal, row: sqlite3.Row) -> None:
+    watch.note_prices()
     price, sold_at = Decimal(row["accepted_price"]), Decimal(row["rate_price"])
     if all(abs(price - told) > PRICE_DIGITS for told in watch.prices_told):
         raise Violation(f"a late payment was accepted at {price}, a price that no source has quoted")

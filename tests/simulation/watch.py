@@ -277,14 +277,18 @@ class Watch:
     def check_world(self) -> None:
         """Never more out than in; the shop gets true and consistent messages; LNPay never causes a lock-out."""
         self._note_cancelled()
-        rates = self._sim.rates
-        self.prices_told.update(rates.bitcoin_usd * factor for factor in rates.factors.values())
+        self.note_prices()
         self._check_payments()
         self._check_entries()
         self._check_shop()
         for name, bucket in self._sim.limits._buckets.items():
             if bucket.locked_until:
                 raise Violation(f"the provider has locked us out of {name[0]}")
+
+    def note_prices(self) -> None:
+        """Remember the prices that the sources quote now."""
+        rates = self._sim.rates
+        self.prices_told.update(rates.bitcoin_usd * factor for factor in rates.factors.values())
 
     def _note_cancelled(self) -> None:
         book = self._sim.invoices.by_id
