@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -130,6 +131,33 @@ class TestSettling:
         world.simulator.invoices.cancel(world.simulator.invoices.by_id[invoice.strike_invoice_id])
 
         assert signed(world, updated(invoice)).status_code == 200
+
+    def test_a_payment_of_a_cancelled_invoice_is_found_though_reads_lag_behind_its_event(self, world: World) -> None:
+        world.simulator.config.update({"is_payable_after_cancel": True, "invoice_read_lag_seconds": 8})
+        world.subscribe()
+        invoice = world.sell()
+        world.simulator.invoices.cancel(world.simulator.invoices.by_id[invoice.strike_invoice_id])
+        world.wait(20)
+        assert world.pump()[-1] == 200
+        assert state(world, invoice) is InvoiceState.CANCELLED
+        world.pay(invoice)
+
+        assert world.pump()[-1] == 503
+        world.wait(9)
+        assert world.pump()[-1] == 200
+        assert state(world, invoice) is InvoiceState.SETTLED
+
+    @pytest.mark.parametrize(("age", "status"), [(5, 503), (-3_600, 503), (40, 200), (86_400, 200), (None, 503)])
+    def test_an_event_that_tells_nothing_new_is_to_be_repeated_while_reads_may_lag(
+        self, world: World, age: int | None, status: int
+    ) -> None:
+        invoice = world.sell()
+        world.simulator.invoices.cancel(world.simulator.invoices.by_id[invoice.strike_invoice_id])
+        signed(world, updated(invoice))
+        assert state(world, invoice) is InvoiceState.CANCELLED
+        created = "soon" if age is None else (world.clock() - timedelta(seconds=age)).isoformat()
+
+        assert signed(world, updated(invoice, created=created)).status_code == status
 
 
 class TestSignatures:

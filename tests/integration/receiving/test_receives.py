@@ -87,6 +87,19 @@ class TestInTime:
         assert len(shop.calls("GET /v1/receive-requests")) == before == 1
         assert len(receives_of(shop, invoice)) == 1
 
+    def test_an_event_without_an_id_that_tells_nothing_new_is_repeated_only_while_reads_may_lag(
+        self, shop: World
+    ) -> None:
+        shop.simulator.config.has_receive_id_in_events = False
+        shop.subscribe()
+        invoice = shop.sell()
+        pay(shop, invoice)
+        main_pass(shop.backend)
+
+        assert shop.pump()[-1] == 503
+        shop.wait(40)
+        assert shop.pump()[-1] == 200
+
     def test_a_flood_of_small_payments_costs_few_calls_by_webhooks_and_the_poller_finds_the_rest(
         self, shop: World
     ) -> None:
