@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 
 from lnpay.domain.errors import Stopping, StrikeError
 from lnpay.domain.states import EXPIRE_MARGIN, LAPSE_MARGIN, PAID, UNWATCHED, WATCHED, InvoiceState
-from lnpay.invoices.receives import reconcile_request, settle_receives
-from lnpay.invoices.settle import SettlementContext
+from lnpay.invoices.receives import settle_page, settle_receives
+from lnpay.invoices.settle import Outcome, SettlementContext
 from lnpay.invoices.sweep_result import LAPSED_FOR, Sweep, is_about_all_calls, is_unreached, settle_each
 from lnpay.strike.receive_requests import MOST_IDS, ArrayForm
-from lnpay.strike.receives import ReceivePage, StrikeReceive
+from lnpay.strike.receives import ReceivePage, ReceiveStatus, StrikeReceive
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,10 @@ def sweep_requests(
         # Only those that were read, so that the next pass begins with the others, even if these keep failing.
         checked |= found.looked_at.intersection(ids)
         with context.repository.transaction() as tx:
-            tx.invoices.mark_checked(checked, found.started_at)
+            # One that has ended is not checked again, so it does not count as checked while a payment is undecided.
+            undecided = found.unclear.intersection(checked)
+            watched = {one.strike_invoice_id for one in tx.invoices.watched_among(undecided)}
+            tx.invoices.mark_checked(checked - undecided | watched, found.started_at)
 
 
 def _sweep_all(context: SettlementContext, found: Sweep, ids: list[str], checked: set[str], *, most_alone: int) -> None:
@@ -85,7 +88,7 @@ def _sweep_all(context: SettlementContext, found: Sweep, ids: list[str], checked
         _prove_before_ending(context, found, ids, forms)
     unread = [one for one in ids if one not in found.looked_at]
     alone = unread if not forms else _not_to_be_missed(context, found, unread)
-    settle_each(context, found, alone[:most_alone], lambda one: reconcile_request(context, one))
+    settle_each(context, found, alone[:most_alone], lambda one: _settle_alone(context, found, one))
 
 
 def _requests(context: SettlementContext, found: Sweep, limit: int, *, is_deep: bool, is_for_lapsed: bool) -> list[str]:
@@ -115,7 +118,7 @@ def _sweep_batch(context: SettlementContext, found: Sweep, ids: list[str], forms
             log.warning("strike does not take the filter form=%s reason=%s", forms[0], refusal)
             forms.pop(0)
             continue
-        found.unclear |= unclear
+        found.unclear |= unclear | _pending(receives)
         _settle_batch(context, found, receives)
         if not is_whole:
             # Payments may be missing, even for requests that show some: only a single read may end such an invoice.
@@ -172,6 +175,17 @@ def _settle_batch(context: SettlementContext, found: Sweep, receives: list[Strik
     for one in receives:
         by_request.setdefault(one.request_id, []).append(one)
     settle_each(context, found, list(by_request), lambda one: settle_receives(context, one, by_request[one]))
+
+
+def _settle_alone(context: SettlementContext, found: Sweep, request_id: str) -> Outcome:
+    page = context.strike.receive_requests.receives_of(request_id)
+    found.unclear |= _pending(page.receives)
+    return settle_page(context, request_id, page)
+
+
+def _pending(receives: list[StrikeReceive]) -> set[str]:
+    """The requests with a payment that is not final."""
+    return {one.request_id for one in receives if one.status is ReceiveStatus.PENDING}
 
 
 def _is_proven(context: SettlementContext, form: ArrayForm, now: datetime) -> bool:

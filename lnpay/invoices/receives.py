@@ -26,7 +26,7 @@ from lnpay.invoices.settle import IN_TIME, Outcome, SettlementContext, record_pa
 from lnpay.refunds.overpaid import owe_beyond_price
 from lnpay.repository import Transaction
 from lnpay.strike.client import DEFAULT_TIMEOUT
-from lnpay.strike.receives import ReceiveStatus, StrikeReceive
+from lnpay.strike.receives import ReceivePage, ReceiveStatus, StrikeReceive
 
 log = logging.getLogger(__name__)
 
@@ -262,6 +262,13 @@ def reconcile_request(
 ) -> Outcome:
     """Read one request's payments at Strike and settle accordingly. Raises StrikeError if Strike cannot say."""
     page = context.strike.receive_requests.receives_of(request_id, timeout=timeout)
+    return settle_page(context, request_id, page, price_seconds=price_seconds)
+
+
+def settle_page(
+    context: SettlementContext, request_id: str, page: ReceivePage, *, price_seconds: float = PRICE_SECONDS
+) -> Outcome:
+    """Settle according to one request's payments. Raises StrikeAmbiguous if not all of them are readable."""
     outcome = settle_receives(context, request_id, page.receives, price_seconds=price_seconds)
     if page.unreadable:
         raise StrikeAmbiguous("Strike's receives are not all readable")

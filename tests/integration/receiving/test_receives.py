@@ -242,6 +242,20 @@ class TestOverpaid:
 
         assert len(shop.calls("GET /v1/receive-requests")) == before
 
+    @pytest.mark.parametrize("config", [{}, {"array_filters": "refused"}])
+    def test_a_second_payment_that_is_pending_for_hours_is_found_in_the_end(
+        self, shop: World, config: dict[str, Any]
+    ) -> None:
+        shop.simulator.config.update(config)
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice)
+        pay(shop, invoice, pending_seconds=6 * 3_600)
+        for _ in range(9):
+            shop.wait(3_600)
+            main_pass(shop.backend)
+
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
+
     def test_what_is_paid_beyond_the_price_at_once_is_owed_back(self, shop: World) -> None:
         invoice = shop.sell()
         pay(shop, invoice, invoice.amount_sats + 500)
