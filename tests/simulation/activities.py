@@ -67,15 +67,16 @@ class Activities:
 
     def _choices(self, home: Installation) -> list[tuple[float, Callable[[Installation], object]]]:
         """The activities that may start now; those that make progress are more likely."""
-        world, query, trouble = self.world, home.rows.query, self.trouble
+        world, scene, query, trouble = self.world, self.world.scene, home.rows.query, self.trouble
         customers = self.customers(home)
         has_plugin = home.plugin_chance is not None
         is_any_unshown = any(customer.invoice_id is None for customer in customers)
         is_any_payable = any(customer.invoice_id in world.watch.unpaid for customer in customers)
         is_any_unseen = self._is_any_unseen(home)
         is_any_owed = bool(query("SELECT 1 FROM refunds WHERE state NOT IN ('sent', 'canceled') LIMIT 1"))
+        quote_asked = "SELECT 1 FROM refunds WHERE state = 'requested' AND unanswered_quotes > 0 LIMIT 1"
+        is_quote_asked = scene.has_restore and bool(query(quote_asked))
         is_any_untold = bool(query("SELECT 1 FROM deliveries WHERE state = 'pending' LIMIT 1"))
-        scene = world.scene
         noise = 1.0 if scene.kind == "any" else 0.3
         due_at = world.simulator.next_webhook_at()
         is_webhook_due = due_at is not None and due_at <= world.simulator.clock.now()
@@ -103,7 +104,10 @@ class Activities:
             (0.3 * scene.has_webhooks, trouble.forge_webhook),
             (0.4 * noise, trouble.move_clock),
             (0.5 * scene.has_odd_rows, trouble.add_foreign_row),
-            ((2 if is_any_owed else 0.5) * (scene.has_restore and home.may_be_copied), trouble.take_copy),
+            (
+                (40 if is_quote_asked else 2 if is_any_owed else 0.5) * (scene.has_restore and home.may_be_copied),
+                trouble.take_copy,
+            ),
             (1.0 * (home.copy is not None), trouble.put_copy_back),
             (1.5 * home.has_policy, self.policies.move_market),
             (6.0 * self.wallets.has_more_to_pay(home), self.wallets.pay_more),

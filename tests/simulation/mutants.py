@@ -114,6 +114,12 @@ MUTANTS = (
         known=(5, 19),
     ),
     Mutant(
+        "a quote that may be another copy's is replaced without looking for its payment",
+        (Change(refunds._first_quote, "may_be_paid = may_be_paid_elsewhere(sender, asked)", "may_be_paid = False"),),
+        shows_in=lambda scene: scene.has_restore,
+        known=(3805,), within=6_000,
+    ),
+    Mutant(
         "503 LN_UNAVAILABLE counts as not done",
         (
             Change(
