@@ -17,6 +17,7 @@ from lnpay.domain.states import EXPIRE_MARGIN, LAPSE_MARGIN, PAID, UNWATCHED, WA
 from lnpay.invoices.receives import settle_page, settle_receives
 from lnpay.invoices.settle import Outcome, SettlementContext
 from lnpay.invoices.sweep_result import LAPSED_FOR, Sweep, is_about_all_calls, is_unreached, settle_each
+from lnpay.strike.reading import READS_LAG
 from lnpay.strike.receive_requests import MOST_IDS, ArrayForm
 from lnpay.strike.receives import ReceivePage, ReceiveStatus, StrikeReceive
 
@@ -71,7 +72,7 @@ def sweep_requests(
             # One that has ended is not checked again, so it does not count as checked while a payment is undecided.
             undecided = found.unclear.intersection(checked)
             watched = {one.strike_invoice_id for one in tx.invoices.watched_among(undecided)}
-            tx.invoices.mark_checked(checked - undecided | watched, found.started_at)
+            tx.invoices.mark_checked(checked - undecided | watched, found.started_at - READS_LAG)
 
 
 def _sweep_all(context: SettlementContext, found: Sweep, ids: list[str], checked: set[str], *, most_alone: int) -> None:

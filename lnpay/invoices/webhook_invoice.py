@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from datetime import timedelta
 
 from lnpay.domain.errors import InvalidRequest, StrikeUnavailable
 from lnpay.domain.states import PAYABLE, InvoiceState, RefundState
@@ -18,7 +17,7 @@ from lnpay.invoices.settle import Outcome, SettlementContext, reconcile_invoice
 from lnpay.refunds.outcomes import RefundSender
 from lnpay.refunds.send import reconcile_payment
 from lnpay.strike.client import WEBHOOK_TIMEOUT
-from lnpay.strike.reading import parse_time
+from lnpay.strike.reading import READS_LAG, parse_time
 from lnpay.strike.receive_requests import RECEIVE_COMPLETED
 
 log = logging.getLogger(__name__)
@@ -30,9 +29,6 @@ MANY_PAYMENTS = 20
 """Events of an invoice with this many payments are left to the workers: each event costs a call to Strike, and one
 customer can make any number of one-sat payments.
 """
-
-READS_LAG = timedelta(seconds=30)
-"""Strike's reads may be this far behind its events, and show an invoice as it was before. Not documented."""
 
 DOCTOR_EVENT = b'{"eventType": "lnpay.doctor", "data": {}}'
 """A test call from the doctor, signed like Strike's. It does nothing; the answer shows which proxies it passed."""

@@ -6,7 +6,7 @@ ValueError, TypeError and KeyError mean that one value is invalid; StrikeAmbiguo
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NoReturn
 
@@ -18,6 +18,9 @@ PAGE_SIZE = 100
 
 SMALLEST_PAGE = 10
 """A page with fewer rows is the last, even if Strike does not count the rows or returns pages of another size."""
+
+READS_LAG = timedelta(seconds=30)
+"""Strike's answers may be this far behind its events, and show what was true before. Not documented."""
 
 ODD = (KeyError, ValueError, TypeError, ArithmeticError)
 """What reading one invalid value may raise."""

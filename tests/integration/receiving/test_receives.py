@@ -230,6 +230,36 @@ class TestOverpaid:
 
         assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
 
+    def test_a_worker_whose_clock_is_ahead_does_not_count_a_request_as_checked_since_its_end(self, shop: World) -> None:
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice)
+        shop.skew_seconds = 10 * 3_600
+        expired_pass(shop.backend)
+        shop.skew_seconds = 0
+        pay(shop, invoice)
+        shop.wait(timedelta(hours=5).total_seconds())
+
+        expired_pass(shop.backend)
+
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
+
+    def test_a_payment_just_before_the_end_is_found_though_reads_lag(self, shop: World) -> None:
+        shop.simulator.config.receive_read_lag_seconds = 20
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice)
+        shop.wait(60)
+        main_pass(shop.backend)
+        shop.wait((invoice.issue.payable_until - shop.clock()).total_seconds() - 1)
+        pay(shop, invoice)
+        shop.wait(3)
+        expired_pass(shop.backend)
+        assert refunds_of(shop, invoice) == []
+        shop.wait(timedelta(hours=5).total_seconds())
+
+        expired_pass(shop.backend)
+
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
+
     def test_a_request_that_has_ended_is_not_asked_for_again_and_again(self, shop: World) -> None:
         invoice = shop.sell(ln_address=ADDRESS)
         pay(shop, invoice)
