@@ -1393,6 +1393,9 @@ class TestSchema:
             assert compare_metadata(context, metadata) == []
 
     def test_the_migrations_make_exactly_the_guards(self, empty_url: str) -> None:
+        indexes = [index for table in metadata.tables.values() for index in table.indexes]
+        for index in indexes:
+            index.dialect_options["postgresql"]["where"] = index.dialect_options["sqlite"]["where"]
         with opened(empty_url) as repository:
             metadata.create_all(repository.engine)
             wanted = guards_of(repository)
@@ -1438,6 +1441,17 @@ class TestSchema:
         program = (
             "import sys; from lnpay.repository import Repository; "
             f"Repository({database_url!r}).upgrade(); print(sorted(n for n in sys.modules if 'alembic' in n))"
+        )
+
+        answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+        assert answer.stdout.strip() == "[]"
+
+    def test_an_sqlite_database_costs_no_import_of_postgresqls_drivers(self, tmp_path: Path) -> None:
+        program = (
+            "import sys; from lnpay.repository import Repository; "
+            f"Repository('sqlite:///{tmp_path}/invoices.sqlite').engine.connect().close(); "
+            "print(sorted(n for n in sys.modules if 'postgresql' in n or 'psycopg' in n))"
         )
 
         answer = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
