@@ -111,6 +111,9 @@ def sweep(context: SettlementContext, calls_left: Callable[[], int], *, is_deep:
         with context.repository.transaction() as tx:
             tx.limits.reach_milestone(DEEP_SWEEP, found.started_at)
             if is_for_lapsed:
+                if found.is_pending_known and found.since is not None:
+                    # Only now: a payment that has become final since is settled, or is still unclear.
+                    tx.invoices.keep_pending(found.unclear, found.started_at)
                 tx.limits.reach_milestone(LAPSED_SWEEP, found.started_at)
     return found
 

@@ -291,11 +291,15 @@ class Invoices:
         self._connection.execute(statement)
 
     def mark_pending(self, strike_invoice_ids: Iterable[str], at: datetime) -> None:
-        """Record that of all lapsed and cancelled invoices in Strike's list, exactly these have a pending payment."""
-        is_one, is_pending = t.c.state.in_(UNWATCHED) & _IS_LISTED, t.c.strike_invoice_id.in_(list(strike_invoice_ids))
-        new, gone = is_pending & t.c.seen_at.is_(None), ~is_pending & t.c.seen_at.is_not(None)
-        for condition, seen_at in ((new, at), (gone, None)):
-            self._connection.execute(update(t).where(is_one & condition).values(seen_at=seen_at))
+        """Record that these lapsed and cancelled invoices in Strike's list have a pending payment."""
+        is_pending = t.c.strike_invoice_id.in_(list(strike_invoice_ids))
+        is_new = t.c.state.in_(UNWATCHED) & _IS_LISTED & is_pending & t.c.seen_at.is_(None)
+        self._connection.execute(update(t).where(is_new).values(seen_at=at))
+
+    def keep_pending(self, strike_invoice_ids: Iterable[str], at: datetime) -> None:
+        """Record that as of `at`, of all lapsed and cancelled invoices in Strike's list, no others have one."""
+        is_other = t.c.state.in_(UNWATCHED) & _IS_LISTED & t.c.strike_invoice_id.not_in(list(strike_invoice_ids))
+        self._connection.execute(update(t).where(is_other, t.c.seen_at <= at).values(seen_at=None))
 
     def mark_paid(
         self,

@@ -491,7 +491,9 @@ class TestInvoices:
             add_invoice(repository, name, state=state, ends_at=NOW)
         with repository.transaction() as tx:
             tx.invoices.mark_pending(["strike-a", "strike-b", "strike-d"], NOW)
+            tx.invoices.keep_pending(["strike-b"], NOW - HOUR)
             tx.invoices.mark_pending(["strike-b", "strike-c", "strike-d"], NOW + HOUR)
+            tx.invoices.keep_pending(["strike-b", "strike-c", "strike-d"], NOW + HOUR)
 
         with repository.reading() as tx:
             seen = {name: tx.invoices.find_by_strike_id(f"strike-{name}") for name in "abcd"}

@@ -202,6 +202,31 @@ class TestAPaymentAllTheSame:
 
         assert state(world, invoice) is InvoiceState.SETTLED
 
+    @pytest.mark.parametrize(
+        ("path", "fault"),
+        [
+            (LIST, {"kind": "unreachable", "skip": 1}),
+            (LIST, {"kind": "html403", "skip": 1, "times": 2}),
+            (f"{LIST}/*", {"kind": "error"}),
+            (f"{LIST}/*", {"kind": "garbage"}),
+        ],
+    )
+    def test_that_is_final_hours_later_is_found_though_strike_fails_just_then(
+        self, world: World, path: str, fault: dict[str, Any]
+    ) -> None:
+        invoice = cancelled(world)
+        world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=8 * 3600)
+        for _ in range(7):
+            world.wait(3700)
+            expired_pass(world.backend)
+        world.wait(3700)
+        world.fault("GET", path, **fault)
+        for _ in range(3):
+            expired_pass(world.backend)
+            world.wait(3700)
+
+        assert state(world, invoice) is InvoiceState.SETTLED
+
     def test_that_fails_hours_later_is_not_shown_any_more(self, world: World) -> None:
         invoice = cancelled(world)
         world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=8 * 3600, reverts=True)
