@@ -67,14 +67,15 @@ def _receive_request(context: SettlementContext, request_id: str, event: Event) 
     if is_known or before >= MANY_PAYMENTS or (invoice is None and not is_pruned):
         return None
     outcome = reconcile_request(context, request_id, timeout=WEBHOOK_TIMEOUT, price_seconds=HURRIED_PRICE_SECONDS)
-    if invoice is not None:
-        with context.repository.reading() as tx:
-            if isinstance(receive_id, str):
-                may_be_missing = not tx.receives.is_known(receive_id)
-            else:
-                may_be_missing = len(tx.receives.of(invoice.id)) == before and _may_reads_lag(context, event)
-        if may_be_missing:
-            raise StrikeUnavailable("the payment is not final yet", retry_after_seconds=3)
+    with context.repository.reading() as tx:
+        if invoice is None:
+            may_be_missing = bool(tx.pruned.unpaid_among([request_id]))
+        elif isinstance(receive_id, str):
+            may_be_missing = not tx.receives.is_known(receive_id)
+        else:
+            may_be_missing = len(tx.receives.of(invoice.id)) == before and _may_reads_lag(context, event)
+    if may_be_missing:
+        raise StrikeUnavailable("the payment is not final yet", retry_after_seconds=3)
     return outcome
 
 
@@ -85,10 +86,11 @@ def _receive_invoice(context: SettlementContext, entity_id: str, event: Event) -
     if not is_pruned and (invoice is None or invoice.state not in PAYABLE):
         return None
     outcome = reconcile_invoice(context, entity_id, timeout=WEBHOOK_TIMEOUT, price_seconds=HURRIED_PRICE_SECONDS)
-    if is_pruned and outcome is Outcome.NOT_PAID:
+    may_lag = _may_reads_lag(context, event)
+    if is_pruned and outcome is Outcome.NOT_PAID and not may_lag:
         return None
-    is_no_news = outcome is Outcome.CANCELLED and invoice is not None and invoice.state is InvoiceState.CANCELLED
-    if outcome in (Outcome.NOT_PAID, Outcome.NOT_FINAL) or (is_no_news and _may_reads_lag(context, event)):
+    is_no_news = outcome is Outcome.CANCELLED and (invoice is None or invoice.state is InvoiceState.CANCELLED)
+    if outcome in (Outcome.NOT_PAID, Outcome.NOT_FINAL) or (is_no_news and may_lag):
         raise StrikeUnavailable("the invoice is not final yet", retry_after_seconds=3)
     return outcome
 

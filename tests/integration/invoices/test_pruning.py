@@ -286,8 +286,24 @@ class TestAPaymentAfterAll:
     def test_a_call_about_one_that_is_not_paid_changes_nothing(self, world: World, deleted: Invoice) -> None:
         world.simulator.webhooks.emit("invoice.updated", deleted.strike_invoice_id, ["state"])
 
+        assert world.pump() == [503]
+        world.wait(40)
         assert world.pump() == [200]
         assert listed(world).pruned == []
+
+    @pytest.mark.parametrize("is_cancelled", [False, True])
+    def test_strikes_call_brings_it_though_reads_lag(self, world: World, deleted: Invoice, is_cancelled: bool) -> None:
+        world.simulator.config.update({"is_payable_after_cancel": True, "invoice_read_lag_seconds": 8})
+        if is_cancelled:
+            world.simulator.invoices.cancel(world.simulator.invoices.by_id[deleted.strike_invoice_id])
+            world.wait(40)
+            assert set(world.pump()) == {200}
+        self.pay(world, deleted)
+
+        assert world.pump()[-1] == 503
+        world.wait(9)
+        assert world.pump()[-1] == 200
+        assert [one.strike_invoice_id for one in listed(world).pruned] == [deleted.strike_invoice_id]
 
     def test_a_payment_in_the_moment_of_deleting_is_noted(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         """The call has read the invoice when the worker deletes it."""

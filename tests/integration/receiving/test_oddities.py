@@ -32,9 +32,8 @@ def look(world: World, request_id: str) -> Outcome:
 
 
 class TestDeleted:
-    @pytest.mark.parametrize("is_final", [True, False])
-    def test_a_payment_of_a_deleted_invoice_is_kept_for_the_operator(self, open_world: Open, is_final: bool) -> None:
-        shop = open_world(delivery_events=frozenset([EventType.INVOICE_SETTLED]))
+    def deleted(self, shop: World) -> Invoice:
+        """An invoice that was deleted and can still be paid."""
         shop.simulator.config.receive_grace_seconds = 1_000 * DAY
         invoice = shop.sell()
         shop.wait(3_600 + 20 * 60)
@@ -44,6 +43,30 @@ class TestDeleted:
         expired_pass(shop.backend)
         with shop.backend.repository.reading() as tx:
             assert tx.invoices.find_by_strike_id(invoice.strike_invoice_id) is None
+        return invoice
+
+    @pytest.mark.parametrize("has_receive_id", [True, False])
+    @pytest.mark.parametrize("pending_seconds", [0, 900])
+    def test_its_event_brings_a_payment_though_reads_lag(
+        self, open_world: Open, has_receive_id: bool, pending_seconds: int
+    ) -> None:
+        shop = open_world(delivery_events=frozenset([EventType.INVOICE_SETTLED]))
+        shop.simulator.config.update({"has_receive_id_in_events": has_receive_id, "receive_read_lag_seconds": 8})
+        shop.subscribe()
+        invoice = self.deleted(shop)
+        shop.pump()
+        pay(shop, invoice, pending_seconds=pending_seconds)
+        shop.wait(pending_seconds)
+
+        assert shop.pump()[-1] == 503
+        shop.wait(9)
+        assert shop.pump()[-1] == 200
+        assert len(attention(shop.backend.repository, shop.backend.clock()).pruned) == 1
+
+    @pytest.mark.parametrize("is_final", [True, False])
+    def test_a_payment_of_a_deleted_invoice_is_kept_for_the_operator(self, open_world: Open, is_final: bool) -> None:
+        shop = open_world(delivery_events=frozenset([EventType.INVOICE_SETTLED]))
+        invoice = self.deleted(shop)
         pay(shop, invoice, pending_seconds=0 if is_final else 900)
 
         assert look(shop, invoice.strike_invoice_id) is Outcome.ALREADY
