@@ -69,8 +69,8 @@ def sweep_requests(
         # Only those that were read, so that the next pass begins with the others, even if these keep failing.
         checked |= found.looked_at.intersection(ids)
         with context.repository.transaction() as tx:
-            # One that has ended is not checked again, so it does not count as checked while a payment is undecided.
-            undecided = found.unclear.intersection(checked)
+            # One that has ended is not checked again, so it counts as checked only if its payments are known and final.
+            undecided = checked - found.looked_at | found.unclear.intersection(checked)
             watched = {one.strike_invoice_id for one in tx.invoices.watched_among(undecided)}
             tx.invoices.mark_checked(checked - undecided | watched, found.started_at - READS_LAG)
 

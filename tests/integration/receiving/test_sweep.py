@@ -13,6 +13,7 @@ from lnpay.domain.receives import ReceiveWith
 from lnpay.domain.states import InvoiceState
 from lnpay.invoices import receive_sweep
 from lnpay.invoices.receive_sweep import MAX_PAGES
+from lnpay.invoices.receives import reconcile_request
 from lnpay.invoices.sweep import sweep
 from lnpay.runtime.worker_passes import expired_pass, main_pass
 from lnpay.strike.receive_requests import ArrayForm
@@ -272,6 +273,21 @@ class TestPages:
 
         with world.backend.repository.reading() as tx:
             assert len(tx.receives.of(first.id)) == 2
+
+    def test_second_payments_beyond_the_single_reads_of_a_pass_are_found_later(self, world: World) -> None:
+        world.simulator.config.update({"array_filters": "repeated", "unknown_array_form": "narrow"})
+        invoices = sell(world, 12)
+        for one in invoices:
+            pay(world, one)
+            reconcile_request(world.backend.settlement, one.strike_invoice_id)
+            pay(world, one)
+        world.wait(2 * 86_400)
+
+        for _ in range(3):
+            sweep(world.backend.sweep_settlement, lambda: 0, is_deep=True)
+            world.wait(3_700)
+
+        assert [len(receives_of(world, one)) for one in invoices] == [2] * 12
 
 
 class TestFailures:
