@@ -78,6 +78,12 @@ def test_patroni_promotes_only_a_standby_that_has_every_commit() -> None:
     assert "password" not in str(patroni["postgresql"]).lower()
 
 
+def test_a_new_standby_does_not_wait_for_the_next_checkpoint() -> None:
+    patroni = yaml.safe_load((CLUSTER / "patroni.yml").read_text("utf-8"))
+
+    assert {"checkpoint": "fast"} in patroni["postgresql"]["basebackup"]
+
+
 @contextmanager
 def stub_server(status: int) -> Iterator[int]:
     """A server whose /readyz answers `status`, and which says its port to every other request."""
