@@ -84,6 +84,22 @@ def test_a_new_standby_does_not_wait_for_the_next_checkpoint() -> None:
     assert {"checkpoint": "fast"} in patroni["postgresql"]["basebackup"]
 
 
+def test_no_container_is_in_the_network_of_another_that_may_restart(services: dict[str, dict[str, Any]]) -> None:
+    assert not [name for name, service in services.items() if "network_mode" in service]
+
+
+def test_each_pgbouncer_knows_its_postgresql(services: dict[str, dict[str, Any]]) -> None:
+    example = (CLUSTER / "lnpay.env.example").read_text("utf-8")
+    for number in "12":
+        assert services[f"pgbouncer{number}"]["environment"] == {"POSTGRES_ADDRESS": f"postgres{number}"}
+        assert f"host=pgbouncer{number}:6432" in example
+
+
+def test_compose_builds_every_image_that_it_does_not_pull(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        assert ("build" in service) == service["image"].startswith("lnpay"), name
+
+
 @contextmanager
 def stub_server(status: int) -> Iterator[int]:
     """A server whose /readyz answers `status`, and which says its port to every other request."""
