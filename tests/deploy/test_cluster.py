@@ -6,6 +6,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Iterator
+from configparser import ConfigParser
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -88,16 +89,39 @@ def test_no_container_is_in_the_network_of_another_that_may_restart(services: di
     assert not [name for name, service in services.items() if "network_mode" in service]
 
 
-def test_each_pgbouncer_knows_its_postgresql(services: dict[str, dict[str, Any]]) -> None:
+def test_each_pgbouncer_and_its_postgresql_know_each_other(services: dict[str, dict[str, Any]]) -> None:
     example = (CLUSTER / "lnpay.env.example").read_text("utf-8")
     for number in "12":
         assert services[f"pgbouncer{number}"]["environment"] == {"POSTGRES_ADDRESS": f"postgres{number}"}
+        assert services[f"postgres{number}"]["environment"] == {"PGBOUNCER_ADDRESS": f"pgbouncer{number}"}
         assert f"host=pgbouncer{number}:6432" in example
 
 
 def test_compose_builds_every_image_that_it_does_not_pull(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         assert ("build" in service) == service["image"].startswith("lnpay"), name
+
+
+def test_the_image_has_every_script_that_patroni_calls() -> None:
+    patroni = yaml.safe_load((CLUSTER / "patroni.yml").read_text("utf-8"))
+    copied = dict(
+        re.findall(r"^COPY --chmod=0755 (\S+) (\S+)$", (CLUSTER / "Dockerfile").read_text("utf-8"), re.MULTILINE)
+    )
+
+    assert {patroni["bootstrap"]["post_bootstrap"], *patroni["postgresql"]["callbacks"].values()} <= set(
+        copied.values()
+    )
+    assert all((CLUSTER / source).is_file() for source in copied)
+
+
+def test_pgbouncer_connects_again_after_each_change_of_role() -> None:
+    """It tells every client what PostgreSQL was at its first connection: a standby, or one that takes writes."""
+    patroni = yaml.safe_load((CLUSTER / "patroni.yml").read_text("utf-8"))
+    pooler = ConfigParser(interpolation=None)
+    pooler.read(CLUSTER / "pgbouncer.ini")
+
+    assert set(patroni["postgresql"]["callbacks"]) == {"on_start", "on_role_change"}
+    assert pooler["pgbouncer"]["admin_users"] == "lnpay"
 
 
 @contextmanager
