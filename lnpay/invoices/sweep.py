@@ -110,7 +110,7 @@ def sweep(context: SettlementContext, calls_left: Callable[[], int], *, is_deep:
     if is_deep and found.stopped_by is None:
         with context.repository.transaction() as tx:
             tx.limits.reach_milestone(DEEP_SWEEP, found.started_at)
-            if is_for_lapsed:
+            if is_for_lapsed and not found.is_any_lapsed_unread:
                 if found.is_pending_known and found.since is not None:
                     # Only now: a payment that has become final since is settled, or is still unclear.
                     tx.invoices.keep_pending(found.unclear, found.started_at)
@@ -268,7 +268,10 @@ def _sweep_one_by_one(context: SettlementContext, found: Sweep, limit: int, fail
     with context.repository.reading() as tx:
         ids = tx.invoices.least_recently_checked(limit)
         if found.lapsed_since is not None:
-            ids += tx.invoices.unwatched_least_recently_checked(found.lapsed_since, limit)
+            just_now = (found.started_at - LAPSED_SWEEP_EVERY / 2, found.started_at)
+            lapsed = tx.invoices.unwatched_least_recently_checked(found.lapsed_since, limit, unless_between=just_now)
+            found.is_any_lapsed_unread = len(lapsed) == limit
+            ids += lapsed
     try:
         _settle_invoices(context, found, ids, failed_in_a_row)
     finally:

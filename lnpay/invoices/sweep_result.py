@@ -30,6 +30,7 @@ class Sweep:
     decided yet.
     asked_at: this process's monotonic seconds at `started_at`, which tell afterwards what Strike's time was.
     lapsed_since: it also looks for payments of lapsed and cancelled invoices that were payable after this time.
+    is_any_lapsed_unread: more of those may be left to read one by one than this sweep had calls for.
     is_pending_known: whether `unclear` contains every payment that Strike has seen and not yet counted.
     unreadable: rows of Strike's list that could not be read. is_blind: there were invoices to check, and none was
     checked.
@@ -41,6 +42,7 @@ class Sweep:
     asked_at: float
     since: datetime | None = None
     lapsed_since: datetime | None = None
+    is_any_lapsed_unread: bool = False
     looked_at: set[str] = field(default_factory=set)
     unclear: set[str] = field(default_factory=set)
     is_pending_known: bool = False

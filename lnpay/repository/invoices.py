@@ -262,9 +262,14 @@ class Invoices:
         """Strike ids of watched invoices, least recently checked first."""
         return self._least_recently_checked(WATCHED, true(), limit)
 
-    def unwatched_least_recently_checked(self, payable_since: datetime, limit: int) -> list[str]:
-        """The same of lapsed and cancelled invoices that may yet be paid: see `_may_be_paid`."""
-        return self._least_recently_checked(UNWATCHED, _may_be_paid(payable_since), limit)
+    def unwatched_least_recently_checked(
+        self, payable_since: datetime, limit: int, *, unless_between: tuple[datetime, datetime] | None = None
+    ) -> list[str]:
+        """The same of lapsed and cancelled ones that may yet be paid (`_may_be_paid`), unless checked in between."""
+        is_one = _may_be_paid(payable_since)
+        if unless_between is not None:
+            is_one &= t.c.checked_at.is_(None) | ~t.c.checked_at.between(*unless_between)
+        return self._least_recently_checked(UNWATCHED, is_one, limit)
 
     def _least_recently_checked(
         self, states: Iterable[InvoiceState], condition: ColumnElement[bool], limit: int

@@ -227,6 +227,18 @@ class TestAPaymentAllTheSame:
 
         assert state(world, invoice) is InvoiceState.SETTLED
 
+    def test_is_found_though_there_is_no_list_and_a_pass_reads_few_invoices(self, world: World) -> None:
+        expired_pass(world.backend)
+        invoices = [cancelled(world) for _ in range(9)]
+        for one in invoices:
+            world.pay(one)
+        world.fault("GET", LIST, "html403", times=None)
+        for _ in range(9):
+            world.wait(3700)
+            sweep(world.backend.sweep_settlement, lambda: 10, is_deep=True)
+
+        assert {state(world, one) for one in invoices} == {InvoiceState.SETTLED}
+
     def test_that_fails_hours_later_is_not_shown_any_more(self, world: World) -> None:
         invoice = cancelled(world)
         world.simulator.pay_invoice(invoice.issue.bolt11, pending_seconds=8 * 3600, reverts=True)
