@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 
-from tests.databases import drop_template, set_fsync
+from tests.databases import drop_template, set_fsync, share_compiled_statements
 from tests.world import World
 
 if TYPE_CHECKING:
@@ -41,8 +41,9 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Declare our markers."""
+    """Declare our markers, and save time."""
     config.addinivalue_line("markers", "untraced: its lines are not counted, which halves the time of a long test")
+    share_compiled_statements()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

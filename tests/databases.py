@@ -9,13 +9,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import Connection, Dialect, Engine, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.pool import NullPool
+from sqlalchemy.util import LRUCache
 
 from lnpay.repository import Repository
+
+_COMPILED: dict[type[Dialect], LRUCache[Any, Any]] = {}
+
+
+def share_compiled_statements() -> None:
+    """Compile a statement once for all databases of a kind, not once for each.
+
+    SQLAlchemy keeps compiled statements for each engine and each dialect object. A test has a database of its own, and
+    compiling took half of its time. All databases of a kind have the same version here, so their dialects are equal.
+    """
+    DefaultDialect.__hash__ = lambda self: hash(type(self))  # type: ignore[method-assign]
+    DefaultDialect.__eq__ = lambda self, other: type(self) is type(other)  # type: ignore[method-assign]
+
+    @event.listens_for(Engine, "engine_connect")
+    def share(connection: Connection) -> None:
+        connection.engine._compiled_cache = _COMPILED.setdefault(type(connection.dialect), LRUCache(10_000))
 
 
 @contextmanager
