@@ -43,6 +43,7 @@ from lnpay.invoices.sweep_result import is_about_all_calls, is_unreached, settle
 from lnpay.refunds.forks import notice_fork
 from lnpay.repository import Transaction
 from lnpay.strike.invoices import InvoicePage, InvoiceStatus
+from lnpay.strike.reading import READS_LAG
 
 log = logging.getLogger(__name__)
 
@@ -294,7 +295,13 @@ def expire_due(context: SettlementContext, found: Sweep) -> int:
         return 0
     with context.repository.reading() as tx:
         due = tx.invoices.to_expire(strikes_time - EXPIRE_MARGIN, MOST_ENDED)
+        due = [one for one in due if not _may_rest_come(tx, one, strikes_time)]
     return _end(context, [one for one in due if found.clears(one)], InvoiceState.EXPIRED)
+
+
+def _may_rest_come(tx: Transaction, invoice: Invoice, strikes_time: datetime) -> bool:
+    """Whether it was paid in part, and reads may not show the rest yet. Without the rest, all of it is refunded."""
+    return invoice.expires_at >= strikes_time - READS_LAG and bool(tx.receives.ids_of(invoice.id))
 
 
 def lapse_due(context: SettlementContext, found: Sweep) -> int:

@@ -154,7 +154,7 @@ def test_each_part_of_a_payment_is_reported_with_what_is_missing(
         stand.simulator.pay_invoice(bolt11, received_sats=sats)
         heard.append(f"{received}, {price - received} missing")
         assert_heard(page, heard)
-    stand.wait(150)
+    stand.wait(170)
 
     assert_heard(page, [*heard, "onExpired"])
 

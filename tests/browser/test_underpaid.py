@@ -44,7 +44,7 @@ def test_after_the_end_the_page_says_so_and_asks_where_to_send_the_money(stand: 
     stand.pay(invoice, received_sats=PART)
     assert_stage(page, "underpaid")
 
-    stand.wait(150)
+    stand.wait(170)
     assert_stage(page, "underpaid_over")
     expect(page.locator("#page").get_by_text("so everything you paid is sent back")).to_be_visible()
     assert invoice.issue.bolt11.upper() not in page.content().upper()
@@ -77,7 +77,7 @@ def test_every_language_fits_and_is_for_everybody(stand: Stand, width: int, sche
     page = stand.open(invoice, viewport=size, color_scheme=scheme)
     for stage in ("underpaid", "underpaid_over"):
         if stage == "underpaid_over":
-            stand.wait(150)
+            stand.wait(170)
         for language in LANGUAGES:
             page.goto(f"{stand.page_url(invoice)}?lang={language}")
             assert_stage(page, stage)

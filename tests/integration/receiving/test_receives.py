@@ -347,7 +347,7 @@ class TestUnderpaid:
         assert events_of(shop, invoice) == [EventType.INVOICE_UNDERPAID]
         assert refunds_of(shop, invoice) == []
 
-        shop.wait(140)
+        shop.wait(160)
         main_pass(shop.backend)
 
         (refund,) = refunds_of(shop, invoice)
@@ -367,6 +367,19 @@ class TestUnderpaid:
         assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
         assert refunds_of(shop, invoice) == []
         assert EventType.INVOICE_SETTLED in events_of(shop, invoice)
+
+    def test_a_rest_in_the_last_second_settles_though_reads_lag(self, shop: World) -> None:
+        shop.simulator.config.receive_read_lag_seconds = 20
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice, 300)
+        shop.wait((invoice.expires_at - shop.clock()).total_seconds() - 1)
+        pay(shop, invoice, invoice.amount_sats - 300)
+        for _ in range(5):
+            shop.wait(12)
+            main_pass(shop.backend)
+
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.SETTLED
+        assert refunds_of(shop, invoice) == []
 
     def test_a_rest_that_comes_too_late_is_refunded_with_the_first_part(self, shop: World) -> None:
         shop.simulator.config.receive_grace_seconds = 600
