@@ -47,14 +47,32 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest, so that none is left over for one process at the end.
+    """Begin with the longest in every worker, so that none is left over for one of them at the end.
 
     Count no lines in whole worlds, and none of the sandbox: what these tests prove is no line of LNPay.
     """
-    items.sort(key=lambda item: _part_of_tests(item.path) not in LONGEST)
+    longest = [item for part in LONGEST for item in items if _part_of_tests(item.path) == part]
+    rest = [item for item in items if _part_of_tests(item.path) not in LONGEST]
+    items[:] = _spread(longest, rest, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
     for item in items:
         if _part_of_tests(item.path) in UNTRACED:
             item.add_marker("untraced")
+
+
+def _spread(longest: list[pytest.Item], rest: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """All tests, in an order in which each worker of xdist begins with its share of the longest.
+
+    At first each worker gets one block of consecutive tests, as many as the others; later it takes some from them.
+    """
+    total = len(longest) + len(rest)
+    spread: list[pytest.Item] = []
+    for worker in range(workers):
+        block = longest[worker::workers]
+        size = (total - len(spread)) // (workers - worker)
+        taken = max(0, size - len(block))
+        spread += block + rest[:taken]
+        rest = rest[taken:]
+    return spread
 
 
 @cache
