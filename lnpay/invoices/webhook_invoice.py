@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 
 from lnpay.domain.errors import InvalidRequest, StrikeUnavailable
+from lnpay.domain.receives import Receive
 from lnpay.domain.states import PAYABLE, InvoiceState, RefundState
 from lnpay.invoices.late import HURRIED_PRICE_SECONDS
 from lnpay.invoices.receives import reconcile_request
@@ -73,7 +75,7 @@ def _receive_request(context: SettlementContext, request_id: str, event: Event) 
         elif isinstance(receive_id, str):
             may_be_missing = not tx.receives.is_known(receive_id)
         else:
-            may_be_missing = len(tx.receives.of(invoice.id)) == before and _may_reads_lag(context, event)
+            may_be_missing = _may_be_missing(context, event, tx.receives.of(invoice.id)[before:])
     if may_be_missing:
         raise StrikeUnavailable("the payment is not final yet", retry_after_seconds=3)
     return outcome
@@ -95,12 +97,29 @@ def _receive_invoice(context: SettlementContext, entity_id: str, event: Event) -
     return outcome
 
 
+def _may_be_missing(context: SettlementContext, event: Event, new: Sequence[Receive]) -> bool:
+    """Whether reads may not show the payment of an event without a receiveId yet. new: those just stored.
+
+    One of `new` that was made at about the event's time is taken for it. An older one may be another payment, whose own
+    event is late or lost.
+    """
+    created_at = _created_at(event)
+    if created_at is None:
+        return not new
+    return _may_reads_lag(context, event) and all(abs(created_at - one.paid_at) >= READS_LAG for one in new)
+
+
 def _may_reads_lag(context: SettlementContext, event: Event) -> bool:
     """Whether Strike may have shown the entity as it was before this event. True if the event has no time."""
+    created_at = _created_at(event)
+    return created_at is None or context.strike.time.now() - created_at < READS_LAG
+
+
+def _created_at(event: Event) -> datetime | None:
     try:
-        return context.strike.time.now() - parse_time(event.get("created")) < READS_LAG
+        return parse_time(event.get("created"))
     except (ValueError, TypeError):
-        return True
+        return None
 
 
 def _parse(body: bytes) -> Event:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select
 
-from lnpay.domain.errors import Conflict
+from lnpay.domain.errors import Conflict, StrikeUnavailable
 from lnpay.domain.events import EventType
 from lnpay.domain.model import Invoice, Refund
 from lnpay.domain.receives import DUST_SATS, Receive, ReceiveWith
@@ -19,10 +19,11 @@ from lnpay.domain.states import Accepter, InvoiceState, LatePayments, RefundKind
 from lnpay.invoices.late import accept_late_payment
 from lnpay.invoices.receives import reconcile_request
 from lnpay.invoices.settle import Outcome
-from lnpay.invoices.webhook_invoice import MANY_PAYMENTS
+from lnpay.invoices.webhook_invoice import MANY_PAYMENTS, receive_event
 from lnpay.repository import tables
 from lnpay.runtime.worker_passes import expired_pass, main_pass
 from lnpay.sandbox.config import SimulatorConfig
+from lnpay.strike.receive_requests import RECEIVE_COMPLETED
 from tests.integration.receiving.conftest import Open
 from tests.world import ALL_EVENTS, World
 
@@ -99,6 +100,35 @@ class TestInTime:
         assert shop.pump()[-1] == 503
         shop.wait(40)
         assert shop.pump()[-1] == 200
+
+    def test_an_event_without_an_id_is_not_taken_for_that_of_an_earlier_payment(self, shop: World) -> None:
+        shop.simulator.config.update({"has_receive_id_in_events": False, "receive_read_lag_seconds": 8})
+        shop.subscribe()
+        shop.fault("*", "receive-request.*", "webhook_delay", seconds=602)
+        invoice = shop.sell()
+        pay(shop, invoice)
+        pay(shop, invoice, pending_seconds=600)
+        shop.wait(600)
+
+        for seconds in (3, 9, 27, 81):
+            shop.pump()
+            shop.wait(seconds)
+
+        assert len(receives_of(shop, invoice)) == 2
+
+    @pytest.mark.parametrize("created", [None, "soon"])
+    def test_an_event_without_an_id_and_a_time_is_repeated_until_it_brings_a_payment(
+        self, shop: World, created: str | None
+    ) -> None:
+        invoice = shop.sell()
+        event = {"eventType": RECEIVE_COMPLETED, "data": {"entityId": invoice.strike_invoice_id}, "created": created}
+        body = json.dumps(event).encode()
+
+        with pytest.raises(StrikeUnavailable, match="not final yet"):
+            receive_event(shop.backend.settlement, shop.backend.refund_sender, body)
+        pay(shop, invoice)
+
+        assert receive_event(shop.backend.settlement, shop.backend.refund_sender, body) is Outcome.SETTLED
 
     def test_a_flood_of_small_payments_costs_few_calls_by_webhooks_and_the_poller_finds_the_rest(
         self, shop: World
