@@ -143,8 +143,9 @@ class ReceiveAudit:
             skip = page.next_skip
 
     def _compare_rows(self, rows: Iterable[StrikeReceive]) -> None:
-        final = [one for one in rows if one.status is ReceiveStatus.COMPLETED and one.receive_id not in self._seen]
-        wanted = [one for one in final if self.start <= one.paid_at < self.end]
+        final = {one.receive_id: one for one in rows if one.status is ReceiveStatus.COMPLETED}
+        new = [one for name, one in final.items() if name not in self._seen]
+        wanted = [one for one in new if self.start <= one.paid_at < self.end]
         self._seen.update(one.receive_id for one in wanted)
         with self.auditor.repository.reading() as tx:
             ours = tx.ledger.by_strike_ids({one.request_id for one in wanted})

@@ -87,6 +87,9 @@ class _Audit:
         self.start, self.end = period.start, until
         self.result = Reconciliation(self.start, until)
         self._listed: set[int] = set()
+        self._seen: set[str] = set()
+        """Strike's ids of the rows compared so far: a new payment moves a row to the next page."""
+        self._read_as_unpaid: set[int] = set()
         self._odd_rows = 0
         self._too_new: set[str] = set()
         """Strike's ids of invoices paid too recently."""
@@ -171,7 +174,9 @@ class _Audit:
             for page in self._pages():
                 self._note_too_new(page.invoices)
                 first, end = self._oldest_opened_at, self.end
-                self._compare_page([one for one in page.invoices if first <= one.created_at < end])
+                rows = {one.invoice_id: one for one in page.invoices if first <= one.created_at < end}
+                self._compare_page([one for name, one in rows.items() if name not in self._seen])
+                self._seen.update(rows)
                 self._compare_odd_rows(page)
         except StrikeRejected as error:
             if error.status == 401:
@@ -222,8 +227,6 @@ class _Audit:
         report_strangers(auditor.repository, strangers, self.result, _paid_words, is_shared=auditor.is_shared)
 
     def _compare_listed(self, invoice: LedgerInvoice, seen: StrikeInvoice) -> None:
-        if invoice.id in self._listed:
-            return  # a new payment has moved it to the next page
         self._listed.add(invoice.id)
         if invoice.paid_at is None:
             self._compare_unpaid(invoice)
@@ -237,6 +240,9 @@ class _Audit:
 
     def _compare_unpaid(self, invoice: LedgerInvoice) -> None:
         """Paid there and not here: a discrepancy if the payment was made in this period."""
+        if invoice.id in self._read_as_unpaid:
+            return
+        self._read_as_unpaid.add(invoice.id)
         seen = self._read(invoice)
         if seen is None or seen.status is not InvoiceStatus.PAID:
             return

@@ -468,3 +468,22 @@ class TestOddRows:
         found = month.reconcile()
 
         assert (found.discrepancies, found.foreign, found.unfinished) == ([], 1, None)
+
+    def test_a_row_that_is_shown_twice_is_counted_once(self, month: Month) -> None:
+        month.sale()
+        month.stranger("the-other-shop-1")
+        month.world.pay(lost := month.world.sell())
+        strike = month.world.backend.sweep_settlement.strike
+        real = strike._call
+
+        def call(method: str, path: str, *more: Any, **options: Any) -> object:
+            answer = real(method, path, *more, **options)
+            is_list = path == "/invoices" and isinstance(answer, dict)
+            return {**answer, "items": answer["items"] * 2} if is_list and isinstance(answer, dict) else answer
+
+        strike._call = call  # type: ignore[method-assign]
+
+        found = month.reconcile(is_shared=True)
+
+        assert (found.payments, found.foreign) == (1, 1)
+        assert [one.invoice_id for one in found.discrepancies] == [lost.strike_invoice_id]

@@ -249,6 +249,23 @@ def test_a_row_that_cannot_be_read_is_no_break(month: Month) -> None:
     assert "unreadable" in (found.unfinished or "")
 
 
+def test_a_payment_that_strike_shows_twice_is_reported_once(month: Month) -> None:
+    by_request(month, None)
+    lost = by_request(month)
+    month.world.pay(lost)
+    requests = month.world.backend.sweep_settlement.strike.receive_requests
+    real = requests._call
+
+    def call(*asked: Any, **options: Any) -> object:
+        answer = real(*asked, **options)
+        assert isinstance(answer, dict)
+        return {**answer, "items": answer["items"] * 2}
+
+    requests._call = call
+
+    assert named(month.reconcile()) == [(K.NOT_COUNTED, lost.strike_invoice_id)]
+
+
 def test_many_payments_are_read_page_by_page_back_to_the_period(month: Month) -> None:
     by_request(month, *[100] * 130)
     month.world.wait(40 * 86_400)
