@@ -5,8 +5,9 @@ The calls stay within a fraction of the budget that all processes share; when it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol, TypeVar
 
 from lnpay.domain.errors import StrikeAmbiguous, StrikeRejected, StrikeUnavailable
@@ -57,6 +58,54 @@ class Auditor:
 
 
 Item = TypeVar("Item")
+
+
+class Page(Protocol):
+    """One page of a list at Strike; see `InvoicePage`."""
+
+    @property
+    def is_last(self) -> bool: ...
+
+    @property
+    def next_skip(self) -> int: ...
+
+
+SomePage = TypeVar("SomePage", bound=Page)
+
+
+class ListRepeats(StrikeAmbiguous):
+    """A page of Strike's list shows only rows of earlier pages, so the rest of the list cannot be reached."""
+
+
+def read_pages(
+    auditor: Auditor,
+    words: str,
+    read: Callable[[int], SomePage],
+    ids_of: Callable[[SomePage], Iterable[str]],
+) -> Iterator[SomePage]:
+    """A list at Strike, page by page, to its end.
+
+    words: of the progress. read: one page, from so many rows on. ids_of: the ids of a page's rows.
+    Raises ListRepeats; StrikeError as `ask` does.
+    """
+    skip = 0
+    known: set[str] = set()
+    while True:
+        page = ask(auditor, partial(read, skip))
+        auditor.progress(words, page.next_skip)
+        ids = set(ids_of(page))
+        if skip and ids <= known and not page.is_last:
+            raise ListRepeats("Strike's list repeats itself")
+        known |= ids
+        yield page
+        if page.is_last:
+            return
+        skip = page.next_skip
+
+
+def refuses_or_repeats(error: StrikeRejected | ListRepeats) -> str:
+    """What Strike does with a list that cannot be read to its end, as a verb."""
+    return "repeats rows of" if isinstance(error, ListRepeats) else "refuses"
 
 
 def ask_for(auditor: Auditor, call: Callable[[], Item]) -> Item | None:

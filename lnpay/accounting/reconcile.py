@@ -20,7 +20,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from itertools import chain, islice
 
-from lnpay.accounting.auditor import Auditor, Item, ask, ask_for
+from lnpay.accounting.auditor import Auditor, Item, ListRepeats, ask_for, read_pages, refuses_or_repeats
 from lnpay.accounting.discrepancies import DiscrepancyKind, Reconciliation
 from lnpay.accounting.receives import ReceiveAudit, is_refunded_with_others, is_request
 from lnpay.accounting.report import (
@@ -178,27 +178,25 @@ class _Audit:
                 self._compare_page([one for name, one in rows.items() if name not in self._seen])
                 self._seen.update(rows)
                 self._compare_odd_rows(page)
-        except StrikeRejected as error:
+        except (StrikeRejected, ListRepeats) as error:
             if error.status == 401:
                 raise
-            log.warning("strike's list is unavailable, reading invoices one by one status=%s", error.status)
+            log.warning("strike's list is unavailable, reading invoices one by one error=%s", error.message)
             self.result.unfinished = (
-                "Strike refuses its list of invoices, so payments unknown to LNPay cannot be found; every "
-                "invoice that LNPay knows was read one by one. Run this again later, or check the dashboard"
+                f"Strike {refuses_or_repeats(error)} its list of invoices, so payments unknown to LNPay cannot be "
+                "found; every invoice that LNPay knows was read one by one. Run this again later, or "
+                "check the dashboard"
             )
             return False
         return True
 
     def _pages(self) -> Iterator[InvoicePage]:
         """Paid invoices, newest first, until they are too old to have been paid in the period."""
-        skip = 0
-        while True:
-            page = ask(self.auditor, partial(self.auditor.strike.list_invoices, InvoiceStatus.PAID, skip))
-            self.auditor.progress("paid invoices at Strike", skip + page.rows)
+        read = partial(self.auditor.strike.list_invoices, InvoiceStatus.PAID)
+        for page in read_pages(self.auditor, "paid invoices at Strike", read, lambda page: page.ids):
             yield page
-            if page.is_last or page.reaches(self._oldest_opened_at):
+            if page.reaches(self._oldest_opened_at):
                 return
-            skip = page.next_skip
 
     def _compare_odd_rows(self, page: InvoicePage) -> None:
         """Handle unreadable rows: ours are read by their ids; the others remain unknown."""

@@ -102,3 +102,22 @@ class Month:
 
 Plant = Callable[[Month], str]
 """Spoils a month in one way. Gives Strike's id of the invoice that the break is to be named by."""
+
+
+def repeat_list(month: Month, path: str) -> list[str]:
+    """Have Strike show full pages of the same rows whatever `$skip` is. Gives the calls made so far."""
+    strike = month.world.backend.sweep_settlement.strike
+    real = strike._call
+    calls: list[str] = []
+
+    def call(method: str, asked: str, *more: Any, params: Any = None, **options: Any) -> object:
+        if asked != path:
+            return real(method, asked, *more, params=params, **options)
+        calls.append(params["$skip"])
+        assert len(calls) < 20, "it goes on reading"
+        answer = real(method, asked, *more, params={**params, "$skip": "0"}, **options)
+        assert isinstance(answer, dict)
+        return {**answer, "items": (answer["items"] * 100)[:100], "count": 1_000}
+
+    strike._call = strike.receive_requests._call = call  # type: ignore[assignment]
+    return calls

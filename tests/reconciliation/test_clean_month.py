@@ -23,7 +23,7 @@ from lnpay.sandbox.strike.models import Money
 from lnpay.strike.buckets import Bucket
 from lnpay.strike.reading import PAGE_SIZE
 from tests import owing
-from tests.reconciliation.month import Month
+from tests.reconciliation.month import Month, repeat_list
 from tests.refunding import one_refund, refund
 
 LIST, INVOICE, PAYMENT = "/v1/invoices", "/v1/invoices/*", "/v1/payments/*"
@@ -487,3 +487,17 @@ class TestOddRows:
 
         assert (found.payments, found.foreign) == (1, 1)
         assert [one.invoice_id for one in found.discrepancies] == [lost.strike_invoice_id]
+
+    def test_a_list_that_repeats_itself_is_left_and_invoices_are_read_one_by_one(self, month: Month) -> None:
+        lost, late = month.world.sell(), month.late()
+        month.world.pay(lost)
+        calls = repeat_list(month, "/invoices")
+
+        found = month.reconcile()
+
+        assert [(one.kind, one.invoice_id) for one in found.discrepancies] == [
+            (DiscrepancyKind.NOT_COUNTED, lost.strike_invoice_id)
+        ]
+        assert "repeats rows of its list of invoices" in (found.unfinished or "")
+        assert (found.payments, found.refunds) == (1, 1), late.strike_invoice_id
+        assert len(calls) == 2
