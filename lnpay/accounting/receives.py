@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from functools import partial
 
-from lnpay.accounting.auditor import Auditor, ask, ask_for
+from lnpay.accounting.auditor import Auditor, ListRepeats, ask_for, read_pages, refuses_or_repeats
 from lnpay.accounting.discrepancies import DiscrepancyKind, Reconciliation
 from lnpay.accounting.report import paid_page_end, read_all
 from lnpay.domain.errors import StrikeRejected
@@ -115,13 +115,14 @@ class ReceiveAudit:
             for page in self._pages():
                 self._compare_rows(page.receives)
                 self._odd += page.unreadable
-        except StrikeRejected as error:
+        except (StrikeRejected, ListRepeats) as error:
             if error.status == 401:
                 raise
-            log.warning("strike's receives are unavailable, reading requests one by one status=%s", error.status)
+            log.warning("strike's receives are unavailable, reading requests one by one error=%s", error.message)
             self.result.unfinished = (
-                "Strike refuses its list of receives, so payments unknown to LNPay cannot be found; every receive "
-                "request that LNPay knows was read one by one. Run this again later, or check the dashboard"
+                f"Strike {refuses_or_repeats(error)} its list of receives, so payments unknown to LNPay cannot be "
+                "found; every receive request that LNPay knows was read one by one. Run this again later, or "
+                "check the dashboard"
             )
             return False
         return True
@@ -130,17 +131,14 @@ class ReceiveAudit:
         """Receives until they are too old. Strike does not document their order: another one is read to its end."""
         before = None
         is_newest_first = True
-        skip = 0
-        while True:
-            page = ask(self.auditor, partial(self.auditor.strike.receive_requests.list_all, skip))
-            self.auditor.progress("receives at Strike", skip + page.rows)
+        read = self.auditor.strike.receive_requests.list_all
+        for page in read_pages(self.auditor, "receives at Strike", read, _receive_ids):
             yield page
             times = [*([before] if before else []), *(one.paid_at for one in page.receives)]
             is_newest_first = is_newest_first and times == sorted(times, reverse=True)
             before = times[-1] if times else before
-            if page.is_last or (is_newest_first and before is not None and before < self.oldest):
+            if is_newest_first and before is not None and before < self.oldest:
                 return
-            skip = page.next_skip
 
     def _compare_rows(self, rows: Iterable[StrikeReceive]) -> None:
         final = {one.receive_id: one for one in rows if one.status is ReceiveStatus.COMPLETED}
@@ -188,6 +186,10 @@ class ReceiveAudit:
             kind = K.NOT_PAID_AT_STRIKE if one.receive_id in pending else K.MISSING_AT_STRIKE
             there = "PENDING" if one.receive_id in pending else f"no payment {one.receive_id}"
             self.result.add(kind, invoice.strike_invoice_id, _state(invoice), there)
+
+
+def _receive_ids(page: ReceivePage) -> list[str]:
+    return [one.receive_id for one in page.receives]
 
 
 def _state(invoice: LedgerInvoice) -> str:

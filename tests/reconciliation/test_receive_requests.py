@@ -21,7 +21,7 @@ from lnpay.invoices.receives import reconcile_request
 from lnpay.repository.tables import invoices, receives
 from lnpay.runtime.worker_passes import main_pass
 from tests import owing
-from tests.reconciliation.month import Month
+from tests.reconciliation.month import Month, repeat_list
 
 K = DiscrepancyKind
 LIST = "/v1/receive-requests/receives"
@@ -264,6 +264,19 @@ def test_a_payment_that_strike_shows_twice_is_reported_once(month: Month) -> Non
     requests._call = call
 
     assert named(month.reconcile()) == [(K.NOT_COUNTED, lost.strike_invoice_id)]
+
+
+def test_a_list_that_repeats_itself_is_left_and_requests_are_read_one_by_one(month: Month) -> None:
+    by_request(month, None)
+    lost = by_request(month)
+    month.world.pay(lost)
+    calls = repeat_list(month, "/receive-requests/receives")
+
+    found = month.reconcile()
+
+    assert named(found) == [(K.NOT_COUNTED, lost.strike_invoice_id)]
+    assert "repeats rows of its list of receives" in (found.unfinished or "")
+    assert len(calls) == 2
 
 
 def test_many_payments_are_read_page_by_page_back_to_the_period(month: Month) -> None:
