@@ -105,7 +105,7 @@ Plant = Callable[[Month], str]
 
 
 def repeat_list(month: Month, path: str) -> list[str]:
-    """Have Strike show full pages of the same rows whatever `$skip` is. Gives the calls made so far."""
+    """Have Strike ignore `$skip` and show the same full page each time. Gives the list of calls, which grows."""
     strike = month.world.backend.sweep_settlement.strike
     real = strike._call
     calls: list[str] = []
