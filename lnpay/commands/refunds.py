@@ -73,7 +73,7 @@ def _create(backend: Backend, options: argparse.Namespace) -> int:
     invoice = find_named_invoice(backend.repository, options.invoice_id)
     request = read_operator_request(
         invoice,
-        request_key=options.key or str(uuid.uuid4()),
+        request_key=str(uuid.uuid4()) if options.key is None else options.key,
         amount=options.amount,
         sats=options.sats,
         address=options.to,

@@ -30,15 +30,16 @@ def read_operator_request(
     """
     if not request_key or len(request_key) > MAX_KEY_CHARACTERS or not request_key.isprintable():
         raise InvalidRequest(f"the key of a refund has 1 to {MAX_KEY_CHARACTERS} printable characters")
-    if amount and sats:
+    if amount is not None and sats is not None:
         raise InvalidRequest("give the amount in the order's currency or in sats, not both")
-    if is_todays_price and not amount:
+    if is_todays_price and amount is None:
         raise InvalidRequest("today's price goes with an amount in the order's currency only")
     basis, amount_fiat, amount_sats = AmountBasis.WHOLE, None, None
-    if amount:
+    # An empty text, as of a script's variable that is not set, must not refund everything.
+    if amount is not None:
         basis = AmountBasis.TODAY_PRICE if is_todays_price else AmountBasis.SALE_PRICE
         amount_fiat = _parsed(amount, invoice.order.currency)
-    elif sats:
+    elif sats is not None:
         basis, amount_sats = AmountBasis.SATS, int(_parsed(sats, "sats"))
     return RefundRequest(
         request_key=request_key,
