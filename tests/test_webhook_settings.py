@@ -232,6 +232,29 @@ class TestList:
         assert "\x1b" not in terminal.out
         assert "[red]x" in terminal.out
 
+    @pytest.mark.parametrize("field", ["id", "webhookUrl", "enabled", "created", "eventTypes"])
+    @pytest.mark.parametrize("value", [None, 1.5, [["nested"], {}, None], {"a": 1.5}])
+    def test_an_odd_subscription_hides_no_other(self, terminal: Terminal, field: str, value: object) -> None:
+        terminal.subscribed().url = "https://other.example/webhook"
+        assert terminal.run("subscribe") == 0
+        fault = Fault("GET", "/v1/subscriptions", "field_changed", field=f"0.{field}", value=value, times=None)
+        terminal.simulator.faults.add(fault)
+
+        for arguments in (("list",), ("list", "--json"), ("subscribe",), ("test",)):
+            assert terminal.run(*arguments) == 0, terminal.err
+            assert terminal.run(answers=["t", "q"]) == 0
+        assert f"{URL} (this LNPay)" in terminal.out
+
+    @pytest.mark.parametrize("value", [7, True, [["nested"], {}, None], {"a": 1.5}])
+    def test_events_of_ours_that_cannot_be_read_are_missing(self, terminal: Terminal, value: object) -> None:
+        terminal.subscribed()
+        fault = Fault("GET", "/v1/subscriptions", "field_changed", field="0.eventTypes", value=value, times=None)
+        terminal.simulator.faults.add(fault)
+
+        assert terminal.run("list") == 0
+        assert terminal.run("test") == 1
+        assert "lacks invoice.updated" in terminal.err
+
 
 class TestUpdate:
     def test_disables_and_enables(self, terminal: Terminal) -> None:

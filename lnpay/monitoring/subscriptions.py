@@ -42,7 +42,13 @@ def subscriptions_of(subscriptions: Iterable[Json], url: str) -> list[Json]:
 
 def missing_events(subscription: Mapping[str, Any], *, ignoring: Iterable[str] = ()) -> list[str]:
     """The required events that a subscription lacks."""
-    return sorted(set(SUBSCRIBED_EVENTS) - set(ignoring) - set(subscription.get("eventTypes") or ()))
+    return sorted(set(SUBSCRIBED_EVENTS) - set(ignoring) - set(events_of(subscription)))
+
+
+def events_of(subscription: Mapping[str, Any]) -> list[str]:
+    """The events that a subscription names; what is not a text is left out."""
+    named = subscription.get("eventTypes")
+    return [one for one in named if isinstance(one, str)] if isinstance(named, list) else []
 
 
 class Arrival(StrEnum):

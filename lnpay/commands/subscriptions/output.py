@@ -9,7 +9,7 @@ from rich.text import Text
 
 from lnpay.commands.tables import new_table
 from lnpay.domain.text import terminal_safe
-from lnpay.monitoring.subscriptions import StrikeEvent, is_same_url
+from lnpay.monitoring.subscriptions import StrikeEvent, events_of, is_same_url
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,7 +35,7 @@ def subscription_table(subscriptions: Sequence[Json], our_url: str, *, is_number
             plain(one.get("id")),
             f"{url} (this LNPay)" if is_same_url(url, our_url) else url,
             "yes" if one.get("enabled") is True else "no",
-            "\n".join(plain(event) for event in one.get("eventTypes") or ()),
+            "\n".join(plain(event) for event in events_of(one)),
             plain(one.get("created"))[:10],
         )
         table.add_row(*(Text(cell) for cell in ((str(number), *cells) if is_numbered else cells)))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from lnpay.commands.subscriptions.output import Json, event_table, shown, shown_event, subscription_table
 from lnpay.commands.tables import print_table
+from lnpay.domain.encoding.json_text import write_json_text
 from lnpay.domain.settings import Settings
 from lnpay.monitoring.subscriptions import StrikeEvent
 from lnpay.strike.client import Strike
@@ -68,7 +69,7 @@ class SubscriptionSession:
     def show(self, subscriptions: Sequence[Json], *, is_numbered: bool = False) -> None:
         """Print subscriptions as a table, or as a JSON list."""
         if self.as_json:
-            print(json.dumps([shown(one) for one in subscriptions], indent=2))
+            print(write_json_text([shown(one) for one in subscriptions], indent=2))
         elif subscriptions:
             print_table(subscription_table(subscriptions, self.settings.webhook_url, is_numbered=is_numbered))
         else:
@@ -87,7 +88,7 @@ class SubscriptionSession:
     def show_one(self, subscription: Json, sentence: str) -> None:
         """Print a subscription after a change."""
         if self.as_json:
-            print(json.dumps(shown(subscription), indent=2))
+            print(write_json_text(shown(subscription), indent=2))
         else:
             print(sentence)
             if not self.has_menu:
