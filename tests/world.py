@@ -5,6 +5,7 @@ Nothing of ours is replaced: the backend talks to the simulator as over HTTP, an
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,6 +18,7 @@ from urllib.parse import unquote
 import requests
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2.bccache import Bucket, BytecodeCache
 from sqlalchemy import func, select
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
@@ -60,7 +62,26 @@ class KeptRule(Rule):
         return self._compiled[key]
 
 
+class KeptTemplates(BytecodeCache):
+    """A template that is compiled once for all apps of the tests: an app has an environment of its own."""
+
+    def __init__(self) -> None:
+        self._compiled: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        """Take what another app has compiled from the same text."""
+        if bucket.key in self._compiled:
+            bucket.bytecode_from_string(self._compiled[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        """Keep what this app has compiled."""
+        self._compiled[bucket.key] = bucket.bytecode_to_string()
+
+
 Flask.url_rule_class = KeptRule
+Flask.jinja_options = {"bytecode_cache": KeptTemplates()}
+# Every app works out the key of its sessions, which is slow on purpose: here the password is always the same.
+hashlib.scrypt = cache(hashlib.scrypt)  # type: ignore[assignment]
 
 
 @cache
