@@ -61,7 +61,7 @@ from lnpay.repository.tables import (
     provider_calls,
     refunds,
 )
-from tests.databases import fresh_postgres
+from tests.databases import fresh_postgres, migrated_postgres
 
 NOW = datetime(2026, 5, 18, 12, 0, 30, 123_456, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
@@ -86,8 +86,7 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def postgres_database(postgres_server: str) -> Iterator[str]:
     """An up-to-date database, made once and emptied for each test."""
-    with fresh_postgres(postgres_server) as url:
-        upgrade(url)
+    with migrated_postgres(postgres_server) as url:
         yield url
 
 

@@ -31,7 +31,7 @@ from lnpay.repository.queries.archiving import OLDEST_CODE
 from lnpay.repository.records import archive as records
 from lnpay.repository.tables import deliveries, invoice_archive
 from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
-from tests.databases import fresh_postgres
+from tests.databases import fresh_postgres, migrated_postgres
 from tests.greenfield.shop import Plugin
 from tests.owing import owe, payouts, send
 from tests.refunding import refund, refunds_of
@@ -49,7 +49,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         changes: dict[str, Any] = {"archive_after_days": 30, "admin_password": PASSWORD}
         if request.param == "postgresql":
             server = request.getfixturevalue("postgres_server")
-            changes["database_url"] = stack.enter_context(fresh_postgres(server))
+            changes["database_url"] = stack.enter_context(migrated_postgres(server))
         made = World.make(tmp_path, **changes)
         stack.callback(made.close)
         yield made

@@ -21,7 +21,7 @@ from lnpay.repository import Repository
 from lnpay.repository import repository as repository_module
 from lnpay.repository.queries import shared_prices
 from lnpay.runtime.backend import Backend
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
 from tests.world import World
 
 HOUR = 3_600.0
@@ -33,7 +33,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         changes: dict[str, Any] = {}
         if request.param == "postgresql":
             server: str = request.getfixturevalue("postgres_server")
-            changes["database_url"] = databases.enter_context(fresh_postgres(server))
+            changes["database_url"] = databases.enter_context(migrated_postgres(server))
         made = World.make(tmp_path, **changes)
         yield made
         made.close()
@@ -344,7 +344,7 @@ def test_a_process_that_was_stopped_with_the_row_locked_does_not_stop_the_others
     tmp_path: Path, postgres_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shared_prices, "LOCK_TIMEOUT_MS", 100)
-    with fresh_postgres(postgres_server) as url:
+    with migrated_postgres(postgres_server) as url:
         world = World.make(tmp_path, database_url=url)
         price(world.backend)
         world.wait(301)
@@ -356,7 +356,7 @@ def test_a_process_that_was_stopped_with_the_row_locked_does_not_stop_the_others
 
 
 def test_a_read_only_database_does_not_keep_the_price_from_being_read(tmp_path: Path, postgres_server: str) -> None:
-    with fresh_postgres(postgres_server) as url:
+    with migrated_postgres(postgres_server) as url:
         world = World.make(tmp_path, database_url=url)
         name = url.partition("?")[0].rpartition("/")[2]
         execute(world, f"ALTER DATABASE {name} SET default_transaction_read_only = on")

@@ -22,7 +22,8 @@ from lnpay.repository.tables import provider_calls
 from lnpay.runtime.bootstrap import SWEEPS_SHARE
 from lnpay.strike.buckets import Bucket
 from lnpay.strike.budget import LIMITS, Budget, Limit
-from tests.databases import fresh_postgres
+from tests.databases import migrated_postgres
+from tests.world import empty_database
 
 NOW = datetime(2026, 5, 18, 12, 0, 17, tzinfo=UTC)
 COUNTED = sorted(LIMITS)
@@ -52,13 +53,14 @@ def clock() -> Clock:
 
 @pytest.fixture
 def database_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/invoices.sqlite"
+    path = tmp_path / "invoices.sqlite"
+    path.write_bytes(empty_database())
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture
 def repository(database_url: str, clock: Clock) -> Iterator[Repository]:
     made = Repository(database_url, steady=clock.seconds)
-    made.upgrade()
     yield made
     made.close()
 
@@ -207,9 +209,8 @@ class TestSharing:
     def test_servers_over_one_postgresql_that_race_do_not_exceed_the_limit(
         self, postgres_server: str, clock: Clock
     ) -> None:
-        with fresh_postgres(postgres_server) as url:
+        with migrated_postgres(postgres_server) as url:
             first = Repository(url, steady=clock.seconds)
-            first.upgrade()
             use_up(first, Bucket.OTHER, clock(), 930)
 
             made = race(first, Repository(url, steady=clock.seconds))

@@ -14,7 +14,7 @@ from lnpay.repository import Repository, limits
 from lnpay.strike.buckets import Bucket
 from lnpay.strike.budget import LIMITS, Budget
 from tests.databases import migrated_postgres
-from tests.world import World
+from tests.world import World, empty_database
 
 HOUR = 3_600.0
 MOST = 950
@@ -145,12 +145,12 @@ class Uptime:
 @pytest.fixture
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Repository]]:
     """Makes repositories over one SQLite file."""
-    url = f"sqlite:///{tmp_path_factory.mktemp('uptime')}/invoices.sqlite"
+    path = tmp_path_factory.mktemp("uptime") / "invoices.sqlite"
+    path.write_bytes(empty_database())
     every: list[Repository] = []
 
     def make(steady: Callable[[], float] | None = None) -> Repository:
-        every.append(Repository(url, steady=steady))
-        every[-1].upgrade()
+        every.append(Repository(f"sqlite:///{path}", steady=steady))
         return every[-1]
 
     yield make
