@@ -96,10 +96,9 @@ def main() -> int:
         total += report.counts
         if report.violation is not None:
             failed.append(report)
+            print(f"seed {report.seed} failed: {report.violation}", flush=True)
     for report in failed[:3]:
         print(explain(report, lines=0 if options.seed is not None else SHOWN_LINES), end="\n\n")
-    if len(failed) > 3:
-        print("more failing seeds:", ", ".join(f"{one.seed} ({one.violation})" for one in failed[3:20]))
     print(f"{len(seeds):>9,} seeds, {len(failed)} of them failed, in {time.perf_counter() - started:.1f} s")
     for name, count in sorted(total.items()):
         print(f"{count:>9,} {name}")
