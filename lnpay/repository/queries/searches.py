@@ -12,7 +12,20 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any, TypeVar
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, Table, TextClause, exists, func, select, text, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Table,
+    TextClause,
+    bindparam,
+    exists,
+    func,
+    select,
+    text,
+    tuple_,
+)
 
 from lnpay.domain.bolt11 import Bolt11Error, decode
 from lnpay.domain.states import PAID, DeliveryState, InvoiceState, RefundState
@@ -34,6 +47,16 @@ MAX_TEXT_CHARACTERS = 2_000
 
 USUAL_STATES: frozenset[str] = frozenset({RefundState.SENT, RefundState.CANCELED, DeliveryState.DELIVERED})
 """The states in which most refunds and messages end; the others have few rows."""
+
+_PAID_BETWEEN = (
+    select(i.state, func.count(), sum_of(i.received_sats))
+    .where(i.paid_at >= bindparam("start"), i.paid_at < bindparam("end"), i.state.in_(PAID))
+    .group_by(i.state)
+)
+
+_REFUNDED_BETWEEN = select(func.count(), sum_of(r.amount_sats)).where(
+    r.sent_at >= bindparam("start"), r.sent_at < bindparam("end")
+)
 
 _BEST_FIRST = (DeliveryState.WITHDRAWN, DeliveryState.DELIVERED, DeliveryState.PENDING, DeliveryState.ABANDONED)
 
@@ -129,20 +152,12 @@ class Searches:
 
     def paid_between(self, start: datetime, end: datetime) -> dict[InvoiceState, InvoiceTotal]:
         """What was received from `start` until before `end`, by state: SETTLED or PAID_LATE."""
-        statement = (
-            select(i.state, func.count(), sum_of(i.received_sats))
-            .where(i.paid_at >= start, i.paid_at < end, i.state.in_(PAID))
-            .group_by(i.state)
-        )
-        return {
-            InvoiceState(state): InvoiceTotal(count, int(sats))
-            for state, count, sats in self._connection.execute(statement)
-        }
+        found = self._connection.execute(_PAID_BETWEEN, {"start": start, "end": end})
+        return {InvoiceState(state): InvoiceTotal(count, int(sats)) for state, count, sats in found}
 
     def refunded_between(self, start: datetime, end: datetime) -> InvoiceTotal:
         """What was sent back from `start` on and before `end`."""
-        statement = select(func.count(), sum_of(r.amount_sats)).where(r.sent_at >= start, r.sent_at < end)
-        count, sats = self._connection.execute(statement).one()
+        count, sats = self._connection.execute(_REFUNDED_BETWEEN, {"start": start, "end": end}).one()
         return InvoiceTotal(count, int(sats))
 
 
