@@ -226,6 +226,8 @@ def _move(
     paid = record_paid(context, tx, invoice, verdict, paid_at=judgement.paid_at, received_sats=total.sats, at=now)
     assert paid is not None  # noqa: S101 - its row is locked
     tx.receives.store_total(invoice.id, total)
+    # Earlier checks do not count: they may have seen another payment that becomes final only later.
+    tx.invoices.mark_checked([invoice.strike_invoice_id], None)
     owe_beyond_price(tx, context.events, paid, receives, now)
     log.info("invoice %s invoice_id=%s received_sats=%d", paid.state, invoice.strike_invoice_id, total.sats)
     return paid.state

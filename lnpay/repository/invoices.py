@@ -285,8 +285,8 @@ class Invoices:
             found += read_rows(self._connection, t, statement, to_checked)
         return [strike_invoice_id for _, _, strike_invoice_id in sorted(found)[:limit]]
 
-    def mark_checked(self, strike_invoice_ids: Iterable[str], at: datetime) -> None:
-        """Record that these were read at Strike."""
+    def mark_checked(self, strike_invoice_ids: Iterable[str], at: datetime | None) -> None:
+        """Record that these were read at Strike; None: that they have to be read again."""
         statement = update(t).where(t.c.strike_invoice_id.in_(list(strike_invoice_ids))).values(checked_at=at)
         self._connection.execute(statement)
 
