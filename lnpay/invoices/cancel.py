@@ -70,8 +70,10 @@ def _cancel_request(context: SettlementContext, invoice: Invoice) -> Invoice:
             raise not_cancellable(tx, known or invoice)
         tx.receives.end_deadline(known.id, now)
         call_off(tx, context.events, known, now)
+        # As it is now: a late payment may change it again right after this commit.
+        cancelled = tx.invoices.find(known.id)
     log.info("invoice cancelled for the shop invoice_id=%s", request_id)
-    return _read(context, request_id)
+    return cancelled or known
 
 
 def _refusal(context: SettlementContext, invoice: Invoice) -> OrderConflict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -16,6 +17,7 @@ from lnpay.domain.events import EventType
 from lnpay.domain.model import Invoice, Refund
 from lnpay.domain.receives import DUST_SATS, Receive, ReceiveWith
 from lnpay.domain.states import Accepter, InvoiceState, LatePayments, RefundKind, RefundState
+from lnpay.invoices import cancel
 from lnpay.invoices.late import accept_late_payment
 from lnpay.invoices.receives import reconcile_request
 from lnpay.invoices.settle import Outcome
@@ -660,6 +662,26 @@ class TestCanceling:
         answers.append(shop.client.post(path))
 
         assert [(one.status_code, one.get_json()["state"]) for one in answers] == [(200, "cancelled")] * 2
+
+    def test_it_is_answered_as_cancelled_though_it_is_paid_right_after(
+        self, shop: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        invoice = shop.sell(ln_address=ADDRESS)
+
+        def pay_it(record: logging.LogRecord) -> bool:
+            """Called between the commit and the answer."""
+            if record.getMessage().startswith("invoice cancelled for the shop"):
+                shop.wait(5)
+                pay(shop, invoice)
+                reconcile_request(shop.backend.settlement, invoice.strike_invoice_id)
+            return True
+
+        caplog.set_level(logging.INFO, cancel.log.name)
+        monkeypatch.setattr(cancel.log, "filters", [pay_it])
+        answer = shop.client.post(f"/invoices/{invoice.strike_invoice_id}/cancel")
+
+        assert (answer.status_code, answer.get_json()["state"]) == (200, "cancelled")
+        assert shop.invoice(invoice.strike_invoice_id).state is InvoiceState.PAID_LATE
 
     @pytest.mark.parametrize("sats", [None, 100])
     def test_a_request_with_a_payment_is_not_cancelled(self, shop: World, sats: int | None) -> None:
