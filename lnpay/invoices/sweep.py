@@ -252,17 +252,21 @@ def _settle_watched(context: SettlementContext, found: Sweep, listed: list[str])
     try:
         _settle_invoices(context, found, [*payable, *pruned])
     finally:
-        _note_unsettled(context, payable, found.started_at)
+        _note_unsettled(context, payable, found)
 
 
-def _note_unsettled(context: SettlementContext, listed_paid: list[str], now: datetime) -> None:
-    """Record for the operator which invoices Strike lists as paid but LNPay could not settle, for any reason."""
+def _note_unsettled(context: SettlementContext, listed_paid: list[str], found: Sweep) -> None:
+    """Record for the operator which invoices Strike lists as paid but LNPay could not settle, for any reason.
+
+    Those that were read count as checked, so that the next pass begins with the others, even if these keep failing.
+    """
     with context.repository.reading() as tx:
         unsettled = tx.invoices.payable_among(listed_paid)
     if unsettled:
         log.error("invoices paid at strike are not settled count=%d first=%s", len(unsettled), unsettled[0])
         with context.repository.transaction() as tx:
-            tx.invoices.mark_listed_paid(unsettled, now)
+            tx.invoices.mark_listed_paid(unsettled, found.started_at)
+            tx.invoices.mark_checked(found.looked_at.intersection(unsettled), found.started_at)
 
 
 def _sweep_one_by_one(context: SettlementContext, found: Sweep, limit: int, failed_in_a_row: int) -> None:

@@ -62,7 +62,7 @@ _OLDEST_OPENED_AT = FirstMoment(t, t.c.opened_at, (t.c.state == bindparam("sough
 
 _NEWEST_CREATED_AT = FirstMoment(t, t.c.created_at, true(), is_newest=True)
 
-_PAYABLE_AMONG = select(t.c.strike_invoice_id).where(
+_PAYABLE_AMONG = select(t.c.strike_invoice_id, t.c.checked_at).where(
     t.c.strike_invoice_id.in_(bindparam("ids", expanding=True)), t.c.state.in_(PAYABLE)
 )
 
@@ -203,9 +203,9 @@ class Invoices:
         return read_invoice(self._connection, _ISSUED[column], {"sought": name})
 
     def payable_among(self, strike_invoice_ids: Iterable[str]) -> list[str]:
-        """Which of these Strike ids are invoices of ours that a payment would still count for."""
+        """Our invoices among these Strike ids that a payment would still count for, least recently checked first."""
         ids = {"ids": list(strike_invoice_ids)}
-        return list(self._connection.execute(_PAYABLE_AMONG, ids).scalars())
+        return [one[-1] for one in sorted(read_rows(self._connection, t, _PAYABLE_AMONG, to_checked, ids))]
 
     def oldest_opened_at(self, states: Iterable[InvoiceState]) -> datetime | None:
         """When the oldest of Strike's invoices in any of `states` was made; None if there is none."""

@@ -65,6 +65,11 @@ def roomy(make_world: Callable[..., World]) -> World:
     return make_world(config=SimulatorConfig(rate_limits="off"))
 
 
+def failed_ids(world: World) -> set[str]:
+    """The invoices that were read one by one so far."""
+    return {call.split("?")[0].rpartition("/")[2] for call in world.calls("GET /v1/invoices/")}
+
+
 class TestTheList:
     def test_one_page_tells_of_every_payment(self, world: World) -> None:
         invoices = [world.sell() for _ in range(3)]
@@ -637,6 +642,23 @@ class TestTrouble:
 
         assert (found.settled, found.failed, found.unclear) == (3, 1, {bad.strike_invoice_id})
         assert look(world).settled == 1
+
+    def test_three_on_the_list_that_fail_do_not_hide_the_others_forever(self, world: World) -> None:
+        sold = [world.sell() for _ in range(MAX_CONSECUTIVE_FAILURES + 3)]
+        for invoice in sold:
+            world.pay(invoice)
+        # Those that are read first keep failing, in any order of reading.
+        tried = world.fault("GET", ONE, "error", status=500, times=MAX_CONSECUTIVE_FAILURES)
+        first = look(world)
+        bad = failed_ids(world)
+        for one in bad:
+            world.fault("GET", f"/v1/invoices/{one}", "error", status=500, times=None)
+
+        second = look(world)
+
+        assert (tried.hits, len(bad), first.settled) == (3, 3, 0)
+        assert (second.settled, isinstance(second.stopped_by, StrikeUnavailable)) == (3, True)
+        assert {state(world, one) for one in sold if one.strike_invoice_id not in bad} == {"settled"}
 
     def test_three_failures_in_a_row_stop_the_sweep(self, world: World) -> None:
         for _ in range(5):
