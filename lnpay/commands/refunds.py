@@ -47,7 +47,8 @@ def add_refunds(commands: Subparsers) -> None:
     _add(refunds, "accept", _accept, "accept a held late payment instead of refunding it")
     _add(refunds, "retry", _retry, "retry a refund that was not sent, according to Strike's dashboard", with_note=True)
     _add(refunds, "settle", _settle, "close a refund that was sent, or that you paid yourself", with_note=True)
-    _add(refunds, "cancel", _cancel, "cancel a refund of a paid order before it is sent")
+    cancel = _add(refunds, "cancel", _cancel, "cancel a refund of a paid order before it is sent")
+    cancel.add_argument("--checked", action="store_true", help="after a restore: Strike's dashboard does not show it")
     address = _add(refunds, "address", _address, "set the address that a refund is sent to")
     address.add_argument("ln_address", help="Lightning address (name@host) or LNURL")
 
@@ -213,7 +214,7 @@ def _cancel(backend: Backend, options: argparse.Namespace) -> int:
     invoice_id = _invoice_id(backend, options)
     with backend.repository.reading() as tx:
         refund = choose_refund(tx, invoice_id, options.refund)
-    return _say(cancel_refund(backend.refund_issuer, refund.id))
+    return _say(cancel_refund(backend.refund_issuer, refund.id, is_checked=options.checked))
 
 
 def _address(backend: Backend, options: argparse.Namespace) -> int:

@@ -9,6 +9,7 @@ import pytest
 
 from lnpay.domain.errors import InvalidRequest
 from lnpay.domain.states import RefundAsker, RefundState
+from lnpay.refunds.after_restore import doubt_refunds
 from lnpay.refunds.operator_request import read_operator_request
 from lnpay.runtime.worker_passes import refund_pass
 from tests.integration.commands.test_commands import run
@@ -71,6 +72,18 @@ def test_one_of_several_is_canceled_by_its_number(world: World, capsys: Output) 
         assert capsys.readouterr().out == "refund of 6,000 sats is canceled\n"
     assert [one.state for one in refunds_of(world, invoice)] == [RefundState.NEEDS_ADDRESS, RefundState.CANCELED]
     assert left_sats(world, invoice) == 14_207
+
+
+def test_after_a_restore_it_is_canceled_once_the_operator_has_checked(world: World, capsys: Output) -> None:
+    invoice = sell_paid(world, correlation_id="1042")
+    run(world, "refunds", "create", "1042", "--claim")
+    with world.backend.repository.transaction() as tx:
+        doubt_refunds(tx, world.backend.clock())
+
+    assert run(world, "refunds", "cancel", "1042") == 1
+    assert "may have been sent before the database was restored" in capsys.readouterr().out
+    assert run(world, "refunds", "cancel", "1042", "--checked") == 0
+    assert [one.state for one in refunds_of(world, invoice)] == [RefundState.CANCELED]
 
 
 def test_the_refund_of_another_order_is_not_canceled(world: World, capsys: Output) -> None:
