@@ -254,7 +254,8 @@ def _refuse_cancel(tx: Transaction, refund: Refund, *, is_checked: bool) -> None
 def withdraw_expired_claims(issuer: RefundIssuer) -> int:
     """Cancel the refunds whose customers gave no address in time, and free their amounts. Returns how many.
 
-    Safe to run at any time, also while a customer gives an address: only one of the two takes effect.
+    Safe to run at any time, also while a customer gives an address: only one of the two takes effect. A refund that may
+    have been sent before a restore is left to the operator, as in `cancel_refund`.
     """
     now, withdrawn = issuer.clock(), 0
     with issuer.repository.reading() as tx:

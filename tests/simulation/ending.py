@@ -24,9 +24,11 @@ from lnpay.monitoring.overview import attention
 from lnpay.refunds.by_hand import (
     BY_HAND_AFTER,
     change_address,
+    has_claim_ended,
     retry,
     settle_by_hand,
 )
+from lnpay.refunds.merchant import cancel_refund
 from lnpay.refunds.send import WAITING, send_due_refunds
 from lnpay.runtime.worker_passes import expired_pass, main_pass, refund_pass
 from tests.simulation.draws import KINDS_OF_DOUBT
@@ -161,7 +163,10 @@ def _help(world: SimulatedWorld, home: Installation) -> None:
         if refund.state is RefundState.HELD:
             _decide(world, operator, refund, strike_id)
         elif refund.state is RefundState.NEEDS_ADDRESS:
-            activities.give_good_address(home, refund.token, strike_id)
+            if has_claim_ended(refund, now):
+                cancel_refund(operator.backend.refund_issuer, refund.id, is_checked=True)
+            else:
+                activities.give_good_address(home, refund.token, strike_id)
         elif refund.state is RefundState.FAILED and (refund.address or "").startswith("dear"):
             change_address(repository, strike_id, activities.new_address(strike_id), now, refund.id)
         elif refund.state is RefundState.IN_FLIGHT and refund.stuck_at is not None:

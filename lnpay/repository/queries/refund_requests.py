@@ -27,7 +27,7 @@ from lnpay.domain.states import (
 )
 from lnpay.repository.records.refunds import key_values, to_refund
 from lnpay.repository.sql import insert_unless_there, read_every, read_one, read_rows
-from lnpay.repository.tables import invoices
+from lnpay.repository.tables import invoices, restores
 from lnpay.repository.tables import refunds as t
 
 
@@ -85,9 +85,15 @@ def late_refund(
     )
 
 
+_NEWEST_DOUBTED = select(func.coalesce(func.max(restores.c.last_invoice_id), 0)).scalar_subquery()
+
 _OVERDUE_CLAIMS = (
     select(t)
-    .where(t.c.claim_expires_at <= bindparam("now"), t.c.state == RefundState.NEEDS_ADDRESS)
+    .where(
+        t.c.claim_expires_at <= bindparam("now"),
+        t.c.state == RefundState.NEEDS_ADDRESS,
+        t.c.approved_at.is_not(None) | (t.c.invoice_id > _NEWEST_DOUBTED),
+    )
     .order_by(t.c.claim_expires_at, t.c.id)
     .limit(bindparam("most"))
 )
@@ -176,7 +182,10 @@ class RefundRequests:
         return dataclasses.replace(refund, **values)
 
     def overdue_claims(self, now: datetime, limit: int) -> list[Refund]:
-        """Refunds that still need an address although the time to give one is over, longest first."""
+        """Refunds that still need an address although the time to give one is over, longest first.
+
+        Without those that may have been claimed and sent before a restore: the operator decides them.
+        """
         return read_rows(self._connection, t, _OVERDUE_CLAIMS, to_refund, {"now": now, "most": limit})
 
     def is_destination_used(self, refund: Refund, address: str) -> bool:

@@ -462,6 +462,21 @@ class TestClaim:
         assert left_sats(world, invoice) == invoice.received_sats
         assert withdraw_expired_claims(world.backend.refund_issuer) == 0
 
+    def test_what_may_have_been_claimed_before_a_restore_is_left_to_the_operator(self, world: World) -> None:
+        invoice = sell_paid(world)
+        made = refund(world, invoice, address=None)
+        with world.backend.repository.transaction() as tx:
+            doubt_refunds(tx, world.backend.clock())
+        newer = refund(world, sell_paid(world, order_id="newer"), address=None)
+        world.wait(CLAIM_DAYS * 86_400)
+
+        assert withdraw_expired_claims(world.backend.refund_issuer) == 1
+
+        assert one_refund(world, newer).state is R.CANCELED
+        assert one_refund(world, made).state is R.NEEDS_ADDRESS
+        assert left_sats(world, invoice) == 0
+        assert cancel_refund(world.backend.refund_issuer, made.id, is_checked=True).state is R.CANCELED
+
     def test_after_the_end_no_address_is_taken_although_no_worker_came_yet(self, world: World) -> None:
         invoice = sell_paid(world)
         made = refund(world, invoice, address=None)
