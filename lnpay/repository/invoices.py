@@ -62,8 +62,11 @@ _OLDEST_OPENED_AT = FirstMoment(t, t.c.opened_at, (t.c.state == bindparam("sough
 
 _NEWEST_CREATED_AT = FirstMoment(t, t.c.created_at, true(), is_newest=True)
 
+_STATE = func.coalesce(t.c.state, "")
+"""Where ids are given: by the index of the states SQLite would read every invoice that ever lapsed."""
+
 _PAYABLE_AMONG = select(t.c.strike_invoice_id, t.c.checked_at).where(
-    t.c.strike_invoice_id.in_(bindparam("ids", expanding=True)), t.c.state.in_(PAYABLE)
+    t.c.strike_invoice_id.in_(bindparam("ids", expanding=True)), _STATE.in_(PAYABLE)
 )
 
 _CHANGE_DRAFT = update(t).where(
@@ -227,16 +230,9 @@ class Invoices:
 
     def mark_listed_paid(self, strike_invoice_ids: Iterable[str], at: datetime) -> None:
         """Record that Strike lists these as paid although they could not be settled; the first time is kept."""
-        statement = (
-            update(t)
-            .where(
-                t.c.strike_invoice_id.in_(list(strike_invoice_ids)),
-                t.c.state.in_(PAYABLE),
-                t.c.listed_paid_at.is_(None),
-            )
-            .values(listed_paid_at=at)
-        )
-        self._connection.execute(statement)
+        is_listed = t.c.strike_invoice_id.in_(list(strike_invoice_ids))
+        is_new = _STATE.in_(PAYABLE) & is_listed & t.c.listed_paid_at.is_(None)
+        self._connection.execute(update(t).where(is_new).values(listed_paid_at=at))
 
     def unsettled(self, until: datetime, limit: int) -> list[Invoice]:
         """Invoices that Strike first listed as paid by `until` and that are still not settled, oldest first."""
@@ -298,7 +294,7 @@ class Invoices:
     def mark_pending(self, strike_invoice_ids: Iterable[str], at: datetime) -> None:
         """Record that these lapsed and cancelled invoices in Strike's list have a pending payment."""
         is_pending = t.c.strike_invoice_id.in_(list(strike_invoice_ids))
-        is_new = t.c.state.in_(UNWATCHED) & _IS_LISTED & is_pending & t.c.seen_at.is_(None)
+        is_new = _STATE.in_(UNWATCHED) & _IS_LISTED & is_pending & t.c.seen_at.is_(None)
         self._connection.execute(update(t).where(is_new).values(seen_at=at))
 
     def keep_pending(self, strike_invoice_ids: Iterable[str], at: datetime) -> None:

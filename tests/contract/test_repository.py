@@ -65,6 +65,7 @@ from tests.databases import fresh_postgres, migrated_postgres
 
 NOW = datetime(2026, 5, 18, 12, 0, 30, 123_456, tzinfo=UTC)
 LATER = NOW + timedelta(hours=1)
+MANY_IDS = [f"strike-{number}" for number in range(100)]
 HOUR = timedelta(hours=1)
 ORDER = Order(Decimal("12.30"), "usd", "Zwei Kaffee ☕", "alice@example.com")
 RATE = Rate(Decimal("103456.78901234567890123"), "usd", "coingecko", NOW - timedelta(seconds=30))
@@ -1655,6 +1656,22 @@ class TestSqlite:
             assert not re.search(r"\bSCAN\b", plan), plan
             # What is due is little, and may be sorted; of invoices there may be a million.
             assert "TEMP B-TREE FOR ORDER BY" not in plan or "invoices" not in plan, plan
+
+    @pytest.mark.parametrize(
+        "question",
+        [
+            lambda tx: tx.invoices.payable_among(MANY_IDS),
+            lambda tx: tx.invoices.mark_listed_paid(MANY_IDS, NOW),
+            lambda tx: tx.invoices.mark_pending(MANY_IDS, NOW),
+        ],
+    )
+    def test_invoices_of_a_page_of_strikes_list_are_found_by_their_ids(
+        self, sqlite: Repository, question: Callable[[Transaction], object]
+    ) -> None:
+        (plan,) = plans_of(sqlite, question)
+
+        assert "SEARCH invoices USING INDEX sqlite_autoindex_invoices_" in plan, plan
+        assert "(strike_invoice_id=?)" in plan, plan
 
     def test_of_unwatched_invoices_only_those_payable_lately_are_read_and_sorted(self, sqlite: Repository) -> None:
         """An index in the order of the answer would make it read every invoice that ever lapsed."""
