@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import update
 
 from lnpay.domain.states import InvoiceState
+from lnpay.invoices.settle import reconcile_invoice
 from lnpay.repository import tables
 from lnpay.web.greenfield.status import AdditionalStatus, Status, derive_status
 from tests.greenfield.shop import Plugin, is_settled
@@ -92,6 +93,17 @@ def test_only_what_was_paid_in_time_is_ever_taken_for_paid(
         assert (standing.status is Status.SETTLED) == (state is InvoiceState.SETTLED)
         if state is InvoiceState.PAID_LATE and not marked:
             assert (standing.status, standing.additional) == (Status.EXPIRED, AdditionalStatus.NONE)
+
+
+def test_a_payment_that_is_not_final_is_processing_and_not_paid(plugin: Plugin, world: World) -> None:
+    made = plugin.create()
+    world.simulator.pay_invoice(world.invoice(made["id"]).issue.bolt11, pending_seconds=600)
+    reconcile_invoice(world.backend.settlement, made["id"])
+
+    read = plugin.read(made)
+
+    assert (read["status"], read["paidAmount"]) == ("Processing", "0")
+    assert not is_settled(read)
 
 
 def test_a_late_payment_is_paid_for_plugins_only_once_it_is_accepted(plugin: Plugin, world: World) -> None:

@@ -19,6 +19,7 @@ from lnpay.domain.money import (
     decimals_of,
     fiat_to_sats,
     msats_to_sats,
+    parse_decimal,
     parse_fiat,
     round_fiat,
     sats_to_btc,
@@ -382,6 +383,19 @@ def sats_or_refusal(amount: Decimal, price: Decimal) -> int | str:
         return fiat_to_sats(amount, price)
     except InvalidRequest as refusal:
         return str(refusal)
+
+
+class TestParseDecimal:
+    @pytest.mark.parametrize(("text", "number"), [("0.00019207", "0.00019207"), ("64250.5", "64250.5"), ("12", "12")])
+    def test_it_reads_numbers_as_strike_writes_them(self, text: str, number: str) -> None:
+        assert parse_decimal(text) == Decimal(number)
+
+    @pytest.mark.parametrize(
+        "text", ["", "1e3", "NaN", "Infinity", "1,5", "0x10", "١٥", "1_000", " 1", "1 ", "9" * 1_000]
+    )
+    def test_it_refuses_everything_else(self, text: str) -> None:
+        with pytest.raises(ValueError, match=r"^not a decimal number$"):
+            parse_decimal(text)
 
 
 class TestSatsToFiat:
