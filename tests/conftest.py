@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from functools import cache
 from pathlib import Path
@@ -27,7 +28,18 @@ CHROMIUM_FLAGS = [
 ]  # fmt: skip
 
 TESTS = Path(__file__).parent
-UNTRACED = ("scenarios", "simulation", "sandbox")
+
+TRACED = ("unit", "integration")
+"""Whose lines are counted in every case of a test."""
+
+TRACED_AT_FIRST = (
+    "contract", "web", "greenfield", "doctor", "reconciliation", "workers", "test_commands.py",
+    "test_webhook_settings.py",
+)  # fmt: skip
+"""Whose lines are counted in the first cases of a test."""
+
+FIRST_CASES = 3
+
 LONGEST = ("soak", "chaos", "scenarios", "simulation", "test_odd_rows.py")
 
 # An example is not wrong because the machine is busy.
@@ -49,13 +61,17 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the longest in every worker, so that none is left over for one of them at the end.
 
-    Count no lines in whole worlds, and none of the sandbox: what these tests prove is no line of LNPay.
+    To count lines takes a third of a test's time, so they are counted only where a module has its own tests. What
+    processes, browsers and whole worlds prove is no line of LNPay.
     """
     longest = [item for part in LONGEST for item in items if _part_of_tests(item.path) == part]
     rest = [item for item in items if _part_of_tests(item.path) not in LONGEST]
     items[:] = _spread(longest, rest, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
-    for item in items:
-        if _part_of_tests(item.path) in UNTRACED:
+    cases: Counter[str] = Counter()
+    for item in sorted(items, key=lambda item: item.nodeid):
+        test, part = item.nodeid.partition("[")[0], _part_of_tests(item.path)
+        cases[test] += 1
+        if part not in TRACED and (part not in TRACED_AT_FIRST or cases[test] > FIRST_CASES):
             item.add_marker("untraced")
 
 
