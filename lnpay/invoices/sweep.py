@@ -176,7 +176,7 @@ def _sweep_paid(context: SettlementContext, found: Sweep, since: datetime, calls
         for page in _pages(context, found, InvoiceStatus.PAID, since):
             # Before settling: another copy of the database may have sent the refund that a late payment creates.
             notice_fork(context.repository, page.invoices, context.clock())
-            _settle_watched(context, found, page.ids)
+            failed_in_a_row = _settle_watched(context, found, page.ids, failed_in_a_row)
             nameless += page.nameless
     except _ListUnavailable as refusal:
         log.warning("strike's list is unavailable, reading invoices one by one error=%s", refusal.error.message)
@@ -245,14 +245,27 @@ def _end_cancelled(context: SettlementContext, found: Sweep) -> None:
         log.warning("strike's list of cancelled invoices could not be read error=%s", error.message)
 
 
-def _settle_watched(context: SettlementContext, found: Sweep, listed: list[str]) -> None:
+def _settle_watched(context: SettlementContext, found: Sweep, listed: list[str], failed_in_a_row: int) -> int:
+    """Settle the invoices of ours on one page of Strike's list. Returns how many calls have just failed.
+
+    Invoices that Strike lists but cannot show end this page only: the payments of the other pages, and of receive
+    requests, are found nevertheless. What is left unread is unclear. Raises StrikeError if no call would succeed.
+    """
     with context.repository.reading() as tx:
         payable = tx.invoices.payable_among(listed)
         pruned = tx.pruned.unpaid_among(listed)
     try:
-        _settle_invoices(context, found, [*payable, *pruned])
+        _settle_invoices(context, found, [*payable, *pruned], failed_in_a_row)
+    except StrikeError as error:
+        if is_about_all_calls(error) or is_unreached(error):
+            raise
+        log.warning("sweep skips the rest of a page error=%s", error.message)
+        found.stopped_by = error
+        found.unclear.update({*payable, *pruned} - found.looked_at)
+        return MAX_CONSECUTIVE_FAILURES - 1
     finally:
         _note_unsettled(context, payable, found)
+    return 0
 
 
 def _note_unsettled(context: SettlementContext, listed_paid: list[str], found: Sweep) -> None:

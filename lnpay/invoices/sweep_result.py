@@ -35,7 +35,7 @@ class Sweep:
     unreadable: rows of Strike's list that could not be read. is_blind: there were invoices to check, and none was
     checked.
     why_none_lapses: why no invoice may lapse: it is not known which of them have a pending payment.
-    stopped_by: why it ended early, if it did; earlier results are kept.
+    stopped_by: why it left payments unread, if it did; the other results are kept.
     """
 
     started_at: datetime

@@ -660,7 +660,25 @@ class TestTrouble:
         assert (second.settled, isinstance(second.stopped_by, StrikeUnavailable)) == (3, True)
         assert {state(world, one) for one in sold if one.strike_invoice_id not in bad} == {"settled"}
 
-    def test_three_failures_in_a_row_stop_the_sweep(self, world: World) -> None:
+    def test_those_that_fail_do_not_hide_the_next_page_nor_keep_others_from_ending(self, roomy: World) -> None:
+        older, unpaid = roomy.sell(), roomy.sell()
+        roomy.pay(older)
+        others_sell_and_are_paid(roomy, PAGE_SIZE)
+        bad = [roomy.sell() for _ in range(MAX_CONSECUTIVE_FAILURES + 1)]
+        for invoice in bad:
+            roomy.pay(invoice)
+            roomy.fault("GET", f"/v1/invoices/{invoice.strike_invoice_id}", "error", status=500, times=None)
+        roomy.wait(EXPIRED_AFTER + 1)
+
+        found = look(roomy)
+
+        assert (found.settled, found.failed, state(roomy, older)) == (1, MAX_CONSECUTIVE_FAILURES, "settled")
+        assert {one.strike_invoice_id for one in bad} <= found.unclear
+        assert isinstance(found.stopped_by, StrikeUnavailable)
+        assert end(roomy, found) == (1, 0)
+        assert (state(roomy, unpaid), {state(roomy, one) for one in bad}) == ("expired", {"unpaid"})
+
+    def test_three_failures_in_a_row_end_a_page(self, world: World) -> None:
         for _ in range(5):
             world.pay(world.sell())
         world.fault("GET", ONE, "error", status=500, times=MAX_CONSECUTIVE_FAILURES)
