@@ -52,13 +52,18 @@ def give_address(repository: Repository, token: str, address: str, now: datetime
     with repository.transaction() as tx:
         refund = _needing_address(tx, token, now)
         _refuse_too_many(tx, refund, now)
-        if is_payment_request(checked) and tx.refund_requests.is_destination_used(refund, checked):
-            raise InvalidRequest(
-                "this invoice was given for another refund: create another one",
-                errors={"ln_address": "was given for another refund"},
-                code="bolt11_used",
-            )
+        _refuse_used(tx, refund, checked)
         return _redirect(tx, refund, now, "the customer gave an address", checked, RefundStep.CUSTOMER)
+
+
+def _refuse_used(tx: Transaction, refund: Refund, address: str) -> None:
+    """Raise InvalidRequest for the payment request of another refund, which can be paid only once."""
+    if is_payment_request(address) and tx.refund_requests.is_destination_used(refund, address):
+        raise InvalidRequest(
+            "this invoice was given for another refund: create another one",
+            errors={"ln_address": "was given for another refund"},
+            code="bolt11_used",
+        )
 
 
 def _needing_address(tx: Transaction, token: str, now: datetime) -> Refund:
@@ -99,7 +104,9 @@ def change_address(
         refund = choose_refund(tx, strike_invoice_id, refund_id)
         if refund.state not in (RefundState.NEEDS_ADDRESS, RefundState.FAILED):
             raise _not_now(refund, "its address can be changed only if it needs one or has failed")
-        return _redirect(tx, refund, now, "the operator gave an address", parse_destination(address, refund, now))
+        checked = parse_destination(address, refund, now)
+        _refuse_used(tx, refund, checked)
+        return _redirect(tx, refund, now, "the operator gave an address", checked)
 
 
 def approve(

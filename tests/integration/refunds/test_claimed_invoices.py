@@ -207,6 +207,17 @@ def test_an_operator_can_give_one_too(world: World) -> None:
     assert one_refund(world, late).state is R.SENT
 
 
+def test_an_operator_cannot_give_that_of_another_refund(world: World) -> None:
+    first, second = owe(world, address=None), owe(world, address=None)
+    (late,) = refunds_of(world, first)
+    text, now = wallet_invoice(world, late.amount_sats), world.backend.clock()
+    change_address(world.backend.repository, first.strike_invoice_id, text, now)
+
+    with pytest.raises(InvalidRequest) as caught:
+        change_address(world.backend.repository, second.strike_invoice_id, text, now)
+    assert caught.value.code == "bolt11_used"
+
+
 def test_an_address_is_still_an_address(world: World) -> None:
     made = owed(world)
     now = world.backend.clock()
