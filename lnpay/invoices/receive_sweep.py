@@ -72,7 +72,8 @@ def sweep_requests(
             # One that has ended is not checked again, so it counts as checked only if its payments are known and final.
             undecided = checked - found.looked_at | found.unclear.intersection(checked)
             watched = {one.strike_invoice_id for one in tx.invoices.watched_among(undecided)}
-            tx.invoices.mark_checked(checked - undecided | watched, found.started_at - READS_LAG)
+            # A Strike user may pay after the end, so it is checked once more when such payments no longer come.
+            tx.invoices.mark_checked(checked - undecided | watched, found.started_at - READS_LAG - LAPSED_FOR)
 
 
 def _sweep_all(context: SettlementContext, found: Sweep, ids: list[str], checked: set[str], *, most_alone: int) -> None:

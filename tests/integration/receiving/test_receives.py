@@ -292,6 +292,20 @@ class TestOverpaid:
 
         assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
 
+    def test_a_strike_user_who_pays_again_after_the_end_is_found_after_the_workers_were_down(self, shop: World) -> None:
+        shop.simulator.config.is_strike_user_held_to_expiry = False
+        invoice = shop.sell(ln_address=ADDRESS)
+        pay(shop, invoice)
+        shop.wait((invoice.issue.payable_until - shop.clock()).total_seconds() + 600)
+        expired_pass(shop.backend)
+        shop.wait(600)
+        pay(shop, invoice, is_strike_user=True)
+        shop.wait(timedelta(hours=5).total_seconds())
+
+        expired_pass(shop.backend)
+
+        assert [one.amount_sats for one in refunds_of(shop, invoice)] == [invoice.amount_sats]
+
     def test_a_request_that_has_ended_is_not_asked_for_again_and_again(self, shop: World) -> None:
         invoice = shop.sell(ln_address=ADDRESS)
         pay(shop, invoice)
